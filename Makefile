@@ -1,0 +1,38 @@
+# Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
+.PHONY: install install-dev lock demo up test check chaos soak bench clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@deploy/install.sh $(PYTHON) $(VENV) requirements.lock
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock pyproject.toml
+	@deploy/install.sh $(PYTHON) $(VENV) requirements-dev.lock
+	@touch $@ $(VENV)/.installed
+
+lock:
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
+
+demo: install
+	@$(BIN)/pushfleet demo
+
+up: install
+	@$(BIN)/pushfleet up
+
+test: install-dev
+	@$(BIN)/python -m pytest
+
+check: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,270 @@
+"""What travels on a queue, and how it is packed.
+
+Everything here is a frozen, keyword-only `msgspec.Struct` that ignores unknown fields: an older worker reads a newer
+one's entries. Times are epoch milliseconds (`_ms`), durations seconds (`_s`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from common.model import BadgeMode, Bucket, Kind, MessageClass, PushType, Urgency, Vendor
+
+
+class Frozen(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Base of all values on a queue."""
+
+
+# ---------------------------------------------------------------- the push fields of an event (im-dialects §1)
+
+
+class Gate(Frozen, frozen=True, kw_only=True):
+    enabled: bool = True
+    online_only: bool = False
+    store_offline: bool = True
+    audience: str = "offline"
+    respect_dnd: bool = True
+    require_friend: bool = False
+
+
+class Force(Frozen, frozen=True, kw_only=True):
+    """Overrides mute and do-not-disturb for members of a group (NIM)."""
+
+    on: bool = False
+    all: bool = False
+    ids: tuple[str, ...] | None = None
+    body: str | None = None
+
+
+class Display(Frozen, frozen=True, kw_only=True):
+    title: str | None = None
+    subtitle: str | None = None
+    body: str | None = None
+    nick_prefix: Literal["auto", "on", "off"] = "auto"
+
+
+class Data(Frozen, frozen=True, kw_only=True):
+    ext: str | None = None
+    payload: dict[str, Any] | None = None
+
+
+class Badge(Frozen, frozen=True, kw_only=True):
+    mode: BadgeMode = BadgeMode.INCREMENT
+    increment: int = 1
+    counts_unread: bool = True
+
+
+class Sound(Frozen, frozen=True, kw_only=True):
+    ios: str | None = None
+    android: str | None = None
+
+
+class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "class"}):
+    """The keys of `push` in an event, canonical names."""
+
+    gate: Gate = Gate()
+    force: Force | None = None
+    display: Display = Display()
+    data: Data = Data()
+    badge: Badge = Badge()
+    sound: Sound = Sound()
+    message_class: MessageClass = MessageClass.CHAT
+    push_type: PushType = PushType.ALERT
+    ttl_s: int = 86_400
+    collapse_key: str | None = None
+    thread_id: str | None = None
+    image: dict[str, str] | None = None
+    strategy_id: str | None = None
+    template: dict[str, dict[str, Any]] | None = None
+    vendor: dict[str, dict[str, Any]] | None = None
+    vendor_raw: dict[str, dict[str, Any]] | None = None
+
+
+class Conversation(Frozen, frozen=True, kw_only=True):
+    type: Literal["c2c", "group"]
+    id: str
+    name: str | None = None
+
+
+class Sender(Frozen, frozen=True, kw_only=True):
+    id: str
+    nick: str | None = None
+    group_card: str | None = None
+    device_id: str | None = None
+
+
+class Element(Frozen, frozen=True, kw_only=True):
+    type: Literal["text", "sound", "file", "image", "video", "face", "location", "merger", "custom"]
+    text: str | None = None
+
+
+# ---------------------------------------------------------------- intake -> presence
+
+
+class Message(Frozen, frozen=True, kw_only=True):
+    """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
+
+    recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
+    goes on. second_look: the recipients had no device 300 ms ago.
+    """
+
+    app: str
+    event_id: str
+    type: str
+    message_id: str
+    kind: Kind = Kind.MESSAGE
+    ts_ms: int
+    received_ms: int
+    expires_at_ms: int
+    conversation: Conversation
+    sender: Sender
+    recipients: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    mentions: tuple[str, ...] = ()
+    elements: tuple[Element, ...] = ()
+    push: PushFields = PushFields()
+    cursor: int | None = None
+    position: int = 0
+    second_look: bool = False
+
+
+# ---------------------------------------------------------------- presence -> routing
+
+
+class Device(Frozen, frozen=True, array_like=True, omit_defaults=False):
+    """One registered device of one person, as the registry knows it."""
+
+    device_id: str
+    platform: str
+    vendor: Vendor
+    business_id: str
+    token: str
+    voip_token: str | None
+    lang: str | None
+    tz: str | None
+    app_version: str | None
+    registered_ms: int
+    content_key: str | None = None
+
+
+class Recipient(Frozen, frozen=True, array_like=True, omit_defaults=False):
+    """A person and those of their devices that are away; `desktop`: some desktop or web client is in the foreground."""
+
+    user: str
+    devices: tuple[Device, ...]
+    desktop: bool
+
+
+class OfflineRecipients(Frozen, frozen=True, kw_only=True):
+    """Those of one message's recipients (a chunk of them) who are not looking."""
+
+    message: Message
+    recipients: tuple[Recipient, ...]
+    presence_ms: int
+
+
+# ---------------------------------------------------------------- routing -> delivery
+
+
+class Notification(Frozen, frozen=True, kw_only=True):
+    """The words a person will read, for one lane and one language, with everything a vendor file needs but the address.
+
+    placement: the wire fields that the class policy chose for this lane (see workers/routing/classes.py), for instance
+    {"category": "IM"} for Huawei; `vendor` and `vendor_raw` hold only this vendor's overrides, already merged with the
+    strategy preset. sender_name and text fill a vendor's private template; they are what `title` and `body` were made of.
+    collapse_id is the raw value (collapse key or message id) of which each vendor derives its own id on the screen.
+    """
+
+    app: str
+    event_id: str
+    message_id: str
+    kind: Kind = Kind.MESSAGE
+    conversation_type: str
+    conversation_id: str
+    ts_ms: int
+    received_ms: int
+    presence_ms: int = 0
+    routed_ms: int = 0
+    expires_at_ms: int
+    lang: str = "zh"
+    app_name: str = ""
+    title: str = ""
+    subtitle: str | None = None
+    body: str = ""
+    fallback_body: str = ""
+    hidden: bool = False
+    sender_name: str = ""
+    text: str = ""
+    ext: str | None = None
+    payload: dict[str, Any] | None = None
+    message_class: MessageClass = MessageClass.CHAT
+    class_sent: MessageClass = MessageClass.CHAT
+    bucket: Bucket = Bucket.PRIVATE
+    downgraded: bool = False
+    placement: dict[str, str] = {}
+    push_type: PushType = PushType.ALERT
+    urgency: Urgency = Urgency.CHAT
+    collapse_id: str
+    thread_id: str | None = None
+    sound_ios: str | None = None
+    sound_android: str | None = None
+    badge_mode: BadgeMode = BadgeMode.INCREMENT
+    badge_increment: int = 1
+    image: str | None = None
+    template: dict[str, Any] | None = None
+    vendor: dict[str, Any] = {}
+    vendor_raw: dict[str, Any] = {}
+    voip: dict[str, Any] | None = None
+
+
+class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
+    """One try at one push, as `why` shows it."""
+
+    at_ms: int
+    status: str
+    code: str
+    words: str
+    vendor_message_id: str | None
+
+
+class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
+    """Whom a push is for. push_id: 32 hex digits, the same in every attempt."""
+
+    user: str
+    device: str
+    token: str
+    push_id: str
+    platform: str
+    registered_ms: int
+    attempts: tuple[Attempt, ...] = ()
+    again: str | None = None
+    held_by: str | None = None
+
+
+class Push(Frozen, frozen=True, kw_only=True):
+    """One notification and those it is for, on one lane."""
+
+    note: Notification
+    targets: tuple[Target, ...]
+
+
+class Batch(Frozen, frozen=True, kw_only=True):
+    """One stream entry of delivery: pushes of one lane, at most 500 targets."""
+
+    app: str
+    vendor: Vendor
+    business_id: str
+    pushes: tuple[Push, ...]
+
+
+def encode(value: Any) -> bytes:
+    """Pack one value (or a list of them) for a stream entry."""
+    return _encoder.encode(value)
+
+
+_encoder = msgspec.msgpack.Encoder()
+decode_messages = msgspec.msgpack.Decoder(list[Message]).decode
+decode_offline = msgspec.msgpack.Decoder(list[OfflineRecipients]).decode
+decode_batch = msgspec.msgpack.Decoder(Batch).decode

@@ -1,0 +1,151 @@
+"""Small closed sets and values that every floor of the house shares."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Vendor(StrEnum):
+    """The nine lanes' kinds; the values of `vendor` everywhere (contract, words)."""
+
+    APNS = "apns"
+    FCM = "fcm"
+    HUAWEI = "huawei"
+    HARMONY = "harmony"
+    HONOR = "honor"
+    XIAOMI = "xiaomi"
+    OPPO = "oppo"
+    VIVO = "vivo"
+    MEIZU = "meizu"
+
+
+class MessageClass(StrEnum):
+    """What a message is (im-dialects §1); decides bucket, wire fields and urgency."""
+
+    CHAT = "chat"
+    CALL = "call"
+    ACCOUNT = "account"
+    ORDER = "order"
+    TODO = "todo"
+    DEVICE = "device"
+    SUBSCRIPTION = "subscription"
+    NEWS = "news"
+    CONTENT = "content"
+    MARKETING = "marketing"
+    SOCIAL = "social"
+
+
+#: Classes that may travel as private (system) where the credential has the right. The others never do.
+PRIVATE_CLASSES: Final = frozenset(
+    {
+        MessageClass.CHAT,
+        MessageClass.CALL,
+        MessageClass.ACCOUNT,
+        MessageClass.ORDER,
+        MessageClass.TODO,
+        MessageClass.DEVICE,
+        MessageClass.SUBSCRIPTION,
+    }
+)
+
+
+class Bucket(StrEnum):
+    """The two daily quotas a vendor counts in."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+class Kind(StrEnum):
+    """What a push is about; part of the push id, so that a recall is never taken for its message."""
+
+    MESSAGE = "message"
+    CALL_INVITE = "call_invite"
+    CALL_CANCEL = "call_cancel"
+    RECALL = "recall"
+
+
+class PushType(StrEnum):
+    ALERT = "alert"
+    VOIP = "voip"
+    SILENT = "silent"
+
+
+class Urgency(StrEnum):
+    """Order in which a vendor's streams are served: call > chat (c2c, mention) > group > bulk."""
+
+    CALL = "call"
+    CHAT = "chat"
+    GROUP = "group"
+    BULK = "bulk"
+
+
+class BadgeMode(StrEnum):
+    INCREMENT = "increment"
+    KEEP = "keep"
+    NONE = "none"
+
+
+class Verdict(StrEnum):
+    """What a vendor's answer means for one token (style §2)."""
+
+    ACCEPTED = "accepted"
+    TOKEN_DEAD = "token_dead"
+    SILENCED = "silenced"
+    TOKEN_FOREIGN = "token_foreign"
+    REJECTED = "rejected"
+    ACCESS_EXPIRED = "access_expired"
+    CREDENTIAL_REFUSED = "credential_refused"
+    THROTTLED = "throttled"
+    QUOTA_SPENT = "quota_spent"
+    DEVICE_CAP = "device_cap"
+    UNAVAILABLE = "unavailable"
+    UNCERTAIN = "uncertain"
+    UNKNOWN = "unknown"
+
+
+class Again(StrEnum):
+    """How the next attempt at the same push must differ from this one."""
+
+    SINGLY = "singly"  # alone in its request: the vendor judged the whole batch
+    FALLBACK_TEXT = "fallback_text"  # the vendor refused the words (vivo 10085, 10104)
+    WITHOUT_IMAGE = "without_image"
+    WITHOUT_NOTIFY_LEVEL = "without_notify_level"
+    NEW_CONNECTION = "new_connection"
+    SAVE_AGAIN = "save_again"  # a stored body is gone (vivo 10155)
+
+
+class Decision(StrEnum):
+    """What became of a recipient (contract §7)."""
+
+    PUSH_DISABLED = "push_disabled"
+    ONLINE_ONLY = "online_only"
+    NO_TEXT = "no_text"
+    EXPIRED = "expired"
+    ONLINE = "online"
+    ONLINE_ELSEWHERE = "online_elsewhere"
+    SENDER = "sender"
+    NO_DEVICE = "no_device"
+    NO_CREDENTIAL = "no_credential"
+    MUTED = "muted"
+    DND = "dnd"
+    BLOCKED = "blocked"
+    NOT_FRIEND = "not_friend"
+    ACCEPTED = "accepted"
+    TOKEN_DEAD = "token_dead"
+    SILENCED = "silenced"
+    TOKEN_FOREIGN = "token_foreign"
+    REJECTED = "rejected"
+    CREDENTIAL_REFUSED = "credential_refused"
+    QUOTA_SPENT = "quota_spent"
+    DEVICE_CAP = "device_cap"
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    UNCERTAIN = "uncertain"
+    UNKNOWN = "unknown"
+    FOLDED = "folded"
+    READ_ELSEWHERE = "read_elsewhere"
+    RECALLED = "recalled"
+    CALL_ENDED = "call_ended"
+    LANE_PAUSED = "lane_paused"

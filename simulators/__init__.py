@@ -1,0 +1,1 @@
+"""The vendors' side, from the vendors' pages; imports nothing of ours."""

@@ -1,0 +1,320 @@
+"""VendorSpec, Credential and the few helpers that all vendor files use. Pure: no I/O, no clock, no randomness."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import regex
+
+from common.contracts import Notification, Target
+from common.model import Again, Bucket, Vendor, Verdict
+from workers.wire import Answer, ClientIdentity, NoAnswer, Request
+
+
+class CredentialError(ValueError):
+    """A credential that can't be used; the text says why and what would cure it, and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A vendor's approved template for one class: its id and the names of the variables that take sender and text."""
+
+    id: str
+    sender: str = "sender"
+    text: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One app's account with one vendor, one version of it. The pair (vendor, business_id) is unique within an app."""
+
+    app: str
+    vendor: Vendor
+    business_id: str
+    version: int
+    options: Mapping[str, str]  # topic, env, app_id, app_key, client_id, package, project_id, …: nothing secret
+    secrets: Mapping[str, str] = field(repr=False)
+    rights: frozenset[str] = frozenset()
+    channels: Mapping[str, str] = field(default_factory=dict)  # message class -> channel id
+    templates: Mapping[str, Template] = field(default_factory=dict)  # message class -> template
+    identity: ClientIdentity | None = field(default=None, repr=False)
+
+    @property
+    def lane(self) -> str:
+        """Key of the lane in Redis and in metrics: `<app>:<vendor>:<business_id>`."""
+        return f"{self.app}:{self.vendor}:{self.business_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """What a credential was exchanged for. refresh_at_ms: from then on somebody should fetch a new one; unusable after expires_at_ms."""
+
+    value: str = field(repr=False)
+    refresh_at_ms: int
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRefused:
+    """The vendor did not give a token. verdict: CREDENTIAL_REFUSED, THROTTLED or UNAVAILABLE."""
+
+    verdict: Verdict
+    code: str
+    words: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSpec:
+    """How a credential becomes an access token. `ask` gives the request, or the token itself where it is signed here (APNs, HarmonyOS)."""
+
+    ask: Callable[[Credential, int], Request | AccessToken]  # (credential, now_ms)
+    read: Callable[[Answer, int], AccessToken | AccessRefused]  # (answer, now_ms); any bytes whatever
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One push to one token inside a parcel. badge: the number taken for this push, None where none is shown. attempt: 1 is the first."""
+
+    note: Notification
+    target: Target
+    badge: int | None
+    ttl_s: int
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What one request carries: 1 to `request_tokens_max` items.
+
+    Unless the spec is `mixed`, all items share the notification (and the badge, where the spec's body has one).
+    callback_url: where the vendor shall send receipts, None for nowhere. now_ms: the time of sending.
+    """
+
+    items: tuple[Item, ...]
+    now_ms: int
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an answer means for one token. Exactly one per item of the parcel, in the parcel's order.
+
+    code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset. retry_after_s: the vendor's
+    wish. token_only: a throttle or cap of this token, not of the lane. attempts_max: fewer tries than the vendor's
+    policy allows. again: how the next attempt must differ. alarm: a person should look (rings the unknown-codes counter).
+    """
+
+    verdict: Verdict
+    status: str
+    code: str = ""
+    words: str = ""
+    vendor_message_id: str | None = None
+    retry_after_s: float | None = None
+    token_only: bool = False
+    attempts_max: int | None = None
+    again: Again | None = None
+    alarm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A vendor's published limits, our defaults where the operator sets none. Source and date: docs/vendors/<vendor>.md.
+
+    rate_per_s in rate_unit; quota_* per day of the vendor's calendar, None: unlimited. device_cap_*: per device and day.
+    """
+
+    rate_per_s: float
+    burst: float
+    rate_unit: Literal["request", "token"]
+    quota_private: int | None = None
+    quota_public: int | None = None
+    device_cap_private: int | None = None
+    device_cap_public: int | None = None
+    timezone: str = "Asia/Shanghai"
+    public_hours: tuple[int, int] | None = None  # vivo: (7, 23)
+    ramp_s: int = 0  # FCM: 60
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """First delay and number of tries by verdict; the delay doubles with jitter. A vendor's Retry-After wins."""
+
+    first_s: Mapping[Verdict, float]
+    attempts_max: Mapping[Verdict, int]
+    delay_max_s: float = 3600.0
+
+
+#: What most vendor pages ask for; a vendor file replaces what its page says differently.
+DEFAULT_RETRY = Retry(
+    first_s={Verdict.UNAVAILABLE: 1.0, Verdict.UNCERTAIN: 1.0, Verdict.THROTTLED: 1.0, Verdict.ACCESS_EXPIRED: 0.0, Verdict.UNKNOWN: 5.0},
+    attempts_max={Verdict.UNAVAILABLE: 8, Verdict.UNCERTAIN: 3, Verdict.THROTTLED: 50, Verdict.ACCESS_EXPIRED: 2, Verdict.UNKNOWN: 1},
+)
+
+Build = Callable[[Parcel, Credential, AccessToken | None], Request]
+Classify = Callable[[Parcel, Answer | NoAnswer], Sequence[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class VendorSpec:
+    """Everything the fleet knows of one vendor. A new vendor is one of these.
+
+    endpoints: name -> the vendor's own base URL. mixed: items of different notifications may share a request.
+    badge_in_body: the request's body carries the badge number, so items with different badges need different requests.
+    token_valid: false for what can't be a token of this vendor (such a push is `token_dead` without a request).
+    read_credential: checks what `credential add` was given, offline: (options, secrets, now_ms) -> (options, secrets)
+    completed, e.g. with what a p12 holds; raises CredentialError. identity: client certificate, if any.
+    follow: the second request that a first answer asks for (vivo's list push), None when the answer is final.
+    check: a request that proves the credential without a push reaching anybody; `checked` reads it.
+    """
+
+    vendor: Vendor
+    endpoints: Mapping[str, str]
+    http2: bool
+    request_tokens_max: int
+    build: Build
+    classify: Classify
+    read_credential: Callable[[Mapping[str, str], Mapping[str, bytes], int], tuple[dict[str, str], dict[str, str]]]
+    limits: Limits
+    retry: Retry = DEFAULT_RETRY
+    mixed: bool = False
+    badge_in_body: bool = False
+    access: AccessSpec | None = None
+    token_valid: Callable[[str], bool] = bool
+    identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None
+    follow: Callable[[Parcel, Answer, Credential, AccessToken | None], Request | None] | None = None
+    check: Callable[[Credential, AccessToken | None], Request] | None = None
+    checked: Callable[[Answer], Verdict] | None = None
+    rights: frozenset[str] = frozenset()
+    withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
+    buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
+
+
+# ---------------------------------------------------------------- helpers
+
+_T = TypeVar("_T")
+ELLIPSIS = "…"
+_GRAPHEME = regex.compile(r"\X")
+
+
+def characters(text: str) -> int:
+    """Length as most vendors count it: Unicode code points."""
+    return len(text)
+
+
+def utf8_bytes(text: str) -> int:
+    """Length in UTF-8 bytes; a lone surrogate counts as the three bytes of U+FFFD that replace it."""
+    return len(text.encode("utf-8", "replace"))
+
+
+def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str:
+    """`text`, or its longest prefix of whole graphemes that fits with an ellipsis into `most` units of `measure`.
+
+    Never cuts inside a grapheme (emoji families, flags, combining marks). When not even the ellipsis fits: "".
+    """
+    if measure(text) <= most:
+        return text
+    room = most - measure(ELLIPSIS)
+    if room < 0:
+        return ""
+    used, end = 0, 0
+    for match in _GRAPHEME.finditer(text):
+        size = measure(match.group())
+        if used + size > room:
+            break
+        used, end = used + size, match.end()
+    return text[:end].rstrip() + ELLIPSIS
+
+
+def compact(value: Any) -> bytes:
+    """JSON without spaces, UTF-8 without escapes (a CJK character is 3 bytes, not 6)."""
+    return msgspec.json.encode(value)
+
+
+def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:
+    """The body as `shape`, None for anything else (a proxy's HTML page, half a body, nothing)."""
+    if isinstance(answer, NoAnswer):
+        return None
+    try:
+        return msgspec.json.decode(answer.body, type=shape, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def retry_after_s(answer: Answer) -> float | None:
+    """Seconds of a `Retry-After` header, bounded to a day; None when absent or not a number (dates are ignored)."""
+    try:
+        return min(max(float(answer.headers["retry-after"]), 0.0), 86_400.0)
+    except (KeyError, ValueError):
+        return None
+
+
+def no_answer(parcel: Parcel, answer: NoAnswer) -> Sequence[Outcome]:
+    """Nothing came back: uncertain where the request was written, else unavailable."""
+    verdict = Verdict.UNCERTAIN if answer.sent else Verdict.UNAVAILABLE
+    return [Outcome(verdict, answer.reason, words=answer.words)] * len(parcel.items)
+
+
+def same(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
+    """One outcome for every token of the request."""
+    return [outcome] * len(parcel.items)
+
+
+def number_id(value: str, bits: int = 31) -> int:
+    """A stable positive number of `value` for a vendor's notify id: 1 to 2**bits - 1."""
+    digest = int.from_bytes(hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=8).digest())
+    return 1 + digest % ((1 << bits) - 1)
+
+
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def base62(hex_id: str, length: int) -> str:
+    """The first `length` digits of the base62 form (22 digits, zero-padded) of a 128-bit id given as 32 hex digits (contract §8a)."""
+    number, digits = int(hex_id, 16), []
+    for _ in range(22):
+        number, rest = divmod(number, 62)
+        digits.append(_BASE62[rest])
+    return "".join(reversed(digits))[:length]
+
+
+def uuid_text(push_id: str) -> str:
+    """32 hex digits as a lower-case UUID 8-4-4-4-12."""
+    return f"{push_id[:8]}-{push_id[8:12]}-{push_id[12:16]}-{push_id[16:20]}-{push_id[20:]}"
+
+
+def merged(base: dict[str, Any], over: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:
+    """`base` with the white-listed keys of `over` laid on top, nested objects merged. Neither argument is changed."""
+    white = frozenset(allowed)
+    result = dict(base)
+    for key, value in over.items():
+        if key not in white:
+            continue
+        old = result.get(key)
+        result[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def require(options: Mapping[str, str], *names: str) -> None:
+    """CredentialError that names the first missing option as the command line spells it."""
+    for name in names:
+        if not options.get(name):
+            raise CredentialError(f"--{name.replace('_', '-')} is missing")
+
+
+def secret_text(files: Mapping[str, bytes], name: str) -> str:
+    """A secret file's text with white space at its ends dropped; CredentialError when missing, empty or not UTF-8."""
+    raw = files.get(name)
+    if raw is None:
+        raise CredentialError(f"--{name.replace('_', '-')}-file is missing")
+    try:
+        text = raw.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise CredentialError(f"the file of --{name.replace('_', '-')}-file is not text") from None
+    if not text:
+        raise CredentialError(f"the file of --{name.replace('_', '-')}-file is empty")
+    return text

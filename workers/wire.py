@@ -1,0 +1,79 @@
+"""Request, Answer, NoAnswer: all that a vendor file and a transport share.
+
+A vendor file makes Requests and reads Answers; a transport turns one into the other. Neither knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request to a vendor.
+
+    endpoint: name of the vendor's door (`APNS_PRODUCTION`, `OPPO_FEEDBACK`; contract §2); the lane knows its address.
+    path: with query, begins with `/`. headers: lower-case names. body: the bytes as sent.
+    """
+
+    endpoint: str
+    path: str
+    headers: Mapping[str, str] = field(repr=False)  # carries access tokens
+    body: bytes = field(repr=False)  # carries device tokens and words
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, whatever the status. headers: lower-case names."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Nothing came back. sent: the request may have been read by the vendor, so the push is uncertain, not unavailable."""
+
+    reason: Literal["timeout", "refused", "reset"]
+    sent: bool
+    words: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientIdentity:
+    """A client certificate and its key, PEM."""
+
+    certificate_pem: bytes = field(repr=False)
+    key_pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a lane's requests go. pool: connections are shared by requests of the same pool only (credential and version).
+
+    bases: endpoint name -> `https://host:port`. connections_max: this lane's share of connections in this process.
+    """
+
+    pool: str
+    bases: Mapping[str, str]
+    http2: bool
+    identity: ClientIdentity | None = None
+    connections_max: int = 8
+    streams_max: int = 1000
+
+
+class Transport(Protocol):
+    """send_many gives one Answer or NoAnswer per request, in order, within `deadline_s` (plus a moment). Never raises for a vendor's fault.
+
+    renew: the pool's connections are not used for new requests any more. close: ends the transport's thread.
+    """
+
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]: ...
+    def renew(self, pool: str) -> None: ...
+    def close(self) -> None: ...
