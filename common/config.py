@@ -1,0 +1,449 @@
+"""Every setting of the fleet (contract §2): read once from the environment and `.env`, checked, frozen."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import ipaddress
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from common import runfile
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "PUSHFLEET_"
+EMBEDDED: Final = "embedded"
+#: Which endpoints each vendor's traffic goes to: the names after PUSHFLEET_ENDPOINT_.
+VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "apns": ("APNS_PRODUCTION", "APNS_SANDBOX"),
+        "fcm": ("FCM", "GOOGLE_OAUTH"),
+        "huawei": ("HUAWEI", "HUAWEI_OAUTH"),
+        "harmony": ("HARMONY",),
+        "honor": ("HONOR", "HONOR_OAUTH"),
+        "xiaomi": ("XIAOMI", "XIAOMI_GLOBAL"),
+        "oppo": ("OPPO", "OPPO_INTL", "OPPO_FEEDBACK"),
+        "vivo": ("VIVO",),
+        "meizu": ("MEIZU",),
+    }
+)
+ENDPOINTS: Final = tuple(name for names in VENDOR_ENDPOINTS.values() for name in names)
+SECRET_KEYS_NAME: Final = "secret.keys"
+REDIS_TAKES: Final = "'embedded', redis://, rediss://, unix:///path or sentinel://h1:26379,h2:26379/<db>?master=NAME"
+
+
+class SettingError(ValueError):
+    """A setting is wrong: one line that names it and what it takes, never the value. The command line's exit code 2."""
+
+
+class NothingRunning(RuntimeError):  # noqa: N818 - it reads as what it says
+    """`embedded` is wanted and nobody has started it. The command line's exit code 3."""
+
+    def __init__(self) -> None:
+        super().__init__("nothing is running: `pushfleet up`, or set PUSHFLEET_REDIS_URL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings, one field each, named as the environment does without the prefix. Durations in seconds or days by name.
+
+    endpoints: NAME -> scheme://host:port, only those that were overridden. secret_keys: the warned-about way; see `secret_keys()`.
+    """
+
+    redis_url: str = field(repr=False)
+    core_url: str = field(repr=False)
+    database_url: str = field(repr=False)
+    data_dir: Path
+    event_streams: tuple[str, ...]
+    key_prefix: str
+    prefix: str
+    secret_keys_file: Path | None
+    secret_keys: tuple[str, ...] = field(repr=False)
+    endpoints: Mapping[str, str]
+    ca_file: Path | None
+    apns_client: str
+    send_timeout_s: float
+    retry_first_s: float | None
+    ledger_days: int
+    metrics_port: int
+    console_addr: str
+    receipts_addr: str
+    receipts_url: str | None
+    log_level: str
+    log_format: str
+
+    @staticmethod
+    def load(environ: Mapping[str, str] | None = None) -> Settings:
+        """The checked settings. environ: exactly these variables; None = the process's own, over those of `./.env`.
+
+        SettingError names the first setting that is wrong. A variable that is set but empty counts as unset.
+        """
+        if environ is None:
+            environ = {**read_dotenv(Path(".env")), **os.environ}
+        return _load(_Reader(environ))
+
+    @property
+    def embedded_redis(self) -> bool:
+        return self.redis_url == EMBEDDED
+
+    @property
+    def embedded_database(self) -> bool:
+        return self.database_url == EMBEDDED
+
+
+def _load(read: _Reader) -> Settings:
+    redis_url = read.text("REDIS_URL", EMBEDDED, _redis_url, REDIS_TAKES)
+    return Settings(
+        redis_url=redis_url,
+        core_url=read.text("CORE_URL", redis_url, _core_url(redis_url), f"as PUSHFLEET_REDIS_URL ({REDIS_TAKES})"),
+        database_url=read.text("DATABASE_URL", EMBEDDED, _database_url, "'embedded' or postgresql+psycopg://user:password@host:port/name"),
+        data_dir=Path(read.text("DATA_DIR", "./var", _folder, "the path of a folder, or of one to be made")).absolute(),
+        event_streams=_names(read.text("EVENT_STREAMS", "im:events", _stream_list, "names of streams, separated by commas, each once")),
+        key_prefix=read.text("KEY_PREFIX", "im:", _key_part, "printable ASCII without spaces and braces"),
+        prefix=read.text("PREFIX", "push", _key_part, "printable ASCII without spaces and braces"),
+        secret_keys_file=read.file("SECRET_KEYS_FILE", "the path of a readable file with Fernet keys, one a line"),
+        secret_keys=_names(read.text("SECRET_KEYS", "", _fernet_list, "Fernet keys (32 bytes in URL-safe base64), separated by commas")),
+        endpoints=_endpoints(read),
+        ca_file=read.file("CA_FILE", "the path of a readable file with CA certificates in PEM"),
+        apns_client=read.choice("APNS_CLIENT", ("curl", "aioapns")),
+        send_timeout_s=read.number("SEND_TIMEOUT_S", 10.0, 0.1, 60.0),
+        retry_first_s=None if read.unset("RETRY_FIRST_S") else read.number("RETRY_FIRST_S", 0.0, 0.0, 86_400.0),
+        ledger_days=read.whole("LEDGER_DAYS", 7, 1, 3650),
+        metrics_port=read.whole("METRICS_PORT", 0, 0, 65_535),
+        console_addr=read.text("CONSOLE_ADDR", "127.0.0.1:8080", _addr, "host:port"),
+        receipts_addr=read.text("RECEIPTS_ADDR", "127.0.0.1:8081", _addr, "host:port"),
+        receipts_url=read.text("RECEIPTS_URL", "", _base_url, "the public base URL of the receipts service, https:// or http://") or None,
+        log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error")),
+        log_format=read.choice("LOG_FORMAT", ("json", "console")),
+    )
+
+
+class _Reader:
+    """Picks single variables; whatever a check can't take becomes the one line of a SettingError."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = {name: value.strip() for name, value in environ.items() if name.startswith(PREFIX)}
+
+    def unset(self, name: str) -> bool:
+        return not self.environ.get(PREFIX + name)
+
+    def text(self, name: str, default: str, check: Callable[[str], str], takes: str) -> str:
+        if self.unset(name):
+            return default
+        try:
+            return check(self.environ[PREFIX + name])
+        except ValueError:
+            raise SettingError(f"{PREFIX}{name} takes {takes}") from None
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        """One of `known`, in any case; the first is the default."""
+
+        def check(value: str) -> str:
+            if value.lower() not in known:
+                raise ValueError
+            return value.lower()
+
+        return self.text(name, known[0], check, "one of " + ", ".join(known))
+
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        def check(value: str) -> str:
+            if not least <= float(value) <= most:  # false for nan, too
+                raise ValueError
+            return value
+
+        return float(self.text(name, str(default), check, f"a number of seconds from {least:g} to {most:g}"))
+
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        def check(value: str) -> str:
+            if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
+                raise ValueError
+            return value
+
+        return int(self.text(name, str(default), check, f"a whole number from {least} to {most}"))
+
+    def file(self, name: str, takes: str) -> Path | None:
+        def check(value: str) -> str:
+            path = Path(_home(value)).absolute()
+            if not path.is_file() or not os.access(path, os.R_OK):
+                raise ValueError
+            return str(path)
+
+        found = self.text(name, "", check, takes)
+        return Path(found) if found else None
+
+
+def _home(value: str) -> str:
+    """The path with `~` replaced; ValueError where nobody of that name lives."""
+    try:
+        return str(Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError from None
+
+
+def _folder(value: str) -> str:
+    path = Path(_home(value))
+    return _checked(str(path), path.is_dir() or not path.exists())
+
+
+def _names(comma_list: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in comma_list.split(",") if part.strip())
+
+
+def _stream_list(value: str) -> str:
+    names = _names(value)
+    if not names or len(set(names)) != len(names) or any(not _key_part(name) for name in names):
+        raise ValueError
+    return value
+
+
+def _key_part(value: str) -> str:
+    """What stands in a Redis key before our own words. Braces would make hash tags of it."""
+    if not re.fullmatch(r"[!-z|~]{1,128}", value):
+        raise ValueError
+    return value
+
+
+def _redis_url(value: str) -> str:
+    if value == EMBEDDED:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme == "unix":
+        return _checked(value, bool(parts.path.strip("/")))
+    if parts.scheme == "sentinel":
+        sentinel_of(value)
+        return value
+    known = parts.scheme in ("redis", "rediss") and bool(parts.hostname)
+    return _checked(value, known and _port_ok(parts.port) and bool(re.fullmatch(r"(/[0-9]{0,4})?", parts.path)))
+
+
+def _core_url(redis_url: str) -> Callable[[str], str]:
+    """`embedded` for the core only where the fleet's own Redis is: there is one embedded server."""
+
+    def check(value: str) -> str:
+        return _checked(_redis_url(value), value != EMBEDDED or redis_url == EMBEDDED)
+
+    return check
+
+
+def _checked(value: str, good: bool) -> str:
+    if not good:
+        raise ValueError
+    return value
+
+
+def _port_ok(port: int | None) -> bool:
+    return port is None or port > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinel:
+    """A sentinel URL, read. hosts: (host, port) each. The user and password are the master's; `sentinel_password` the sentinels'."""
+
+    hosts: tuple[tuple[str, int], ...]
+    master: str
+    db: int
+    username: str | None
+    password: str | None = field(repr=False)
+    sentinel_password: str | None = field(default=None, repr=False)
+
+
+def sentinel_of(url: str) -> Sentinel:
+    """Reads sentinel://[user:password@]h1:26379,h2:26379/<db>?master=NAME[&sentinel_password=…]; ValueError when it is none."""
+    scheme, _, rest = url.partition("://")
+    address, _, query = rest.partition("?")
+    userinfo, _, hosts_db = address.rpartition("@")
+    hosts, _, db = hosts_db.partition("/")
+    login = urlsplit(f"//{userinfo}@host")
+    options = parse_qs(query)
+    pairs = tuple((part.hostname or "", part.port or 26_379) for part in (urlsplit(f"//{host}") for host in hosts.split(",")))
+    if scheme != "sentinel" or not all(host for host, _ in pairs) or not options.get("master") or not re.fullmatch(r"[0-9]{0,4}", db):
+        raise ValueError("not a sentinel URL")
+    secret = options.get("sentinel_password", [None])[0]
+    return Sentinel(
+        pairs, options["master"][0], int(db or 0), unquote(login.username or "") or None, unquote(login.password or "") or None, secret
+    )
+
+
+def _database_url(value: str) -> str:
+    if value == EMBEDDED:
+        return value
+    parts = urlsplit(value)
+    return _checked(value, parts.scheme == "postgresql+psycopg" and _port_ok(parts.port) and bool(parts.path.strip("/") or parts.query))
+
+
+def _fernet_list(value: str) -> str:
+    for key in _names(value):
+        check_fernet_key(key)
+    return value
+
+
+def check_fernet_key(key: str) -> str:
+    """The key itself; ValueError unless it is 32 bytes in URL-safe base64."""
+    try:
+        good = len(base64.urlsafe_b64decode(key)) == 32
+    except binascii.Error:
+        good = False
+    return _checked(key, good)
+
+
+def _endpoints(read: _Reader) -> Mapping[str, str]:
+    found = {}
+    for variable in sorted(read.environ):
+        name = variable.removeprefix(PREFIX + "ENDPOINT_")
+        if name == variable or read.unset("ENDPOINT_" + name):
+            continue
+        if name not in ENDPOINTS:
+            raise SettingError(f"{variable} names no endpoint; there are {', '.join(ENDPOINTS)}")
+        found[name] = read.text(f"ENDPOINT_{name}", "", _endpoint, "https://host:port (http:// for loopback only), without a path")
+    return MappingProxyType(found)
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    bare = parts.path in ("", "/") and not parts.query and not parts.fragment and "@" not in parts.netloc
+    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    return _checked(value.rstrip("/"), bare and safe and bool(parts.hostname) and _port_ok(parts.port))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can't leave this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _addr(value: str) -> str:
+    host_port(value)
+    return value
+
+
+def host_port(addr: str) -> tuple[str, int]:
+    """Splits `host:port` or `[v6]:port`; port 0 takes a free one. ValueError when it is none."""
+    parts = urlsplit(f"//{addr}")
+    if parts.hostname is None or parts.port is None or parts.netloc != addr or "@" in addr:
+        raise ValueError("not host:port")
+    return parts.hostname, parts.port
+
+
+def _base_url(value: str) -> str:
+    parts = urlsplit(value)
+    good = parts.scheme in ("https", "http") and bool(parts.hostname) and _port_ok(parts.port) and not parts.query and not parts.fragment
+    return _checked(value.rstrip("/"), good)
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """NAME=value a line; `#` starts a comment line, `export ` and one pair of quotes are dropped. {} without a file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError):
+        raise SettingError(".env can't be read: it takes lines NAME=value in UTF-8") from None
+    found = {}
+    for line in lines:
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and not name.startswith("#"):
+            found[name.strip()] = re.sub(r"""^(['"])(.*)\1$""", r"\2", value.strip())
+    return found
+
+
+# ---------------------------------------------------------------- what a running `up` adds
+
+
+def resolve(settings: Settings) -> Settings:
+    """The settings with `embedded` replaced by what `up` has started (run.json), and its simulators as endpoints.
+
+    Simulators stand in only for a fleet on the same Redis, and never for a vendor with an endpoint of its own.
+    NothingRunning when `embedded` is wanted and no live process wrote run.json.
+    """
+    run = runfile.read(settings.data_dir)
+    running = run if runfile.alive(run) else {}
+    redis_url = running.get("redis_url") if settings.embedded_redis else settings.redis_url
+    database_url = running.get("database_url") if settings.embedded_database else settings.database_url
+    if not redis_url or not database_url:
+        raise NothingRunning
+    core_url = redis_url if settings.core_url == EMBEDDED else settings.core_url
+    found = dataclasses.replace(settings, redis_url=redis_url, core_url=core_url, database_url=database_url)
+    return _with_simulators(found, running) if running.get("redis_url") == redis_url else found
+
+
+def _with_simulators(settings: Settings, run: runfile.Run) -> Settings:
+    endpoints: dict[str, str] = {}
+    for vendor in run.get("simulators") or {}:
+        if not own_endpoints(settings, vendor):
+            endpoints |= _simulated(settings.data_dir, vendor)
+    ca_file = settings.ca_file or (Path(run["ca_file"]) if run.get("ca_file") and endpoints else None)
+    return dataclasses.replace(settings, endpoints=MappingProxyType({**endpoints, **settings.endpoints}), ca_file=ca_file)
+
+
+def own_endpoints(settings: Settings, vendor: str) -> bool:
+    """Whether any endpoint of the vendor was overridden: then there is no simulator for it."""
+    return any(name in settings.endpoints for name in VENDOR_ENDPOINTS[vendor])
+
+
+def _simulated(data_dir: Path, vendor: str) -> dict[str, str]:
+    try:
+        said = json.loads((data_dir / "simulators" / f"{vendor}.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {name: url for name, url in said["endpoints"].items() if name in ENDPOINTS}
+
+
+def secret_keys(settings: Settings) -> tuple[str, ...]:
+    """The Fernet keys, the first of which encrypts: from the file, from the variable, or generated in DATA_DIR for embedded use.
+
+    SettingError when there is none, or one does not parse. The result must never be logged.
+    """
+    if settings.secret_keys_file is not None:
+        return _keys_in(settings.secret_keys_file)
+    if settings.secret_keys:
+        log.warning("PUSHFLEET_SECRET_KEYS is readable by whoever sees the environment: use PUSHFLEET_SECRET_KEYS_FILE")
+        return settings.secret_keys
+    generated = settings.data_dir / SECRET_KEYS_NAME
+    if generated.is_file():
+        return _keys_in(generated)
+    if not settings.embedded_database and runfile.read(settings.data_dir).get("database_url") != settings.database_url:
+        raise SettingError(
+            "PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, one a line; it has no default here"
+        )
+    return _generate_key(generated)
+
+
+def _generate_key(path: Path) -> tuple[str, ...]:
+    """Two processes may come here at once: the first one's file stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    runfile.write_private(new, base64.urlsafe_b64encode(os.urandom(32)) + b"\n")
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        pass
+    finally:
+        new.unlink()
+    return _keys_in(path)
+
+
+def _keys_in(path: Path) -> tuple[str, ...]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
+        keys = tuple(check_fernet_key(line) for line in lines if line and not line.startswith("#"))
+    except (OSError, ValueError):
+        keys = ()
+    if not keys:
+        raise SettingError("PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, one a line")
+    if path.stat().st_mode & 0o077:
+        log.warning("the file of PUSHFLEET_SECRET_KEYS_FILE can be read by others: chmod 0600")
+    return keys

@@ -1,0 +1,200 @@
+"""Every metric of the fleet in one place (contract §10), and the small server that shows them.
+
+Labels come from closed sets: what arrives from outside goes through `event_type`, `request_status` and their like first,
+so that no token, user id or text can become a label and no stranger can make a million series.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from common import runfile
+from common.config import Settings, host_port, is_loopback
+from common.model import Vendor
+
+log = logging.getLogger(__name__)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+#: How many ports are tried from PUSHFLEET_METRICS_PORT on.
+PORTS_MAX: Final = 100
+NONE: Final = "none"
+VENDORS: Final = frozenset(vendor.value for vendor in Vendor)
+EVENT_RESULTS: Final = frozenset({"accepted", "duplicate", "ignored", "dead_letter"})
+EVENT_TYPES: Final = frozenset(
+    {
+        *("message.stored", "message.read", "message.recalled", "call.invited", "call.ended", "device.registered", "device.unregistered"),
+        *("session.logout", "session.kicked", "app.background", "app.foreground", "settings.updated"),
+    }
+)
+DIALECTS: Final = frozenset({"native", "tencent", "zego", "nim"})
+REQUEST_FAILURES: Final = frozenset({"timeout", "refused", "reset"})
+LANE: Final = ("app", "vendor", "business_id")
+FAST: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+SLOW: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
+
+EVENTS: Final = Counter("pushfleet_events_total", "Events read from the core, by what became of them.", ("type", "result"))
+IGNORED: Final = Counter("pushfleet_ignored_total", "Events or fields that changed nothing, by reason.", ("reason",))
+DECISIONS: Final = Counter("pushfleet_decisions_total", "Final decisions, one a recipient and device.", ("vendor", "decision", "class"))
+STAGE_SECONDS: Final = Histogram("pushfleet_stage_seconds", "Time one batch spends in a stage.", ("stage",), buckets=FAST)
+STORED_TO_ACCEPTED_SECONDS: Final = Histogram(
+    "pushfleet_stored_to_accepted_seconds", "From the event's ts to the vendor's acceptance.", ("vendor", "class"), buckets=SLOW
+)
+VENDOR_REQUEST_SECONDS: Final = Histogram("pushfleet_vendor_request_seconds", "One request to a vendor.", ("vendor",), buckets=FAST)
+VENDOR_REQUESTS: Final = Counter(
+    "pushfleet_vendor_requests_total", "Requests to a vendor, by HTTP status or failure.", ("vendor", "status")
+)
+BACKLOG: Final = Gauge("pushfleet_backlog", "Entries waiting in a queue.", ("queue",))
+OLDEST_SECONDS: Final = Gauge("pushfleet_oldest_seconds", "Age of the oldest entry of a queue.", ("queue",))
+QUOTA_USED: Final = Gauge("pushfleet_quota_used", "Pushes sent on the vendor's day.", (*LANE, "bucket"))
+QUOTA_LIMIT: Final = Gauge("pushfleet_quota_limit", "Pushes that may be sent on the vendor's day.", (*LANE, "bucket"))
+LANE_STATE: Final = Gauge("pushfleet_lane_state", "0 flowing, 1 probing, 2 stopped.", LANE)
+RETRIES: Final = Counter("pushfleet_retries_total", "Pushes that go again, by reason.", ("vendor", "reason"))
+TOKENS_RETIRED: Final = Counter("pushfleet_tokens_retired_total", "Device tokens retired.", ("vendor",))
+TOKEN_GUARD: Final = Gauge("pushfleet_token_guard", "1 while the mass guard has stopped the retiring of tokens.", LANE)
+UNKNOWN_CODES: Final = Counter("pushfleet_unknown_codes_total", "Answers with a code nobody documents.", ("vendor",))
+UNKNOWN_FIELDS: Final = Counter("pushfleet_unknown_fields_total", "Fields of a callback that its dialect does not know.", ("dialect",))
+DEAD_LETTERS: Final = Gauge("pushfleet_dead_letters", "Dead letters kept, by stage.", ("stage",))
+CREDENTIAL_EXPIRES_SECONDS: Final = Gauge("pushfleet_credential_expires_seconds", "Until a credential expires.", LANE)
+RECEIPTS: Final = Counter("pushfleet_receipts_total", "Receipts of the vendors.", ("vendor", "status"))
+
+
+def event_type(said: str) -> str:
+    """The label of an event's type: one of the contract's, else `other`."""
+    return said if said in EVENT_TYPES else "other"
+
+
+def dialect(said: str) -> str:
+    return said if said in DIALECTS else "other"
+
+
+def request_status(said: int | str) -> str:
+    """An HTTP status as its digits, or `timeout`, `refused`, `reset`; anything else is `other`."""
+    text = str(said)
+    known = text in REQUEST_FAILURES or (text.isascii() and text.isdigit() and 100 <= int(text[:4]) <= 599)
+    return text if known else "other"
+
+
+# ---------------------------------------------------------------- the server
+
+
+@dataclass(frozen=True, slots=True)
+class _Checks:
+    name: str
+    health: Callable[[], bool]
+    ready: Callable[[], bool]
+
+
+def serve_metrics(settings: Settings, name: str, health: Callable[[], bool], ready: Callable[[], bool]) -> int | None:
+    """Serves /metrics, /healthz and /readyz (200 or 503) from a thread, on the first free of PORTS_MAX ports.
+
+    Returns the port; None when PUSHFLEET_METRICS_PORT is 0 or no port is free (logged: a process without metrics still works).
+    Binds where the console does: loopback unless PUSHFLEET_CONSOLE_ADDR says otherwise. The URL stands in run.json until the exit.
+    """
+    if settings.metrics_port == 0:
+        return None
+    host = host_port(settings.console_addr)[0]
+    server = _first_free(host, range(settings.metrics_port, min(settings.metrics_port + PORTS_MAX, 65_536)), _Checks(name, health, ready))
+    if server is None:
+        log.error("no free port for metrics", extra={"port": settings.metrics_port})
+        return None
+    port = int(server.server_address[1])
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    url = f"http://{_reachable(host)}:{port}/metrics"
+    log.info("metrics are served", extra={"url": url})
+    _announce(settings, url)
+    return port
+
+
+def _first_free(host: str, ports: Iterable[int], checks: _Checks) -> ThreadingHTTPServer | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    class Server(ThreadingHTTPServer):
+        address_family = family
+        daemon_threads = True
+        # SO_REUSEADDR would not hinder a second listener on some systems, and a port in TIME_WAIT is not worth having
+        allow_reuse_address = False
+
+    for port in ports:
+        try:
+            return Server((host, port), _handler(checks))
+        except OSError:
+            continue
+    return None
+
+
+def _handler(checks: _Checks) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                self._reply(200, CONTENT_TYPE_LATEST, generate_latest())
+            elif path in ("/healthz", "/readyz"):
+                good = _asked(checks.health if path == "/healthz" else checks.ready)
+                body = json.dumps({"name": checks.name, "ok": good}).encode()
+                self._reply(200 if good else 503, "application/json", body)
+            else:
+                self._reply(404, "text/plain", b"there are /metrics, /healthz and /readyz\n")
+
+        def _reply(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """A scrape every few seconds is no news."""
+
+    return Handler
+
+
+def _asked(check: Callable[[], bool]) -> bool:
+    """A check that breaks is a no: the broker being away shows itself as an exception."""
+    try:
+        return bool(check())
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer is 503
+        log.warning("a health check failed", extra={"reason": type(error).__name__})
+        return False
+
+
+def _reachable(host: str) -> str:
+    if is_loopback(host):
+        return f"[{host}]" if ":" in host else host
+    return socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+
+
+def _announce(settings: Settings, url: str) -> None:
+    """Into run.json's `metrics`, out of it at the exit. A folder that can't be written costs the entry, not the process."""
+    owner = os.getpid()
+
+    def add(run: runfile.Run) -> None:
+        run["metrics"] = sorted({*run.get("metrics", ()), url})
+
+    def drop(run: runfile.Run) -> None:
+        run["metrics"] = [one for one in run.get("metrics", ()) if one != url]
+
+    def leave() -> None:
+        # `up` takes the file away at its end: a process that leaves later must not bring it back
+        if os.getpid() == owner and runfile.read(settings.data_dir):
+            runfile.change(settings.data_dir, drop)
+
+    try:
+        runfile.change(settings.data_dir, add)
+        atexit.register(leave)
+    except OSError as error:
+        log.warning("run.json can't be written, so nobody finds these metrics by it", extra={"reason": type(error).__name__})

@@ -1,0 +1,103 @@
+"""The door to Redis: one way to connect, for the stores (`connect`) and for Celery's broker (`kombu_url`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.retry import Retry
+from redis.sentinel import Sentinel as SentinelClient
+
+from common.config import SettingError, sentinel_of
+
+#: Longest wait for any answer, seconds. A blocking read must ask for less.
+SOCKET_TIMEOUT_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 5.0
+#: A connection that was idle for longer is asked PING before it is used, seconds.
+HEALTH_CHECK_INTERVAL_S: Final = 5
+#: Further tries after a connection error, with pauses from RETRY_BASE_S to RETRY_CAP_S seconds: about a second altogether.
+RETRIES_MAX: Final = 4
+RETRY_BASE_S: Final = 0.05
+RETRY_CAP_S: Final = 0.5
+
+
+def connect(url: str) -> redis.Redis:
+    """A client of a pool of its own, bytes in and out, that has been answered once.
+
+    Sent again only after a broken connection, never after silence: what a server that hangs may have done, the caller decides.
+    A server in cluster mode is a SettingError; one that can't be reached redis.exceptions.ConnectionError or TimeoutError.
+    """
+    client = _sentinel_client(url) if url.startswith("sentinel://") else redis.Redis.from_url(url, **_options(url))
+    try:
+        refuse_cluster(client)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def refuse_cluster(client: redis.Redis) -> None:
+    """SettingError when the server is in cluster mode: the scripts and the hand-on touch keys of several slots."""
+    try:
+        info: Any = client.info("cluster")
+    except ResponseError:  # INFO forbidden to this user: then only a MOVED would tell
+        return
+    if int(info.get("cluster_enabled", 0)):
+        raise SettingError("PUSHFLEET_REDIS_URL takes a server that is not in cluster mode: shard by instance and PUSHFLEET_PREFIX")
+
+
+def _retry() -> Retry:
+    return Retry(ExponentialWithJitterBackoff(base=RETRY_BASE_S, cap=RETRY_CAP_S), RETRIES_MAX, supported_errors=(RedisConnectionError,))
+
+
+def _options(url: str) -> dict[str, Any]:
+    shared: dict[str, Any] = {"socket_timeout": SOCKET_TIMEOUT_S, "health_check_interval": HEALTH_CHECK_INTERVAL_S, "retry": _retry()}
+    if url.startswith("unix://"):
+        return shared
+    return {**shared, "socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_keepalive": True}
+
+
+def _sentinel_client(url: str) -> redis.Redis:
+    wanted = sentinel_of(url)
+    asking = {"password": wanted.sentinel_password, "socket_timeout": CONNECT_TIMEOUT_S}
+    options = _options(url)
+    make: Any = SentinelClient  # untyped in redis-py
+    sentinels = make(list(wanted.hosts), sentinel_kwargs=asking, **options)
+    client: redis.Redis = sentinels.master_for(wanted.master, db=wanted.db, username=wanted.username, password=wanted.password)
+    return client
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """What Celery takes of a Redis URL. transport: the name of the class in workers/broker.py; options: its transport options."""
+
+    url: str = field(repr=False)
+    transport: str
+    options: dict[str, Any] = field(repr=False, default_factory=dict)
+
+
+def kombu_url(url: str) -> Broker:
+    """The same server in kombu's words."""
+    parts = urlsplit(url)
+    if parts.scheme == "sentinel":
+        return _kombu_sentinel(url)
+    if parts.scheme == "unix":
+        query = dict(parse_qsl(parts.query))
+        login = f"{parts.netloc}" if parts.netloc else (f":{quote(query['password'], safe='')}@" if "password" in query else "")
+        return Broker(f"redis+socket://{login}{parts.path}?{urlencode({'virtual_host': query.get('db', '0')})}", "Transport")
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
+        return Broker(url + ("&" if parts.query else "?") + "ssl_cert_reqs=required", "Transport")
+    return Broker(url, "Transport")
+
+
+def _kombu_sentinel(url: str) -> Broker:
+    wanted = sentinel_of(url)
+    login = f"{quote(wanted.username or '', safe='')}:{quote(wanted.password, safe='')}@" if wanted.password else ""
+    hosts = ";".join(f"sentinel://{login}{host}:{port}/{wanted.db}" for host, port in wanted.hosts)
+    asking = {"password": wanted.sentinel_password, "socket_timeout": CONNECT_TIMEOUT_S}
+    return Broker(hosts, "SentinelTransport", {"master_name": wanted.master, "sentinel_kwargs": asking})

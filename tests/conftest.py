@@ -1,0 +1,171 @@
+"""What all tests share: real servers of our own, started once a session, so that no test can touch a developer's data.
+
+PUSHFLEET_TEST_REDIS_URL and PUSHFLEET_TEST_DATABASE_URL name other servers; each test then keeps to names of its own there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from common.config import Settings
+from common.storage.redis import connect
+from workers.embedded import Running, start_embedded
+
+
+def data_settings(folder: Path, **more: str) -> Settings:
+    """Settings for nothing but a DATA_DIR, and what else is named (without the prefix)."""
+    return Settings.load({"PUSHFLEET_DATA_DIR": str(folder), **{f"PUSHFLEET_{name}": value for name, value in more.items()}})
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that the servers' user can reach; pytest's own are closed to everybody but us."""
+    folder = Path(tempfile.mkdtemp(prefix="pushfleet-test-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A DATA_DIR of this test."""
+    with open_folder() as folder:
+        yield folder / "var"
+
+
+@contextlib.contextmanager
+def embedded(*, valkey: bool = False, postgres: bool = False) -> Iterator[Running]:
+    with open_folder() as folder:
+        running = start_embedded(data_settings(folder / "var"), valkey=valkey, postgres=postgres)
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis-compatible server for the session."""
+    if given := os.environ.get("PUSHFLEET_TEST_REDIS_URL"):
+        yield given
+        return
+    with embedded(valkey=True) as running:
+        assert running.redis_url
+        yield running.redis_url
+
+
+@pytest.fixture
+def space() -> str:
+    """A word that only this test uses; it is in every key of `settings`."""
+    return "t" + uuid.uuid4().hex[:10]
+
+
+@pytest.fixture
+def redis_client(redis_url: str, space: str) -> Iterator[redis.Redis]:
+    """A client. Embedded: of an empty server. Else what has this test's word in its key goes at the end."""
+    client = connect(redis_url)
+    if "PUSHFLEET_TEST_REDIS_URL" not in os.environ:
+        client.flushall()
+    yield client
+    if "PUSHFLEET_TEST_REDIS_URL" in os.environ:
+        for key in client.scan_iter(match=f"*{space}*", count=1000):
+            client.unlink(key)
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def database_url() -> Iterator[str]:
+    """An empty database of this session's own, dropped at its end; SQLAlchemy's form."""
+    if given := os.environ.get("PUSHFLEET_TEST_DATABASE_URL"):
+        with own_database(given) as url:
+            yield url
+        return
+    with embedded(postgres=True) as running:
+        assert running.database_url
+        with own_database(running.database_url) as url:
+            yield url
+
+
+@contextlib.contextmanager
+def own_database(server_url: str) -> Iterator[str]:
+    """A new database on the server of the URL; the URL of the new one."""
+    name = "pushfleet_test_" + uuid.uuid4().hex[:10]
+    address, _, options = server_url.partition("?")
+    base = address.rpartition("/")[0]
+    conninfo = server_url.replace("postgresql+psycopg://", "postgresql://", 1)
+    with psycopg.connect(conninfo, autocommit=True) as session:
+        session.execute(f"CREATE DATABASE {name}")
+    try:
+        yield f"{base}/{name}" + (f"?{options}" if options else "")
+    finally:
+        with psycopg.connect(conninfo, autocommit=True) as session:
+            session.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings_with(redis_url: str, space: str, data_dir: Path) -> Callable[..., Settings]:
+    """Makes settings on the session's Redis with names of this test; what else is named comes without the prefix."""
+
+    def make(**more: str) -> Settings:
+        names = {"REDIS_URL": redis_url, "PREFIX": f"push{space}", "KEY_PREFIX": f"im{space}:", "EVENT_STREAMS": f"im{space}:events"}
+        return data_settings(data_dir, **{**names, **more})
+
+    return make
+
+
+@pytest.fixture
+def settings(settings_with: Callable[..., Settings], database_url: str) -> Settings:
+    """Settings on the session's Redis and PostgreSQL, every name of ours with this test's word in it."""
+    return settings_with(DATABASE_URL=database_url)
+
+
+class OwnValkey:
+    """A server that a test may kill and start again on the same port and data."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._server = running.servers[0]
+        assert running.redis_url
+        self.url: str = running.redis_url
+
+    def kill(self) -> None:
+        """SIGKILL: what was not yet synced may be lost, as in life."""
+        process = self._server.process
+        assert process
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def restart(self) -> None:
+        """Starts it again when it is dead, and waits until it answers."""
+        self._running.revive()
+        self._server.wait()
+
+    def pause(self) -> None:
+        """Half-open: connections stay, nothing is answered (SIGSTOP)."""
+        assert self._server.process
+        self._server.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._server.process
+        self._server.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def restartable_valkey() -> Iterator[OwnValkey]:
+    with embedded(valkey=True) as running:
+        own = OwnValkey(running)
+        yield own
+        own.go_on()

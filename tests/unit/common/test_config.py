@@ -1,0 +1,182 @@
+"""Settings: what is taken, what is refused with which line, and what a running `up` adds."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import runfile
+from common.config import NothingRunning, SettingError, Settings, host_port, resolve, secret_keys, sentinel_of
+
+KEY = base64.urlsafe_b64encode(bytes(32)).decode()
+
+
+def test_nothing_set_gives_the_contracts_defaults():
+    settings = Settings.load({})
+    assert (settings.redis_url, settings.core_url, settings.database_url) == ("embedded",) * 3
+    assert settings.data_dir == Path("var").absolute()
+    assert (settings.event_streams, settings.key_prefix, settings.prefix) == (("im:events",), "im:", "push")
+    assert (settings.apns_client, settings.send_timeout_s, settings.retry_first_s, settings.ledger_days) == ("curl", 10, None, 7)
+    assert (settings.metrics_port, settings.console_addr, settings.receipts_addr) == (0, "127.0.0.1:8080", "127.0.0.1:8081")
+    assert (settings.receipts_url, settings.log_level, settings.log_format, dict(settings.endpoints)) == (None, "info", "json", {})
+
+
+REFUSED = {
+    "REDIS_URL": ["http://h", "redis://", "redis://h:0", "redis://h:x", "redis://h/one", "unix://", "sentinel://h:1/0", "valkey://h", "x"],
+    "CORE_URL": ["mysql://h", "ftp://x"],
+    "DATABASE_URL": ["postgresql://h/db", "mysql://h/db", "postgresql+psycopg://h", "sqlite:///x"],
+    "DATA_DIR": ["/dev/null", "~nobody-of-this-name/x"],
+    "EVENT_STREAMS": [",", "a,a", "a b"],
+    "KEY_PREFIX": ["im {x}", "a b", "消息"],
+    "PREFIX": ["{p}", "p q"],
+    "SECRET_KEYS_FILE": ["/nowhere/keys"],
+    "SECRET_KEYS": ["short", "!" * 44],
+    "CA_FILE": ["/nowhere/ca.pem"],
+    "APNS_CLIENT": ["httpx"],
+    "SEND_TIMEOUT_S": ["0", "-1", "ten", "nan", "inf", "61"],
+    "RETRY_FIRST_S": ["-1", "soon"],
+    "LEDGER_DAYS": ["0", "1.5", "-7", "９"],
+    "METRICS_PORT": ["65536", "-1", "http"],
+    "CONSOLE_ADDR": ["8080", "host", "host:port", "host:70000", "http://h:1", "u@h:1"],
+    "RECEIPTS_ADDR": [":8081x"],
+    "RECEIPTS_URL": ["push.example.com", "ftp://h", "https://h/?q=1"],
+    "LOG_LEVEL": ["loud"],
+    "LOG_FORMAT": ["xml"],
+    "ENDPOINT_FCM": ["fcm.example.com", "http://fcm.example.com:80", "https://h:1/path", "https://u:p@h:1", "https://"],
+    "ENDPOINT_NOBODY": ["https://h:1"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in REFUSED.items() for v in values])
+def test_a_wrong_value_is_one_line_that_names_the_setting_and_not_the_value(name, value):
+    with pytest.raises(SettingError) as refused:
+        Settings.load({f"PUSHFLEET_{name}": value})
+    line = str(refused.value)
+    assert line.startswith(f"PUSHFLEET_{name} ")
+    assert "\n" not in line
+
+
+def test_a_secret_in_a_wrong_url_is_not_repeated():
+    with pytest.raises(SettingError) as refused:
+        Settings.load({"PUSHFLEET_DATABASE_URL": "postgresql://u:hunter2@h/db"})
+    assert "hunter2" not in str(refused.value)
+
+
+TAKEN = {
+    "REDIS_URL": ["redis://h", "redis://:p@h:6379/3", "rediss://u:p@h/0", "unix:///run/r.sock?db=2", "sentinel://a:26379,b/1?master=m"],
+    "DATABASE_URL": ["postgresql+psycopg://u:p@h:5432/db", "postgresql+psycopg:///db?host=/run"],
+    "ENDPOINT_APNS_SANDBOX": ["https://h:8443", "http://127.0.0.1:1", "http://localhost:1", "http://[::1]:2"],
+    "CONSOLE_ADDR": ["0.0.0.0:80", "[::1]:8080", "localhost:0"],
+    "LOG_LEVEL": ["DEBUG", "warning"],
+    "RECEIPTS_URL": ["https://push.example.com/receipts"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in TAKEN.items() for v in values])
+def test_a_good_value_is_taken(name, value):
+    settings = Settings.load({f"PUSHFLEET_{name}": value})
+    found = settings.endpoints["APNS_SANDBOX"] if name.startswith("ENDPOINT") else getattr(settings, name.lower())
+    assert found == (value.lower() if name == "LOG_LEVEL" else value)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_taken_or_refused_but_never_crashes(value):
+    for name in REFUSED:
+        with contextlib.suppress(SettingError):
+            Settings.load({f"PUSHFLEET_{name}": value})
+
+
+def test_the_core_is_on_the_fleets_redis_unless_it_is_told():
+    assert Settings.load({"PUSHFLEET_REDIS_URL": "redis://h"}).core_url == "redis://h"
+    with pytest.raises(SettingError, match="PUSHFLEET_CORE_URL"):
+        Settings.load({"PUSHFLEET_REDIS_URL": "redis://h", "PUSHFLEET_CORE_URL": "embedded"})
+
+
+def test_an_empty_variable_counts_as_unset():
+    assert Settings.load({"PUSHFLEET_LEDGER_DAYS": " "}).ledger_days == 7
+
+
+def test_secrets_are_not_in_the_repr():
+    settings = Settings.load({"PUSHFLEET_REDIS_URL": "redis://:hunter2@h", "PUSHFLEET_SECRET_KEYS": KEY})
+    assert "hunter2" not in repr(settings)
+    assert KEY not in repr(settings)
+
+
+def test_dotenv_is_read_and_the_environment_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("# comment\nexport PUSHFLEET_PREFIX='a'\nPUSHFLEET_LEDGER_DAYS=3\n\nnonsense\n")
+    monkeypatch.setenv("PUSHFLEET_LEDGER_DAYS", "5")
+    settings = Settings.load()
+    assert (settings.prefix, settings.ledger_days) == ("a", 5)
+
+
+def test_a_sentinel_url_is_read_whole():
+    found = sentinel_of("sentinel://u:p%40@a:1,b/2?master=m&sentinel_password=s")
+    assert (found.hosts, found.master, found.db, found.username, found.sentinel_password) == ((("a", 1), ("b", 26379)), "m", 2, "u", "s")
+    assert found.password == "p@"
+
+
+def test_addresses_are_split():
+    assert host_port("[::1]:80") == ("::1", 80)
+    with pytest.raises(ValueError, match="host:port"):
+        host_port("::1")
+
+
+def _run(folder, **more):
+    runfile.change(folder, lambda run: run.update({"redis_url": "redis://x", "database_url": "postgresql+psycopg://h/d", **more}))
+
+
+def test_embedded_without_a_running_fleet_is_nothing_running(tmp_path):
+    settings = Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path)})
+    with pytest.raises(NothingRunning, match="nothing is running: `pushfleet up`, or set PUSHFLEET_REDIS_URL"):
+        resolve(settings)
+    _run(tmp_path, pid=2**22 + 1)  # above every pid: left by a killed process
+    with pytest.raises(NothingRunning):
+        resolve(settings)
+
+
+def test_a_running_fleet_gives_servers_simulators_and_ca(tmp_path):
+    (tmp_path / "simulators").mkdir()
+    (tmp_path / "simulators" / "fcm.json").write_text(json.dumps({"endpoints": {"FCM": "https://127.0.0.1:1"}}))
+    (tmp_path / "simulators" / "vivo.json").write_text(json.dumps({"endpoints": {"VIVO": "http://127.0.0.1:2"}}))
+    _run(tmp_path, pid=os.getpid(), simulators={"fcm": "https://127.0.0.1:1", "vivo": "http://127.0.0.1:2"}, ca_file="ca.pem")
+    settings = resolve(Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_ENDPOINT_VIVO": "https://real:443"}))
+    assert (settings.redis_url, settings.core_url) == ("redis://x", "redis://x")
+    assert settings.endpoints == {"FCM": "https://127.0.0.1:1", "VIVO": "https://real:443"}
+    assert settings.ca_file == Path("ca.pem")
+    other = {"PUSHFLEET_REDIS_URL": "redis://other", "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d"}
+    assert not resolve(Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), **other})).endpoints
+
+
+def test_run_json_is_private_and_survives_many_writers(tmp_path):
+    for n in range(5):
+        runfile.change(tmp_path, lambda run, n=n: run.setdefault("metrics", []).append(n))
+    assert runfile.read(tmp_path)["metrics"] == [0, 1, 2, 3, 4]
+    assert (tmp_path / "run.json").stat().st_mode & 0o777 == 0o600
+    runfile.remove(tmp_path)
+    assert runfile.read(tmp_path) == {}
+
+
+def test_secret_keys_are_generated_for_embedded_use_only(tmp_path):
+    settings = Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path / "a")})
+    keys = secret_keys(settings)
+    assert keys == secret_keys(settings)
+    assert (tmp_path / "a" / "secret.keys").stat().st_mode & 0o777 == 0o600
+    own = {"PUSHFLEET_DATA_DIR": str(tmp_path / "b"), "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d"}
+    with pytest.raises(SettingError, match="PUSHFLEET_SECRET_KEYS_FILE"):
+        secret_keys(Settings.load(own))
+    assert secret_keys(Settings.load({**own, "PUSHFLEET_SECRET_KEYS": KEY})) == (KEY,)
+
+
+def test_a_file_of_junk_is_no_secret_key(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text("junk\n")
+    with pytest.raises(SettingError, match="PUSHFLEET_SECRET_KEYS_FILE"):
+        secret_keys(Settings.load({"PUSHFLEET_SECRET_KEYS_FILE": str(path)}))

@@ -1,0 +1,106 @@
+"""Metrics are named as the contract names them, and their server says what the checks say."""
+
+from __future__ import annotations
+
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client import REGISTRY
+
+from common import metrics, runfile
+from common.config import Settings
+
+CONTRACT = [
+    "events_total{type,result}",
+    "ignored_total{reason}",
+    "decisions_total{vendor,decision,class}",
+    "stage_seconds{stage}",
+    "stored_to_accepted_seconds{vendor,class}",
+    "vendor_request_seconds{vendor}",
+    "vendor_requests_total{vendor,status}",
+    "backlog{queue}",
+    "oldest_seconds{queue}",
+    "quota_used{app,vendor,business_id,bucket}",
+    "quota_limit{app,vendor,business_id,bucket}",
+    "lane_state{app,vendor,business_id}",
+    "retries_total{vendor,reason}",
+    "tokens_retired_total{vendor}",
+    "token_guard{app,vendor,business_id}",
+    "unknown_codes_total{vendor}",
+    "unknown_fields_total{dialect}",
+    "dead_letters{stage}",
+    "credential_expires_seconds{app,vendor,business_id}",
+    "receipts_total{vendor,status}",
+]
+
+
+def _found() -> set[str]:
+    made = [one for one in vars(metrics).values() if hasattr(one, "_labelnames")]
+    names = {id(one): one._name + ("_total" if one._type == "counter" else "") for one in made}
+    return {f"{names[id(one)].removeprefix('pushfleet_')}{{{','.join(one._labelnames)}}}" for one in made}
+
+
+def test_names_and_labels_are_the_contracts():
+    assert _found() == set(CONTRACT)
+
+
+def test_every_metric_is_registered_and_counters_show_one_series():
+    metrics.EVENTS.labels("message.stored", "accepted").inc()
+    text = metrics.generate_latest(REGISTRY).decode()
+    assert 'pushfleet_events_total{result="accepted",type="message.stored"}' in text
+    assert "_created" not in text
+    for name in CONTRACT:
+        assert f"# TYPE pushfleet_{name.partition('{')[0]} " in text
+
+
+CLOSED = [
+    (metrics.event_type, "message.stored", "message.stored"),
+    (metrics.event_type, "u_alice", "other"),
+    (metrics.dialect, "zego", "zego"),
+    (metrics.dialect, "x" * 99, "other"),
+    (metrics.request_status, 200, "200"),
+    (metrics.request_status, "timeout", "timeout"),
+    (metrics.request_status, "99", "other"),
+    (metrics.request_status, "20000", "other"),
+    (metrics.request_status, "", "other"),
+]
+
+
+@pytest.mark.parametrize(("label", "said", "shown"), CLOSED)
+def test_what_comes_from_outside_can_make_no_label(label, said, shown):
+    assert label(said) == shown
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def _settings(folder, port):
+    return Settings.load({"PUSHFLEET_DATA_DIR": str(folder), "PUSHFLEET_METRICS_PORT": str(port)})
+
+
+def test_the_server_takes_the_next_port_and_says_what_the_checks_say(tmp_path):
+    def broken() -> bool:
+        raise ConnectionError
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        first = taken.getsockname()[1]
+        port = metrics.serve_metrics(_settings(tmp_path, first), "intake", lambda: True, broken)
+        assert port is not None
+        assert first < port < first + 100
+        assert _get(port, "/healthz") == (200, '{"name": "intake", "ok": true}')
+        assert _get(port, "/readyz")[0] == 503
+        assert _get(port, "/other")[0] == 404
+        assert "pushfleet_events_total" in _get(port, "/metrics")[1]
+        assert runfile.read(tmp_path)["metrics"] == [f"http://127.0.0.1:{port}/metrics"]
+
+
+def test_port_zero_is_off(tmp_path):
+    assert metrics.serve_metrics(_settings(tmp_path, 0), "intake", lambda: True, lambda: True) is None
+    assert runfile.read(tmp_path) == {}

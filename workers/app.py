@@ -1,0 +1,104 @@
+"""The Celery app: names of queues and tasks, and settings; no task of its own.
+
+Celery rings the bells only: a message carries no data, may be lost and may come twice (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from celery import Celery
+from kombu import entity
+
+from common.config import Settings
+from common.model import Vendor
+from common.storage.redis import CONNECT_TIMEOUT_S, HEALTH_CHECK_INTERVAL_S, SOCKET_TIMEOUT_S, kombu_url
+
+PRESENCE: Final = "presence"
+ROUTING: Final = "routing"
+DELIVERY: Final = "delivery"
+
+
+def queue_of(stage: str, vendor: Vendor | str | None = None) -> str:
+    """The queue a stage's bell rings in: `presence`, `routing`, `delivery.<vendor>`. ValueError for what has none."""
+    if stage == DELIVERY and vendor is not None:
+        return f"{DELIVERY}.{Vendor(vendor).value}"
+    if stage not in (PRESENCE, ROUTING) or vendor is not None:
+        raise ValueError(f"no such queue: {stage}")
+    return stage
+
+
+def task_of(stage: str) -> str:
+    """The task that drains a stage's streams: `presence.drain`, `routing.drain`, `delivery.drain` (its argument: the vendor)."""
+    if stage not in (PRESENCE, ROUTING, DELIVERY):
+        raise ValueError(f"no such stage: {stage}")
+    return f"{stage}.drain"
+
+
+def queues() -> tuple[str, ...]:
+    return (PRESENCE, ROUTING, *(queue_of(DELIVERY, vendor) for vendor in Vendor))
+
+
+def _route(name: str, args: Sequence[object], kwargs: Mapping[str, object], *_: object, **__: object) -> str | None:
+    """Celery's router: a bell goes to its own stage's queue, a delivery's to its vendor's."""
+    stage = name.removesuffix(".drain")
+    if stage == DELIVERY:
+        return queue_of(DELIVERY, str(args[0] if args else kwargs["vendor"]))
+    return stage if stage in (PRESENCE, ROUTING) else None
+
+
+def make_app(settings: Settings) -> Celery:
+    """The app on the fleet's Redis. settings: resolved, `embedded` is no URL."""
+    broker = kombu_url(settings.redis_url)
+    app = Celery("pushfleet", broker=broker.url, set_as_current=False)
+    app.conf.update(
+        broker_transport=f"workers.broker:{broker.transport}",
+        broker_transport_options={
+            **broker.options,
+            "global_keyprefix": f"{settings.prefix}:celery:",
+            "socket_timeout": SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_keepalive": True,
+            "health_check_interval": HEALTH_CHECK_INTERVAL_S,
+        },
+        broker_connection_retry_on_startup=True,
+        broker_connection_retry=True,
+        broker_connection_max_retries=None,  # Redis may be away for hours: a worker waits, supervisors are the second net
+        broker_connection_timeout=CONNECT_TIMEOUT_S,
+        **_SERIALIZING,
+        **_WORKING,
+        task_queues=_task_queues(),
+        task_create_missing_queues=False,
+        task_routes=(_route,),
+    )
+    return app
+
+
+def _task_queues() -> tuple[Any, ...]:
+    kombu: Any = entity  # untyped
+    exchange = kombu.Exchange("pushfleet", "direct")
+    return tuple(kombu.Queue(name, exchange, routing_key=name) for name in queues())
+
+
+_SERIALIZING: Final = {
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "accept_content": ["json"],
+    "result_accept_content": ["json"],
+    "result_backend": None,
+    "task_ignore_result": True,
+    "task_store_errors_even_if_ignored": False,
+}
+_WORKING: Final = {
+    "task_acks_late": False,  # a bell is a hint: what matters waits in the streams
+    "worker_prefetch_multiplier": 1,
+    "worker_enable_remote_control": False,
+    "worker_send_task_events": False,
+    "task_send_sent_event": False,
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "enable_utc": True,
+    "timezone": "UTC",
+}

@@ -1,0 +1,83 @@
+"""Child processes that never outlive us: started with a parent-death signal, ended within a bound."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+_PR_SET_PDEATHSIG: Final = 1
+# Loaded before any fork: the child may not allocate between fork and exec.
+_libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+
+
+def _dies_with(parent: int, death_signal: int) -> Callable[[], None]:
+    """What the child does first. The kernel forgets the signal when ids change, so it must come after setuid: subprocess does so."""
+
+    def in_child() -> None:
+        if _libc is not None:
+            _libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+        if os.getppid() != parent:  # the parent died before the signal was set
+            os._exit(1)
+
+    return in_child
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    output: int | IO[bytes] = subprocess.DEVNULL,
+    uid: int | None = None,
+    gid: int | None = None,
+    death_signal: int = signal.SIGTERM,
+    keep: tuple[int, ...] = (),
+) -> subprocess.Popen[bytes]:
+    """Starts a process in a group of its own; its stdout and stderr go to `output`, its stdin is empty.
+
+    It gets death_signal when the calling *thread* ends, so call this from a thread that lives as long as the process may (Linux; on
+    other systems a killed parent leaves it behind). uid, gid: run as this user, without other groups.
+    keep: file descriptors the child inherits. OSError when it can't start.
+    """
+    return subprocess.Popen(
+        list(argv),
+        env=None if env is None else dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        user=uid,
+        group=gid,
+        extra_groups=None if uid is None else [],
+        pass_fds=keep,
+        preexec_fn=_dies_with(os.getpid(), death_signal),  # noqa: PLW1509 - two calls into libc, nothing that takes a lock
+    )
+
+
+def end(process: subprocess.Popen[bytes], *signals: tuple[int, float]) -> None:
+    """Sends each (signal, seconds to wait) in turn until the process is gone; SIGKILL to its whole group at the last."""
+    for number, seconds in signals:
+        if process.poll() is not None:
+            break
+        process.send_signal(number)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            continue
+    kill_group(process)
+    process.wait()
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """What a dead leader left in its group goes, too."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
+        pass
