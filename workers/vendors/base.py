@@ -170,6 +170,8 @@ class VendorSpec:
     completed, e.g. with what a p12 holds; raises CredentialError. identity: client certificate, if any.
     follow: the second request that a first answer asks for (vivo's list push), None when the answer is final.
     check: a request that proves the credential without a push reaching anybody; `checked` reads it.
+    group: items of different groups never share a request (OPPO: home and overseas have a host each); pure.
+    quota_told: (used, limit) of the vendor's day when an answer names them, else None; any bytes whatever.
     """
 
     vendor: Vendor
@@ -192,6 +194,8 @@ class VendorSpec:
     rights: frozenset[str] = frozenset()
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
+    group: Callable[[Item], str] = lambda _item: ""
+    quota_told: Callable[[Answer], tuple[int, int] | None] | None = None
 
 
 # ---------------------------------------------------------------- helpers
