@@ -1,4 +1,4 @@
-"""OPPO Push (OPPO, OnePlus, realme): limits, codes, build, classify, access token. Pure. Sources and the day they were read: docs/vendors/oppo.md."""
+"""OPPO Push (OPPO, OnePlus, realme): limits, codes, build, classify, access token. Pure. Sources: docs/vendors/oppo.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from workers.vendors.base import (
     characters,
     no_answer,
     number_id,
-    read,
     require,
     retry_after_s,
     secret_text,
@@ -366,7 +365,7 @@ def _judge(parcel: Parcel, answer: Answer) -> Callable[[Item], Outcome]:
 
 def _reply(answer: Answer) -> Mapping[str, Any]:
     """The JSON object; a text that holds it (seen by a peer) is read once more."""
-    reply = read(answer, Any)  # type: ignore[arg-type]
+    reply = _loads(answer.body)
     if isinstance(reply, str):
         reply = _loads(reply.encode("utf-8", "replace"))
     return reply if isinstance(reply, dict) else {}
@@ -480,9 +479,8 @@ def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
 def _access_refused(answer: Answer, code: str, words: str, now_ms: int) -> AccessRefused:
     """Our own clock being off (19) is for a person to mend; a request that only came late may be made anew."""
     if not _usable(answer, code) or code == "0":
-        return AccessRefused(
-            _by_status(answer, code).verdict if answer.status == 429 else Verdict.UNAVAILABLE, code, words, retry_after_s(answer)
-        )
+        verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.UNAVAILABLE
+        return AccessRefused(verdict, code, words, retry_after_s(answer))
     verdict = CODES.get(code, Verdict.UNAVAILABLE)
     if code == "19":
         right = _clock_right(answer, now_ms)
