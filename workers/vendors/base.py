@@ -176,6 +176,8 @@ class VendorSpec:
     request; it depends on the item's notification only, so one answer holds for all its targets. None: it can be sent.
     prepare: the part of `build` that is the same for all items of a notification; goes into `Parcel.prepared`.
     request_tokens_min_list: a parcel holds one item or at least so many (vivo's list push).
+    group: items of different groups never share a request (OPPO: home and overseas have a host each); pure.
+    quota_told: (used, limit) of the vendor's day when an answer names them, else None; any bytes whatever.
     """
 
     vendor: Vendor
@@ -201,6 +203,8 @@ class VendorSpec:
     request_tokens_min_list: int = 1
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
+    group: Callable[[Item], str] = lambda _item: ""
+    quota_told: Callable[[Answer], tuple[int, int] | None] | None = None
 
 
 # ---------------------------------------------------------------- helpers
