@@ -12,7 +12,7 @@ BODY_BYTES_MAX = 1 << 20
 STATUSES_MAX = 1000  # Huawei's page says 100, an archived one 1000
 
 
-class UnreadableReceipts(ValueError):
+class ReceiptsError(ValueError):
     """A callback body that is no receipts body; the text says why and repeats nothing of it."""
 
 
@@ -34,18 +34,18 @@ class Receipt:
 
 
 def read_statuses(body: bytes) -> list[dict[str, object]]:
-    """The objects in `statuses`, in order; what is no object among them is left out. Raises UnreadableReceipts."""
+    """The objects in `statuses`, in order; what is no object among them is left out. Raises ReceiptsError."""
     if len(body) > BODY_BYTES_MAX:
-        raise UnreadableReceipts(f"receipts body over {BODY_BYTES_MAX} bytes")
+        raise ReceiptsError(f"receipts body over {BODY_BYTES_MAX} bytes")
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise UnreadableReceipts("receipts body is not JSON") from None
+        raise ReceiptsError("receipts body is not JSON") from None
     statuses = value.get("statuses") if isinstance(value, dict) else None
     if not isinstance(statuses, list):
-        raise UnreadableReceipts("receipts body has no list `statuses`")
+        raise ReceiptsError("receipts body has no list `statuses`")
     if len(statuses) > STATUSES_MAX:
-        raise UnreadableReceipts(f"over {STATUSES_MAX} receipts in one body")
+        raise ReceiptsError(f"over {STATUSES_MAX} receipts in one body")
     return [status for status in statuses if isinstance(status, dict)]
 
 

@@ -14,7 +14,7 @@ CODES: Final[Mapping[str, tuple[str, Verdict | None]]] = {"40000002": ("delivere
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
-    """All receipts of one callback that name a token. Raises UnreadableReceipts.
+    """All receipts of one callback that name a token. Raises ReceiptsError.
 
     Nothing proves that they come from Honor: take one only if (request_id, token, tag) match a stored send.
     """

@@ -43,7 +43,7 @@ CODES: Final[Mapping[str, tuple[str, Verdict | None]]] = {
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
-    """All receipts of one callback that name a token. Raises UnreadableReceipts."""
+    """All receipts of one callback that name a token. Raises ReceiptsError."""
     del headers  # the version shows in the body
     return [receipt for status in read_statuses(body) if (receipt := _receipt(status)).token]
 
