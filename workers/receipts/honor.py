@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from common.model import Verdict
-from workers.receipts.base import Receipt, milliseconds, read_statuses, text
+from workers.receipts.base import Receipt
+from workers.receipts.statuses import milliseconds, read_statuses, text, word_of
 
 ACK: Final = b'{"code":"0","message":"success"}'
-#: The only known code. Every other is `other` with its code kept, and never retires a token.
+#: The only known code. Every other is `code <n>`, and never retires a token.
 CODES: Final[Mapping[str, tuple[str, Verdict | None]]] = {"40000002": ("delivered", None)}
 
 
@@ -23,8 +24,8 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
     for status in read_statuses(body):
         token, code = status.get("token"), text(status.get("status"))
         if isinstance(token, str) and 0 < len(token) <= 1024:
-            word, verdict = CODES.get(code, ("other", None))
+            word, verdict = word_of(code, CODES)
             request_id = text(status.get("requestId")) or None
             at_ms = milliseconds(status.get("timestamp"))
-            receipts.append(Receipt(token, text(status.get("biTag")), request_id, word, at_ms, verdict, code))
+            receipts.append(Receipt(token, text(status.get("biTag")), request_id, word, at_ms, verdict))
     return receipts

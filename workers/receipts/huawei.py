@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from common.model import Verdict
-from workers.receipts.base import Receipt, milliseconds, read_statuses, text
+from workers.receipts.base import Receipt
+from workers.receipts.statuses import milliseconds, read_statuses, text, word_of
 
 SIGNATURE_HEADER: Final = "x-huawei-callback-id"
 #: Either side of our clock; the nonces of that time are the caller's to remember (`nonce`). Policy.
@@ -55,10 +56,10 @@ def _receipt(status: Mapping[str, object]) -> Receipt:
         if isinstance(inner, dict):
             detail = {"status": inner.get("result"), "timestamp": inner.get("timestamp")}
     code = text(detail.get("status"))
-    word, verdict = CODES.get(code, ("other", None))
+    word, verdict = word_of(code, CODES)
     request_id = text(status.get("requestId")) or None
     at_ms = milliseconds(detail.get("timestamp"))
-    return Receipt(_token(status.get("token")), text(status.get("biTag")), request_id, word, at_ms, verdict, code)
+    return Receipt(_token(status.get("token")), text(status.get("biTag")), request_id, word, at_ms, verdict)
 
 
 def _token(value: object) -> str:
