@@ -251,10 +251,9 @@ def tls_context(certificate: Path, key: Path, manners: Manners) -> SSL.Context:
     context.use_privatekey_file(str(key))
     context.set_session_id(b"pushfleet-simulator")  # without it OpenSSL refuses to resume where a client certificate is asked for
     no_overlap: Any = SSL.NO_OVERLAPPING_PROTOCOLS  # a mark that pyOpenSSL knows, no bytes
-    offers = (b"h2",) if manners.http2_only else (b"h2", b"http/1.1")
 
     def select(_connection: SSL.Connection, wanted: list[bytes]) -> Any:
-        for offer in (*offers, b"http/1.1"):
+        for offer in (b"h2", b"http/1.1"):
             if offer in wanted:
                 return offer
         return no_overlap
