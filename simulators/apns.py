@@ -343,3 +343,7 @@ def _payload(body: bytes, push_type: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("aps", {}), dict):
         raise RefusedError("PayloadEmpty")
     return value
+
+
+def make(record: Record) -> Apns:
+    return Apns(record)

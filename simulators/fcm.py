@@ -217,3 +217,7 @@ class Minute:
             return False
         self.used += 1
         return True
+
+
+def make(record: Record) -> Fcm:
+    return Fcm(record)
