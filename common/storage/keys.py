@@ -56,6 +56,9 @@ class Keys:
     def lane(self, lane: str) -> str:
         return f"{self.prefix}:lane:{lane}"
 
+    def rate(self, lane: str) -> str:
+        return f"{self.prefix}:rate:{lane}"
+
     def access(self, lane: str, version: int) -> str:
         return f"{self.prefix}:access:{lane}:{version}"
 

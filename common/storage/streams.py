@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -75,7 +75,22 @@ class Belts:
                 self._made.clear()
             raise
         names = {self.keys.belt(belt).encode(): belt for belt in belts}
-        return [_entry(names[key], *raw) for key, raws in _pairs(answer) for raw in raws]
+        return [_entry(names[key], *raw) for key, raws in _pairs(answer or ()) for raw in raws]
+
+    def read_weighted(self, counts: Mapping[str, int]) -> list[Entry]:
+        """Up to `counts[belt]` fresh entries of each belt, in one round trip, in the mapping's order."""
+        self._make(counts)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for belt, count in counts.items():
+                pipe.xreadgroup(GROUP, self.consumer, {self.keys.belt(belt): ">"}, count=count)
+            answers = pipe.execute(raise_on_error=False)
+        entries = []
+        for belt, answer in zip(counts, answers, strict=True):
+            if isinstance(answer, Exception):
+                self._made.discard(belt)
+                raise answer
+            entries += [_entry(belt, *raw) for _, raws in _pairs(answer or ()) for raw in raws]
+        return entries
 
     def take_over(self, belt: str, count: int, idle_ms: int = TAKEOVER_IDLE_MS) -> list[Entry]:
         """Entries whose readers fell silent, now ours, with their delivery counts."""

@@ -39,7 +39,7 @@ def _groups(items: Sequence[Item], spec: VendorSpec) -> Iterator[list[Item]]:
 
 
 def _key(item: Item, spec: VendorSpec) -> object:
-    group = spec.group(item) if spec.group is not None else ""
+    group = spec.group(item)
     if spec.mixed:
         return group
     return (id(item.note), item.badge if spec.badge_in_body else None, item.target.again, group)

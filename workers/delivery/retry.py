@@ -77,4 +77,4 @@ def _delay(outcome: Outcome, attempt: int, retry: Retry, first_cap_s: float | No
     first_s = retry.first_s.get(outcome.verdict, 1.0)
     if first_cap_s is not None:
         first_s = min(first_s, first_cap_s)
-    return min(first_s * 2 ** min(attempt - 1, 20), retry.delay_max_s) * (0.5 + chance)
+    return min(first_s * 2.0 ** min(attempt - 1, 20), retry.delay_max_s) * (0.5 + chance)

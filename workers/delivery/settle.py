@@ -46,21 +46,22 @@ class Retire:
     state: str  # retired, silenced
     reason: str
     guarded: bool
+    foreign: bool = False
 
 
 @dataclass(slots=True)
 class Settled:
-    finals: list[Ended] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     retires: list[Retire] = field(default_factory=list)
     alarms: int = 0
 
 
 def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, chance: Callable[[], float]) -> Settled:
-    """What follows from a round. Every work of it stands in exactly one of finals and waits (dropped ones in none)."""
+    """What follows from a round. Every work of it stands in exactly one of ended and waits (dropped ones in none)."""
     settled = Settled()
     for work, decision, note in done.decided:
-        settled.finals.append(Ended(work, decision, work.target.attempts, note))
+        settled.ended.append(Ended(work, decision, work.target.attempts, note))
         if decision == Decision.TOKEN_DEAD:
             settled.retires.append(Retire(work, "retired", "malformed", guarded=False))
     for work, delay_s, held_by in done.waiting:
@@ -78,7 +79,7 @@ def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: fl
     left_s = (work.note.expires_at_ms - now_ms) / 1000
     step = next_step(outcome, len(work.target.attempts) + 1, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
-        settled.finals.append(Ended(work, step.decision, attempts, _story(outcome)))
+        settled.ended.append(Ended(work, step.decision, attempts, _story(outcome)))
         _retire(work, outcome, settled)
         return
     held = Decision.CREDENTIAL_REFUSED if isinstance(step, Park) else _HELD[outcome.verdict]
@@ -112,7 +113,7 @@ def _story(outcome: Outcome) -> str:
 def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:
     reason = outcome.code or outcome.verdict
     if outcome.verdict == Verdict.TOKEN_DEAD or outcome.verdict == Verdict.TOKEN_FOREIGN:
-        settled.retires.append(Retire(work, "retired", reason, guarded=True))
+        settled.retires.append(Retire(work, "retired", reason, guarded=True, foreign=True))
     elif outcome.verdict == Verdict.SILENCED:
         settled.retires.append(Retire(work, "silenced", reason, guarded=False))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from common.contracts import Batch, Device, Message, Notification, OfflineRecipients, Push, Recipient, Target
-from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
+from common.model import PRIVATE_CLASSES, BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
 from common.ports import Friends, PreferenceBook
 from workers.routing import classes
 from workers.routing.consent import forced, refusal
@@ -72,7 +72,7 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     for one in offline:
         _one(one, world, now_ms, routed, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
-        routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in _parts(pushes)]
+        routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
     return routed
 
 
@@ -140,7 +140,7 @@ def urgency_of(message: Message, user: str) -> Urgency:
     """call > chat (c2c, mention) > group > bulk."""
     if message.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL) or message.push.message_class == MessageClass.CALL:
         return Urgency.CALL
-    if message.push.message_class not in classes.PRIVATE_CLASSES:
+    if message.push.message_class not in PRIVATE_CLASSES:
         return Urgency.BULK
     if message.conversation.type == "c2c" or user in message.mentions:
         return Urgency.CHAT
@@ -235,9 +235,9 @@ def _image(images: Mapping[str, str] | None, vendor: Vendor) -> str | None:
     return url if url and url.startswith("https://") else None
 
 
-def _parts(pushes: Sequence[Push]) -> list[tuple[Push, ...]]:
+def parts(pushes: Sequence[Push]) -> list[tuple[Push, ...]]:
     """The pushes in parts of at most BATCH_MAX targets, in order."""
-    parts: list[tuple[Push, ...]] = []
+    done: list[tuple[Push, ...]] = []
     part: list[Push] = []
     room = BATCH_MAX
     for push in pushes:
@@ -247,8 +247,8 @@ def _parts(pushes: Sequence[Push]) -> list[tuple[Push, ...]]:
             part.append(Push(note=push.note, targets=take))
             room -= len(take)
             if room == 0:
-                parts.append(tuple(part))
+                done.append(tuple(part))
                 part, room = [], BATCH_MAX
     if part:
-        parts.append(tuple(part))
-    return parts
+        done.append(tuple(part))
+    return done

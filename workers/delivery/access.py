@@ -1,0 +1,123 @@
+"""Access tokens: fetched once, shared, refreshed by one caller at a time. Whoever finds the lock taken uses the old one while it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from common.model import Verdict
+from workers.delivery.lane import Lane
+from workers.vendors.base import AccessRefused, AccessToken
+from workers.wire import Answer, Transport
+
+#: A token that expires sooner is not used any more.
+MARGIN_MS = 5_000
+#: Longest wait for another process's refresh, and the step of looking.
+WAIT_S, STEP_S = 12.0, 0.05
+#: The vendor's word "expired" is believed once in so many seconds.
+FORCE_EVERY_S = 30
+
+
+class Store(Protocol):
+    def load(self, lane: str, version: int) -> tuple[str, int, int] | None: ...
+    def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int) -> None: ...
+    def lock(self, lane: str, version: int) -> str | None: ...
+    def unlock(self, lane: str, version: int, word: str) -> None: ...
+    def forced_lately(self, lane: str, version: int, seconds: int) -> bool: ...
+
+
+class FleetAccess:
+    """One token per credential for the whole fleet; a process keeps a copy until it should be refreshed."""
+
+    def __init__(
+        self, store: Store, transport: Transport, now_ms: Callable[[], int], sleep: Callable[[float], None], deadline_s: float
+    ) -> None:
+        self._store = store
+        self._transport = transport
+        self._now_ms = now_ms
+        self._sleep = sleep
+        self._deadline_s = deadline_s
+        self._own: dict[tuple[str, int], AccessToken] = {}
+        self._refused: dict[tuple[str, int], str] = {}
+
+    def get(self, lane: Lane, now_ms: int) -> AccessToken | AccessRefused | None:
+        """None where the vendor needs no access token (Xiaomi, Meizu, APNs with a certificate)."""
+        if lane.spec.access is None:
+            return None
+        key = (lane.id, lane.credential.version)
+        own = self._own.get(key)
+        if own is not None and now_ms < own.refresh_at_ms:
+            return own
+        asked = lane.spec.access.ask(lane.credential, now_ms) if lane.spec.identity(lane.credential) is None else None
+        if asked is None:
+            return None
+        if isinstance(asked, AccessToken):  # signed here, the same in every process by construction
+            self._own[key] = asked
+            return asked
+        return self._shared(lane, key, now_ms)
+
+    def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
+        """The vendor would not take it: whoever comes next fetches another, once for the fleet and not more often than allowed."""
+        key = (lane.id, lane.credential.version)
+        self._own.pop(key, None)
+        stored = self._store.load(*key)
+        if stored is None or stored[0] != token.value or self._store.forced_lately(*key, FORCE_EVERY_S):
+            return
+        self._refused[key] = token.value
+        self._fetch_or_wait(lane, key, now_ms, token.value)
+
+    def _shared(self, lane: Lane, key: tuple[str, int], now_ms: int) -> AccessToken | AccessRefused:
+        stored = self._stored(key)
+        if stored is not None and now_ms < stored.refresh_at_ms:
+            self._own[key] = stored
+            return stored
+        return self._fetch_or_wait(lane, key, now_ms, None)
+
+    def _stored(self, key: tuple[str, int]) -> AccessToken | None:
+        found = self._store.load(*key)
+        if found is None:
+            return None
+        return AccessToken(found[0], refresh_at_ms=found[1], expires_at_ms=found[2])
+
+    def _fetch_or_wait(self, lane: Lane, key: tuple[str, int], now_ms: int, bad: str | None) -> AccessToken | AccessRefused:
+        waited = 0.0
+        while True:
+            word = self._store.lock(*key)
+            if word is not None:
+                return self._fetch(lane, key, word, bad)
+            old = self._stored(key)
+            if old is not None and old.value != bad and now_ms < old.expires_at_ms - MARGIN_MS:
+                return old  # another process is fetching; this one still lives
+            if waited >= WAIT_S:
+                return AccessRefused(Verdict.UNAVAILABLE, "busy", "another process is fetching the access token")
+            self._sleep(STEP_S)
+            waited += STEP_S
+
+    def _fetch(self, lane: Lane, key: tuple[str, int], word: str, bad: str | None) -> AccessToken | AccessRefused:
+        try:
+            now_ms = self._now_ms()
+            stored = self._stored(key)  # the lock's last holder may have fetched it a moment ago
+            if stored is not None and stored.value != bad and now_ms < stored.refresh_at_ms:
+                self._own[key] = stored
+                return stored
+            told = self._ask(lane, now_ms)
+            if isinstance(told, AccessToken):
+                self._store.save(*key, told.value, told.refresh_at_ms, told.expires_at_ms)
+                self._own[key] = told
+            elif stored is not None and stored.value != bad and now_ms < stored.expires_at_ms - MARGIN_MS:
+                return stored  # the door is shut for the moment, the old key still turns
+            return told
+        finally:
+            self._store.unlock(*key, word)
+
+    def _ask(self, lane: Lane, now_ms: int) -> AccessToken | AccessRefused:
+        spec = lane.spec.access
+        if spec is None:
+            raise ValueError("this lane has no access tokens")
+        request = spec.ask(lane.credential, now_ms)
+        if isinstance(request, AccessToken):
+            return request
+        answer = lane.send_many(self._transport, [request], self._deadline_s)[0]
+        if isinstance(answer, Answer):
+            return spec.read(answer, now_ms)
+        return AccessRefused(Verdict.UNAVAILABLE, answer.reason, answer.words)

@@ -1,0 +1,500 @@
+"""The way of a message, top to bottom: every Celery task of it drains one stage's belts.
+
+Each `*_entries` below reads: take entries, let the stage work, hand on in one MULTI, ring the next bell. Nothing is kept
+in memory between two of them; a process that dies in the middle leaves entries that another takes over.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+from celery import Celery
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from common import metrics
+from common.clock import now_ms
+from common.contracts import Batch, OfflineRecipients, Push, decode_batch, decode_messages, decode_offline, encode
+from common.model import Decision, Kind, Urgency, Vendor, Verdict
+from common.storage import keys, ledger
+from common.storage.delayed import Later
+from common.storage.streams import DELIVERIES_MAX, Entry
+from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
+from workers.delivery import settle as settling
+from workers.delivery import stage as delivery
+from workers.delivery.lane import Lane
+from workers.presence import stage as presence
+from workers.routing import stage as routing
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+#: A drain goes on while there is work, so long; then it rings again and makes room.
+SLICE_S = 5.0
+#: Entries of one read of the stages before delivery.
+READ_MAX = 4
+TAKEOVER_MAX = 16
+#: Entries of one read by urgency: the more urgent go first, and nothing starves.
+WEIGHTS = {Urgency.CALL: 8, Urgency.CHAT: 8, Urgency.GROUP: 3, Urgency.BULK: 1}
+#: A lease is over before somebody else may take an entry over: what waited longer in this process is claimed anew first.
+LEASE_RENEW_S = 4.0
+#: Lanes of one vendor that are sent to at the same time.
+LANES_AT_ONCE = 16
+
+#: A store is away: the entries are not to blame.
+AWAY = (RedisError, DBAPIError, PoolTimeout, OSError)
+
+
+class Drain:
+    """One stage's belts in one process: read, finish, acknowledge, until they are empty or the slice is over."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        stage: str,
+        counts: Mapping[str, int],
+        finish: Callable[[Sequence[Entry]], None],
+        vendor: Vendor | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.stage = stage
+        self.vendor = vendor
+        self.counts = counts
+        self.finish = finish
+        self._takeover_at = 0.0
+        self.progress_at = time.monotonic()
+
+    def __call__(self, stopping: Callable[[], bool]) -> None:
+        belts = self.runtime.belts
+        try:
+            belts.clear_bell(queue_of(self.stage, self.vendor))
+            end = time.monotonic() + SLICE_S
+            self._finish(self._taken_over())
+            while not stopping() and time.monotonic() < end:
+                if self.stage == DELIVERY and belts.redis.xlen(belts.keys.belt(keys.LEDGER)) > ledger.BELT_MAX:
+                    log.warning(
+                        "the ledger's belt is full: no batch is taken until it drains", extra={"queue": queue_of(self.stage, self.vendor)}
+                    )
+                    return
+                entries = belts.read_weighted(self.counts)
+                if not entries:
+                    self.progress_at = time.monotonic()
+                    return
+                self._finish(entries)
+            self.runtime.ring(self.stage, self.vendor)
+        except AWAY as error:
+            log.warning("a store is away; the work waits in its belt", extra={"reason": type(error).__name__, "queue": self.stage})
+
+    def _taken_over(self) -> list[Entry]:
+        """What other readers left behind when they fell silent; looked for once a second."""
+        if time.monotonic() < self._takeover_at:
+            return []
+        self._takeover_at = time.monotonic() + 1.0
+        return [entry for belt in self.counts for entry in self.runtime.belts.take_over(belt, TAKEOVER_MAX)]
+
+    def _finish(self, entries: Sequence[Entry]) -> None:
+        fit = [entry for entry in entries if not self._poisoned(entry)]
+        if not fit:
+            return
+        started = time.perf_counter()
+        try:
+            self.finish(fit)
+        except AWAY:
+            self.runtime.belts.forgive(fit)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an item breaks, the others must go on
+            self._isolate(fit, error)
+        metrics.STAGE_SECONDS.labels(self.stage).observe(time.perf_counter() - started)
+        self.progress_at = time.monotonic()
+
+    def _isolate(self, entries: Sequence[Entry], error: Exception) -> None:
+        """Something in these entries breaks its stage: each alone, then each item alone, until the culprit stands alone."""
+        if len(entries) > 1:
+            for entry in entries:
+                try:
+                    self.finish([entry])
+                except AWAY:
+                    self.runtime.belts.forgive([entry])
+                    raise
+                except Exception as own:  # noqa: BLE001
+                    self._isolate([entry], own)
+            return
+        log.error("an item broke its stage", extra={"queue": self.stage, "reason": type(error).__name__}, exc_info=error)
+        self._split_or_bury(entries[0], f"broke_stage: {type(error).__name__}")
+
+    def _poisoned(self, entry: Entry) -> bool:
+        """Handed out too often: it kills whoever reads it."""
+        if entry.deliveries <= DELIVERIES_MAX:
+            return False
+        self._split_or_bury(entry, f"poison: handed out {entry.deliveries} times and never finished")
+        return True
+
+    def _split_or_bury(self, entry: Entry, reason: str) -> None:
+        singles = split_blob(entry)
+        if len(singles) > 1:
+            self.runtime.belts.split(entry, singles)
+            self.runtime.ring(self.stage, self.vendor)
+            return
+        bury(self.runtime, entry, self.stage, reason)
+
+
+def split_blob(entry: Entry) -> list[bytes]:
+    """The entry's items, each packed alone; one blob when it can't be read or holds one item."""
+    try:
+        if entry.belt == keys.PRESENCE:
+            return [encode([message]) for message in decode_messages(entry.blob)]
+        if entry.belt == keys.ROUTING:
+            return [encode([one]) for one in decode_offline(entry.blob)]
+        batch = decode_batch(entry.blob)
+        pushes = [Push(note=push.note, targets=(target,)) for push in batch.pushes for target in push.targets]
+        return [encode(msgspec.structs.replace(batch, pushes=(push,))) for push in pushes]
+    except msgspec.MsgspecError:
+        return [entry.blob]
+
+
+def bury(runtime: Runtime, entry: Entry, stage: str, reason: str) -> None:
+    """The entry becomes a dead letter with its reason, encrypted, and leaves the belt."""
+    record = ledger.DeadRecord(
+        uuid.uuid4().hex, entry.id.decode(), stage, reason, None, now_ms(), runtime.vault.encrypt(entry.blob), {"belt": entry.belt}
+    )
+    runtime.belts.hand_on([entry], [(keys.LEDGER, encode([record]))])
+    log.error("an item became a dead letter", extra={"queue": stage, "reason": reason})
+
+
+# ---------------------------------------------------------------- presence
+
+
+def presence_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
+    """Messages -> those of their recipients who are away; pages of large groups go on behind the others."""
+    messages = [message for entry in entries for message in decode_messages(entry.blob)]
+    now = now_ms()
+    seen = presence.look(messages, runtime.members, runtime.presence, runtime.devices, now)
+    if seen.malformed:
+        metrics.IGNORED.labels("malformed_presence").inc(seen.malformed)
+    adds = [(keys.ROUTING, blob) for blob in _packed(seen.offline, lambda one: len(one.recipients))]
+    adds += [(keys.PRESENCE, encode([message])) for message in seen.onward]
+    adds += _ledger([_presence_row(row, now) for row in seen.rows])
+    later = [Later(keys.PRESENCE, encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later]
+    runtime.belts.hand_on(entries, adds, lambda pipe: runtime.delayed.put(pipe, later))
+    for row in seen.rows:
+        metrics.DECISIONS.labels(row.device.vendor if row.device else "none", row.decision, "none").inc()
+    if seen.offline:
+        runtime.ring(ROUTING)
+    if seen.onward:
+        runtime.ring(PRESENCE)
+
+
+def _packed(offline: Sequence[OfflineRecipients], size: Callable[[OfflineRecipients], int]) -> list[bytes]:
+    """Entries of about PACK people: enough to be cheap, few enough to share among replicas."""
+    blobs: list[bytes] = []
+    pack: list[OfflineRecipients] = []
+    people = 0
+    for one in offline:
+        pack.append(one)
+        people += size(one)
+        if people >= PACK:
+            blobs.append(encode(pack))
+            pack, people = [], 0
+    if pack:
+        blobs.append(encode(pack))
+    return blobs
+
+
+PACK = 200
+
+
+def _ledger(records: Sequence[ledger.Record]) -> list[tuple[str, bytes]]:
+    return [(keys.LEDGER, encode(records))] if records else []
+
+
+def _presence_row(row: presence.Row, now: int) -> ledger.RowRecord:
+    device = row.device
+    return ledger.RowRecord(
+        row.message.app,
+        row.message.event_id,
+        row.message.ts_ms,
+        row.user,
+        device.device_id if device else "",
+        device.vendor if device else "",
+        device.business_id if device else "",
+        row.decision,
+        False,
+        row.message.push.message_class,
+        None,
+        None,
+        (),
+        now,
+        0,
+        now,
+        "",
+    )
+
+
+# ---------------------------------------------------------------- routing
+
+
+def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
+    """People who are away -> pushes, packed by lane and urgency."""
+    offline = [one for entry in entries for one in decode_offline(entry.blob)]
+    now = now_ms()
+    routed = routing.route(offline, runtime.routing, now)
+    adds = [(keys.send(batch.vendor, urgency), encode(batch)) for urgency, batch in routed.batches]
+    adds += _ledger([_routing_row(row, now) for row in routed.rows])
+    runtime.belts.hand_on(entries, adds)
+    for row in routed.rows:
+        metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
+    for vendor in {batch.vendor for _, batch in routed.batches}:
+        runtime.ring(DELIVERY, vendor)
+
+
+def _routing_row(row: routing.Row, now: int) -> ledger.RowRecord:
+    message, device = row.message, row.device
+    return ledger.RowRecord(
+        message.app,
+        message.event_id,
+        message.ts_ms,
+        row.user,
+        device.device_id,
+        device.vendor,
+        device.business_id,
+        row.decision,
+        False,
+        message.push.message_class,
+        None,
+        None,
+        (),
+        row.presence_ms,
+        now,
+        now,
+        "",
+    )
+
+
+# ---------------------------------------------------------------- delivery
+
+
+class Deliveries:
+    """One vendor's delivery in one process."""
+
+    def __init__(self, runtime: Runtime, vendor: Vendor) -> None:
+        self._runtime = runtime
+        self._vendor = vendor
+        self._world = runtime.delivery(vendor)
+        self._pool = ThreadPoolExecutor(LANES_AT_ONCE, thread_name_prefix=f"lanes-{vendor}")
+
+    def entries(self, entries: Sequence[Entry]) -> None:
+        """Rounds of at most IN_FLIGHT_MAX pushes: what a kill may double."""
+        read_at = time.monotonic()
+        todo: list[tuple[Entry, Batch]] = [(entry, decode_batch(entry.blob)) for entry in entries]
+        while todo:
+            round_, todo = _round(todo)
+            if time.monotonic() - read_at > LEASE_RENEW_S:
+                ours = {entry.id for entry in self._runtime.belts.renew([entry for entry, _ in round_])}
+                round_ = [(entry, batch) for entry, batch in round_ if entry.id in ours]
+            self._round(round_)
+
+    def _round(self, round_: Sequence[tuple[Entry, Batch]]) -> None:
+        by_lane: dict[tuple[str, Vendor, str], list[tuple[Entry, Batch]]] = {}
+        for entry, batch in round_:
+            by_lane.setdefault((batch.app, batch.vendor, batch.business_id), []).append((entry, batch))
+        if len(by_lane) == 1:
+            self._lane(*by_lane.popitem())
+            return
+        errors = [future.exception() for future in [self._pool.submit(self._lane, key, batches) for key, batches in by_lane.items()]]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def _lane(self, key: tuple[str, Vendor, str], batches: Sequence[tuple[Entry, Batch]]) -> None:
+        lane = self._runtime.catalog.lane(*key)
+        entries = [entry for entry, _ in batches]
+        works = [work for entry, batch in batches for work in settling.works_of(f"{entry.belt}/{entry.id.decode()}", batch)]
+        if lane is None:
+            self._without_lane(entries, works)
+            return
+        done = delivery.deliver(works, lane, self._world)
+        now = now_ms()
+        settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
+        self._write(entries, lane, settled, now)
+        self._retire(lane, done, settled)
+        _count(lane, done, settled, now)
+
+    def _without_lane(self, entries: Sequence[Entry], works: Sequence[delivery.Work]) -> None:
+        """The credential was removed while its pushes were on their way."""
+        now = now_ms()
+        ended = [settling.Ended(work, Decision.NO_CREDENTIAL, work.target.attempts, "the credential was removed") for work in works]
+        rows = [_delivery_row(one, self._vendor, "", now) for one in ended]
+        self._runtime.belts.hand_on(
+            entries, _ledger(rows), lambda pipe: self._runtime.claims.mark_done(pipe, [(w.target.push_id, w.note.ts_ms) for w in works])
+        )
+
+    def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
+        """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
+        business_id = lane.credential.business_id
+        rows: list[ledger.Record] = [_delivery_row(one, lane.vendor, business_id, now) for one in settled.ended]
+        rows += [_pending_row(wait, lane.vendor, business_id, now) for wait in settled.waits if _news(wait)]
+        later = _later(settled.waits, lane, now)
+        done = [(one.work.target.push_id, one.work.note.ts_ms) for one in settled.ended]
+        waiting = [(wait.work.target.push_id, wait.work.note.ts_ms, wait.work.badge) for wait in settled.waits]
+
+        def more(pipe: Any) -> None:
+            self._runtime.claims.mark_done(pipe, done)
+            self._runtime.claims.release(pipe, waiting)
+            self._runtime.delayed.put(pipe, later)
+
+        self._runtime.belts.hand_on(entries, _ledger(rows), more)
+
+    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> None:
+        verdicts = [outcome.verdict for _, outcome in done.told]
+        foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
+        if not settled.retires and not verdicts:
+            return
+        calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead)
+        chosen = [one for one in settled.retires if not one.guarded or calm["foreign" if one.foreign else "dead"]]
+        if len(chosen) < len(settled.retires):
+            log.error(
+                "the token guard stopped the retiring of tokens", extra={"business_id": lane.credential.business_id, "vendor": lane.vendor}
+            )
+        for state in ("retired", "silenced"):
+            rows = [
+                (w.note.app, w.target.user, w.target.device, w.target.token, w.target.registered_ms, one.reason)
+                for one in chosen
+                if one.state == state
+                for w in (one.work,)
+            ]
+            retired = self._runtime.devices.retire(rows, state)
+            if retired:
+                metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
+
+
+def _round(todo: list[tuple[Entry, Batch]]) -> tuple[list[tuple[Entry, Batch]], list[tuple[Entry, Batch]]]:
+    """As many whole entries from the front as stay within IN_FLIGHT_MAX pushes (one at least), and the rest."""
+    size = 0
+    for index, (_, batch) in enumerate(todo):
+        size += sum(len(push.targets) for push in batch.pushes)
+        if size > delivery.IN_FLIGHT_MAX and index:
+            return todo[:index], todo[index:]
+    return todo, []
+
+
+def _later(waits: Sequence[settling.Wait], lane: Lane, now: int) -> list[Later]:
+    """Retries by their due time (packed by tenths of a second); what a stopped lane holds goes to its parking lot by expiry."""
+    groups: dict[tuple[str | None, int], list[settling.Wait]] = {}
+    for wait in waits:
+        if wait.delay_s is None:
+            groups.setdefault((lane.id, wait.work.note.expires_at_ms // 1000 * 1000 + 1000), []).append(wait)
+        else:
+            groups.setdefault((None, (now + int(wait.delay_s * 1000)) // 100 * 100 + 100), []).append(wait)
+    return [
+        Later(keys.send(lane.vendor, urgency), encode(part), due_ms, parked)
+        for (parked, due_ms), group in groups.items()
+        for urgency, batch in settling.batches(group, lane)
+        for part in _bounded(batch)
+    ]
+
+
+def _bounded(batch: Batch) -> list[Batch]:
+    return [msgspec.structs.replace(batch, pushes=part) for part in routing.parts(batch.pushes)]
+
+
+def _delivery_row(one: settling.Ended, vendor: Vendor, business_id: str, now: int) -> ledger.Record:
+    return _row(one.work, vendor, business_id, one.decision, one.attempts, now, one.note)
+
+
+def _pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int) -> ledger.Record:
+    note = f"waits: {wait.reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
+    return _row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
+
+
+def _row(
+    work: delivery.Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str
+) -> ledger.Record:
+    note, target = work.note, work.target
+    if note.kind in (Kind.RECALL, Kind.CALL_CANCEL):
+        said = f"{note.kind}: {decision or words}"
+        return ledger.NoteRecord(note.app, note.event_id, note.ts_ms, target.user, target.device, "step", "delivery", now, said)
+    return ledger.RowRecord(
+        note.app,
+        note.event_id,
+        note.ts_ms,
+        target.user,
+        target.device,
+        vendor,
+        business_id,
+        decision,
+        note.downgraded,
+        note.message_class,
+        note.class_sent,
+        target.push_id,
+        attempts,
+        note.presence_ms,
+        note.routed_ms,
+        now,
+        words,
+    )
+
+
+def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:
+    for one in settled.ended:
+        note = one.work.note
+        metrics.DECISIONS.labels(lane.vendor, one.decision, note.class_sent).inc()
+        if one.decision == Decision.ACCEPTED:
+            metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, note.class_sent).observe(max(now - note.received_ms, 0) / 1000)
+    for wait in settled.waits:
+        metrics.RETRIES.labels(lane.vendor, wait.reason).inc()
+    if settled.alarms:
+        metrics.UNKNOWN_CODES.labels(lane.vendor).inc(settled.alarms)
+        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.told if o.alarm or o.verdict == Verdict.UNKNOWN})
+        log.error("a vendor said something that nobody documents", extra={"vendor": lane.vendor, "code": " ".join(codes[:5])})
+
+
+# ---------------------------------------------------------------- the tasks
+
+
+class Stages:
+    """The drains of one process, made once."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.drains: dict[str, Drain] = {}
+
+    def drain(self, stage: str, vendor: Vendor | None = None) -> Drain:
+        queue = queue_of(stage, vendor)
+        if queue not in self.drains:
+            self.drains[queue] = self._make(stage, vendor)
+        return self.drains[queue]
+
+    def _make(self, stage: str, vendor: Vendor | None) -> Drain:
+        runtime = self.runtime
+        if stage == PRESENCE:
+            return Drain(runtime, stage, {keys.PRESENCE: READ_MAX}, lambda entries: presence_entries(runtime, entries))
+        if stage == ROUTING:
+            return Drain(runtime, stage, {keys.ROUTING: READ_MAX}, lambda entries: routing_entries(runtime, entries))
+        if vendor is None:
+            raise ValueError("delivery drains one vendor's belts")
+        counts = {keys.send(vendor, urgency): weight for urgency, weight in WEIGHTS.items()}
+        return Drain(runtime, stage, counts, Deliveries(runtime, vendor).entries, vendor)
+
+
+def register(app: Celery, stages: Stages, stopping: Callable[[], bool]) -> None:
+    """Puts the three tasks on the app. Their messages carry nothing but, for delivery, the vendor's name."""
+
+    @app.task(name=task_of(PRESENCE))
+    def drain_presence() -> None:
+        stages.drain(PRESENCE)(stopping)
+
+    @app.task(name=task_of(ROUTING))
+    def drain_routing() -> None:
+        stages.drain(ROUTING)(stopping)
+
+    @app.task(name=task_of(DELIVERY))
+    def drain_delivery(vendor: str) -> None:
+        stages.drain(DELIVERY, Vendor(vendor))(stopping)

@@ -1,0 +1,366 @@
+"""Settings -> Runtime: stores, gate, lanes, transports; built after the fork, closed at the exit.
+
+Only `pipeline`, `upkeep` and `cli` hold the Runtime; a stage is handed the two or three ports it uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from celery import Celery
+from redis import Redis
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from common import metrics
+from common.clock import now_ms
+from common.config import Settings, secret_keys
+from common.model import Decision, Vendor
+from common.storage import claims as claim_store
+from common.storage import lanes as lane_store
+from common.storage import sql
+from common.storage.access import AccessStore
+from common.storage.admission import Admission
+from common.storage.badges import Badges
+from common.storage.credentials import Credentials, StoredCredential
+from common.storage.delayed import Delayed
+from common.storage.devices import Devices
+from common.storage.guard import Guard
+from common.storage.keys import Keys
+from common.storage.ledger import Ledger
+from common.storage.marks import Marks
+from common.storage.members import Members
+from common.storage.preferences import Preferences
+from common.storage.presence import Presence
+from common.storage.redis import connect
+from common.storage.strategies import Strategies
+from common.storage.streams import Belts
+from common.storage.tenants import Tenant, Tenants
+from common.storage.vault import Vault
+from workers.app import DELIVERY, make_app, queue_of, task_of
+from workers.delivery.access import FleetAccess
+from workers.delivery.lane import Lane, limits_of
+from workers.delivery.stage import ClaimAnswer, Leave, Shut, Work
+from workers.delivery.stage import World as DeliveryWorld
+from workers.routing.stage import World as RoutingWorld
+from workers.transport.curl import CurlTransport
+from workers.vendors import VENDORS
+from workers.vendors.base import Credential, Item, Template
+from workers.wire import Answer, NoAnswer, Route, Transport
+
+log = logging.getLogger(__name__)
+
+#: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this often.
+CONFIG_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Tenants, accounts and presets as of one version."""
+
+    version: int
+    tenants: Mapping[str, Tenant]
+    lanes: Mapping[tuple[str, Vendor, str], Lane]
+    strategies: Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+class Catalog:
+    """Tenants, credentials and strategies, read from SQL when their version in Redis has moved. The last good copy stays in use."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._lock = threading.Lock()
+        self._snapshot: Snapshot | None = None
+        self._look_at = 0.0
+
+    @property
+    def now(self) -> Snapshot:
+        with self._lock:
+            if time.monotonic() >= self._look_at:
+                self._look()
+                self._look_at = time.monotonic() + CONFIG_EVERY_S
+            if self._snapshot is None:
+                self._snapshot = self._load(0)
+            return self._snapshot
+
+    def changed(self) -> None:
+        """Tells every process that something changed."""
+        self._runtime.redis.incr(self._runtime.keys.config_version)
+        self._look_at = 0.0
+
+    def _look(self) -> None:
+        version = int(self._runtime.redis.get(self._runtime.keys.config_version) or 0)
+        if self._snapshot is not None and self._snapshot.version == version:
+            return
+        try:
+            self._snapshot = self._load(version)
+        except SQLAlchemyError:
+            if self._snapshot is None:
+                raise
+            log.warning("the database is away: credentials stay as they were")
+
+    def _load(self, version: int) -> Snapshot:
+        runtime = self._runtime
+        lanes = {}
+        for stored in runtime.credentials.all():
+            lane = lane_of(stored, runtime.settings)
+            if lane is not None:
+                lanes[(stored.app, lane.vendor, stored.business_id)] = lane
+        return Snapshot(version, runtime.tenants.all(), lanes, runtime.strategies.all())
+
+    # what routing asks (workers/routing/stage.py: Tenancy)
+
+    def tenant(self, app: str) -> Tenant:
+        return self.now.tenants.get(app) or Tenant(app, "", "zh", "Asia/Shanghai")
+
+    def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None:
+        lane = self.lane(app, vendor, business_id)
+        return lane.credential if lane is not None else None
+
+    def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None:
+        return self.now.strategies.get((app, strategy_id))
+
+    def lane(self, app: str, vendor: Vendor, business_id: str) -> Lane | None:
+        return self.now.lanes.get((app, vendor, business_id))
+
+
+def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
+    """The lane of a stored credential; None for a vendor that this fleet does not know (a newer one's row)."""
+    spec = VENDORS.get(Vendor(stored.vendor))
+    if spec is None:
+        return None
+    credential = Credential(
+        app=stored.app,
+        vendor=spec.vendor,
+        business_id=stored.business_id,
+        version=stored.version,
+        options=stored.options,
+        secrets=stored.secrets,
+        rights=stored.rights,
+        channels=stored.channels,
+        templates={name: Template(*template) for name, template in stored.templates.items()},
+    )
+    bases = {name: settings.endpoints.get(name, url) for name, url in spec.endpoints.items()}
+    route = Route(f"{credential.lane}:{stored.version}", bases, spec.http2, spec.identity(credential))
+    reserve = {name: float(share) for name, share in (stored.limits.get("reserve") or {}).items()}
+    return Lane(spec, credential, route, limits_of(spec, stored.limits), stored.paused, reserve)
+
+
+class Runtime:
+    """Everything a process needs of the world, made when first asked for."""
+
+    def __init__(self, settings: Settings, name: str = "tool") -> None:
+        self.settings = settings
+        self.name = name
+        self.keys = Keys(settings.prefix)
+
+    @cached_property
+    def redis(self) -> Redis:
+        return connect(self.settings.redis_url)
+
+    @cached_property
+    def core(self) -> Redis:
+        return self.redis if self.settings.core_url == self.settings.redis_url else connect(self.settings.core_url)
+
+    @cached_property
+    def engine(self) -> Engine:
+        return sql.engine(self.settings.database_url)
+
+    @cached_property
+    def vault(self) -> Vault:
+        return Vault(secret_keys(self.settings))
+
+    @cached_property
+    def app(self) -> Celery:
+        return make_app(self.settings)
+
+    @cached_property
+    def belts(self) -> Belts:
+        return Belts(self.redis, self.keys)
+
+    @cached_property
+    def delayed(self) -> Delayed:
+        return Delayed(self.redis, self.keys)
+
+    @cached_property
+    def marks(self) -> Marks:
+        return Marks(self.redis, self.keys)
+
+    @cached_property
+    def badges(self) -> Badges:
+        return Badges(self.redis, self.keys)
+
+    @cached_property
+    def claims(self) -> claim_store.Claims:
+        return claim_store.Claims(self.redis, self.keys)
+
+    @cached_property
+    def lane_states(self) -> lane_store.LaneStates:
+        return lane_store.LaneStates(self.redis, self.keys)
+
+    @cached_property
+    def guard(self) -> Guard:
+        return Guard(self.redis, self.keys)
+
+    @cached_property
+    def admission(self) -> Admission:
+        return Admission(self.redis, self.keys)
+
+    @cached_property
+    def presence(self) -> Presence:
+        return Presence(self.core, self.settings.key_prefix)
+
+    @cached_property
+    def members(self) -> Members:
+        return Members(self.core, self.settings.key_prefix)
+
+    @cached_property
+    def devices(self) -> Devices:
+        return Devices(self.engine)
+
+    @cached_property
+    def preferences(self) -> Preferences:
+        return Preferences(self.engine)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.engine)
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        return Tenants(self.engine)
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        return Credentials(self.engine, self.vault)
+
+    @cached_property
+    def strategies(self) -> Strategies:
+        return Strategies(self.engine)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return Catalog(self)
+
+    @cached_property
+    def transport(self) -> Transport:
+        return CurlTransport(ca_file=self.settings.ca_file)
+
+    @cached_property
+    def apns_transport(self) -> Transport:
+        if self.settings.apns_client != "aioapns":
+            return self.transport
+        from workers.transport.aioapns import AioapnsTransport  # noqa: PLC0415 - its library takes 100 ms to load, few want it
+
+        return AioapnsTransport(ca_file=self.settings.ca_file)
+
+    @cached_property
+    def routing(self) -> RoutingWorld:
+        return RoutingWorld(self.preferences, self.members, self.catalog)
+
+    def delivery(self, vendor: Vendor) -> DeliveryWorld:
+        transport = self.apns_transport if vendor == Vendor.APNS else self.transport
+        store = AccessStore(self.redis, self.keys, self.vault)
+        deadline_s = self.settings.send_timeout_s
+        return DeliveryWorld(
+            claims=_Claims(self.claims),
+            gate=_Gate(self.admission),
+            breaker=_Breaker(self.lane_states),
+            access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
+            transport=transport,
+            now_ms=now_ms,
+            deadline_s=deadline_s,
+            callback_url=self._callback_url,
+            observe=_observe,
+        )
+
+    def _callback_url(self, lane: Lane) -> str | None:
+        if self.settings.receipts_url is None:
+            return None
+        credential = lane.credential
+        return f"{self.settings.receipts_url.rstrip('/')}/{credential.vendor}/{credential.app}/{credential.business_id}"
+
+    def ring(self, stage: str, vendor: Vendor | None = None) -> None:
+        """Rings a stage's bell unless one is waiting. A bell that is lost costs a second: upkeep rings again."""
+        queue = queue_of(stage, vendor)
+        if self.belts.bell_is_ours(queue):
+            args = (str(vendor),) if stage == DELIVERY else ()
+            self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
+
+    def alive(self) -> None:
+        """Says that this process runs; `up` and `doctor` look."""
+        self.redis.set(self.keys.alive(self.name), now_ms(), ex=15)
+
+    def close(self) -> None:
+        for part in ("transport", "apns_transport"):
+            if part in self.__dict__:
+                self.__dict__[part].close()
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+
+class _Claims:
+    """The stage's port over the store."""
+
+    def __init__(self, store: claim_store.Claims) -> None:
+        self._store = store
+
+    def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
+        asks = [
+            claim_store.Ask(
+                work.note.app,
+                work.note.message_id if work.note.kind in ("message", "call_invite") else "",
+                work.target.user,
+                work.target.device,
+                work.target.push_id,
+                work.note.ts_ms,
+                work.entry,
+                step,
+                f"{work.note.conversation_type}:{work.note.conversation_id}" if work.note.kind in ("message", "call_invite") else "",
+            )
+            for work, step in zip(works, badge_steps, strict=True)
+        ]
+        return [ClaimAnswer(claim.state.name.lower(), claim.badge, claim.why) for claim in self._store.lease(asks)]
+
+
+class _Gate:
+    def __init__(self, store: Admission) -> None:
+        self._store = store
+
+    def admit(self, lane: Lane, asks: Sequence[tuple[Item, float]]) -> Sequence[Leave]:
+        granted, wait_s = self._store.admit(lane.id, lane.limits.rate_per_s, lane.limits.burst, [cost for _, cost in asks])
+        return [Leave(None)] * granted + [Leave(Decision.THROTTLED, wait_s)] * (len(asks) - granted)
+
+    def refund(self, lane: Lane, push_ids: Sequence[str]) -> None:
+        del lane, push_ids
+
+
+class _Breaker:
+    def __init__(self, store: lane_store.LaneStates) -> None:
+        self._store = store
+
+    def open_for(self, lane: Lane) -> int | Shut:
+        if lane.paused:
+            return Shut(Decision.LANE_PAUSED)
+        state = self._store.ask(lane.id, lane.credential.version)
+        if state.state == lane_store.FLOWING:
+            return 1_000_000
+        return 1 if state.probe else Shut(Decision(state.why or Decision.UNAVAILABLE))
+
+    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None) -> None:
+        self._store.tell(lane.id, lane.credential.version, good, failed, refused, retry_after_s)
+
+
+def _observe(lane: Lane, answer: Answer | NoAnswer) -> None:
+    status = answer.status if isinstance(answer, Answer) else answer.reason
+    metrics.VENDOR_REQUESTS.labels(lane.vendor, metrics.request_status(status)).inc()
+    metrics.VENDOR_REQUEST_SECONDS.labels(lane.vendor).observe(answer.seconds)
+
+
+Stopping = Callable[[], bool]
