@@ -51,7 +51,7 @@ def rung(url: str, at_least: int, seconds: float) -> bool:
     return False
 
 
-#: (seconds a bell takes, bells). A worker that holds unacknowledged bells, more than its 2 threads, is what used to end with exit 1.
+#: (seconds a bell takes, bells): with more bells than its two threads take, the worker holds some that are not acknowledged.
 LOADS = {"idle": (0.0, 0), "busy, with bells in hand": (1.5, 8)}
 
 
