@@ -6,7 +6,7 @@ one's entries. Times are epoch milliseconds (`_ms`), durations seconds (`_s`).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -52,7 +52,7 @@ class Data(Frozen, frozen=True, kw_only=True):
 
 class Badge(Frozen, frozen=True, kw_only=True):
     mode: BadgeMode = BadgeMode.INCREMENT
-    increment: int = 1
+    increment: Annotated[int, msgspec.Meta(ge=0, le=99)] = 1
     counts_unread: bool = True
 
 
@@ -61,9 +61,14 @@ class Sound(Frozen, frozen=True, kw_only=True):
     android: str | None = None
 
 
-class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "class"}):
-    """The keys of `push` in an event, canonical names."""
+#: Longest life of a push, seconds; larger wishes are cut to it.
+TTL_MAX_S = 7 * 86_400
 
+
+class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "class"}):
+    """The keys of `push` in an event, canonical names. kind: anything but `message` is counted and sent as a plain message."""
+
+    kind: str = "message"
     gate: Gate = Gate()
     force: Force | None = None
     display: Display = Display()
@@ -72,7 +77,7 @@ class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "cl
     sound: Sound = Sound()
     message_class: MessageClass = MessageClass.CHAT
     push_type: PushType = PushType.ALERT
-    ttl_s: int = 86_400
+    ttl_s: Annotated[int, msgspec.Meta(ge=0)] = 86_400
     collapse_key: str | None = None
     thread_id: str | None = None
     image: dict[str, str] | None = None
@@ -211,7 +216,7 @@ class Notification(Frozen, frozen=True, kw_only=True):
     sound_ios: str | None = None
     sound_android: str | None = None
     badge_mode: BadgeMode = BadgeMode.INCREMENT
-    badge_increment: int = 1
+    badge_increment: Annotated[int, msgspec.Meta(ge=0, le=99)] = 1
     image: str | None = None
     template: dict[str, Any] | None = None
     vendor: dict[str, Any] = {}

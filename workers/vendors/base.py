@@ -92,12 +92,14 @@ class Parcel:
     """What one request carries: 1 to `request_tokens_max` items.
 
     Unless the spec is `mixed`, all items share the notification (and the badge, where the spec's body has one).
-    callback_url: where the vendor shall send receipts, None for nowhere. now_ms: the time of sending.
+    callback_url: where the vendor shall send receipts, None for nowhere. now_ms: the time of sending. prepared: what
+    the spec's `prepare` gave for this notification and credential; None: build does that work itself.
     """
 
     items: tuple[Item, ...]
     now_ms: int
     callback_url: str | None = None
+    prepared: object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,12 @@ class VendorSpec:
     completed, e.g. with what a p12 holds; raises CredentialError. identity: client certificate, if any.
     follow: the second request that a first answer asks for (vivo's list push), None when the answer is final.
     check: a request that proves the credential without a push reaching anybody; `checked` reads it.
+    refuse: the reason why a push can't be sent at all (`payload_too_large`), which makes it `rejected` without a
+    request; it depends on the item's notification only, so one answer holds for all its targets. None: it can be sent.
+    prepare: the part of `build` that is the same for all items of a notification; goes into `Parcel.prepared`.
+    request_tokens_min_list: a parcel holds one item or at least so many (vivo's list push).
+    group: items of different groups never share a request (OPPO: home and overseas have a host each); pure.
+    quota_told: (used, limit) of the vendor's day when an answer names them, else None; any bytes whatever.
     """
 
     vendor: Vendor
@@ -190,14 +198,20 @@ class VendorSpec:
     check: Callable[[Credential, AccessToken | None], Request] | None = None
     checked: Callable[[Answer], Verdict] | None = None
     rights: frozenset[str] = frozenset()
+    refuse: Callable[[Item], str | None] | None = None
+    prepare: Callable[[Notification, Credential], object] | None = None
+    request_tokens_min_list: int = 1
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
+    group: Callable[[Item], str] = lambda _item: ""
+    quota_told: Callable[[Answer], tuple[int, int] | None] | None = None
 
 
 # ---------------------------------------------------------------- helpers
 
 _T = TypeVar("_T")
 ELLIPSIS = "…"
+CHARACTERS_KEPT = 10  # of a text that must make room (im-dialects §5)
 _GRAPHEME = regex.compile(r"\X")
 
 
@@ -208,7 +222,7 @@ def characters(text: str) -> int:
 
 def utf8_bytes(text: str) -> int:
     """Length in UTF-8 bytes; a lone surrogate counts as the three bytes of U+FFFD that replace it."""
-    return len(text.encode("utf-8", "replace"))
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str:
@@ -230,9 +244,53 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
     return text[:end].rstrip() + ELLIPSIS
 
 
+def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int]) -> dict[str, str]:
+    """`texts`, cut one after the other in their order until `excess` units of `measure` are saved or nothing more can be.
+
+    Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is a screenful.
+    """
+    result = dict(texts)
+    for name, text in texts.items():
+        if excess <= 0:
+            break
+        size = measure(text)
+        result[name] = cut(text, max(size - excess, measure(_beginning(text) + ELLIPSIS)), measure)
+        excess -= size - measure(result[name])
+    return result
+
+
+def _beginning(text: str) -> str:
+    """The shortest prefix of whole graphemes with CHARACTERS_KEPT characters; "" where that takes a screenful (stacked marks)."""
+    end = 0
+    for match in _GRAPHEME.finditer(text):
+        end = match.end()
+        if end >= CHARACTERS_KEPT:
+            break
+    return text[:end] if end <= 5 * CHARACTERS_KEPT else ""
+
+
 def compact(value: Any) -> bytes:
-    """JSON without spaces, UTF-8 without escapes (a CJK character is 3 bytes, not 6)."""
-    return msgspec.json.encode(value)
+    """JSON without spaces, UTF-8 without escapes (a CJK character is 3 bytes, not 6). A lone surrogate becomes U+FFFD."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_whole(value))
+
+
+def _whole(value: Any) -> Any:
+    """`value` with every lone surrogate in its texts replaced."""
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, Mapping):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return value
+
+
+def whole(text: str) -> str:
+    """`text` with U+FFFD for each lone surrogate, so that it has a UTF-8 form."""
+    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
 
 
 def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:

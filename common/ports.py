@@ -1,0 +1,49 @@
+"""What a stage may ask of the world: one small Protocol each. Stages are handed these; `runtime` knows who is behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from common.contracts import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One live connection. since_ms: when its state began, None where the gateway doesn't say."""
+
+    device_id: str
+    foreground: bool
+    platform: str
+    since_ms: int | None = None
+
+
+class Presences(Protocol):
+    def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
+        """For each (app, user) the live sessions; and how many malformed fields were passed over."""
+        ...
+
+
+class MemberPages(Protocol):
+    def page(self, app: str, group: str, cursor: int) -> tuple[list[str], int]:
+        """Members from `cursor` (0 at first) and the next cursor, 0 at the end. A member may be named twice."""
+        ...
+
+
+class Friends(Protocol):
+    def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:
+        """Those of `users` who have `sender` among their friends."""
+        ...
+
+
+class DeviceDirectory(Protocol):
+    def of_users(self, app: str, users: Sequence[str]) -> Mapping[str, Sequence[Device]]:
+        """Active devices by user; users without any are absent. One query."""
+        ...
+
+
+class PreferenceBook(Protocol):
+    def of_users(self, app: str, users: Sequence[str], conversation: str) -> Mapping[str, Mapping[str, Any]]:
+        """Settings by user, of the mutes only that of `conversation` (`<type>:<id>`), under the name `mute`. One query."""
+        ...

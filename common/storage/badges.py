@@ -1,0 +1,21 @@
+"""Each device's badge: the base the core or the app reported, and the pushes counted since (Redis hash, 90 days)."""
+
+from __future__ import annotations
+
+from redis import Redis
+
+from common.storage.keys import Keys
+from common.storage.scripts import script
+
+KEEP_S = 90 * 86_400
+
+
+class Badges:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._keys = keys
+        self._set = script(redis, "badge")
+
+    def report(self, app: str, user: str, device: str | None, ts_ms: int, base: int | None) -> None:
+        """base: the unread total when the app went away; None: the app came back, only the count starts again. device None: all."""
+        args: list[str | int] = [device or "", ts_ms, -1 if base is None else base, KEEP_S]
+        self._set(keys=[self._keys.badges(app, user)], args=args)

@@ -1,0 +1,88 @@
+"""Claims on push ids and the badge numbers taken with them (Redis hashes, until the push can't be sent any more)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+
+from redis import Redis
+from redis.client import Pipeline
+
+from common.storage.keys import Keys
+from common.storage.scripts import script
+
+#: A claim outlives every attempt at its push: the longest ttl of a message (7 days) and a day of grace.
+KEEP_S = 8 * 86_400
+
+
+class ClaimState(IntEnum):
+    OURS = 0
+    DONE = 1
+    ELSEWHERE = 2
+    GONE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One push that wants to be sent. badge_step: what to add to the device's count, -1 to leave the badge alone.
+
+    conversation: `<type>:<id>`, or "" for a push that nobody can have read (a recall, a cancel)."""
+
+    app: str
+    message_id: str
+    user: str
+    device: str
+    push_id: str
+    ts_ms: int
+    entry: str
+    badge_step: int
+    conversation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """badge: the number for this push, None where it carries none. why: reason of GONE, a decision's name."""
+
+    state: ClaimState
+    badge: int | None
+    why: str = ""
+
+
+def day_of(ts_ms: int) -> str:
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y%m%d")
+
+
+class Claims:
+    """Leases, marks and releases, one call a batch."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._keys = keys
+        self._claim = script(redis, "claim")
+
+    def lease(self, asks: Sequence[Ask]) -> list[Claim]:
+        """One claim per ask, in order."""
+        if not asks:
+            return []
+        keys = self._keys
+        names = [keys.claims(day_of(a.ts_ms), a.push_id) for a in asks]
+        names += [keys.badges(a.app, a.user) for a in asks]
+        names += [keys.gone(a.app, a.message_id) for a in asks]
+        names += [keys.read(a.app, a.user) for a in asks]
+        args: list[str | int] = [len(asks), KEEP_S]
+        for a in asks:
+            args += (a.push_id, a.entry, a.device, a.badge_step, a.conversation, a.message_id, a.ts_ms)
+        return [
+            Claim(ClaimState(state), None if badge < 0 else badge, why.decode()) for state, badge, why in self._claim(keys=names, args=args)
+        ]
+
+    def mark_done(self, pipe: Pipeline, done: Sequence[tuple[str, int]]) -> None:
+        """Inside the caller's MULTI: these (push id, event ts) are never sent again."""
+        for push_id, ts_ms in done:
+            pipe.hset(self._keys.claims(day_of(ts_ms), push_id), push_id, "D")
+
+    def release(self, pipe: Pipeline, waiting: Sequence[tuple[str, int, int | None]]) -> None:
+        """Inside the caller's MULTI: these (push id, event ts, badge) wait for another entry; they keep their badge number."""
+        for push_id, ts_ms, badge in waiting:
+            pipe.hset(self._keys.claims(day_of(ts_ms), push_id), push_id, f"R{-1 if badge is None else badge}")

@@ -1,0 +1,78 @@
+"""Work that waits: the delayed set by due time, and each stopped lane's parking lot by expiry (Redis sorted sets, until due)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from redis import Redis
+from redis.client import Pipeline
+
+from common.storage.keys import BELTS, Keys
+from common.storage.scripts import script
+
+RELEASE_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """One entry for `belt` that becomes due at `due_ms`; with `lane`, it waits in that lane's parking lot instead."""
+
+    belt: str
+    blob: bytes
+    due_ms: int
+    lane: str | None = None
+
+
+_INDEX = {belt: index for index, belt in enumerate(BELTS)}
+
+
+class Delayed:
+    """Nothing waits in a worker's memory: what is not due lies here and moves atomically."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._release = script(redis, "release")
+
+    def put(self, pipe: Pipeline, waiting: Sequence[Later]) -> None:
+        """Inside the caller's MULTI."""
+        for later in waiting:
+            member = b"%02d" % _INDEX[later.belt] + os.urandom(8) + later.blob
+            pipe.zadd(self._keys.delayed if later.lane is None else self._keys.parked(later.lane), {member: later.due_ms})
+            if later.lane is not None:
+                pipe.sadd(self._keys.parked_lanes, later.lane)
+
+    def release_due(self) -> set[str]:
+        """Moves what is due; the belts that got something. At most RELEASE_MAX entries a call."""
+        return self._move(self._keys.delayed, str(int(time.time() * 1000)))[1]
+
+    def release_lane(self, lane: str, *, only_expired: bool) -> set[str]:
+        """Moves a lane's parked entries back: all of them, or those past their time while the lane stays shut."""
+        key = self._keys.parked(lane)
+        moved, belts = self._move(key, str(int(time.time() * 1000)) if only_expired else "+inf")
+        if moved < RELEASE_MAX and not self._redis.exists(key):
+            self._redis.srem(self._keys.parked_lanes, lane)
+            if self._redis.exists(key):  # somebody parked in between
+                self._redis.sadd(self._keys.parked_lanes, lane)
+        return belts
+
+    def parked_lanes(self) -> list[str]:
+        return sorted(lane.decode() for lane in cast(set[bytes], self._redis.smembers(self._keys.parked_lanes)))
+
+    def parked_count(self, lane: str) -> int:
+        return int(self._redis.zcard(self._keys.parked(lane)))
+
+    def waiting_count(self) -> int:
+        return int(self._redis.zcard(self._keys.delayed))
+
+    def oldest_due_ms(self) -> int | None:
+        first = self._redis.zrange(self._keys.delayed, 0, 0, withscores=True)
+        return int(first[0][1]) if first else None
+
+    def _move(self, key: str, until: str) -> tuple[int, set[str]]:
+        moved, indexes = self._release(keys=[key, *(self._keys.belt(belt) for belt in BELTS)], args=[until, RELEASE_MAX])
+        return int(moved), {BELTS[int(index)] for index in indexes}

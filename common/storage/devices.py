@@ -1,0 +1,147 @@
+"""The device registry (SQL, until unbound): who owns which token, newest word wins.
+
+A token belongs to one user at a time. Rows are never deleted by an event, so that an older event that arrives late
+finds the newer word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, bindparam, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from common.contracts import Device
+from common.model import Vendor
+from common.storage.tables import devices, logouts
+
+#: States of a device whose token may be sent to.
+ACTIVE = "active"
+
+_BY_USERS = text(
+    'SELECT d."user", d.device_id, d.platform, d.vendor, d.business_id, d.token, d.voip_token, d.lang, d.tz, d.app_version,'
+    " d.registered_ms, k.value #>> '{}' AS content_key"
+    ' FROM devices d LEFT JOIN settings k ON k.app = d.app AND k."user" = d."user" AND k.field = \'content_key:\' || d.device_id'
+    " WHERE d.app = :app AND d.\"user\" = ANY(:users) AND d.state = 'active' ORDER BY d.device_id"
+)
+
+
+class Devices:
+    """Reads for the stages, writes for intake, settle and the command line."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def of_users(self, app: str, users: Sequence[str]) -> dict[str, list[Device]]:
+        """Active devices by user; users without any are absent. One query, whatever the number of users."""
+        found: dict[str, list[Device]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(_BY_USERS, {"app": app, "users": list(users)}):
+                found.setdefault(row[0], []).append(Device(row[1], row[2], Vendor(row[3]), *row[4:]))
+        return found
+
+    def retire(self, dead: Sequence[tuple[str, str, str, str, int, str]], state: str) -> int:
+        """(app, user, device, token, sent_ms, reason): those not registered anew since the send. Returns how many."""
+        if not dead:
+            return 0
+        statement = (
+            update(devices)
+            .where(
+                devices.c.app == bindparam("b_app"),
+                devices.c.user == bindparam("b_user"),
+                devices.c.device_id == bindparam("b_device"),
+                devices.c.token == bindparam("b_token"),
+                devices.c.state == ACTIVE,
+                devices.c.registered_ms <= bindparam("b_sent"),
+            )
+            .values(state=state, reason=bindparam("b_reason"))
+        )
+        rows = [
+            {"b_app": app, "b_user": user, "b_device": device, "b_token": token, "b_sent": sent, "b_reason": reason}
+            for app, user, device, token, sent, reason in dead
+        ]
+        with self._engine.begin() as connection:
+            return sum(connection.execute(statement, row).rowcount for row in rows)
+
+    def listed(self, app: str, user: str | None = None, most: int = 1000) -> list[Mapping[str, Any]]:
+        statement = select(devices).where(devices.c.app == app).order_by(devices.c.user, devices.c.device_id).limit(most)
+        if user is not None:
+            statement = statement.where(devices.c.user == user)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def set_state(self, app: str, user: str, device: str, state: str, reason: str) -> bool:
+        with self._engine.begin() as connection:
+            return bool(
+                connection.execute(
+                    update(devices)
+                    .where(devices.c.app == app, devices.c.user == user, or_(devices.c.device_id == device, devices.c.push_id == device))
+                    .values(state=state, reason=reason)
+                ).rowcount
+            )
+
+
+def register(connection: Connection, app: str, device: Mapping[str, Any], ts_ms: int) -> bool:
+    """Binds a token to a user's device as of `ts_ms`. False where a newer word is known already."""
+    user, device_id = device["user"], device["device_id"]
+    scopes = (f"device:{device_id}", f"platform:{device['platform']}")
+    later = connection.execute(
+        select(logouts.c.at_ms).where(logouts.c.app == app, logouts.c.user == user, logouts.c.scope.in_(scopes), logouts.c.at_ms > ts_ms)
+    ).first()
+    taken = connection.execute(
+        select(devices.c.user, devices.c.device_id, devices.c.registered_ms).where(
+            devices.c.app == app,
+            devices.c.vendor == device["vendor"],
+            devices.c.token == device["token"],
+            devices.c.registered_ms > ts_ms,
+        )
+    ).first()
+    values = {**device, "app": app, "registered_ms": ts_ms, "state_ms": ts_ms, "reason": "", "state": ACTIVE}
+    if later is not None:
+        values["state"], values["reason"], values["state_ms"] = "unbound", "logout", later[0]
+    elif taken is not None and (taken[0], taken[1]) != (user, device_id):
+        values["state"], values["reason"] = "moved", "another user registered this token later"
+    statement = insert(devices).values(values)
+    changed = connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["app", "user", "device_id"],
+            set_={name: statement.excluded[name] for name in values if name not in ("app", "user", "device_id")},
+            where=and_(devices.c.registered_ms <= ts_ms, devices.c.state_ms <= ts_ms),
+        )
+    ).rowcount
+    if changed and values["state"] == ACTIVE:
+        connection.execute(
+            update(devices)
+            .where(
+                devices.c.app == app,
+                devices.c.vendor == device["vendor"],
+                devices.c.token == device["token"],
+                devices.c.registered_ms <= ts_ms,
+                or_(devices.c.user != user, devices.c.device_id != device_id),
+                devices.c.state.in_((ACTIVE, "retired", "silenced")),
+            )
+            .values(state="moved", reason="another user or device registered this token later", state_ms=ts_ms)
+        )
+    return bool(changed)
+
+
+def unbind(
+    connection: Connection, app: str, user: str, ts_ms: int, reason: str, device_id: str | None = None, platform: str | None = None
+) -> int:
+    """Logout, kick or unregistration as of `ts_ms`, of one device or of all on a platform (`ios` covers iPad)."""
+    if device_id is not None:
+        scopes, which = [f"device:{device_id}"], or_(devices.c.device_id == device_id, devices.c.push_id == device_id)
+    else:
+        platforms = ["ios", "ipad"] if platform == "ios" else [str(platform)]
+        scopes, which = [f"platform:{name}" for name in platforms], devices.c.platform.in_(platforms)
+    for scope in scopes:
+        statement = insert(logouts).values(app=app, user=user, scope=scope, at_ms=ts_ms)
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["app", "user", "scope"], set_={"at_ms": ts_ms}, where=logouts.c.at_ms < ts_ms)
+        )
+    return connection.execute(
+        update(devices)
+        .where(devices.c.app == app, devices.c.user == user, which, devices.c.registered_ms <= ts_ms, devices.c.state_ms <= ts_ms)
+        .values(state="unbound", reason=reason, state_ms=ts_ms)
+    ).rowcount

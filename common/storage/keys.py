@@ -1,0 +1,83 @@
+"""Every Redis key of ours, made in one place: `<PUSHFLEET_PREFIX>:<thing>:…`; and the names of the belts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.model import Urgency, Vendor
+
+PRESENCE = "presence"
+ROUTING = "routing"
+LEDGER = "ledger"
+
+
+def send(vendor: Vendor, urgency: Urgency) -> str:
+    """Name of the belt that one vendor's delivery workers read for one urgency."""
+    return f"send:{vendor}:{urgency}"
+
+
+SEND = {vendor: tuple(send(vendor, urgency) for urgency in Urgency) for vendor in Vendor}
+#: Every belt between stages, in a fixed order: an entry of the delayed set names its belt by this index.
+BELTS: tuple[str, ...] = (PRESENCE, ROUTING, *(name for names in SEND.values() for name in names))
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names under one prefix; two fleets on one Redis differ here."""
+
+    prefix: str
+
+    def belt(self, name: str) -> str:
+        return f"{self.prefix}:{name}"
+
+    def bell(self, queue: str) -> str:
+        return f"{self.prefix}:bell:{queue}"
+
+    def event(self, app: str, event_id: str) -> str:
+        return f"{self.prefix}:ev:{app}:{event_id}"
+
+    def claims(self, day: str, push_id: str) -> str:
+        return f"{self.prefix}:claim:{day}:{push_id[:4]}"
+
+    def badges(self, app: str, user: str) -> str:
+        return f"{self.prefix}:badge:{{{app}:{user}}}"
+
+    @property
+    def delayed(self) -> str:
+        return f"{self.prefix}:delayed"
+
+    def parked(self, lane: str) -> str:
+        return f"{self.prefix}:parked:{lane}"
+
+    @property
+    def parked_lanes(self) -> str:
+        return f"{self.prefix}:parked-lanes"
+
+    def lane(self, lane: str) -> str:
+        return f"{self.prefix}:lane:{lane}"
+
+    def access(self, lane: str, version: int) -> str:
+        return f"{self.prefix}:access:{lane}:{version}"
+
+    def guard(self, lane: str) -> str:
+        return f"{self.prefix}:guard:{lane}"
+
+    def gone(self, app: str, message_id: str) -> str:
+        return f"{self.prefix}:gone:{app}:{message_id}"
+
+    def read(self, app: str, user: str) -> str:
+        return f"{self.prefix}:read:{{{app}:{user}}}"
+
+    def message_time(self, app: str, message_id: str) -> str:
+        return f"{self.prefix}:ts:{app}:{message_id}"
+
+    @property
+    def config_version(self) -> str:
+        return f"{self.prefix}:config-version"
+
+    @property
+    def upkeep_lock(self) -> str:
+        return f"{self.prefix}:upkeep-lock"
+
+    def alive(self, name: str) -> str:
+        return f"{self.prefix}:alive:{name}"

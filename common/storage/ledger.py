@@ -1,0 +1,291 @@
+"""The ledger: what became of every recipient. Records travel on the belt `ledger` (Redis, bounded) into SQL, kept by the day.
+
+One row per (day, app, event, user, device): a record that is repeated, or that comes late, changes nothing that ranks higher.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import msgspec
+import psycopg
+from sqlalchemy import Engine, select, text
+
+from common.contracts import Attempt
+from common.model import Decision
+from common.storage.tables import PARTITIONED, dead_letters, events, ledger, notes
+
+#: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
+BELT_MAX = 20_000
+
+#: What ranks higher stays. An accepted push is accepted, whatever a repeat was told.
+RANK = dict.fromkeys(Decision, 50) | {
+    Decision.ACCEPTED: 100,
+    Decision.UNCERTAIN: 60,
+    Decision.NO_DEVICE: 40,
+}
+PENDING_RANK = 10
+
+
+class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+    app: str
+    event_id: str
+    message_id: str
+    type: str
+    conversation: str
+    ts_ms: int
+    received_ms: int
+    decision: str | None
+    note: str
+
+
+class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+    """device: "" where no device came into play. decision None: not final yet."""
+
+    app: str
+    event_id: str
+    ts_ms: int
+    user: str
+    device: str
+    vendor: str
+    business_id: str
+    decision: str | None
+    downgraded: bool
+    message_class: str
+    class_sent: str | None
+    push_id: str | None
+    attempts: tuple[Attempt, ...]
+    presence_ms: int
+    routed_ms: int
+    decided_ms: int
+    note: str
+
+
+class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag="n"):
+    app: str
+    event_id: str
+    ts_ms: int
+    user: str
+    device: str
+    kind: str
+    stage: str
+    at_ms: int
+    note: str
+
+
+class DeadRecord(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+    """raw: encrypted already."""
+
+    id: str
+    entry_id: str
+    stage: str
+    reason: str
+    app: str | None
+    at_ms: int
+    raw: bytes
+    fields: dict[str, str]
+
+
+Record = EventRecord | RowRecord | NoteRecord | DeadRecord
+_decode = msgspec.msgpack.Decoder(list[Record]).decode
+
+
+def decode(blob: bytes) -> list[Record]:
+    return _decode(blob)
+
+
+def day_of(ts_ms: int) -> date:
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).date()
+
+
+_ROW_COLUMNS = (
+    'day, app, event_id, "user", device, vendor, business_id, decision, rank, downgraded, class, class_sent, push_id,'
+    " attempts, presence_ms, routed_ms, decided_ms, note"
+)
+_MERGE_ROWS = (
+    f"INSERT INTO ledger ({_ROW_COLUMNS})"
+    f' SELECT DISTINCT ON (day, app, event_id, "user", device) {_ROW_COLUMNS} FROM incoming'
+    ' ORDER BY day, app, event_id, "user", device, rank DESC, decided_ms'
+    ' ON CONFLICT (day, app, event_id, "user", device) DO UPDATE SET'
+    " vendor = excluded.vendor, business_id = excluded.business_id, decision = excluded.decision, rank = excluded.rank,"
+    " downgraded = excluded.downgraded, class = excluded.class, class_sent = excluded.class_sent, push_id = excluded.push_id,"
+    " attempts = excluded.attempts, presence_ms = excluded.presence_ms, routed_ms = excluded.routed_ms,"
+    " decided_ms = excluded.decided_ms, note = excluded.note WHERE excluded.rank > ledger.rank"
+)
+_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note"
+_NOTE_COLUMNS = 'day, app, event_id, "user", device, kind, stage, at_ms, note'
+
+
+class Ledger:
+    """Writes batches of records; answers `why`. One transaction a batch."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._days: set[date] = set()
+
+    def write(self, records: Iterable[Record]) -> None:
+        """All of the records or none. What was written before is absorbed."""
+        by_type: dict[type, list[Any]] = {}
+        for record in records:
+            by_type.setdefault(type(record), []).append(record)
+        self._ensure_days({day_of(r.ts_ms) for kind in (EventRecord, RowRecord, NoteRecord) for r in by_type.get(kind, ())})
+        with self._engine.begin() as connection:
+            raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+            with raw.cursor() as cursor:
+                _write_rows(cursor, by_type.get(RowRecord, []))
+                _write_events(cursor, by_type.get(EventRecord, []))
+                _write_notes(cursor, by_type.get(NoteRecord, []))
+                _write_dead(cursor, by_type.get(DeadRecord, []))
+
+    def _ensure_days(self, days: set[date]) -> None:
+        missing = days - self._days
+        if not missing:
+            return
+        with self._engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
+            for day in sorted(missing):
+                for table in PARTITIONED:
+                    connection.execute(
+                        text(
+                            f'CREATE TABLE IF NOT EXISTS "{table.name}_{day:%Y%m%d}" PARTITION OF {table.name}'
+                            f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+                        )
+                    )
+        self._days |= missing
+
+    def drop_old(self, before: date) -> list[str]:
+        """Drops the partitions of days before `before`; their names."""
+        dropped = []
+        with self._engine.begin() as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            for table in PARTITIONED:
+                rows = connection.execute(
+                    text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:parent AS regclass)"),
+                    {"parent": table.name},
+                )
+                for (name,) in rows:
+                    if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}":
+                        connection.execute(text(f"DROP TABLE {name}"))
+                        dropped.append(name.strip('"'))
+        self._days.clear()
+        return dropped
+
+    def find(self, message_id: str, app: str | None, event_id: str | None) -> Mapping[str, Any] | None:
+        """The event that `why` tells of: the stored or invited one of this message or call id."""
+        statement = select(events).order_by(events.c.received_ms.desc())
+        if event_id is not None:
+            statement = statement.where(events.c.event_id == event_id)
+        else:
+            statement = statement.where(events.c.message_id == message_id, events.c.type.in_(("message.stored", "call.invited")))
+        if app is not None:
+            statement = statement.where(events.c.app == app)
+        with self._engine.connect() as connection:
+            row = connection.execute(statement.limit(1)).mappings().first()
+            return dict(row) if row is not None else None
+
+    def rows(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
+        """The event's rows by user and device, at most 100,000."""
+        statement = select(ledger).where(ledger.c.day == event["day"], ledger.c.app == event["app"], ledger.c.event_id == event["event_id"])
+        if user is not None:
+            statement = statement.where(ledger.c.user == user)
+        with self._engine.connect() as connection:
+            found = connection.execute(statement.order_by(ledger.c.user, ledger.c.device).limit(100_000)).mappings()
+            return [dict(row) for row in found]
+
+    def notes(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
+        statement = select(notes).where(notes.c.day == event["day"], notes.c.app == event["app"], notes.c.event_id == event["event_id"])
+        if user is not None:
+            statement = statement.where(notes.c.user == user)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()]
+
+    def accepted_of(self, app: str, message_id: str) -> list[dict[str, Any]]:
+        """Rows of pushes that a vendor took, of every event of this message."""
+        statement = (
+            select(ledger, events.c.message_id, events.c.ts_ms, events.c.conversation)
+            .join(
+                events,
+                (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
+            )
+            .where(events.c.message_id == message_id, events.c.app == app, ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN)))
+        )
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def _copy(cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
+    with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _write_rows(cursor: psycopg.Cursor[Any], rows: Sequence[RowRecord]) -> None:
+    if not rows:
+        return
+    cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE ledger INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
+    _copy(cursor, "incoming", _ROW_COLUMNS, (_row(record) for record in rows))
+    cursor.execute(_MERGE_ROWS)
+
+
+def _row(r: RowRecord) -> Sequence[Any]:
+    rank = RANK[Decision(r.decision)] if r.decision else PENDING_RANK + min(len(r.attempts), 30)
+    attempts = json.dumps([msgspec.to_builtins(a) for a in r.attempts], ensure_ascii=False) if r.attempts else ""
+    return (
+        day_of(r.ts_ms),
+        r.app,
+        r.event_id,
+        _storable(r.user),
+        _storable(r.device),
+        r.vendor,
+        r.business_id,
+        r.decision,
+        rank,
+        r.downgraded,
+        r.message_class,
+        r.class_sent,
+        r.push_id,
+        _storable(attempts),
+        r.presence_ms,
+        r.routed_ms,
+        r.decided_ms,
+        r.note,
+    )
+
+
+def _storable(words: str) -> str:
+    """PostgreSQL's text takes no NUL."""
+    return words.replace("\0", "\\0")
+
+
+def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -> None:
+    if not records:
+        return
+    cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_events (LIKE events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
+    rows = (
+        (day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note)
+        for r in records
+    )
+    _copy(cursor, "incoming_events", _EVENT_COLUMNS, rows)
+    cursor.execute(
+        f"INSERT INTO events ({_EVENT_COLUMNS}) SELECT DISTINCT ON (day, app, event_id) {_EVENT_COLUMNS} FROM incoming_events"
+        " ORDER BY day, app, event_id, decision NULLS LAST ON CONFLICT (day, app, event_id) DO UPDATE"
+        " SET decision = excluded.decision, note = excluded.note WHERE events.decision IS NULL AND excluded.decision IS NOT NULL"
+    )
+
+
+def _write_notes(cursor: psycopg.Cursor[Any], records: Sequence[NoteRecord]) -> None:
+    rows = ((day_of(r.ts_ms), r.app, r.event_id, r.user, r.device, r.kind, r.stage, r.at_ms, r.note) for r in records)
+    if records:
+        _copy(cursor, notes.name, _NOTE_COLUMNS, rows)
+
+
+def _write_dead(cursor: psycopg.Cursor[Any], records: Sequence[DeadRecord]) -> None:
+    for r in records:
+        cursor.execute(
+            f"INSERT INTO {dead_letters.name} (id, entry_id, stage, reason, app, at_ms, raw, fields)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (r.id, r.entry_id, r.stage, r.reason, r.app, r.at_ms, r.raw, json.dumps(r.fields)),
+        )

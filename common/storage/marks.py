@@ -1,0 +1,67 @@
+"""What intake remembers of events (Redis): seen event ids (24 h), messages withdrawn or read before they were pushed (8 days)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redis import Redis
+
+from common.storage.keys import Keys
+from common.storage.scripts import script
+
+EVENT_KEEP_S = 86_400
+MARK_KEEP_S = 8 * 86_400
+#: How long a message's time is kept here: longer than the ledger takes to reach SQL.
+TIME_KEEP_S = 600
+
+
+class Marks:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._dedupe = script(redis, "dedupe")
+
+    def repeats(self, events: Sequence[tuple[str, str, str]]) -> list[bool]:
+        """For each (app, event id, entry id): whether another entry brought it within 24 h."""
+        if not events:
+            return []
+        names = [self._keys.event(app, event_id) for app, event_id, _ in events]
+        return [bool(told) for told in self._dedupe(keys=names, args=[EVENT_KEEP_S, *(entry for _, _, entry in events)])]
+
+    def forget(self, app: str, event_id: str) -> None:
+        """A dead letter frees its id, so that it can be published again."""
+        self._redis.delete(self._keys.event(app, event_id))
+
+    def withdraw(self, app: str, message_id: str, why: str) -> None:
+        """From now on nothing of this message (or call) is sent; `why` is the decision."""
+        self._redis.set(self._keys.gone(app, message_id), why, ex=MARK_KEEP_S)
+
+    def read_up_to(self, app: str, user: str, conversation: str, up_to_ms: int) -> None:
+        """Every message of the conversation with a ts up to `up_to_ms` was read. An older word changes nothing."""
+        key = self._keys.read(app, user)
+        old = self._redis.hget(key, conversation)
+        if old is None or int(old) < up_to_ms:
+            self._redis.hset(key, conversation, up_to_ms)
+        self._redis.expire(key, MARK_KEEP_S)
+
+    def read_message(self, app: str, user: str, message_id: str) -> None:
+        key = self._keys.read(app, user)
+        self._redis.hset(key, f"m:{message_id}", 1)
+        self._redis.expire(key, MARK_KEEP_S)
+
+    def end_call_of(self, app: str, user: str, call_id: str) -> None:
+        """This person answered or refused: their other devices need not ring (a call is never read, so the mark can share the hash)."""
+        key = self._keys.read(app, user)
+        self._redis.hset(key, f"c:{call_id}", 1)
+        self._redis.expire(key, MARK_KEEP_S)
+
+    def note_times(self, messages: Sequence[tuple[str, str, int]]) -> None:
+        """(app, message id, ts) of messages on their way, for a read report that comes before the ledger has them."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for app, message_id, ts_ms in messages:
+                pipe.set(self._keys.message_time(app, message_id), ts_ms, ex=TIME_KEEP_S)
+            pipe.execute()
+
+    def time_of(self, app: str, message_id: str) -> int | None:
+        told = self._redis.get(self._keys.message_time(app, message_id))
+        return int(told) if told is not None else None

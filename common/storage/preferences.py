@@ -1,0 +1,53 @@
+"""What people set for themselves (SQL, until cleared): do not disturb, mutes, blocks, hidden details. Newest word per field wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.dialects.postgresql import insert
+
+from common.storage.tables import settings
+
+_BY_USERS = text(
+    'SELECT "user", field, value FROM settings WHERE app = :app AND "user" = ANY(:users)'
+    " AND (field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR field = :mute)"
+)
+
+
+class Preferences:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def of_users(self, app: str, users: Sequence[str], conversation: str) -> dict[str, dict[str, Any]]:
+        """Fields by user; of the mutes only that of `conversation` (`<type>:<id>`), under the name `mute`. One query."""
+        found: dict[str, dict[str, Any]] = {}
+        mute = f"mute:{conversation}"
+        with self._engine.connect() as connection:
+            for user, field, value in connection.execute(_BY_USERS, {"app": app, "users": list(users), "mute": mute}):
+                if value is not None:
+                    found.setdefault(user, {})["mute" if field == mute else field] = value
+        return found
+
+
+def apply(connection: Connection, app: str, user: str, fields: Mapping[str, Any], ts_ms: int) -> None:
+    """Sets each named field as of `ts_ms`; None clears (and is remembered, so that an older value can't come back)."""
+    for field, value in fields.items():
+        statement = insert(settings).values(app=app, user=user, field=field, value=value, ts_ms=ts_ms)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["app", "user", "field"],
+                set_={"value": statement.excluded.value, "ts_ms": ts_ms},
+                where=settings.c.ts_ms <= ts_ms,
+            )
+        )
+
+
+def clear_mutes(connection: Connection, app: str, user: str, ts_ms: int) -> None:
+    """Clears the mutes of every conversation that were set up to `ts_ms`."""
+    connection.execute(
+        settings.update()
+        .where(settings.c.app == app, settings.c.user == user, settings.c.field.startswith("mute:"), settings.c.ts_ms <= ts_ms)
+        .values(value=None, ts_ms=ts_ms)
+    )

@@ -1,0 +1,52 @@
+"""Presence, written by the core's gateways (the core's Redis, for as long as they say): who has a live connection now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redis import Redis
+
+from common.ports import Session
+from common.storage.scripts import script
+
+STATES = (b"foreground", b"background")
+PLATFORMS = frozenset({b"ios", b"android", b"harmony", b"windows", b"mac", b"linux", b"web", b"ipad"})
+
+
+class Presence:
+    """One script call for hundreds of users."""
+
+    def __init__(self, redis: Redis, key_prefix: str) -> None:
+        self._prefix = key_prefix
+        self._sessions = script(redis, "presence")
+
+    def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
+        """For each (app, user) the live sessions; and how many malformed fields were passed over."""
+        if not people:
+            return [], 0
+        now_ms, hashes = self._sessions(keys=[f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people])
+        malformed = 0
+        found: list[list[Session]] = []
+        for fields in hashes:
+            live: list[Session] = []
+            for device, value in zip(fields[::2], fields[1::2], strict=True):
+                session = _session(device, value)
+                if session is None:
+                    malformed += 1
+                elif session[1] > now_ms:
+                    live.append(session[0])
+            found.append(live)
+        return found, malformed
+
+
+def _session(device: bytes, value: bytes) -> tuple[Session, int] | None:
+    """The session and its end, ms; None for a field that is not in the contract's form."""
+    parts = value.split(b"|")
+    if len(parts) not in (3, 4) or parts[0] not in STATES or parts[1] not in PLATFORMS:
+        return None
+    try:
+        name, expires_ms = device.decode(), int(parts[2])
+        since_ms = int(parts[3]) if len(parts) == 4 else None
+    except (ValueError, UnicodeDecodeError):
+        return None
+    return Session(name, parts[0] == b"foreground", parts[1].decode(), since_ms), expires_ms

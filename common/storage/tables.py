@@ -1,0 +1,173 @@
+"""Every table (PostgreSQL). Alembic's first version creates them from here; later versions say what changed."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Date, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = MetaData()
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("app", String(64), primary_key=True),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("lang", String(8), nullable=False, server_default="zh"),
+    Column("tz", String(64), nullable=False, server_default="Asia/Shanghai"),
+    Column("options", JSONB, nullable=False, server_default="{}"),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("app", String(64), primary_key=True),
+    Column("vendor", String(16), primary_key=True),
+    Column("business_id", String(32), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("options", JSONB, nullable=False),
+    Column("secrets", LargeBinary, nullable=False),  # Fernet over JSON
+    Column("rights", ARRAY(Text), nullable=False),
+    Column("channels", JSONB, nullable=False),
+    Column("templates", JSONB, nullable=False),
+    Column("limits", JSONB, nullable=False),
+    Column("paused", Boolean, nullable=False, server_default="false"),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("app", String(64), primary_key=True),
+    Column("user", Text, primary_key=True),
+    Column("device_id", Text, primary_key=True),
+    Column("platform", String(16), nullable=False),
+    Column("vendor", String(16), nullable=False),
+    Column("business_id", String(32), nullable=False),
+    Column("token", Text, nullable=False),
+    Column("voip_token", Text),
+    Column("push_id", Text),
+    Column("lang", String(16)),
+    Column("tz", String(64)),
+    Column("app_version", Text),
+    Column("registered_ms", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # active, unbound, moved, retired, silenced
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("state_ms", BigInteger, nullable=False),
+    Index("devices_by_token", "app", "vendor", "token"),
+)
+
+#: "All devices of this user on this platform are logged out since": a registration older than that stays unbound.
+logouts = Table(
+    "logouts",
+    metadata,
+    Column("app", String(64), primary_key=True),
+    Column("user", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),  # "platform:<p>" or "device:<id>"
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("app", String(64), primary_key=True),
+    Column("user", Text, primary_key=True),
+    Column(
+        "field", Text, primary_key=True
+    ),  # dnd, blocked, show_detail, mobile_when_desktop_online, mute:<type>:<id>, content_key:<device>
+    Column("value", JSONB, nullable=False),
+    Column("ts_ms", BigInteger, nullable=False),
+)
+
+strategies = Table(
+    "strategies",
+    metadata,
+    Column("app", String(64), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("preset", JSONB, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("app", String(64), primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("message_id", Text, nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("conversation", Text, nullable=False, server_default=""),
+    Column("ts_ms", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("decision", String(32)),
+    Column("note", Text, nullable=False, server_default=""),
+    Index("events_by_message", "message_id"),
+    Index("events_by_conversation", "app", "conversation", "ts_ms"),
+    postgresql_partition_by="RANGE (day)",
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("app", String(64), primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("user", Text, primary_key=True),
+    Column("device", Text, primary_key=True),  # "" where no device came into play
+    Column("vendor", String(16), nullable=False, server_default=""),
+    Column("business_id", String(32), nullable=False, server_default=""),
+    Column("decision", String(32)),
+    Column("rank", SmallInteger, nullable=False),
+    Column("downgraded", Boolean, nullable=False, server_default="false"),
+    Column("class", String(16), nullable=False, server_default=""),
+    Column("class_sent", String(16)),
+    Column("push_id", String(32)),
+    Column("attempts", Text, nullable=False, server_default=""),  # JSON array of arrays
+    Column("presence_ms", BigInteger, nullable=False, server_default="0"),
+    Column("routed_ms", BigInteger, nullable=False, server_default="0"),
+    Column("decided_ms", BigInteger, nullable=False),
+    Column("note", Text, nullable=False, server_default=""),
+    postgresql_partition_by="RANGE (day)",
+)
+
+#: What happened to a row later: a recall, a cancel, a receipt. Appended, never changed.
+notes = Table(
+    "notes",
+    metadata,
+    Column("day", Date, nullable=False),
+    Column("app", String(64), nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("kind", String(16), nullable=False),  # step, receipt
+    Column("stage", String(16), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("notes_by_event", "day", "app", "event_id"),
+    postgresql_partition_by="RANGE (day)",
+)
+
+#: The ledger's tables, made of one partition a day; old days are dropped whole.
+PARTITIONED = (events, ledger, notes)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("entry_id", Text, nullable=False),
+    Column("stage", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("app", String(64)),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("raw", LargeBinary, nullable=False),  # Fernet
+    Column("fields", JSONB, nullable=False, server_default="{}"),  # d, app, q of the entry
+    Index("dead_letters_by_time", "at_ms"),
+)
+
+users = Table(
+    "console_users",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)

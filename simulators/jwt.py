@@ -1,0 +1,71 @@
+"""Signed JWTs as Apple and Google take them: compact form, read without trust, the signature checked where a public key is known."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any]
+    signed: bytes
+    signature: bytes
+
+
+def read(text: str) -> Jwt:
+    """ValueError for anything that is not three parts of base64url without padding, the first two JSON objects."""
+    parts = text.split(".")
+    if len(parts) != 3:
+        raise ValueError("a JWT has three parts")
+    header, claims = (json.loads(_bytes(part)) for part in parts[:2])
+    if not isinstance(header, dict) or not isinstance(claims, dict):
+        raise ValueError("a JWT's parts are JSON objects")  # noqa: TRY004 (one kind of error for all that can't be read)
+    return Jwt(header, claims, f"{parts[0]}.{parts[1]}".encode(), _bytes(parts[2]))
+
+
+def _bytes(part: str) -> bytes:
+    if "=" in part:
+        raise ValueError("base64url of a JWT has no padding")
+    try:
+        return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64url") from error
+
+
+def public_key(pem: str) -> PublicKey:
+    """Of a PEM public key or certificate. ValueError when it is neither, or of a kind no vendor takes."""
+    data = pem.encode()
+    key = x509.load_pem_x509_certificate(data).public_key() if b"BEGIN CERTIFICATE" in data else load_pem_public_key(data)
+    if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey)):
+        raise ValueError("public_key_pem: neither EC nor RSA")  # noqa: TRY004
+    return key
+
+
+def signature_holds(jwt: Jwt, key: PublicKey) -> bool:
+    """ES256: raw R||S, 64 bytes. RS256: PKCS #1 v1.5."""
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(jwt.signature, jwt.signed, padding.PKCS1v15(), hashes.SHA256())
+        else:
+            if len(jwt.signature) != 64:
+                return False
+            r, s = int.from_bytes(jwt.signature[:32], "big"), int.from_bytes(jwt.signature[32:], "big")
+            key.verify(encode_dss_signature(r, s), jwt.signed, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True

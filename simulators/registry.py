@@ -1,0 +1,48 @@
+"""Which simulators there are. A vendor's module is imported only when its simulator is made, and has a `make(record)`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from simulators.base import Record, Simulator
+from simulators.door import Manners
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """module under `simulators`. ports: how many it opens, one after the other."""
+
+    module: str
+    protocol: Literal["http1", "http2"]
+    ports: int = 1
+    manners: Manners = field(default_factory=Manners)
+
+    def present(self) -> bool:
+        return importlib.util.find_spec(f"simulators.{self.module}") is not None
+
+    def make(self, record: Record) -> Any:
+        """The simulator. One that stands on several ports has `doors()`: endpoint name -> what to serve there."""
+        return importlib.import_module(f"simulators.{self.module}").make(record)
+
+
+#: Vendor -> its simulator; Huawei's is HarmonyOS's too.
+SIMULATORS: dict[str, Entry] = {
+    "apns": Entry("apns", "http2", 2, Manners(max_streams=1000, certificates=True, http2_only=True)),
+    "fcm": Entry("fcm", "http2", 1, Manners(max_streams=100)),
+    **{vendor: Entry(vendor, "http1") for vendor in ("huawei", "honor", "xiaomi", "oppo", "vivo", "meizu")},
+}
+
+
+def present() -> list[str]:
+    return [vendor for vendor, entry in SIMULATORS.items() if entry.present()]
+
+
+def doors(simulator: Any) -> list[tuple[tuple[str, ...], Simulator]]:
+    """(endpoint names, what to serve there), one for each port."""
+    several = getattr(simulator, "doors", None)
+    if callable(several):
+        return [((endpoint,), door) for endpoint, door in several().items()]
+    return [(tuple(simulator.endpoints), simulator)]

@@ -1,0 +1,81 @@
+"""Predicates for the field tables of the Chinese vendors' pages, and the one function that reads such a table."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Rule = Callable[[Any], bool]
+
+INT32_MAX = 2_147_483_647
+
+
+def integer(low: int, high: int = INT32_MAX) -> Rule:
+    """A JSON number without fraction; true and false are none."""
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def text(most: int | None = None, least: int = 0) -> Rule:
+    """A string of so many Unicode code points."""
+    return lambda value: isinstance(value, str) and least <= len(value) and (most is None or len(value) <= most)
+
+
+def text_bytes(most: int, least: int = 0) -> Rule:
+    return lambda value: isinstance(value, str) and least <= len(value.encode("utf-8", "surrogatepass")) <= most
+
+
+def one_of(*allowed: Any) -> Rule:
+    """One of the values, of the same type (1 is not true)."""
+    return lambda value: any(value == one and type(value) is type(one) for one in allowed)
+
+
+def boolean(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def https(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"https://[^\s/]+\S*", value) is not None
+
+
+def url(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"https?://[^\s/]+\S*", value) is not None
+
+
+def pattern(expression: str) -> Rule:
+    compiled = re.compile(expression)
+    return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
+
+
+def listing(rule: Rule, most: int, least: int = 0) -> Rule:
+    return lambda value: isinstance(value, list) and least <= len(value) <= most and all(rule(one) for one in value)
+
+
+def shape(fields: Mapping[str, Rule], required: tuple[str, ...] = ()) -> Rule:
+    """An object whose known fields obey their rules; unknown ones are let through."""
+    return lambda value: isinstance(value, dict) and wrong(value, fields, required) is None
+
+
+def json_object_text(value: Any) -> bool:
+    """A string that holds a JSON object."""
+    return isinstance(value, str) and isinstance(parsed(value), dict)
+
+
+def wrong(value: Mapping[str, Any], fields: Mapping[str, Rule], required: tuple[str, ...] = ()) -> str | None:
+    """The first field that is missing or breaks its rule; None when all is well. A null counts as absent."""
+    for name in required:
+        if value.get(name) is None:
+            return name
+    for name, rule in fields.items():
+        if value.get(name) is not None and not rule(value[name]):
+            return name
+    return None
+
+
+def parsed(raw: str | bytes) -> Any:
+    """The JSON value, or None when it is none (also for the null literal, which no page asks for)."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None

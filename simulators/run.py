@@ -1,0 +1,98 @@
+"""One vendor's simulator as a process: its ports, its record, and the file that tells others where it is."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import json
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simulators.base import Record, Simulator, ensure_ca, issue
+from simulators.http2 import serve_http2, serve_side_door
+from simulators.registry import SIMULATORS, Entry, doors
+
+
+@dataclass(slots=True)
+class Running:
+    """endpoints: name -> URL. control: URL of the side door that stays open while the vendor is down."""
+
+    vendor: str
+    record: Path
+    ca_file: Path
+    simulator: Any
+    endpoints: dict[str, str] = field(default_factory=dict)
+    control: str = ""
+    servings: list[Any] = field(default_factory=list)
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "vendor": self.vendor,
+            "pid": os.getpid(),
+            "endpoints": self.endpoints,
+            "ca_file": str(self.ca_file.absolute()),
+            "record": str(self.record.absolute()),
+            "control": self.control,
+        }
+
+    async def close(self) -> None:
+        for serving in self.servings:
+            ended = serving.close()
+            if inspect.isawaitable(ended):
+                await ended
+
+
+async def start(vendor: str, folder: Path, host: str = "127.0.0.1", port: int = 0) -> Running:
+    """Opens the vendor's ports from `port` on (0: free ones), inside this event loop. OSError when one is taken."""
+    entry = SIMULATORS[vendor]
+    ca_file = ensure_ca(folder / "ca")
+    certificate, key = issue(folder / "ca", vendor)
+    record = Record(folder / f"{vendor}.jsonl")
+    running = Running(vendor, record.path, ca_file, entry.make(record))
+    try:
+        for number, (endpoints, door) in enumerate(doors(running.simulator)):
+            serving = await _serve(entry, door, host, port + number if port else 0, certificate, key)
+            running.servings.append(serving)
+            running.endpoints.update(dict.fromkeys(endpoints, f"https://{_reachable(host)}:{serving.port}"))
+        side = await serve_side_door(doors(running.simulator)[0][1], host)
+    except BaseException:
+        await running.close()
+        raise
+    running.servings.append(side)
+    running.control = f"http://{_reachable(host)}:{side.port}"
+    return running
+
+
+async def _serve(entry: Entry, simulator: Simulator, host: str, port: int, certificate: Path, key: Path) -> Any:
+    if entry.protocol == "http1" and importlib.util.find_spec("simulators.http1") is not None:
+        return await importlib.import_module("simulators.http1").serve_http1(simulator, host, port, certificate, key)
+    return await serve_http2(simulator, host, port, certificate, key, manners=entry.manners)
+
+
+def _reachable(host: str) -> str:
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+async def serve(vendor: str, folder: Path, host: str, port: int) -> None:
+    """Until SIGTERM or SIGINT. Ready when `<folder>/<vendor>.json` is there and its line stands on stdout."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    told = folder / f"{vendor}.json"
+    told.unlink(missing_ok=True)
+    running = await start(vendor, folder, host, port)
+    line = json.dumps(running.told())
+    half = folder / f".{vendor}.json.{os.getpid()}"
+    half.write_text(line + "\n")
+    half.rename(told)
+    print(line, flush=True)
+    await stop.wait()
+    told.unlink(missing_ok=True)
+    await running.close()

@@ -1,0 +1,70 @@
+"""Which pushes share a request. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from common.model import Again
+from workers.vendors.base import Credential, Item, Parcel, VendorSpec
+
+
+def pack(items: Sequence[Item], spec: VendorSpec, credential: Credential, now_ms: int, callback_url: str | None) -> list[Parcel]:
+    """The items in as few requests as the vendor allows: same words together, never more than its bound, never a token twice.
+
+    Where the body carries the badge, different badges go apart; what a vendor judged as a batch before goes alone.
+    """
+    prepared: dict[int, object] = {}
+    parcels = []
+    for group in _groups(items, spec):
+        note = group[0].note
+        if spec.prepare is not None and not spec.mixed and id(note) not in prepared:
+            prepared[id(note)] = spec.prepare(note, credential)
+        parcels.append(Parcel(tuple(group), now_ms, callback_url, prepared.get(id(note))))
+    return parcels
+
+
+def _groups(items: Sequence[Item], spec: VendorSpec) -> Iterator[list[Item]]:
+    most = spec.request_tokens_max
+    if most == 1:
+        yield from ([item] for item in items)
+        return
+    together: dict[object, list[Item]] = {}
+    for item in items:
+        if item.target.again == Again.SINGLY:
+            yield [item]
+        else:
+            together.setdefault(_key(item, spec), []).append(item)
+    for same in together.values():
+        yield from _bounded(same, spec)
+
+
+def _key(item: Item, spec: VendorSpec) -> object:
+    group = spec.group(item) if spec.group is not None else ""
+    if spec.mixed:
+        return group
+    return (id(item.note), item.badge if spec.badge_in_body else None, item.target.again, group)
+
+
+def _bounded(items: Sequence[Item], spec: VendorSpec) -> Iterator[list[Item]]:
+    """Groups of at most the vendor's bound in which no token stands twice; too small ones fall apart into singles."""
+    for part in _without_repeats(items, spec.request_tokens_max):
+        if 1 < len(part) < spec.request_tokens_min_list:
+            yield from ([item] for item in part)
+        else:
+            yield part
+
+
+def _without_repeats(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    waiting = list(items)
+    while waiting:
+        part: list[Item] = []
+        tokens: set[str] = set()
+        rest: list[Item] = []
+        for item in waiting:
+            if len(part) < most and item.target.token not in tokens:
+                part.append(item)
+                tokens.add(item.target.token)
+            else:
+                rest.append(item)
+        yield part
+        waiting = rest

@@ -1,0 +1,80 @@
+"""verdict x attempt x expiry -> next step. Pure; the only place where attempts are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from common.model import Decision, MessageClass, Verdict
+from workers.vendors.base import Outcome, Retry
+
+#: What a verdict becomes when nothing more is tried.
+FINAL: Final[Mapping[Verdict, Decision]] = {
+    Verdict.ACCEPTED: Decision.ACCEPTED,
+    Verdict.TOKEN_DEAD: Decision.TOKEN_DEAD,
+    Verdict.SILENCED: Decision.SILENCED,
+    Verdict.TOKEN_FOREIGN: Decision.TOKEN_FOREIGN,
+    Verdict.REJECTED: Decision.REJECTED,
+    Verdict.ACCESS_EXPIRED: Decision.CREDENTIAL_REFUSED,
+    Verdict.CREDENTIAL_REFUSED: Decision.CREDENTIAL_REFUSED,
+    Verdict.THROTTLED: Decision.THROTTLED,
+    Verdict.QUOTA_SPENT: Decision.QUOTA_SPENT,
+    Verdict.DEVICE_CAP: Decision.DEVICE_CAP,
+    Verdict.UNAVAILABLE: Decision.UNAVAILABLE,
+    Verdict.UNCERTAIN: Decision.UNCERTAIN,
+    Verdict.UNKNOWN: Decision.UNKNOWN,
+}
+#: Verdicts that may be answered by trying again.
+RETRIED: Final = frozenset({Verdict.ACCESS_EXPIRED, Verdict.THROTTLED, Verdict.UNAVAILABLE, Verdict.UNCERTAIN})
+#: An uncertain push is sent again, with the same ids, only where a repeat that is perhaps seen does less harm than silence.
+SENT_AGAIN_WHEN_UNCERTAIN: Final = frozenset(MessageClass) - {
+    MessageClass.MARKETING,
+    MessageClass.NEWS,
+    MessageClass.CONTENT,
+    MessageClass.SOCIAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """The lane is stopped: wait behind it."""
+
+
+Step = Done | TryAgain | Park
+
+
+def next_step(
+    outcome: Outcome, attempt: int, left_s: float, message_class: MessageClass, retry: Retry, first_cap_s: float | None, chance: float
+) -> Step:
+    """What follows on the `attempt`-th answer (1: the first). left_s: until the push expires. chance: 0..1, the jitter."""
+    verdict = outcome.verdict
+    if verdict == Verdict.CREDENTIAL_REFUSED:
+        return Park()
+    if verdict not in RETRIED or (verdict == Verdict.UNCERTAIN and message_class not in SENT_AGAIN_WHEN_UNCERTAIN):
+        return Done(FINAL[verdict])
+    most = min(retry.attempts_max.get(verdict, 1), outcome.attempts_max or 1_000)
+    if attempt >= most:
+        return Park() if verdict == Verdict.ACCESS_EXPIRED else Done(FINAL[verdict])
+    delay_s = _delay(outcome, attempt, retry, first_cap_s, chance)
+    return Done(FINAL[verdict]) if delay_s >= left_s else TryAgain(delay_s)
+
+
+def _delay(outcome: Outcome, attempt: int, retry: Retry, first_cap_s: float | None, chance: float) -> float:
+    """The vendor's wish with a little jitter above it; else doubling from the first delay, with jitter around it."""
+    if outcome.retry_after_s is not None:
+        return outcome.retry_after_s * (1 + 0.1 * chance)
+    first_s = retry.first_s.get(outcome.verdict, 1.0)
+    if first_cap_s is not None:
+        first_s = min(first_s, first_cap_s)
+    return min(first_s * 2 ** min(attempt - 1, 20), retry.delay_max_s) * (0.5 + chance)

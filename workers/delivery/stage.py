@@ -1,0 +1,298 @@
+"""Push -> Outcomes: claim, admit, build, send once, classify. Plain functions of what they are handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from common.contracts import Notification, Target
+from common.model import BadgeMode, Decision, Kind, PushType, Verdict
+from workers.delivery.lane import Lane
+from workers.delivery.parcels import pack
+from workers.delivery.retry import FINAL
+from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel
+from workers.wire import Answer, NoAnswer, Request, Transport
+
+#: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
+IN_FLIGHT_MAX = 500
+
+
+@dataclass(slots=True)
+class Work:
+    """One push to one target on its way through delivery. entry: the stream entry it came in."""
+
+    entry: str
+    note: Notification
+    target: Target
+    badge: int | None = None
+    sent_ms: int = 0
+
+
+@dataclass(slots=True)
+class Delivered:
+    """What became of a round of pushes of one lane.
+
+    told: the vendor's word (or ours in its place) on each push that was asked about. decided: ended without a request.
+    waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
+    """
+
+    told: list[tuple[Work, Outcome]] = field(default_factory=list)
+    decided: list[tuple[Work, Decision, str]] = field(default_factory=list)
+    waiting: list[tuple[Work, float, Decision]] = field(default_factory=list)
+    parked: list[tuple[Work, Decision]] = field(default_factory=list)
+    dropped: list[Work] = field(default_factory=list)
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAnswer:
+    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone."""
+
+    state: str
+    badge: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Leave to send. decision: None = granted; THROTTLED with wait_s = later; QUOTA_SPENT, DEVICE_CAP = not today."""
+
+    decision: Decision | None
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """A lane that sends nothing now. why: what its pushes will be told when their time runs out."""
+
+    why: Decision
+
+
+class Claims(Protocol):
+    def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
+
+
+class Gate(Protocol):
+    def admit(self, lane: Lane, asks: Sequence[tuple[Item, float]]) -> Sequence[Leave]:
+        """Leave for each (item, share of a request it takes), all or nothing per item, in one call."""
+        ...
+
+    def refund(self, lane: Lane, push_ids: Sequence[str]) -> None:
+        """Gives back what was taken for pushes that were definitely not accepted."""
+        ...
+
+
+class Breaker(Protocol):
+    def open_for(self, lane: Lane) -> int | Shut:
+        """How many pushes the lane takes now (1 when it is being probed), or why none."""
+        ...
+
+    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None) -> None: ...
+
+
+class AccessTokens(Protocol):
+    def get(self, lane: Lane, now_ms: int) -> AccessToken | AccessRefused | None: ...
+    def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
+        """The vendor would not take this token: fetch another, once for the whole fleet."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    claims: Claims
+    gate: Gate
+    breaker: Breaker
+    access: AccessTokens
+    transport: Transport
+    now_ms: Callable[[], int]
+    deadline_s: float
+    callback_url: Callable[[Lane], str | None]
+    observe: Callable[[Lane, Answer | NoAnswer], None]
+
+
+def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
+    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer."""
+    done = Delivered()
+    now_ms = world.now_ms()
+    mine = _claimed(_fit(works, lane, now_ms, done), world, done)
+    mine = _through_the_breaker(mine, lane, world, done)
+    if not mine:
+        return done
+    access = world.access.get(lane, now_ms)
+    if isinstance(access, AccessRefused):
+        _no_access(mine, lane, access, world, done)
+        return done
+    granted = _admitted(_sendable(mine, lane, now_ms, done), lane, now_ms, world, done)
+    _send(granted, lane, access, world, done)
+    return done
+
+
+def _fit(works: Sequence[Work], lane: Lane, now_ms: int, done: Delivered) -> list[Work]:
+    """Those that are neither too old nor addressed to what can't be a token of this vendor."""
+    fit = []
+    for work in works:
+        if work.note.expires_at_ms <= now_ms:
+            done.decided.append((work, expired_as(work), "its time ran out"))
+        elif not lane.spec.token_valid(work.target.token):
+            done.decided.append((work, Decision.TOKEN_DEAD, "malformed token"))
+        else:
+            fit.append(work)
+    return fit
+
+
+def expired_as(work: Work) -> Decision:
+    """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
+    if work.target.attempts and work.target.attempts[-1].status in ("timeout", "reset") and work.target.held_by == Decision.UNCERTAIN:
+        return Decision.UNCERTAIN
+    return Decision(work.target.held_by) if work.target.held_by else Decision.EXPIRED
+
+
+def badge_step(work: Work) -> int:
+    """What this push adds to the device's badge; -1 where it leaves it alone."""
+    note = work.note
+    counts = note.kind == Kind.MESSAGE and note.push_type == PushType.ALERT and note.badge_mode == BadgeMode.INCREMENT
+    return note.badge_increment if counts else -1
+
+
+def _claimed(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
+    mine = []
+    answers = world.claims.lease(works, [badge_step(work) for work in works]) if works else ()
+    for work, answer in zip(works, answers, strict=True):
+        if answer.state == "ours":
+            work.badge = answer.badge
+            mine.append(work)
+        elif answer.state == "gone":
+            done.decided.append((work, Decision(answer.why), "withdrawn before it was sent"))
+        else:
+            done.dropped.append(work)
+    return mine
+
+
+def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+    if not works:
+        return []
+    room = world.breaker.open_for(lane)
+    if isinstance(room, Shut):
+        done.parked += [(work, room.why) for work in works]
+        return []
+    done.waiting += [(work, 0.5, Decision.UNAVAILABLE) for work in works[room:]]
+    return list(works[:room])
+
+
+def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: World, done: Delivered) -> None:
+    """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes wait."""
+    refused = access.verdict == Verdict.CREDENTIAL_REFUSED
+    world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s)
+    if refused:
+        done.parked += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
+        return
+    outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
+    done.told += [(work, outcome) for work in works]
+
+
+def _sendable(works: Sequence[Work], lane: Lane, now_ms: int, done: Delivered) -> list[tuple[Work, Item]]:
+    sendable = []
+    for work in works:
+        note = work.note
+        left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
+        item = Item(note, work.target, work.badge, left_s, attempt=len(work.target.attempts) + 1)
+        reason = lane.spec.refuse(item) if lane.spec.refuse is not None else None
+        if reason is None:
+            sendable.append((work, item))
+        else:
+            done.decided.append((work, Decision.REJECTED, reason))
+    return sendable
+
+
+def _admitted(
+    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered
+) -> list[tuple[Parcel, list[Work]]]:
+    """Parcels of what may go now. The rate counts requests or targets, as the vendor does."""
+    if not sendable:
+        return []
+    work_of = {id(item): work for work, item in sendable}
+    url = world.callback_url(lane)
+    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url)
+    by_request = lane.limits.rate_unit == "request"
+    asks = [(item, 1 / len(parcel.items) if by_request else 1.0) for parcel in parcels for item in parcel.items]
+    leaves = iter(world.gate.admit(lane, asks))
+    granted = []
+    for parcel in parcels:
+        kept = []
+        for item in parcel.items:
+            leave = next(leaves)
+            if leave.decision is None:
+                kept.append(item)
+            else:
+                _held(work_of[id(item)], leave, done)
+        if kept:
+            granted.append((parcel if len(kept) == len(parcel.items) else _smaller(parcel, kept), [work_of[id(item)] for item in kept]))
+    return granted
+
+
+def _smaller(parcel: Parcel, kept: Sequence[Item]) -> Parcel:
+    return Parcel(tuple(kept), parcel.now_ms, parcel.callback_url, parcel.prepared)
+
+
+def _held(work: Work, leave: Leave, done: Delivered) -> None:
+    if leave.decision == Decision.THROTTLED:
+        done.waiting.append((work, leave.wait_s, Decision.THROTTLED))
+    elif leave.decision is not None:
+        done.decided.append((work, leave.decision, "held back by our own count"))
+
+
+def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> None:
+    if not granted:
+        return
+    sent_ms = world.now_ms()
+    requests = [lane.spec.build(parcel, lane.credential, access) for parcel, _ in granted]
+    answers = list(lane.send_many(world.transport, requests, world.deadline_s))
+    done.requests += len(requests)
+    _follow(granted, answers, lane, access, world, done)
+    expired = False
+    for (parcel, works), answer in zip(granted, answers, strict=True):
+        world.observe(lane, answer)
+        for work, outcome in zip(works, lane.spec.classify(parcel, answer), strict=True):
+            work.sent_ms = sent_ms
+            done.told.append((work, outcome))
+            expired = expired or outcome.verdict == Verdict.ACCESS_EXPIRED
+    if expired and access is not None:
+        world.access.refused(lane, access, sent_ms)
+        world.transport.renew(lane.route.pool)
+    _settle_with_gate(lane, world, done)
+
+
+def _follow(
+    granted: Sequence[tuple[Parcel, list[Work]]],
+    answers: list[Answer | NoAnswer],
+    lane: Lane,
+    access: AccessToken | None,
+    world: World,
+    done: Delivered,
+) -> None:
+    """Sends the second request where a first answer asks for one (vivo's list push); its answer takes the first one's place."""
+    if lane.spec.follow is None:
+        return
+    second: list[tuple[int, Request]] = []
+    for index, ((parcel, _), answer) in enumerate(zip(granted, answers, strict=True)):
+        request = lane.spec.follow(parcel, answer, lane.credential, access) if isinstance(answer, Answer) else None
+        if request is not None:
+            second.append((index, request))
+    if second:
+        for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
+            answers[index] = answer
+        done.requests += len(second)
+
+
+#: Verdicts that say: this push was definitely not taken.
+NOT_TAKEN = frozenset(FINAL) - {Verdict.ACCEPTED, Verdict.UNCERTAIN, Verdict.UNKNOWN}
+
+
+def _settle_with_gate(lane: Lane, world: World, done: Delivered) -> None:
+    """Refunds what was not taken, tells the breaker how it went."""
+    world.gate.refund(lane, [work.target.push_id for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
+    failed = sum(1 for _, o in done.told if o.verdict in (Verdict.UNAVAILABLE, Verdict.UNCERTAIN))
+    refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for _, o in done.told)
+    waits = [o.retry_after_s or 0.0 for _, o in done.told if o.verdict == Verdict.THROTTLED and not o.token_only]
+    world.breaker.report(lane, good=len(done.told) - failed, failed=failed, refused=refused, retry_after_s=max(waits) if waits else None)

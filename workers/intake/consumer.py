@@ -1,0 +1,254 @@
+"""The core's stream, read as one of its group: hand on first, acknowledge after. Many replicas share the group."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from common.clock import now_ms
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+from sqlalchemy.exc import DBAPIError
+
+from common import metrics
+from common.contracts import Message, encode
+from common.model import Decision
+from common.storage import keys, ledger
+from common.storage.marks import Marks
+from common.storage.streams import GROUP, TAKEOVER_IDLE_MS, Belts
+from common.storage.vault import Vault
+from workers.intake import stage
+from workers.intake.events import Invited, Stored
+from workers.intake.stage import Event, Refused
+from workers.intake.state import StateKeeper, Withdrawal
+
+log = logging.getLogger(__name__)
+
+READ_COUNT = 500
+BLOCK_MS = 1_000
+TAKEOVER_EVERY_S = 5.0
+#: Messages of one entry on the presence belt, and about how many bytes of them.
+PACK_MAX = 200
+PACK_BYTES = 512 * 1024
+#: Entries on the belts at which intake stops reading: the core's stream is the buffer.
+BELTS_MAX = 3_000
+BACKOFF_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the consumer asks of the world."""
+
+    core: Redis
+    belts: Belts
+    marks: Marks
+    state: StateKeeper
+    vault: Vault
+    apps: Callable[[], Sequence[str]]
+    ring: Callable[[str], None]
+    withdraw: Callable[[Sequence[Withdrawal]], None]
+    shared: bool  # the core's server is ours: one MULTI does it all
+
+
+class Consumer:
+    """Reads, checks, sorts, hands on, acknowledges."""
+
+    def __init__(self, streams: Sequence[str], doors: Doors) -> None:
+        self._streams = list(streams)
+        self._doors = doors
+        self._name = uuid.uuid4().hex[:12]
+        self._takeover_at = 0.0
+        self.progress_at = time.monotonic()
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Until told to stop. A store that is away is waited for; nothing is acknowledged meanwhile."""
+        while not stopping():
+            try:
+                self.once()
+            except (RedisError, DBAPIError, OSError) as error:
+                log.warning("a store is away, waiting", extra={"error": type(error).__name__})
+                time.sleep(BACKOFF_S)
+            self.progress_at = time.monotonic()
+
+    def once(self, block_ms: int = BLOCK_MS) -> int:
+        """One read; the number of entries that were finished."""
+        if self._congested():
+            time.sleep(0.05)
+            return 0
+        finished = 0
+        if time.monotonic() >= self._takeover_at:
+            self._takeover_at = time.monotonic() + TAKEOVER_EVERY_S
+            for name in self._streams:
+                finished += self._finish(name, self._abandoned(name))
+        for name, raws in self._fresh(block_ms):
+            finished += self._finish(name, raws)
+        return finished
+
+    def _congested(self) -> bool:
+        depth = self._doors.belts.redis.pipeline(transaction=False)
+        for belt in keys.BELTS:
+            depth.xlen(self._doors.belts.keys.belt(belt))
+        return sum(int(length) for length in depth.execute()) > BELTS_MAX
+
+    def _fresh(self, block_ms: int) -> list[tuple[str, list[Any]]]:
+        try:
+            answer = self._doors.core.xreadgroup(GROUP, self._name, dict.fromkeys(self._streams, ">"), count=READ_COUNT, block=block_ms)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self._make_groups()
+            return []
+        pairs: Any = answer.items() if isinstance(answer, dict) else answer or []
+        return [(name.decode(), raws) for name, raws in pairs]
+
+    def _abandoned(self, name: str) -> list[Any]:
+        try:
+            answer = cast(Any, self._doors.core.xautoclaim(name, GROUP, self._name, TAKEOVER_IDLE_MS, count=READ_COUNT))
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self._make_groups()
+            return []
+        return [raw for raw in answer[1] if raw[1] is not None]
+
+    def _make_groups(self) -> None:
+        for name in self._streams:
+            try:
+                self._doors.core.xgroup_create(name, GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def _finish(self, name: str, raws: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> int:
+        if not raws:
+            return 0
+        started = time.perf_counter()
+        doors, now = self._doors, now_ms()
+        apps = doors.apps()
+        fresh, repeated, refused = self._sorted(name, raws, apps, now)
+        withdrawals = doors.state.apply([event for event in fresh if not isinstance(event.data, Stored | Invited)], _ignored)
+        messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
+        records += [_dead(one, doors.vault, now) for one in refused]
+        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
+        doors.marks.note_times([(m.app, m.message_id, m.ts_ms) for m in messages])
+        doors.withdraw(withdrawals)
+        self._hand_on(name, [entry for entry, _ in raws], messages, records)
+        for event in fresh:
+            metrics.EVENTS.labels(event.type, "accepted").inc()
+        metrics.STAGE_SECONDS.labels("intake").observe(time.perf_counter() - started)
+        return len(raws)
+
+    def _sorted(self, name: str, raws: Sequence[Any], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
+        """New events in stream order, repeated ones, and what can't be read."""
+        found: list[Event] = []
+        refused: list[Refused] = []
+        for entry_id, fields in raws:
+            read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
+            if isinstance(read, Refused):
+                refused.append(read)
+                metrics.EVENTS.labels("unknown", "dead_letter").inc()
+                continue
+            if read.ignored is not None:
+                _ignored(read.ignored)
+                metrics.EVENTS.labels("unknown", "ignored").inc()
+            if read.unknown_fields:
+                dialect = fields.get(b"d", b"native").decode("utf-8", "replace")
+                metrics.UNKNOWN_FIELDS.labels(metrics.dialect(dialect)).inc(read.unknown_fields)
+            found += read.events
+        told = self._doors.marks.repeats([(event.app, event.id, event.entry) for event in found])
+        fresh = [event for event, repeat in zip(found, told, strict=True) if not repeat]
+        repeated = [event for event, repeat in zip(found, told, strict=True) if repeat]
+        for event in repeated:
+            metrics.EVENTS.labels(event.type, "duplicate").inc()
+        return fresh, repeated, refused
+
+    def _hand_on(self, name: str, entry_ids: Sequence[bytes], messages: Sequence[Message], records: Sequence[ledger.Record]) -> None:
+        doors = self._doors
+        adds = [(keys.PRESENCE, blob) for blob in _packed(messages)]
+        if records:
+            adds.append((keys.LEDGER, encode(records)))
+
+        def acknowledge(pipe: Any) -> None:
+            pipe.xack(name, GROUP, *entry_ids)
+            pipe.xdel(name, *entry_ids)
+
+        doors.belts.hand_on((), adds, acknowledge if doors.shared else None)
+        if messages:
+            doors.ring(keys.PRESENCE)
+        if not doors.shared:
+            with doors.core.pipeline(transaction=True) as pipe:
+                acknowledge(pipe)
+                pipe.execute()
+
+
+def _ignored(reason: str) -> None:
+    metrics.IGNORED.labels(reason).inc()
+
+
+def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[ledger.Record]]:
+    """Messages that travel on, and one ledger record for each event."""
+    messages: list[Message] = []
+    records: list[ledger.Record] = []
+    for event in batch:
+        taken = stage.take(event, now)
+        message = taken.message
+        for wish in taken.ignored:
+            _ignored(wish)
+        if taken.decision is None:
+            messages.append(message)
+        else:
+            metrics.DECISIONS.labels("none", taken.decision, "none").inc()
+        records.append(event_record(message, taken.decision))
+    return messages, records
+
+
+def _repeated(event: Event, now: int) -> ledger.NoteRecord:
+    """A repeat writes no row, only a step."""
+    return ledger.NoteRecord(event.app, event.id, event.ts_ms, "", "", "step", "intake", now, "the same event id came again: ignored")
+
+
+def event_record(message: Message, decision: Decision | None, note: str = "") -> ledger.EventRecord:
+    conversation = f"{message.conversation.type}:{message.conversation.id}"
+    return ledger.EventRecord(
+        message.app,
+        message.event_id,
+        message.message_id,
+        message.type,
+        conversation,
+        message.ts_ms,
+        message.received_ms,
+        decision,
+        note,
+    )
+
+
+def _dead(refused: Refused, vault: Vault, now: int) -> ledger.DeadRecord:
+    log.warning("an entry became a dead letter", extra={"entry": refused.entry, "reason": refused.reason})
+    return ledger.DeadRecord(
+        uuid.uuid4().hex,
+        refused.entry.split("/", 1)[1],
+        "intake",
+        refused.reason,
+        refused.app,
+        now,
+        vault.encrypt(refused.raw),
+        dict(refused.fields),
+    )
+
+
+def _packed(messages: Sequence[Message]) -> list[bytes]:
+    """Blobs of up to PACK_MAX messages and about PACK_BYTES."""
+    blobs, pack, size = [], [], 0
+    for message in messages:
+        pack.append(message)
+        size += 64 * len(message.recipients or ()) + 1024
+        if len(pack) >= PACK_MAX or size >= PACK_BYTES:
+            blobs.append(encode(pack))
+            pack, size = [], 0
+    if pack:
+        blobs.append(encode(pack))
+    return blobs

@@ -1,0 +1,452 @@
+"""NetEase Yunxin NIM: message copies (消息抄送), bare or with the sender's push block, as native events.
+
+Sources: im-callbacks §3 (event types), im-dialects §4 (push fields). Nearly every value of a copy is text, numbers too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from workers.intake.dialects import base
+from workers.intake.dialects.base import Call, DialectError, Fields, Found, Handler, Ignored, Row, Translated, put
+
+CONTENT_CHARS_MAX: Final = 500
+WEB_FORCE_CHARS_MAX: Final = 150
+PAYLOAD_CHARS_MAX: Final = 2048
+SOUND_CHARS_MAX: Final = 30
+FORCE_IDS_MAX: Final = 100
+#: In a list of the old web SDK: everybody.
+EVERYBODY: Final = "#%@all@%#"
+
+# ---------------------------------------------------------------- payload (im-dialects §4.4)
+
+#: Key of payload -> path in vendor_raw.
+RAW_FIELDS: Final = {
+    "apsField": "apns.aps",
+    "hwField": "huawei.notification",
+    "hwPassThroughField": "huawei.message",
+    "honorField": "honor.android",
+    "honorPassThroughField": "honor.message",
+    "vivoField": "vivo",
+    "oppoField": "oppo",
+    "fcmField": "fcm.notification",
+    "fcmFieldV1": "fcm_v1",
+    "harmonyField": "harmony",
+}
+#: Xiaomi's extras lie at the root, without a wrapper.
+XIAOMI_EXTRA: Final = ("channel_id", "channel_name", "notify_foreground")
+#: Names that a sender may never set: target, credential, task and request ids, push mode, validate-only. Callback keys by prefix.
+FORBIDDEN: Final = frozenset(
+    {
+        "token", "tokens", "to", "topic", "topics", "condition", "target", "targets", "targettype", "targetvalue", "targetusertype",
+        "regid", "regids", "registrationid", "registrationids", "verifyregistrationid", "alias", "aliases", "useraccount", "audience",
+        "pushid", "pushids", "restrictedpackagename", "appid", "appkey", "appsecret", "secret", "mastersecret", "authtoken",
+        "accesstoken", "authorization", "credential", "credentials", "taskid", "requestid", "pushmode", "validateonly", "dryrun",
+        "testmessage",
+    }
+)  # fmt: skip
+#: Inside these the keys are the app's own.
+APP_DATA: Final = frozenset({"data", "clientcustommap", "actionparameters", "parameters"})
+
+
+def _name(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "").replace(".", "")
+
+
+def allowed(raw: dict[str, Any]) -> dict[str, Any]:
+    """A vendor's object without the keys a sender may never set, at whatever depth but inside the app's own data."""
+    kept: dict[str, Any] = {}
+    for key, value in raw.items():
+        name = _name(key)
+        if name in FORBIDDEN or name.startswith("callback"):
+            continue
+        kept[key] = allowed(value) if isinstance(value, dict) and name not in APP_DATA else value
+    return kept
+
+
+def _payload(block: Fields, key: str, push: dict[str, Any]) -> None:
+    """pushTitle, vendor fields, Xiaomi's extras; every other key is custom data for the app. What is no JSON object is left out."""
+    value = block.unpacked(key, PAYLOAD_CHARS_MAX)
+    if value is None:
+        return
+    payload = block.adopt(value, key)
+    base.apply((("pushTitle", "display.title", base.text),), payload, push)
+    for name, path in RAW_FIELDS.items():
+        raw = payload.unpacked(name)
+        if raw is not None:
+            put(push, f"vendor_raw.{path}", allowed(raw))
+    for name in XIAOMI_EXTRA:
+        extra = payload.ident(name)
+        if extra is not None:
+            put(push, f"vendor_raw.xiaomi.extra.{name}", extra)
+    _meizu(payload, push)
+    known = {"pushTitle", "clickTypeInfo", *RAW_FIELDS, *XIAOMI_EXTRA}
+    custom = {name: value[name] for name in payload.keys() if name not in known}  # noqa: SIM118 (Fields is no mapping)
+    payload.skip(*custom)
+    if custom:
+        put(push, "data.payload", custom)
+
+
+def _meizu(payload: Fields, push: dict[str, Any]) -> None:
+    """Of Meizu's body only clickTypeInfo.parameters may be set."""
+    click = payload.unpacked("clickTypeInfo")
+    if click is not None:
+        parameters = payload.adopt(click, "clickTypeInfo").unpacked("parameters")
+        if parameters is not None:
+            put(push, "vendor_raw.meizu.parameters", parameters)
+
+
+# ---------------------------------------------------------------- the push block (im-dialects §4.1-§4.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How one spelling of the push block calls its fields; "" where it has none."""
+
+    enabled: str
+    nick: str
+    content: str
+    payload: str
+    badge: str
+    force: str
+    force_all: str
+    force_ids: str
+    force_text: str
+    force_chars_max: int = CONTENT_CHARS_MAX
+
+
+#: Key of the block and its names, the first found wins; a block in v1's form parameters comes before all of these.
+BLOCKS: Final = {
+    "push_config": Names(
+        "push_enabled",
+        "push_nick_enabled",
+        "push_content",
+        "push_payload",
+        "push_badge_enabled",
+        "push_forcepush_enable",
+        "push_forcepush_all",
+        "push_forcepush_ids",
+        "push_forcepush_content",
+    ),
+    "pushConfig": Names(
+        "pushEnabled",
+        "pushNickEnabled",
+        "pushContent",
+        "pushPayload",
+        "",
+        "forcePush",
+        "",
+        "forcePushAccountIds",
+        "forcePushContent",
+    ),
+    "pushInfo": Names(
+        "needPush",
+        "needPushNick",
+        "pushContent",
+        "pushPayload",
+        "needPushBadge",
+        "needForcePush",
+        "",
+        "forcePushIDsList",
+        "forcePushContent",
+        WEB_FORCE_CHARS_MAX,
+    ),
+}
+#: Form parameters of v1: sendMsg, and sendAttachMsg where it calls them differently.
+V1: Final = ("option", "pushcontent", "payload", "forcepushlist", "forcepushall", "forcepushcontent")
+V1_ATTACH: Final = ("isForcePush", "forcePushList", "forcePushAll", "forcePushContent")
+#: v1's option but for route and its like, which are not push.
+OPTION: Final[tuple[Row, ...]] = (
+    ("push", "gate.enabled", base.flag),
+    ("persistent", "gate.store_offline", base.flag),
+    ("badge", "badge.counts_unread", base.flag),
+)
+
+
+def push_block(body: Fields, team: bool, push: dict[str, Any]) -> bool | None:
+    """Carry the push block into push; whether it wants the nick in front, None where it does not say."""
+    if any(body.given(key) and body.raw(key) not in (None, "") for key in (*V1, *V1_ATTACH)):
+        return _v1(body, team, push)
+    for key, names in BLOCKS.items():
+        block = body.fields(key)
+        if block is not None:
+            nick = _block(block, names, team, push)
+            return True if nick is None else nick
+    return None
+
+
+def _v1(body: Fields, team: bool, push: dict[str, Any]) -> bool | None:
+    nick = None
+    unpacked = body.unpacked("option")
+    if unpacked is not None:
+        option = body.adopt(unpacked, "option")
+        base.apply(OPTION, option, push)
+        _keep_badge(push)
+        nick = option.flag("needPushNick")
+        option.skip("roam", "history", "sendersync", "route", "sessionUpdate")
+    base.apply((("pushcontent", "display.body", base.shown(CONTENT_CHARS_MAX)),), body, push)
+    _payload(body, "payload", push)
+    everybody = bool(body.flag("forcepushall")) or bool(body.flag("forcePushAll"))
+    people = _people(body, "forcepushlist")
+    people = _people(body, "forcePushList", FORCE_IDS_MAX) if people is None else people
+    words = base.shown(CONTENT_CHARS_MAX)
+    said = words(body, "forcepushcontent") or words(body, "forcePushContent")
+    asked = body.flag("isForcePush")
+    on = asked if asked is not None else everybody or bool(people)
+    if team and on:
+        _force(push, everybody, people, said)
+    return nick
+
+
+def _block(block: Fields, names: Names, team: bool, push: dict[str, Any]) -> bool | None:
+    base.apply(((names.enabled, "gate.enabled", base.flag),), block, push)
+    base.apply(((names.content, "display.body", base.shown(CONTENT_CHARS_MAX)),), block, push)
+    _payload(block, names.payload, push)
+    if names.badge:
+        base.apply(((names.badge, "badge.counts_unread", base.flag),), block, push)
+        _keep_badge(push)
+    everybody = bool(names.force_all and block.flag(names.force_all))
+    people = _people(block, names.force_ids, FORCE_IDS_MAX)
+    if not names.force_all and (people is None or EVERYBODY in people):  # the clients' rule: no list is everybody
+        everybody, people = True, None
+    said = base.shown(names.force_chars_max)(block, names.force_text)
+    if team and block.flag(names.force):
+        _force(push, everybody, people, said)
+    return block.flag(names.nick)
+
+
+def _force(push: dict[str, Any], everybody: bool, people: list[str] | None, said: str | None) -> None:
+    found = {"on": True, "all": everybody, "ids": people, "body": said}
+    put(push, "force", {key: value for key, value in found.items() if value is not None})
+
+
+def _keep_badge(push: dict[str, Any]) -> None:
+    if push.get("badge", {}).get("counts_unread") is False:
+        put(push, "badge.mode", "keep")
+
+
+def _people(block: Fields, key: str, most: int | None = None) -> list[str] | None:
+    """An array of user ids, or JSON text of one, or `#%@all@%#`. Beyond `most` they are left out and counted."""
+    value = block.raw(key)
+    if isinstance(value, str):
+        listed = [EVERYBODY] if value == EVERYBODY else base.read_json(value) if value else None
+        if value and not isinstance(listed, list):
+            block.odd()
+            return None
+        people = Fields({key: listed}, block.path(key)).texts(key)
+    else:
+        people = block.texts(key)
+    if people is not None and most is not None and len(people) > most:
+        block.odd()
+        return people[:most]
+    return people
+
+
+def _around(body: Fields, push: dict[str, Any]) -> None:
+    """Fields beside the block, as the core may add them: of v1's form, and v2's message_config and p2p_option."""
+    body.skip("bid", "env", "msgSenderNoSense", "sender_no_sense", "route_config", "antispam_config")
+    if body.flag("msgReceiverNoSense") or body.flag("receiver_no_sense"):
+        push.setdefault("gate", {})["enabled"] = False  # the receiver shall not see it, whatever the block says
+    base.apply((("checkFriend", "gate.require_friend", base.flag), ("sound", "sound.ios", _sound)), body, push)
+    base.apply((("check_friend", "gate.require_friend", base.flag),), body.fields("p2p_option"), push)
+    config = body.fields("message_config")
+    base.apply((("unread_enabled", "badge.counts_unread", base.flag), ("offline_enabled", "gate.store_offline", base.flag)), config, push)
+    if config is not None:
+        config.skip("history_enabled", "roaming_enabled", "conversation_update_enabled", "online_sync_enabled")
+    stored = body.integer("save")
+    if stored == 1:
+        put(push, "gate.online_only", True)
+
+
+def _sound(source: Fields, key: str) -> str | None:
+    value = base.sound(source, key)
+    if value is not None and len(value) > SOUND_CHARS_MAX:
+        source.odd()
+        return None
+    return value
+
+
+# ---------------------------------------------------------------- messages
+
+#: convType -> conversation type, and whether it is a custom notification.
+CONVERSATIONS: Final = {
+    "PERSON": ("c2c", False),
+    "TEAM": ("group", False),
+    "SUPER_TEAM": ("group", False),
+    "CUSTOM_PERSON": ("c2c", True),
+    "CUSTOM_TEAM": ("group", True),
+    "CUSTOM_SUPER_TEAM": ("group", True),
+}
+#: msgType -> element type; what is not here is custom.
+ELEMENTS: Final = {"TEXT": "text", "PICTURE": "image", "AUDIO": "sound", "VIDEO": "video", "LOCATION": "location", "FILE": "file"}
+#: Built-in texts. Source: text message documented, the others policy (im-dialects §4.5).
+BUILT_IN: Final = {
+    "PICTURE": "发来了一张图片",
+    "AUDIO": "发来了一段语音",
+    "VIDEO": "发来了一段视频",
+    "LOCATION": "分享了一个地理位置",
+    "FILE": "发来了一个文件",
+}
+BUILT_IN_OTHER: Final = "发来了一条消息"
+SYSTEM_TYPES: Final = frozenset({"NOTIFICATION", "TIPS", "NRTC_NETCALL"})
+SYSTEM_PREFIXES: Final = ("FRIEND_", "TEAM_", "SUPERTEAM_")
+
+
+def _is_system(msg_type: str) -> bool:
+    return msg_type in SYSTEM_TYPES or msg_type.startswith(SYSTEM_PREFIXES)
+
+
+def message(body: Fields, call: Call) -> Found:
+    """eventType 1: a message, or a custom notification (convType CUSTOM_*)."""
+    view = CONVERSATIONS.get(body.need("convType").upper())
+    if view is None:
+        return Ignored.UNKNOWN_CONVERSATION
+    if body.flag("antispam") or body.flag("blacklist"):
+        return Ignored.BLOCKED_BY_CLOUD
+    kind, notification = view
+    msg_type, sender, to = body.need("msgType").upper(), body.need("fromAccount", Fields.ident), body.need("to", Fields.ident)
+    push = push_fields(body, kind == "group", notification, msg_type)
+    if _is_system(msg_type) and "body" not in push["display"]:
+        return Ignored.SYSTEM_NOTIFICATION
+    message_id = body.need("msgidServer", Fields.ident)
+    data = {
+        "message_id": message_id,
+        "conversation": {"type": kind, "id": sender if kind == "c2c" else to},
+        "sender": _sender(body, sender),
+        **_receivers(body, kind, sender, to, push),
+        "elements": [_element(body, msg_type)],
+        "push": push,
+    }
+    _skip_the_rest(body)
+    return [call.event("message.stored", f"stored:{message_id}", base.millis(body, ms=["msgTimestamp"]), data)]
+
+
+def push_fields(body: Fields, team: bool, notification: bool, msg_type: str) -> dict[str, Any]:
+    """`push` of a message: the block, then customApnsText, then the built-in text of its type (never of a notification)."""
+    push: dict[str, Any] = {}
+    nick = push_block(body, team, push)
+    if notification:
+        base.apply((("customApnsText", "display.body", base.shown(CONTENT_CHARS_MAX)),), body, push)
+        stored = body.flag("customSafeFlag")
+        if stored is not None:
+            put(push, "gate.store_offline" if stored else "gate.online_only", True)
+    elif not _is_system(msg_type):
+        own = body.text("body") if msg_type in BUILT_IN else None
+        put(push, "display.body", own or BUILT_IN.get(msg_type, BUILT_IN_OTHER))
+    _around(body, push)
+    put(push, "gate.enabled", True)
+    put(push, "display.nick_prefix", "on" if (not notification if nick is None else nick) else "off")
+    return push
+
+
+def _sender(body: Fields, sender: str) -> dict[str, Any]:
+    found = {"id": sender, "nick": body.text("fromNick"), "device_id": body.text("fromDeviceId")}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _element(body: Fields, msg_type: str) -> dict[str, Any]:
+    words = body.ident("body") if msg_type == "TEXT" else None
+    kind = ELEMENTS.get(msg_type, "custom")
+    return {"type": kind} if words is None else {"type": kind, "text": words}
+
+
+def _receivers(body: Fields, kind: str, sender: str, to: str, push: dict[str, Any]) -> dict[str, Any]:
+    """`recipients` or `exclude`: the other side, those named by target_option, the team's members (tMembers), or nothing."""
+    members, target = _members(body), body.fields("target_option")
+    if kind == "c2c":
+        return {"recipients": [to]}
+    listed = None if target is None else target.texts("receiver_account_ids")
+    if target is not None and listed is not None:
+        put(push, "badge.counts_unread", False)
+        return {"exclude" if target.flag("inclusive") is False else "recipients": listed}
+    return {"recipients": [one for one in members if one != sender]} if members else {}
+
+
+def _members(body: Fields) -> list[str] | None:
+    """tMembers: `[a, b]` without quotes, JSON text with them, or an array."""
+    value = body.raw("tMembers")
+    if not isinstance(value, str):
+        return body.texts("tMembers")
+    value = value.strip()
+    quoted = base.read_json(value) if value.startswith('["') else None
+    if isinstance(quoted, list):
+        return Fields({"tMembers": quoted}).texts("tMembers")
+    bare = value.removeprefix("[").removesuffix("]").split(",")
+    return list(dict.fromkeys(one.strip() for one in bare if one.strip() and base.is_unicode(one)))
+
+
+def _skip_the_rest(body: Fields) -> None:
+    body.skip("eventType", "attach", "ext", "body", "fromClientType", "msgidClient", "resendFlag", "customSafeFlag", "customApnsText")
+    body.skip("yidunRes", "aiParams", "ip", "port", "appKey", "appkey", "fromExt")
+
+
+# ---------------------------------------------------------------- recalls, sessions
+
+
+def _recalled(kind: str) -> Handler:
+    def handler(body: Fields, call: Call) -> Found:
+        message_id = body.need("msgId", Fields.ident)
+        peer, team = body.need("from", Fields.ident), body.need("to", Fields.ident)
+        body.skip("eventType", "clientId", "fromClientType", "sendTime", "selfMsg", "attach")
+        data = {"message_id": message_id, "conversation": {"type": kind, "id": peer if kind == "c2c" else team}}
+        return [call.event("message.recalled", f"recalled:{message_id}", base.millis(body, ms=["deleteTime"]), data)]
+
+    return handler
+
+
+#: clientType, in any case. REST is no device.
+PLATFORMS: Final = {"AOS": "android", "IOS": "ios", "PC": "windows", "WEB": "web", "MAC": "mac", "HARMONY": "harmony"}
+#: logOutReason -> event type and its word in the id; 2 (disconnected) and no reason leave the tokens alone.
+LEFT: Final = {1: ("session.logout", "logout"), 3: ("session.kicked", "kicked"), 4: ("session.kicked", "kicked")}
+
+
+def login(body: Fields, call: Call) -> Found:
+    """eventType 2: has no push token in it."""
+    _ = body, call
+    return Ignored.LOGIN
+
+
+def logout(body: Fields, call: Call) -> Found:
+    """eventType 3. No device id is documented, so all the user's devices on the platform are meant."""
+    reason = body.integer("logOutReason")
+    if reason not in LEFT:
+        return Ignored.NOT_A_LOGOUT
+    event_type, what = LEFT[reason]
+    user, platform = body.need("accid", Fields.ident), PLATFORMS.get((body.text("clientType") or "").upper())
+    if platform is None:
+        return Ignored.NO_PLATFORM
+    ts = base.millis(body, ms=["timestamp"])
+    body.skip("eventType", "code", "clientIp", "sdkVersion", "sdkHumanVersion", "deviceId", "customTag")
+    event_id = base.joined("state", user, ts or call.entry_ms, what, platform)
+    return [call.event(event_type, event_id, ts, {"user": user, "platform": platform})]
+
+
+EVENTS: Final[dict[int, Handler]] = {
+    1: message,
+    2: login,
+    3: logout,
+    7: _recalled("c2c"),
+    8: _recalled("group"),
+    25: _recalled("group"),
+}
+#: Known, and nothing for us in them: chat rooms, audio and video, phone, SMS, anti-spam.
+SILENT: Final = frozenset({4, 5, 6, 9, 10, 11, 12, 13, 14, 20})
+
+
+def tenants(body: dict[str, Any], query: str | None) -> list[str]:
+    """Nobody: a copy names its app in no place that reaches us."""
+    _ = body, query
+    return []
+
+
+def translate(body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int) -> Translated:
+    """Events of one copy."""
+    source = Fields(body)
+    number = source.integer("eventType")
+    if number is None:
+        raise DialectError("no_command", "eventType is missing")
+    handler = EVENTS.get(number)
+    if handler is None:
+        return Translated((), Ignored.NO_EVENT if number in SILENT else Ignored.UNKNOWN_COMMAND)
+    return base.run(handler, source, app, query, entry_ms)

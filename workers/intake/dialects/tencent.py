@@ -1,0 +1,405 @@
+"""Tencent Cloud Chat: webhook bodies, bare or with the sender's push block, as native events.
+
+Sources: im-callbacks §1 (commands), im-dialects §2 (push fields). The push block may come as the REST OfflinePushInfo, as
+V2TIMOfflinePushInfo (native SDKs) or in the JS spelling; the spellings share no field name with two meanings.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from workers.intake.dialects import base
+from workers.intake.dialects.base import Call, DialectError, Fields, Found, Handler, Ignored, Row, Translated, put
+
+RECEIVERS_MAX: Final = 500  # To_Account of a batch
+
+# ---------------------------------------------------------------- the push block (im-dialects §2.1, §2.3)
+
+#: OfflinePushInfo, REST.
+REST: Final[tuple[Row, ...]] = (
+    ("PushFlag", "gate.enabled", base.negated),
+    ("Title", "display.title", base.text),
+    ("Desc", "display.body", base.text),
+    ("Ext", "data.ext", base.text),
+)
+REST_ANDROID: Final[tuple[Row, ...]] = (
+    ("Sound", "sound.android", base.sound),
+    ("HuaWeiChannelID", "vendor.huawei.channel_id", base.text),
+    ("HuaWeiImportance", "vendor.huawei.importance", base.one_of("LOW", "NORMAL")),
+    ("HuaWeiCategory", "vendor.huawei.category", base.text),
+    ("HuaWeiImage", "image.huawei", base.https),
+    ("ExtAsHuaweiIntentParam", "vendor.huawei.ext_as_intent", base.flag),
+    ("HonorImportance", "vendor.honor.importance", base.one_of("LOW", "NORMAL")),
+    ("HonorImage", "image.honor", base.https),
+    ("XiaoMiChannelID", "vendor.xiaomi.channel_id", base.text),
+    ("OPPOChannelID", "vendor.oppo.channel_id", base.text),
+    ("OPPOCategory", "vendor.oppo.category", base.text),
+    ("OPPONotifyLevel", "vendor.oppo.notify_level", base.one_of(1, 2, 16)),
+    ("OPPOPrivateMsgTemplateId", "template.oppo.id", base.text),
+    ("OPPOPrivateTitleParameters", "template.oppo.title_params", base.as_text),
+    ("OPPOPrivateContentParameters", "template.oppo.content_params", base.as_text),
+    ("VIVOClassification", "vendor.vivo.classification", base.one_of(0, 1)),
+    ("VIVOCategory", "vendor.vivo.category", base.text),
+    ("VIVOAddBadge", "vendor.vivo.add_badge", base.flag),
+    ("MeiZuNoticeMsgType", "vendor.meizu.notice_msg_type", base.one_of(0, 1)),
+    ("GoogleChannelID", "vendor.fcm.channel_id", base.text),
+    ("GoogleImage", "image.fcm", base.https),
+)
+REST_APNS: Final[tuple[Row, ...]] = (
+    ("Sound", "sound.ios", base.sound),
+    ("BadgeMode", "badge.mode", base.badge_kept),
+    ("Title", "vendor.apns.title", base.text),
+    ("SubTitle", "display.subtitle", base.text),
+    ("Image", "image.ios", base.https),
+    ("MutableContent", "vendor.apns.mutable_content", base.flag),
+    ("InterruptionLevel", "vendor.apns.interruption_level", base.one_of("active", "passive", "time-sensitive", "critical")),
+)
+#: V2TIMOfflinePushInfo, V2TIMPushInfo and the JS SDK's offlinePushInfo.
+SDK: Final[tuple[Row, ...]] = (
+    ("disablePush", "gate.enabled", base.negated),
+    ("title", "display.title", base.text),
+    ("desc", "display.body", base.text),
+    ("description", "display.body", base.text),
+    ("ext", "data.ext", base.text),
+    ("extension", "data.ext", base.text),
+    ("clickPayload", "data.ext", base.text),
+    ("iOSSound", "sound.ios", base.sound),
+    ("ignoreIOSBadge", "badge.mode", base.badge_kept),
+    ("iOSInterruptionLevel", "vendor.apns.interruption_level", base.one_of("active", "passive", "time-sensitive", "critical")),
+    ("iOSImage", "image.ios", base.https),
+    ("HarmonyImage", "image.harmony", base.https),
+    ("HarmonyCategory", "vendor.harmony.category", base.text),
+    ("ignoreHarmonyBadge", "vendor.harmony.badge", base.negated),
+)
+#: The same with `Android` before each name (`android` in Dart and JS), or inside `androidInfo` (JS) without it.
+SDK_ANDROID: Final[tuple[Row, ...]] = (
+    ("Sound", "sound.android", base.sound),
+    ("OPPOChannelID", "vendor.oppo.channel_id", base.text),
+    ("OPPOCategory", "vendor.oppo.category", base.text),
+    ("OPPONotifyLevel", "vendor.oppo.notify_level", base.one_of(1, 2, 16)),
+    ("FCMChannelID", "vendor.fcm.channel_id", base.text),
+    ("FCMImage", "image.fcm", base.https),
+    ("XiaoMiChannelID", "vendor.xiaomi.channel_id", base.text),
+    ("VIVOClassification", "vendor.vivo.classification", base.one_of(0, 1)),
+    ("VIVOCategory", "vendor.vivo.category", base.text),
+    ("HuaWeiCategory", "vendor.huawei.category", base.text),
+    ("HuaWeiImage", "image.huawei", base.https),
+    ("HonorImportance", "vendor.honor.importance", base.one_of("LOW", "NORMAL")),
+    ("HonorImage", "image.honor", base.https),
+    ("MeizuNotifyType", "vendor.meizu.notice_msg_type", base.one_of(0, 1)),
+)
+#: JS apnsInfo and androidInfo.
+JS_APNS: Final[tuple[Row, ...]] = (
+    ("sound", "sound.ios", base.sound),
+    ("ignoreIOSBadge", "badge.mode", base.badge_kept),
+    ("image", "image.ios", base.https),
+)
+JS_ANDROID: Final[tuple[Row, ...]] = (("sound", "sound.android", base.sound), *SDK_ANDROID[1:])
+#: vendorParams of V2TIMOfflinePushInfo, and `notification` of V2TIMPushInfo.
+VENDOR_PARAMS: Final[tuple[Row, ...]] = (
+    ("fcmPriority", "vendor.fcm.priority", base.one_of("normal", "high")),
+    ("vivoNotifyType", "vendor.vivo.notify_type", base.one_of(1, 2, 3, 4)),
+    ("oppoTemplateId", "template.oppo.id", base.text),
+    ("oppoTitleParam", "template.oppo.title_params", base.as_text),
+    ("oppoContentParam", "template.oppo.content_params", base.as_text),
+)
+#: Keys under which a core may keep the block, the first found wins. A null V2TIMPushInfo means: no push.
+BLOCKS: Final = ("OfflinePushInfo", "offlinePushInfo", "V2TIMOfflinePushInfo", "V2TIMPushInfo")
+#: Vendors whose shade can show a long text (PushStyle 1).
+STYLED: Final = ("huawei", "honor", "oppo")
+
+
+def push_block(block: Fields, push: dict[str, Any]) -> None:
+    """Carry one push block, in whatever spelling, into push."""
+    base.apply(REST, block, push)
+    android = block.fields("AndroidInfo")
+    base.apply(REST_ANDROID, android, push)
+    if android is not None and android.flag("PushStyle"):
+        for vendor in STYLED:
+            put(push, f"vendor.{vendor}.style", 1)
+    base.apply(REST_APNS, block.fields("ApnsInfo"), push)
+    base.apply(SDK, block, push)
+    for prefix in ("Android", "android"):
+        base.apply([(prefix + key, path, read) for key, path, read in SDK_ANDROID], block, push)
+    base.apply(JS_ANDROID, block.fields("androidInfo"), push)
+    apns = block.fields("apnsInfo")
+    base.apply(JS_APNS, apns, push)
+    _vendor_params(block, "vendorParams", push)
+    _vendor_params(block, "notification", push)
+    _push_type(block, apns, push)
+
+
+def _vendor_params(block: Fields, key: str, push: dict[str, Any]) -> None:
+    params = block.unpacked(key)
+    if params is not None:
+        base.apply(VENDOR_PARAMS, block.adopt(params, key), push)
+
+
+def _push_type(block: Fields, apns: Fields | None, push: dict[str, Any]) -> None:
+    """VoIP when asked for (iOSPushType 1, or JS disableVoipPush false) and not forbidden (disableVoipPush true); else silent or alert."""
+    refused = block.flag("disableVoipPush")
+    if refused is None and apns is not None:
+        refused = apns.flag("disableVoipPush")
+    elif apns is not None:
+        apns.skip("disableVoipPush")
+    asked = block.integer("iOSPushType")
+    background = block.flag("enableIOSBackgroundNotification")
+    if refused is not True and (asked == 1 or (asked is None and refused is False)):
+        put(push, "push_type", "voip")
+    elif background:
+        put(push, "push_type", "silent")
+
+
+def push_fields(body: Fields, elements: list[Fields]) -> dict[str, Any]:
+    """`push` of a stored message. Without a block the custom element's Ext and Sound are used, and the push is on."""
+    push: dict[str, Any] = {}
+    key = next((name for name in BLOCKS if body.raw(name) is not None), None)
+    if key is not None:
+        block = body.fields(key)
+        assert block is not None
+        push_block(block, push)
+    else:
+        _from_custom_element(elements, push)
+    _vendor_params(body, "vendorParams", push)
+    _rest_request(body, push)
+    put(push, "gate.enabled", key is not None or not body.given("V2TIMPushInfo"))
+    put(push, "display.nick_prefix", "off" if "body" in push.get("display", {}) else "on")
+    return push
+
+
+def _from_custom_element(elements: list[Fields], push: dict[str, Any]) -> None:
+    for element in elements:
+        content = element.fields("MsgContent") if element.text("MsgType") == "TIMCustomElem" else None
+        base.apply((("Ext", "data.ext", base.text), ("Sound", "sound.ios", base.sound)), content, push)
+
+
+def _rest_request(body: Fields, push: dict[str, Any]) -> None:
+    """Fields of the REST request that the core may add: MsgLifeTime, OnlineOnlyFlag, SendMsgControl."""
+    life_s = body.integer("MsgLifeTime")
+    if life_s is not None and life_s < 0:
+        raise DialectError("out_of_range", "MsgLifeTime is negative")
+    if body.flag("OnlineOnlyFlag") or life_s == 0:
+        put(push, "gate.online_only", True)
+    if life_s:
+        put(push, "ttl_s", min(life_s, base.TTL_S_MAX))
+    control = body.texts("SendMsgControl")
+    if control is not None:
+        put(push, "gate.respect_dnd", "WithMuteNotifications" in control)
+        if "NoUnread" in control:
+            put(push, "badge.counts_unread", False)
+
+
+# ---------------------------------------------------------------- messages
+
+#: MsgType -> our element type and the field of its text. Source: im-dialects §2.2.
+ELEMENTS: Final[dict[str, tuple[str, str | None]]] = {
+    "TIMTextElem": ("text", "Text"),
+    "TIMFaceElem": ("face", None),
+    "TIMLocationElem": ("location", None),
+    "TIMSoundElem": ("sound", None),
+    "TIMImageElem": ("image", None),
+    "TIMFileElem": ("file", None),
+    "TIMVideoFileElem": ("video", None),
+    "TIMRelayElem": ("merger", None),
+    "TIMCustomElem": ("custom", "Desc"),
+}
+ROOMS: Final = frozenset({"AVChatRoom", "Live", "Meeting"})
+
+
+def _element(source: Fields, body: Fields) -> dict[str, Any]:
+    msg_type = source.need("MsgType")
+    if msg_type not in ELEMENTS:
+        body.odd()
+    kind, key = ELEMENTS.get(msg_type, ("custom", None))
+    content = source.fields("MsgContent")
+    words = content.text(key) if content is not None and key is not None else None
+    return {"type": kind} if words is None else {"type": kind, "text": words}
+
+
+def _message(body: Fields, message_id: str, conversation: dict[str, Any]) -> dict[str, Any]:
+    """`data` of message.stored but for whom it is for."""
+    body.skip("MsgSeq", "MsgRandom", "MsgId", "ErrorInfo", "UnreadMsgNum", "CloudCustomData", "Operator_Account", "Random", "SdkAppid")
+    if body.array("MsgBody") is None:
+        raise DialectError("missing_field", "MsgBody is missing")
+    sources = body.objects("MsgBody")
+    return {
+        "message_id": message_id,
+        "conversation": conversation,
+        "sender": {"id": body.need("From_Account")},
+        "elements": [_element(source, body) for source in sources],
+        "push": push_fields(body, sources),
+    }
+
+
+def c2c_message(body: Fields, call: Call) -> Found:
+    """C2C.CallbackAfterSendMsg. To_Account as a list (batch) gives one event for each receiver."""
+    if body.integer("SendMsgResult"):
+        return Ignored.SEND_FAILED
+    sender, key = body.need("From_Account"), body.need("MsgKey")
+    receivers = body.texts("To_Account") if isinstance(body.raw("To_Account"), list) else [body.need("To_Account")]
+    if not receivers or len(receivers) > RECEIVERS_MAX:
+        raise DialectError("out_of_range", f"To_Account names nobody or more than {RECEIVERS_MAX}")
+    data = _message(body, key, {"type": "c2c", "id": sender})
+    ts = base.millis(body, ms=["EventTime"], s=["MsgTime"])
+    return [call.event("message.stored", base.joined("stored", sender, to, key), ts, {**data, "recipients": [to]}) for to in receivers]
+
+
+def group_message(body: Fields, call: Call) -> Found:
+    """Group.CallbackAfterSendMsg. To_Account is the core's own addition: the receivers of a directed message."""
+    if body.text("Type") in ROOMS:
+        return Ignored.ROOM
+    group = _group(body)
+    message_id = f"{group}:{body.need_integer('MsgSeq')}"
+    data = _message(body, message_id, {"type": "group", "id": group})
+    directed = body.texts("To_Account") if isinstance(body.raw("To_Account"), list) else None
+    if directed is None and (one := body.text("To_Account")) is not None:
+        directed = [one]
+    if directed is not None:
+        data["recipients"] = directed
+    if mentions := _mentions(body):
+        data["mentions"] = mentions
+    ts = base.millis(body, ms=["EventTime"], s=["MsgTime"])
+    return [call.event("message.stored", f"stored:{message_id}", ts, data)]
+
+
+def _group(body: Fields) -> str:
+    """The conversation's id: a community's topic, else the group."""
+    group = body.need("GroupId")
+    return body.text("TopicId") or group
+
+
+def _mentions(body: Fields) -> list[str]:
+    everybody, people = False, []
+    for item in body.objects("GroupAtInfo"):
+        everybody = bool(item.flag("GroupAtAllFlag")) or everybody
+        person = item.text("GroupAt_Account")
+        people += [] if person is None else [person]
+    return ["@all"] if everybody else list(dict.fromkeys(people))
+
+
+# ---------------------------------------------------------------- recall, read, state
+
+
+def c2c_recall(body: Fields, call: Call) -> Found:
+    """C2C.CallbackAfterMsgWithDraw."""
+    sender, to, key = body.need("From_Account"), body.need("To_Account"), body.need("MsgKey")
+    body.skip("UnreadMsgNum", "MsgId", "SdkAppid")
+    data = {"message_id": key, "conversation": {"type": "c2c", "id": sender}}
+    return [call.event("message.recalled", base.joined("recalled", sender, to, key), base.millis(body, ms=["EventTime"]), data)]
+
+
+def group_recall(body: Fields, call: Call) -> Found:
+    """Group.CallbackAfterRecallMsg: one event for each message."""
+    body.skip("Operator_Account", "SdkAppid")
+    if body.text("Type") in ROOMS:
+        return Ignored.ROOM
+    group, ts = _group(body), base.millis(body, ms=["EventTime"])
+    ids = dict.fromkeys(f"{group}:{item.need_integer('MsgSeq')}" for item in body.objects("MsgSeqList"))
+    conversation = {"type": "group", "id": group}
+    events = [call.event("message.recalled", f"recalled:{one}", ts, {"message_id": one, "conversation": conversation}) for one in ids]
+    return events or Ignored.NOBODY
+
+
+def c2c_read(body: Fields, call: Call) -> Found:
+    """C2C.CallbackAfterMsgReport. UnreadMsgNum counts one-to-one chats only, so it is no badge base (G3)."""
+    user, peer, second = body.need("Report_Account"), body.need("Peer_Account"), body.need_integer("LastReadTime")
+    body.skip("UnreadMsgNum", "EventTime", "SdkAppid")
+    ts = base.millis(body, s=["LastReadTime"])
+    data = {"user": user, "conversation": {"type": "c2c", "id": peer}, "up_to_ms": second * 1000 + 999}
+    if ts is None:
+        raise DialectError("out_of_range", "LastReadTime is no time")
+    return [call.event("message.read", base.joined("read", user, peer, second), ts, data)]
+
+
+def c2c_receipt(body: Fields, call: Call) -> Found:
+    """C2C.CallbackAfterMsgReadReceipt: one event for each message read."""
+    user, peer, ts = body.need("Operator_Account"), body.need("Peer_Account"), base.millis(body, ms=["EventTime"])
+    body.skip("SdkAppid")
+    keys = dict.fromkeys(item.need("MsgKey") for item in body.objects("C2CMsgInfo"))
+    conversation = {"type": "c2c", "id": peer}
+    return [
+        call.event(
+            "message.read", base.joined("read", user, peer, key), ts, {"user": user, "conversation": conversation, "message_id": key}
+        )
+        for key in keys
+    ] or Ignored.NOBODY
+
+
+#: OptPlatform and KickedDevice.Platform; RESTAPI and Unknown are no device.
+PLATFORMS: Final = {
+    "ios": "ios",
+    "ipad": "ipad",
+    "android": "android",
+    "harmony": "harmony",
+    "harmonyos": "harmony",
+    "windows": "windows",
+    "mac": "mac",
+    "linux": "linux",
+    "web": "web",
+}
+#: Actions that leave the tokens alone: exactly then pushes are wanted.
+STAYS: Final = frozenset({"Disconnect", "CustomStatusChange"})
+
+
+def state_change(body: Fields, call: Call) -> Found:
+    """State.StateChange: a logout unbinds a platform, a login tells whom it kicked."""
+    info = body.fields("Info")
+    if info is None:
+        raise DialectError("missing_field", "Info is missing")
+    action, user = info.need("Action"), info.need("To_Account")
+    info.skip("Reason", "CustomStatus")
+    body.skip("SdkAppid")
+    ts = base.millis(body, ms=["EventTime"])
+    if action == "Login":
+        return _kicked(body, call, user, ts)
+    if action != "Logout":
+        return Ignored.NOT_A_LOGOUT if action in STAYS else Ignored.UNKNOWN_COMMAND
+    body.skip("KickedDevice")
+    platform = PLATFORMS.get(call.query.get("OptPlatform", "").lower())
+    if platform is None:
+        return Ignored.NO_PLATFORM
+    # Oldest bodies have no EventTime; a logout that is taken for a repeat would leave the token bound, so the entry's time goes in.
+    event_id = base.joined("state", user, ts or call.entry_ms, "logout")
+    return [call.event("session.logout", event_id, ts, {"user": user, "platform": platform})]
+
+
+def _kicked(body: Fields, call: Call, user: str, ts: int | None) -> Found:
+    kicked = [item.need("Platform").lower() for item in body.objects("KickedDevice")]
+    known = dict.fromkeys(PLATFORMS[name] for name in kicked if name in PLATFORMS)
+    if not known:
+        return Ignored.NO_PLATFORM if kicked else Ignored.LOGIN
+    return [
+        call.event("session.kicked", base.joined("state", user, ts or call.entry_ms, "kicked", one), ts, {"user": user, "platform": one})
+        for one in known
+    ]
+
+
+COMMANDS: Final[dict[str, Handler]] = {
+    "C2C.CallbackAfterSendMsg": c2c_message,
+    "Group.CallbackAfterSendMsg": group_message,
+    "C2C.CallbackAfterMsgWithDraw": c2c_recall,
+    "Group.CallbackAfterRecallMsg": group_recall,
+    "C2C.CallbackAfterMsgReport": c2c_read,
+    "C2C.CallbackAfterMsgReadReceipt": c2c_receipt,
+    "State.StateChange": state_change,
+}
+#: Known, and nothing for us in them (im-callbacks §1.4).
+SILENT: Final = frozenset({"Group.CallbackAfterReadReceipt", "C2C.CallbackAfterModifyMsg", "Group.CallbackSendMsgException"})
+
+
+def tenants(body: dict[str, Any], query: str | None) -> list[str]:
+    """SdkAppid of the URL; the core may also have put it into the body."""
+    written = Fields(body).ident("SdkAppid")
+    return list(dict.fromkeys([*base.named_in_query(query, "SdkAppid"), *([] if written is None else [written])]))
+
+
+def translate(body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int) -> Translated:
+    """Events of one webhook body. query: the callback's raw URL query, for OptPlatform and, in want of it in the body, the command."""
+    source = Fields(body)
+    command = source.text("CallbackCommand") or base.read_query(query).get("CallbackCommand")
+    if command is None:
+        raise DialectError("no_command", "CallbackCommand is in neither body nor query")
+    handler = COMMANDS.get(command)
+    if handler is None:
+        return Translated((), Ignored.NO_EVENT if command in SILENT or command.startswith("Push.") else Ignored.UNKNOWN_COMMAND)
+    return base.run(handler, source, app, query, entry_ms)

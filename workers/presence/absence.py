@@ -1,0 +1,51 @@
+"""Who counts as absent. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.contracts import Device, Message, Recipient
+from common.model import Decision
+from common.ports import Session
+
+DESKTOPS = frozenset({"windows", "mac", "linux", "web"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What presence says of one person: rows it decides, and the devices that are away. waits: nothing registered yet, look again."""
+
+    rows: tuple[tuple[Device | None, Decision], ...]
+    away: Recipient | None
+    waits: bool = False
+
+
+def in_front(session: Session, ts_ms: int) -> bool:
+    """Whether the app was in front when the message was stored: a state that began later is not the state of that moment."""
+    if session.since_ms is not None and session.since_ms > ts_ms:
+        return not session.foreground
+    return session.foreground
+
+
+def judge(message: Message, user: str, sessions: Sequence[Session], devices: Sequence[Device]) -> Verdicts:
+    """One recipient of one message (contract §4)."""
+    if user == message.sender.id:
+        return Verdicts(_each(devices, Decision.SENDER), None)
+    front = {session.device_id: in_front(session, message.ts_ms) for session in sessions}
+    if not devices:
+        if any(front.values()):
+            return Verdicts(((None, Decision.ONLINE),), None)
+        if message.second_look:
+            return Verdicts(((None, Decision.NO_DEVICE),), None)
+        return Verdicts((), None, waits=True)
+    away = tuple(device for device in devices if not front.get(device.device_id, False))
+    online = tuple((device, Decision.ONLINE) for device in devices if front.get(device.device_id, False))
+    if not away:
+        return Verdicts(online, None)
+    desktop = any(session.platform in DESKTOPS and front[session.device_id] for session in sessions)
+    return Verdicts(online, Recipient(user, away, desktop))
+
+
+def _each(devices: Sequence[Device], decision: Decision) -> tuple[tuple[Device | None, Decision], ...]:
+    return tuple((device, decision) for device in devices) or ((None, decision),)

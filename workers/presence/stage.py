@@ -1,0 +1,110 @@
+"""MessageStored -> OfflineRecipients, in chunks of people. Plain functions of what they are handed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from common.contracts import Device, Message, OfflineRecipients, Recipient
+from common.model import Decision, Kind
+from common.ports import DeviceDirectory, MemberPages, Presences
+from workers.presence.absence import judge
+
+#: People of one message that travel together.
+CHUNK = 500
+#: A message whose recipient has no device waits so long, once, and looks again: the registration may be on its way.
+SECOND_LOOK_MS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One decision about one recipient, with the device it is about."""
+
+    message: Message
+    user: str
+    device: Device | None
+    decision: Decision
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups still to be read."""
+
+    offline: list[OfflineRecipients] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    later: list[Message] = field(default_factory=list)
+    onward: list[Message] = field(default_factory=list)
+    malformed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    message: Message
+    users: tuple[str, ...]
+
+
+def chunks(messages: Sequence[Message], members: MemberPages) -> Iterator[tuple[Chunk, Message | None]]:
+    """One chunk of people per message, and the message that goes on behind it, if any."""
+    for message in messages:
+        if message.recipients is not None:
+            end = message.position + CHUNK
+            users: Sequence[str] = message.recipients[message.position : end]
+            more = msgspec.structs.replace(message, position=end) if end < len(message.recipients) else None
+        elif message.conversation.type == "group":
+            users, cursor = members.page(message.app, message.conversation.id, message.cursor or 0)
+            more = msgspec.structs.replace(message, cursor=cursor) if cursor else None
+        else:
+            users, more = (), None
+        excluded = frozenset(message.exclude)
+        yield Chunk(message, tuple(user for user in dict.fromkeys(users) if user not in excluded)), more
+
+
+def look(messages: Sequence[Message], members: MemberPages, presences: Presences, directory: DeviceDirectory, now_ms: int) -> Seen:
+    """Reads presence and devices of all these messages' people in a few calls and judges each."""
+    seen = Seen()
+    todo: list[Chunk] = []
+    for chunk, more in chunks(messages, members):
+        todo.append(chunk)
+        if more is not None:
+            seen.onward.append(more)
+    people = [(chunk.message.app, user) for chunk in todo for user in chunk.users]
+    sessions, seen.malformed = presences.sessions(people)
+    devices = _devices(todo, directory)
+    at = 0
+    for chunk in todo:
+        waiting: list[str] = []
+        away: list[Recipient] = []
+        for user in chunk.users:
+            verdicts = judge(chunk.message, user, sessions[at], devices.get((chunk.message.app, user), ()))
+            at += 1
+            seen.rows += [Row(chunk.message, user, device, decision) for device, decision in verdicts.rows]
+            if verdicts.away is not None:
+                away.append(verdicts.away)
+            if verdicts.waits:
+                waiting.append(user)
+        if away:
+            seen.offline.append(OfflineRecipients(message=_slim(chunk.message), recipients=tuple(away), presence_ms=now_ms))
+        if waiting:
+            seen.later.append(_again(chunk.message, waiting))
+    return seen
+
+
+def _devices(todo: Sequence[Chunk], directory: DeviceDirectory) -> Mapping[tuple[str, str], Sequence[Device]]:
+    """Devices of everybody, one query a tenant."""
+    by_app: dict[str, set[str]] = {}
+    for chunk in todo:
+        by_app.setdefault(chunk.message.app, set()).update(chunk.users)
+    return {(app, user): found for app, users in by_app.items() for user, found in directory.of_users(app, sorted(users)).items()}
+
+
+def _slim(message: Message) -> Message:
+    """The message without its list of recipients: those who matter stand beside it."""
+    if message.recipients is None or (message.kind != Kind.MESSAGE and len(message.recipients) < 10):
+        return message
+    return msgspec.structs.replace(message, recipients=None, exclude=())
+
+
+def _again(message: Message, users: Sequence[str]) -> Message:
+    return msgspec.structs.replace(message, recipients=tuple(users), exclude=(), cursor=None, position=0, second_look=True)

@@ -1,0 +1,31 @@
+"""Honor's receipts: reading and acknowledgement. Pure. Honor documents no signature and one status: docs/vendors/honor.md, receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from common.model import Verdict
+from workers.receipts.base import Receipt
+from workers.receipts.statuses import milliseconds, read_statuses, text, word_of
+
+ACK: Final = b'{"code":"0","message":"success"}'
+#: The only known code. Every other is `code <n>`, and never retires a token.
+CODES: Final[Mapping[str, tuple[str, Verdict | None]]] = {"40000002": ("delivered", None)}
+
+
+def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
+    """All receipts of one callback that name a token. Raises ReceiptsError.
+
+    Nothing proves that they come from Honor: take one only if (request_id, token, tag) match a stored send.
+    """
+    del headers
+    receipts = []
+    for status in read_statuses(body):
+        token, code = status.get("token"), text(status.get("status"))
+        if isinstance(token, str) and 0 < len(token) <= 1024:
+            word, verdict = word_of(code, CODES)
+            request_id = text(status.get("requestId")) or None
+            at_ms = milliseconds(status.get("timestamp"))
+            receipts.append(Receipt(token, text(status.get("biTag")), request_id, word, at_ms, verdict))
+    return receipts

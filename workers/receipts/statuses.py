@@ -1,0 +1,50 @@
+"""The body that Huawei, HarmonyOS and Honor share for receipts: a list `statuses`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from common.model import Verdict
+
+BODY_BYTES_MAX = 1 << 20
+STATUSES_MAX = 1000  # Huawei's page says 100, an archived one 1000
+
+
+class ReceiptsError(ValueError):
+    """A callback body that is no receipts body; the text says why and repeats nothing of it."""
+
+
+def read_statuses(body: bytes) -> list[dict[str, object]]:
+    """The objects in `statuses`, in order; what is no object among them is left out. Raises ReceiptsError."""
+    if len(body) > BODY_BYTES_MAX:
+        raise ReceiptsError(f"receipts body over {BODY_BYTES_MAX} bytes")
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise ReceiptsError("receipts body is not JSON") from None
+    statuses = value.get("statuses") if isinstance(value, dict) else None
+    if not isinstance(statuses, list):
+        raise ReceiptsError("receipts body has no list `statuses`")
+    if len(statuses) > STATUSES_MAX:
+        raise ReceiptsError(f"over {STATUSES_MAX} receipts in one body")
+    return [status for status in statuses if isinstance(status, dict)]
+
+
+def word_of(code: str, words: Mapping[str, tuple[str, Verdict | None]]) -> tuple[str, Verdict | None]:
+    """Our word for a vendor's code and what it changes; `code <n>` and nothing where nobody documents it."""
+    return words.get(code, (f"code {code[:16]}", None))
+
+
+def text(value: object) -> str:
+    """A number or text as text of at most 256 characters, "" for anything else."""
+    return str(value).strip()[:256] if isinstance(value, int | str) and not isinstance(value, bool) else ""
+
+
+def milliseconds(value: object) -> int:
+    """Unix milliseconds; seconds (10 digits) are multiplied; 0 for what is no time."""
+    digits = text(value)
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 13:
+        return 0
+    return int(digits) * (1000 if len(digits) <= 10 else 1)

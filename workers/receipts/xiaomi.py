@@ -1,0 +1,92 @@
+"""Xiaomi's receipts: a form with one field, `data`, JSON by message id. Pure; any bytes whatever. Source: docs/vendors/xiaomi.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+
+from common.model import Verdict
+from workers.receipts.base import Receipt
+
+DELIVERED, CLICKED, INVALID, DISABLED, FILTERED, OVER_QUOTA, EXPIRED = 1, 2, 16, 32, 64, 128, 1024
+STATUS: Final = {
+    DELIVERED: "delivered",
+    CLICKED: "clicked",
+    INVALID: "invalid",
+    DISABLED: "disabled",
+    FILTERED: "filtered",
+    OVER_QUOTA: "over_quota",
+    EXPIRED: "expired",
+}
+REGID = 1  # errorCode of type 16: a regid; 2 and 3 are an alias's and an account's
+
+
+def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - no signature is documented
+    """One receipt per message and target; what can't be read gives none."""
+    items = _data(body)
+    return [receipt for message_id, item in items.items() if isinstance(item, dict) for receipt in _receipts(message_id, item)]
+
+
+def _data(body: bytes) -> Mapping[str, Any]:
+    """The field `data`: JSON, or (seen by a peer) JSON percent-encoded once more."""
+    try:
+        text = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16).get("data", [""])[0]
+    except ValueError:
+        return {}
+    value = _loads(text)
+    if value is None:
+        value = _loads(unquote(text))
+    return value if isinstance(value, dict) else {}
+
+
+def _loads(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text.encode("utf-8", "replace"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _receipts(message_id: str, item: Mapping[str, Any]) -> list[Receipt]:
+    kind, at_ms = _number(item.get("type")), _number(item.get("timestamp", item.get("timeStamp")))
+    targets = item.get("targets")
+    names = [name for part in targets.split(",") if (name := part.strip())] if isinstance(targets, str) else []
+    moved, regions = _mapping(item.get("replaceTarget")), _mapping(item.get("targetRegion"))
+    tag = param if isinstance(param := item.get("param"), str) else ""
+    made = []
+    for name in names:
+        replacement = new if isinstance(new := moved.get(name), str) and new and new != name else None
+        verdict = None if replacement else _verdict(kind, item, name in regions)
+        made.append(Receipt(name, tag, message_id, STATUS.get(kind, "other"), at_ms, verdict, replacement))
+    return made
+
+
+def _verdict(kind: int, item: Mapping[str, Any], elsewhere: bool) -> Verdict | None:
+    """elsewhere: the vendor says the target lives in another region: alive, but not ours to reach."""
+    if kind == INVALID:
+        if _number(item.get("errorCode", REGID)) != REGID:
+            return None
+        return Verdict.TOKEN_FOREIGN if elsewhere else Verdict.TOKEN_DEAD
+    if kind == DISABLED:
+        return Verdict.SILENCED
+    if kind == OVER_QUOTA:
+        day = _mapping(item.get("extra"))
+        spent, total = _number(day.get("ack")), _number(day.get("quota"))
+        return Verdict.QUOTA_SPENT if total and spent >= total else Verdict.DEVICE_CAP
+    return None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """An object, also as JSON text."""
+    if isinstance(value, str):
+        value = _loads(value)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> int:
+    """A whole number, also as text; 0 for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else 0

@@ -1,0 +1,83 @@
+"""Mute, do not disturb, mentions, blocks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from common.contracts import Message, Recipient
+from common.model import Decision
+
+ALL = "@all"
+FALLBACK_TZ = "Asia/Shanghai"
+
+
+def mentioned(message: Message, user: str) -> bool:
+    return user in message.mentions or ALL in message.mentions
+
+
+def forced(message: Message, user: str) -> bool:
+    """NIM's forced push: members of the group who hear of it in spite of mute and do-not-disturb."""
+    force = message.push.force
+    if force is None or not force.on or message.conversation.type != "group":
+        return False
+    return force.all or force.ids is None or user in force.ids
+
+
+def refusal(message: Message, who: Recipient, settings: Mapping[str, Any], is_friend: bool, tenant_tz: str, now_ms: int) -> Decision | None:
+    """Why this person gets no push of this message, None when they do."""
+    if message.sender.id in (settings.get("blocked") or ()):
+        return Decision.BLOCKED
+    if message.push.gate.require_friend and not is_friend:
+        return Decision.NOT_FRIEND
+    if message.push.gate.respect_dnd and not forced(message, who.user):
+        if muted(message, who.user, settings.get("mute"), now_ms):
+            return Decision.MUTED
+        if disturbed(settings.get("dnd"), _zone_of(who, settings, tenant_tz), now_ms):
+            return Decision.DND
+    if who.desktop and settings.get("mobile_when_desktop_online") is False:
+        return Decision.ONLINE_ELSEWHERE
+    return None
+
+
+def muted(message: Message, user: str, mute: Mapping[str, Any] | None, now_ms: int) -> bool:
+    """all: always; mention: unless the person is named; none: never. A mute may have an end."""
+    if mute is None or mute["mode"] == "none" or (mute.get("until_ms") is not None and mute["until_ms"] <= now_ms):
+        return False
+    return mute["mode"] == "all" or not mentioned(message, user)
+
+
+def disturbed(dnd: Mapping[str, Any] | None, zone: str, now_ms: int) -> bool:
+    """Whether now lies in the window, start included, end not; a window may cross midnight; start = end is the whole day."""
+    if dnd is None:
+        return False
+    now = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(_zone(zone))
+    minute, start, end = now.hour * 60 + now.minute, _minute(dnd["start"]), _minute(dnd["end"])
+    if start == end:
+        return True
+    return start <= minute < end if start < end else minute >= start or minute < end
+
+
+def _minute(clock: str) -> int:
+    hour, minute = clock.split(":")
+    return int(hour) * 60 + int(minute)
+
+
+def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> str:
+    """The window's own zone, else the device's, else the tenant's."""
+    own = (settings.get("dnd") or {}).get("tz")
+    return own or next((device.tz for device in who.devices if device.tz), None) or tenant_tz
+
+
+@lru_cache(maxsize=1024)
+def _zone(name: str) -> ZoneInfo:
+    """The zone, or the fallback for a name nobody knows (it came from a phone)."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
+        return ZoneInfo(FALLBACK_TZ)
+    except KeyError:
+        return ZoneInfo(FALLBACK_TZ)

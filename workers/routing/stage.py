@@ -1,0 +1,254 @@
+"""OfflineRecipients -> Push, in batches of device tokens. Plain functions of what they are handed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from common.contracts import Batch, Device, Message, Notification, OfflineRecipients, Push, Recipient, Target
+from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
+from common.ports import Friends, PreferenceBook
+from workers.routing import classes
+from workers.routing.consent import forced, refusal
+from workers.routing.identity import collapse_id, push_id
+from workers.routing.render import hidden_words, words
+from workers.routing.texts import lang_of, say
+from workers.vendors.base import Credential
+
+#: Targets of one entry on a delivery belt.
+BATCH_MAX = 200
+
+
+class TenantView(Protocol):
+    """One tenant's name, language, zone and options (see common/storage/tenants.py)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def lang(self) -> str: ...
+    @property
+    def tz(self) -> str: ...
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+
+
+class Tenancy(Protocol):
+    """What routing knows of tenants and their accounts with vendors."""
+
+    def tenant(self, app: str) -> TenantView: ...
+    def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None: ...
+    def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One decision about one device of one recipient."""
+
+    message: Message
+    user: str
+    device: Device
+    decision: Decision
+    presence_ms: int
+
+
+@dataclass(slots=True)
+class Routed:
+    batches: list[tuple[Urgency, Batch]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    preferences: PreferenceBook
+    friends: Friends
+    tenancy: Tenancy
+
+
+def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Routed:
+    """Drops those who do not want it, renders for the rest, one batch per lane and urgency."""
+    routed = Routed()
+    outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
+    for one in offline:
+        _one(one, world, now_ms, routed, outbox)
+    for (app, vendor, business_id, urgency), pushes in outbox.items():
+        routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in _parts(pushes)]
+    return routed
+
+
+def _one(
+    one: OfflineRecipients, world: World, now_ms: int, routed: Routed, outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]]
+) -> None:
+    message = one.message
+    users = [who.user for who in one.recipients]
+    settings = world.preferences.of_users(message.app, users, f"{message.conversation.type}:{message.conversation.id}")
+    friends = world.friends.friends(message.app, users, message.sender.id) if message.push.gate.require_friend else set(users)
+    tenant = world.tenancy.tenant(message.app)
+    drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]] = {}
+    for who in one.recipients:
+        wishes = settings.get(who.user, {})
+        no = refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms)
+        for device in who.devices:
+            decision = no
+            credential = None if no else world.tenancy.credential(message.app, device.vendor, device.business_id)
+            if no is None and credential is None:
+                decision = Decision.NO_CREDENTIAL
+            if decision is not None or credential is None:
+                routed.rows.append(Row(message, who.user, device, decision or Decision.NO_CREDENTIAL, one.presence_ms))
+                continue
+            _draft(one, who, wishes, device, credential, world.tenancy, tenant, now_ms, drafts)
+    for lane, note, targets in drafts.values():
+        outbox.setdefault(lane, []).append(Push(note=note, targets=tuple(targets)))
+
+
+def _draft(
+    one: OfflineRecipients,
+    who: Recipient,
+    wishes: Mapping[str, Any],
+    device: Device,
+    credential: Credential,
+    tenancy: Tenancy,
+    tenant: TenantView,
+    now_ms: int,
+    drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]],
+) -> None:
+    """Puts the device under the notification that is the same for it and others; renders it if it is the first."""
+    message = one.message
+    lang = lang_of(device.lang, tenant.lang)
+    hidden = hidden_words(wishes, tenant.options, device.content_key, lang, message.sender.group_card or message.sender.nick or "")
+    is_forced = forced(message, who.user)
+    push_type = _push_type(message.push.push_type, device)
+    urgency = urgency_of(message, who.user)
+    key = (device.vendor, device.business_id, lang, hidden, is_forced, push_type, urgency)
+    draft = drafts.get(key)
+    if draft is None:
+        note = _note(one, credential, tenancy, tenant, lang, hidden, is_forced, push_type, urgency, now_ms)
+        draft = drafts[key] = ((message.app, device.vendor, device.business_id, urgency), note, [])
+    token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
+    identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
+    draft[2].append(Target(who.user, device.device_id, token, identity, device.platform, device.registered_ms))
+
+
+def _push_type(wanted: PushType, device: Device) -> PushType:
+    """VoIP only where the device has a token for it (Apple) or a way of its own (HarmonyOS); else people see an alert."""
+    if wanted == PushType.VOIP and not (device.vendor == Vendor.HARMONY or (device.vendor == Vendor.APNS and device.voip_token)):
+        return PushType.ALERT
+    return wanted
+
+
+def urgency_of(message: Message, user: str) -> Urgency:
+    """call > chat (c2c, mention) > group > bulk."""
+    if message.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL) or message.push.message_class == MessageClass.CALL:
+        return Urgency.CALL
+    if message.push.message_class not in classes.PRIVATE_CLASSES:
+        return Urgency.BULK
+    if message.conversation.type == "c2c" or user in message.mentions:
+        return Urgency.CHAT
+    return Urgency.GROUP
+
+
+def _note(
+    one: OfflineRecipients,
+    credential: Credential,
+    tenancy: Tenancy,
+    tenant: TenantView,
+    lang: str,
+    hidden: str | None,
+    is_forced: bool,
+    push_type: PushType,
+    urgency: Urgency,
+    now_ms: int,
+) -> Notification:
+    message, push, vendor = one.message, one.message.push, credential.vendor
+    preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id else None
+    over = _overrides(preset, push.vendor, vendor)
+    said = words(message, lang, tenant.name, hidden_text=hidden, forced=is_forced)
+    placed = classes.place(push.message_class, push_type, credential, over)
+    title = said.title if vendor == Vendor.APNS else said.android_title
+    sound = (preset or {}).get("sound") or {}
+    return Notification(
+        app=message.app,
+        event_id=message.event_id,
+        message_id=message.message_id,
+        kind=message.kind,
+        conversation_type=message.conversation.type,
+        conversation_id=message.conversation.id,
+        ts_ms=message.ts_ms,
+        received_ms=message.received_ms,
+        presence_ms=one.presence_ms,
+        routed_ms=now_ms,
+        expires_at_ms=message.expires_at_ms,
+        lang=lang,
+        app_name=tenant.name,
+        title=title,
+        subtitle=said.subtitle,
+        body=said.body,
+        fallback_body=say("hidden", lang),
+        hidden=said.hidden,
+        sender_name=said.sender_name,
+        text=said.text,
+        ext=push.data.ext,
+        payload=push.data.payload,
+        message_class=push.message_class,
+        class_sent=placed.class_sent,
+        bucket=placed.bucket,
+        downgraded=placed.downgraded,
+        placement=dict(placed.fields),
+        push_type=push_type,
+        urgency=urgency,
+        collapse_id=collapse_id(message),
+        thread_id=push.thread_id,
+        sound_ios=push.sound.ios or sound.get("ios"),
+        sound_android=push.sound.android or sound.get("android"),
+        badge_mode=_badge_mode(message, over),
+        badge_increment=push.badge.increment,
+        image=_image(push.image, vendor) if not said.hidden else None,
+        template=(push.template or {}).get(vendor) if not said.hidden else None,
+        vendor=over if not said.hidden else {name: value for name, value in over.items() if name not in _SHOWING},
+        vendor_raw=(push.vendor_raw or {}).get(vendor, {}) if not said.hidden else {},
+    )
+
+
+#: Overrides that carry words or pictures: not for people who hide details.
+_SHOWING = frozenset({"title", "subtitle", "body", "image"})
+
+
+def _overrides(preset: Mapping[str, Any] | None, own: Mapping[str, Mapping[str, Any]] | None, vendor: Vendor) -> dict[str, Any]:
+    """The message's own overrides over the strategy preset's (im-dialects §1, precedence)."""
+    return {**((preset or {}).get(vendor) or {}), **((own or {}).get(vendor) or {})}
+
+
+def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:
+    if message.kind != Kind.MESSAGE or not message.push.badge.counts_unread:
+        return BadgeMode.KEEP if message.push.badge.mode != BadgeMode.NONE else BadgeMode.NONE
+    if over.get("badge") == "keep":
+        return BadgeMode.KEEP
+    return message.push.badge.mode
+
+
+_IMAGES = {Vendor.APNS: "ios"}
+
+
+def _image(images: Mapping[str, str] | None, vendor: Vendor) -> str | None:
+    """The vendor's picture, https only."""
+    url = (images or {}).get(_IMAGES.get(vendor, vendor))
+    return url if url and url.startswith("https://") else None
+
+
+def _parts(pushes: Sequence[Push]) -> list[tuple[Push, ...]]:
+    """The pushes in parts of at most BATCH_MAX targets, in order."""
+    parts: list[tuple[Push, ...]] = []
+    part: list[Push] = []
+    room = BATCH_MAX
+    for push in pushes:
+        targets = push.targets
+        while targets:
+            take, targets = targets[:room], targets[room:]
+            part.append(Push(note=push.note, targets=take))
+            room -= len(take)
+            if room == 0:
+                parts.append(tuple(part))
+                part, room = [], BATCH_MAX
+    if part:
+        parts.append(tuple(part))
+    return parts

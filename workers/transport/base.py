@@ -1,0 +1,135 @@
+"""What both transports share: addresses and headers checked, the answer's head read, one batch of answers waited for. Pure but for the waiting.
+
+Nothing here logs, and no text made here holds a URL, a header's value or a body: paths carry device tokens.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from workers.wire import Answer, NoAnswer, Request, Route
+
+#: Bytes of an answer that are kept; every vendor's longest answer is far below. What comes after is dropped.
+BODY_BYTES_MAX = 1 << 20
+#: Bytes after which a stream that never ends is given up; the answer is what was kept.
+BODY_BYTES_READ_MAX = 16 << 20
+#: How long after the deadline the caller still waits for the loop's own word before it answers itself.
+GRACE_S = 0.4
+
+_BASES_CHECKED: dict[str, str] = {}
+_BASES_MAX = 10_000
+
+
+def base_of(route: Route, endpoint: str) -> str:
+    """Scheme, host and port of an endpoint, without a slash at the end.
+
+    ValueError, naming the endpoint only: no such endpoint, not https (http is for loopback), credentials, path or query in it.
+    """
+    base = route.bases.get(endpoint)
+    if base is None:
+        raise ValueError(f"the route has no address for {endpoint}")
+    checked = _BASES_CHECKED.get(base)
+    if checked is None:
+        checked = _checked(base, endpoint)
+        if len(_BASES_CHECKED) < _BASES_MAX:
+            _BASES_CHECKED[base] = checked
+    return checked
+
+
+def _checked(base: str, endpoint: str) -> str:
+    try:
+        parts = urlsplit(base)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError(f"the address of {endpoint} is no URL") from None
+    if parts.scheme not in ("https", "http") or not host or port == 0:
+        raise ValueError(f"the address of {endpoint} must be https://host:port")
+    if parts.scheme == "http" and not loopback(host):
+        raise ValueError(f"the address of {endpoint} must be https: http is for loopback only")
+    if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment or not base.isascii():
+        raise ValueError(f"the address of {endpoint} must be scheme, host and port only")
+    return base.rstrip("/")
+
+
+def loopback(host: str) -> bool:
+    """True for `localhost` and addresses of 127.0.0.0/8 and ::1; no name is looked up."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def fault_of(request: Request) -> str | None:
+    """Why this request can't be put on a wire, in words without its content; None for a sound one.
+
+    A control character in a path or header would let a value become a header or a second request.
+    """
+    path = request.path
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        return "the request's path is not printable ASCII that begins with a slash"
+    if not request.method.isalpha() or not request.method.isascii():
+        return "the request's method is no word"
+    for name, value in request.headers.items():
+        if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()) or not name or ":" in name:
+            return "a header of the request is not printable ASCII"
+    return None
+
+
+def read_head(lines: Sequence[bytes]) -> tuple[int, dict[str, str]]:
+    """Status and headers (lower-case names, repeats joined by ", ") of the last head in `lines`, as received one line each.
+
+    Interim answers (1xx) come first and are passed over, trailers come after the empty line and are left out. Any bytes; 0 for no head.
+    """
+    status, headers, inside = 0, dict[str, str](), False
+    for line in lines:
+        if line.startswith(b"HTTP/"):
+            code = line.split(None, 2)[1:2]
+            status = int(code[0]) if code and code[0].isdigit() else 0
+            headers, inside = {}, True
+        elif not line.strip():
+            inside = False
+        elif inside:
+            name, colon, value = line.decode("latin-1").partition(":")
+            if colon:
+                key, text = name.strip().lower(), value.strip()
+                headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return status, headers
+
+
+class Batch:
+    """The answers of one send_many: filled by the transport's thread, waited for by the caller's.
+
+    begun, ends: seconds of the monotonic clock. done: called without arguments by the thread that gave the last answer.
+    """
+
+    __slots__ = ("_event", "_left", "answers", "begun", "ends")
+
+    def __init__(self, count: int, deadline_s: float) -> None:
+        self.begun = time.monotonic()
+        self.ends = self.begun + deadline_s
+        self.answers: list[Answer | NoAnswer | None] = [None] * count
+        self._left = count
+        self._event = threading.Event()
+
+    def put(self, index: int, answer: Answer | NoAnswer) -> None:
+        """One answer per index, the first counts. Called by one thread only until `wait` ends."""
+        if self.answers[index] is None:
+            self.answers[index] = answer
+            self._left -= 1
+            if not self._left:
+                self._event.set()
+
+    def wait(self, sent: Callable[[int], bool]) -> Sequence[Answer | NoAnswer]:
+        """All answers, at the latest GRACE_S after the deadline; then what is missing is a timeout. sent: was this one begun?"""
+        late = not self._event.wait(max(self.ends - time.monotonic(), 0.0) + GRACE_S)
+        seconds = time.monotonic() - self.begun if late else 0.0
+        return [
+            NoAnswer("timeout", sent(index), "the deadline passed", seconds) if answer is None else answer
+            for index, answer in enumerate(self.answers)
+        ]

@@ -1,0 +1,677 @@
+"""libcurl's multi interface on a thread of its own: HTTP/1.1 and HTTP/2, the only file that imports pycurl.
+
+One `Loop` thread per transport polls the sockets of all pools. A pool is one libcurl multi handle, so that no connection, DNS entry or TLS
+session is ever shared between two credentials. Callers hand a batch over and wait; only the loop's thread touches libcurl.
+
+Why a request is never begun twice on libcurl's word: it replays a POST by itself when a reused connection dies before the first byte of an
+answer, though the vendor may have read it. The pre-request callback refuses every second begin; what is proven unprocessed (REFUSED_STREAM,
+streams above a GOAWAY's last id: the only replays that leave no error text) is begun anew by `Pool.finish`, everything else is a reset.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pycurl
+
+from workers.transport.base import BODY_BYTES_MAX, BODY_BYTES_READ_MAX, Batch, base_of, fault_of, read_head
+from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+#: A pool nobody used for so long is closed. APNs wants connections kept; TCP keepalive holds them open in between.
+POOL_IDLE_S = 600.0
+#: Pools kept open in one process; over it the longest idle ones are closed first.
+POOLS_MAX = 1024
+#: Handles that wait inside libcurl for a stream or a connection: it looks at each of them after every answer, so few. The rest wait in our queue.
+WAITING_MAX = 256
+#: How long requests must have waited for a stream before the pool gets one more connection.
+GROW_AFTER_S = 0.1
+#: How often a request that the server proved not to have processed is begun anew.
+REPLAYS_MAX = 3
+#: Easy handles kept ready per pool.
+SPARE_MAX = 1000
+#: Apple: resolve before each new connection. Short enough for that, long enough for eight connections at once.
+DNS_CACHE_S = 10
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S = 60, 15
+#: The loop looks at queues, idle pools and growth so often while there is work.
+SWEEP_S = 0.05
+SWEEP_IDLE_S = 5.0
+
+#: libcurl's text when our pre-request callback refused and no error came before.
+_REFUSED_REPLAY = "operation aborted by pre-request callback"
+#: Beginnings of the first error when a replay found no connection: no error came before either.
+_REPLAY_WITHOUT_CONNECTION = ("Failed to connect to ", "Could not resolve")
+_CLOSED = NoAnswer("refused", False, "the transport is closed")
+
+
+class Job:
+    """One request on its way. started: it was handed to a connection, so from then on it may have been read."""
+
+    __slots__ = ("batch", "body", "index", "key", "lines", "method", "replays", "started", "started_at", "url")
+
+    def __init__(self, batch: Batch, index: int, key: _Key, url: str, request: Request, lines: list[str]) -> None:
+        self.batch, self.index, self.key, self.url, self.lines = batch, index, key, url, lines
+        self.method, self.body = request.method, request.body
+        self.started, self.started_at, self.replays = False, 0.0, 0
+
+
+_Key = tuple[str, bool, ClientIdentity | None]
+
+
+def header_lines(request: Request, http2: bool) -> list[str]:
+    """The headers as libcurl wants them: an empty value is `name;`, and `name:` leaves out what libcurl would add by itself."""
+    lines = [f"{name}: {value}" if value else f"{name};" for name, value in request.headers.items()]
+    if "content-type" not in request.headers:
+        lines.append("Content-Type:")
+    if not http2:
+        lines.append("Expect:")
+    return lines
+
+
+class Slot:
+    """One easy handle with its buffers, used for many requests of its pool, one after the other."""
+
+    __slots__ = ("body_bytes_max", "chunks", "easy", "job", "kept", "lines", "pool", "sent_lines")
+
+    def __init__(self, pool: Pool, easy: Any, body_bytes_max: int) -> None:
+        self.pool, self.easy, self.body_bytes_max = pool, easy, body_bytes_max
+        self.job: Job | None = None
+        self.lines: list[bytes] = []  # of the answer's head
+        self.chunks: list[bytes] = []
+        self.kept = 0
+        self.sent_lines: list[str] = []  # of the last request: equal ones are not set again
+        easy.slot = self
+        easy.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        easy.setopt(pycurl.WRITEFUNCTION, self.write)
+        easy.setopt(pycurl.PREREQFUNCTION, self.begin)
+
+    def load(self, job: Job, timeout_ms: int) -> None:
+        """pycurl.error or UnicodeError for what libcurl does not take."""
+        easy = self.easy
+        self.job = job
+        easy.setopt(pycurl.URL, job.url)
+        if job.lines != self.sent_lines:
+            easy.setopt(pycurl.HTTPHEADER, job.lines)
+            self.sent_lines = job.lines
+        if job.method == "POST":
+            easy.setopt(pycurl.POSTFIELDS, job.body)
+        elif job.body:
+            easy.setopt(pycurl.POSTFIELDS, job.body)
+            easy.setopt(pycurl.CUSTOMREQUEST, job.method)
+        else:
+            easy.setopt(pycurl.HTTPGET, 1)
+            easy.setopt(pycurl.CUSTOMREQUEST, job.method)
+        easy.setopt(pycurl.TIMEOUT_MS, timeout_ms)
+
+    def begin(self, *_: object) -> int:
+        """libcurl is about to write the request. A second time is a replay: see the head of this file."""
+        job = self.job
+        if job is None or job.started:
+            return pycurl.PREREQFUNC_ABORT
+        job.started, job.started_at = True, time.monotonic()
+        self.pool.waiting -= 1
+        return pycurl.PREREQFUNC_OK
+
+    def write(self, chunk: bytes) -> int | None:
+        """Keeps the first body_bytes_max bytes; the rest is read and dropped, up to a bound of its own."""
+        room = self.body_bytes_max - self.kept
+        self.kept += len(chunk)
+        if room > 0:
+            self.chunks.append(chunk[:room])
+        return -1 if self.kept > max(BODY_BYTES_READ_MAX, self.body_bytes_max) else None
+
+    def cut(self) -> bool:
+        return self.kept > self.body_bytes_max
+
+    def clear(self) -> None:
+        self.job, self.kept = None, 0
+        self.lines.clear()
+        self.chunks.clear()
+
+
+class Pool:
+    """The connections of one credential: one multi handle, the requests that run on it and those that wait for it.
+
+    waiting: jobs inside libcurl that have no connection yet. heard: connection id -> when its last answer came.
+    """
+
+    def __init__(self, loop: Loop, key: _Key, make: EasyMaker) -> None:
+        self.loop, self.key, self.make = loop, key, make
+        self.name, self.http2, self.identity = key
+        self.queue: deque[Job] = deque()
+        self.running: set[Slot] = set()
+        self.spare: list[Slot] = []
+        self.waiting = 0
+        self.connections = self.connections_max = self.streams_max = 0
+        self.grew_at = self.used_at = time.monotonic()
+        self.heard: dict[int, float] = {}
+        self.due = inf
+        self.retired = False
+        self.multi = pycurl.CurlMulti()
+        self.multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if self.http2 else pycurl.PIPE_NOTHING)
+        self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self.multi.setopt(pycurl.M_TIMERFUNCTION, self._timer)
+
+    # ---- libcurl's wishes
+
+    def _watch(self, what: int, fd: int, _multi: object, _data: object) -> None:
+        selector = self.loop.selector
+        if what == pycurl.POLL_REMOVE:
+            try:
+                selector.unregister(fd)
+            except KeyError:
+                pass
+            return
+        mask = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0)
+        try:
+            selector.modify(fd, mask, self)
+        except KeyError:
+            selector.register(fd, mask, self)
+
+    def _timer(self, timeout_ms: int) -> None:
+        self.due = inf if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+
+    def ready(self, fd: int, mask: int) -> None:
+        bits = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0)
+        self.multi.socket_action(fd, bits)
+
+    # ---- work
+
+    def take(self, job: Job) -> None:
+        self.queue.append(job)
+
+    def shape(self, route: Route) -> None:
+        """This route's bounds, from now on."""
+        self.connections_max = max(route.connections_max, 1)
+        if self.streams_max != route.streams_max:
+            self.streams_max = max(route.streams_max, 1)
+            self.multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, self.streams_max)
+
+    def work(self, now: float) -> None:
+        """Begins what may begin, lets libcurl run what is due, takes what is done."""
+        if self.queue:
+            self._feed(now)
+        if self.due <= now:
+            self.due = inf
+            self.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._reap()
+
+    def _feed(self, now: float) -> None:
+        self.used_at = now
+        wanted = -(-(len(self.queue) + len(self.running)) // self.streams_max) if self.http2 else self.connections_max
+        self._allow(max(wanted, self.connections))
+        most = self.connections_max * (self.streams_max if self.http2 else 1)
+        while self.queue and len(self.running) < most and self.waiting < WAITING_MAX:
+            self._start(self.queue.popleft(), now)
+
+    def _allow(self, connections: int) -> None:
+        connections = min(connections, self.connections_max)
+        if connections != self.connections:
+            self.connections = connections
+            self.multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
+
+    def _start(self, job: Job, now: float) -> None:
+        left_ms = int((job.batch.ends - now) * 1000)
+        if left_ms <= 0:
+            self._give(job, NoAnswer("timeout", job.replays > 0 and job.started, "the deadline passed", now - job.batch.begun))
+            return
+        slot = self.spare.pop() if self.spare else Slot(self, self.make(self), self.loop.body_bytes_max)
+        try:
+            slot.load(job, left_ms)
+            self.multi.add_handle(slot.easy)
+        except (pycurl.error, UnicodeError, ValueError, TypeError):
+            slot.easy.close()
+            self._give(job, NoAnswer("refused", False, "libcurl does not take this request", now - job.batch.begun))
+            return
+        self.running.add(slot)
+        self.waiting += 1
+
+    def _reap(self) -> None:
+        while self.running:
+            left, done, failed = self.multi.info_read(WAITING_MAX)
+            if not done and not failed:
+                return
+            now = self.used_at = time.monotonic()
+            for easy in done:
+                self._finish(easy.slot, 0, now)
+            for easy, code, _words in failed:
+                self._finish(easy.slot, code, now)
+            if not left:
+                return
+
+    def _finish(self, slot: Slot, code: int, now: float) -> None:
+        job = slot.job
+        if job is None:  # cannot be: a slot that runs has its job
+            return
+        if code == 0 or (code == pycurl.E_WRITE_ERROR and slot.cut()):
+            self.heard[slot.easy.getinfo(pycurl.CONN_ID) if self.connections > 1 else 0] = now
+            status, headers = read_head(slot.lines)
+            answer: Answer | NoAnswer = Answer(status, headers, b"".join(slot.chunks), now - job.batch.begun)
+            self._release(slot, keep=code == 0 and job.method == "POST")
+            self._give(job, answer)
+            return
+        unprocessed = self._unprocessed(slot, job, code)
+        silent = code == pycurl.E_OPERATION_TIMEDOUT and job.started and self._silent(slot, job)
+        self._release(slot, keep=False)
+        if unprocessed and job.replays < REPLAYS_MAX:
+            job.replays += 1
+            job.started = False
+            self.loop.pool(job.key, self).take(job)
+        else:
+            self._give(job, failure(code, job.started, unprocessed, now - job.batch.begun))
+        if silent:
+            self.loop.retire(self)
+
+    def _unprocessed(self, slot: Slot, job: Job, code: int) -> bool:
+        """True for a replay of libcurl's that we stopped and that followed a refused stream. Every lost connection leaves its error text first."""
+        if not self.http2 or not job.started or slot.lines:
+            return False
+        words = slot.easy.errstr()
+        if code == pycurl.E_ABORTED_BY_CALLBACK:
+            return bool(words == _REFUSED_REPLAY)
+        return code in (pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST) and words.startswith(_REPLAY_WITHOUT_CONNECTION)
+
+    def _silent(self, slot: Slot, job: Job) -> bool:
+        """True when nothing at all came on this request's connection since it began: a half-open peer, to be left alone."""
+        connection = slot.easy.getinfo(pycurl.CONN_ID) if self.connections > 1 else 0
+        return self.heard.get(connection, 0.0) < job.started_at
+
+    def _release(self, slot: Slot, keep: bool) -> None:
+        self.multi.remove_handle(slot.easy)
+        self.running.discard(slot)
+        if slot.job is not None and not slot.job.started:
+            self.waiting -= 1
+        slot.clear()
+        if keep and len(self.spare) < SPARE_MAX and not self.retired:
+            self.spare.append(slot)
+        else:
+            slot.easy.close()
+
+    def _give(self, job: Job, answer: Answer | NoAnswer) -> None:
+        job.batch.put(job.index, answer)
+
+    # ---- by the clock
+
+    def sweep(self, now: float) -> None:
+        """Ends what waited past its deadline in our queue; grows by one connection when requests wait though others run."""
+        if self.queue:
+            late = [job for job in self.queue if job.batch.ends <= now]
+            if late:
+                self.queue = deque(job for job in self.queue if job.batch.ends > now)
+                for job in late:
+                    self._give(job, NoAnswer("timeout", False, "the deadline passed", now - job.batch.begun))
+        if not self.waiting or self.waiting == len(self.running):
+            self.grew_at = now
+        elif now - self.grew_at > GROW_AFTER_S:
+            self.grew_at = now
+            self._allow(self.connections + 1)
+
+    def idle(self) -> bool:
+        return not self.running and not self.queue
+
+    def withdraw(self) -> list[Job]:
+        """Takes back every job that no connection has seen, for another pool to do."""
+        back = list(self.queue)
+        self.queue.clear()
+        for slot in [slot for slot in self.running if slot.job is not None and not slot.job.started]:
+            if slot.job is not None:
+                back.append(slot.job)
+            self._release(slot, keep=False)
+        return back
+
+    def close(self, words: str = "the transport was closed") -> None:
+        """Fails what still runs and closes the connections."""
+        now = time.monotonic()
+        for job in self.queue:
+            self._give(job, NoAnswer("refused", False, words, now - job.batch.begun))
+        self.queue.clear()
+        for slot in list(self.running):
+            job = slot.job
+            self._release(slot, keep=False)
+            if job is not None:
+                self._give(job, NoAnswer("reset" if job.started else "refused", job.started, words, now - job.batch.begun))
+        for slot in self.spare:
+            slot.easy.close()
+        self.spare.clear()
+        self.multi.close()
+
+
+def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAnswer:
+    """libcurl's error code as a NoAnswer; the words are libcurl's generic ones for the code, as its own messages name hosts."""
+    words = pycurl.easy_strerror(code)
+    if code == pycurl.E_OPERATION_TIMEDOUT:
+        return NoAnswer("timeout", started, words, seconds)
+    if unprocessed:
+        return NoAnswer("reset", False, "the server did not process the stream", seconds)
+    return NoAnswer("reset", True, words, seconds) if started else NoAnswer("refused", False, words, seconds)
+
+
+class EasyMaker:
+    """Makes easy handles with all that never changes. ca_file: trusted besides the system's certificates.
+
+    The system's folder of hashed certificates is preferred to its bundle: a bundle costs every pool its own parsed copy (megabytes).
+    """
+
+    def __init__(self, ca_file: Path | None, connect_timeout_s: float) -> None:
+        self.connect_timeout_ms = max(int(connect_timeout_s * 1000), 1)
+        folder, bundle = system_trust()
+        self.capath = folder
+        self.cainfo = ca_file if folder or ca_file is None else None
+        self.blob: bytes | None = None
+        if not folder:
+            if ca_file is None:
+                self.cainfo = bundle
+            else:
+                self.blob = (bundle.read_bytes() + b"\n" if bundle else b"") + ca_file.read_bytes()
+        if ca_file is not None and not ca_file.is_file():
+            raise ValueError("the file of additional certificates does not exist")
+
+    def __call__(self, pool: Pool) -> Any:
+        easy = pycurl.Curl()
+        self._trust(easy)
+        if pool.identity is not None:
+            easy.setopt(pycurl.SSLCERT_BLOB, pool.identity.certificate_pem)
+            easy.setopt(pycurl.SSLKEY_BLOB, pool.identity.key_pem)
+        version = pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE if pool.http2 else pycurl.CURL_HTTP_VERSION_1_1
+        for option, value in (
+            (pycurl.HTTP_VERSION, version),  # with TLS: h2 is the only protocol offered, so an answer is never HTTP/1.1
+            (pycurl.PIPEWAIT, 1 if pool.http2 else 0),
+            (pycurl.POST, 1),
+            (pycurl.NOSIGNAL, 1),
+            (pycurl.PATH_AS_IS, 1),
+            (pycurl.FOLLOWLOCATION, 0),
+            (pycurl.PROXY, ""),  # nor from the environment
+            (pycurl.NOPROXY, "*"),
+            (pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | pycurl.PROTO_HTTP),
+            (pycurl.USERAGENT, "pushfleet"),
+            (pycurl.CONNECTTIMEOUT_MS, self.connect_timeout_ms),
+            (pycurl.DNS_CACHE_TIMEOUT, DNS_CACHE_S),
+            (pycurl.MAXAGE_CONN, int(POOL_IDLE_S)),
+            (pycurl.TCP_KEEPALIVE, 1),
+            (pycurl.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+            (pycurl.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
+        ):
+            easy.setopt(option, value)
+        return easy
+
+    def _trust(self, easy: Any) -> None:
+        easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+        easy.setopt(pycurl.SSL_VERIFYPEER, 1)
+        easy.setopt(pycurl.SSL_VERIFYHOST, 2)
+        easy.unsetopt(pycurl.CAINFO)
+        easy.unsetopt(pycurl.CAPATH)
+        if self.capath:
+            easy.setopt(pycurl.CAPATH, str(self.capath))
+        if self.cainfo:
+            easy.setopt(pycurl.CAINFO, str(self.cainfo))
+        if self.blob:
+            easy.setopt(pycurl.CAINFO_BLOB, self.blob)
+
+
+def system_trust() -> tuple[Path | None, Path | None]:
+    """(folder of hashed certificates, bundle file) of this system, SSL_CERT_DIR and SSL_CERT_FILE first; None where there is none."""
+    paths = ssl.get_default_verify_paths()
+    folders = [paths.capath, "/etc/ssl/certs", "/etc/pki/tls/certs"]
+    bundles = [paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
+    if os.environ.get("SSL_CERT_FILE") and not os.environ.get("SSL_CERT_DIR"):
+        folders = []  # the operator named a bundle and nothing else
+    folder = next((Path(f) for f in folders if f and any(Path(f).glob("*.0"))), None)
+    bundle = next((Path(b) for b in bundles if b and Path(b).is_file()), None)
+    return folder, bundle
+
+
+class Loop:
+    """The thread that owns libcurl: takes batches from its inbox, polls all sockets, runs what is due."""
+
+    def __init__(self, make: EasyMaker, body_bytes_max: int, pools_max: int, pool_idle_s: float) -> None:
+        self.make, self.body_bytes_max, self.pools_max, self.pool_idle_s = make, body_bytes_max, pools_max, pool_idle_s
+        self.selector = selectors.DefaultSelector()
+        self.pools: dict[_Key, Pool] = {}
+        self.retiring: list[Pool] = []
+        self.inbox: deque[tuple[Route, list[Job]] | str] = deque()
+        self.closing = False
+        self._waking = False
+        self._near, self._far = socket.socketpair()
+        self._near.setblocking(False)
+        self._far.setblocking(False)
+        self.selector.register(self._far, selectors.EVENT_READ, None)
+        self._sweep_at = 0.0
+        self.thread = threading.Thread(target=self.run, name="transport", daemon=True)
+
+    # ---- called by other threads
+
+    def post(self, item: tuple[Route, list[Job]] | str) -> None:
+        self.inbox.append(item)
+        self.wake()
+
+    def wake(self) -> None:
+        if not self._waking:
+            self._waking = True
+            try:
+                self._near.send(b"x")
+            except OSError:  # full: it is awake; closed: it has ended
+                pass
+
+    # ---- the thread's own
+
+    def run(self) -> None:
+        try:
+            while not self.closing:
+                self.turn()
+        except Exception as error:  # noqa: BLE001 - whatever it was, callers must get their answers, and the next call starts a new loop
+            log.error("the transport's thread failed: %s", type(error).__name__)
+        finally:
+            self.closing = True
+            self._end()
+
+    def turn(self) -> None:
+        for key, mask in self.selector.select(self._patience()):
+            if key.data is None:
+                self._waking = False
+                self._far.recv(4096)
+            elif not key.data.retired or key.data.running:
+                key.data.ready(key.fd, mask)
+        self._open_inbox()
+        now = time.monotonic()
+        for pool in self._active():
+            pool.work(now)
+        if now >= self._sweep_at:
+            self._sweep(now)
+
+    def _active(self) -> list[Pool]:
+        return [p for p in (*self.pools.values(), *self.retiring) if p.running or p.queue or p.due != inf]
+
+    def _patience(self) -> float:
+        active = self._active()
+        busy = any(pool.running or pool.queue for pool in active)
+        due = min((pool.due for pool in active), default=inf)
+        if any(pool.queue and pool.waiting < WAITING_MAX and pool.due <= 0 for pool in active):
+            return 0.0
+        return max(min(due - time.monotonic(), SWEEP_S if busy else SWEEP_IDLE_S), 0.0)
+
+    def _open_inbox(self) -> None:
+        while self.inbox:
+            item = self.inbox.popleft()
+            if isinstance(item, str):
+                for pool in [p for p in self.pools.values() if p.name == item]:
+                    self.retire(pool)
+                continue
+            route, jobs = item
+            for job in jobs:
+                pool = self.pools.get(job.key) or self.pool(job.key, None)
+                if pool.connections_max != route.connections_max or pool.streams_max != route.streams_max:
+                    pool.shape(route)
+                pool.queue.append(job)
+
+    def pool(self, key: _Key, like: Pool | None) -> Pool:
+        """The pool of this key, made when there is none, with the bounds of `like`."""
+        pool = self.pools.get(key)
+        if pool is None:
+            pool = self.pools[key] = Pool(self, key, self.make)
+            if like is not None:
+                pool.connections_max = like.connections_max
+                pool.streams_max = like.streams_max
+                pool.multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, pool.streams_max)
+        return pool
+
+    def retire(self, pool: Pool) -> None:
+        """Nothing new goes to this pool's connections; what no connection has seen goes to its successor."""
+        if pool.retired:
+            return
+        pool.retired = True
+        self.pools.pop(pool.key, None)
+        self.retiring.append(pool)
+        self._sweep_at = 0.0
+        for job in pool.withdraw():
+            self.pool(pool.key, pool).take(job)
+
+    def _sweep(self, now: float) -> None:
+        for pool in self.pools.values():
+            pool.sweep(now)
+        for pool in [p for p in self.retiring if p.idle()]:
+            self.retiring.remove(pool)
+            pool.close()
+        idle = sorted((p for p in self.pools.values() if p.idle()), key=lambda p: p.used_at)
+        surplus = len(self.pools) - self.pools_max
+        for place, pool in enumerate(idle):
+            if place < surplus or now - pool.used_at > self.pool_idle_s:
+                self.pools.pop(pool.key)
+                pool.close()
+        self._sweep_at = now + (SWEEP_S if self._active() or self.retiring else SWEEP_IDLE_S)
+
+    def _end(self) -> None:
+        """Every caller gets its answers, every connection is closed."""
+        for pool in (*self.pools.values(), *self.retiring):
+            try:
+                pool.close()
+            except pycurl.error as error:
+                log.error("a pool could not be closed: %s", type(error).__name__)
+        self.pools.clear()
+        while self.inbox:
+            item = self.inbox.popleft()
+            for job in item[1] if not isinstance(item, str) else ():
+                job.batch.put(job.index, _CLOSED)
+        self.selector.close()
+        self._near.close()
+        self._far.close()
+
+
+_transports: weakref.WeakSet[CurlTransport] = weakref.WeakSet()
+#: Loops of the process we were forked from. Never closed nor freed here: that would write into the parent's connections.
+_inherited: list[Loop] = []
+
+
+def _after_fork() -> None:
+    for transport in _transports:
+        transport.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class CurlTransport:
+    """The `Transport` of workers/wire.py. Its thread starts with the first send_many; after a fork the child starts its own.
+
+    ca_file: certificates trusted besides the system's. pool_idle_s, pools_max: when unused connections are closed.
+    """
+
+    def __init__(
+        self,
+        ca_file: Path | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        pools_max: int = POOLS_MAX,
+        pool_idle_s: float = POOL_IDLE_S,
+    ) -> None:
+        self._make = EasyMaker(ca_file, connect_timeout_s)
+        self._bounds = (body_bytes_max, pools_max, pool_idle_s)
+        self._lock = threading.Lock()
+        self._loop: Loop | None = None
+        self._closed = False
+        _transports.add(self)
+
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+        """One Answer or NoAnswer per request, in order, at the latest deadline_s + 0.5 s from now.
+
+        ValueError when the route has no sound address for an endpoint. A request that can't be written (control characters) is
+        NoAnswer `refused`, as one such must not stop the others.
+        """
+        if not requests:
+            return []
+        batch = Batch(len(requests), deadline_s)
+        jobs = self._jobs(route, requests, batch)
+        loop = self._running()
+        if loop is None:
+            return [_CLOSED] * len(requests)
+        if jobs:
+            loop.post((route, jobs))
+            if loop.closing and not loop.thread.is_alive():  # it ended between our look and our post: nobody reads the inbox any more
+                for job in jobs:
+                    batch.put(job.index, _CLOSED)
+        begun = {job.index: job for job in jobs}
+        return batch.wait(lambda index: begun[index].started)
+
+    def _jobs(self, route: Route, requests: Sequence[Request], batch: Batch) -> list[Job]:
+        jobs: list[Job] = []
+        bases = {endpoint: base_of(route, endpoint) for endpoint in {request.endpoint for request in requests}}
+        h2 = {endpoint: route.http2 and base.startswith("https:") for endpoint, base in bases.items()}
+        for index, request in enumerate(requests):
+            fault = fault_of(request)
+            if fault is not None:
+                batch.put(index, NoAnswer("refused", False, fault))
+                continue
+            http2 = h2[request.endpoint]
+            key = (route.pool, http2, route.identity)
+            jobs.append(Job(batch, index, key, bases[request.endpoint] + request.path, request, header_lines(request, http2)))
+        return jobs
+
+    def _running(self) -> Loop | None:
+        loop = self._loop
+        if loop is not None and not loop.closing:
+            return loop
+        with self._lock:
+            if self._closed:
+                return None
+            if self._loop is None or self._loop.closing:
+                loop = Loop(self._make, *self._bounds)
+                loop.thread.start()
+                self._loop = loop
+            return self._loop
+
+    def renew(self, pool: str) -> None:
+        """Requests handed over from now on use new connections; those on their way end where they are."""
+        loop = self._loop
+        if loop is not None and not loop.closing:
+            loop.post(pool)
+
+    def close(self) -> None:
+        """Ends the thread; callers that wait get their answers at once. Closing twice is fine."""
+        with self._lock:
+            self._closed = True
+            loop, self._loop = self._loop, None
+        if loop is not None and loop.thread is not threading.current_thread():
+            loop.closing = True
+            loop._waking = False
+            loop.wake()
+            loop.thread.join(2.0)
+
+    def forget(self) -> None:
+        """In a forked child: the parent's loop is not ours, and its lock may be held by a thread that is not here."""
+        self._lock = threading.Lock()
+        if self._loop is not None:
+            _inherited.append(self._loop)
+        self._loop = None

@@ -1,0 +1,625 @@
+"""Apple APNs: one HTTP/2 request a token; provider token (p8) or client certificate (p12). Sources: docs/vendors/apns.md."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from asn1crypto import core, pkcs12
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
+
+from common.contracts import Notification, Target
+from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from workers.vendors.base import (
+    DEFAULT_RETRY,
+    AccessRefused,
+    AccessSpec,
+    AccessToken,
+    Credential,
+    CredentialError,
+    Item,
+    Limits,
+    Outcome,
+    Parcel,
+    Retry,
+    VendorSpec,
+    compact,
+    merged,
+    no_answer,
+    read,
+    require,
+    retry_after_s,
+    secret_text,
+    shrink,
+    uuid_text,
+    whole,
+)
+from workers.wire import Answer, ClientIdentity, NoAnswer, Request
+
+PAYLOAD_BYTES_MAX: Final = 4096
+VOIP_PAYLOAD_BYTES_MAX: Final = 5120
+COLLAPSE_ID_BYTES_MAX: Final = 64
+TOKEN_CHARACTERS_MAX: Final = 512  # Apple names no length: 64 today, far fewer than this for ever
+BADGE_MAX: Final = 2**31 - 1
+_BADGE_BYTES: Final = len(b'"badge":%d,' % BADGE_MAX)
+
+# ---------------------------------------------------------------- codes
+
+#: Reasons of a refusal that mean the same whoever asks. Source: Apple, Handling notification responses from APNs, read 2026-11-22.
+REASONS: Final[Mapping[str, Verdict]] = {
+    "BadCollapseId": Verdict.REJECTED,
+    "BadDeviceToken": Verdict.TOKEN_FOREIGN,  # malformed, or of the other environment
+    "BadExpirationDate": Verdict.REJECTED,
+    "BadMessageId": Verdict.REJECTED,
+    "BadPriority": Verdict.REJECTED,
+    "BadTopic": Verdict.CREDENTIAL_REFUSED,
+    "DeviceTokenNotForTopic": Verdict.TOKEN_FOREIGN,
+    "DuplicateHeaders": Verdict.REJECTED,
+    "IdleTimeout": Verdict.UNAVAILABLE,
+    "InvalidPushType": Verdict.REJECTED,
+    "MissingDeviceToken": Verdict.REJECTED,
+    "MissingTopic": Verdict.CREDENTIAL_REFUSED,
+    "PayloadEmpty": Verdict.REJECTED,
+    "TopicDisallowed": Verdict.CREDENTIAL_REFUSED,
+    "BadCertificate": Verdict.CREDENTIAL_REFUSED,
+    "BadCertificateEnvironment": Verdict.CREDENTIAL_REFUSED,
+    "ExpiredProviderToken": Verdict.ACCESS_EXPIRED,
+    "Forbidden": Verdict.CREDENTIAL_REFUSED,
+    "InvalidProviderToken": Verdict.CREDENTIAL_REFUSED,
+    "MissingProviderToken": Verdict.CREDENTIAL_REFUSED,
+    "UnrelatedKeyIdInToken": Verdict.UNAVAILABLE,
+    "BadEnvironmentKeyIdInToken": Verdict.CREDENTIAL_REFUSED,  # as Apple's page spells it
+    "BadEnvironmentKeyInToken": Verdict.CREDENTIAL_REFUSED,  # as the live servers do
+    "BadPath": Verdict.REJECTED,
+    "MethodNotAllowed": Verdict.REJECTED,
+    "ExpiredToken": Verdict.TOKEN_DEAD,
+    "Unregistered": Verdict.TOKEN_DEAD,
+    "PayloadTooLarge": Verdict.REJECTED,
+    "TooManyProviderTokenUpdates": Verdict.THROTTLED,
+    "TooManyRequests": Verdict.THROTTLED,
+    "InternalServerError": Verdict.UNAVAILABLE,
+    "ServiceUnavailable": Verdict.UNAVAILABLE,
+    "Shutdown": Verdict.UNAVAILABLE,
+    # of the broadcast and channel interface, which we don't call
+    "FeatureNotEnabled": Verdict.REJECTED,
+    "MissingChannelId": Verdict.REJECTED,
+    "BadChannelId": Verdict.REJECTED,
+    "ChannelNotRegistered": Verdict.REJECTED,
+    "BadRequestParams": Verdict.REJECTED,
+    "BadRequestPayload": Verdict.REJECTED,
+    "MissingPushType": Verdict.REJECTED,
+    "CannotCreateChannelConfig": Verdict.REJECTED,
+    "TopicMismatch": Verdict.CREDENTIAL_REFUSED,
+}
+
+#: Reasons whose next attempt must not use this connection.
+NEW_CONNECTION: Final = frozenset({"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"})
+#: Of those, the ones where the new connection is all it takes: no need to wait Apple's quarter of an hour.
+QUICK: Final = frozenset({"UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"})
+RETRY_FIRST_S: Final = 900.0  # Apple: 5xx may be tried again after 15 minutes
+TOKEN_UPDATES_S: Final = 1200.0  # the provider token may change every 20 minutes
+
+RETRY: Final = Retry(first_s={**DEFAULT_RETRY.first_s, Verdict.UNAVAILABLE: RETRY_FIRST_S}, attempts_max=DEFAULT_RETRY.attempts_max)
+
+
+class Reply(msgspec.Struct):
+    """Body of a refusal. timestamp (410 only): ms, when APNs last knew the token to be invalid."""
+
+    reason: str = ""
+    timestamp: Any = None
+
+
+def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+    """One outcome, as there is one token a request. Source: apns.md §5."""
+    if isinstance(answer, NoAnswer):
+        quick = None if answer.sent else _quick_s(parcel)
+        return [Outcome(o.verdict, o.status, words=o.words, retry_after_s=quick) for o in no_answer(parcel, answer)]
+    vendor_id = answer.headers.get("apns-id")
+    if answer.status == 200:
+        return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(parcel.items)
+    reply = read(answer, Reply) or Reply()
+    return [_refused(item.target, parcel, answer, reply, vendor_id) for item in parcel.items]
+
+
+def _refused(target: Target, parcel: Parcel, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
+    reason = reply.reason
+    verdict = REASONS.get(reason) or _by_status(answer.status)
+    words, wait = "", retry_after_s(answer)
+    if verdict is Verdict.TOKEN_DEAD and _registered_since(target, reply.timestamp):
+        verdict, words = Verdict.REJECTED, "the device registered this token again after that"
+    if wait is None and reason in QUICK:
+        wait = _quick_s(parcel)
+    if wait is None and reason == "TooManyProviderTokenUpdates":
+        wait = TOKEN_UPDATES_S
+    return Outcome(
+        verdict,
+        str(answer.status),
+        reason,
+        words,
+        vendor_id,
+        retry_after_s=wait,
+        token_only=reason == "TooManyRequests",
+        attempts_max=2 if reason == "UnrelatedKeyIdInToken" else None,
+        again=Again.NEW_CONNECTION if reason in NEW_CONNECTION else None,
+        alarm=verdict is Verdict.UNKNOWN or reason == "TooManyProviderTokenUpdates",
+    )
+
+
+def _by_status(status: int) -> Verdict:
+    """What is left to go by when the body names no known reason (a proxy's page, a code of next year)."""
+    if status == 413:
+        return Verdict.REJECTED
+    if status == 429:
+        return Verdict.THROTTLED
+    return Verdict.UNAVAILABLE if 500 <= status <= 599 else Verdict.UNKNOWN
+
+
+def _registered_since(target: Target, timestamp: Any) -> bool:
+    """Whether the device gave us this token again after APNs saw it dead. Without a time the word of APNs stands."""
+    known = isinstance(timestamp, int | float) and not isinstance(timestamp, bool) and timestamp > 0
+    return known and target.registered_ms > timestamp
+
+
+def _quick_s(parcel: Parcel) -> float:
+    """1, 2, 4 … seconds by attempt: nothing was taken and nobody asked for the quarter of an hour."""
+    return float(2 ** min(max(item.attempt for item in parcel.items) - 1, 10))
+
+
+# ---------------------------------------------------------------- request
+
+_LEVELS: Final = {"passive": 0, "active": 1, "time-sensitive": 2, "critical": 3}
+_TOPIC_SUFFIX: Final = {PushType.ALERT: "", PushType.SILENT: "", PushType.VOIP: ".voip"}
+_WIRE_TYPE: Final = {PushType.ALERT: "alert", PushType.SILENT: "background", PushType.VOIP: "voip"}
+#: Keys of `aps` that a sender may lay over ours (NIM's apsField). No content-available: the push type must match the payload.
+RAW_APS: Final = frozenset(
+    {
+        "alert",
+        "badge",
+        "sound",
+        "thread-id",
+        "category",
+        "mutable-content",
+        "interruption-level",
+        "relevance-score",
+        "target-content-id",
+        "filter-criteria",
+    }
+)
+_AFTERTHOUGHTS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL})  # they overwrite what is shown; nobody need be woken
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is the same for all tokens of a notification. The badge goes between head and tail; badge: whether it may.
+
+    too_large: even with the words cut short.
+    """
+
+    endpoint: str
+    headers: Mapping[str, str]
+    head: bytes = field(repr=False)
+    tail: bytes = field(repr=False)
+    badge: bool
+    too_large: bool
+
+
+def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
+    """POST /3/device/<token> for the parcel's one item."""
+    item = parcel.items[0]
+    ready = parcel.prepared if isinstance(parcel.prepared, Prepared) else prepare(item.note, credential)
+    headers = {**ready.headers, "apns-id": uuid_text(item.target.push_id)}
+    if access is not None and access.value:
+        headers["authorization"] = f"bearer {access.value}"
+    shown = ready.badge and item.badge is not None
+    badge = b'"badge":%d,' % min(max(item.badge or 0, 0), BADGE_MAX) if shown else b""
+    return Request(ready.endpoint, f"/3/device/{item.target.token}", headers, ready.head + badge + ready.tail)
+
+
+def refuse(item: Item) -> str | None:
+    """`payload_too_large` where data alone leave no room for ten characters of text; looks at the notification only."""
+    note = item.note
+    if note.payload is None and note.voip is None and not note.vendor_raw and len(note.ext or "") <= 256:
+        return None  # six bytes a character at the most: it fits
+    return "payload_too_large" if _body(note)[2] else None
+
+
+def prepare(note: Notification, credential: Credential) -> Prepared:
+    """Headers and body but for token, id, access token and badge number."""
+    head, tail, too_large = _body(note)
+    endpoint = "APNS_SANDBOX" if credential.options.get("env") == "sandbox" else "APNS_PRODUCTION"
+    headers = _headers(note, credential.options.get("topic", ""))
+    return Prepared(endpoint, headers, head, tail, _takes_badge(note), too_large)
+
+
+def _headers(note: Notification, topic: str) -> dict[str, str]:
+    headers = {
+        "apns-topic": topic + _TOPIC_SUFFIX[note.push_type],
+        "apns-push-type": _WIRE_TYPE[note.push_type],
+        "apns-priority": _priority(note),
+        "apns-expiration": str(max(note.expires_at_ms // 1000, 0)),
+    }
+    collapse = collapse_id(note.collapse_id)
+    if collapse:
+        headers["apns-collapse-id"] = collapse
+    return headers
+
+
+def _priority(note: Notification) -> str:
+    if note.push_type is PushType.VOIP:
+        return "10"
+    if note.push_type is PushType.SILENT or note.kind in _AFTERTHOUGHTS:
+        return "5"
+    return "5" if note.placement.get("priority") == "5" else "10"
+
+
+def collapse_id(value: str) -> str:
+    """`value` itself where it is a legal header value of at most 64 bytes of UTF-8, else its SHA-256 in hex (exactly 64)."""
+    raw = whole(value).encode()
+    if len(raw) <= COLLAPSE_ID_BYTES_MAX and value.isprintable() and value == value.strip():
+        return value
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _body(note: Notification) -> tuple[bytes, bytes, bool]:
+    """(before the badge, after it, whether it is too large even so)."""
+    most = VOIP_PAYLOAD_BYTES_MAX if note.push_type is PushType.VOIP else PAYLOAD_BYTES_MAX
+    aps, rest = _aps(note), _beside(note)
+    room = most - (_BADGE_BYTES if _takes_badge(note) else 0)
+    excess = len(compact({"aps": aps, **rest})) - room
+    if excess > 0 and "alert" in aps:
+        words = {name: aps["alert"][name] for name in ("body", "subtitle", "title") if isinstance(aps["alert"].get(name), str)}
+        aps["alert"] |= shrink(words, excess, _json_bytes)
+    raw = compact({"aps": aps, **rest})
+    return raw[:8], raw[8:], len(raw) > room  # {"aps":{ is eight bytes
+
+
+def _json_bytes(text: str) -> int:
+    """Bytes of `text` inside a JSON string: a quotation mark counts two, a control character six."""
+    return len(compact(text)) - 2
+
+
+def _beside(note: Notification) -> dict[str, Any]:
+    """The keys beside `aps`: ext, the app's own payload, a call's data, the picture. ext and aps are never overwritten."""
+    image = {"image": note.image} if note.image and note.push_type is PushType.ALERT else {}
+    call = note.voip or {} if note.push_type is PushType.VOIP else {}
+    rest: dict[str, Any] = {**image, **call, **(note.payload or {})}
+    rest.pop("aps", None)
+    if note.ext is not None:
+        rest["ext"] = note.ext
+    return rest
+
+
+def _aps(note: Notification) -> dict[str, Any]:
+    if note.push_type is PushType.SILENT:
+        return {"content-available": 1}
+    if note.push_type is PushType.VOIP:
+        return {"alert": _alert(note)}
+    aps: dict[str, Any] = {"alert": _alert(note)}
+    sound = _sound(note)
+    if sound is not None:
+        aps["sound"] = sound
+    aps["thread-id"] = note.thread_id or note.conversation_id
+    vendor = note.vendor
+    if isinstance(vendor.get("category"), str):
+        aps["category"] = vendor["category"]
+    if note.image or vendor.get("mutable_content"):
+        aps["mutable-content"] = 1
+    if _count(vendor.get("badge")) is not None:
+        aps["badge"] = _count(vendor["badge"])
+    level = _level(
+        note, note.placement.get("interruption_level"), vendor.get("interruption_level"), "critical" if vendor.get("critical") else None
+    )
+    if level is not None:
+        aps["interruption-level"] = level
+    return _with_raw(note, aps, level)
+
+
+def _alert(note: Notification) -> dict[str, str]:
+    """Always an object. A sender's title for iOS counts only where the words are the message's own."""
+    own = note.vendor.get("title")
+    title = own if isinstance(own, str) and own and _own_words(note) else note.title
+    alert = {"title": title} if title else {}
+    if note.subtitle:
+        alert["subtitle"] = note.subtitle
+    alert["body"] = note.body
+    return alert
+
+
+def _own_words(note: Notification) -> bool:
+    """Not hidden, not a recall: there the neutral words must not be put back to what they were."""
+    return not note.hidden and note.kind is not Kind.RECALL
+
+
+def _sound(note: Notification) -> str | dict[str, Any] | None:
+    """The file in the app, `default`, or an object for a critical alert; None for silence."""
+    name = note.sound_ios if note.sound_ios is not None else "default"
+    if note.kind in _AFTERTHOUGHTS or name in ("none", ""):
+        return None
+    if note.vendor.get("critical") and note.bucket is Bucket.PRIVATE:
+        return {"critical": 1, "name": name, "volume": 1.0}
+    return name
+
+
+def _level(note: Notification, placed: Any, *wishes: Any) -> str | None:
+    """The last known wish; a public message is never lifted over `active` or what its class was given."""
+    level = placed if placed in _LEVELS else None
+    bound = 3 if note.bucket is Bucket.PRIVATE else _LEVELS[level or "active"]
+    for wish in wishes:
+        if isinstance(wish, str) and wish in _LEVELS and _LEVELS[wish] <= bound:
+            level = wish
+    return level
+
+
+def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dict[str, Any]:
+    """`aps` under the sender's own keys, as far as these are on the white list and of the shape that Apple wants."""
+    raw = note.vendor_raw.get("aps")
+    if not isinstance(raw, Mapping):
+        return aps
+    over = {key: value for key, value in raw.items() if value is not None}
+    if not isinstance(over.get("alert"), Mapping) or not _own_words(note):
+        over.pop("alert", None)  # a text would replace the object, and hidden words stay hidden
+    if "badge" in over and _count(over["badge"]) is None:
+        del over["badge"]
+    if note.kind in _AFTERTHOUGHTS or (isinstance(over.get("sound"), Mapping) and note.bucket is Bucket.PUBLIC):
+        over.pop("sound", None)
+    if over.pop("interruption-level", None) is not None:
+        wanted = _level(note, level, raw["interruption-level"])
+        over |= {"interruption-level": wanted} if wanted else {}
+    return merged(aps, over, RAW_APS)
+
+
+def _count(value: Any) -> int | None:
+    """A badge number, None for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= BADGE_MAX else None
+
+
+def _takes_badge(note: Notification) -> bool:
+    """Whether the item's number is shown: alerts, unless the sender gave a number of their own."""
+    raw = note.vendor_raw.get("aps")
+    given = _count(note.vendor.get("badge")) if not isinstance(raw, Mapping) or _count(raw.get("badge")) is None else raw["badge"]
+    return note.push_type is PushType.ALERT and given is None
+
+
+_TOKEN: Final = re.compile(rf"[0-9a-fA-F]{{1,{TOKEN_CHARACTERS_MAX}}}")
+
+
+def token_valid(token: str) -> bool:
+    """Hex digits; Apple warns against counting them."""
+    return _TOKEN.fullmatch(token) is not None
+
+
+def check(credential: Credential, access: AccessToken | None) -> Request:
+    """A push to nobody: a device token of zeros is refused with BadDeviceToken, but only after the credential was taken."""
+    body = compact({"aps": {"content-available": 1}})
+    options = credential.options
+    headers = {"apns-topic": options.get("topic", ""), "apns-push-type": "background", "apns-priority": "5", "apns-expiration": "0"}
+    if access is not None and access.value:
+        headers["authorization"] = f"bearer {access.value}"
+    endpoint = "APNS_SANDBOX" if options.get("env") == "sandbox" else "APNS_PRODUCTION"
+    return Request(endpoint, "/3/device/" + "0" * 64, headers, body)
+
+
+def checked(answer: Answer) -> Verdict:
+    """ACCEPTED when APNs got as far as looking at the token."""
+    reply = read(answer, Reply) or Reply()
+    verdict = Verdict.ACCEPTED if answer.status == 200 else REASONS.get(reply.reason) or _by_status(answer.status)
+    return Verdict.ACCEPTED if verdict in (Verdict.TOKEN_FOREIGN, Verdict.TOKEN_DEAD) else verdict
+
+
+# ---------------------------------------------------------------- provider token
+
+PROVIDER_TOKEN_S: Final = 2400  # a new one each 40 minutes: Apple wants 20 to 60
+PROVIDER_TOKEN_LIFE_S: Final = 3600 - 60  # a minute for clocks that differ
+FOR_EVER_MS: Final = 253_402_300_799_000  # the year 9999
+
+
+def ask(credential: Credential, now_ms: int) -> AccessToken:
+    """The provider token of this moment's 40 minutes, the same in every process; empty where a certificate speaks."""
+    options = credential.options
+    if "p8" not in credential.secrets:
+        return AccessToken("", FOR_EVER_MS, FOR_EVER_MS)
+    issued_s = now_ms // 1000 // PROVIDER_TOKEN_S * PROVIDER_TOKEN_S
+    value = provider_token(credential.secrets["p8"], options["key_id"], options["team_id"], issued_s)
+    return AccessToken(value, (issued_s + PROVIDER_TOKEN_S) * 1000, (issued_s + PROVIDER_TOKEN_LIFE_S) * 1000)
+
+
+def provider_token(p8: str, key_id: str, team_id: str, issued_s: int) -> str:
+    """A JWT, ES256 with RFC 6979's deterministic k, so that whoever makes it makes the same one. Source: apns.md §2.1."""
+    signed = ".".join(_base64url(compact(part)) for part in ({"alg": "ES256", "kid": key_id}, {"iss": team_id, "iat": issued_s}))
+    der = _p8_key(p8.encode()).sign(signed.encode(), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    r, s = utils.decode_dss_signature(der)
+    return f"{signed}.{_base64url(r.to_bytes(32) + s.to_bytes(32))}"
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _never_asked(_answer: Answer, _now_ms: int) -> AccessRefused:
+    """`ask` always gives the token itself, so there is never an answer to read."""
+    return AccessRefused(Verdict.UNAVAILABLE, "", "APNs has no token endpoint")
+
+
+def identity(credential: Credential) -> ClientIdentity | None:
+    """The client certificate of a p12 credential, None with a p8 key."""
+    if "certificate" not in credential.secrets:
+        return None
+    return ClientIdentity(credential.secrets["certificate"].encode(), credential.secrets["key"].encode())
+
+
+# ---------------------------------------------------------------- credential
+
+P12_BYTES_MAX: Final = 65_536  # a real one has 3 to 7 KiB
+KDF_ITERATIONS_MAX: Final = 1_000_000  # Keychain writes 2,048; 2**31 would hold a core for an hour
+_MARK_DEVELOPMENT: Final = x509.ObjectIdentifier("1.2.840.113635.100.6.3.1")
+_MARK_PRODUCTION: Final = x509.ObjectIdentifier("1.2.840.113635.100.6.3.2")
+_TOPIC_LISTS: Final = (x509.ObjectIdentifier("1.2.840.113635.100.6.3.6"), x509.ObjectIdentifier("1.2.840.113635.100.6.3.4"))
+_PARSE_ERRORS: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+_BUNDLE: Final = re.compile(r"[!-~]{1,155}")
+_ID: Final = re.compile(r"[0-9A-Za-z]{10}")
+
+
+def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
+    """files: p12 and password, or p8. Gives options {topic, env, key_id, team_id | expires_ms, topics} and the secrets as PEM.
+
+    The password is used once and not kept. CredentialError says what is wrong and what would cure it.
+    """
+    require(options, "topic")
+    topic, env = options["topic"], options.get("env") or "production"
+    if "*" in topic:
+        raise CredentialError("--topic must be one app's bundle id: APNs knows no wildcard (*)")
+    if not _BUNDLE.fullmatch(topic):
+        raise CredentialError("--topic must be a bundle id such as com.example.chat")
+    if env not in ("production", "sandbox"):
+        raise CredentialError("--env must be production or sandbox")
+    if ("p12" in files) == ("p8" in files):
+        raise CredentialError("give either --p12 with --password-file, or --p8 with --key-id and --team-id")
+    read_one = _read_p12 if "p12" in files else _read_p8
+    more, secrets = read_one({**options, "env": env}, files, now_ms)
+    return {"topic": topic, "env": env, **more}, secrets
+
+
+def _read_p8(options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
+    require(options, "key_id", "team_id")
+    for name in ("key_id", "team_id"):
+        if not _ID.fullmatch(options[name]):
+            raise CredentialError(f"--{name.replace('_', '-')} must have 10 letters and digits, as the developer account shows it")
+    text = secret_text(files, "p8")
+    _p8_key(text.encode())
+    return {"key_id": options["key_id"], "team_id": options["team_id"]}, {"p8": text}
+
+
+def _p8_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (*_PARSE_ERRORS, UnsupportedAlgorithm):
+        raise CredentialError("--p8 is not a private key in PEM (-----BEGIN PRIVATE KEY-----) as Apple's .p8 file is") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise CredentialError("--p8 holds a key of another kind: APNs wants EC P-256")
+    return key
+
+
+def _read_p12(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
+    raw, password = files["p12"], secret_text(files, "password")
+    _guard_p12(raw)
+    try:
+        key, certificate, _others = load_key_and_certificates(raw, password.encode())
+    except (*_PARSE_ERRORS, UnsupportedAlgorithm):
+        raise CredentialError("--p12 does not open with this password: wrong password, or not a PKCS#12 file") from None
+    if key is None or certificate is None:
+        raise CredentialError("--p12 must hold a certificate and its private key; export both together")
+    _check_dates(certificate, now_ms)
+    _check_environment(certificate, options["env"])
+    topics = _check_topic(certificate, options["topic"])
+    pem = serialization.Encoding.PEM
+    secrets = {
+        "certificate": certificate.public_bytes(pem).decode(),
+        "key": key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode(),
+    }
+    return {"expires_ms": str(_ms(certificate.not_valid_after_utc)), "topics": ",".join(topics)}, secrets
+
+
+def _guard_p12(raw: bytes) -> None:
+    """Iteration counts are read before anything is authenticated: a few bytes can ask for an hour of work, so look first."""
+    if len(raw) > P12_BYTES_MAX:
+        raise CredentialError(f"--p12 has more than {P12_BYTES_MAX} bytes: not a certificate's export")
+    try:
+        counts = [*_iterations(pkcs12.Pfx.load(raw))]
+    except _PARSE_ERRORS:
+        raise CredentialError("--p12 is not a PKCS#12 file") from None
+    if max(counts, default=0) > KDF_ITERATIONS_MAX:
+        raise CredentialError(f"--p12 asks for more than {KDF_ITERATIONS_MAX} rounds of key derivation: export it again")
+
+
+def _iterations(pfx: Any) -> Iterator[int]:
+    """Every number in the parameters of the file's ciphers and of its checksum that can be seen without the password."""
+    yield from _numbers(pfx["mac_data"].native)
+    for content in pfx.authenticated_safe:
+        if content["content_type"].native == "encrypted_data":
+            yield from _numbers(content["content"]["encrypted_content_info"]["content_encryption_algorithm"]["parameters"].native)
+        elif content["content_type"].native == "data":
+            for bag in pkcs12.SafeContents.load(content["content"].native):
+                if bag["bag_id"].native == "pkcs8_shrouded_key_bag":
+                    yield from _numbers(bag["bag_value"]["encryption_algorithm"]["parameters"].native)
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _numbers(item)
+
+
+def _check_dates(certificate: x509.Certificate, now_ms: int) -> None:
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now_ms > _ms(last):
+        raise CredentialError(f"the certificate expired on {last:%Y-%m-%d}: make a new one in the developer account")
+    if now_ms < _ms(first):
+        raise CredentialError(f"the certificate is not valid before {first:%Y-%m-%d %H:%M} UTC: wait, or check this machine's clock")
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+def _check_environment(certificate: x509.Certificate, env: str) -> None:
+    """A certificate that bears one environment's mark only is refused for the other. Bearing neither, it says nothing."""
+    marks = {extension.oid for extension in certificate.extensions} & {_MARK_DEVELOPMENT, _MARK_PRODUCTION}
+    if env == "production" and marks == {_MARK_DEVELOPMENT}:
+        raise CredentialError("the certificate is for development only: use --env sandbox, or a Sandbox & Production certificate")
+    if env == "sandbox" and marks == {_MARK_PRODUCTION}:
+        raise CredentialError("the certificate is for production only: use --env production, or a Sandbox & Production certificate")
+
+
+def _check_topic(certificate: x509.Certificate, topic: str) -> list[str]:
+    """The topics that the certificate names, in its order; a certificate that names none says nothing."""
+    topics = [str(a.value) for a in certificate.subject.get_attributes_for_oid(x509.NameOID.USER_ID)]
+    for extension in certificate.extensions:
+        if extension.oid in _TOPIC_LISTS and isinstance(extension.value, x509.UnrecognizedExtension):
+            topics += _topic_list(extension.value.value)
+    topics = list(dict.fromkeys(topics))
+    if topics and topic not in topics:
+        raise CredentialError(f"the certificate is not for this topic, but for {', '.join(topics[:5])}")
+    return topics
+
+
+def _topic_list(der: bytes) -> list[str]:
+    """The texts of SEQUENCE {UTF8String topic, SEQUENCE {UTF8String kind}, …}; nothing of what can't be read."""
+    try:
+        return [child for child in core.load(der).native.values() if isinstance(child, str)]
+    except _PARSE_ERRORS:
+        return []
+
+
+# ---------------------------------------------------------------- the vendor
+
+APNS: Final = VendorSpec(
+    vendor=Vendor.APNS,
+    endpoints={"APNS_PRODUCTION": "https://api.push.apple.com", "APNS_SANDBOX": "https://api.sandbox.push.apple.com"},
+    http2=True,
+    request_tokens_max=1,
+    build=build,
+    classify=classify,
+    read_credential=read_credential,
+    limits=Limits(rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"),  # Apple publishes none: a fuse
+    retry=RETRY,
+    badge_in_body=True,
+    access=AccessSpec(ask=ask, read=_never_asked),
+    token_valid=token_valid,
+    identity=identity,
+    check=check,
+    checked=checked,
+    refuse=refuse,
+    prepare=prepare,
+)

@@ -1,0 +1,302 @@
+"""HarmonyOS Push Kit, v3: HarmonyOS 5 and later. Older Huawei devices: huawei.py. Limits, classes, codes: docs/vendors/harmony.md."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from common.contracts import Notification
+from common.model import Bucket, Kind, PushType, Vendor, Verdict
+from workers.vendors import pushkit
+from workers.vendors.base import (
+    AccessRefused,
+    AccessSpec,
+    AccessToken,
+    Credential,
+    CredentialError,
+    Limits,
+    Outcome,
+    Parcel,
+    VendorSpec,
+    base62,
+    number_id,
+)
+from workers.vendors.shaping import (
+    Keep,
+    badge_of,
+    bearer,
+    body_of,
+    click_data,
+    encoded,
+    fitted,
+    image_of,
+    json_text,
+    laid,
+    note_tag,
+    part,
+    plain,
+    raw_fields,
+    receipt_tag,
+    text_option,
+    title_of,
+    token_valid,
+    ttl_of,
+)
+from workers.wire import Answer, NoAnswer, Request
+
+ENDPOINTS: Final = {"HARMONY": "https://push-api.cloud.huawei.com"}
+#: Fixed in every JWT, whatever PUSHFLEET_ENDPOINT_HARMONY or the key file's token_uri say.
+AUDIENCE: Final = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
+JWT_LIFE_S: Final = 3600
+#: iat is floored to this, so that all processes sign the same claims without talking and a token has 30 min left when renewed.
+JWT_STEP_S: Final = 1800
+KEY_BITS_MIN: Final = 2048
+#: Source: 消息分类标准 and the v3 request page, read 2026-05.
+CATEGORIES: Final = frozenset(
+    {
+        "IM",
+        "VOIP",
+        "MISS_CALL",
+        "SUBSCRIPTION",
+        "TRAVEL",
+        "HEALTH",
+        "WORK",
+        "ACCOUNT",
+        "EXPRESS",
+        "FINANCE",
+        "DEVICE_REMINDER",
+        "MAIL",
+        "PLAY_VOICE",
+    }
+)
+MARKETING: Final = "MARKETING"
+NOTIFICATION, BACKGROUND, CALL = 0, 6, 10  # values of the header push-type that we send
+#: What vendor_raw.harmony (or its `notification`) may set. Ids on the screen, words and class are ours.
+RAW_NOTIFICATION: Final = frozenset({"badge", "clickAction", "foregroundShow", "image", "profileId", "sound", "soundDuration"})
+RAW_WORDS: Final = frozenset({"inboxContent"})
+RAW_OPTIONS: Final = frozenset({"backgroundMode", "collapseKey"})
+INBOX_LINES_MAX: Final = 3
+#: Only of the revoke call, where they speak of the tokens' app: one token may be foreign, several mean a wrong client id.
+REVOKE_CODE: Final = "80300028"
+
+_PATH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+# ---------------------------------------------------------------- build
+
+
+def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
+    note = parcel.items[0].note
+    tokens = [item.target.token for item in parcel.items]
+    if note.kind is Kind.RECALL and (client_id := credential.options.get("app_id")):
+        revoke = encoded({"notifyId": number_id(note.collapse_id), "token": tokens})
+        return Request("HARMONY", f"/v1/{client_id}/messages:revoke", _headers(access, NOTIFICATION), revoke)
+    push_type = push_type_of(note, credential.rights)
+    if push_type == NOTIFICATION:
+        repeats = 2 if _inbox(note) else 1
+        body = fitted(lambda title, text, keep: _alert(parcel, credential, title, text, keep), title_of(note), body_of(note), repeats)
+    else:
+        body = _background(parcel, credential, push_type)
+    body["target"]["token"] = tokens
+    return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", _headers(access, push_type), encoded(body))
+
+
+def _headers(access: AccessToken | None, push_type: int) -> dict[str, str]:
+    return {**bearer(access), "push-type": str(push_type)}
+
+
+def push_type_of(note: Notification, rights: frozenset[str]) -> int:
+    """0 notification; 6 for the app's process only; 10 in-app call, for calls where the app holds the right for it."""
+    wanted = plain(note.vendor.get("push_type"))
+    call = note.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL) and (note.push_type is PushType.VOIP or wanted == str(CALL))
+    if call and note.bucket is Bucket.PRIVATE and "harmony.voip" in rights:
+        return CALL
+    silent = note.push_type is PushType.SILENT or wanted == str(BACKGROUND)
+    return BACKGROUND if silent else NOTIFICATION
+
+
+def _background(parcel: Parcel, credential: Credential, push_type: int) -> dict[str, Any]:
+    """Types 6 and 10: one text for the app's process. Never cut: half a data text is worse than a refusal."""
+    note = parcel.items[0].note
+    data = {**(note.voip or {}), **click_data(note)} if push_type == CALL else click_data(note)
+    return {
+        "payload": {"extraData": json_text(data)},
+        "target": {"token": []},
+        "pushOptions": _options(parcel, credential, note.vendor_raw if push_type == BACKGROUND else {}, frozenset({"backgroundMode"})),
+    }
+
+
+def _alert(parcel: Parcel, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = parcel.items[0].note
+    raw = note.vendor_raw if keep is Keep.ALL else {}
+    fields = part(raw, "notification") or raw
+    shown = _notification(parcel, credential, title, text, keep)
+    shown = laid(shown, fields, raw_fields(parcel, RAW_NOTIFICATION, RAW_WORDS))
+    if "inboxContent" in shown:
+        shown["style"] = 3
+    options = _options(parcel, credential, raw, frozenset({"collapseKey"}))
+    return {"payload": {"notification": shown}, "target": {"token": []}, "pushOptions": options}
+
+
+def _options(parcel: Parcel, credential: Credential, raw: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {"ttl": ttl_of(parcel), "biTag": receipt_tag(parcel)}
+    if receipt_id := text_option(credential.options, "receipt_id", 64):
+        options["receiptId"] = receipt_id
+    return laid(options, part(raw, "pushOptions"), RAW_OPTIONS & allowed)
+
+
+def _notification(parcel: Parcel, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = parcel.items[0].note
+    shown: dict[str, Any] = {
+        "category": category_of(note, credential.rights),
+        "title": title,
+        "body": text,
+        "clickAction": _click(note, keep),
+        "notifyId": number_id(note.collapse_id),
+        # The phone shows an id once in 24 h. Of the notification, not of the push: a batch has one, and what is sent
+        # again alone after a batch must carry the same.
+        "appMessageId": base62(note_tag(note), 22),
+    }
+    if (badge := _badge(parcel)) is not None:
+        shown["badge"] = {"setNum": badge}
+    if note.sound_android not in (None, "", "default", "none"):
+        shown["sound"] = str(note.sound_android)[:128]
+    if _inbox(note):
+        shown |= {"style": 3, "inboxContent": _lines(text)}
+    if (image := image_of(parcel)) and keep is Keep.ALL:
+        shown["image"] = image
+    return shown
+
+
+def _click(note: Notification, keep: Keep) -> dict[str, Any]:
+    """0 opens the app's first page, 1 the page of `vendor.harmony.uri`; the data goes to either."""
+    uri = text_option(note.vendor, "uri", 512)
+    page = uri if plain(note.vendor.get("click_type")) == "1" else None
+    action: dict[str, Any] = {"actionType": 1, "uri": page} if page else {"actionType": 0}
+    data = click_data(note, keep)
+    return {**action, "data": data} if data else action
+
+
+def _badge(parcel: Parcel) -> int | None:
+    """`vendor.harmony.badge`: a number shows that number, false or "none" leaves the icon alone; else the number taken for this push."""
+    wanted = parcel.items[0].note.vendor.get("badge")
+    if wanted is False or wanted == "none":
+        return None
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        return min(max(wanted, 0), 99)
+    return badge_of(parcel)
+
+
+def _inbox(note: Notification) -> bool:
+    return plain(note.vendor.get("style")) == "3"
+
+
+def _lines(text: str) -> list[str]:
+    """At most three lines; what is over stays in the last."""
+    return text.split("\n", INBOX_LINES_MAX - 1)
+
+
+def category_of(note: Notification, rights: frozenset[str]) -> str:
+    """The placed category, or an override that does not raise it: marketing stays marketing, and a category needs its right."""
+    if note.bucket is Bucket.PUBLIC:
+        return MARKETING
+    raw = part(note.vendor_raw, "notification") or note.vendor_raw
+    wanted = plain(raw.get("category", note.vendor.get("category"))).upper()
+    granted = wanted in CATEGORIES and f"harmony.{wanted.lower()}" in rights
+    return wanted if granted or wanted == MARKETING else note.placement.get("category", MARKETING)
+
+
+def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+    if parcel.items[0].note.kind is not Kind.RECALL:
+        return pushkit.classified(parcel, answer)
+    meaning = pushkit.NO_RIGHT_ALONE if len(parcel.items) == 1 else pushkit.CREDENTIAL
+    return pushkit.classified(parcel, answer, {REVOKE_CODE: meaning})
+
+
+# ---------------------------------------------------------------- credential
+
+
+def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
+    """--service-account: the key file's ids become options, its private key the secret. --app-id (client id), optional, lets us revoke."""
+    del now_ms
+    if "service_account" not in files:
+        raise CredentialError("--service-account is missing")
+    try:
+        account = msgspec.json.decode(files["service_account"])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise CredentialError("the file of --service-account is not JSON: take it from the console unchanged") from None
+    fields = {}
+    for name in ("project_id", "key_id", "sub_account", "private_key"):
+        value = account.get(name) if isinstance(account, dict) else None
+        if not isinstance(value, str) or not value.strip():
+            raise CredentialError(f"the service account has no {name}: take the file from the console unchanged")
+        fields[name] = value.strip()
+    if not _PATH_ID.fullmatch(fields["project_id"]):
+        raise CredentialError("project_id of the service account is not an id")
+    if options.get("app_id") and not _PATH_ID.fullmatch(options["app_id"]):
+        raise CredentialError("--app-id is not a client id")
+    private_key = fields.pop("private_key")
+    _rsa_key(private_key)
+    return {**options, **fields}, {"private_key": private_key}
+
+
+def _rsa_key(pem: str) -> rsa.RSAPrivateKey:
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise CredentialError("private_key of the service account does not parse as an unencrypted PEM key") from None
+    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < KEY_BITS_MIN:
+        raise CredentialError(f"private_key of the service account is not an RSA key of at least {KEY_BITS_MIN} bits")
+    return key
+
+
+def signing_input(key_id: str, sub_account: str, iat_s: int) -> str:
+    """Header and claims of the JWT as it is signed: base64url without padding, joined by a dot."""
+    header = {"kid": key_id, "typ": "JWT", "alg": "PS256"}
+    claims = {"aud": AUDIENCE, "iss": sub_account, "exp": iat_s + JWT_LIFE_S, "iat": iat_s}
+    return f"{_base64url(encoded(header))}.{_base64url(encoded(claims))}"
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def sign_access(credential: Credential, now_ms: int) -> AccessToken:
+    """The JWT is the access token itself; no call is made."""
+    iat_s = now_ms // 1000 // JWT_STEP_S * JWT_STEP_S
+    text = signing_input(credential.options["key_id"], credential.options["sub_account"], iat_s)
+    pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
+    signature = _rsa_key(credential.secrets["private_key"]).sign(text.encode(), pss, hashes.SHA256())
+    return AccessToken(f"{text}.{_base64url(signature)}", (iat_s + JWT_STEP_S) * 1000, (iat_s + JWT_LIFE_S) * 1000)
+
+
+def read_token(answer: Answer, now_ms: int) -> AccessRefused:
+    """Nobody answers: nothing was asked."""
+    del now_ms
+    return AccessRefused(Verdict.UNAVAILABLE, str(answer.status), "HarmonyOS tokens are signed here")
+
+
+HARMONY: Final = VendorSpec(
+    vendor=Vendor.HARMONY,
+    endpoints=ENDPOINTS,
+    http2=False,  # unconfirmed, so HTTP/1.1
+    request_tokens_max=1000,
+    build=build,
+    classify=classify,
+    read_credential=read_credential,
+    #: 6000 devices a second is the floor of the published formula; no number of all messages a device, 2 of marketing.
+    #: Sources: docs/vendors/harmony.md, 2026-05.
+    limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_public=2),
+    badge_in_body=True,
+    access=AccessSpec(sign_access, read_token),
+    token_valid=token_valid,
+    rights=frozenset(f"harmony.{category.lower()}" for category in CATEGORIES),
+)

@@ -1,0 +1,287 @@
+"""Huawei Push Kit, v1: Android, EMUI and HarmonyOS up to 4. Later ones: harmony.py. Limits, classes, codes: docs/vendors/huawei.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from common.contracts import Notification
+from common.model import Bucket, Kind, PushType, Vendor, Verdict
+from workers.vendors import pushkit
+from workers.vendors.base import (
+    AccessRefused,
+    AccessSpec,
+    AccessToken,
+    Credential,
+    CredentialError,
+    Limits,
+    Parcel,
+    VendorSpec,
+    number_id,
+    read,
+    require,
+    secret_text,
+)
+from workers.vendors.shaping import (
+    Keep,
+    badge_of,
+    bearer,
+    body_of,
+    click_data,
+    encoded,
+    fitted,
+    group_of,
+    image_of,
+    json_text,
+    laid,
+    part,
+    plain,
+    raw_fields,
+    read_access,
+    receipt_tag,
+    text_id,
+    text_option,
+    title_of,
+    token_request,
+    token_valid,
+    ttl_of,
+)
+from workers.wire import Answer, Request
+
+ENDPOINTS: Final = {"HUAWEI": "https://push-api.cloud.huawei.com", "HUAWEI_OAUTH": "https://oauth-login.cloud.huawei.com"}
+#: Source: 消息分类标准, read 2026-05. Each needs its own 自分类权益; MARKETING needs none.
+CATEGORIES: Final = frozenset(
+    {
+        "IM",
+        "VOIP",
+        "SUBSCRIPTION",
+        "TRAVEL",
+        "HEALTH",
+        "WORK",
+        "ACCOUNT",
+        "EXPRESS",
+        "FINANCE",
+        "DEVICE_REMINDER",
+        "MAIL",
+        "PLAY_VOICE",
+    }
+)
+MARKETING: Final = "MARKETING"
+#: error.sub_error of the token call. Source: OAuth error codes, read 2026-05.
+ACCESS_REFUSED: Final = frozenset({"1101.12304", "1101.20002", "1101.20003", "1101.20171"})
+#: What vendor_raw.huawei.notification may set. Ids on the screen, words and class are ours.
+RAW_NOTIFICATION: Final = frozenset(
+    {
+        "auto_clear",
+        "badge",
+        "click_action",
+        "color",
+        "default_sound",
+        "foreground_show",
+        "icon",
+        "image",
+        "light_settings",
+        "profile_id",
+        "sound",
+        "use_default_light",
+        "use_default_vibrate",
+        "vibrate_config",
+        "visibility",
+        "when",
+    }
+)
+#: These are words too: not where the person chose to see none.
+RAW_WORDS: Final = frozenset({"buttons", "inbox_content", "notify_summary", "ticker"})
+RAW_ANDROID: Final = frozenset({"collapse_key", "fast_app_target"})
+#: Answers to the credential check that prove the credential, whatever they think of the token that never was.
+PROVEN: Final = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.REJECTED})
+CHECK_TOKEN: Final = "pushfleet-credential-check"
+
+_CLIENT_ID = re.compile(r"[0-9]{1,64}")
+
+
+# ---------------------------------------------------------------- build
+
+
+def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
+    note = parcel.items[0].note
+    if note.push_type is PushType.SILENT:
+        body = _data_message(parcel)
+    else:
+        style = 2 if _big_text(note) else 1
+        body = fitted(lambda title, text, keep: _alert(parcel, credential, title, text, keep), title_of(note), body_of(note), style)
+    body["message"]["token"] = [item.target.token for item in parcel.items]
+    return _send(credential, access, body)
+
+
+def _send(credential: Credential, access: AccessToken | None, body: dict[str, Any]) -> Request:
+    return Request("HUAWEI", f"/v1/{credential.options['app_id']}/messages:send", bearer(access), encoded(body))
+
+
+def _data_message(parcel: Parcel) -> dict[str, Any]:
+    """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a data text is worse than a refusal."""
+    note = parcel.items[0].note
+    android = {"urgency": "NORMAL", "ttl": f"{ttl_of(parcel)}s", "bi_tag": receipt_tag(parcel)}
+    message = {"data": json_text(click_data(note)), "android": android, "token": []}
+    return {"validate_only": False, "message": _with_data(message, note)}
+
+
+def _alert(parcel: Parcel, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note, options = parcel.items[0].note, credential.options
+    raw = note.vendor_raw if keep is Keep.ALL else {}
+    android: dict[str, Any] = {
+        "category": category_of(note, credential.rights),
+        "ttl": f"{ttl_of(parcel)}s",
+        "bi_tag": receipt_tag(parcel),
+    }
+    if receipt_id := text_option(options, "receipt_id", 64):
+        android["receipt_id"] = receipt_id
+    android = laid(android, part(part(raw, "message"), "android"), RAW_ANDROID)
+    shown = _notification(parcel, options, title, text, keep)
+    android["notification"] = laid(shown, part(raw, "notification"), raw_fields(parcel, RAW_NOTIFICATION, RAW_WORDS))
+    if "inbox_content" in android["notification"]:
+        android["notification"]["style"] = 3
+    message: dict[str, Any] = {"android": android, "token": []}
+    if data := click_data(note, keep):
+        message = {"data": json_text(data), **message}
+    return {"validate_only": False, "message": _with_data(message, note) if keep is Keep.ALL else message}
+
+
+def _with_data(message: dict[str, Any], note: Notification) -> dict[str, Any]:
+    """vendor_raw.huawei.message.data, a text, takes the place of ours."""
+    data = part(note.vendor_raw, "message").get("data")
+    return {**message, "data": data} if isinstance(data, str) else message
+
+
+def _notification(parcel: Parcel, options: Mapping[str, str], title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = parcel.items[0].note
+    shown: dict[str, Any] = {
+        "title": title,
+        "body": text,
+        "click_action": _click(note, options, keep),
+        "importance": importance_of(note),
+        "notify_id": number_id(note.collapse_id),
+        "tag": text_id(note.collapse_id),
+        "group": group_of(note),
+        **_sound(note.sound_android),
+    }
+    if channel := text_option(_overrides(note), "channel_id") or text_option(note.placement, "channel_id"):
+        shown["channel_id"] = channel
+    if _big_text(note):
+        shown |= {"style": 1, "big_title": title, "big_body": text}
+    if (image := image_of(parcel)) and keep is Keep.ALL:
+        shown["image"] = image
+    # Without the entry activity's name Huawei refuses the badge, so no name means no badge.
+    if (badge := badge_of(parcel)) is not None and (activity := text_option(options, "badge_class")):
+        shown["badge"] = {"set_num": badge, "class": activity}
+    return shown
+
+
+def _click(note: Notification, options: Mapping[str, str], keep: Keep) -> dict[str, Any]:
+    """Open the app; with ext_as_intent open it by an intent that carries the ext (Tencent's ExtAsHuaweiIntentParam)."""
+    wanted = note.vendor.get("ext_as_intent") in (1, "1", True)
+    if not wanted or note.ext is None or keep < Keep.EXT:
+        return {"type": 3}
+    package = text_option(options, "package")
+    target = "action=android.intent.action.MAIN;category=android.intent.category.LAUNCHER;launchFlags=0x10000000;"
+    target += f"package={quote(package, safe='')};" if package else ""
+    return {"type": 1, "intent": f"intent:#Intent;{target}S.ext={quote(note.ext, safe='', errors='replace')};end"}
+
+
+def _sound(name: str | None) -> dict[str, Any]:
+    """`none`: no sound of ours; a file name: `/raw/<name without suffix>`, as Android names resources."""
+    if name in (None, "", "default"):
+        return {}
+    if name == "none":
+        return {"default_sound": False}
+    path = name if str(name).startswith("/") else f"/raw/{str(name).rsplit('.', 1)[0]}"
+    return {"sound": path[:128], "default_sound": False}
+
+
+def _big_text(note: Notification) -> bool:
+    return plain(_overrides(note).get("style")) == "1"
+
+
+def _overrides(note: Notification) -> dict[str, Any]:
+    """`vendor.huawei` with what vendor_raw says of the same fields on top."""
+    raw = {**part(part(note.vendor_raw, "message"), "android"), **part(note.vendor_raw, "notification")}
+    return {**note.vendor, **{key: raw[key] for key in ("category", "importance", "channel_id", "style") if key in raw}}
+
+
+def category_of(note: Notification, rights: frozenset[str]) -> str:
+    """The placed category, or an override that does not raise it: marketing stays marketing, and a category needs its right."""
+    placed = note.placement.get("category", MARKETING)
+    if note.bucket is Bucket.PUBLIC:
+        return MARKETING
+    wanted = plain(_overrides(note).get("category")).upper()
+    granted = wanted in CATEGORIES and f"huawei.{wanted.lower()}" in rights
+    return wanted if granted or wanted == MARKETING else placed
+
+
+def importance_of(note: Notification) -> str:
+    """NORMAL or LOW (silent). Marketing is never raised above its placement; what overwrites a recalled message makes no sound."""
+    public = note.bucket is Bucket.PUBLIC
+    placed = "NORMAL" if note.placement.get("importance", "LOW" if public else "NORMAL") == "NORMAL" else "LOW"
+    wanted = plain(_overrides(note).get("importance")).upper()
+    if note.kind is Kind.RECALL or wanted == "LOW":
+        return "LOW"
+    return "NORMAL" if wanted == "NORMAL" and not public else placed
+
+
+# ---------------------------------------------------------------- credential
+
+
+def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
+    """--app-id (the OAuth 2.0 client id) and --app-secret-file; nothing in them has a date, so `now_ms` is not looked at."""
+    del now_ms
+    require(options, "app_id")
+    if not _CLIENT_ID.fullmatch(options["app_id"]):
+        raise CredentialError("--app-id is not a Huawei client id: 1 to 64 digits (AppGallery Connect, project settings)")
+    return dict(options), {"app_secret": secret_text(files, "app_secret")}
+
+
+def ask_access(credential: Credential, now_ms: int) -> Request:
+    del now_ms
+    return token_request("HUAWEI_OAUTH", "/oauth2/v3/token", credential.options["app_id"], credential.secrets["app_secret"])
+
+
+def read_token(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
+    return read_access(answer, now_ms, ACCESS_REFUSED)
+
+
+def check(credential: Credential, access: AccessToken | None) -> Request:
+    """`validate_only`: Huawei looks at credential and format, nothing is delivered."""
+    notification = {"title": "check", "body": "check", "click_action": {"type": 3}}
+    message = {"android": {"notification": notification}, "token": [CHECK_TOKEN]}
+    return _send(credential, access, {"validate_only": True, "message": message})
+
+
+def checked(answer: Answer) -> Verdict:
+    """ACCEPTED where the answer proves the credential, else why not."""
+    reply = read(answer, dict[str, Any]) or {}
+    code = plain(reply.get("code"))
+    if code in ("80100000", "80300007"):
+        return Verdict.ACCEPTED
+    verdict = pushkit.meaning_of(code, answer.status).verdict
+    return Verdict.ACCEPTED if code and verdict in PROVEN else verdict
+
+
+HUAWEI: Final = VendorSpec(
+    vendor=Vendor.HUAWEI,
+    endpoints=ENDPOINTS,
+    http2=False,  # unconfirmed, so HTTP/1.1
+    request_tokens_max=1000,
+    build=build,
+    classify=pushkit.classified,
+    read_credential=read_credential,
+    #: 6000 devices a second is the floor of the published formula; 3000 and 2 a device and day. Sources: docs/vendors/huawei.md, 2026-05.
+    limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_private=3000, device_cap_public=2),
+    badge_in_body=True,
+    access=AccessSpec(ask_access, read_token),
+    token_valid=token_valid,
+    check=check,
+    checked=checked,
+    rights=frozenset(f"huawei.{category.lower()}" for category in CATEGORIES),
+)

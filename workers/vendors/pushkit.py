@@ -1,0 +1,217 @@
+"""What an answer of Huawei's Push Kit means: one table for its v1 (huawei.py) and v3 API (harmony.py); Honor shares the words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from common.model import Again, Verdict
+from workers.vendors.base import Item, Outcome, Parcel, cut, no_answer, read, retry_after_s
+from workers.vendors.shaping import VENDOR_WORDS_MAX, plain
+from workers.wire import Answer, NoAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a code asks for.
+
+    retries: so many more tries, when the same answer comes again each time; then: the verdict once they are used up
+    (or once `again` was tried in vain). None: the retry policy decides.
+    """
+
+    verdict: Verdict
+    again: Again | None = None
+    retries: int | None = None
+    then: Verdict | None = None
+    alarm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One answer's own words, the same for all tokens of the request."""
+
+    status: int
+    code: str
+    words: str
+    request_id: str | None
+    retry_after_s: float | None
+
+
+ACCEPTED: Final = Meaning(Verdict.ACCEPTED)
+DEAD: Final = Meaning(Verdict.TOKEN_DEAD)
+REJECTED: Final = Meaning(Verdict.REJECTED)
+CREDENTIAL: Final = Meaning(Verdict.CREDENTIAL_REFUSED)
+LATER: Final = Meaning(Verdict.UNAVAILABLE)
+SLOWER: Final = Meaning(Verdict.THROTTLED)
+RENEW: Final = Meaning(Verdict.ACCESS_EXPIRED)
+RENEW_ONCE: Final = Meaning(Verdict.ACCESS_EXPIRED, retries=1, then=Verdict.CREDENTIAL_REFUSED)
+SINGLY: Final = Meaning(Verdict.UNAVAILABLE, again=Again.SINGLY)
+WITHOUT_IMAGE: Final = Meaning(Verdict.UNAVAILABLE, again=Again.WITHOUT_IMAGE, retries=1, then=Verdict.REJECTED)
+OAUTH_FAULT: Final = Meaning(Verdict.UNAVAILABLE, retries=3, then=Verdict.CREDENTIAL_REFUSED)
+UNKNOWN: Final = Meaning(Verdict.UNKNOWN, alarm=True)
+
+#: Codes of the whole request, v1, v2 and v3. Source: Huawei, 下行消息 and 响应参数, copies of 2025-08 to 2026-05 (docs/vendors/huawei.md).
+#: 80100000 (partial success) and 80300007 (all tokens invalid) speak of single tokens: see `classified`.
+CODES: Final[Mapping[str, Meaning]] = {
+    "80000000": ACCEPTED,
+    "80000001": LATER,  # revoke: CommonService error
+    "80100001": REJECTED,  # a parameter
+    "80100002": REJECTED,  # system message must carry one token
+    "80100003": REJECTED,  # structure
+    "80100004": REJECTED,  # expiry before now
+    "80100013": REJECTED,  # collapse_key
+    "80100016": REJECTED,  # sensitive content
+    "80100017": SLOWER,  # over 100 topic tasks at once
+    "80100018": REJECTED,  # reviewed body differs
+    "80100020": REJECTED,  # revoke: structure
+    "80100022": WITHOUT_IMAGE,  # v3: image not verified
+    "80200001": RENEW_ONCE,
+    "80200003": RENEW,
+    "80200005": RENEW,
+    "80300002": CREDENTIAL,  # wrong id in the URL, Push switched off, other project: never the tokens' fault
+    "80300008": REJECTED,  # body over 4096 bytes
+    "80300010": REJECTED,  # number of tokens
+    "80300011": REJECTED,  # no right for high-level notification
+    "80300013": CREDENTIAL,  # receipt address or its certificate
+    "80300017": REJECTED,  # revoke: tokens of several apps
+    "80300029": SLOWER,  # v3: test messages, rate
+    "80300030": REJECTED,  # v3: test messages, tokens
+    "80300032": REJECTED,  # revoke: no right
+    "80300036": RENEW,  # JWT valid for over a day
+    "80300037": CREDENTIAL,  # penalty
+    "80600003": OAUTH_FAULT,
+    "81000001": LATER,
+    **{str(code): REJECTED for code in range(82000001, 82000014)},  # topics and groups
+}
+
+#: Unknown codes by their first three digits (page, §5: policy). What is not here is UNKNOWN. No row ever retires a token.
+PREFIXES: Final[Mapping[str, Meaning]] = {
+    "802": replace(RENEW_ONCE, alarm=True),
+    **{prefix: Meaning(Verdict.UNAVAILABLE, retries=3, alarm=True) for prefix in ("800", "806")},
+}
+PREFIXES_SHORT: Final[Mapping[str, Meaning]] = dict.fromkeys(("81", "82"), PREFIXES["800"])
+
+#: HTTP statuses, for an answer without a code. 5xx without a row: LATER; anything else: UNKNOWN.
+STATUSES: Final[Mapping[int, Meaning]] = {400: REJECTED, 401: RENEW_ONCE, 404: CREDENTIAL, 429: SLOWER, 500: LATER, 502: LATER, 503: SLOWER}
+
+#: Reasons of v3, each with its tokens. "" is v1, which gives a plain list. `noRight`: see `_listed`.
+REASONS: Final[Mapping[str, Meaning]] = {
+    "": DEAD,
+    "tokenFormatError": DEAD,
+    "tokenPlatformNotSupport": DEAD,
+    "noRight": DEAD,
+    "noPushTypeRight": CREDENTIAL,
+    "noRightToSendThisLiveNotificationEvent": CREDENTIAL,
+    "disableSendHuaweiMsgBecauseOfPenalty": CREDENTIAL,
+    "appinfoError": CREDENTIAL,
+    "atomicUnableSendUnsubscribedMsg": REJECTED,
+    "notSupportPlayVoice": REJECTED,
+    "differentImgVerifyPolicy": REJECTED,
+    "countryNotSupport": Meaning(Verdict.SILENCED),  # suspend, do not delete
+}
+#: Of another app or stale since an upgrade: alone in its request a token can't be told from a wrong project, so the mass guard decides.
+NO_RIGHT_ALONE: Final = Meaning(Verdict.TOKEN_FOREIGN)
+
+
+class _Reply(msgspec.Struct):
+    code: Any = None
+    msg: Any = None
+    request_id: Any = msgspec.field(default=None, name="requestId")
+
+
+def classified(parcel: Parcel, answer: Answer | NoAnswer, extra: Mapping[str, Meaning] | None = None) -> Sequence[Outcome]:
+    """One outcome per item, whatever the bytes. The body's code counts on any HTTP status. extra: codes of another call (revoke)."""
+    if isinstance(answer, NoAnswer):
+        return no_answer(parcel, answer)
+    reply = read(answer, _Reply) or _Reply()
+    code = plain(reply.code)
+    illegal = illegal_tokens(reply.msg)
+    words = "" if illegal else vendor_words(reply.msg, parcel)
+    said = Said(answer.status, code, words, plain(reply.request_id) or None, retry_after_s(answer))
+    if code in ("80100000", "80300007"):
+        return _listed(parcel, said, illegal)
+    meaning = (extra or {}).get(code) or meaning_of(code, answer.status)
+    return [outcome(item, meaning, said) for item in parcel.items]
+
+
+def meaning_of(code: str, status: int) -> Meaning:
+    """Table, then family, then HTTP status: the first that knows."""
+    known = CODES.get(code) or PREFIXES.get(code[:3]) or PREFIXES_SHORT.get(code[:2])
+    if known:
+        return known
+    by_status = STATUSES.get(status) or (LATER if 500 <= status < 600 else UNKNOWN)
+    # 801x and 803x without a row are a mistake of ours that nobody documents, whatever the status.
+    return UNKNOWN if code.startswith(("801", "803")) else replace(by_status, alarm=by_status.alarm or bool(code))
+
+
+def _listed(parcel: Parcel, said: Said, illegal: Mapping[str, str]) -> Sequence[Outcome]:
+    """Partial success and "all invalid": each token by its reason, those that are not named by the code."""
+    alone = len(parcel.items) == 1
+    unnamed = ACCEPTED if illegal else UNKNOWN  # unknown: some failed and we can't read which
+    if said.code == "80300007":
+        unnamed = DEAD if alone else SINGLY
+    no_right = NO_RIGHT_ALONE if alone else CREDENTIAL
+    everybody = all(illegal.get(item.target.token) == "noRight" for item in parcel.items)
+    outcomes = []
+    for item in parcel.items:
+        reason = illegal.get(item.target.token)
+        meaning = unnamed if reason is None else no_right if everybody else REASONS.get(reason, UNKNOWN)
+        outcomes.append(outcome(item, meaning, replace(said, words=reason or said.words)))
+    return outcomes
+
+
+def illegal_tokens(msg: Any) -> dict[str, str]:
+    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or already an object); {} for plain text and junk."""
+    detail = msg
+    if isinstance(msg, str) and msg.lstrip().startswith("{"):
+        try:
+            detail = msgspec.json.decode(msg)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return {}
+    if not isinstance(detail, dict):
+        return {}
+    listed = detail.get("illegalTokens", detail.get("illegal_tokens"))
+    if isinstance(listed, dict):
+        return {token: plain(reason) for reason, tokens in listed.items() for token in texts(tokens)}
+    return dict.fromkeys(texts(listed), "")
+
+
+def texts(value: Any) -> list[str]:
+    """The texts of a list; [] for anything else (null, an object, absent)."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def vendor_words(msg: Any, parcel: Parcel) -> str:
+    """The vendor's words for the ledger: short, and without the device tokens that it may have put into them."""
+    if not isinstance(msg, str):
+        return ""
+    for token in filter(None, (item.target.token for item in parcel.items)):
+        msg = msg.replace(token, "<token>")
+    return cut(msg, VENDOR_WORDS_MAX)
+
+
+def outcome(item: Item, meaning: Meaning, said: Said) -> Outcome:
+    """`meaning` for one token, which knows how often it was told the same before."""
+    run, key = 0, said.code or str(said.status)
+    for attempt in reversed(item.target.attempts):
+        if (attempt.code or attempt.status) != key:
+            break
+        run += 1
+    tried = meaning.again is not None and item.target.again == meaning.again
+    spent = meaning.retries is not None and (run >= meaning.retries or tried)
+    last = spent and meaning.then is not None
+    waits = meaning.verdict in (Verdict.THROTTLED, Verdict.UNAVAILABLE)
+    return Outcome(
+        verdict=meaning.then if last and meaning.then else meaning.verdict,
+        status=str(said.status),
+        code=said.code,
+        words=said.words,
+        vendor_message_id=said.request_id,
+        retry_after_s=said.retry_after_s if waits and not last else None,
+        attempts_max=None if meaning.retries is None or last else item.attempt + max(meaning.retries - run, 0),
+        again=None if last else meaning.again,
+        alarm=meaning.alarm,
+    )

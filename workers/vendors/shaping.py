@@ -1,0 +1,250 @@
+"""What the bodies of Huawei, HarmonyOS and Honor have in common: words that fit, click data, ids, OAuth. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from common.contracts import Notification
+from common.model import Again, Verdict
+from workers.vendors.base import AccessRefused, AccessToken, Parcel, compact, cut, merged, read, retry_after_s
+from workers.wire import Answer, Request
+
+#: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy. Source: docs/vendors/huawei.md, 2026-05.
+BODY_BYTES_MAX = 4096
+#: Rather than showing less than this of title and body together, what goes beside the words is dropped.
+WORDS_BYTES_MIN = 96
+#: Room kept free while cutting: the quotes and commas that lines of an inbox style add.
+SLACK_BYTES = 16
+TTL_S_MAX = 1_296_000  # 15 days
+TEXT_ID_MAX = 64
+IMAGE_URL_MAX = 1024
+VENDOR_WORDS_MAX = 200
+ACCESS_S_DEFAULT = 3600
+ACCESS_S_MAX = 7 * 86_400
+ACCESS_EARLY_S = 300
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TOKEN = re.compile(r"[!-~]{1,1024}")
+_ID = re.compile(r"[!-~]{1,64}")
+
+
+class Keep(IntEnum):
+    """How much is sent beside the words when the body is too long: each step down drops one thing more."""
+
+    WORDS = 0
+    EXT = 1
+    PAYLOAD = 2
+    ALL = 3  # image and raw fields too
+
+
+Render = Callable[[str, str, Keep], dict[str, Any]]
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def encoded(value: Any) -> bytes:
+    """Compact JSON of any value made of JSON's types; a lone surrogate, which has no UTF-8 form, becomes U+FFFD."""
+    try:
+        return compact(value)
+    except (UnicodeEncodeError, TypeError):
+        return compact(_whole(value))
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {_SURROGATE.sub("\ufffd", str(key)): _whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return value if value is None or isinstance(value, int | float) else str(value)
+
+
+def json_bytes(text: str) -> int:
+    """Bytes that `text` takes inside a JSON text, escapes counted, quotes not."""
+    return len(encoded(text)) - 2
+
+
+def fitted(render: Render, title: str, body: str, repeats: int = 1) -> dict[str, Any]:
+    """The body with as much of the words as fits BODY_BYTES_MAX. repeats: how often the words stand in it (big text style: 2).
+
+    Title and body are cut on grapheme borders, the title to a third where both are long. Data beside them (image and
+    raw fields, then payload, then ext) goes only when it would leave no room for WORDS_BYTES_MIN of words.
+    """
+    for keep in sorted(Keep, reverse=True):
+        whole = render(title, body, keep)
+        if len(encoded(whole)) <= BODY_BYTES_MAX:
+            return whole
+        room = (BODY_BYTES_MAX - SLACK_BYTES - len(encoded(render("", "", keep)))) // repeats
+        if room >= WORDS_BYTES_MIN or keep is Keep.WORDS:
+            head = cut(title, max(room // 3, room - json_bytes(body)), json_bytes)
+            return render(head, cut(body, room - json_bytes(head), json_bytes), keep)
+    raise AssertionError("Keep.WORDS always returns")
+
+
+# ---------------------------------------------------------------- parts of a body
+
+
+def title_of(note: Notification) -> str:
+    """A title is required by all three: the note's, else the app's name, else an ellipsis."""
+    return note.title or note.app_name or "…"
+
+
+def body_of(note: Notification) -> str:
+    return note.body or note.fallback_body or "…"
+
+
+def click_data(note: Notification, keep: Keep = Keep.ALL) -> dict[str, Any]:
+    """What the app gets on a click: `{"ext": …}`, the payload's keys beside it (contract §8a)."""
+    data = dict(note.payload or {}) if keep >= Keep.PAYLOAD else {}
+    if note.ext is not None and keep >= Keep.EXT:
+        data["ext"] = note.ext
+    return data
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    return encoded(data).decode()
+
+
+def note_tag(note: Notification) -> str:
+    """32 hex digits of (app, event, kind): the same for every device and every attempt of one notification."""
+    parts = "\0".join((note.app, note.event_id, note.kind))
+    return hashlib.blake2b(parts.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def receipt_tag(parcel: Parcel) -> str:
+    """What a receipt echoes: the push id where the request holds one push, else the notification's tag (a request has one tag only)."""
+    return parcel.items[0].target.push_id if len(parcel.items) == 1 else note_tag(parcel.items[0].note)
+
+
+def text_id(value: str) -> str:
+    """`value` where it is 1 to 64 printable ASCII characters, else a stable digest of it (32 hex digits)."""
+    return value if _ID.fullmatch(value) else hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def group_of(note: Notification) -> str:
+    return text_id(note.thread_id or note.conversation_id)
+
+
+def ttl_of(parcel: Parcel) -> int:
+    """Seconds, 1 to 15 days; the items' least, as nobody wants it after that."""
+    return min(max(min(item.ttl_s for item in parcel.items), 1), TTL_S_MAX)
+
+
+def badge_of(parcel: Parcel) -> int | None:
+    """The number for the icon, 0 to 99; None: leave it alone."""
+    badge = parcel.items[0].badge
+    return None if badge is None else min(max(badge, 0), 99)
+
+
+def image_of(parcel: Parcel) -> str | None:
+    """The note's image where a vendor would take it (https) and has not refused it before."""
+    image = parcel.items[0].note.image or ""
+    return image if image.startswith("https://") and len(image) <= IMAGE_URL_MAX and not image_refused(parcel) else None
+
+
+def image_refused(parcel: Parcel) -> bool:
+    return any(item.target.again == Again.WITHOUT_IMAGE for item in parcel.items)
+
+
+def text_option(options: Mapping[str, Any], name: str, most: int = 256) -> str | None:
+    """`options[name]` where it is a text of 1 to `most` characters."""
+    value = options.get(name)
+    return value if isinstance(value, str) and 0 < len(value) <= most else None
+
+
+def part(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object at `raw[name]`; {} for anything else."""
+    value = raw.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def raw_fields(parcel: Parcel, fields: frozenset[str], words: frozenset[str]) -> frozenset[str]:
+    """What vendor_raw may set: no words where the person chose to see none, no image once it was refused."""
+    allowed = fields if parcel.items[0].note.hidden else fields | words
+    return allowed - {"image"} if image_refused(parcel) else allowed
+
+
+def laid(base: dict[str, Any], raw: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
+    """`merged`, but a raw value that is no object never takes the place of an object."""
+    fitting = {key: value for key, value in raw.items() if isinstance(value, dict) or not isinstance(base.get(key), dict)}
+    return merged(base, fitting, allowed)
+
+
+def bearer(access: AccessToken | None) -> dict[str, str]:
+    headers = {"content-type": "application/json; charset=UTF-8"}
+    return {**headers, "authorization": f"Bearer {access.value}"} if access else headers
+
+
+def token_valid(token: str) -> bool:
+    """Printable ASCII without blanks, up to 1024: nothing else ever was a push token (the vendors give no format)."""
+    return _TOKEN.fullmatch(token) is not None
+
+
+# ---------------------------------------------------------------- OAuth
+
+
+class _Grant(msgspec.Struct):
+    access_token: Any = None
+    expires_in: Any = None
+    error: Any = None
+    sub_error: Any = None
+    error_description: Any = None
+
+
+def token_request(endpoint: str, path: str, client_id: str, client_secret: str) -> Request:
+    """OAuth 2.0 client credentials, every value URL-encoded."""
+    form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret})
+    return Request(endpoint, path, {"content-type": "application/x-www-form-urlencoded"}, form.encode())
+
+
+def read_access(answer: Answer, now_ms: int, refused: frozenset[str]) -> AccessToken | AccessRefused:
+    """The token and when to renew it (300 s early), or why there is none. refused: error codes that mean a bad credential on any status."""
+    grant = read(answer, _Grant) or _Grant()
+    value = grant.access_token
+    if (
+        answer.status < 300
+        and isinstance(value, str)
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value.strip()
+        and value.strip()
+    ):
+        life_s = _life_s(grant.expires_in)
+        early_s = min(ACCESS_EARLY_S, life_s // 2)
+        return AccessToken(value.strip(), now_ms + (life_s - early_s) * 1000, now_ms + life_s * 1000)
+    code = ".".join(plain(part) for part in (grant.error, grant.sub_error) if plain(part))
+    words = cut(grant.error_description, VENDOR_WORDS_MAX) if isinstance(grant.error_description, str) else ""
+    return AccessRefused(_no_token(answer.status, code, refused), code or str(answer.status), words, retry_after_s(answer))
+
+
+def _life_s(value: Any) -> int:
+    try:
+        life_s = int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return ACCESS_S_DEFAULT
+    return min(life_s, ACCESS_S_MAX) if life_s > 0 else ACCESS_S_DEFAULT
+
+
+def _no_token(status: int, code: str, refused: frozenset[str]) -> Verdict:
+    if code in refused or status in (403, 404, 405):
+        return Verdict.CREDENTIAL_REFUSED
+    if status in (429, 503):
+        return Verdict.THROTTLED
+    # An error that the vendor itself words is about what we sent; a proxy's page (no code) may pass.
+    return Verdict.CREDENTIAL_REFUSED if code and status < 500 and status != 408 else Verdict.UNAVAILABLE
+
+
+def plain(value: Any) -> str:
+    """A code or an id, that a vendor gives as number or text, as text of at most 64 printable characters; "" for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return ""
+    return "".join(char for char in str(value).strip()[:64] if char.isprintable())

@@ -1,0 +1,119 @@
+"""Words, click data and overrides as form-and-JSON vendors (Xiaomi, OPPO) take them. Pure and total: whatever was sent, something fits."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from common.contracts import Notification
+from common.model import Kind
+from workers.vendors.base import Item, compact, cut, utf8_bytes
+
+#: Shown where a message leaves no words at all: by the device's language.
+GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
+#: Most characters of a vendor's own words that are kept beside an outcome.
+WORDS_MAX: Final = 200
+#: Most characters of a vendor's code that are kept; real ones have at most six.
+CODE_MAX: Final = 32
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def whole(text: str) -> str:
+    """`text` without lone surrogates, which no UTF-8 body can carry: each becomes U+FFFD."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def generic(note: Notification) -> str:
+    """The words for a message of which nothing can be shown."""
+    return GENERIC.get(note.lang, GENERIC["en"])
+
+
+def first_words(most: int, *candidates: str | None) -> str:
+    """The first candidate that is not blank, cut to `most` characters at a grapheme; "" when all are."""
+    for text in candidates:
+        if text and (shown := whole(text).strip()):
+            return cut(shown, most)
+    return ""
+
+
+def title_of(note: Notification, most: int) -> str:
+    """A title that is never blank: both vendors refuse one."""
+    return first_words(most, note.title, note.app_name, generic(note))
+
+
+def body_of(note: Notification, most: int) -> str:
+    """A body that is never blank."""
+    return first_words(most, note.body, note.fallback_body, generic(note))
+
+
+def veiled(note: Notification) -> bool:
+    """Nothing of the message but its title and body may be shown: the person hides details, or it was recalled."""
+    return note.hidden or note.kind is Kind.RECALL
+
+
+def click_text(note: Notification, most: int, under: Mapping[str, Any] | None = None, measure: Callable[[str], int] = utf8_bytes) -> str:
+    """What the app gets on a click, as JSON text of at most `most` of `measure`: keys of the payload, and `ext`.
+
+    under: keys laid below ours. What is too long goes whole (first `under`, then the payload, then ext): half a JSON
+    text would break the app. "" when nothing is left to give.
+    """
+    ext = {} if note.ext is None else {"ext": whole(note.ext)}
+    payload = note.payload or {}
+    for data in ({**(under or {}), **payload, **ext}, {**payload, **ext}, ext):
+        text = json_text(data)
+        if data and text is not None and measure(text) <= most:
+            return text
+    return ""
+
+
+def json_text(value: Any) -> str | None:
+    """Compact JSON, None for what JSON can't say (a lone surrogate, an odd key)."""
+    try:
+        return compact(value).decode()
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def scalar(value: Any, most: int) -> str | None:
+    """An override as text: a text or whole number of 1 to `most` characters, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return None
+    text = whole(str(value)).strip()
+    return text if 0 < len(text) <= most else None
+
+
+def number(value: Any, low: int, high: int) -> int | None:
+    """A whole number, also as text, of low to high; None for anything else."""
+    text = scalar(value, 20)
+    if text is None or not re.fullmatch(r"-?[0-9]+", text):
+        return None
+    return wanted if low <= (wanted := int(text)) <= high else None
+
+
+def code_of(value: Any) -> str:
+    """A vendor's code as text; "" for what can't be one."""
+    return scalar(value, CODE_MAX) or ""
+
+
+def told(value: Any, *tokens: str) -> str:
+    """A vendor's words, shortened, without the device tokens that some answers repeat."""
+    text = whole(value) if isinstance(value, str) else ""
+    for token in tokens:
+        if token and token in text:
+            text = text.replace(token, "<token>")
+    return text[:WORDS_MAX]
+
+
+def message_tag(item: Item) -> str:
+    """32 hex digits of (app, event, kind): one for all tokens of a message, the same in every attempt."""
+    note = item.note
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (note.app, note.event_id, note.kind):
+        raw = part.encode("utf-8", "replace")
+        digest.update(len(raw).to_bytes(4) + raw)
+    return digest.hexdigest()
