@@ -43,6 +43,8 @@ START_S_MAX: Final = 60.0
 #: Longest wait for servers of a starter that has just been killed, seconds.
 ORPHAN_S_MAX: Final = 10.0
 STOP_S_MAX: Final = 10.0
+#: How long a starter that was killed a moment ago may still hold its lock, seconds.
+LOCK_S_MAX: Final = 1.0
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 POLL_S: Final = 0.02
 USER: Final = "pushfleet"
@@ -217,16 +219,10 @@ class Server:
         A starter that was killed leaves servers that are still ending: they get ORPHAN_S_MAX, then EmbeddedError.
         """
         lock = _own_file(self.folder / "lock")
-        until = time.monotonic() + ORPHAN_S_MAX
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lock
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    os.close(lock)
-                    raise EmbeddedError(f"a {self.name} of an earlier start still runs on {self.folder}: end it") from None
-                time.sleep(POLL_S)
+        if _locked_within(lock, ORPHAN_S_MAX):
+            return lock
+        os.close(lock)
+        raise EmbeddedError(f"a {self.name} of an earlier start still runs on {self.folder}: end it")
 
     def run(self, argv: list[str], lock: int, death_signal: int) -> subprocess.Popen[bytes]:
         """One of the server's programs, as the server's user, its words in the log; holds the lock until it and its children are gone."""
@@ -267,6 +263,18 @@ class Server:
 def _own_file(path: Path) -> int:
     """Opens for appending, 0600. Never through a link: the folder is the servers' user's, and we may be root."""
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+def _locked_within(handle: int, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(POLL_S)
 
 
 def _port(home: Home, note: Path) -> int:
@@ -474,12 +482,10 @@ def _lock(data_dir: Path) -> int:
         handle = os.open(data_dir / "embedded.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise EmbeddedError(f"{data_dir} can't be written ({error.strerror}): run as its owner, or set PUSHFLEET_DATA_DIR") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _locked_within(handle, LOCK_S_MAX):
         holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
         os.close(handle)
-        raise EmbeddedError(f"the servers of {data_dir} are already started by process {holder or '?'}") from None
+        raise EmbeddedError(f"the servers of {data_dir} are already started by process {holder or '?'}")
     os.truncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
     return handle

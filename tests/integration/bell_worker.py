@@ -1,8 +1,9 @@
-"""A worker with one bell that counts itself, as a process: `python -m tests.integration.bell_worker REDIS_URL PREFIX`."""
+"""A worker with one bell that counts itself, as a process: `python -m tests.integration.bell_worker REDIS_URL PREFIX SECONDS` each bell."""
 
 from __future__ import annotations
 
 import sys
+import time
 
 from common.config import Settings
 from common.storage.redis import connect
@@ -10,11 +11,12 @@ from workers.app import PRESENCE, make_app, queue_of, task_of
 
 
 def main() -> None:
-    url, prefix = sys.argv[1:]
+    url, prefix, seconds = sys.argv[1:]
     app = make_app(Settings.load({"PUSHFLEET_REDIS_URL": url, "PUSHFLEET_PREFIX": prefix}))
 
     @app.task(name=task_of(PRESENCE))
     def drain() -> None:
+        time.sleep(float(seconds))
         client = connect(url)
         client.incr(f"{prefix}:rung")
         client.close()

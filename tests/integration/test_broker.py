@@ -15,14 +15,20 @@ from workers.app import PRESENCE, make_app, task_of
 
 
 @pytest.fixture
-def worker(restartable_valkey, tmp_path):
-    log = (tmp_path / "worker.log").open("wb")
-    argv = [sys.executable, "-m", "tests.integration.bell_worker", restartable_valkey.url, "push"]
-    process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)
-    yield process
-    process.kill()
-    process.wait()
-    log.close()
+def work(restartable_valkey, tmp_path):
+    """Starts a worker whose every bell takes so many seconds."""
+    started = []
+
+    def start(seconds: float) -> subprocess.Popen[bytes]:
+        with (tmp_path / "worker.log").open("ab") as log:
+            argv = [sys.executable, "-m", "tests.integration.bell_worker", restartable_valkey.url, "push", str(seconds)]
+            started.append(subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
@@ -45,20 +51,30 @@ def rung(url: str, at_least: int, seconds: float) -> bool:
     return False
 
 
-def test_a_worker_outlives_the_restart_of_redis(worker, restartable_valkey, ring):
+#: (seconds a bell takes, bells): with more bells than its two threads take, the worker holds some that are not acknowledged.
+LOADS = {"idle": (0.0, 0), "busy, with bells in hand": (1.5, 8)}
+
+
+@pytest.mark.parametrize(("seconds", "bells"), LOADS.values(), ids=LOADS)
+def test_a_worker_outlives_the_restart_of_redis(work, restartable_valkey, ring, seconds, bells):
+    worker = work(seconds)
     ring()
     assert rung(restartable_valkey.url, 1, 20)
-    for bells in (2, 3):
-        time.sleep(1.1)  # everysec: what the server has counted is on disk
-        restartable_valkey.kill()
-        time.sleep(1.0)
-        restartable_valkey.restart()
+    for _ in range(bells):
         ring()
-        assert rung(restartable_valkey.url, bells, 10)
-        assert worker.poll() is None
+    time.sleep(1.1)  # everysec: what the server has counted is on disk
+    restartable_valkey.kill()
+    time.sleep(1.0)
+    restartable_valkey.restart()
+    client = connect(restartable_valkey.url)
+    before = int(client.get("push:rung") or 0)
+    ring()
+    assert rung(restartable_valkey.url, before + 1, 10)
+    assert worker.poll() is None
 
 
-def test_a_worker_ends_at_sigterm(worker, restartable_valkey, ring):
+def test_a_worker_ends_at_sigterm(work, restartable_valkey, ring):
+    worker = work(0)
     ring()
     assert rung(restartable_valkey.url, 1, 20)
     worker.terminate()
