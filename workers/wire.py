@@ -19,7 +19,7 @@ class Request:
     """
 
     endpoint: str
-    path: str
+    path: str = field(repr=False)  # APNs: the device token stands in it
     headers: Mapping[str, str] = field(repr=False)  # carries access tokens
     body: bytes = field(repr=False)  # carries device tokens and words
     method: str = "POST"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +40,8 @@ from workers.vendors.base import (
     retry_after_s,
     secret_text,
     shrink,
+    text_id,
     uuid_text,
-    whole,
 )
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
@@ -248,9 +247,8 @@ def _headers(note: Notification, topic: str) -> dict[str, str]:
         "apns-priority": _priority(note),
         "apns-expiration": str(max(note.expires_at_ms // 1000, 0)),
     }
-    collapse = collapse_id(note.collapse_id)
-    if collapse:
-        headers["apns-collapse-id"] = collapse
+    if note.collapse_id:
+        headers["apns-collapse-id"] = text_id(note.collapse_id, COLLAPSE_ID_BYTES_MAX)
     return headers
 
 
@@ -260,14 +258,6 @@ def _priority(note: Notification) -> str:
     if note.push_type is PushType.SILENT or note.kind in _AFTERTHOUGHTS:
         return "5"
     return "5" if note.placement.get("priority") == "5" else "10"
-
-
-def collapse_id(value: str) -> str:
-    """`value` itself where it is a legal header value of at most 64 bytes of UTF-8, else its SHA-256 in hex (exactly 64)."""
-    raw = whole(value).encode()
-    if len(raw) <= COLLAPSE_ID_BYTES_MAX and value.isprintable() and value == value.strip():
-        return value
-    return hashlib.sha256(raw).hexdigest()
 
 
 def _body(note: Notification) -> tuple[bytes, bytes, bool]:

@@ -211,6 +211,8 @@ class VendorSpec:
 
 _T = TypeVar("_T")
 ELLIPSIS = "…"
+WORDS_MAX = 200  # of a vendor's own words, kept beside an outcome
+WORDS_READ_MAX = 2000  # of them, looked through for device tokens
 CHARACTERS_KEPT = 10  # of a text that must make room (im-dialects §5)
 _GRAPHEME = regex.compile(r"\X")
 
@@ -343,6 +345,29 @@ def base62(hex_id: str, length: int) -> str:
 def uuid_text(push_id: str) -> str:
     """32 hex digits as a lower-case UUID 8-4-4-4-12."""
     return f"{push_id[:8]}-{push_id[8:12]}-{push_id[12:16]}-{push_id[16:20]}-{push_id[20:]}"
+
+
+def text_id(value: str, bytes_max: int = 64) -> str:
+    """`value` where it is printable and has at most so many bytes of UTF-8, else its SHA-256 in hex (64 bytes)."""
+    raw = whole(value).encode()
+    return value if len(raw) <= bytes_max and value.isprintable() and value == value.strip() else hashlib.sha256(raw).hexdigest()
+
+
+def receipt_tag(parcel: Parcel) -> str:
+    """What a vendor shall echo in receipts, 32 hex digits: the push id where the request holds one push, else a digest
+    of (app, event, kind), as one request has one tag only."""
+    if len(parcel.items) == 1:
+        return parcel.items[0].target.push_id
+    note = parcel.items[0].note
+    return hashlib.blake2b(whole("\0".join((note.app, note.event_id, note.kind))).encode(), digest_size=16).hexdigest()
+
+
+def told(words: Any, parcel: Parcel | None = None) -> str:
+    """A vendor's own words, shortened, without the device tokens that some answers repeat; "" for what is no text."""
+    text = whole(words)[:WORDS_READ_MAX] if isinstance(words, str) else ""
+    for item in parcel.items if parcel else ():
+        text = text.replace(item.target.token, "<token>")
+    return text[:WORDS_MAX]
 
 
 def merged(base: dict[str, Any], over: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:

@@ -1,0 +1,617 @@
+"""APNs: every reason, every vector of its page, what a credential is refused for, and the bodies of each class."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+from asn1crypto import pkcs12 as asn1
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
+
+from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, note, parcel
+from workers.vendors import apns
+from workers.vendors.apns import APNS
+from workers.vendors.base import CredentialError, compact, text_id
+from workers.wire import NoAnswer
+
+SECOND_CONNECTION = {"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"}
+#: Every row of Apple's table. (status, reason) -> verdict
+REASONS = {
+    (400, "BadCollapseId"): Verdict.REJECTED,
+    (400, "BadDeviceToken"): Verdict.TOKEN_FOREIGN,
+    (400, "BadExpirationDate"): Verdict.REJECTED,
+    (400, "BadMessageId"): Verdict.REJECTED,
+    (400, "BadPriority"): Verdict.REJECTED,
+    (400, "BadTopic"): Verdict.CREDENTIAL_REFUSED,
+    (400, "DeviceTokenNotForTopic"): Verdict.TOKEN_FOREIGN,
+    (410, "DeviceTokenNotForTopic"): Verdict.TOKEN_FOREIGN,
+    (400, "DuplicateHeaders"): Verdict.REJECTED,
+    (400, "IdleTimeout"): Verdict.UNAVAILABLE,
+    (400, "InvalidPushType"): Verdict.REJECTED,
+    (400, "MissingDeviceToken"): Verdict.REJECTED,
+    (400, "MissingTopic"): Verdict.CREDENTIAL_REFUSED,
+    (400, "PayloadEmpty"): Verdict.REJECTED,
+    (400, "TopicDisallowed"): Verdict.CREDENTIAL_REFUSED,
+    (403, "BadCertificate"): Verdict.CREDENTIAL_REFUSED,
+    (403, "BadCertificateEnvironment"): Verdict.CREDENTIAL_REFUSED,
+    (403, "ExpiredProviderToken"): Verdict.ACCESS_EXPIRED,
+    (403, "Forbidden"): Verdict.CREDENTIAL_REFUSED,
+    (403, "InvalidProviderToken"): Verdict.CREDENTIAL_REFUSED,
+    (403, "MissingProviderToken"): Verdict.CREDENTIAL_REFUSED,
+    (403, "UnrelatedKeyIdInToken"): Verdict.UNAVAILABLE,
+    (403, "BadEnvironmentKeyIdInToken"): Verdict.CREDENTIAL_REFUSED,
+    (403, "BadEnvironmentKeyInToken"): Verdict.CREDENTIAL_REFUSED,
+    (404, "BadPath"): Verdict.REJECTED,
+    (405, "MethodNotAllowed"): Verdict.REJECTED,
+    (410, "ExpiredToken"): Verdict.TOKEN_DEAD,
+    (410, "Unregistered"): Verdict.TOKEN_DEAD,
+    (413, "PayloadTooLarge"): Verdict.REJECTED,
+    (413, ""): Verdict.REJECTED,
+    (429, "TooManyProviderTokenUpdates"): Verdict.THROTTLED,
+    (429, "TooManyRequests"): Verdict.THROTTLED,
+    (429, ""): Verdict.THROTTLED,
+    (500, "InternalServerError"): Verdict.UNAVAILABLE,
+    (502, ""): Verdict.UNAVAILABLE,
+    (503, "ServiceUnavailable"): Verdict.UNAVAILABLE,
+    (503, "Shutdown"): Verdict.UNAVAILABLE,
+    (400, "BadChannelId"): Verdict.REJECTED,
+    (403, "TopicMismatch"): Verdict.CREDENTIAL_REFUSED,
+    (400, "SomethingNew"): Verdict.UNKNOWN,
+    (403, ""): Verdict.UNKNOWN,
+    (410, ""): Verdict.UNKNOWN,
+}
+
+
+@pytest.mark.parametrize(("said", "verdict"), REASONS.items(), ids=[f"{status} {reason}" for status, reason in REASONS])
+def test_each_reason_has_its_verdict(said, verdict):
+    status, reason = said
+    [outcome] = apns.classify(parcel(), answer(status, {"reason": reason}, apns_id="ID-1"))
+    assert (outcome.verdict, outcome.status, outcome.code, outcome.vendor_message_id) == (verdict, str(status), reason, "ID-1")
+    assert outcome.again == (Again.NEW_CONNECTION if reason in SECOND_CONNECTION else None)
+    assert outcome.token_only == (reason == "TooManyRequests")
+    assert outcome.alarm == (verdict is Verdict.UNKNOWN or reason == "TooManyProviderTokenUpdates")
+
+
+def test_the_table_names_no_reason_that_no_row_tests():
+    assert set(apns.REASONS) - {reason for _, reason in REASONS} == {
+        "FeatureNotEnabled",
+        "MissingChannelId",
+        "ChannelNotRegistered",
+        "BadRequestParams",
+        "BadRequestPayload",
+        "MissingPushType",
+        "CannotCreateChannelConfig",
+    }
+
+
+def test_accepted_keeps_the_id_that_apns_names():
+    [outcome] = apns.classify(parcel(), answer(200, b"", apns_id="0B0F8F0E"))
+    assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "0B0F8F0E")
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "verdict"),
+    [
+        (NOW_MS, Verdict.TOKEN_DEAD),
+        (NOW_MS - 1000, Verdict.TOKEN_DEAD),  # the moment of registration itself
+        (NOW_MS - 1001, Verdict.REJECTED),
+        (None, Verdict.TOKEN_DEAD),
+        ("soon", Verdict.TOKEN_DEAD),
+        (True, Verdict.TOKEN_DEAD),
+    ],
+)
+def test_a_410_older_than_the_registration_keeps_the_token(timestamp, verdict):
+    push = parcel(registered_ms=NOW_MS - 1000)
+    [outcome] = apns.classify(push, answer(410, {"reason": "Unregistered", "timestamp": timestamp}))
+    assert outcome.verdict is verdict
+
+
+def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
+    assert APNS.retry.first_s[Verdict.UNAVAILABLE] == 900
+    wait = {
+        reason: apns.classify(parcel(), answer(503, {"reason": reason}))[0].retry_after_s for reason in ("ServiceUnavailable", "Shutdown")
+    }
+    assert wait == {"ServiceUnavailable": None, "Shutdown": 1.0}
+    assert apns.classify(parcel(attempt=4), answer(400, {"reason": "IdleTimeout"}))[0].retry_after_s == 8.0
+    assert apns.classify(parcel(attempt=3), NoAnswer("refused", sent=False))[0].retry_after_s == 4.0
+    assert apns.classify(parcel(), NoAnswer("timeout", sent=True))[0].retry_after_s is None
+    assert apns.classify(parcel(), answer(403, {"reason": "UnrelatedKeyIdInToken"}))[0].attempts_max == 2
+    assert apns.classify(parcel(), answer(503, {"reason": "ServiceUnavailable"}, retry_after="7"))[0].retry_after_s == 7.0
+    assert apns.classify(parcel(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[0].retry_after_s == 1200.0
+
+
+# ---------------------------------------------------------------- bodies
+
+
+def body_of(about, badge=None):
+    return json.loads(apns.build(parcel(about, badge=badge), credential(Vendor.APNS), ACCESS).body)
+
+
+def headers_of(about):
+    return apns.build(parcel(about), credential(Vendor.APNS), ACCESS).headers
+
+
+def test_a_chat_message_as_it_travels():
+    about = note(
+        subtitle="工作",
+        ext='{"cid":"c2c_1001"}',
+        payload={"seq": 52017, "aps": "no", "ext": "no"},
+        placement={"priority": "10", "interruption_level": "active"},
+    )
+    request = apns.build(parcel(about, badge=7), credential(Vendor.APNS), ACCESS)
+    assert (request.endpoint, request.path, request.method) == ("APNS_PRODUCTION", "/3/device/aa11", "POST")
+    assert request.headers == {
+        "apns-topic": "com.example.chat",
+        "apns-push-type": "alert",
+        "apns-priority": "10",
+        "apns-expiration": str((NOW_MS + 86_400_000) // 1000),
+        "apns-collapse-id": "m-9f3c",
+        "apns-id": "0b0f8f0e-5a2c-4c1e-9a57-2f6f3c1d9e01",
+        "authorization": "bearer access-1",
+    }
+    assert json.loads(request.body) == {
+        "aps": {
+            "badge": 7,
+            "alert": {"title": "张三", "subtitle": "工作", "body": "今晚八点开会"},
+            "sound": "default",
+            "thread-id": "c2c_1001",
+            "interruption-level": "active",
+        },
+        "seq": 52017,
+        "ext": '{"cid":"c2c_1001"}',
+    }
+
+
+CLASSES = {
+    "marketing": (
+        note(bucket=Bucket.PUBLIC, placement={"priority": "5", "interruption_level": "passive"}),
+        "alert",
+        "5",
+        "com.example.chat",
+    ),
+    "call alert": (
+        note(kind=Kind.CALL_INVITE, placement={"priority": "10", "interruption_level": "time-sensitive"}),
+        "alert",
+        "10",
+        "com.example.chat",
+    ),
+    "voip": (note(kind=Kind.CALL_INVITE, push_type=PushType.VOIP, placement={"priority": "5"}), "voip", "10", "com.example.chat.voip"),
+    "silent": (note(push_type=PushType.SILENT, placement={"priority": "10"}), "background", "5", "com.example.chat"),
+    "recall": (note(kind=Kind.RECALL, placement={"priority": "10"}), "alert", "5", "com.example.chat"),
+    "call cancel": (note(kind=Kind.CALL_CANCEL, placement={"priority": "10"}), "alert", "5", "com.example.chat"),
+}
+
+
+@pytest.mark.parametrize(("about", "push_type", "priority", "topic"), CLASSES.values(), ids=CLASSES)
+def test_each_class_has_its_type_priority_and_topic(about, push_type, priority, topic):
+    headers = headers_of(about)
+    assert (headers["apns-push-type"], headers["apns-priority"], headers["apns-topic"]) == (push_type, priority, topic)
+    assert headers["apns-expiration"] == str((NOW_MS + 86_400_000) // 1000)
+    assert headers["apns-collapse-id"] == "m-9f3c"
+
+
+def test_a_call_for_callkit_carries_the_call_and_no_sound():
+    call = {"handle": "u_1001", "video": True, "ext": "not this"}
+    body = body_of(note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}'), badge=3)
+    assert body == {"aps": {"alert": {"title": "张三", "body": "今晚八点开会"}}, "handle": "u_1001", "video": True, "ext": '{"call":"1"}'}
+
+
+def test_a_silent_push_shows_and_counts_nothing():
+    assert body_of(note(push_type=PushType.SILENT, ext="x", payload={"op": "sync"}), badge=3) == {
+        "aps": {"content-available": 1},
+        "op": "sync",
+        "ext": "x",
+    }
+
+
+SOUNDS = {
+    "usual": (note(), "default"),
+    "a file": (note(sound_ios="ring.caf"), "ring.caf"),
+    "none": (note(sound_ios="none"), None),
+    "critical": (note(vendor={"critical": True}), {"critical": 1, "name": "default", "volume": 1.0}),
+    "critical marketing": (note(vendor={"critical": True}, bucket=Bucket.PUBLIC), "default"),
+    "recall": (note(kind=Kind.RECALL, vendor_raw={"aps": {"sound": "loud.caf"}}), None),
+    "call cancel": (note(kind=Kind.CALL_CANCEL), None),
+    "raw": (note(vendor_raw={"aps": {"sound": "msg.caf"}}), "msg.caf"),
+}
+
+
+@pytest.mark.parametrize(("about", "sound"), SOUNDS.values(), ids=SOUNDS)
+def test_sound(about, sound):
+    assert body_of(about)["aps"].get("sound") == sound
+
+
+LEVELS = {
+    "as placed": (note(placement={"interruption_level": "active"}), "active"),
+    "not placed": (note(), None),
+    "sender's wish": (note(placement={"interruption_level": "active"}, vendor={"interruption_level": "time-sensitive"}), "time-sensitive"),
+    "raw wins": (note(vendor={"interruption_level": "active"}, vendor_raw={"aps": {"interruption-level": "passive"}}), "passive"),
+    "nonsense": (note(placement={"interruption_level": "active"}, vendor={"interruption_level": "loud"}), "active"),
+    "marketing is not lifted": (
+        note(bucket=Bucket.PUBLIC, placement={"interruption_level": "passive"}, vendor={"interruption_level": "time-sensitive"}),
+        "passive",
+    ),
+    "nor by raw": (
+        note(bucket=Bucket.PUBLIC, placement={"interruption_level": "passive"}, vendor_raw={"aps": {"interruption-level": "critical"}}),
+        "passive",
+    ),
+    "marketing may be lowered": (
+        note(bucket=Bucket.PUBLIC, placement={"interruption_level": "active"}, vendor={"interruption_level": "passive"}),
+        "passive",
+    ),
+}
+
+
+@pytest.mark.parametrize(("about", "level"), LEVELS.values(), ids=LEVELS)
+def test_interruption_level(about, level):
+    assert body_of(about)["aps"].get("interruption-level") == level
+
+
+def test_overrides_of_the_sender():
+    about = note(
+        vendor={"title": "iOS 标题", "category": "IM_MESSAGE", "mutable_content": True, "badge": 42},
+        thread_id="t1",
+        image="https://img.example.com/1.png",
+    )
+    body = body_of(about, badge=7)
+    assert body["aps"] == {
+        "alert": {"title": "iOS 标题", "body": "今晚八点开会"},
+        "sound": "default",
+        "thread-id": "t1",
+        "category": "IM_MESSAGE",
+        "mutable-content": 1,
+        "badge": 42,
+    }
+    assert body["image"] == "https://img.example.com/1.png"
+
+
+@pytest.mark.parametrize("about", [note(hidden=True), note(kind=Kind.RECALL)], ids=["hidden", "recall"])
+def test_neutral_words_are_not_put_back_by_overrides(about):
+    given = type(about)(
+        **{f: getattr(about, f) for f in about.__struct_fields__}
+        | {"vendor": {"title": "secret"}, "vendor_raw": {"aps": {"alert": {"body": "secret"}}}}
+    )
+    assert body_of(given)["aps"]["alert"] == {"title": "张三", "body": "今晚八点开会"}
+
+
+def test_a_raw_alert_of_text_does_not_replace_the_object():
+    assert (
+        body_of(note(vendor_raw={"aps": {"alert": "text", "badge": "many", "content-available": 1}}), badge=1)["aps"]
+        == body_of(note(), badge=1)["aps"]
+    )
+
+
+@pytest.mark.parametrize(("badge", "shown"), [(None, None), (0, 0), (7, 7), (2**40, 2**31 - 1), (-1, 0)])
+def test_badge(badge, shown):
+    assert body_of(note(), badge=badge)["aps"].get("badge") == shown
+
+
+def test_sandbox_and_certificate_credentials():
+    sandbox = credential(Vendor.APNS, {"env": "sandbox"})
+    request = apns.build(parcel(), sandbox, apns.ask(sandbox, NOW_MS))
+    assert request.endpoint == "APNS_SANDBOX"
+    assert "authorization" not in request.headers
+
+
+# ---------------------------------------------------------------- the page's vectors
+
+P8 = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgjpsQnnGQmL+YBIff
+H1136cspYG6+0iY7X1fCE9+E9LKhRANCAAR/zc4ncPbEXUGDy+5v20t7WAczNXvp
+7xO6z248e9FURcfxRM0bvZt+hyzf7bnuufSzaV1uqQskrYpGIyiFiOWt
+-----END PRIVATE KEY-----"""
+
+
+def test_vector_a_provider_token():
+    token = apns.provider_token(P8, "ABC123DEFG", "DEF123GHIJ", 1_700_000_000)
+    signed, signature = token.rsplit(".", 1)
+    assert signed == "eyJhbGciOiJFUzI1NiIsImtpZCI6IkFCQzEyM0RFRkcifQ.eyJpc3MiOiJERUYxMjNHSElKIiwiaWF0IjoxNzAwMDAwMDAwfQ"
+    assert hashlib.sha256(signed.encode()).hexdigest() == "42df217d1168550523fdf6a104c8fecca0ef4fb5c6f8760ecf08f4467e5c53ea"
+    assert signature == "9eqgVsaVpJcjng-z9xvwbFH5RQ4bIRjaUdI0UT5WUNjDlcVbRVsgHTYZ2TWGP-HMFIbg6jaaLZG9RVlfBpOdlg"
+    assert len(token) == 184
+
+
+def test_vector_b_payload_sizes():
+    alert = {
+        "aps": {
+            "alert": {"title": "Alice", "subtitle": "Project Falcon", "body": "晚上八点开会 🚀"},
+            "badge": 7,
+            "sound": "default",
+            "thread-id": "group_10086",
+            "category": "IM_MESSAGE",
+            "mutable-content": 1,
+            "interruption-level": "active",
+            "relevance-score": 0.5,
+        },
+        "im": {"cid": "group_10086", "seq": 52017, "mid": "m-9f3c"},
+    }
+    silent = {"aps": {"content-available": 1}, "im": {"op": "recall", "mid": "m-9f3c"}}
+    for value, size, digest in (
+        (alert, 300, "f0d6106774fcba05a8df93f3c3ab168109106f35637506d40228a11964198be4"),
+        (silent, 67, "de182459e04525d3cd14d7ecf725084a3cfc9258525970114ddfcc9e18e6c71f"),
+    ):
+        raw = compact(value)
+        assert (len(raw), hashlib.sha256(raw).hexdigest()) == (size, digest)
+
+
+def test_vector_b_as_the_file_builds_it():
+    about = note(
+        title="Alice",
+        subtitle="Project Falcon",
+        body="晚上八点开会 🚀",
+        conversation_id="group_10086",
+        payload={"im": {"cid": "group_10086", "seq": 52017, "mid": "m-9f3c"}},
+        placement={"interruption_level": "active"},
+        vendor={"category": "IM_MESSAGE", "mutable_content": 1},
+        vendor_raw={"aps": {"relevance-score": 0.5}},
+    )
+    assert len(apns.build(parcel(about, badge=7), credential(Vendor.APNS), ACCESS).body) == 300
+
+
+def test_vector_c_the_last_byte_that_fits():
+    rest = len(apns.build(parcel(note(title="", body="")), credential(Vendor.APNS), ACCESS).body)
+    spare = 4096 - rest - len(b'"badge":2147483647,')
+    for letter, size in (("a", 1), ("会", 3)):
+        whole, cut = (body_of(note(title="", body=letter * n))["aps"]["alert"]["body"] for n in (spare // size, spare // size + 1))
+        assert whole == letter * (spare // size)
+        assert cut.endswith("…")
+
+
+def test_vector_c_of_the_page():
+    assert len(compact({"aps": {"alert": {"body": "a" * 4067}}})) == 4096
+    assert len(compact({"aps": {"alert": {"body": "会" * 1355}}})) == 4094
+
+
+def test_vector_d_collapse_ids():
+    assert text_id("会" * 21) == "会" * 21
+    assert len(text_id("会" * 22)) == 64
+    long = "single_user_000000000123456789_user_000000000987654321_message_recall"
+    assert text_id(long) == "c316b70ea9e13121847356c7fe99530524533548eccb27d420993939d4c998e0"
+    assert headers_of(note(collapse_id="a\r\nx: y"))["apns-collapse-id"] == hashlib.sha256(b"a\r\nx: y").hexdigest()
+
+
+def test_a_call_may_be_a_kilobyte_longer():
+    call = note(push_type=PushType.VOIP, body="a" * 6000)
+    assert len(apns.build(parcel(call), credential(Vendor.APNS), ACCESS).body) == 5120
+
+
+REFUSED = {
+    "room enough": (note(ext="x" * 3000), None),
+    "ext alone": (note(ext="x" * 4096), "payload_too_large"),
+    "payload alone": (note(payload={"a": "x" * 4096}), "payload_too_large"),
+    "escapes count": (note(ext="\x00" * 700), "payload_too_large"),
+    "a call's room": (note(ext="x" * 4500, push_type=PushType.VOIP), None),
+    "a long text is cut instead": (note(body="x" * 9000, title="y" * 9000, subtitle="z" * 9000, ext="x" * 256), None),
+    "silent": (note(ext="x" * 4096, push_type=PushType.SILENT), "payload_too_large"),
+}
+
+
+@pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_can_t_fit_is_refused_before_a_request(about, reason):
+    assert apns.refuse(parcel(about).items[0]) == reason
+    size = len(apns.build(parcel(about, badge=9), credential(Vendor.APNS), ACCESS).body)
+    assert (size <= (5120 if about.push_type is PushType.VOIP else 4096)) == (reason is None)
+
+
+# ---------------------------------------------------------------- provider token, credential
+
+
+def p8_credential():
+    return credential(Vendor.APNS, {"key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}, {"p8": P8})
+
+
+def test_every_process_makes_the_same_provider_token_for_forty_minutes():
+    start = 1_700_000_000 // 2400 * 2400 * 1000
+    first, last, next_one = (apns.ask(p8_credential(), start + ms) for ms in (0, 2_399_999, 2_400_000))
+    assert first == last
+    assert next_one.value != first.value
+    assert (first.refresh_at_ms, first.expires_at_ms) == (start + 2_400_000, start + 3_540_000)
+    r, s = (int.from_bytes(apns.base64.urlsafe_b64decode(first.value.rsplit(".", 1)[1] + "==")[i : i + 32]) for i in (0, 32))
+    key = serialization.load_pem_private_key(P8.encode(), None).public_key()
+    key.verify(utils.encode_dss_signature(r, s), first.value.rsplit(".", 1)[0].encode(), ec.ECDSA(hashes.SHA256()))
+
+
+DEVELOPMENT, PRODUCTION = "1.2.840.113635.100.6.3.1", "1.2.840.113635.100.6.3.2"
+
+
+def _tlv(tag: int, raw: bytes) -> bytes:
+    return bytes([tag, len(raw)]) + raw
+
+
+def topic_list(*topics: str) -> bytes:
+    return _tlv(0x30, b"".join(_tlv(0x0C, t.encode()) + _tlv(0x30, _tlv(0x0C, b"app")) for t in topics))
+
+
+def make_p12(
+    marks=(DEVELOPMENT, PRODUCTION),
+    topics=("com.example.chat.voip",),
+    uid="com.example.chat",
+    first=-1,
+    last=365,
+    password=b"geheim",
+    key=None,
+):
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services")] + ([x509.NameAttribute(NameOID.USER_ID, uid)] if uid else [])
+    now = datetime.datetime.fromtimestamp(NOW_MS / 1000, datetime.UTC)
+    builder = x509.CertificateBuilder(x509.Name(names), x509.Name(names), key.public_key(), 7)
+    builder = builder.not_valid_before(now + datetime.timedelta(first)).not_valid_after(now + datetime.timedelta(last))
+    for oid, raw in [(mark, b"\x05\x00") for mark in marks] + ([("1.2.840.113635.100.6.3.6", topic_list(*topics))] if topics else []):
+        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), raw), critical=False)
+    secrecy = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return pkcs12.serialize_key_and_certificates(b"x", key, builder.sign(key, hashes.SHA256()), None, secrecy)
+
+
+def read_p12(raw, password=b"geheim\n", topic="com.example.chat", env="production", now_ms=NOW_MS):
+    return apns.read_credential({"topic": topic, "env": env}, {"p12": raw, "password": password}, now_ms)
+
+
+def test_a_p12_becomes_certificate_and_key_and_its_password_is_not_kept():
+    options, secrets = read_p12(make_p12())
+    assert options == {
+        "topic": "com.example.chat",
+        "env": "production",
+        "expires_ms": str(NOW_MS + 365 * 86_400_000),
+        "topics": "com.example.chat,com.example.chat.voip",
+    }
+    assert set(secrets) == {"certificate", "key"}
+    assert "geheim" not in str(secrets)
+    identity = apns.identity(credential(Vendor.APNS, options, secrets))
+    loaded = x509.load_pem_x509_certificate(identity.certificate_pem)
+    assert serialization.load_pem_private_key(identity.key_pem, None).public_key() == loaded.public_key()
+    assert apns.identity(p8_credential()) is None
+
+
+def test_an_old_keychain_export_opens():
+    raw = (Path(__file__).parent / "data" / "keychain-legacy.p12").read_bytes()
+    bags = asn1.Pfx.load(raw)
+    assert "rc2" in str(bags.authenticated_safe.native)  # else this test is about nothing
+    options, _ = read_p12(raw, now_ms=1_800_000_000_000)
+    assert options["topics"] == "com.example.chat,com.example.chat.voip"
+
+
+P12_REFUSED = {
+    "no password": (lambda: read_p12(make_p12(), password=b" \n"), "--password-file is empty"),
+    "a wrong password": (lambda: read_p12(make_p12(), password=b"falsch"), "password"),
+    "a p12 made without a password": (lambda: read_p12(make_p12(password=None)), "password"),
+    "not a p12": (lambda: read_p12(b"hello"), "not a PKCS#12"),
+    "an empty file": (lambda: read_p12(b""), "not a PKCS#12"),
+    "half a p12": (lambda: read_p12(make_p12()[:300]), "PKCS#12"),
+    "much too large": (lambda: read_p12(b"0" * 70_000), "65536 bytes"),
+    "expired": (lambda: read_p12(make_p12(first=-10, last=-1)), "expired on 2023-11-13"),
+    "not yet valid": (lambda: read_p12(make_p12(first=2)), "not valid before 2023-11-16"),
+    "development for production": (lambda: read_p12(make_p12(marks=[DEVELOPMENT])), "--env sandbox"),
+    "production for sandbox": (lambda: read_p12(make_p12(marks=[PRODUCTION]), env="sandbox"), "--env production"),
+    "another app's": (lambda: read_p12(make_p12(), topic="com.example.other"), "com.example.chat, com.example.chat.voip"),
+    "a topic with a star": (lambda: read_p12(make_p12(), topic="com.example.*"), "wildcard"),
+    "no topic": (lambda: read_p12(make_p12(), topic=""), "--topic is missing"),
+    "another environment": (lambda: read_p12(make_p12(), env="staging"), "production or sandbox"),
+    "both kinds": (lambda: apns.read_credential({"topic": "a.b"}, {"p12": b"", "p8": b""}, NOW_MS), "either"),
+    "no kind": (lambda: apns.read_credential({"topic": "a.b"}, {}, NOW_MS), "either"),
+    "no password file": (lambda: apns.read_credential({"topic": "a.b"}, {"p12": make_p12()}, NOW_MS), "--password-file is missing"),
+}
+
+
+@pytest.mark.parametrize(("give", "reason"), P12_REFUSED.values(), ids=P12_REFUSED)
+def test_a_p12_is_refused_with_its_reason(give, reason):
+    with pytest.raises(CredentialError, match=reason.replace("*", r"\*")) as caught:
+        give()
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("marks", "env"),
+    [
+        ((), "production"),
+        ((), "sandbox"),
+        ((DEVELOPMENT, PRODUCTION), "sandbox"),
+        ((DEVELOPMENT,), "sandbox"),
+        ((PRODUCTION,), "production"),
+    ],
+)
+def test_marks_that_don_t_exclude_the_environment(marks, env):
+    assert read_p12(make_p12(marks=marks), env=env)[0]["env"] == env
+
+
+def test_a_certificate_that_names_no_topic_says_nothing_about_it():
+    assert read_p12(make_p12(uid=None, topics=()), topic="com.any")[0]["topic"] == "com.any"
+
+
+@pytest.mark.parametrize("place", ["mac", "key"])
+def test_a_p12_that_asks_for_hours_of_work_is_refused_at_once(place):
+    file = asn1.Pfx.load(make_p12())
+    if place == "mac":
+        file["mac_data"]["iterations"] = 2**31 - 1
+        raw = file.dump(force=True)
+    else:
+        raw = _with_slow_key(file)
+    start = time.process_time()
+    with pytest.raises(CredentialError, match="rounds of key derivation"):
+        read_p12(raw)
+    assert time.process_time() - start < 2
+
+
+def _with_slow_key(file: asn1.Pfx) -> bytes:
+    """The same file, whose key bag's own count of rounds is huge and whose checksum nobody will reach."""
+    contents = asn1.AuthenticatedSafe.load(file["auth_safe"]["content"].native)
+    for content in contents:
+        if content["content_type"].native == "data":
+            bags = asn1.SafeContents.load(content["content"].native)
+            for bag in bags:
+                if bag["bag_id"].native == "pkcs8_shrouded_key_bag":
+                    bag["bag_value"]["encryption_algorithm"]["parameters"]["key_derivation_func"]["parameters"]["iteration_count"] = (
+                        2**31 - 1
+                    )
+            content["content"] = bags.dump(force=True)
+    file["auth_safe"]["content"] = contents.dump(force=True)
+    return file.dump(force=True)
+
+
+P8_REFUSED = {
+    "no key id": ({"team_id": "DEF123GHIJ"}, P8, "--key-id is missing"),
+    "short team id": ({"key_id": "ABC123DEFG", "team_id": "DEF"}, P8, "--team-id must have 10"),
+    "not a key": (
+        {"key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"},
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
+        "not a private key",
+    ),
+    "another curve": (
+        {"key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"},
+        ec.generate_private_key(ec.SECP384R1())
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode(),
+        "P-256",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "pem", "reason"), P8_REFUSED.values(), ids=P8_REFUSED)
+def test_a_p8_is_refused_with_its_reason(options, pem, reason):
+    with pytest.raises(CredentialError, match=reason):
+        apns.read_credential({"topic": "com.example.chat", **options}, {"p8": pem.encode()}, NOW_MS)
+
+
+def test_a_p8_is_kept_as_pem_for_production_unless_said_else():
+    options, secrets = apns.read_credential(
+        {"topic": "com.example.chat", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}, {"p8": P8.encode() + b"\n"}, NOW_MS
+    )
+    assert options == {"topic": "com.example.chat", "env": "production", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}
+    assert secrets == {"p8": P8}
+
+
+CHECKS = {
+    "token looked at": (400, {"reason": "BadDeviceToken"}, Verdict.ACCEPTED),
+    "bad key": (403, {"reason": "InvalidProviderToken"}, Verdict.CREDENTIAL_REFUSED),
+    "other topic": (400, {"reason": "TopicDisallowed"}, Verdict.CREDENTIAL_REFUSED),
+    "down": (503, {"reason": "ServiceUnavailable"}, Verdict.UNAVAILABLE),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "verdict"), CHECKS.values(), ids=CHECKS)
+def test_a_credential_is_proved_without_a_push(status, body, verdict):
+    request = apns.check(credential(Vendor.APNS), ACCESS)
+    assert request.path == "/3/device/" + "0" * 64
+    assert apns.checked(answer(status, body)) is verdict
+
+
+@pytest.mark.parametrize(
+    ("token", "valid"), [("ab" * 32, True), ("AB" * 80, True), ("", False), ("xyz", False), ("ab/../cd", False), ("a" * 513, False)]
+)
+def test_tokens_are_hex_of_any_length(token, valid):
+    assert apns.token_valid(token) is valid
+
+
+def test_no_secret_or_token_shows_in_a_repr():
+    request = apns.build(parcel(tokens=("deadbeef",)), p8_credential(), ACCESS)
+    shown = repr((request, p8_credential(), ACCESS, apns.prepare(note(), p8_credential())))
+    for secret in ("BEGIN", "access-1", "今晚", "deadbeef"):
+        assert secret not in shown
