@@ -111,6 +111,8 @@ RAW_EXTRA: Final = frozenset(_RAW.split())
 RAW_TELLING: Final = frozenset({"ticker", "notification_bigPic_uri", "notification_large_icon_uri"})
 BIG_TEXT: Final = "1"  # of vendor.xiaomi.style and of extra.notification_style_type alike
 _GRAPHEME = regex.compile(r"\X")
+#: What makes an emoji of a plain character (variation selector, keycap, skin tones): goes, the character stays.
+_EMOJI_MARKS: Final = re.compile("[\ufe0f\u20e3\U0001f3fb-\U0001f3ff]")
 _REFUSED_KINDS: Final = frozenset({"So", "Cn", "Cs"})  # Cs can't be sent at all
 
 
@@ -204,6 +206,7 @@ def value_valid(value: str) -> bool:
 
 def template_value(text: str) -> str:
     """`text` as the vendor takes it, "" when nothing remains. A grapheme with one refused character goes whole: no half emoji."""
+    text = _EMOJI_MARKS.sub("", text)
     if not value_valid(text):
         shown = (match.group() for match in _GRAPHEME.finditer(text))
         text = "".join(part for part in shown if not any(unicodedata.category(c) in _REFUSED_KINDS for c in part)).strip()
@@ -298,7 +301,8 @@ def _refused(parcel: Parcel, answer: Answer, reply: Mapping[str, Any], code: str
         return Outcome(Verdict.UNAVAILABLE, status, code, words, again=Again.SINGLY)
     if verdict is not None:
         wait = retry_after_s(answer) or WAITS.get(code)
-        return Outcome(verdict, status, code, words, retry_after_s=wait, attempts_max=ATTEMPTS.get(code), alarm=code in ALARMS)
+        most = ATTEMPTS.get(code) if verdict is Verdict.UNAVAILABLE else None
+        return Outcome(verdict, status, code, words, retry_after_s=wait, attempts_max=most, alarm=code in ALARMS)
     if code == "10035":
         return Outcome(Verdict.UNKNOWN, status, code, words, alarm=True)
     if re.fullmatch(r"66[0-9]{3}", code):

@@ -1,0 +1,132 @@
+"""Receipts of Xiaomi and OPPO: the pages' vectors, every event, and any bytes."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.model import Verdict
+from workers.receipts import oppo, xiaomi
+from workers.receipts.base import Receipt
+
+AT = 1767225600000
+XIAOMI_VECTOR = (
+    b"data=%7B%22msgA%22%3A%7B%22param%22%3A%22m-1001-u7%22%2C%22type%22%3A16%2C%22targets%22%3A%22r1%2Cr2%22%2C%22jobkey%22%3A%22%22"
+    b"%2C%22timestamp%22%3A1767225600000%2C%22errorCode%22%3A1%7D%7D"
+)
+OPPO_VECTOR = (
+    b'[{"messageId":"m","appId":"1","taskId":"m","registrationIds":"r1, r2","eventTime":"1767225600000","param":"m-1001-u7",'
+    b'"eventType":"regid_invalid"}]'
+)
+
+
+def xiaomi_of(message_id="m", twice=False, **item):
+    text = json.dumps({message_id: {"param": "p", "targets": "r1", "timestamp": AT, **item}})
+    return xiaomi.read_receipts(urlencode({"data": quote(text) if twice else text}).encode(), {})
+
+
+def test_xiaomi_vector_9_5_drops_both_tokens():
+    dead = [Receipt(token, "m-1001-u7", "msgA", "invalid", AT, Verdict.TOKEN_DEAD) for token in ("r1", "r2")]
+    assert xiaomi.read_receipts(XIAOMI_VECTOR, {}) == dead
+
+
+def test_oppo_vector_9_5_drops_both_tokens():
+    dead = [Receipt(token, "m-1001-u7", "m", "invalid", AT, Verdict.TOKEN_DEAD) for token in ("r1", "r2")]
+    assert oppo.read_receipts(OPPO_VECTOR, {}) == dead
+
+
+XIAOMI_EVENTS = {
+    "delivered": ({"type": 1, "barStatus": "Enable"}, "delivered", None),
+    "delivered, shown to nobody": ({"type": 1, "barStatus": "Disable"}, "delivered", None),
+    "clicked": ({"type": "2"}, "clicked", None),
+    "invalid": ({"type": 16}, "invalid", Verdict.TOKEN_DEAD),
+    "an alias": ({"type": 16, "errorCode": 2}, "invalid", None),
+    "an account": ({"type": 16, "errorCode": "3"}, "invalid", None),
+    "another region": ({"type": 16, "targetRegion": {"r1": "GLOBAL"}}, "invalid", Verdict.TOKEN_FOREIGN),
+    "another one's region": ({"type": 16, "targetRegion": {"r2": "GLOBAL"}}, "invalid", Verdict.TOKEN_DEAD),
+    "switched off": ({"type": 32}, "disabled", Verdict.SILENCED),
+    "filtered": ({"type": 64}, "filtered", None),
+    "the day's total": ({"type": 128, "extra": {"ack": "20000", "quota": "20000"}}, "over_quota", Verdict.QUOTA_SPENT),
+    "the device's cap": ({"type": 128, "extra": {"ack": 5, "quota": 20000}}, "over_quota", Verdict.DEVICE_CAP),
+    "over, no figures": ({"type": 128}, "over_quota", Verdict.DEVICE_CAP),
+    "too late": ({"type": 1024}, "expired", None),
+    "new": ({"type": 4096}, "other", None),
+    "no type": ({}, "other", None),
+}
+
+
+@pytest.mark.parametrize(("item", "status", "verdict"), XIAOMI_EVENTS.values(), ids=XIAOMI_EVENTS)
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "percent-encoded twice"])
+def test_each_xiaomi_event_means_one_thing(item, status, verdict, twice):
+    assert xiaomi_of(twice=twice, **item) == [Receipt("r1", "p", "m", status, AT, verdict)]
+
+
+@pytest.mark.parametrize("moved", [{"r1": "n1"}, '{"r1":"n1"}'])
+def test_a_moved_xiaomi_token_is_replaced_and_not_retired(moved):
+    first, second = xiaomi_of(type=16, targets="r1,r2", replaceTarget=moved)
+    assert (first.replacement, first.verdict) == ("n1", None)
+    assert (second.replacement, second.verdict) == (None, Verdict.TOKEN_DEAD)
+
+
+def test_several_xiaomi_messages_travel_in_one_post_and_either_spelling_of_the_time_is_read():
+    text = json.dumps({"a": {"type": 1, "targets": "r1", "timeStamp": str(AT)}, "b": {"type": 2, "targets": " r2 ,"}, "c": 7})
+    receipts = xiaomi.read_receipts(urlencode({"data": text}).encode(), {})
+    assert [(r.token, r.request_id, r.status, r.at_ms, r.tag) for r in receipts] == [
+        ("r1", "a", "delivered", AT, ""),
+        ("r2", "b", "clicked", 0, ""),
+    ]
+
+
+OPPO_EVENTS = {
+    "push_arrive": ("delivered", None),
+    "regid_invalid": ("invalid", Verdict.TOKEN_DEAD),
+    "user_daily_limit": ("device_cap", Verdict.DEVICE_CAP),
+    "message_night_control": ("held_at_night", None),
+    "app_daily_limit": ("other", None),
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), OPPO_EVENTS.items())
+@pytest.mark.parametrize("time", [AT, str(AT)], ids=["number", "text"])
+def test_each_oppo_event_means_one_thing(event, expected, time):
+    body = json.dumps([{"messageId": "m", "registrationIds": "r1", "eventTime": time, "param": "p", "eventType": event}]).encode()
+    assert oppo.read_receipts(body, {}) == [Receipt("r1", "p", "m", expected[0], AT, expected[1])]
+
+
+def test_oppo_receipts_of_one_url_come_merged():
+    body = json.dumps([{"registrationIds": "a,b"}, 5, {"registrationIds": ["c"]}, {"registrationIds": "d", "eventTime": "x"}]).encode()
+    assert [(r.token, r.request_id, r.at_ms) for r in oppo.read_receipts(body, {})] == [("a", None, 0), ("b", None, 0), ("d", None, 0)]
+
+
+def test_a_receipt_shows_no_token():
+    assert "r-secret" not in repr(Receipt("r-secret", "t", None, "invalid", 0, None, "r-secret2"))
+
+
+KEYS = st.sampled_from(
+    ("targets", "type", "param", "timestamp", "replaceTarget", "targetRegion", "extra", "errorCode", "registrationIds", "eventType")
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from((1, 16, "r1,r2"))),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
+)
+
+
+@given(st.one_of(st.binary(max_size=80), VALUES.map(lambda v: json.dumps(v).encode())))
+def test_any_bytes_give_receipts_or_none(body):
+    for receipt in [
+        *oppo.read_receipts(body, {}),
+        *xiaomi.read_receipts(body, {}),
+        *xiaomi.read_receipts(b"data=" + quote(body).encode(), {}),
+    ]:
+        assert receipt.token
+        assert receipt.at_ms >= 0
+
+
+def test_deep_nesting_is_no_crash():
+    assert oppo.read_receipts(b"[" * 100_000, {}) == []
+    assert xiaomi.read_receipts(b"data=" + b"[" * 100_000, {}) == []
+    assert xiaomi.read_receipts(b"&".join([b"a=1"] * 5000), {}) == []

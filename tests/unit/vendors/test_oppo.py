@@ -1,0 +1,676 @@
+"""OPPO: every code of the page, its vectors, the wire per class and right, access tokens, and what holds for any note and any bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from urllib.parse import parse_qsl
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from common.contracts import Notification, Target
+from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
+from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
+from workers.vendors.base import AccessRefused, AccessToken, Credential, CredentialError, Item, Parcel, compact, number_id
+from workers.vendors.oppo import CODES, OPPO, encode, endpoint_of, sent, sign
+from workers.wire import Answer, NoAnswer
+
+HEX = "b6bbd94b59cdb5df8391642c1509b7fe"
+REGID = "CN_0123456789abcdef0123456789abcdef"
+PUSH_ID = "000102030405060708090a0b0c0d0e0f"
+NOW = 1_767_225_600_000
+ACCESS = AccessToken("58ad47319e8d725350a5afd5", NOW + 1, NOW + 2)
+CREDENTIAL = Credential(
+    app="1400000001",
+    vendor=Vendor.OPPO,
+    business_id="op-1",
+    version=1,
+    options={"app_key": "exampleAppKey0001"},
+    secrets={"app_secret": "exampleMasterSecret0001"},
+    rights=frozenset({"oppo.private"}),
+)
+STRONG = replace(CREDENTIAL, rights=frozenset({"oppo.private", "oppo.strong"}))
+PRIVATE = {
+    "category": "IM",
+    "notify_level": "2",
+    "channel_id": "im_message",
+    "template_id": "TPL0001",
+    "template_sender": "sender",
+    "template_text": "text",
+}
+PUBLIC = {"category": "MARKETING", "notify_level": "1"}
+NOTE = Notification(
+    app="1400000001",
+    event_id="e1",
+    message_id="m1",
+    conversation_type="c2c",
+    conversation_id="li",
+    ts_ms=1,
+    received_ms=2,
+    expires_at_ms=3,
+    app_name="Example",
+    title="Li Hua",
+    body="晚上一起吃饭吗？",
+    sender_name="Li Hua",
+    text="晚上一起吃饭吗？",
+    ext='{"conv":"p2p_7"}',
+    placement=PRIVATE,
+    collapse_id="m1",
+)
+
+
+def with_(**changes):
+    return msgspec.structs.replace(NOTE, **changes)
+
+
+OPEN = with_(bucket=Bucket.PUBLIC, message_class=MessageClass.MARKETING, placement=PUBLIC)
+
+
+def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, again=None):
+    target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, again=again)
+    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt)
+
+
+def parcel_of(*items, callback_url=None):
+    return Parcel(items=items or (item_of(),), now_ms=NOW, callback_url=callback_url)
+
+
+def batch_of(count, note=NOTE, notes_differ=False, **more):
+    each = [msgspec.structs.replace(note, event_id=f"e{n}" if notes_differ else "e") for n in range(count)]
+    return parcel_of(*(item_of(each[n], f"CN_{n:032x}", f"{n:032x}", **more) for n in range(count)))
+
+
+def sent_form(parcel, credential=CREDENTIAL):
+    request = OPPO.build(parcel, credential, ACCESS)
+    return request, dict(parse_qsl(request.body.decode("ascii"), strict_parsing=True, keep_blank_values=True))
+
+
+def wire(note=NOTE, credential=CREDENTIAL, callback_url=None, **more):
+    _, form = sent_form(parcel_of(item_of(note, **more), callback_url=callback_url), credential)
+    return json.loads(form["message"])["notification"]
+
+
+def answer_of(value, status=200, headers=None):
+    return Answer(status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+# ---------------------------------------------------------------- codes
+
+R, C, X, T, Q, D, A = (
+    Verdict.UNAVAILABLE,
+    Verdict.CREDENTIAL_REFUSED,
+    Verdict.REJECTED,
+    Verdict.THROTTLED,
+    Verdict.QUOTA_SPENT,
+    Verdict.TOKEN_DEAD,
+    Verdict.ACCESS_EXPIRED,
+)
+WITHOUT_LEVEL = Again.WITHOUT_NOTIFY_LEVEL
+#: Every row of the page's section 5: code -> at the first attempt, at the second; each (verdict, most attempts, again, alarm).
+PLAIN = {
+    C: (14, 15, 16, 17, 18, 26, 27, 28, 30),
+    X: (12, 20, 21, 22, 23, 24, 25, 31, 40, 41, 51, 59),
+    T: (13, 55),
+    Q: (33, 34),
+    R: (-1, -2, 500, 503, 599),
+    D: (10000,),
+    A: (11,),
+}
+ROWS = {code: ((verdict, None, None, False),) * 2 for verdict, codes in PLAIN.items() for code in codes} | {
+    19: ((R, 2, None, False), (C, 2, None, False)),
+    29: ((A, None, None, False), (A, None, None, True)),
+    32: ((X, None, None, False), (Verdict.ACCEPTED, None, None, False)),
+    54: ((X, None, None, True),) * 2,
+    67: ((R, 2, WITHOUT_LEVEL, True), (R, 3, WITHOUT_LEVEL, True)),
+    **dict.fromkeys((35, 36, 52, 60, 61, 62, 63, 41000), ((R, 3, None, True),) * 2),
+    **dict.fromkeys((10001, 15000, 20000), ((X, None, None, True),) * 2),
+    **dict.fromkeys((1, 99, 600, 9999, 20001, 30000), ((Verdict.UNKNOWN, None, None, True),) * 2),
+}
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize(("code", "expected"), ROWS.items(), ids=str)
+@pytest.mark.parametrize("shape", ["unicast", "entry"])
+def test_each_code_gives_its_verdict(code, expected, attempt, shape):
+    if shape == "unicast":
+        items, reply = (item_of(attempt=attempt),), {"code": code, "message": "why"}
+    else:
+        items = (item_of(attempt=attempt), item_of(token=f"CN_{HEX}"))
+        entry = {"messageId": "m", "registrationId": REGID, "errorCode": code, "errorMessage": "why"}
+        reply = {"code": 0, "data": [{"messageId": "n", "registrationId": f"CN_{HEX}"}, entry]}
+    outcome = OPPO.classify(parcel_of(*items), answer_of(reply))[0]
+    assert (outcome.verdict, outcome.attempts_max, outcome.again, outcome.alarm) == expected[attempt - 1]
+    assert (outcome.code, outcome.words, outcome.status, outcome.token_only) == (str(code), "why", "200", False)
+
+
+def test_no_code_of_the_table_is_left_untried():
+    assert set(CODES) <= {str(code) for code in ROWS}
+
+
+def test_67_without_a_notify_level_is_about_the_category():
+    (outcome,) = OPPO.classify(parcel_of(item_of(attempt=2, again=WITHOUT_LEVEL)), answer_of({"code": 67}))
+    assert (outcome.verdict, outcome.alarm) == (X, True)
+    assert "notify_level" not in wire(again=WITHOUT_LEVEL)
+    assert wire(again=WITHOUT_LEVEL)["category"] == "IM"
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict"),
+    [
+        ("invalid registration_id", D),
+        ("registrationId is wrong", D),
+        ("Registration ID", D),
+        ("invalid category", X),
+        ("", X),
+        (None, X),
+    ],
+)
+def test_41_retires_a_token_only_when_it_names_the_registration_id(words, verdict):
+    assert OPPO.classify(parcel_of(), answer_of({"code": 41, "message": words}))[0].verdict is verdict
+
+
+OUTER = {
+    # code, words, different messages -> verdict, again
+    "the token of one of many": (10000, "", False, R, Again.SINGLY),
+    "41 that names a registration id": (41, "registration_id", False, R, Again.SINGLY),
+    "41 of one message to many": (41, "", False, X, None),
+    "41 of many messages": (41, "", True, R, Again.SINGLY),
+    "54 of one message to many": (54, "", False, X, None),
+    "54 of many messages": (54, "", True, R, Again.SINGLY),
+    "67 of one message to many": (67, "", False, R, WITHOUT_LEVEL),
+    "67 of many messages": (67, "", True, R, Again.SINGLY),
+    "a business code of many messages": (10500, "", True, R, Again.SINGLY),
+    "our mistake": (12, "", True, X, None),
+    "the access token": (11, "", True, A, None),
+    "the credential": (28, "", True, C, None),
+    "too fast": (55, "", True, T, None),
+    "quota": (33, "", False, Q, None),
+    "later": (-1, "", True, R, None),
+}
+
+
+@pytest.mark.parametrize(("code", "words", "differ", "verdict", "again"), OUTER.values(), ids=OUTER)
+def test_an_outer_code_speaks_for_all_but_one_item_does_not_spoil_the_others(code, words, differ, verdict, again):
+    outcomes = OPPO.classify(batch_of(3, notes_differ=differ), answer_of({"code": code, "message": words}))
+    assert [(o.verdict, o.again) for o in outcomes] == [(verdict, again)] * 3
+
+
+def test_quota_told_for_a_push_that_the_sender_lowered_does_not_close_the_private_class():
+    lowered = with_(vendor={"category": "MARKETING"})
+    assert OPPO.classify(parcel_of(item_of(lowered)), answer_of({"code": 33}))[0].token_only
+    assert not OPPO.classify(parcel_of(item_of(OPEN)), answer_of({"code": 33}))[0].token_only
+
+
+STATUSES = {
+    "502": (502, b"<html>", R, ""),
+    "500 with a code": (500, b'{"code":11}', R, "11"),
+    "401 with a known code": (401, b'{"code":11}', A, "11"),
+    "401": (401, b"", R, ""),
+    "404": (404, b"nothing", R, ""),
+    "404 with an unknown code": (404, b'{"code":404}', R, "404"),
+    "400 with code 0": (400, b'{"code":0}', R, "0"),
+    "429": (429, b"", T, ""),
+    "301": (301, b"", R, ""),
+    "200 without JSON": (200, b"<html>", Verdict.UNCERTAIN, ""),
+    "200 without body": (200, b"", Verdict.UNCERTAIN, ""),
+    "200 without code": (200, b'{"data":{}}', Verdict.UNCERTAIN, ""),
+    "200, half a body": (200, b'{"code":0,"dat', Verdict.UNCERTAIN, ""),
+    "a list": (200, b"[]", Verdict.UNCERTAIN, ""),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "verdict", "code"), STATUSES.values(), ids=STATUSES)
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_has_no_code_is_judged_by_its_status(status, body, verdict, code, count):
+    outcomes = OPPO.classify(batch_of(count), answer_of(body, status))
+    assert [(o.verdict, o.code, o.status) for o in outcomes] == [(verdict, code, str(status))] * count
+
+
+def test_silence_is_uncertain_when_written_else_unavailable():
+    assert [o.verdict for o in OPPO.classify(batch_of(2), NoAnswer("timeout", sent=True))] == [Verdict.UNCERTAIN] * 2
+    assert [o.verdict for o in OPPO.classify(batch_of(2), NoAnswer("refused", sent=False))] == [R] * 2
+
+
+@pytest.mark.parametrize(("code", "headers", "wait"), [(-2, {}, 5.0), (55, {}, 1.0), (13, {}, None), (55, {"retry-after": "30"}, 30.0)])
+def test_waits_are_the_vendors_or_the_pages(code, headers, wait):
+    assert OPPO.classify(parcel_of(), answer_of({"code": code}, headers=headers))[0].retry_after_s == wait
+
+
+SUCCESS = {"code": 0, "message": None, "data": {"messageId": "app-1-1-0123"}}
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+def test_success_carries_the_message_id_even_when_encoded_twice(twice):
+    value = json.dumps(SUCCESS) if twice else SUCCESS
+    (outcome,) = OPPO.classify(parcel_of(), answer_of(value))
+    assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "app-1-1-0123")
+
+
+@pytest.mark.parametrize("data", [None, {}, {"messageId": ["x"]}, "x", 5])
+def test_code_0_is_success_whatever_stands_in_data(data):
+    assert OPPO.classify(parcel_of(), answer_of({"code": 0, "data": data}))[0].verdict is Verdict.ACCEPTED
+
+
+def test_words_hold_no_token():
+    parcel = batch_of(2)
+    outer = OPPO.classify(parcel, answer_of({"code": 10000, "message": f"bad {parcel.items[1].target.token}"}))
+    assert {o.words for o in outer} == {"bad <token>"}
+    entry = {"registrationId": REGID, "errorCode": 10000, "errorMessage": f"{REGID}?"}
+    assert OPPO.classify(parcel_of(), answer_of({"code": 0, "data": [entry]}))[0].words == "<token>?"
+
+
+def test_entries_are_joined_by_registration_id_and_a_missing_one_is_asked_for_once_more_alone():
+    parcel = batch_of(4)
+    tokens = [item.target.token for item in parcel.items]
+    data = [
+        {"messageId": "d", "registrationId": tokens[3]},
+        {"messageId": "b", "registrationId": tokens[1], "errorCode": 10000, "errorMessage": "x"},
+        {"registrationId": tokens[2]},
+        {"messageId": "z", "registrationId": "CN_other"},
+        None,
+        {"messageId": "no id"},
+    ]
+    outcomes = OPPO.classify(parcel, answer_of({"code": 0, "data": data}))
+    assert [o.verdict for o in outcomes] == [R, D, R, Verdict.ACCEPTED]
+    assert outcomes[3].vendor_message_id == "d"
+    assert {(outcomes[n].attempts_max, outcomes[n].again) for n in (0, 2)} == {(2, Again.SINGLY)}
+
+
+def test_vector_9_4_batch_answer():
+    body = (
+        b'{"code":0,"message":"","data":[{"messageId":"a","registrationId":"CN_0123456789abcdef0123456789abcdef"},'
+        b'{"messageId":"b","registrationId":"CN_xyz","errorCode":10000,"errorMessage":"x"}]}'
+    )
+    outcomes = OPPO.classify(parcel_of(item_of(), item_of(token="CN_xyz")), Answer(200, {}, body))
+    assert [(o.verdict, o.vendor_message_id) for o in outcomes] == [(Verdict.ACCEPTED, "a"), (D, None)]
+
+
+def test_a_batch_whose_answer_has_no_list_is_all_missing():
+    assert [o.again for o in OPPO.classify(batch_of(2), answer_of(SUCCESS))] == [Again.SINGLY] * 2
+
+
+def test_the_same_registration_id_travels_once_and_hosts_are_not_mixed():
+    abroad = f"realme_IN_{HEX}"
+    items = (item_of(), item_of(push_id="1" * 32), item_of(token=f"CN_{HEX}"), item_of(token=abroad))
+    parcel = parcel_of(*items)
+    request, form = sent_form(parcel)
+    assert request.endpoint == "OPPO"
+    assert [m["target_value"] for m in json.loads(form["messages"])] == [REGID, f"CN_{HEX}"]
+    assert [item.target.push_id for item in sent(parcel)] == [PUSH_ID, PUSH_ID]
+    data = [{"messageId": "a", "registrationId": REGID}, {"messageId": "b", "registrationId": f"CN_{HEX}"}]
+    outcomes = OPPO.classify(parcel, answer_of({"code": 0, "data": data}))
+    assert [o.verdict for o in outcomes] == [Verdict.ACCEPTED, R, Verdict.ACCEPTED, R]
+    assert outcomes[1].again is None
+    assert outcomes[1].attempts_max is None
+
+
+# ---------------------------------------------------------------- vectors of the page
+
+SIGNS = [
+    (
+        "exampleAppKey0001",
+        1767225600000,
+        "exampleMasterSecret0001",
+        "f6e04ddbff5987f6e585747a191d28a3e604b2fafd1266e1bf2db867e56223a3",
+    ),
+    (
+        "00112233445566778899aabbccddeeff",
+        1735689600123,
+        "ffeeddccbbaa99887766554433221100",
+        "1b56143b08d99a57b08931bf83e465eb51d1ae554179aa73be5271fc64a40209",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "timestamp", "secret", "expected"), SIGNS)
+def test_vector_9_1_sign(key, timestamp, secret, expected):
+    assert sign(key, timestamp, secret) == expected
+
+
+def test_vector_9_1_auth_body():
+    request = OPPO.access.ask(CREDENTIAL, 1767225600000)
+    assert (request.endpoint, request.method, request.path) == ("OPPO", "POST", "/server/v1/auth")
+    assert request.body.decode() == f"app_key=exampleAppKey0001&sign={SIGNS[0][3]}&timestamp=1767225600000"
+
+
+def test_vector_9_2_unicast_body():
+    message = {
+        "target_type": 2,
+        "target_value": REGID,
+        "verify_registration_id": True,
+        "notification": {
+            "app_message_id": "m-1001-u7", "style": 1, "title": "Li Hua", "content": "晚上一起吃饭吗？", "click_action_type": 0,
+            "action_parameters": '{"conv":"p2p_7","seq":42}', "off_line": True, "off_line_ttl": 86400, "category": "IM", "notify_level": 2,
+        },
+    }  # fmt: skip
+    text = compact(message)
+    assert len(text) == 356
+    assert hashlib.sha256(text).hexdigest() == "360cf52ef7edf2c51826d6a7fad7becb8d477e496777cba5f8684bef183a069f"
+    body = encode([("auth_token", "58ad47319e8d725350a5afd5"), ("message", text.decode())])
+    assert len(body) == 622
+    assert hashlib.sha256(body).hexdigest() == "7708b6e2941af5bad8d7d4c3e1b8ac3ea77142d5d1343bc19387bb8603ffca64"
+
+
+REGIDS = {
+    HEX: "OPPO",
+    f"CN_{HEX}": "OPPO",
+    f"OPPO_CN_{HEX}": "OPPO",
+    f"realme_IN_{HEX}": "OPPO_INTL",
+    f"OPPO_EUEX_{HEX}": "OPPO_INTL",
+    f"cn_{HEX}": None,
+    f"CN_{HEX[:-1]}": None,
+    f"CN-{HEX}": None,
+    f"IN_{HEX}": "OPPO_INTL",
+    f"{HEX}\n": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize(("token", "endpoint"), REGIDS.items())
+def test_vector_9_3_registration_ids_and_their_host(token, endpoint):
+    assert OPPO.token_valid(token) is (endpoint is not None)
+    if endpoint:
+        assert OPPO.group(item_of(token=token)) == endpoint_of(token) == endpoint
+        assert OPPO.build(parcel_of(item_of(token=token)), CREDENTIAL, ACCESS).endpoint == endpoint
+
+
+# ---------------------------------------------------------------- the wire
+
+
+def test_a_private_chat_message_is_the_pages_example():
+    request, form = sent_form(parcel_of(callback_url="https://push.example.com/cb/oppo"))
+    assert (request.method, request.path) == ("POST", "/server/v1/message/notification/unicast")
+    assert dict(request.headers) == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
+    assert form["auth_token"] == ACCESS.value
+    assert json.loads(form["message"]) == {
+        "target_type": 2,
+        "target_value": REGID,
+        "verify_registration_id": True,
+        "notification": {
+            "app_message_id": PUSH_ID,
+            "style": 1,
+            "title": "Li Hua",
+            "content": "晚上一起吃饭吗？",
+            "click_action_type": 0,
+            "action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}"}',
+            "off_line": True,
+            "off_line_ttl": 86400,
+            "show_ttl": 86400,
+            "notify_id": number_id("m1"),
+            "channel_id": "im_message",
+            "category": "IM",
+            "notify_level": 2,
+            "private_msg_template_id": "TPL0001",
+            "private_title_parameters": {"sender": "Li Hua"},
+            "private_content_parameters": {"text": "晚上一起吃饭吗？"},
+            "call_back_url": "https://push.example.com/cb/oppo",
+            "call_back_parameter": PUSH_ID,
+        },
+    }
+
+
+def test_a_batch_carries_different_messages_each_with_its_own_id():
+    parcel = parcel_of(item_of(), item_of(OPEN, f"CN_{HEX}", "f" * 32))
+    request, form = sent_form(parcel)
+    assert request.path == "/server/v1/message/notification/unicast_batch"
+    first, second = (m["notification"] for m in json.loads(form["messages"]))
+    assert (first["app_message_id"], second["app_message_id"]) == (PUSH_ID, "f" * 32)
+    assert (first["category"], second["category"]) == ("IM", "MARKETING")
+    assert "private_msg_template_id" not in second
+    assert second["show_ttl"] == 43_200
+    assert (OPPO.mixed, OPPO.request_tokens_max) == (True, 1000)
+
+
+GIVEN = {"id": "T9", "title_params": {"a": "b"}, "content_params": '{"c":"d"}'}
+CLASSES = {
+    # note, credential -> category, notify_level, channel, template
+    "private": (NOTE, CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
+    "placed strong": (with_(placement={**PRIVATE, "notify_level": "16"}), STRONG, ("IM", 16, "im_message", "TPL0001")),
+    "strong asked for, with the right": (with_(vendor={"notify_level": 16}), STRONG, ("IM", 16, "im_message", "TPL0001")),
+    "strong asked for, without": (with_(vendor={"notify_level": 16}), CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
+    "strong is for chat only": (
+        with_(message_class=MessageClass.ORDER, placement={"category": "ORDER", "notify_level": "2"}, vendor={"notify_level": "16"}),
+        STRONG,
+        ("ORDER", 2, None, None),
+    ),
+    "a lower level": (with_(vendor={"notify_level": "1"}), CREDENTIAL, ("IM", 1, "im_message", "TPL0001")),
+    "no such level": (with_(vendor={"notify_level": 7}), CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
+    "another private category": (with_(vendor={"category": "TODO", "channel_id": "c"}), CREDENTIAL, ("TODO", 2, "c", "TPL0001")),
+    "no such category": (with_(vendor={"category": "VIP"}), CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
+    "lowered by its sender": (with_(vendor={"category": "MARKETING"}), STRONG, ("MARKETING", 2, "im_message", None)),
+    "no placement": (with_(placement={}), CREDENTIAL, (None, None, None, None)),
+    "a level needs a category": (with_(placement={"notify_level": "2"}), CREDENTIAL, (None, None, None, None)),
+    "public": (OPEN, CREDENTIAL, ("MARKETING", 1, None, None)),
+    "public is never raised": (
+        msgspec.structs.replace(OPEN, vendor={"category": "IM", "notify_level": 16, "channel_id": "im_message"}, template=GIVEN),
+        STRONG,
+        ("MARKETING", 1, None, None),
+    ),
+    "public, another public category": (msgspec.structs.replace(OPEN, vendor={"category": "NEWS"}), CREDENTIAL, ("NEWS", 1, None, None)),
+    "chat placed public": (
+        with_(bucket=Bucket.PUBLIC, placement={"category": "SOCIAL", "notify_level": "2"}, vendor={"notify_level": 16}),
+        STRONG,
+        ("SOCIAL", 2, None, None),
+    ),
+    "a sender's template": (with_(template=GIVEN), CREDENTIAL, ("IM", 2, "im_message", "T9")),
+    "a template without an id": (with_(template={"title_params": {"a": "b"}}), CREDENTIAL, ("IM", 2, "im_message", "TPL0001")),
+    "raw fields touch no class": (
+        with_(vendor_raw={"category": "ORDER", "notify_level": 1, "channel_id": "x", "private_msg_template_id": "y"}),
+        CREDENTIAL,
+        ("IM", 2, "im_message", "TPL0001"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("note", "credential", "expected"), CLASSES.values(), ids=CLASSES)
+def test_class_fields_follow_placement_rights_and_overrides(note, credential, expected):
+    sent_ = wire(note, credential)
+    assert tuple(sent_.get(key) for key in ("category", "notify_level", "channel_id", "private_msg_template_id")) == expected
+
+
+def test_a_senders_template_fills_its_own_variables_as_object_or_as_text():
+    sent_ = wire(with_(template=GIVEN))
+    assert (sent_["private_title_parameters"], sent_["private_content_parameters"]) == ({"a": "b"}, {"c": "d"})
+    text = replace(CREDENTIAL, options={**CREDENTIAL.options, "template_params": "json_text"})
+    sent_ = wire(with_(template=GIVEN), text)
+    assert (sent_["private_title_parameters"], sent_["private_content_parameters"]) == ('{"a":"b"}', '{"c":"d"}')
+
+
+def test_template_variables_have_the_vendors_names_and_are_never_blank():
+    note = with_(placement={**PRIVATE, "template_sender": "who", "template_text": "what"}, sender_name="", text=" ", title=" ", body="")
+    sent_ = wire(note)
+    assert sent_["private_title_parameters"] == {"who": "Example"}
+    assert sent_["private_content_parameters"] == {"what": "您收到一条新消息"}
+
+
+@pytest.mark.parametrize("changes", [{"hidden": True}, {"kind": Kind.RECALL}], ids=["hidden", "recalled"])
+@pytest.mark.parametrize("template", [None, {"id": "T", "title_params": {"a": "secret"}, "content_params": {"b": "secret"}}])
+def test_hidden_and_recalled_words_travel_nowhere(changes, template):
+    note = with_(
+        title="新消息", body="您收到一条新消息", sender_name="Li Secret", text="secret words",
+        template=template, vendor_raw={"sub_title": "secret"}, **changes,
+    )  # fmt: skip
+    assert "ecret" not in json.dumps(wire(note))
+
+
+@pytest.mark.parametrize(("ttl_s", "sent_s"), [(60, 60), (10**9, 864_000), (0, 1), (-5, 1)])
+def test_offline_ttl_is_seconds_within_ten_days(ttl_s, sent_s):
+    assert wire(ttl_s=ttl_s)["off_line_ttl"] == sent_s
+
+
+RAW = {
+    "activity": ({"click_action_type": 4, "click_action_activity": "a.B"}, {"click_action_type": 4, "click_action_activity": "a.B"}),
+    "under notification": ({"notification": {"network_type": "1"}}, {"network_type": 1}),
+    "click without its address": ({"click_action_type": 2}, {"click_action_type": 0}),
+    "no such click": ({"click_action_type": 3}, {"click_action_type": 0}),
+    "too long": ({"sub_title": "x" * 11}, {"sub_title": None}),
+    "shorter on screen": ({"show_ttl": 60}, {"show_ttl": 60}),
+    "longer on screen": ({"show_ttl": 10**6}, {"show_ttl": 86400}),
+    "mode, receipt, target, id": (
+        {"off_line": False, "call_back_url": "https://x", "target_value": "x", "app_message_id": "x", "style": 3},
+        {"off_line": True, "call_back_url": None, "target_value": None, "app_message_id": PUSH_ID, "style": 1},
+    ),
+    "parameters lie below ext": (
+        {"action_parameters": {"ext": "x", "a": 1}},
+        {"action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}","a":1}'},
+    ),
+    "parameters as text": ({"action_parameters": '{"a":1}'}, {"action_parameters": '{"a":1,"ext":"{\\"conv\\":\\"p2p_7\\"}"}'}),
+    "parameters that are none": ({"action_parameters": "nope"}, {"action_parameters": '{"ext":"{\\"conv\\":\\"p2p_7\\"}"}'}),
+}
+
+
+@pytest.mark.parametrize(("raw", "expected"), RAW.values(), ids=RAW)
+def test_raw_fields_are_white_listed_and_valid(raw, expected):
+    sent_ = wire(with_(vendor_raw=raw))
+    assert {key: sent_.get(key) for key in expected} == expected
+
+
+def test_long_text_style_shows_more():
+    assert len(wire(with_(body="吃" * 300))["content"]) == 50
+    long = wire(with_(body="吃" * 300, vendor={"style": 1}))
+    assert (long["style"], len(long["content"])) == (2, 128)
+
+
+def test_a_callback_longer_than_200_is_left_out():
+    assert "call_back_url" not in wire(callback_url="https://push.example.com/" + "x" * 200)
+
+
+@pytest.mark.parametrize(
+    ("ext", "payload", "expected"),
+    [
+        ("x", {"a": 1}, {"a": 1, "ext": "x"}),
+        ("吃" * 3900, None, {"ext": "吃" * 3900}),  # characters, not bytes
+        ("x", {"a": "y" * 4000}, {"ext": "x"}),
+        ("x" * 4001, None, None),
+        (None, None, None),
+    ],
+    ids=["both", "cjk", "payload too long", "ext too long", "nothing"],
+)
+def test_click_data_is_whole_or_not_there(ext, payload, expected):
+    sent_ = wire(with_(ext=ext, payload=payload))
+    assert (json.loads(sent_["action_parameters"]) if "action_parameters" in sent_ else None) == expected
+
+
+# ---------------------------------------------------------------- access token, credential
+
+DAY, EARLY = 86_400_000, 72_000_000
+
+
+@pytest.mark.parametrize(
+    ("create_time", "created"),
+    [(NOW - 5000, NOW - 5000), (str(NOW - 5000), NOW - 5000), (None, NOW), (NOW + 99_999_999, NOW), (1, NOW), ("x", NOW)],
+)
+def test_an_access_token_lives_a_day_from_creation_and_is_renewed_at_20_hours(create_time, created):
+    token = OPPO.access.read(answer_of({"code": 0, "data": {"auth_token": "t0k", "create_time": create_time}}), NOW)
+    assert token == AccessToken("t0k", created + EARLY, created + DAY)
+    assert "t0k" not in repr(token)
+
+
+REFUSALS = {
+    "bad signature": (answer_of({"code": 16, "message": "sign"}), C, "16"),
+    "no such key": (answer_of({"code": 14}), C, "14"),
+    "disabled": (answer_of({"code": 28}), C, "28"),
+    "argument": (answer_of({"code": 40}), C, "40"),
+    "too fast": (answer_of({"code": 13}), T, "13"),
+    "day's limit": (answer_of({"code": 33}), T, "33"),
+    "later": (answer_of({"code": -1}), R, "-1"),
+    "nobody knows": (answer_of({"code": 424242}), R, "424242"),
+    "no token": (answer_of({"code": 0, "data": {}}), R, "0"),
+    "junk": (answer_of(b"<html>"), R, ""),
+    "gateway": (answer_of(b"", 502), R, ""),
+    "429": (answer_of(b"", 429), T, ""),
+    "our clock is off": (answer_of({"code": 19}, headers={"date": "Thu, 01 Jan 2026 01:00:00 GMT"}), C, "19"),
+    "came late": (answer_of({"code": 19}, headers={"date": "Thu, 01 Jan 2026 00:00:09 GMT"}), R, "19"),
+    "no clock to compare with": (answer_of({"code": 19}), C, "19"),
+}
+
+
+@pytest.mark.parametrize(("answer", "verdict", "code"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refused_access_token_says_whether_a_person_must_act(answer, verdict, code):
+    refused = OPPO.access.read(answer, NOW)
+    assert isinstance(refused, AccessRefused)
+    assert (refused.verdict, refused.code) == (verdict, code)
+
+
+def test_a_credential_needs_a_key_and_a_master_secret():
+    read = OPPO.read_credential({"app_key": "k", "template_params": "json_text"}, {"app_secret": b"\xe2\x80\x83S3cret \r\n"}, 0)
+    assert read == ({"app_key": "k", "template_params": "json_text"}, {"app_secret": "S3cret"})
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "why"),
+    [
+        ({}, {"app_secret": b"s"}, "--app-key is missing"),
+        ({"app_key": "a b"}, {"app_secret": b"s"}, "--app-key takes"),
+        ({"app_key": "k"}, {}, "--app-secret-file is missing"),
+        ({"app_key": "k"}, {"app_secret": b"\xff"}, "is not text"),
+        ({"app_key": "k"}, {"app_secret": b"SECRET two"}, "one line"),
+        ({"app_key": "k", "template_params": "xml"}, {"app_secret": b"s"}, "--template-params"),
+    ],
+)
+def test_a_bad_credential_is_refused_with_its_reason(options, files, why):
+    with pytest.raises(CredentialError, match=why) as error:
+        OPPO.read_credential(options, files, 0)
+    assert "SECRET" not in str(error.value)
+
+
+def test_the_spec_says_what_the_page_says():
+    assert (OPPO.limits.rate_per_s, OPPO.limits.rate_unit, OPPO.limits.quota_public) == (5000, "token", 100_000)
+    assert (OPPO.limits.quota_private, OPPO.limits.device_cap_private, OPPO.limits.device_cap_public) == (None, None, 2)
+    assert OPPO.rights == {"oppo.private", "oppo.strong"}
+    assert set(OPPO.endpoints) == {"OPPO", "OPPO_INTL", "OPPO_FEEDBACK"}
+    assert (OPPO.check, OPPO.checked) == (None, None)
+
+
+# ---------------------------------------------------------------- any note, any bytes
+
+
+@given(note=notes, other=notes, url=st.one_of(st.none(), texts), strong=st.booleans())
+def test_any_note_makes_a_request_within_every_limit(note, other, url, strong):
+    parcel = parcel_of(item_of(note), item_of(other, f"CN_{HEX}", "1" * 32), callback_url=url)
+    _, form = sent_form(parcel, STRONG if strong else CREDENTIAL)
+    assert set(form) == {"auth_token", "messages"}
+    messages = json.loads(form["messages"])
+    assert [m["target_value"] for m in messages] == [REGID, f"CN_{HEX}"]
+    for item, message in zip(parcel.items, messages, strict=True):
+        sent_ = message["notification"]
+        assert message["verify_registration_id"] is True
+        assert sent_["app_message_id"] == item.target.push_id
+        assert 0 < len(sent_["title"]) <= 50
+        assert sent_["title"].strip()
+        assert 0 < len(sent_["content"]) <= (128 if sent_["style"] == 2 else 50)
+        assert sent_["content"].strip()
+        assert len(sent_.get("action_parameters", "")) <= 4000
+        assert isinstance(json.loads(sent_.get("action_parameters", "{}")), dict)
+        assert len(sent_.get("sub_title", "")) <= 10
+        assert len(sent_.get("call_back_url", "")) <= 200
+        assert sent_["click_action_type"] in (0, 1, 2, 4, 5)
+        assert "notify_level" not in sent_ or (sent_["notify_level"] in (1, 2, 16) and sent_["category"])
+        if item.note.bucket is Bucket.PUBLIC:
+            assert "private_msg_template_id" not in sent_
+            assert sent_.get("notify_level", 1) < 16
+
+
+@given(text=texts)
+@example(text=FAMILY * 40)
+@example(text=FLAG * 40)
+@example(text="\ud800" * 60)
+def test_no_text_is_cut_inside_a_grapheme(text):
+    sent_ = wire(with_(title=text, body=text, sender_name=text, text=text))
+    if text.strip():
+        for shown in (sent_["title"], sent_["content"], *sent_["private_title_parameters"].values()):
+            assert cut_between_graphemes(shown, text)
+
+
+@given(body=bodies, status=statuses, count=st.integers(1, 4), written=st.booleans())
+def test_any_bytes_give_exactly_one_outcome_a_token(body, status, count, written):
+    parcel = batch_of(count)
+    outcomes = OPPO.classify(parcel, Answer(status, {"retry-after": "x"}, body))
+    assert len(outcomes) == count
+    assert len(OPPO.classify(parcel, NoAnswer("reset", sent=written))) == count
+    assert status < 300 or not any(o.verdict is Verdict.ACCEPTED for o in outcomes)
+    assert isinstance(OPPO.access.read(Answer(status, {"date": "x"}, body), NOW), AccessRefused)

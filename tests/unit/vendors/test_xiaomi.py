@@ -1,0 +1,714 @@
+"""Xiaomi: every code of the page, its vectors, the wire per class and right, and what holds for any note and any bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from dataclasses import replace
+from urllib.parse import parse_qsl
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from common.contracts import Notification, Target
+from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
+from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
+from workers.vendors.base import Credential, CredentialError, Item, Parcel, base62, number_id
+from workers.vendors.words import whole
+from workers.vendors.xiaomi import CODES, XIAOMI, channels_exceeded, encode, template_value, value_valid
+from workers.wire import Answer, NoAnswer
+
+REGID = "k8uROfAMl7Pr+VsoXt9i6Idv/9UDkQ=="
+PUSH_ID = "000102030405060708090a0b0c0d0e0f"
+CREDENTIAL = Credential(
+    app="1400000001",
+    vendor=Vendor.XIAOMI,
+    business_id="xm-1",
+    version=1,
+    options={"package": "com.example.im"},
+    secrets={"app_secret": "EXAMPLE_APP_SECRET"},
+    rights=frozenset({"xiaomi.private"}),
+)
+PRIVATE = {"channel_id": "123456", "template_id": "T0001", "template_sender": "sender", "template_text": "text"}
+NOTE = Notification(
+    app="1400000001",
+    event_id="e1",
+    message_id="m1",
+    conversation_type="c2c",
+    conversation_id="li",
+    ts_ms=1,
+    received_ms=2,
+    expires_at_ms=3,
+    app_name="Example",
+    title="[好友消息]Li Hua",
+    body="晚上一起吃饭吗？",
+    sender_name="Li Hua",
+    text="晚上一起吃饭吗？👌",
+    ext='{"conv":"p2p_7"}',
+    placement=PRIVATE,
+    collapse_id="m1",
+)
+GROUP = msgspec.structs.replace(NOTE, conversation_type="group")
+
+
+def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, again=None):
+    target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, again=again)
+    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt)
+
+
+def parcel_of(note=NOTE, tokens=1, callback_url=None, **more):
+    items = tuple(
+        item_of(note, f"regid{n}==" if tokens > 1 else REGID, f"{n:032x}" if tokens > 1 else PUSH_ID, **more) for n in range(tokens)
+    )
+    return Parcel(items=items, now_ms=1_767_225_600_000, callback_url=callback_url)
+
+
+def wire(note=NOTE, credential=CREDENTIAL, **more):
+    return dict(parse_qsl(XIAOMI.build(parcel_of(note, **more), credential, None).body.decode(), strict_parsing=True))
+
+
+def with_(**changes):
+    return msgspec.structs.replace(NOTE, **changes)
+
+
+def answer_of(value, status=200, headers=None):
+    return Answer(status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+# ---------------------------------------------------------------- codes
+
+#: Every row of the page's section 5, as one regid is answered: code -> verdict, most attempts, alarm.
+R, C, X, T, Q, D = (
+    Verdict.UNAVAILABLE,
+    Verdict.CREDENTIAL_REFUSED,
+    Verdict.REJECTED,
+    Verdict.THROTTLED,
+    Verdict.QUOTA_SPENT,
+    Verdict.TOKEN_DEAD,
+)
+PLAIN = {
+    R: (-1, 1, 10001, 10002, 10003, 10009, 10010, 10011, 20607, 22102, 26003, 65029),
+    C: (
+        10004,
+        10005,
+        10006,
+        10013,
+        10014,
+        10026,
+        10031,
+        10033,
+        10036,
+        21301,
+        21302,
+        21303,
+        22000,
+        22001,
+        22002,
+        22003,
+        22004,
+        22006,
+        22007,
+        22008,
+        22021,
+        22022,
+        66108,
+    ),
+    X: (
+        100,
+        10007,
+        10008,
+        10012,
+        10016,
+        10017,
+        10018,
+        10020,
+        10021,
+        10025,
+        20209,
+        20215,
+        20216,
+        20315,
+        21305,
+        22005,
+        22020,
+        22100,
+        22103,
+        65006,
+        65007,
+        65008,
+        65009,
+        65010,
+        65011,
+        65012,
+        65013,
+        65014,
+        65015,
+        65016,
+        65017,
+        65028,
+        65030,
+        65035,
+        65036,
+        65037,
+        65038,
+        65040,
+        65041,
+    ),
+    T: (10022, 10023, 10024, 10027, 10028, 10030, 10032, 10039, 22101, 26004, 26005, 200002),
+    Q: (10034, 200001),
+    D: (10029,),
+}
+ROWS = {code: (verdict, None, False) for verdict, codes in PLAIN.items() for code in codes} | {
+    10037: (R, 2, False),
+    65003: (R, 2, False),
+    20301: (R, 3, False),
+    26006: (X, None, True),
+    27001: (X, None, True),
+    10038: (X, None, True),  # statistics only: never stops a lane
+    10035: (Verdict.UNKNOWN, None, True),  # says nothing about a push
+    66113: (X, None, True),  # 66xxx: unconfirmed, fix-request
+    66999: (X, None, True),
+    99999: (R, 3, True),  # any other code: three times, then fail
+    70000: (R, 3, True),
+}
+
+
+@pytest.mark.parametrize(("code", "expected"), ROWS.items(), ids=str)
+@pytest.mark.parametrize("as_text", [False, True], ids=["number", "text"])
+def test_each_code_gives_its_verdict(code, expected, as_text):
+    reply = {"result": "error", "code": str(code) if as_text else code, "reason": "why", "description": "d", "trace_id": "x"}
+    (outcome,) = XIAOMI.classify(parcel_of(), answer_of(reply))
+    assert (outcome.verdict, outcome.attempts_max, outcome.alarm) == expected
+    assert (outcome.code, outcome.words, outcome.status, outcome.again) == (str(code), "why", "200", None)
+
+
+def test_no_code_of_the_table_is_left_untried():
+    assert set(CODES) == {str(code) for code in ROWS} - {"10035", "66113", "66999", "99999", "70000"}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "tokens", "verdict", "again"),
+    [
+        (20301, "No valid targets!", 1, D, None),
+        (20301, "No valid targets!", 2, R, Again.SINGLY),
+        (20301, "sending failed", 2, R, None),
+        (10029, "illegal device", 1, D, None),
+        (10029, "illegal device", 3, R, Again.SINGLY),
+        (99999, "No valid targets!", 1, R, None),  # an unknown code retires nothing
+        (10031, "AppId(1) in the blacklist, forbid to send messages", 2, C, None),
+    ],
+)
+def test_a_list_is_never_blamed_for_one_regid(code, reason, tokens, verdict, again):
+    outcomes = XIAOMI.classify(parcel_of(GROUP, tokens), answer_of({"result": "error", "code": code, "reason": reason}))
+    assert [(o.verdict, o.again) for o in outcomes] == [(verdict, again)] * tokens
+
+
+STATUSES = {
+    "gateway error": (502, b"<html>", R),
+    "gateway error with a code": (500, b'{"code":10029}', R),
+    "a code on a 4xx": (401, b'{"code":21301}', C),
+    "401": (401, b"", C),
+    "403": (403, b"no", C),
+    "404": (404, b"", X),
+    "400 with code 0": (400, b'{"code":0}', X),
+    "413": (413, b"", X),
+    "408": (408, b"", R),
+    "429": (429, b"", T),
+    "moved": (301, b"", R),
+    "200 without JSON": (200, b"<html>", Verdict.UNCERTAIN),
+    "200 without body": (200, b"", Verdict.UNCERTAIN),
+    "200 without code": (200, b'{"result":"ok"}', Verdict.UNCERTAIN),
+    "200, half a body": (200, b'{"code":0,"res', Verdict.UNCERTAIN),
+    "older errorCode": (200, b'{"errorCode":10029}', D),
+    "code 0 that says error": (200, b'{"code":0,"result":"error"}', Verdict.UNKNOWN),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "verdict"), STATUSES.values(), ids=STATUSES)
+def test_what_has_no_code_is_judged_by_its_status(status, body, verdict):
+    assert [o.verdict for o in XIAOMI.classify(parcel_of(), answer_of(body, status))] == [verdict]
+
+
+def test_silence_is_uncertain_when_written_else_unavailable():
+    assert XIAOMI.classify(parcel_of(tokens=2), NoAnswer("timeout", sent=True))[1].verdict is Verdict.UNCERTAIN
+    assert XIAOMI.classify(parcel_of(tokens=2), NoAnswer("refused", sent=False))[1].verdict is Verdict.UNAVAILABLE
+
+
+def test_waits_are_the_vendors_and_at_least_a_second_for_qps():
+    code = {"code": 200002, "result": "error"}
+    assert XIAOMI.classify(parcel_of(), answer_of(code))[0].retry_after_s == 1.0
+    assert XIAOMI.classify(parcel_of(), answer_of(code, headers={"retry-after": "7"}))[0].retry_after_s == 7.0
+    assert XIAOMI.classify(parcel_of(), answer_of(b"", 503, {"retry-after": "9"}))[0].retry_after_s == 9.0
+
+
+def test_words_are_reason_then_description_then_info_and_hold_no_token():
+    for reply, words in (
+        ({"reason": "r", "description": "d"}, "r"),
+        ({"reason": "", "description": "d"}, "d"),
+        ({"info": f"bad {REGID} here"}, "bad <token> here"),
+        ({"reason": 7}, ""),
+    ):
+        assert XIAOMI.classify(parcel_of(), answer_of({"code": 10008, **reply}))[0].words == words
+    assert len(XIAOMI.classify(parcel_of(), answer_of({"code": 10008, "reason": "x" * 9000}))[0].words) == 200
+
+
+SUCCESS = {"result": "ok", "trace_id": "X", "code": 0, "info": "i", "data": {"id": "sdm1", "day_quota": "20000", "day_acked": "137"}}
+
+
+def test_success_carries_the_message_id_to_every_token():
+    outcomes = XIAOMI.classify(parcel_of(GROUP, 3), answer_of(SUCCESS))
+    assert [(o.verdict, o.vendor_message_id, o.words) for o in outcomes] == [(Verdict.ACCEPTED, "sdm1", "")] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("no_channel:2 a:3", {"no_channel": 2, "a": 3}),
+        ("a:0", {}),
+        ("", {}),
+        (None, {}),
+        ("a:b:4", {"a:b": 4}),
+        ("junk :5 a:x a:1 a:2", {"a": 3}),
+        (7, {}),
+    ],
+)
+def test_partial_quota_is_parsed(text, found):
+    assert channels_exceeded(text) == found
+
+
+def test_partly_over_quota_is_accepted_with_words_and_wholly_is_quota_spent():
+    over = {**SUCCESS, "data": {"id": "s", "day_quota": "20000", "day_acked": "19990", "channel_exceed_quota": "no_channel:2 a:3"}}
+    some = XIAOMI.classify(parcel_of(GROUP, 9), answer_of(over))
+    assert {(o.verdict, o.words, o.alarm) for o in some} == {(Verdict.ACCEPTED, "5 of 9 over the day's quota", True)}
+    assert {o.verdict for o in XIAOMI.classify(parcel_of(GROUP, 5), answer_of(over))} == {Verdict.QUOTA_SPENT}
+    assert XIAOMI.quota_told(answer_of(over)) == (20000, 20000)  # closes the day
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"day_quota": "20000", "day_acked": "137"}, (137, 20000)),
+        ({"day_quota": 5, "day_acked": 9}, (9, 5)),
+        ({"day_quota": "20000"}, None),
+        ({"day_quota": "-1", "day_acked": "1"}, None),
+        ({"day_quota": "1" * 90, "day_acked": "1"}, None),
+        ([], None),
+    ],
+)
+def test_the_quota_an_answer_tells_is_read(data, told):
+    assert XIAOMI.quota_told(answer_of({"code": 0, "data": data})) == told
+    assert XIAOMI.quota_told(answer_of(b"<html>")) is None
+
+
+# ---------------------------------------------------------------- vectors of the page
+
+VECTOR = [
+    ("registration_id", REGID),
+    ("restricted_package_name", "com.example.im"),
+    ("pass_through", "0"),
+    ("notify_type", "-1"),
+    ("notify_id", "1042"),
+    ("time_to_live", "86400000"),
+    ("title", "[好友消息]Li Hua"),
+    ("description", "晚上一起吃饭吗？"),
+    ("payload", '{"conv":"p2p_7","seq":42}'),
+    ("extra.channel_id", "123456"),
+    ("extra.notify_effect", "1"),
+    ("extra.notify_foreground", "1"),
+    ("extra.callback", "https://push.example.com/cb/xiaomi"),
+    ("extra.callback.param", "m-1001-u7"),
+    ("extra.callback.type", "17"),
+]
+
+
+def test_vector_9_1_form_body():
+    body = encode(VECTOR)
+    assert len(body) == 544
+    assert hashlib.sha256(body).hexdigest() == "6c98edd1408bedfbf22347f8f6f2f058334a12bffee61b4e934b538907fe351d"
+
+
+def test_vector_9_1_is_what_build_sends_but_for_our_own_ids():
+    """Same fields in the same order: payload, notify_id and the echoed tag are ours, a jobkey is added."""
+    note = with_(ext=None, payload={"conv": "p2p_7", "seq": 42}, bucket=Bucket.PUBLIC, placement={"channel_id": "123456"})
+    request = XIAOMI.build(parcel_of(note, callback_url="https://push.example.com/cb/xiaomi"), CREDENTIAL, None)
+    ours = {"notify_id": str(number_id("m1")), "extra.callback.param": PUSH_ID}
+    expected = [(key, ours.get(key, value)) for key, value in VECTOR] + [("extra.jobkey", base62(PUSH_ID, 20))]
+    assert request.body == encode(expected)
+    assert (request.endpoint, request.method, request.path) == ("XIAOMI", "POST", "/v3/message/regid")
+    assert dict(request.headers) == {
+        "authorization": "key=EXAMPLE_APP_SECRET",
+        "content-type": "application/x-www-form-urlencoded;charset=UTF-8",
+    }
+
+
+def test_vector_9_2_multi_body_is_the_same_form_encoding():
+    def one(target, n):
+        return {
+            "target": target,
+            "message": {
+                "title": f"t{n}", "description": f"d{n}", "notify_type": -1, "notify_id": n, "pass_through": 0,
+                "restricted_package_name": "com.example.im", "time_to_live": 86400000, "payload": f"p{n}",
+                "extra": {"channel_id": "123456", "notify_effect": "1"},
+            },
+        }  # fmt: skip
+
+    body = encode([("messages", msgspec.json.encode([one("regidA==", 1), one("regidB==", 2)]).decode()), ("time_to_send", "0")])
+    assert len(body) == 811
+    assert hashlib.sha256(body).hexdigest() == "e1ab26c476c45642d0836812d5939373694469949f4f7a2d4fbe3d68cde7e152"
+
+
+VALUES = {
+    "吃了吗": True,
+    "[图片]": True,
+    "a→b": True,
+    "好的👌": False,
+    "28℃": False,
+    "°C": False,
+    "№1": False,
+    "★五星": False,
+    "©2026": False,
+    " ": False,
+    "x" * 129: False,
+}
+
+
+@pytest.mark.parametrize(("value", "valid"), VALUES.items())
+def test_vector_9_3_template_values(value, valid):
+    assert value_valid(value) is valid
+    assert (template_value(value) == value) is valid
+
+
+@pytest.mark.parametrize(
+    ("value", "cleaned"),
+    [
+        ("好的👌", "好的"),
+        ("28℃", "28"),
+        (f"吃{FAMILY}饭{FLAG}", "吃饭"),
+        ("1️⃣ ok 👍🏽", "1 ok"),
+        (FAMILY, ""),
+        ("x" * 129, "x" * 127 + "…"),
+        ("\ud800", ""),
+        ("\u0378", ""),  # unassigned
+    ],
+)
+def test_template_values_lose_whole_graphemes(value, cleaned):
+    assert template_value(value) == cleaned
+
+
+def test_vector_9_4_payload_is_encoded_once():
+    payload = '{"conv":"p2p_7","seq":42}'
+    assert encode([("payload", payload)]) == b"payload=%7B%22conv%22%3A%22p2p_7%22%2C%22seq%22%3A42%7D"
+    assert b"%25" not in XIAOMI.build(parcel_of(with_(ext=None, payload={"conv": "p2p_7", "seq": 42})), CREDENTIAL, None).body
+
+
+# ---------------------------------------------------------------- the wire
+
+
+def test_a_private_chat_message_has_channel_and_template():
+    form = wire(callback_url="https://push.example.com/cb/xiaomi")
+    assert json.loads(form.pop("extra.template_param")) == {"sender": "Li Hua", "text": "晚上一起吃饭吗？"}
+    assert form == {
+        "registration_id": REGID,
+        "restricted_package_name": "com.example.im",
+        "pass_through": "0",
+        "notify_type": "-1",
+        "notify_id": str(number_id("m1")),
+        "time_to_live": "86400000",
+        "title": "[好友消息]Li Hua",
+        "description": "晚上一起吃饭吗？",
+        "payload": '{"ext":"{\\"conv\\":\\"p2p_7\\"}"}',
+        "extra.channel_id": "123456",
+        "extra.template_id": "T0001",
+        "extra.notify_effect": "1",
+        "extra.notify_foreground": "1",
+        "extra.callback": "https://push.example.com/cb/xiaomi",
+        "extra.callback.param": PUSH_ID,
+        "extra.callback.type": "17",
+        "extra.jobkey": base62(PUSH_ID, 20),
+    }
+
+
+CLASS_FIELDS = {
+    "private": ({}, {"channel_id": "123456", "template_id": "T0001"}),
+    "public with a channel": ({"bucket": Bucket.PUBLIC, "placement": {"channel_id": "9"}}, {"channel_id": "9"}),
+    "public without": ({"bucket": Bucket.PUBLIC, "placement": {}}, {}),
+    "an override moves a private push": ({"vendor": {"channel_id": "77", "template_id": "T7"}}, {"channel_id": "77", "template_id": "T7"}),
+    "an override never raises a public one": (
+        {"bucket": Bucket.PUBLIC, "placement": {"channel_id": "9"}, "vendor": {"channel_id": "123456", "template_id": "T0001"}},
+        {"channel_id": "9"},
+    ),
+    "nor does a sender's template": (
+        {"bucket": Bucket.PUBLIC, "placement": {"channel_id": "9"}, "template": {"id": "T0001", "title_params": {"a": "b"}}},
+        {"channel_id": "9"},
+    ),
+    "raw fields touch neither": (
+        {"vendor_raw": {"extra": {"channel_id": "66", "template_id": "T6", "template_param": "{}", "callback": "https://x"}, "title": "x"}},
+        {"channel_id": "123456", "template_id": "T0001"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "expected"), CLASS_FIELDS.values(), ids=CLASS_FIELDS)
+def test_class_fields_follow_the_placement(changes, expected):
+    form = wire(with_(**changes))
+    assert {key: form[f"extra.{key}"] for key in ("channel_id", "template_id") if f"extra.{key}" in form} == expected
+    assert ("extra.template_param" in form) is ("template_id" in expected)
+    assert "extra.callback" not in form
+
+
+def test_template_variables_have_the_vendors_names_and_fall_back_when_nothing_remains():
+    placement = {**PRIVATE, "template_sender": "who", "template_text": "what"}
+    note = with_(placement=placement, sender_name=FAMILY, text="★", fallback_body="", app_name="Example")
+    assert json.loads(wire(note)["extra.template_param"]) == {"who": "Example", "what": "您收到一条新消息"}
+    note = with_(placement=placement, sender_name="★", text="★", fallback_body="[表情]", app_name="", lang="en")
+    assert json.loads(wire(note)["extra.template_param"]) == {"who": "You have a new message", "what": "[表情]"}
+
+
+def test_a_senders_template_fills_its_own_variables():
+    note = with_(template={"id": "T9", "title_params": {"a": "A★"}, "content_params": {"b": 7, "c": "👌"}})
+    form = wire(note)
+    assert form["extra.template_id"] == "T9"
+    assert json.loads(form["extra.template_param"]) == {"a": "A", "b": "7"}
+
+
+@pytest.mark.parametrize("changes", [{"hidden": True}, {"kind": Kind.RECALL}], ids=["hidden", "recalled"])
+def test_hidden_and_recalled_words_travel_nowhere(changes):
+    note = with_(
+        title="您收到一条新消息", body="您收到一条新消息", sender_name="Li Secret", text="secret words",
+        template={"id": "T9", "title_params": {"a": "secret"}}, vendor_raw={"extra": {"ticker": "secret"}}, **changes,
+    )  # fmt: skip
+    assert "ecret" not in "".join(value for key, value in wire(note).items() if key != "payload")
+    assert "ecret" not in "".join(wire(msgspec.structs.replace(note, template=None)).values())
+
+
+TTLS = {(Bucket.PRIVATE, 60): 60_000, (Bucket.PRIVATE, 10**9): 864_000_000, (Bucket.PUBLIC, 10**9): 86_400_000, (Bucket.PUBLIC, 0): 1000}
+
+
+@pytest.mark.parametrize(("given_", "ms"), TTLS.items(), ids=str)
+def test_time_to_live_is_milliseconds_within_the_class(given_, ms):
+    assert wire(with_(bucket=given_[0]), ttl_s=given_[1])["time_to_live"] == str(ms)
+
+
+NOISE = [({}, "-1"), ({"sound_android": "none"}, "6"), ({"kind": Kind.RECALL}, "4"), ({"push_type": PushType.SILENT}, "4")]
+
+
+@pytest.mark.parametrize(("changes", "kind"), NOISE, ids=str)
+def test_noise_is_what_the_sender_asked_for(changes, kind):
+    assert wire(with_(**changes))["notify_type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("sound", "uri"),
+    [
+        ("ring.mp3", "android.resource://com.example.im/raw/ring"),
+        ("ring", "android.resource://com.example.im/raw/ring"),
+        ("default", None),
+        ("none", None),
+        ("../x", None),
+        ("a b", None),
+        (None, None),
+    ],
+)
+def test_sound_is_a_resource_of_the_app(sound, uri):
+    assert wire(with_(sound_android=sound)).get("extra.sound_uri") == uri
+
+
+RAW = {
+    "white keys": ({"extra": {"channel_name": "Chats", "notify_foreground": 0}}, {"channel_name": "Chats", "notify_foreground": "0"}),
+    "activity with its address": (
+        {"extra": {"notify_effect": "2", "intent_uri": "intent:#Intent;end"}},
+        {"notify_effect": "2", "intent_uri": "intent:#Intent;end"},
+    ),
+    "activity without": ({"extra": {"notify_effect": "2"}}, {"notify_effect": "1"}),
+    "no such effect": ({"extra": {"notify_effect": "9"}}, {"notify_effect": "1"}),
+    "too long": ({"extra": {"channel_name": "x" * 513}}, {"channel_name": None}),
+    "not a text": ({"extra": {"channel_name": ["x"]}}, {"channel_name": None}),
+    "jobkey and mode": ({"extra": {"jobkey": "x", "only_send_once": "1", "callback.type": 3}}, {"only_send_once": None}),
+    "not an object": ({"extra": "x"}, {"notify_effect": "1"}),
+}
+
+
+@pytest.mark.parametrize(("raw", "expected"), RAW.values(), ids=RAW)
+def test_raw_extra_is_white_listed_and_valid(raw, expected):
+    form = wire(with_(vendor_raw=raw))
+    assert {key: form.get(f"extra.{key}") for key in expected} == expected
+    assert form["extra.jobkey"] == base62(PUSH_ID, 20)
+
+
+def test_style_1_is_big_text_and_the_credential_may_name_an_activity():
+    credential = replace(CREDENTIAL, options={**CREDENTIAL.options, "intent_uri": "intent:#Intent;end", "region": "global"})
+    form = wire(with_(vendor={"style": 1, "channel_name": "Chats"}), credential)
+    assert (form["extra.notification_style_type"], form["extra.channel_name"]) == ("1", "Chats")
+    assert (form["extra.notify_effect"], form["extra.intent_uri"]) == ("2", "intent:#Intent;end")
+    assert XIAOMI.build(parcel_of(), credential, None).endpoint == "XIAOMI_GLOBAL"
+
+
+def test_a_list_is_one_request_with_each_regid_once():
+    items = [item_of(GROUP, token) for token in ("a", "b", "a")]
+    form = dict(parse_qsl(XIAOMI.build(Parcel(tuple(items), 0), CREDENTIAL, None).body.decode()))
+    assert form["registration_id"] == "a,b"
+    assert XIAOMI.request_tokens_max == 1000
+
+
+def test_the_jobkey_of_a_message_is_the_same_however_a_repeat_is_batched():
+    first = wire(GROUP, tokens=3)["extra.jobkey"]
+    assert first == wire(GROUP, tokens=2, attempt=2)["extra.jobkey"] == wire(GROUP, tokens=1, attempt=3)["extra.jobkey"]
+    others = [
+        wire(msgspec.structs.replace(GROUP, **change), tokens=3)["extra.jobkey"]
+        for change in ({"event_id": "e2"}, {"kind": Kind.RECALL}, {"app": "1400000002"})
+    ]
+    assert len({first, *others}) == 4
+    assert all(len(key) == 20 and key.isalnum() for key in (first, *others))
+
+
+def test_c2c_pushes_never_share_a_request_and_group_pushes_may():
+    assert XIAOMI.group(item_of(push_id="1" * 32)) != XIAOMI.group(item_of(push_id="2" * 32))
+    assert XIAOMI.group(item_of(GROUP, push_id="1" * 32)) == XIAOMI.group(item_of(GROUP, push_id="2" * 32))
+
+
+def test_a_list_echoes_its_tag_and_a_long_callback_is_left_out():
+    form = wire(GROUP, tokens=2, callback_url="https://push.example.com/r")
+    assert form["extra.callback.param"] == form["extra.jobkey"]
+    assert "extra.callback" not in wire(callback_url="https://push.example.com/" + "x" * 128)
+
+
+@pytest.mark.parametrize(
+    ("ext", "payload", "expected"),
+    [
+        ("x", {"a": 1}, {"a": 1, "ext": "x"}),
+        ("x", {"ext": "y"}, {"ext": "x"}),
+        ("x", {"a": "y" * 5000}, {"ext": "x"}),
+        ("x" * 5000, {"a": 1}, None),
+        (None, {"a": 1}, {"a": 1}),
+        (None, None, None),
+        ("\ud800", None, {"ext": "\ufffd"}),
+        ("x", {"a": "\ud800"}, {"ext": "x"}),
+    ],
+    ids=["both", "ext wins", "payload too long", "ext too long", "no ext", "nothing", "surrogate", "surrogate in payload"],
+)
+def test_click_data_is_whole_or_not_there(ext, payload, expected):
+    form = wire(with_(ext=ext, payload=payload))
+    assert (json.loads(form["payload"]) if "payload" in form else None) == expected
+
+
+@pytest.mark.parametrize("cls", [MessageClass.CHAT, MessageClass.CALL, MessageClass.MARKETING])
+def test_limits_of_title_and_description_hold(cls):
+    form = wire(with_(message_class=cls, title=FAMILY * 30, body="吃" * 400))
+    assert form["title"] == FAMILY * 6 + "…"
+    assert form["description"] == "吃" * 126 + "…"
+
+
+# ---------------------------------------------------------------- credential, tokens, check
+
+
+def test_a_credential_needs_a_package_and_a_secret():
+    options, secrets = XIAOMI.read_credential({"package": "com.example.im"}, {"app_secret": b" S3cret\n"}, 0)
+    assert (options, secrets) == ({"package": "com.example.im"}, {"app_secret": "S3cret"})
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "why"),
+    [
+        ({}, {"app_secret": b"s"}, "--package is missing"),
+        ({"package": "a,b"}, {"app_secret": b"s"}, "Android package"),
+        ({"package": "com.example.im"}, {}, "--app-secret-file is missing"),
+        ({"package": "com.example.im"}, {"app_secret": b" "}, "is empty"),
+        ({"package": "com.example.im"}, {"app_secret": b"SECRET\r\nx: y"}, "one line"),
+        ({"package": "com.example.im", "region": "mars"}, {"app_secret": b"s"}, "--region"),
+    ],
+)
+def test_a_bad_credential_is_refused_with_its_reason(options, files, why):
+    with pytest.raises(CredentialError, match=why) as error:
+        XIAOMI.read_credential(options, files, 0)
+    assert "SECRET" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("token", "valid"), [(REGID, True), ("a,b", False), ("", False), ("a b", False), ("x" * 513, False), ("吃", False)]
+)
+def test_what_cannot_be_a_regid_is_refused(token, valid):
+    assert XIAOMI.token_valid(token) is valid
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (answer_of({"code": 0}), Verdict.ACCEPTED),
+        (answer_of({"code": 10027}), Verdict.ACCEPTED),
+        (answer_of({"code": 10038}), Verdict.ACCEPTED),
+        (answer_of({"code": 10039}), Verdict.ACCEPTED),
+        (answer_of({"code": 21301}), C),
+        (answer_of({"code": 21302}), C),
+        (answer_of({"code": 10001}), R),
+        (answer_of({"code": 424242}), Verdict.UNKNOWN),
+        (answer_of(b"<html>", 503), R),
+        (answer_of(b"", 401), C),
+    ],
+)
+def test_the_check_spends_no_push_and_tells_whether_the_secret_was_taken(answer, verdict):
+    request = XIAOMI.check(CREDENTIAL, None)
+    assert (request.method, request.path, request.body) == ("GET", "/v1/trace/quota/get", b"")
+    assert request.headers["authorization"] == "key=EXAMPLE_APP_SECRET"
+    assert XIAOMI.checked(answer) is verdict
+
+
+def test_the_spec_says_what_the_page_says():
+    assert (XIAOMI.limits.rate_per_s, XIAOMI.limits.rate_unit, XIAOMI.limits.quota_public) == (500, "request", 20_000)
+    assert (XIAOMI.limits.quota_private, XIAOMI.limits.device_cap_private, XIAOMI.limits.device_cap_public) == (None, None, 5)
+    assert XIAOMI.rights == {"xiaomi.private"}
+    assert not XIAOMI.mixed
+    assert set(XIAOMI.endpoints) == {"XIAOMI", "XIAOMI_GLOBAL"}
+
+
+# ---------------------------------------------------------------- any note, any bytes
+
+
+@given(note=notes, tokens=st.integers(1, 3), url=st.one_of(st.none(), texts))
+def test_any_note_makes_a_request_within_every_limit(note, tokens, url):
+    parcel = parcel_of(note, tokens, callback_url=url)
+    pairs = parse_qsl(
+        XIAOMI.build(parcel, CREDENTIAL, None).body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"
+    )
+    form = dict(pairs)
+    assert len(form) == len(pairs)
+    assert form["registration_id"] == ",".join(item.target.token for item in parcel.items)
+    assert (form["restricted_package_name"], form["pass_through"]) == ("com.example.im", "0")
+    assert 0 < len(form["title"]) < 50
+    assert 0 < len(form["description"]) < 128
+    assert form["title"].strip()
+    assert form["description"].strip()
+    assert len(form.get("payload", "").encode()) < 4096
+    assert form["extra.notify_effect"] in ("1", "2", "3")
+    assert 0 < int(form["notify_id"]) < 2**31
+    assert len(form.get("extra.callback", "").encode()) <= 128
+    values = json.loads(form.get("extra.template_param", "{}")).values()
+    assert all(0 < len(v) <= 128 and v.strip() and not {unicodedata.category(c) for c in v} & {"So", "Cn"} for v in values)
+    if note.bucket is Bucket.PUBLIC:
+        assert "extra.template_id" not in form
+        assert form.get("extra.channel_id", "") == whole(note.placement.get("channel_id", ""))
+
+
+@given(text=texts)
+@example(text=FAMILY * 40)
+@example(text=FLAG * 40)
+@example(text="\ud800" * 60)
+def test_no_text_is_cut_inside_a_grapheme(text):
+    form = wire(with_(title=text, body=text))
+    if text.strip():
+        assert cut_between_graphemes(form["title"], text)
+        assert cut_between_graphemes(form["description"], text)
+
+
+@given(body=bodies, status=statuses, tokens=st.integers(1, 4), sent=st.booleans())
+def test_any_bytes_give_exactly_one_outcome_a_token(body, status, tokens, sent):
+    parcel = parcel_of(GROUP, tokens)
+    outcomes = XIAOMI.classify(parcel, Answer(status, {"retry-after": "x"}, body))
+    assert len(outcomes) == tokens
+    assert len(XIAOMI.classify(parcel, NoAnswer("reset", sent=sent))) == tokens
+    assert status < 300 or not any(o.verdict is Verdict.ACCEPTED for o in outcomes)
+    told = XIAOMI.quota_told(Answer(status, {}, body))
+    assert told is None or min(told) >= 0
+    assert XIAOMI.checked(Answer(status, {}, body)) in Verdict
