@@ -166,6 +166,7 @@ OPTION: Final[tuple[Row, ...]] = (
 
 def push_block(body: Fields, team: bool, push: dict[str, Any]) -> bool | None:
     """Carry the push block into push; whether it wants the nick in front, None where it does not say."""
+    body.skip(*BLOCKS)
     if any(body.given(key) and body.raw(key) not in (None, "") for key in (*V1, *V1_ATTACH)):
         return _v1(body, team, push)
     for key, names in BLOCKS.items():

@@ -153,6 +153,7 @@ def _push_type(block: Fields, apns: Fields | None, push: dict[str, Any]) -> None
 def push_fields(body: Fields, elements: list[Fields]) -> dict[str, Any]:
     """`push` of a stored message. Without a block the custom element's Ext and Sound are used, and the push is on."""
     push: dict[str, Any] = {}
+    body.skip(*BLOCKS)
     key = next((name for name in BLOCKS if body.raw(name) is not None), None)
     if key is not None:
         block = body.fields(key)

@@ -1,0 +1,405 @@
+"""Tencent Chat: each row of im-dialects §2 and of im-callbacks §1, its canonical place and value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.intake.dialects.bodies import ABSENT, ENTRY_MS, at, c2c, data_of, group, push_of, run
+from workers.intake.dialects import DialectError, tenant_named
+
+PICTURE = "https://img.example.com/a.png"
+
+
+def info(**block: Any) -> dict[str, Any]:
+    return {"OfflinePushInfo": block}
+
+
+def android(**block: Any) -> dict[str, Any]:
+    return info(AndroidInfo=block)
+
+
+def apns(**block: Any) -> dict[str, Any]:
+    return info(ApnsInfo=block)
+
+
+def js(**block: Any) -> dict[str, Any]:
+    return {"offlinePushInfo": block}
+
+
+#: What the body holds -> path in push, value there.
+FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
+    "PushFlag 0": (info(PushFlag=0), "gate.enabled", True),
+    "PushFlag 1": (info(PushFlag=1), "gate.enabled", False),
+    "Title": (info(Title="T"), "display.title", "T"),
+    "Desc": (info(Desc="D"), "display.body", "D"),
+    "Ext": (info(Ext='{"a":1}'), "data.ext", '{"a":1}'),
+    "AndroidInfo.Sound": (android(Sound="ring"), "sound.android", "ring"),
+    "AndroidInfo.PushStyle of Huawei": (android(PushStyle=1), "vendor.huawei.style", 1),
+    "AndroidInfo.PushStyle of Honor": (android(PushStyle=1), "vendor.honor.style", 1),
+    "AndroidInfo.PushStyle of OPPO": (android(PushStyle=1), "vendor.oppo.style", 1),
+    "AndroidInfo.PushStyle 0": (android(PushStyle=0), "vendor", ABSENT),
+    "AndroidInfo.HuaWeiChannelID": (android(HuaWeiChannelID="c"), "vendor.huawei.channel_id", "c"),
+    "AndroidInfo.HuaWeiImportance": (android(HuaWeiImportance="LOW"), "vendor.huawei.importance", "LOW"),
+    "AndroidInfo.HuaWeiCategory": (android(HuaWeiCategory="VOIP"), "vendor.huawei.category", "VOIP"),
+    "AndroidInfo.HuaWeiImage": (android(HuaWeiImage=PICTURE), "image.huawei", PICTURE),
+    "AndroidInfo.ExtAsHuaweiIntentParam": (android(ExtAsHuaweiIntentParam=1), "vendor.huawei.ext_as_intent", True),
+    "AndroidInfo.HonorImportance": (android(HonorImportance="NORMAL"), "vendor.honor.importance", "NORMAL"),
+    "AndroidInfo.HonorImage": (android(HonorImage=PICTURE), "image.honor", PICTURE),
+    "AndroidInfo.XiaoMiChannelID": (android(XiaoMiChannelID="104501"), "vendor.xiaomi.channel_id", "104501"),
+    "AndroidInfo.OPPOChannelID": (android(OPPOChannelID="im"), "vendor.oppo.channel_id", "im"),
+    "AndroidInfo.OPPOCategory": (android(OPPOCategory="IM"), "vendor.oppo.category", "IM"),
+    "AndroidInfo.OPPONotifyLevel": (android(OPPONotifyLevel=16), "vendor.oppo.notify_level", 16),
+    "AndroidInfo.OPPOPrivateMsgTemplateId": (android(OPPOPrivateMsgTemplateId="t"), "template.oppo.id", "t"),
+    "AndroidInfo.OPPOPrivateTitleParameters": (android(OPPOPrivateTitleParameters='{"a":"b"}'), "template.oppo.title_params", '{"a":"b"}'),
+    "AndroidInfo.OPPOPrivateContentParameters": (
+        android(OPPOPrivateContentParameters={"a": "b"}),
+        "template.oppo.content_params",
+        '{"a":"b"}',
+    ),
+    "AndroidInfo.VIVOClassification": (android(VIVOClassification=0), "vendor.vivo.classification", 0),
+    "AndroidInfo.VIVOCategory": (android(VIVOCategory="IM"), "vendor.vivo.category", "IM"),
+    "AndroidInfo.VIVOAddBadge": (android(VIVOAddBadge=1), "vendor.vivo.add_badge", True),
+    "AndroidInfo.MeiZuNoticeMsgType": (android(MeiZuNoticeMsgType=1), "vendor.meizu.notice_msg_type", 1),
+    "AndroidInfo.GoogleChannelID": (android(GoogleChannelID="g"), "vendor.fcm.channel_id", "g"),
+    "AndroidInfo.GoogleImage": (android(GoogleImage=PICTURE), "image.fcm", PICTURE),
+    "ApnsInfo.Sound": (apns(Sound="ring.caf"), "sound.ios", "ring.caf"),
+    "ApnsInfo.Sound push.no_sound": (apns(Sound="push.no_sound"), "sound.ios", "none"),
+    "ApnsInfo.Sound default": (apns(Sound="default"), "sound", ABSENT),
+    "ApnsInfo.BadgeMode 0": (apns(BadgeMode=0), "badge.mode", "increment"),
+    "ApnsInfo.BadgeMode 1": (apns(BadgeMode=1), "badge.mode", "keep"),
+    "ApnsInfo.Title": (apns(Title="iOS only"), "vendor.apns.title", "iOS only"),
+    "ApnsInfo.SubTitle": (apns(SubTitle="s"), "display.subtitle", "s"),
+    "ApnsInfo.Image": (apns(Image=PICTURE), "image.ios", PICTURE),
+    "ApnsInfo.MutableContent": (apns(MutableContent=1), "vendor.apns.mutable_content", True),
+    "ApnsInfo.InterruptionLevel": (apns(InterruptionLevel="time-sensitive"), "vendor.apns.interruption_level", "time-sensitive"),
+    "MsgLifeTime": ({"MsgLifeTime": 600}, "ttl_s", 600),
+    "MsgLifeTime over a week": ({"MsgLifeTime": 10**7}, "ttl_s", 604_800),
+    "MsgLifeTime 0": ({"MsgLifeTime": 0}, "gate.online_only", True),
+    "OnlineOnlyFlag": ({"OnlineOnlyFlag": 1}, "gate.online_only", True),
+    "SendMsgControl NoUnread": ({"SendMsgControl": ["NoUnread"]}, "badge.counts_unread", False),
+    "SendMsgControl without WithMuteNotifications": ({"SendMsgControl": ["NoLastMsg"]}, "gate.respect_dnd", False),
+    "SendMsgControl WithMuteNotifications": ({"SendMsgControl": ["NoMsgCheck", "WithMuteNotifications"]}, "gate.respect_dnd", True),
+    "no SendMsgControl": ({}, "gate.respect_dnd", ABSENT),
+    "CloudCustomData": ({"CloudCustomData": "{}"}, "data", ABSENT),
+    "vendorParams.fcmPriority": ({"vendorParams": {"fcmPriority": "high"}}, "vendor.fcm.priority", "high"),
+    "vendorParams.vivoNotifyType": (info(vendorParams={"vivoNotifyType": 2}), "vendor.vivo.notify_type", 2),
+    "vendorParams.oppoTemplateId": (info(vendorParams={"oppoTemplateId": "t"}), "template.oppo.id", "t"),
+    "vendorParams.oppoTitleParam": (info(vendorParams={"oppoTitleParam": {"k": "v"}}), "template.oppo.title_params", '{"k":"v"}'),
+    "vendorParams.oppoContentParam": (info(vendorParams='{"oppoContentParam":"{}"}'), "template.oppo.content_params", "{}"),
+    "disablePush": (info(disablePush=True), "gate.enabled", False),
+    "title": (info(title="T"), "display.title", "T"),
+    "desc": (info(desc="D"), "display.body", "D"),
+    "ext": (info(ext="E"), "data.ext", "E"),
+    "iOSSound": (info(iOSSound="phone_ringing.mp3"), "sound.ios", "phone_ringing.mp3"),
+    "ignoreIOSBadge": (info(ignoreIOSBadge=True), "badge.mode", "keep"),
+    "iOSPushType 1": (info(iOSPushType=1), "push_type", "voip"),
+    "iOSPushType 0": (info(iOSPushType=0), "push_type", ABSENT),
+    "disableVoipPush beats iOSPushType": (info(iOSPushType=1, disableVoipPush=True), "push_type", ABSENT),
+    "JS disableVoipPush": (js(disableVoipPush=True), "push_type", ABSENT),
+    "JS disableVoipPush false": (js(disableVoipPush=False), "push_type", "voip"),
+    "JS apnsInfo.disableVoipPush false": (js(apnsInfo={"disableVoipPush": False}), "push_type", "voip"),
+    "iOSInterruptionLevel": (info(iOSInterruptionLevel="passive"), "vendor.apns.interruption_level", "passive"),
+    "enableIOSBackgroundNotification": (info(enableIOSBackgroundNotification=True), "push_type", "silent"),
+    "iOSImage": (info(iOSImage=PICTURE), "image.ios", PICTURE),
+    "AndroidSound": (info(AndroidSound="phone_ringing"), "sound.android", "phone_ringing"),
+    "AndroidOPPOChannelID": (info(AndroidOPPOChannelID="c"), "vendor.oppo.channel_id", "c"),
+    "AndroidOPPOCategory": (info(AndroidOPPOCategory="IM"), "vendor.oppo.category", "IM"),
+    "AndroidOPPONotifyLevel": (info(AndroidOPPONotifyLevel=2), "vendor.oppo.notify_level", 2),
+    "AndroidFCMChannelID": (info(AndroidFCMChannelID="c"), "vendor.fcm.channel_id", "c"),
+    "AndroidFCMImage": (info(AndroidFCMImage=PICTURE), "image.fcm", PICTURE),
+    "AndroidXiaoMiChannelID": (info(AndroidXiaoMiChannelID="c"), "vendor.xiaomi.channel_id", "c"),
+    "AndroidVIVOClassification": (info(AndroidVIVOClassification=1), "vendor.vivo.classification", 1),
+    "AndroidVIVOCategory": (info(AndroidVIVOCategory="IM"), "vendor.vivo.category", "IM"),
+    "AndroidHuaWeiCategory": (info(AndroidHuaWeiCategory="IM"), "vendor.huawei.category", "IM"),
+    "AndroidHuaWeiImage": (info(AndroidHuaWeiImage=PICTURE), "image.huawei", PICTURE),
+    "AndroidHonorImportance": (info(AndroidHonorImportance="LOW"), "vendor.honor.importance", "LOW"),
+    "AndroidHonorImage": (info(AndroidHonorImage=PICTURE), "image.honor", PICTURE),
+    "AndroidMeizuNotifyType": (info(AndroidMeizuNotifyType=0), "vendor.meizu.notice_msg_type", 0),
+    "HarmonyImage": (info(HarmonyImage=PICTURE), "image.harmony", PICTURE),
+    "HarmonyCategory": (info(HarmonyCategory="IM"), "vendor.harmony.category", "IM"),
+    "ignoreHarmonyBadge": (info(ignoreHarmonyBadge=True), "vendor.harmony.badge", False),
+    "JS disablePush": (js(disablePush=True), "gate.enabled", False),
+    "JS title": (js(title="T"), "display.title", "T"),
+    "JS description": (js(description="D"), "display.body", "D"),
+    "JS extension with an entity": (js(extension='{"entity":{"nick":"n"}}'), "data.ext", '{"entity":{"nick":"n"}}'),
+    "JS apnsInfo.sound": (js(apnsInfo={"sound": "push.no_sound"}), "sound.ios", "none"),
+    "JS apnsInfo.ignoreIOSBadge": (js(apnsInfo={"ignoreIOSBadge": True}), "badge.mode", "keep"),
+    "JS androidInfo.sound": (js(androidInfo={"sound": "ring"}), "sound.android", "ring"),
+    "JS androidInfo.OPPOChannelID": (js(androidInfo={"OPPOChannelID": "c"}), "vendor.oppo.channel_id", "c"),
+    "uni-app androidOPPOChannelID": (js(androidOPPOChannelID="c"), "vendor.oppo.channel_id", "c"),
+    "V2TIMPushInfo.title": ({"V2TIMPushInfo": {"title": "T"}}, "display.title", "T"),
+    "V2TIMPushInfo.desc": ({"V2TIMPushInfo": {"desc": "D"}}, "display.body", "D"),
+    "V2TIMPushInfo.clickPayload": ({"V2TIMPushInfo": {"clickPayload": "E"}}, "data.ext", "E"),
+    "V2TIMPushInfo.notification": ({"V2TIMPushInfo": {"notification": '{"fcmPriority":"normal"}'}}, "vendor.fcm.priority", "normal"),
+    "V2TIMPushInfo null": ({"V2TIMPushInfo": None}, "gate.enabled", False),
+    "OfflinePushInfo null": ({"OfflinePushInfo": None}, "gate.enabled", True),
+    "no block": ({}, "gate.enabled", True),
+    "the first block wins": ({"OfflinePushInfo": {"Title": "A"}, "offlinePushInfo": {"title": "B"}}, "display.title", "A"),
+}
+
+
+@pytest.mark.parametrize(("extra", "path", "value"), FIELDS.values(), ids=FIELDS)
+@pytest.mark.parametrize("body", [c2c, group], ids=["c2c", "group"])
+def test_each_push_field_has_its_canonical_place(body, extra, path, value):
+    push = push_of("tencent", body(**extra))
+    assert at(push, path) == value
+    assert run("tencent", body(**extra)).unknown_fields == 0
+
+
+#: What is left out and counted.
+COUNTED = {
+    "AndroidInfo.XiaoMiClassification (in no document)": android(XiaoMiClassification=1),
+    "a Xiaomi template field (name unconfirmed)": android(XiaoMiTemplateId="t"),
+    "an importance that is none": android(HuaWeiImportance="HIGH"),
+    "a notify level that is none": android(OPPONotifyLevel=3),
+    "an interruption level that is none": apns(InterruptionLevel="loud"),
+    "a picture that is not https": apns(Image="www.image.com"),
+    "a notification that is no JSON": {"V2TIMPushInfo": {"notification": "{"}},
+    "a field of tomorrow": {"NewField": {"a": [1]}},
+    "an element of tomorrow": {"MsgBody": [{"MsgType": "TIMHologramElem", "MsgContent": {"Text": "x"}}]},
+}
+
+
+@pytest.mark.parametrize("extra", COUNTED.values(), ids=COUNTED)
+def test_what_is_not_documented_is_counted_and_left_out(extra):
+    found = run("tencent", c2c(**extra))
+    assert found.unknown_fields == 1
+    push = found.events[0]["data"]["push"]
+    assert {"gate", "display"} == set(push)
+
+
+#: MsgBody -> elements.
+ELEMENTS = {
+    "text": ({"MsgType": "TIMTextElem", "MsgContent": {"Text": "晚上见 🍜"}}, {"type": "text", "text": "晚上见 🍜"}),
+    "face": ({"MsgType": "TIMFaceElem", "MsgContent": {"Index": 6, "Data": "[x]"}}, {"type": "face"}),
+    "location": ({"MsgType": "TIMLocationElem", "MsgContent": {"Desc": "home", "Latitude": 1.5}}, {"type": "location"}),
+    "sound": ({"MsgType": "TIMSoundElem", "MsgContent": {"Second": 3}}, {"type": "sound"}),
+    "image": ({"MsgType": "TIMImageElem", "MsgContent": {"UUID": "u"}}, {"type": "image"}),
+    "file": ({"MsgType": "TIMFileElem", "MsgContent": {"FileName": "f"}}, {"type": "file"}),
+    "video": ({"MsgType": "TIMVideoFileElem", "MsgContent": {"VideoSecond": 3}}, {"type": "video"}),
+    "relay": ({"MsgType": "TIMRelayElem", "MsgContent": {"Title": "chat", "MsgNum": 2}}, {"type": "merger"}),
+    "custom": ({"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret", "Desc": "gift"}}, {"type": "custom", "text": "gift"}),
+    "custom without Desc": ({"MsgType": "TIMCustomElem", "MsgContent": {"Data": "secret"}}, {"type": "custom"}),
+}
+
+
+@pytest.mark.parametrize(("source", "element"), ELEMENTS.values(), ids=ELEMENTS)
+def test_each_element_becomes_ours(source, element):
+    data = data_of("tencent", c2c(MsgBody=[source]))
+    assert data["elements"] == [element]
+    assert "secret" not in repr(data)  # Data is never put in the push
+
+
+def test_several_elements_keep_their_order():
+    sources = [source for source, _ in ELEMENTS.values()]
+    assert data_of("tencent", c2c(MsgBody=sources))["elements"] == [element for _, element in ELEMENTS.values()]
+
+
+CUSTOM = [{"MsgType": "TIMCustomElem", "MsgContent": {"Desc": "gift", "Ext": "X", "Sound": "coin.aiff"}}]
+
+
+def test_ext_and_sound_of_a_custom_element_count_only_without_a_push_block():
+    assert at(push_of("tencent", c2c(MsgBody=CUSTOM)), "data.ext") == "X"
+    assert at(push_of("tencent", c2c(MsgBody=CUSTOM)), "sound.ios") == "coin.aiff"
+    with_block = push_of("tencent", c2c(MsgBody=CUSTOM, **info(Title="T")))
+    assert "data" not in with_block
+    assert "sound" not in with_block
+
+
+def test_desc_of_the_push_block_wins_over_the_custom_element():
+    assert at(push_of("tencent", c2c(MsgBody=CUSTOM, **info(Desc="D"))), "display.body") == "D"
+
+
+PREFIXES = {
+    "no block": ({}, "on"),
+    "Title only": (info(Title="T"), "on"),
+    "Desc": (info(Desc="D"), "off"),
+    "empty Desc": (info(Desc=""), "on"),
+}
+
+
+@pytest.mark.parametrize(("extra", "prefix"), PREFIXES.values(), ids=PREFIXES)
+def test_the_nick_goes_before_built_texts_only(extra, prefix):
+    assert at(push_of("tencent", c2c(**extra)), "display.nick_prefix") == prefix
+
+
+# ---------------------------------------------------------------- commands
+
+
+@pytest.mark.parametrize("group_type", ["AVChatRoom", "Live", "Meeting"])
+def test_rooms_give_no_event(group_type):
+    assert run("tencent", group(Type=group_type)).ignored == "room"
+
+
+@pytest.mark.parametrize("group_type", ["Public", "Work", "Community"])
+def test_other_groups_do(group_type):
+    assert len(run("tencent", group(Type=group_type)).events) == 1
+
+
+def test_a_topic_of_a_community_is_its_own_conversation():
+    (event,) = run("tencent", group(Type="Community", TopicId="@TGS#_1#@TOPIC#_9")).events
+    assert event["data"]["conversation"] == {"type": "group", "id": "@TGS#_1#@TOPIC#_9"}
+    assert event["id"] == "stored:@TGS#_1#@TOPIC#_9:7"
+
+
+def test_a_directed_group_message_reaches_only_those_named():
+    assert data_of("tencent", group(To_Account=["bob", "cid", "bob"]))["recipients"] == ["bob", "cid"]
+    assert data_of("tencent", group(To_Account="bob"))["recipients"] == ["bob"]
+    assert "recipients" not in data_of("tencent", group())
+
+
+def test_a_batch_gives_each_receiver_an_event_of_its_own():
+    events = run("tencent", c2c(To_Account=["bob", "cid"])).events
+    assert [(event["id"], event["data"]["recipients"]) for event in events] == [
+        ("stored:ann:bob:1_2_3", ["bob"]),
+        ("stored:ann:cid:1_2_3", ["cid"]),
+    ]
+
+
+MENTIONS = {
+    "nobody": ([], ABSENT),
+    "two people": ([{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 0, "GroupAt_Account": "cid"}], ["bob", "cid"]),
+    "everybody and one": ([{"GroupAtAllFlag": 0, "GroupAt_Account": "bob"}, {"GroupAtAllFlag": 1}], ["@all"]),
+}
+
+
+@pytest.mark.parametrize(("at_info", "mentions"), MENTIONS.values(), ids=MENTIONS)
+def test_mentions(at_info, mentions):
+    assert at(data_of("tencent", group(GroupAtInfo=at_info)), "mentions") == mentions
+
+
+TIMES = {
+    "EventTime": ({"EventTime": 1763787600412}, 1763787600412),
+    "EventTime as text": ({"EventTime": "1763787600412"}, 1763787600412),
+    "MsgTime in seconds": ({}, 1763787600000),
+    "neither": ({"MsgTime": None}, ENTRY_MS),
+}
+
+
+@pytest.mark.parametrize(("extra", "ts"), TIMES.values(), ids=TIMES)
+def test_the_time_of_a_message(extra, ts):
+    assert run("tencent", c2c(**extra)).events[0]["ts"] == ts
+
+
+def test_a_recall_of_an_older_app_has_the_entrys_time():
+    body = {"CallbackCommand": "C2C.CallbackAfterMsgWithDraw", "From_Account": "ann", "To_Account": "bob", "MsgKey": "k", "UnreadMsgNum": 1}
+    (event,) = run("tencent", body).events
+    assert (event["ts"], event["id"]) == (ENTRY_MS, "recalled:ann:bob:k")
+
+
+def test_a_read_receipt_gives_one_event_for_each_message():
+    items = [{"From_Account": "ann", "To_Account": "bob", "MsgKey": key, "MsgId": "m"} for key in ("k1", "k2", "k1")]
+    body = {"CallbackCommand": "C2C.CallbackAfterMsgReadReceipt", "Operator_Account": "bob", "Peer_Account": "ann", "C2CMsgInfo": items}
+    events = run("tencent", body | {"EventTime": 1763787600412}).events
+    assert [event["id"] for event in events] == ["read:bob:ann:k1", "read:bob:ann:k2"]
+    assert events[0]["data"] == {"user": "bob", "conversation": {"type": "c2c", "id": "ann"}, "message_id": "k1"}
+
+
+def state(action: str, **extra: Any) -> dict[str, Any]:
+    info = {"Action": action, "To_Account": "bob", "Reason": "x"}
+    return {"CallbackCommand": "State.StateChange", "EventTime": 1763787720497, "Info": info} | extra
+
+
+PLATFORMS = {"iOS": "ios", "iPad": "ipad", "Android": "android", "Windows": "windows", "Mac": "mac", "Web": "web", "Linux": "linux"}
+
+
+@pytest.mark.parametrize(("name", "platform"), PLATFORMS.items(), ids=PLATFORMS)
+def test_a_logout_unbinds_the_platform_of_the_url(name, platform):
+    (event,) = run("tencent", state("Logout"), f"SdkAppid=1&OptPlatform={name}").events
+    assert (event["type"], event["data"]) == ("session.logout", {"user": "bob", "platform": platform})
+
+
+@pytest.mark.parametrize("query", [None, "", "OptPlatform=RESTAPI", "OptPlatform=Unknown", "OptPlatform=%ff", "&&&==%%%"])
+def test_a_logout_without_a_platform_unbinds_nothing(query):
+    assert run("tencent", state("Logout"), query).ignored == "no_platform"
+
+
+STATES = {
+    "a plain login": (state("Login"), "login"),
+    "a login that kicked something unknown": (state("Login", KickedDevice=[{"Platform": "Fridge"}]), "no_platform"),
+    "a lost connection": (state("Disconnect"), "not_a_logout"),
+    "a status": (state("CustomStatusChange"), "not_a_logout"),
+    "an action of tomorrow": (state("Sleep"), "unknown_command"),
+    "a group read": ({"CallbackCommand": "Group.CallbackAfterReadReceipt"}, "no_event"),
+    "an edit": ({"CallbackCommand": "C2C.CallbackAfterModifyMsg"}, "no_event"),
+    "an exception": ({"CallbackCommand": "Group.CallbackSendMsgException"}, "no_event"),
+    "a push result": ({"CallbackCommand": "Push.AllMemberPush"}, "no_event"),
+    "a command of tomorrow": ({"CallbackCommand": "Guild.CallbackAfterParty"}, "unknown_command"),
+    "a recall of nothing": ({"CallbackCommand": "Group.CallbackAfterRecallMsg", "GroupId": "g", "MsgSeqList": []}, "nobody"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), STATES.values(), ids=STATES)
+def test_what_gives_no_event_says_why(body, reason):
+    found = run("tencent", body)
+    assert (found.events, found.ignored) == ((), reason)
+
+
+def test_two_logouts_without_a_time_are_no_repeat_of_each_other():
+    from workers.intake.dialects import DIALECTS
+
+    body = state("Logout", EventTime=None)
+    ids = {DIALECTS["tencent"](body, app="1", query="OptPlatform=iOS", entry_ms=ms).events[0]["id"] for ms in (1, 2)}
+    assert len(ids) == 2
+
+
+REFUSED = {
+    "no command": ({}, "no_command"),
+    "no sender": (c2c(From_Account=""), "missing_field"),
+    "a sender that is a number": (c2c(From_Account=5), "wrong_type"),
+    "no key": (c2c(MsgKey=None), "missing_field"),
+    "no body": (c2c(MsgBody=None), "missing_field"),
+    "a body that is text": (c2c(MsgBody="hi"), "wrong_type"),
+    "an element that is text": (c2c(MsgBody=["hi"]), "wrong_type"),
+    "a text that is a number": (c2c(MsgBody=[{"MsgType": "TIMTextElem", "MsgContent": {"Text": 5}}]), "wrong_type"),
+    "a time that is words": (c2c(EventTime="noon"), "wrong_type"),
+    "a time before all times": (c2c(EventTime=-5), "out_of_range"),
+    "a time beyond all times": (c2c(MsgTime=10**17), "out_of_range"),
+    "a number beyond 64 bits": (c2c(EventTime=10**40), "out_of_range"),
+    "a negative life": (c2c(MsgLifeTime=-1), "out_of_range"),
+    "a flag that is 2": (c2c(**info(PushFlag=2)), "wrong_type"),
+    "a block that is text": (c2c(OfflinePushInfo="{}"), "wrong_type"),
+    "a title that is a list": (c2c(**info(Title=["T"])), "wrong_type"),
+    "half a surrogate pair": (c2c(From_Account="\ud83c"), "not_unicode"),
+    "a batch of nobody": (c2c(To_Account=[]), "out_of_range"),
+    "a batch of too many": (c2c(To_Account=[str(n) for n in range(501)]), "out_of_range"),
+    "a sequence that is missing": (group(MsgSeq=None), "missing_field"),
+    "a read without time": ({"CallbackCommand": "C2C.CallbackAfterMsgReport", "Report_Account": "b", "Peer_Account": "a"}, "missing_field"),
+    "a state without Info": ({"CallbackCommand": "State.StateChange"}, "missing_field"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), REFUSED.values(), ids=REFUSED)
+def test_wrong_types_in_a_known_command_are_refused_without_showing_the_body(body, reason):
+    with pytest.raises(DialectError) as caught:
+        run("tencent", body)
+    assert caught.value.reason == reason
+    assert not any(value in str(caught.value) for value in ("ann", "bob", "noon", "hi"))
+
+
+def test_a_body_of_nobody_is_refused():
+    from workers.intake.dialects import DIALECTS
+
+    with pytest.raises(DialectError, match="no_app"):
+        DIALECTS["tencent"](c2c(), app=None, query=None, entry_ms=1)
+
+
+def test_the_command_may_stand_in_the_url_only():
+    assert len(run("tencent", c2c(CallbackCommand=None), "SdkAppid=1&CallbackCommand=C2C.CallbackAfterSendMsg").events) == 1
+
+
+TENANTS = {
+    "URL": ({}, "SdkAppid=1400000001&contenttype=json", ["1400000001"]),
+    "URL with its question mark": ({}, "?SdkAppid=5", ["5"]),
+    "URL in another case": ({}, "SDKAppID=5", ["5"]),
+    "nowhere": ({}, None, []),
+    "twice the same": ({"SdkAppid": 5}, "SdkAppid=5&SdkAppid=5", ["5"]),
+    "in conflict": ({"SdkAppid": "6"}, "SdkAppid=5", ["5", "6"]),
+}
+
+
+@pytest.mark.parametrize(("body", "query", "named"), TENANTS.values(), ids=TENANTS)
+def test_the_tenant_is_found_in_the_url(body, query, named):
+    assert tenant_named("tencent", body, query) == named
