@@ -31,7 +31,10 @@ from hyperframe.frame import Frame, GoAwayFrame, SettingsFrame
 from simulators._http1 import BODY_BYTES_MAX, Http1, named, note_header
 from simulators.base import Call, Reply, Simulator
 from simulators.door import LINGER_S, Connection, Manners, Serving, tls_context
+from simulators.hpack_speed import check_request, install
 from simulators.misbehave import DRIP_S, Fate, answer, side_door
+
+install()
 
 STREAMS_UNBOUNDED = 2**31 - 1
 CONNECTION_WINDOW = 1 << 24
@@ -141,6 +144,11 @@ class Http2:
     def _request(self, event: RequestReceived) -> None:
         if self._last is not None:
             return  # above the last_stream_id of our GOAWAY: the client knows that it was not looked at
+        try:
+            check_request(event.headers)
+        except ProtocolError:
+            self._h2.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
         if len(self._streams) >= self._limit:
             self._serving.simulator.record.count("streams over the limit")
             self._h2.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
