@@ -131,7 +131,7 @@ class Honor(ChinaSimulator):
         body = parsed(call.body)
         if not isinstance(body, dict):
             raise VendorError(400, "the body is not a JSON object", 400)
-        tokens = body.get("token")
+        tokens: list[str] = body.get("token") or []
         if not listing(text(least=1), TOKENS_MAX, 1)(tokens):
             raise VendorError(400, "bad parameter: token", 400)
         listed = json.dumps(tokens, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")

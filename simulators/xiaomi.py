@@ -1,0 +1,426 @@
+"""Xiaomi (MiPush). Source: Xiaomi's page, by sections.
+
+What a token's text makes of it:
+
+    dead    not reached: receipt 16; 20301 "No valid targets!" when all tokens of the request are
+    quiet   accepted, receipt 32 (the client called disablePush)
+    fail    10001 for the request, twice a push
+    busy    200002 for the request, once a push
+
+Accounts: {account, secret, package, rights [xiaomi.private], channels {id: "private"|"public"}, templates {id: [variables]},
+channels_only: bool (an app moved to the new classes: no channel id is 27001)}. The secret names the account; one that nobody
+registered is taken as it comes and its account is the package's name; secrets with `wrong` in them are refused, and so is any
+other than the registered one for a registered package.
+A message is private when its channel is a private one; of channels that nobody registered those with a template id are private.
+Over the app's daily total: 200001, or left out of a multi message (channel_exceed_quota). Over the device's: accepted and dropped
+(`dropped` in the record, receipt 128).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import unicodedata
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from simulators.base import Call, Record, Reply
+from simulators.rules import INT32_MAX, parsed, url
+from simulators.state import Account, ChinaSimulator, Sending, VendorError
+
+PROTOCOL = "http1"
+
+TARGETS_MAX = 1000
+TITLE_CHARS_MAX = 49
+DESCRIPTION_CHARS_MAX = 127
+PAYLOAD_BYTES_MAX = 4095
+DAY_MS = 86_400_000
+EXTRAS_MAX = 10
+EXTRAS_CHARS_MAX = 1024
+VARIABLES_MAX = 9
+RECEIPT_BITS = 1 | 2 | 16 | 32 | 64 | 128 | 1024
+
+#: Extras with a meaning; all others are the app's own and are counted.
+KNOWN_EXTRAS = frozenset(
+    "extra." + name
+    for name in (
+        *("channel_id", "template_id", "template_param", "notify_effect", "intent_uri", "web_uri", "notify_foreground", "sound_uri"),
+        *("callback", "callback.param", "callback.type", "jobkey", "only_send_once", "flow_control", "notification_style_type"),
+        *("notification_bigPic_uri", "notification_large_icon_uri"),
+    )
+)
+_PACKAGE = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
+
+Form = dict[str, str]
+
+
+def _number(form: Mapping[str, str], name: str, low: int, high: int, code: int) -> None:
+    """Refuses with the code what is no whole number from low to high; with 10008 what is no number at all."""
+    value = form.get(name)
+    if value is None:
+        return
+    if not re.fullmatch(r"-?\d{1,18}", value):
+        raise VendorError(10008, f"parameter error: {name}")
+    if not low <= int(value) <= high:
+        raise VendorError(code, f"illegal value: {name}")
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def template_value_ok(value: Any) -> bool:
+    """1 to 128 characters, not blank, none of category So (emoji, ℃, №) and none unassigned. Source: page, section 3."""
+    if not isinstance(value, str) or not 1 <= len(value) <= 128 or not value.strip():
+        return False
+    return not any(unicodedata.category(char) in ("So", "Cn") for char in value)
+
+
+def _check_texts(form: Form) -> None:
+    for name, most, code in (("title", TITLE_CHARS_MAX, 22100), ("description", DESCRIPTION_CHARS_MAX, 65009)):
+        if not form.get(name, "").strip():
+            raise VendorError(10016, f"required parameter is missing: {name}")
+        if len(form[name]) > most:
+            raise VendorError(code, f"too long: {name}")
+    if _bytes(form.get("payload", "")) > PAYLOAD_BYTES_MAX:
+        raise VendorError(65009, "too long: payload")
+
+
+def _check_numbers(form: Form, private: bool) -> None:
+    if form.get("pass_through", "0") == "1":
+        raise VendorError(10036, "transparent messages are out of service")
+    _number(form, "pass_through", 0, 0, 10017)
+    _number(form, "notify_type", -1, 7, 10017)
+    _number(form, "notify_id", 0, INT32_MAX, 22103)
+    _number(form, "time_to_live", 1, (10 if private else 1) * DAY_MS, 10017)
+    _number(form, "time_to_send", 0, int(time.time() * 1000) + 7 * DAY_MS, 10017)
+
+
+def _check_effect(form: Form) -> None:
+    """Without notify_effect a notification is a custom one, and those are withdrawn."""
+    effect = form.get("extra.notify_effect")
+    needs = {"1": True, "2": form.get("extra.intent_uri"), "3": url(form.get("extra.web_uri"))}
+    if not needs.get(effect or ""):
+        raise VendorError(22100, "illegal notification: extra.notify_effect")
+    if form.get("extra.notify_foreground", "1") not in ("0", "1"):
+        raise VendorError(10017, "illegal value: extra.notify_foreground")
+
+
+def _check_receipt_wish(form: Form) -> None:
+    callback = form.get("extra.callback")
+    if callback is not None and _bytes(callback) > 128:
+        raise VendorError(65037, "callback url too long")
+    if callback is not None and not url(callback):
+        raise VendorError(65038, "callback url illegal")
+    if _bytes(form.get("extra.callback.param", "")) > 64:
+        raise VendorError(65036, "callback param too long")
+    _number(form, "extra.callback.type", 1, 4095, 10017)
+
+
+def _check_extras(form: Form) -> None:
+    jobkey = form.get("extra.jobkey")
+    if jobkey is not None and not re.fullmatch(r"[0-9A-Za-z-][0-9A-Za-z_-]{0,19}", jobkey):
+        raise VendorError(10017, "illegal value: extra.jobkey")
+    own = {name: value for name, value in form.items() if name.startswith("extra.") and name not in KNOWN_EXTRAS}
+    if len(own) > EXTRAS_MAX:
+        raise VendorError(65014, "too many extras")
+    if sum(len(name) - len("extra.") + len(value) for name, value in own.items()) > EXTRAS_CHARS_MAX:
+        raise VendorError(65015, "extras too long")
+
+
+def _check_template(form: Form, account: Account, private: bool) -> None:
+    """A private message carries a template and its variables; the template of an account that registered its own is known."""
+    template = form.get("extra.template_id")
+    if template is None:
+        if private:
+            raise VendorError(10016, "required parameter is missing: extra.template_id")
+        return
+    values = parsed(form.get("extra.template_param", ""))
+    if not isinstance(values, dict):
+        raise VendorError(10016, "required parameter is missing: extra.template_param")
+    known = account.details.get("templates")
+    if known is not None and (template not in known or set(known[template]) != set(values)):
+        raise VendorError(10017, "illegal value: extra.template_id, extra.template_param")
+    if len(values) > VARIABLES_MAX or not all(template_value_ok(value) for value in values.values()):
+        raise VendorError(10017, "illegal value: extra.template_param")
+
+
+class Xiaomi(ChinaSimulator):
+    vendor = "xiaomi"
+    endpoints = ("XIAOMI", "XIAOMI_GLOBAL")
+    RATE_OF = "requests"
+    LIMITS: ClassVar = {
+        "per_second": 500,
+        "default_daily": 10_000,
+        "public_daily": 20_000,
+        "private_daily": 0,
+        "default_device_daily": 1,
+        "public_device_daily": 5,
+    }
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(record)
+        self._quota_read_s = 0
+
+    def penalty(self) -> VendorError:
+        return VendorError(10031, "AppId in the blacklist, forbid to send messages")
+
+    def too_fast(self) -> VendorError:
+        return VendorError(200002, "qps exceeded")
+
+    def refusal(self, error: VendorError) -> Reply:
+        told = {"result": "error", "code": error.code, "reason": error.words, "description": error.words, "trace_id": self.new_id("Xcm")}
+        return Reply.json(error.status, told)
+
+    def answer(self, call: Call) -> Reply:
+        posts: dict[str, Callable[[Call], Reply]] = {
+            "/v2/message/regid": self._single,
+            "/v3/message/regid": self._single,
+            "/v4/message/regid": self._single,
+            "/v2/multi_messages/regids": self._multi,
+            "/v3/message/regid/revoke": self._revoke,
+        }
+        if call.path == "/v1/trace/quota/get":
+            return self._quota(call)
+        if call.path not in posts:
+            raise VendorError(10020, "the API is not found")
+        if call.method != "POST":
+            raise VendorError(10021, "the HTTP method is not supported")
+        return posts[call.path](call)
+
+    # ---- section 2
+
+    def _account(self, call: Call, package: str) -> Account:
+        found = re.fullmatch(r"key=(\S+)", call.headers.get("authorization", ""))
+        secret = found[1] if found else ""
+        if not secret or "wrong" in secret:
+            raise VendorError(21301, "Invalid application secret.")
+        owner = next((one for one in self._registered() if one.secret == secret), None)
+        if owner is None:
+            if any(package in (one.details.get("package"), one.id) and one.secret for one in self._registered()):
+                raise VendorError(21301, "Invalid application secret.")
+            return self.account(package)
+        if package and owner.details.get("package", package) != package:
+            raise VendorError(66108, "the package name is not the one of the console")
+        return owner
+
+    def _form(self, call: Call) -> Form:
+        if not call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            raise VendorError(10007, "the mime type is not supported")
+        try:
+            return dict(urllib.parse.parse_qsl(call.body.decode(), keep_blank_values=True, errors="strict", max_num_fields=1000))
+        except ValueError as error:
+            raise VendorError(10012, "illegal request") from error
+
+    def _package(self, call: Call, form: Form) -> Account:
+        """The account, and the package checked: one for v2, a list for the newer."""
+        named = form.get("restricted_package_name", "")
+        account = self._account(call, named.split(",")[0])
+        if not named:
+            raise VendorError(10016, "required parameter is missing: restricted_package_name")
+        names = [named] if call.path.startswith("/v2/") else named.split(",")
+        if not all(_PACKAGE.fullmatch(name) for name in names):
+            raise VendorError(22022, "illegal package name")
+        return account
+
+    # ---- sections 3, 6 and 7: one message
+
+    def _bucket(self, form: Form, account: Account) -> str:
+        """`private`, `public` or `default`, as the channel says; 27001 for a channel that is not the app's."""
+        channel = form.get("extra.channel_id")
+        if channel is None:
+            if account.details.get("channels_only"):
+                raise VendorError(27001, "invalid channel info!")
+            return "default"
+        known = account.details.get("channels")
+        if known is not None:
+            if channel not in known:
+                raise VendorError(27001, "invalid channel info!")
+            return str(known[channel])
+        return "private" if "extra.template_id" in form else "public"
+
+    def _checked(self, form: Form, account: Account) -> str:
+        """The bucket of a message that breaks no rule."""
+        _check_texts(form)
+        bucket = self._bucket(form, account)
+        _check_numbers(form, bucket == "private")
+        _check_template(form, account, bucket == "private")
+        for check in (_check_effect, _check_receipt_wish, _check_extras):
+            check(form)
+        private = self.classed(account, bucket == "private", "xiaomi.private", form["title"], form["description"])
+        return "private" if private else "public" if bucket == "private" else bucket
+
+    def _sending(self, form: Form, account: Account, bucket: str, size: int) -> Sending:
+        push_id = form.get("extra.jobkey") or form.get("extra.callback.param")
+        told = {name: value for name, value in form.items() if name not in ("registration_id", "messages")}
+        return Sending(account, self.requests, size, bucket == "private", told, push_id, more={"bucket": bucket})
+
+    def _single(self, call: Call) -> Reply:
+        form = self._form(call)
+        account = self._package(call, form)
+        targets = [one for one in form.get("registration_id", "").split(",") if one]
+        if not targets:
+            raise VendorError(21305, "required parameter is missing: registration_id")
+        if len(targets) > TARGETS_MAX:
+            raise VendorError(10017, "illegal value: registration_id")
+        self.gate(account, len(targets))
+        bucket = self._checked(form, account)
+        sending = self._sending(form, account, bucket, len(targets))
+        self._stumbled(self.stumbles(targets, sending.push_id))
+        reached = [one for one in targets if self.fate(one) != "dead"]
+        if not reached:
+            raise VendorError(20301, "No valid targets!")
+        if not self._room(account, bucket, len(reached)):
+            raise self._over(account, bucket)
+        message_id = self.new_id("sdm")
+        self._hand_out(sending, form, message_id, targets)
+        data = {"id": message_id, **self._today(account)}
+        return self._done(data, f"Received push messages for {len(targets)} REGID")
+
+    def _stumbled(self, stumble: str) -> None:
+        if stumble == "fail":
+            raise VendorError(10001, "system error")
+        if stumble == "busy":
+            raise self.too_fast()
+
+    def _room(self, account: Account, bucket: str, size: int) -> bool:
+        return not self.switched("over_quota") and self.days.take(self.limits[f"{bucket}_daily"], size, account.id, bucket)
+
+    def _over(self, account: Account, bucket: str) -> VendorError:
+        used = self.days.used(account.id, bucket)
+        return VendorError(200001, f"exceed quota, quota: {self.limits[f'{bucket}_daily']}, have acked: {used}")
+
+    def _today(self, account: Account) -> dict[str, str]:
+        return {"day_quota": str(self.limits["public_daily"]), "day_acked": str(self.days.used(account.id, "public"))}
+
+    def _done(self, data: dict[str, Any], info: str) -> Reply:
+        told = {"result": "ok", "trace_id": self.new_id("Xdm"), "code": 0, "description": "成功", "info": info, "data": data}
+        return Reply.json(200, told)
+
+    def _hand_out(self, sending: Sending, form: Form, message_id: str, targets: list[str]) -> None:
+        """Records who is reached, and tells the callback of everybody."""
+        by_type: dict[int, list[str]] = {}
+        for token in targets:
+            fate = self.fate(token)
+            if fate == "dead":
+                by_type.setdefault(16, []).append(token)
+                continue
+            bucket = sending.more["bucket"]
+            cap = self.limits.get(f"{bucket}_device_daily", 0)
+            fits = self.days.take(cap, 1, sending.account.id, bucket, token)
+            self.accept(sending, token, **({} if fits else {"dropped": f"{bucket}_device_daily"}))
+            by_type.setdefault(128 if not fits else 32 if fate == "quiet" else 1, []).append(token)
+        self._receipts(sending, form, message_id, by_type)
+
+    # ---- section 4: many messages
+
+    def _multi(self, call: Call) -> Reply:
+        form = self._form(call)
+        account = self._account(call, "")
+        items = parsed(form.get("messages", ""))
+        if not isinstance(items, list) or not items:
+            raise VendorError(21305, "required parameter is missing: messages")
+        if len(items) > TARGETS_MAX:
+            raise VendorError(10017, "illegal value: messages")
+        flat = [_flat(item) for item in items]
+        account = self._multi_account(call, flat)
+        self.gate(account, len(flat))
+        buckets = [self._checked(one, account) for _, one in flat]
+        sendings = [self._sending(one, account, bucket, len(flat)) for (_, one), bucket in zip(flat, buckets, strict=True)]
+        stumbles = [self.stumbles([target], sending.push_id) for (target, _), sending in zip(flat, sendings, strict=True)]
+        self._stumbled("fail" if "fail" in stumbles else "busy" if "busy" in stumbles else "")
+        if all(self.fate(target) == "dead" for target, _ in flat):
+            raise VendorError(20301, "No valid targets!")
+        return self._multi_out(account, flat, sendings)
+
+    def _multi_account(self, call: Call, flat: list[tuple[str, Form]]) -> Account:
+        packages = {one.get("restricted_package_name", "") for _, one in flat}
+        if "" in packages:
+            raise VendorError(10016, "required parameter is missing: restricted_package_name")
+        if len(packages) > 1 or not _PACKAGE.fullmatch(next(iter(packages))):
+            raise VendorError(22022, "illegal package name")
+        return self._account(call, next(iter(packages)))
+
+    def _multi_out(self, account: Account, flat: list[tuple[str, Form]], sendings: list[Sending]) -> Reply:
+        """Items over the daily total are left out, and only their number a channel is told."""
+        message_id, left_out = self.new_id("sdm"), dict[str, int]()
+        spent = self.switched("over_quota")
+        for (target, form), sending in zip(flat, sendings, strict=True):
+            bucket = sending.more["bucket"]
+            dead = self.fate(target) == "dead"
+            if not dead and (spent or not self.days.take(self.limits[f"{bucket}_daily"], 1, account.id, bucket)):
+                channel = form.get("extra.channel_id", "no_channel")
+                left_out[channel] = left_out.get(channel, 0) + 1
+            else:
+                self._hand_out(sending, form, message_id, [target])
+        data: dict[str, Any] = {"id": message_id, **self._today(account)}
+        if left_out:
+            data["channel_exceed_quota"] = " ".join(f"{channel}:{count}" for channel, count in left_out.items())
+        return self._done(data, f"Received push messages for {len(flat)} REGID")
+
+    # ---- the other calls
+
+    def _revoke(self, call: Call) -> Reply:
+        """Withdraws what a regid shows: by message id or notify_id. The fields are not on the page; these are asked for."""
+        form = self._form(call)
+        account = self._package(call, form)
+        targets = [one for one in form.get("registration_id", "").split(",") if one]
+        if not targets or not any(form.get(name) for name in ("id", "msg_id", "notify_id")):
+            raise VendorError(21305, "required parameter is missing")
+        self.gate(account, len(targets))
+        sending = self._sending(form, account, "private", len(targets))
+        for target in targets:
+            self.accept(sending, target, kind="revoke")
+        return self._done({}, f"Received revoke for {len(targets)} REGID")
+
+    def _quota(self, call: Call) -> Reply:
+        """Today's quota; also the probe of a secret that costs no push."""
+        account = self._account(call, "")
+        if (now := int(time.time())) == self._quota_read_s:
+            raise VendorError(10039, "stats or trace read too often")
+        self._quota_read_s = now
+        return self._done(dict(self._today(account)), "")
+
+    # ---- section 8
+
+    def _receipts(self, sending: Sending, form: Form, message_id: str, by_type: Mapping[int, list[str]]) -> None:
+        """A sum with an unknown bit in it silently stops all receipts, as 246 once did."""
+        wanted = int(form.get("extra.callback.type", "3"))
+        if not form.get("extra.callback") or wanted & ~RECEIPT_BITS:
+            return
+        for kind, targets in by_type.items():
+            if not wanted & kind:
+                continue
+            item: dict[str, Any] = {"param": form.get("extra.callback.param", ""), "type": kind, "targets": ",".join(targets)}
+            item |= {"jobkey": form.get("extra.jobkey", ""), "barStatus": "Enable", "timestamp": int(time.time() * 1000)}
+            if kind == 16:
+                item["errorCode"] = 1
+            if kind == 128:
+                bucket = sending.more["bucket"]
+                item["extra"] = {"ack": self.days.used(sending.account.id, bucket), "quota": self.limits[f"{bucket}_daily"]}
+            body = urllib.parse.urlencode({"data": json.dumps({message_id: item}, separators=(",", ":"))}).encode()
+            self.send_receipt(form["extra.callback"], body, {"content-type": "application/x-www-form-urlencoded"})
+
+
+def _flat(item: Any) -> tuple[str, Form]:
+    """(target, the message as the form of a single one would have it)."""
+    if not isinstance(item, dict) or not isinstance(item.get("target"), str) or not item["target"]:
+        raise VendorError(21305, "required parameter is missing: target")
+    message = item.get("message")
+    if not isinstance(message, dict):
+        raise VendorError(21305, "required parameter is missing: message")
+    extra = message.get("extra", {})
+    if not isinstance(extra, dict):
+        raise VendorError(10017, "illegal value: extra")
+    form = {str(name): _text(value) for name, value in message.items() if name != "extra"}
+    return item["target"], form | {f"extra.{name}": _text(value) for name, value in extra.items()}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def make(record: Record) -> Xiaomi:
+    return Xiaomi(record)
