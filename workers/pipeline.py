@@ -414,6 +414,11 @@ def _pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int
     return _row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
 
 
+def _news(wait: settling.Wait) -> bool:
+    """Whether a waiting push has something to tell: a first wait, or an answer. Waiting for the rate again is no news."""
+    return wait.work.target.held_by is None or len(wait.target.attempts) != len(wait.work.target.attempts)
+
+
 def _row(
     work: delivery.Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str
 ) -> ledger.Record:

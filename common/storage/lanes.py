@@ -44,3 +44,13 @@ class LaneStates:
         """For people and metrics: no probe is taken."""
         state, why = cast(Any, self._redis.hmget(self._keys.lane(lane), "state", "why"))
         return LaneState((state or FLOWING.encode()).decode(), (why or b"").decode())
+
+    def may_flow(self, lane: str, version: int) -> bool:
+        """Whether parked pushes may come back: the lane flows, or its pause is over and somebody has to try it."""
+        state, why, until, known = cast(Any, self._redis.hmget(self._keys.lane(lane), "state", "why", "until", "version"))
+        if state is None or state == FLOWING.encode():
+            return True
+        if why == b"credential_refused" and known is not None and int(known) != version:
+            return True
+        seconds, micros = cast(Any, self._redis.time())
+        return bool(float(until or 0) <= seconds + micros / 1e6)

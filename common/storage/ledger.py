@@ -289,3 +289,7 @@ def _write_dead(cursor: psycopg.Cursor[Any], records: Sequence[DeadRecord]) -> N
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (r.id, r.entry_id, r.stage, r.reason, r.app, r.at_ms, r.raw, json.dumps(r.fields)),
         )
+
+
+def encode_one(record: Record) -> bytes:
+    return msgspec.msgpack.encode(record)

@@ -1,0 +1,50 @@
+"""The `pushfleet` command (contract §9): one small file a group of commands; errors that name the cure; exit codes.
+
+0 done, 1 done but the answer is no, 2 wrong use or configuration, 3 a server can't be reached.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+DONE, NO, WRONG_USE, UNREACHABLE = 0, 1, 2, 3
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command; what is wrong is one line on stderr."""
+    import click
+    from redis.exceptions import RedisError
+    from sqlalchemy.exc import OperationalError
+
+    from common.config import NothingRunning, SettingError
+    from common.storage.vault import VaultError
+    from workers.cli.base import CliError
+    from workers.cli.commands import cli
+
+    try:
+        return cli.main(args=list(arguments), prog_name="pushfleet", standalone_mode=False) or DONE
+    except click.exceptions.Exit as ended:
+        return int(ended.exit_code)
+    except click.exceptions.Abort:
+        return NO
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
+        return WRONG_USE
+    except (CliError, SettingError, VaultError) as error:
+        print(error, file=sys.stderr)
+        return getattr(error, "exit_code", WRONG_USE)
+    except NothingRunning as error:
+        print(error, file=sys.stderr)
+        return UNREACHABLE
+    except RedisError as error:
+        print(f"Redis can't be reached ({type(error).__name__}): is it running, and is PUSHFLEET_REDIS_URL right?", file=sys.stderr)
+        return UNREACHABLE
+    except OperationalError as error:
+        print(
+            f"PostgreSQL can't be reached ({type(error.orig).__name__}): is it running, and is PUSHFLEET_DATABASE_URL right?",
+            file=sys.stderr,
+        )
+        return UNREACHABLE
+    except KeyboardInterrupt:
+        return 130

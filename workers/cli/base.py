@@ -1,0 +1,54 @@
+"""What the commands share: the runtime, printing, and errors with an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from common.config import Settings, resolve
+from workers.cli import WRONG_USE
+from workers.runtime import Runtime
+
+
+class CliError(Exception):
+    """One line for the person, and the exit code."""
+
+    def __init__(self, words: str, exit_code: int = WRONG_USE) -> None:
+        super().__init__(words)
+        self.exit_code = exit_code
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Runtime]:
+    """The runtime of one command, on the servers of the settings or of the fleet that runs here."""
+    runtime = Runtime(resolve(Settings.load()))
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty: str) -> None:
+    """A table for people; `empty` when there is nothing."""
+    if not rows:
+        print(empty)
+        return
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
+    Console(width=None if sys.stdout.isatty() else 200, soft_wrap=True).print(table)
+
+
+def at(ms: int | None) -> str:
+    return "" if not ms else datetime.fromtimestamp(ms / 1000, UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")

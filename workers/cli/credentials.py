@@ -1,0 +1,326 @@
+"""`pushfleet credential …`: accounts with the vendors (contract §6). Secrets come from files and are never shown again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from common.clock import now_ms
+from common.model import MessageClass, Vendor, Verdict
+from common.storage.credentials import StoredCredential
+from workers.cli.base import CliError, at, opened, print_json, print_table
+from workers.delivery.access import FleetAccess
+from workers.runtime import Runtime, lane_of
+from workers.vendors import VENDORS
+from workers.vendors.base import AccessRefused, CredentialError
+from workers.wire import NoAnswer
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+#: Options of `add` that name a file: option -> name under which the vendor file finds its bytes.
+FILES = {
+    "p12": "p12",
+    "password_file": "password",
+    "p8": "p8",
+    "service_account": "service_account",
+    "app_secret_file": "app_secret",
+}
+TEXTS = ("key_id", "team_id", "topic", "env", "app_id", "app_key", "package", "option")
+#: Rights whose classes need a channel and a template of their own (contract §6).
+NEED_TEMPLATE = {"xiaomi.private": ("chat", "call")}
+
+
+@click.group()
+def credential() -> None:
+    """Accounts with the vendors."""
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that `add` and `rotate` share."""
+    for option in reversed(
+        [
+            click.option("--p12", type=_FILE, help="apns: certificate with its key."),
+            click.option("--password-file", type=_FILE, help="apns: password of the p12."),
+            click.option("--p8", type=_FILE, help="apns: signing key."),
+            click.option("--key-id"),
+            click.option("--team-id"),
+            click.option("--topic", help="apns: bundle id."),
+            click.option("--env", type=click.Choice(["production", "sandbox"]), help="apns: environment."),
+            click.option("--service-account", type=_FILE, help="fcm, harmony: key file."),
+            click.option("--app-id"),
+            click.option("--app-key"),
+            click.option("--app-secret-file", type=_FILE),
+            click.option("--package", help="xiaomi: Android package."),
+            click.option("--right", "rights", multiple=True, help="A right the vendor has granted, e.g. huawei.im."),
+            click.option("--channel", "channels", multiple=True, metavar="CLASS=ID"),
+            click.option("--template", "templates", multiple=True, metavar="CLASS=ID[:sender,text]"),
+            click.option("--quota", "quotas", multiple=True, metavar="BUCKET=N"),
+            click.option("--device-cap", "device_caps", multiple=True, metavar="BUCKET=N"),
+            click.option("--reserve", "reserves", multiple=True, metavar="CLASS=P%"),
+            click.option("--rate", metavar="N/s"),
+            click.option("--option", "extra", multiple=True, metavar="NAME=VALUE", help="A vendor's own option, see docs/vendors."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@credential.command("add")
+@click.argument("vendor", type=click.Choice(list(Vendor)))
+@click.option("--app", "app_id", required=True)
+@click.option("--business-id", required=True)
+@_options
+def add(vendor: str, app_id: str, business_id: str, **given: Any) -> None:
+    """Check an account offline and store it."""
+    with opened() as runtime:
+        _store(runtime, Vendor(vendor), app_id, business_id, given, old=None)
+    print(f"credential {vendor} {business_id} of {app_id} is stored; prove it: pushfleet credential check {app_id} {vendor} {business_id}")
+
+
+@credential.command("rotate")
+@click.argument("app_id", metavar="APP")
+@click.argument("vendor", type=click.Choice(list(Vendor)))
+@click.argument("business_id")
+@_options
+def rotate(app_id: str, vendor: str, business_id: str, **given: Any) -> None:
+    """Replace an account's secrets; what is not named stays. The old version lives on while the new one takes over."""
+    with opened() as runtime:
+        old = _find(runtime, app_id, vendor, business_id)
+        version = _store(runtime, Vendor(vendor), app_id, business_id, given, old)
+    print(f"credential {vendor} {business_id} of {app_id} is now version {version}")
+
+
+def _store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> int:
+    if app_id not in runtime.tenants.all():
+        raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}")
+    if not re.fullmatch(r"[!-~]{1,32}", business_id) or set(business_id) & set("()[]{}<>"):
+        raise CliError("--business-id takes 1-32 printable ASCII characters without brackets or spaces")
+    if old is None and any(row["vendor"] == vendor and row["business_id"] == business_id for row in runtime.credentials.listed(app_id)):
+        raise CliError(
+            f"{vendor} {business_id} is there already; to replace it: pushfleet credential rotate {app_id} {vendor} {business_id}"
+        )
+    new = read_account(vendor, app_id, business_id, given, old)
+    version = runtime.credentials.add(new)
+    runtime.catalog.changed()
+    return version
+
+
+def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> StoredCredential:
+    """What was given, checked offline as contract §6 says; CliError names what is wrong and what would cure it."""
+    spec = VENDORS[vendor]
+    rights = frozenset(given["rights"]) or (old.rights if old else frozenset())
+    channels = _pairs(given["channels"], "--channel", _class) or (old.channels if old else {})
+    templates = {name: _template(value) for name, value in _pairs(given["templates"], "--template", _class).items()} or (
+        old.templates if old else {}
+    )
+    _check_rights(vendor, rights, channels, templates)
+    files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
+    options = {name: str(given[name]) for name in TEXTS if given.get(name)} | _pairs(given["extra"], "--option", str)
+    if old is not None:
+        options = {**{name: value for name, value in old.options.items() if name != "expires_ms"}, **options}
+    try:
+        if files or old is None:
+            stored_options, secrets = spec.read_credential(options, files, now_ms())
+        else:
+            stored_options, secrets = dict(old.options), dict(old.secrets)
+    except CredentialError as error:
+        raise CliError(f"refused: {error}") from None
+    expires = stored_options.get("expires_ms")
+    return StoredCredential(
+        app=app_id,
+        vendor=vendor,
+        business_id=business_id,
+        version=0,
+        options=stored_options,
+        secrets=secrets,
+        rights=rights,
+        channels=channels,
+        templates=templates,
+        limits=_limits(given, old.limits if old else {}),
+        paused=old.paused if old else False,
+        created_ms=now_ms(),
+        expires_ms=int(expires) if expires else None,
+    )
+
+
+def _check_rights(vendor: Vendor, rights: frozenset[str], channels: Mapping[str, str], templates: Mapping[str, Any]) -> None:
+    known = VENDORS[vendor].rights
+    for right in sorted(rights):
+        if right not in known:
+            takes = ", ".join(sorted(known)) or "none: this vendor has no rights"
+            raise CliError(f"--right {right} is unknown; {vendor} takes {takes}")
+        for name in NEED_TEMPLATE.get(right, ()):
+            if name not in channels or name not in templates:
+                raise CliError(f"--right {right} needs --channel {name}=ID and --template {name}=ID")
+
+
+def _pairs(given: tuple[str, ...], option: str, check: Callable[[str], str]) -> dict[str, str]:
+    pairs = {}
+    for one in given:
+        name, sign, value = one.partition("=")
+        if not sign or not name or not value:
+            raise CliError(f"{option} takes NAME=VALUE, not {one!r}")
+        pairs[check(name)] = value
+    return pairs
+
+
+def _class(name: str) -> str:
+    if name not in set(MessageClass):
+        raise CliError(f"{name} is no message class; there are {', '.join(MessageClass)}")
+    return name
+
+
+def _bucket(name: str) -> str:
+    if name not in ("private", "public"):
+        raise CliError(f"BUCKET is private or public, not {name!r}")
+    return name
+
+
+def _template(value: str) -> list[str]:
+    """`ID` or `ID:sender,text`."""
+    identity, _, names = value.partition(":")
+    if not names:
+        return [identity]
+    parts = [part.strip() for part in names.split(",")]
+    if len(parts) != 2 or not all(parts):
+        raise CliError("--template takes CLASS=ID or CLASS=ID:sender,text with the vendor's names of the two variables")
+    return [identity, *parts]
+
+
+def _limits(given: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    limits = dict(old)
+    for name, option in (("quota", "--quota"), ("device_cap", "--device-cap")):
+        pairs = _pairs(given["quotas" if name == "quota" else "device_caps"], option, _bucket)
+        if pairs:
+            limits[name] = {**(limits.get(name) or {}), **{bucket: whole(value, option) for bucket, value in pairs.items()}}
+    reserves = _pairs(given["reserves"], "--reserve", _class)
+    if reserves:
+        limits["reserve"] = {name: _share(value) for name, value in reserves.items()}
+        if sum(limits["reserve"].values()) > 1:
+            raise CliError("--reserve: the shares add up to more than 100%")
+    if given["rate"]:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/s)?", given["rate"])
+        if match is None or float(match[1]) <= 0:
+            raise CliError(f"--rate takes N/s, for instance 500/s, not {given['rate']!r}")
+        limits["rate"] = float(match[1])
+    return limits
+
+
+def whole(value: str, option: str) -> int:
+    if not re.fullmatch(r"\d{1,12}", value):
+        raise CliError(f"{option} takes a whole number, not {value!r}")
+    return int(value)
+
+
+def _share(value: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)%", value)
+    if match is None or float(match[1]) > 100:
+        raise CliError(f"--reserve takes CLASS=P%, for instance chat=30%, not {value!r}")
+    return float(match[1]) / 100
+
+
+def _find(runtime: Runtime, app_id: str, vendor: str, business_id: str) -> StoredCredential:
+    for stored in runtime.credentials.all():
+        if (stored.app, stored.vendor, stored.business_id) == (app_id, vendor, business_id):
+            return stored
+    raise CliError(f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet credential list")
+
+
+@credential.command("list")
+@click.option("--app", "app_id", default=None)
+@click.option("--json", "as_json", is_flag=True)
+def listed(app_id: str | None, as_json: bool) -> None:
+    """Accounts, without their secrets."""
+    with opened() as runtime:
+        rows = [
+            {
+                **{name: row[name] for name in ("app", "vendor", "business_id", "version", "paused", "created_ms", "expires_ms")},
+                "env": row["options"].get("env"),
+                "options": {name: value for name, value in row["options"].items() if name != "expires_ms"},
+                **{name: row[name] for name in ("rights", "channels", "templates", "limits")},
+            }
+            for row in runtime.credentials.listed(app_id)
+        ]
+    if as_json:
+        print_json(rows)
+        return
+    shown = [{**row, "rights": " ".join(row["rights"]), "expires": at(row["expires_ms"])} for row in rows]
+    print_table(["app", "vendor", "business_id", "version", "env", "paused", "rights", "expires"], shown, "no credential yet")
+
+
+_KEY = [click.argument("app_id", metavar="APP"), click.argument("vendor", type=click.Choice(list(Vendor))), click.argument("business_id")]
+
+
+def _keyed(command: Callable[..., Any]) -> Callable[..., Any]:
+    for argument in reversed(_KEY):
+        command = argument(command)
+    return command
+
+
+@credential.command("check")
+@_keyed
+def check(app_id: str, vendor: str, business_id: str) -> None:
+    """Ask the vendor whether the account works; nobody gets a push."""
+    from common.storage.access import AccessStore
+
+    with opened() as runtime:
+        lane = lane_of(_find(runtime, app_id, vendor, business_id), runtime.settings)
+        if lane is None:
+            raise CliError(f"this fleet does not know {vendor}")
+        world = runtime.delivery(lane.vendor)
+        store = AccessStore(runtime.redis, runtime.keys, runtime.vault)
+        import time
+
+        access = FleetAccess(store, runtime.transport, now_ms, time.sleep, world.deadline_s).get(lane, now_ms())
+        if isinstance(access, AccessRefused):
+            raise CliError(f"no access token: {access.verdict} {access.code} {access.words}".strip(), exit_code=1)
+        if lane.spec.check is None or lane.spec.checked is None:
+            print(
+                "the vendor gave an access token; it has no further test call"
+                if access
+                else "the account was read; the vendor has no test call"
+            )
+            return
+        answer = lane.send_many(world.transport, [lane.spec.check(lane.credential, access)], world.deadline_s)[0]
+    if isinstance(answer, NoAnswer):
+        raise CliError(f"the vendor can't be reached: {answer.reason} {answer.words}", exit_code=3)
+    verdict = lane.spec.checked(answer)
+    if verdict != Verdict.ACCEPTED:
+        raise CliError(f"the vendor says {verdict} (HTTP {answer.status})", exit_code=1)
+    print("the account works")
+
+
+@credential.command("pause")
+@_keyed
+def pause(app_id: str, vendor: str, business_id: str) -> None:
+    """Stop a lane: its pushes wait while their time allows."""
+    _pause(app_id, vendor, business_id, paused=True)
+
+
+@credential.command("resume")
+@_keyed
+def resume(app_id: str, vendor: str, business_id: str) -> None:
+    """Let a paused lane flow again."""
+    _pause(app_id, vendor, business_id, paused=False)
+
+
+def _pause(app_id: str, vendor: str, business_id: str, *, paused: bool) -> None:
+    with opened() as runtime:
+        if not runtime.credentials.set_paused(app_id, vendor, business_id, paused):
+            raise CliError(f"no credential {vendor} {business_id} of {app_id}", exit_code=2)
+        runtime.catalog.changed()
+    print("paused" if paused else "flows again")
+
+
+@credential.command("remove")
+@_keyed
+def remove(app_id: str, vendor: str, business_id: str) -> None:
+    """Forget an account. Its devices' pushes become `no_credential`."""
+    with opened() as runtime:
+        if not runtime.credentials.remove(app_id, vendor, business_id):
+            raise CliError(f"no credential {vendor} {business_id} of {app_id}", exit_code=2)
+        runtime.catalog.changed()
+    print("removed")

@@ -1,0 +1,164 @@
+"""`pushfleet worker …` and `pushfleet migrate`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import click
+from redis.exceptions import RedisError
+
+from common import logs, metrics
+from common.config import Settings, resolve
+from common.model import Vendor
+from common.storage import keys, sql
+from common.storage.migrations import migrate as migrate_tables
+from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 3.0
+#: Without progress and with work waiting for so long, a process is not healthy.
+SILENT_S = 60.0
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database's tables to this version."""
+    settings = resolve(Settings.load())
+    engine = sql.engine(settings.database_url)
+    migrate_tables(engine)
+    engine.dispose()
+    print("the tables are up to date")
+
+
+@click.command()
+@click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, "upkeep", "receipts", "console"]))
+@click.option("--vendors", default="", help="Delivery: the vendors this process serves, separated by commas (default: all).")
+@click.option("--index", default=1, show_default=True, help="Number of this replica.")
+def worker(stage: str, vendors: str, index: int) -> None:
+    """Run one process of the fleet until SIGTERM."""
+    settings = resolve(Settings.load())
+    logs.setup(settings, stage)
+    chosen = [_vendor(name) for name in vendors.split(",") if name] or list(Vendor)
+    name = os.environ.get("PUSHFLEET_PROCESS") or f"{stage}.{index}"
+    runtime = Runtime(settings, name)
+    stop = threading.Event()
+    if stage in (PRESENCE, ROUTING, DELIVERY):
+        _celery(runtime, stage, chosen, stop)
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    {"intake": _intake, "upkeep": _upkeep, "receipts": _receipts, "console": _console}[stage](runtime, stop)
+    runtime.close()
+
+
+def _vendor(name: str) -> Vendor:
+    try:
+        return Vendor(name.strip())
+    except ValueError:
+        raise click.BadParameter(f"{name}: vendors are {', '.join(Vendor)}", param_hint="--vendors") from None
+
+
+def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], float], waiting: Callable[[], bool]) -> None:
+    """Says that we live, and serves metrics and health. progress: monotonic time of the last progress."""
+
+    def healthy() -> bool:
+        return time.monotonic() - progress() < SILENT_S or not waiting()
+
+    metrics.serve_metrics(runtime.settings, runtime.name, healthy, lambda: _ready(runtime))
+
+    def beat() -> None:
+        while not stop.is_set():
+            try:
+                runtime.alive()
+            except RedisError as error:
+                log.warning("Redis is away", extra={"reason": type(error).__name__})
+            stop.wait(HEARTBEAT_S)
+
+    threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+
+
+def _ready(runtime: Runtime) -> bool:
+    runtime.redis.ping()
+    with runtime.engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    return True
+
+
+def _intake(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.intake.consumer import Consumer, Doors
+    from workers.intake.state import StateKeeper
+    from workers.withdraw import schedule
+
+    doors = Doors(
+        core=runtime.core,
+        belts=runtime.belts,
+        marks=runtime.marks,
+        state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
+        vault=runtime.vault,
+        apps=lambda: list(runtime.catalog.now.tenants),
+        ring=runtime.ring,
+        withdraw=lambda withdrawals: schedule(runtime, withdrawals),
+        shared=runtime.core is runtime.redis,
+    )
+    consumer = Consumer(runtime.settings.event_streams, doors)
+    _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
+    consumer.run(stop.is_set)
+
+
+def _upkeep(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.upkeep import Upkeep
+
+    upkeep = Upkeep(runtime, stop.is_set)
+    _heartbeat(runtime, stop, lambda: upkeep.progress_at, lambda: True)
+    upkeep.run()
+
+
+def _receipts(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.receipts.http import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
+def _console(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.console.app import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
+def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading.Event) -> None:
+    """A Celery worker of this stage's queues. SIGTERM: the drains end between two batches, then the worker."""
+    from celery.signals import worker_ready, worker_shutting_down
+
+    from workers.pipeline import Stages, register
+
+    stages = Stages(runtime)
+    register(runtime.app, stages, stop.is_set)
+    queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
+    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else [stage]
+
+    def progress() -> float:
+        return max((drain.progress_at for drain in stages.drains.values()), default=time.monotonic())
+
+    def waiting() -> bool:
+        return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(belts).values())
+
+    def on_ready(**_: object) -> None:
+        _heartbeat(runtime, stop, progress, waiting)
+
+    def on_stop(**_: object) -> None:
+        stop.set()
+
+    worker_ready.connect(on_ready, weak=False)
+    worker_shutting_down.connect(on_stop, weak=False)
+    slots = 1 if len(queues) == 1 else max(2, len(queues))
+    arguments = ["worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h", "-l", "WARNING"]
+    runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])

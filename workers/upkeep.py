@@ -1,0 +1,226 @@
+"""What is done by the clock: release due pushes, ring what was missed, write the ledger, drop old days, show the fleet's gauges.
+
+One process at a time under a lock; a second one waits for it to fall silent. The ledger is written in a thread of its
+own, so that a database that is away does not stop the bells.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from common import metrics
+from common.clock import now_ms
+from common.model import Vendor
+from common.storage import keys, ledger
+from common.storage import lanes as lane_store
+from common.storage.streams import Entry
+from workers.app import DELIVERY, PRESENCE, ROUTING
+from workers.runtime import Runtime
+from workers.withdraw import withdraw_due
+
+log = logging.getLogger(__name__)
+
+LOCK_MS = 5_000
+TICK_S = 0.1
+EVERY_S = 1.0
+#: Gauges that cost a query, old days, dead readers.
+SELDOM_S = 15.0
+#: Ledger entries of one transaction: about 50,000 rows at most.
+LEDGER_READ = 200
+DEAD_READER_MS = 3_600_000
+FULL_PACE_MOVES = 10
+
+
+class Upkeep:
+    def __init__(self, runtime: Runtime, stopping: Callable[[], bool]) -> None:
+        self._runtime = runtime
+        self._stopping = stopping
+        self._word = uuid.uuid4().hex
+        self._next = 0.0
+        self._seldom = 0.0
+        self.progress_at = time.monotonic()
+
+    def run(self) -> None:
+        """Until told to stop."""
+        writer = threading.Thread(target=self._write_ledger, name="ledger", daemon=True)
+        writer.start()
+        while not self._stopping():
+            try:
+                if self._mine():
+                    self._tick()
+                self.progress_at = time.monotonic()
+            except (RedisError, OSError) as error:
+                log.warning("Redis is away, waiting", extra={"reason": type(error).__name__})
+                time.sleep(1.0)
+            time.sleep(TICK_S)
+        writer.join(20)
+        self._let_go()
+
+    # ------------------------------------------------------------ the lock
+
+    def _mine(self) -> bool:
+        redis, key = self._runtime.redis, self._runtime.keys.upkeep_lock
+        if redis.set(key, self._word, nx=True, px=LOCK_MS):
+            return True
+        if redis.get(key) != self._word.encode():
+            return False
+        redis.pexpire(key, LOCK_MS)
+        return True
+
+    def _let_go(self) -> None:
+        try:
+            if self._runtime.redis.get(self._runtime.keys.upkeep_lock) == self._word.encode():
+                self._runtime.redis.delete(self._runtime.keys.upkeep_lock)
+        except RedisError:
+            log.info("the lock ends by itself")
+
+    # ------------------------------------------------------------ by the clock
+
+    def _tick(self) -> None:
+        belts: set[str] = set()
+        for _ in range(FULL_PACE_MOVES):
+            moved = self._runtime.delayed.release_due()
+            belts |= moved
+            if not moved:
+                break
+        self._ring(belts)
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + EVERY_S
+            self._each_second()
+        if time.monotonic() >= self._seldom:
+            self._seldom = time.monotonic() + SELDOM_S
+            try:
+                self._now_and_then()
+            except SQLAlchemyError as error:
+                log.warning("the database is away", extra={"reason": type(error).__name__})
+
+    def _each_second(self) -> None:
+        found = self._runtime.belts.backlog((*keys.BELTS, keys.LEDGER))
+        missed = {belt for belt, backlog in found.items() if backlog.unread}
+        missed |= {belt for belt, backlog in found.items() if backlog.pending and self._runtime.belts.stale(belt)}
+        self._ring(missed)
+        self._unpark()
+        _show(found)
+        try:
+            withdraw_due(self._runtime)
+        except SQLAlchemyError as error:
+            log.warning("the database is away: withdrawals wait", extra={"reason": type(error).__name__})
+
+    def _ring(self, belts: set[str]) -> None:
+        for stage in (PRESENCE, ROUTING):
+            if stage in belts:
+                self._runtime.ring(stage)
+        for vendor in {Vendor(belt.split(":")[1]) for belt in belts if belt.startswith("send:")}:
+            self._runtime.ring(DELIVERY, vendor)
+
+    def _unpark(self) -> None:
+        """Lanes that flow again get back what was parked behind them; behind the others only what ran out of time moves."""
+        delayed = self._runtime.delayed
+        waiting = delayed.parked_lanes()
+        if not waiting:
+            return
+        lanes = {lane.id: lane for lane in self._runtime.catalog.now.lanes.values()}
+        for lane_id in waiting:
+            lane = lanes.get(lane_id)
+            flows = lane is None or (not lane.paused and self._may_flow(lane_id, lane.credential.version))
+            self._ring(delayed.release_lane(lane_id, only_expired=not flows))
+
+    def _may_flow(self, lane_id: str, version: int) -> bool:
+        """Flowing, or due for a probe: then one parked batch is let through to be it."""
+        return self._runtime.lane_states.may_flow(lane_id, version)
+
+    def _now_and_then(self) -> None:
+        runtime = self._runtime
+        for lane in runtime.catalog.now.lanes.values():
+            labels = (lane.credential.app, lane.vendor, lane.credential.business_id)
+            state = runtime.lane_states.peek(lane.id).state
+            metrics.LANE_STATE.labels(*labels).set(2 if lane.paused else {lane_store.FLOWING: 0, lane_store.PROBING: 1}.get(state, 2))
+            metrics.TOKEN_GUARD.labels(*labels).set(int(runtime.guard.stopped(lane.id)))
+            expires_ms = lane.credential.options.get("expires_ms")
+            if expires_ms:
+                metrics.CREDENTIAL_EXPIRES_SECONDS.labels(*labels).set((int(expires_ms) - now_ms()) / 1000)
+        with runtime.engine.connect() as connection:
+            for stage, count in connection.execute(text("SELECT stage, count(*) FROM dead_letters GROUP BY stage")):
+                metrics.DEAD_LETTERS.labels(stage).set(count)
+        dropped = runtime.ledger.drop_old(datetime.now(UTC).date() - timedelta(days=runtime.settings.ledger_days))
+        if dropped:
+            log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
+        for belt in (*keys.BELTS, keys.LEDGER):
+            runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
+
+    # ------------------------------------------------------------ the ledger
+
+    def _write_ledger(self) -> None:
+        pause_s = 0.05
+        while not self._stopping():
+            try:
+                pause_s = 0.0 if self.flush() else 0.05
+                self._runtime.alive()
+            except (RedisError, DBAPIError, SQLAlchemyError, OSError) as error:
+                log.warning("the ledger waits in its belt: a store is away", extra={"reason": type(error).__name__})
+                pause_s = 1.0
+            time.sleep(pause_s)
+
+    def flush(self) -> int:
+        """Writes what lies on the ledger's belt, acknowledges after the commit. Number of entries."""
+        belts = self._runtime.belts
+        entries = belts.take_over(keys.LEDGER, LEDGER_READ) or belts.read([keys.LEDGER], LEDGER_READ)
+        if not entries:
+            return 0
+        try:
+            self._runtime.ledger.write([record for entry in entries for record in ledger.decode(entry.blob)])
+        except (DBAPIError, OSError) as error:
+            if not _about_the_rows(error):
+                belts.forgive(entries)
+                raise
+            self._one_by_one(entries)
+            return len(entries)
+        belts.hand_on(entries)
+        return len(entries)
+
+    def _one_by_one(self, entries: Sequence[Entry]) -> None:
+        """Some row can't be stored: the others are, the culprit's entry becomes a dead letter."""
+        for entry in entries:
+            records: list[Any] = ledger.decode(entry.blob)
+            for record in records:
+                try:
+                    self._runtime.ledger.write([record])
+                except DBAPIError as error:
+                    if not _about_the_rows(error):
+                        raise
+                    log.exception("a record can't be stored", extra={"reason": type(error).__name__})
+                    dead = ledger.DeadRecord(
+                        uuid.uuid4().hex,
+                        entry.id.decode(),
+                        "ledger",
+                        f"not_storable: {type(error.orig).__name__}",
+                        None,
+                        now_ms(),
+                        self._runtime.vault.encrypt(ledger.encode_one(record)),
+                        {},
+                    )
+                    self._runtime.ledger.write([dead])
+            self._runtime.belts.hand_on([entry])
+
+
+def _about_the_rows(error: BaseException) -> bool:
+    """Whether the database refused the rows, not us: data errors and broken constraints (SQLSTATE classes 22 and 23)."""
+    state = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return isinstance(state, str) and state[:2] in ("22", "23")
+
+
+def _show(found: dict[str, Any]) -> None:
+    now = now_ms()
+    for belt, backlog in found.items():
+        metrics.BACKLOG.labels(belt).set(backlog.unread + backlog.pending)
+        metrics.OLDEST_SECONDS.labels(belt).set(max(now - backlog.oldest_ms, 0) / 1000 if backlog.oldest_ms is not None else 0)
