@@ -101,6 +101,17 @@ class Settings:
         return self.database_url == EMBEDDED
 
 
+def environ_of(settings: Settings) -> dict[str, str]:
+    """The variables from which `load` makes these very settings; for child processes only, it holds passwords."""
+    found = {f"{PREFIX}ENDPOINT_{name}": url for name, url in settings.endpoints.items()}
+    for one in dataclasses.fields(settings):
+        value = getattr(settings, one.name)
+        if one.name != "endpoints":
+            text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+            found[PREFIX + one.name.upper()] = text
+    return found
+
+
 def _load(read: _Reader) -> Settings:
     redis_url = read.text("REDIS_URL", EMBEDDED, _redis_url, REDIS_TAKES)
     return Settings(
@@ -381,10 +392,9 @@ def resolve(settings: Settings) -> Settings:
 
 
 def _with_simulators(settings: Settings, run: runfile.Run) -> Settings:
-    endpoints: dict[str, str] = {}
-    for vendor in run.get("simulators") or {}:
-        if not own_endpoints(settings, vendor):
-            endpoints |= _simulated(settings.data_dir, vendor)
+    there = simulated_endpoints(settings.data_dir / "simulators")
+    vendors = [vendor for vendor in run.get("simulators") or {} if vendor in VENDOR_ENDPOINTS and not own_endpoints(settings, vendor)]
+    endpoints = {name: there[name] for vendor in vendors for name in VENDOR_ENDPOINTS[vendor] if name in there}
     ca_file = settings.ca_file or (Path(run["ca_file"]) if run.get("ca_file") and endpoints else None)
     return dataclasses.replace(settings, endpoints=MappingProxyType({**endpoints, **settings.endpoints}), ca_file=ca_file)
 
@@ -394,12 +404,15 @@ def own_endpoints(settings: Settings, vendor: str) -> bool:
     return any(name in settings.endpoints for name in VENDOR_ENDPOINTS[vendor])
 
 
-def _simulated(data_dir: Path, vendor: str) -> dict[str, str]:
-    try:
-        said = json.loads((data_dir / "simulators" / f"{vendor}.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {name: url for name, url in said["endpoints"].items() if name in ENDPOINTS}
+def simulated_endpoints(folder: Path) -> dict[str, str]:
+    """NAME -> URL of all simulators that have written their <vendor>.json into the folder; one may stand for two vendors."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found |= json.loads(path.read_bytes())["endpoints"]
+        except (OSError, ValueError, KeyError, TypeError):  # it has just ended, or is no simulator's
+            continue
+    return {name: url for name, url in found.items() if name in ENDPOINTS}
 
 
 def secret_keys(settings: Settings) -> tuple[str, ...]:

@@ -103,7 +103,14 @@ class Http2:
 
     @staticmethod
     def _machine(max_streams: int) -> _Machine:
-        config = H2Configuration(client_side=False, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
+        config = H2Configuration(
+            client_side=False,
+            header_encoding=None,
+            validate_inbound_headers=False,  # check_request does it
+            normalize_inbound_headers=False,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
         machine = _Machine(config)
         machine.local_settings = Settings(client=False, initial_values={**SETTINGS, SettingCodes.MAX_CONCURRENT_STREAMS: max_streams})
         machine.initiate_connection()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import runfile
-from common.config import NothingRunning, SettingError, Settings, host_port, resolve, secret_keys, sentinel_of
+from common.config import NothingRunning, SettingError, Settings, environ_of, host_port, resolve, secret_keys, sentinel_of
 
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 
@@ -121,6 +121,22 @@ def test_a_sentinel_url_is_read_whole():
     found = sentinel_of("sentinel://u:p%40@a:1,b/2?master=m&sentinel_password=s")
     assert (found.hosts, found.master, found.db, found.username, found.sentinel_password) == ((("a", 1), ("b", 26379)), "m", 2, "u", "s")
     assert found.password == "p@"
+
+
+EVERYTHING = {
+    "PUSHFLEET_REDIS_URL": "redis://:p@h/1",
+    "PUSHFLEET_EVENT_STREAMS": "a,b",
+    "PUSHFLEET_SECRET_KEYS": KEY,
+    "PUSHFLEET_ENDPOINT_FCM": "https://h:1",
+    "PUSHFLEET_RETRY_FIRST_S": "0.25",
+    "PUSHFLEET_RECEIPTS_URL": "https://h/r",
+}
+
+
+@pytest.mark.parametrize("environ", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_settings_go_to_children_as_they_are(environ):
+    settings = Settings.load(environ)
+    assert Settings.load(environ_of(settings)) == settings
 
 
 def test_addresses_are_split():

@@ -159,15 +159,10 @@ class Fields:
             raise DialectError("wrong_type", f"{self.path(key)} is not a flag")
         return _FLAGS[sign]
 
-    def fields(self, key: str, counted: bool = True) -> Fields | None:
-        """The object under key. counted: what is unknown inside adds to our own number."""
+    def fields(self, key: str) -> Fields | None:
+        """The object under key; what is unknown inside adds to our own number."""
         value = self.raw(key)
-        if value is None:
-            return None
-        inner = Fields(value, self.path(key))
-        if counted:
-            self._inner.append(inner)
-        return inner
+        return None if value is None else self.adopt(value, key)
 
     def adopt(self, value: Any, key: str) -> Fields:
         """An object that was unpacked from key by hand, counted like one found there."""
@@ -266,7 +261,7 @@ def joined(*parts: object) -> str:
 
 
 def read_query(query: str | None) -> dict[str, str]:
-    """The first value of every name of a raw URL query; nothing of one that can't be read."""
+    """The first value of every name of a raw URL query, however malformed."""
     return {name: values[0] for name, values in _parameters(query).items()}
 
 
@@ -276,10 +271,7 @@ def named_in_query(query: str | None, name: str) -> list[str]:
 
 
 def _parameters(query: str | None) -> dict[str, list[str]]:
-    try:
-        return parse_qs((query or "").removeprefix("?"))
-    except ValueError:
-        return {}
+    return parse_qs((query or "").removeprefix("?"))
 
 
 def millis(body: Fields, *, ms: Sequence[str] = (), s: Sequence[str] = ()) -> int | None:

@@ -333,7 +333,7 @@ def push_fields(body: Fields, team: bool, notification: bool, msg_type: str) -> 
         if stored is not None:
             put(push, "gate.store_offline" if stored else "gate.online_only", True)
     elif not _is_system(msg_type):
-        own = body.text("body") if msg_type in BUILT_IN else None
+        own = body.ident("body") if msg_type in BUILT_IN else None
         put(push, "display.body", own or BUILT_IN.get(msg_type, BUILT_IN_OTHER))
     _around(body, push)
     put(push, "gate.enabled", True)

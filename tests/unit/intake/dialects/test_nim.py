@@ -142,6 +142,7 @@ COUNTED = {
     "a payload too deep": {"payload": '{"k":' + "[" * 40 + "]" * 40 + "}"},
     "a payload with a number beyond 64 bits": {"payload": '{"k":1' + "0" * 30 + "}"},
     "a vendor field that is text": payload(hwField="x"),
+    "Meizu's click without parameters": payload(clickTypeInfo={"clickType": 2}),
     "an option that is no JSON": {"option": "push"},
     "a forced list that is no JSON": {"forcepushlist": "bob"},
     "more forced ids than 100": v2(push_forcepush_ids=[str(n) for n in range(101)]),

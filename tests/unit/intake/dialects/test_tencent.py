@@ -100,6 +100,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "JS disableVoipPush": (js(disableVoipPush=True), "push_type", ABSENT),
     "JS disableVoipPush false": (js(disableVoipPush=False), "push_type", "voip"),
     "JS apnsInfo.disableVoipPush false": (js(apnsInfo={"disableVoipPush": False}), "push_type", "voip"),
+    "JS disableVoipPush before apnsInfo's": (js(disableVoipPush=True, apnsInfo={"disableVoipPush": False}), "push_type", ABSENT),
     "iOSInterruptionLevel": (info(iOSInterruptionLevel="passive"), "vendor.apns.interruption_level", "passive"),
     "enableIOSBackgroundNotification": (info(enableIOSBackgroundNotification=True), "push_type", "silent"),
     "iOSImage": (info(iOSImage=PICTURE), "image.ios", PICTURE),
@@ -327,6 +328,7 @@ STATES = {
     "an exception": ({"CallbackCommand": "Group.CallbackSendMsgException"}, "no_event"),
     "a push result": ({"CallbackCommand": "Push.AllMemberPush"}, "no_event"),
     "a command of tomorrow": ({"CallbackCommand": "Guild.CallbackAfterParty"}, "unknown_command"),
+    "a recall in a room": ({"CallbackCommand": "Group.CallbackAfterRecallMsg", "GroupId": "g", "Type": "AVChatRoom"}, "room"),
     "a recall of nothing": ({"CallbackCommand": "Group.CallbackAfterRecallMsg", "GroupId": "g", "MsgSeqList": []}, "nobody"),
 }
 
@@ -367,6 +369,10 @@ REFUSED = {
     "a batch of too many": (c2c(To_Account=[str(n) for n in range(501)]), "out_of_range"),
     "a sequence that is missing": (group(MsgSeq=None), "missing_field"),
     "a read without time": ({"CallbackCommand": "C2C.CallbackAfterMsgReport", "Report_Account": "b", "Peer_Account": "a"}, "missing_field"),
+    "a read at no time": (
+        {"CallbackCommand": "C2C.CallbackAfterMsgReport", "Report_Account": "b", "Peer_Account": "a", "LastReadTime": 0},
+        "out_of_range",
+    ),
     "a state without Info": ({"CallbackCommand": "State.StateChange"}, "missing_field"),
 }
 

@@ -163,6 +163,7 @@ NO_EVENT = {
     "a bot's message": (zego(event="bot_msg"), "no_event"),
     "an event of tomorrow": (zego(event="call_end"), "unknown_command"),
     "an invitation of nobody": (zego_call("call_invite", inviter="ann", user_ids=[]), "nobody"),
+    "a timeout of nobody": (zego_call("call_timeout", user_ids=[]), "nobody"),
     "a login": (zego_call("user_action", user_id="bob", action=0, os="WEB"), "login"),
     "an offline": (zego_call("user_action", user_id="bob", action=2, os="WEB"), "not_a_logout"),
     "a logout on a fridge": (zego_call("user_action", user_id="bob", action=1, os="FRIDGE"), "no_platform"),

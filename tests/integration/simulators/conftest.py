@@ -1,0 +1,72 @@
+"""One process of each HTTP/2 simulator for all tests; every test starts with honest vendors and with counts of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from simulators.base import Faults
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass
+class Vendor:
+    """A running simulator, driven through the door that stays open while the vendor is down."""
+
+    endpoints: dict
+    ca_file: str
+    record: str
+    control: str
+
+    def tell(self, action: str, wanted=None):
+        data = None if wanted is None else json.dumps(wanted).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"{self.control}/_sim/{action}", data), timeout=10) as answer:
+            body = answer.read()
+        return [json.loads(line) for line in body.splitlines()] if action == "record" else json.loads(body)
+
+    def port(self, endpoint: str) -> int:
+        return int(self.endpoints[endpoint].rpartition(":")[2])
+
+    def lines(self, **wanted) -> list:
+        return [line for line in self.tell("record") if all(line[name] == value for name, value in wanted.items())]
+
+
+def child() -> None:
+    """Ctrl-C of the tests stops the tests, which then stop their simulators."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulators")
+    command = [sys.executable, "-m", "simulators", "apns", "fcm", "--dir", str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    try:
+        told = [json.loads(process.stdout.readline()) for _ in range(2)]
+        yield {one["vendor"]: Vendor(one["endpoints"], one["ca_file"], one["record"], one["control"]) for one in told}
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture
+def apns(running):
+    yield running["apns"]
+    running["apns"].tell("faults", asdict(Faults()))
+    running["apns"].tell("options", {"first_stream_alone": False, "wedge_on_expired": False})
+
+
+@pytest.fixture
+def fcm(running):
+    yield running["fcm"]
+    running["fcm"].tell("faults", asdict(Faults()))
+    running["fcm"].tell("options", {"retry_after_s": 60, "project_per_minute": 600_000, "device_per_minute": 240})
