@@ -47,7 +47,7 @@ from workers.vendors.words import (
 )
 from workers.wire import Answer, NoAnswer, Request
 
-# ---------------------------------------------------------------- limits (open.oppomobile.com 11234, 11235, 11236, 11238; wire notes of 2026-08)
+# ---------------------------------------------------------------- limits (open.oppomobile.com 11234-11238; wire notes of 2026-08)
 
 BATCH_MAX: Final = 1000  # (target, message) pairs of one unicast_batch
 TITLE_MAX: Final = 50
