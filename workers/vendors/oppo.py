@@ -47,7 +47,7 @@ from workers.vendors.words import (
 )
 from workers.wire import Answer, NoAnswer, Request
 
-# ---------------------------------------------------------------- limits (open.oppomobile.com 11234, 11235, 11236, 11238; read 2026-08)
+# ---------------------------------------------------------------- limits (open.oppomobile.com 11234-11238; wire notes of 2026-08)
 
 BATCH_MAX: Final = 1000  # (target, message) pairs of one unicast_batch
 TITLE_MAX: Final = 50
@@ -150,7 +150,12 @@ CLICK_NEEDS: Final = {0: None, 1: "click_action_activity", 2: "click_action_url"
 def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
     """One target by unicast, several by unicast_batch, each with its own message and its own `app_message_id`."""
     items = sent(parcel)
-    messages = [message(item, parcel, credential) for item in items]
+    shared: dict[tuple[int, bool], dict[str, Any]] = {}  # what a notification's items have in common, rendered once
+    for item in items:
+        key = (id(item.note), _without_level(item))
+        if key not in shared:
+            shared[key] = _notification(item, credential)
+    messages = [_message(item, shared[id(item.note), _without_level(item)], parcel) for item in items]
     if len(messages) == 1:
         path, field, value = "unicast", "message", json_text(messages[0])
     else:
@@ -166,28 +171,36 @@ def encode(form: Sequence[tuple[str, str]]) -> bytes:
     return urlencode([(key, whole(value)) for key, value in form]).encode()
 
 
-def message(item: Item, parcel: Parcel, credential: Credential) -> dict[str, Any]:
+def _message(item: Item, shared: Mapping[str, Any], parcel: Parcel) -> dict[str, Any]:
     """One (target, message) pair. verify_registration_id: a device that got another id since then drops it."""
-    note, category = item.note, _category(item.note)
+    own = {"app_message_id": item.target.push_id, "off_line_ttl": min(max(item.ttl_s, 1), OFFLINE_TTL_S_MAX)}
+    notification = {**own, **shared, **_callback(item, parcel)}
+    token = whole(item.target.token)
+    return {"target_type": 2, "target_value": token, "verify_registration_id": True, "notification": notification}
+
+
+def _notification(item: Item, credential: Credential) -> dict[str, Any]:
+    """The fields that do not depend on the target (but for `again`)."""
+    note = item.note
     style = 2 if scalar(note.vendor.get("style"), 4) == "1" else 1
     notification: dict[str, Any] = {
-        "app_message_id": item.target.push_id,
         "style": style,
         "title": title_of(note, TITLE_MAX),
         "content": body_of(note, CONTENT_MAX[style]),
         "click_action_type": 0,
         "off_line": True,
-        "off_line_ttl": min(max(item.ttl_s, 1), OFFLINE_TTL_S_MAX),
         "show_ttl": SHOW_TTL_S[note.bucket],
         "notify_id": number_id(note.collapse_id),
-        **_class_fields(item, category, credential),
+        **_class_fields(item, _category(note), credential),
         **_raw(note),
-        **_callback(item, parcel),
     }
     if parameters := click_text(note, PARAMETERS_CHARS_MAX, _raw_parameters(note), characters):
         notification["action_parameters"] = parameters
-    token = whole(item.target.token)
-    return {"target_type": 2, "target_value": token, "verify_registration_id": True, "notification": notification}
+    return notification
+
+
+def _without_level(item: Item) -> bool:
+    return item.target.again == Again.WITHOUT_NOTIFY_LEVEL
 
 
 def _category(note: Notification) -> str:
@@ -223,7 +236,7 @@ def _notify_level(item: Item, category: str, rights: frozenset[str]) -> int | No
 
     None where the vendor has refused it (67) or nothing was placed.
     """
-    if item.target.again == Again.WITHOUT_NOTIFY_LEVEL:
+    if _without_level(item):
         return None
     note = item.note
     placed = number(note.placement.get("notify_level"), SHADE, STRONG)
@@ -436,7 +449,7 @@ def _refused(item: Item, answer: Answer, code: str, words: str) -> Outcome:
 
 def _class_refused(item: Item, status: str, words: str) -> Outcome:
     """67: the category, or its notify_level, is not ours to use. Once more without the level, then it is the category."""
-    if item.target.again == Again.WITHOUT_NOTIFY_LEVEL:
+    if _without_level(item):
         return Outcome(Verdict.REJECTED, status, "67", words, alarm=True)
     again = Again.WITHOUT_NOTIFY_LEVEL
     return Outcome(Verdict.UNAVAILABLE, status, "67", words, attempts_max=item.attempt + 1, again=again, alarm=True)

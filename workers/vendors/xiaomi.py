@@ -49,7 +49,7 @@ from workers.vendors.words import (
 )
 from workers.wire import Answer, NoAnswer, Request
 
-# ---------------------------------------------------------------- limits (dev.mi.com pId=1559, 1656, 2314; read 2026-08)
+# ---------------------------------------------------------------- limits (dev.mi.com pId=1559, 1656, 2314; wire notes of 2026-08)
 
 TOKENS_MAX: Final = 1000  # regids of one request, comma list
 TITLE_MAX: Final = 49  # "< 50" characters

@@ -220,6 +220,7 @@ STATUSES = {
     "200 without code": (200, b'{"data":{}}', Verdict.UNCERTAIN, ""),
     "200, half a body": (200, b'{"code":0,"dat', Verdict.UNCERTAIN, ""),
     "a list": (200, b"[]", Verdict.UNCERTAIN, ""),
+    "too deep": (200, b"[" * 100_000, Verdict.UNCERTAIN, ""),
 }
 
 
@@ -478,6 +479,7 @@ def test_a_senders_template_fills_its_own_variables_as_object_or_as_text():
     text = replace(CREDENTIAL, options={**CREDENTIAL.options, "template_params": "json_text"})
     sent_ = wire(with_(template=GIVEN), text)
     assert (sent_["private_title_parameters"], sent_["private_content_parameters"]) == ('{"a":"b"}', '{"c":"d"}')
+    assert "private_title_parameters" not in wire(with_(template={"id": "T9", "title_params": ["a"], "content_params": "{"}))
 
 
 def test_template_variables_have_the_vendors_names_and_are_never_blank():
@@ -533,6 +535,19 @@ def test_long_text_style_shows_more():
     assert len(wire(with_(body="吃" * 300))["content"]) == 50
     long = wire(with_(body="吃" * 300, vendor={"style": 1}))
     assert (long["style"], len(long["content"])) == (2, 128)
+
+
+def test_pushes_of_one_notification_differ_in_target_id_ttl_and_level_only():
+    items = (item_of(), item_of(token=f"CN_{HEX}", push_id="1" * 32, ttl_s=5), item_of(token=HEX, push_id="2" * 32, again=WITHOUT_LEVEL))
+    _, form = sent_form(parcel_of(*items, callback_url="https://push.example.com/r"))
+    sent_ = [m["notification"] for m in json.loads(form["messages"])]
+    own = ("app_message_id", "off_line_ttl", "notify_level", "call_back_parameter")
+    assert [tuple(s.pop(key, None) for key in own) for s in sent_] == [
+        (PUSH_ID, 86400, 2, PUSH_ID),
+        ("1" * 32, 5, 2, "1" * 32),
+        ("2" * 32, 86400, None, "2" * 32),
+    ]
+    assert sent_[0] == sent_[1] == sent_[2]
 
 
 def test_a_callback_longer_than_200_is_left_out():
