@@ -24,7 +24,7 @@ from tests.unit.vendors.pushkit_builders import (
     parcel,
     reply,
 )
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, Parcel, compact, number_id
+from workers.vendors.base import AccessRefused, AccessToken, CredentialError, Parcel, base62, compact, number_id
 from workers.vendors.harmony import CATEGORIES, HARMONY, signing_input
 
 V = Verdict
@@ -231,14 +231,18 @@ def test_golden_body_of_a_chat():
     }
 
 
-def test_the_device_drops_a_repeat_by_an_id_that_batch_and_single_share():
+def test_the_device_drops_a_repeat_by_an_id_that_is_the_same_in_every_attempt():
     def app_message_id(*tokens, **over):
-        sent = parcel(*tokens, note_=note(**over))
+        sent = Parcel(tuple(item(token, note(**over), told=told) for token in tokens), NOW_MS)
         return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"]["appMessageId"]
 
-    assert app_message_id("a", "b") == app_message_id("a")
-    assert app_message_id("a") != app_message_id("a", event_id="e-2")
-    assert app_message_id("a", kind=Kind.CALL_CANCEL) != app_message_id("a", kind=Kind.CALL_INVITE)
+    told = []
+    first, batch = app_message_id("a"), app_message_id("a", "b")
+    told = [("timeout", "")]
+    assert (app_message_id("a"), app_message_id("a", "b")) == (first, batch)
+    assert first == base62(PUSH_ID, 22)
+    assert batch != app_message_id("a", "b", event_id="e-2")
+    assert batch != app_message_id("a", "b", kind=Kind.CALL_CANCEL)
 
 
 CALL = {"kind": Kind.CALL_INVITE, "push_type": PushType.VOIP, "placement": {"category": "VOIP"}}
