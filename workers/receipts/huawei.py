@@ -75,7 +75,7 @@ def signature_valid(headers: Mapping[str, str], key: str, user: str, now_ms: int
     parts = _parts(headers)
     stamp, nonce_text, value = parts.get("timestamp", ""), parts.get("nonce", ""), parts.get("value", "")
     at_ms = milliseconds(stamp)
-    if not key or not nonce_text or not value or len(stamp) not in (10, 13) or abs(now_ms - at_ms) > WINDOW_MS:
+    if not key or not nonce_text or not value or len(stamp) not in (10, 13) or not at_ms or abs(now_ms - at_ms) > WINDOW_MS:
         return False
     message = (stamp + nonce_text + user).encode("utf-8", "replace")
     given = value.encode("utf-8", "replace")

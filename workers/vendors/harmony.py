@@ -40,7 +40,6 @@ from workers.vendors.shaping import (
     image_of,
     json_text,
     laid,
-    note_tag,
     part,
     plain,
     raw_fields,
@@ -161,9 +160,8 @@ def _notification(parcel: Parcel, credential: Credential, title: str, text: str,
         "body": text,
         "clickAction": _click(note, keep),
         "notifyId": number_id(note.collapse_id),
-        # The phone shows an id once in 24 h. Of the notification, not of the push: a batch has one, and what is sent
-        # again alone after a batch must carry the same.
-        "appMessageId": base62(note_tag(note), 22),
+        # The phone shows an id once in 24 h, so a repeat is not seen: the push id, or a batch's own id.
+        "appMessageId": base62(receipt_tag(parcel), 22),
     }
     if (badge := _badge(parcel)) is not None:
         shown["badge"] = {"setNum": badge}

@@ -74,7 +74,6 @@ ACCESS_REFUSED: Final = frozenset({"1101.12304", "1101.20002", "1101.20003", "11
 #: What vendor_raw.huawei.notification may set. Ids on the screen, words and class are ours.
 RAW_NOTIFICATION: Final = frozenset(
     {
-        "auto_clear",
         "badge",
         "click_action",
         "color",

@@ -1,0 +1,38 @@
+"""Receipts of Honor: one status is known, the others change nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from workers.receipts.base import Receipt
+from workers.receipts.honor import ACK, read_receipts
+from workers.receipts.statuses import ReceiptsError
+
+STATUS = {"biTag": "m-1001", "appid": "1040000001", "token": "H1", "status": 40000002, "timestamp": 1748793605123, "requestId": "r-1"}
+
+
+def body(*statuses):
+    return json.dumps({"statuses": statuses}).encode()
+
+
+def test_delivered_is_read():
+    assert read_receipts(body(STATUS), {}) == [Receipt("H1", "m-1001", "r-1", "delivered", 1748793605123, None)]
+    assert json.loads(ACK) == {"code": "0", "message": "success"}
+
+
+@pytest.mark.parametrize("code", [0, 2, 5, 40000001, "x"])
+def test_a_code_nobody_documents_is_kept_and_changes_nothing(code):
+    [receipt] = read_receipts(body({**STATUS, "status": code}), {})
+    assert (receipt.status, receipt.verdict) == (f"code {code}", None)
+
+
+def test_receipts_without_a_token_are_left_out():
+    assert read_receipts(body({**STATUS, "token": ""}, {**STATUS, "token": None}, 7), {}) == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"<html>", b'{"statuses":null}'])
+def test_what_is_no_receipts_body_is_an_error(raw):
+    with pytest.raises(ReceiptsError):
+        read_receipts(raw, {})

@@ -1,0 +1,173 @@
+"""Receipts of Huawei and HarmonyOS: both versions, every code, the signature's vectors."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.model import Verdict
+from workers.receipts.base import Receipt
+from workers.receipts.huawei import ACK, nonce, read_receipts, signature_valid
+from workers.receipts.statuses import ReceiptsError
+
+V = Verdict
+V1 = {"biTag": "m-1001", "appid": "100000001", "token": "T1", "status": 0, "timestamp": 1489993883189, "requestId": "123"}
+V2 = {
+    "biTag": "m-1001",
+    "pushType": 0,
+    "appPackageName": "com.example.im",
+    "token": "T1",
+    "requestId": "169…",
+    "deliveryStatus": {"result": 0, "timestamp": 1697741455082},
+}
+FORM = {"biTag": "m-1", "pushType": 1, "token": "T1", "formStatus": {"formId": 7, "result": 155, "timestamp": 1697741455}}
+
+
+def body(*statuses):
+    return json.dumps({"statuses": statuses}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (V1, Receipt("T1", "m-1001", "123", "delivered", 1489993883189, None)),
+        (V2, Receipt("T1", "m-1001", "169…", "delivered", 1697741455082, None)),
+        (FORM, Receipt("T1", "m-1", None, "not_shown", 1697741455000, None)),
+    ],
+    ids=["V1", "V2", "V2 of a widget"],
+)
+def test_both_versions_are_read(status, expected):
+    assert read_receipts(body(status), {}) == [expected]
+
+
+#: code -> (word, verdict)
+CODES = {
+    0: ("delivered", None),
+    2: ("not_installed", V.TOKEN_DEAD),
+    5: ("token_mismatch", V.TOKEN_DEAD),
+    6: ("notifications_off", V.SILENCED),
+    10: ("inactive_device", V.SILENCED),
+    14: ("vendor_fault", None),
+    15: ("superseded", None),
+    22: ("user_mismatch", V.SILENCED),
+    27: ("cached", None),
+    31: ("no_target_page", V.REJECTED),
+    51: ("deferred", None),
+    102: ("device_cap", V.DEVICE_CAP),
+    144: ("no_profile", V.REJECTED),
+    **dict.fromkeys((151, 155, 156, 158, 188, 191), ("not_shown", None)),
+    201: ("send_control", V.SILENCED),
+    256: ("scenario_limit", V.DEVICE_CAP),
+    259: ("content_refused", V.REJECTED),
+    **dict.fromkeys((261, 262, 264, 265, 268, 269), ("refused", V.REJECTED)),
+    999: ("code 999", None),
+}
+
+
+@pytest.mark.parametrize(("code", "expected"), CODES.items())
+def test_each_code_has_its_word_and_its_effect(code, expected):
+    for status in ({**V1, "status": code}, {**V1, "status": str(code)}, {**V2, "deliveryStatus": {"result": code, "timestamp": 1}}):
+        [receipt] = read_receipts(body(status), {})
+        assert (receipt.status, receipt.verdict) == expected
+
+
+def test_a_thousand_receipts_are_read_and_more_refused():
+    assert len(read_receipts(body(*[V1] * 1000), {})) == 1000
+    with pytest.raises(ReceiptsError, match="over 1000"):
+        read_receipts(body(*[V1] * 1001), {})
+
+
+def test_the_consoles_test_call_has_no_receipts():
+    assert read_receipts(b'{"statuses":[]}', {}) == []
+    assert json.loads(ACK) == {"code": "0", "message": "success"}
+
+
+def test_receipts_without_a_token_are_left_out():
+    assert read_receipts(body({**V1, "token": 5}, "junk", None, {}), {}) == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"<html>", b'{"statuses":{}}', b"\xff", b"[" * 5000, b" " * (1 << 20) + b"{}"])
+def test_what_is_no_receipts_body_is_an_error(raw):
+    with pytest.raises(ReceiptsError):
+        read_receipts(raw, {})
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+        lambda i: (
+            st.lists(i, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["token", "biTag", "status", "timestamp", "deliveryStatus", "result", "requestId"]), i, max_size=5
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_any_statuses_are_receipts_or_nothing(value):
+    for receipt in read_receipts(json.dumps({"statuses": [value]}).encode(), {}):
+        assert receipt.token
+        assert receipt.at_ms >= 0
+
+
+# ---------------------------------------------------------------- signature
+
+SECRET = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+USER, STAMP, NONCE = "push-receipt", "1700000000000", "a07bfa17-6d82-4b53-a9a2-07cfef5ceef1"
+NEW, OLD = "22hOQb3vajbyKfI/b3Ul76StQf8vzjTo14Iusmjn+W8=", "+lbDrOYnaEamRh3OkTLozIyPpZAvbVkHAP5SnQe0TIY="
+AT = 1_700_000_000_000
+
+
+def headers(value=NEW, stamp=STAMP, nonce_=NONCE, name="x-huawei-callback-id"):
+    return {name: f"timestamp={stamp}; nonce={nonce_}; value={value}"}
+
+
+@pytest.mark.parametrize("value", [NEW, OLD], ids=["key of the newer console", "older key"])
+def test_vector_3_both_key_forms(value):
+    assert signature_valid(headers(value), SECRET, USER, AT)
+    assert signature_valid(headers(value, name="X-HUAWEI-CALLBACK-ID"), SECRET, USER, AT)
+
+
+def signed(stamp, secret=SECRET, user=USER):
+    message = (stamp + NONCE + user).encode()
+    return base64.b64encode(hmac.new(secret.encode(), message, hashlib.sha256).digest()).decode()
+
+
+#: name -> (headers, key, user, now, valid)
+SIGNATURES = {
+    "seconds": (headers(signed("1700000000"), "1700000000"), SECRET, USER, AT, True),
+    "a secret that is no base64": (headers(signed(STAMP, "pässword")), "pässword", USER, AT, True),
+    "five minutes early": (headers(), SECRET, USER, AT - 300_000, True),
+    "five minutes late": (headers(), SECRET, USER, AT + 300_000, True),
+    "too early": (headers(), SECRET, USER, AT - 300_001, False),
+    "too late": (headers(), SECRET, USER, AT + 300_001, False),
+    "another user": (headers(), SECRET, "x", AT, False),
+    "another key": (headers(), "x", USER, AT, False),
+    "no key": (headers(signed(STAMP, "")), "", USER, AT, False),
+    "no header": ({}, SECRET, USER, AT, False),
+    "no value": ({"x-huawei-callback-id": f"timestamp={STAMP}; nonce={NONCE}"}, SECRET, USER, AT, False),
+    "another nonce": (headers(nonce_="b"), SECRET, USER, AT, False),
+    "12 digits": (headers(signed("170000000000"), "170000000000"), SECRET, USER, 170_000_000_000, False),
+    "no number": (headers(signed("abcdefghij"), "abcdefghij"), SECRET, USER, 0, False),
+    "junk": ({"x-huawei-callback-id": ";;=;\ud800=é"}, SECRET, USER, AT, False),
+}
+
+
+@pytest.mark.parametrize(("given_headers", "key", "user", "now_ms", "valid"), SIGNATURES.values(), ids=SIGNATURES)
+def test_a_signature_holds_for_its_key_user_and_time(given_headers, key, user, now_ms, valid):
+    assert signature_valid(given_headers, key, user, now_ms) is valid
+
+
+def test_the_nonce_is_there_to_be_remembered():
+    assert nonce(headers()) == NONCE
+    assert nonce({}) is None
+
+
+def test_a_receipt_does_not_show_its_token():
+    assert "SECRET" not in repr(read_receipts(body({**V1, "token": "SECRET"}), {}))

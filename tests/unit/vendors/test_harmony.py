@@ -1,0 +1,406 @@
+"""HarmonyOS v3: reasons, revoke, the signed token, the vectors, the payloads by class, right and push type."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.unit.vendors.pushkit_builders import (
+    ACCESS,
+    NOW_MS,
+    PRIVATE_PEM,
+    PUBLIC_KEY,
+    PUSH_ID,
+    brief,
+    credential,
+    item,
+    note,
+    parcel,
+    reply,
+)
+from workers.vendors.base import AccessRefused, AccessToken, CredentialError, Parcel, base62, compact, number_id
+from workers.vendors.harmony import CATEGORIES, HARMONY, signing_input
+
+V = Verdict
+CRED = credential(Vendor.HARMONY)
+
+
+def partial(reasons, code="80100000"):
+    return reply({"code": code, "msg": json.dumps({"illegalTokens": reasons, "success": 1, "failure": 1}), "requestId": "r1"})
+
+
+#: reason -> verdict of the token that it names, in a batch where the other one was accepted.
+REASONS = {
+    "tokenFormatError": V.TOKEN_DEAD,
+    "tokenPlatformNotSupport": V.TOKEN_DEAD,
+    "noRight": V.TOKEN_DEAD,
+    "noPushTypeRight": V.CREDENTIAL_REFUSED,
+    "noRightToSendThisLiveNotificationEvent": V.CREDENTIAL_REFUSED,
+    "disableSendHuaweiMsgBecauseOfPenalty": V.CREDENTIAL_REFUSED,
+    "appinfoError": V.CREDENTIAL_REFUSED,
+    "atomicUnableSendUnsubscribedMsg": V.REJECTED,
+    "notSupportPlayVoice": V.REJECTED,
+    "differentImgVerifyPolicy": V.REJECTED,
+    "countryNotSupport": V.SILENCED,
+    "somethingNew": V.UNKNOWN,
+}
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+@pytest.mark.parametrize(("reason", "verdict"), REASONS.items())
+def test_each_reason_speaks_of_its_token_only(reason, verdict, blank):
+    good, bad = HARMONY.classify(parcel("T1", "T2"), partial({f"{blank}{reason}{blank}": ["T2"]}))
+    assert brief(good) == (V.ACCEPTED, None, None, False)
+    assert (bad.verdict, bad.words, bad.alarm) == (verdict, reason, verdict is V.UNKNOWN)
+    assert bad.vendor_message_id == "r1"
+
+
+@pytest.mark.parametrize(("reason", "verdict"), [*((r, v) for r, v in REASONS.items() if r != "noRight"), ("noRight", V.TOKEN_FOREIGN)])
+def test_a_token_alone_is_judged_by_its_reason(reason, verdict):
+    """80300007 means the token is dead only where no reason says otherwise; noRight alone may be a wrong project: the guard decides."""
+    [outcome] = HARMONY.classify(parcel("T1"), partial({reason: ["T1"]}, "80300007"))
+    assert outcome.verdict is verdict
+
+
+def test_a_whole_batch_without_right_is_the_credentials_fault():
+    outcomes = HARMONY.classify(
+        parcel("T1", "T2"), reply({"code": "80300007", "msg": '{"failure":2,"illegalTokens":{"noRight":["T1","T2"]}}'})
+    )
+    assert [o.verdict for o in outcomes] == [V.CREDENTIAL_REFUSED] * 2
+
+
+def test_all_failed_by_several_reasons():
+    outcomes = HARMONY.classify(parcel("a", "b", "c"), partial({"noRight": ["a"], "tokenFormatError": ["b"]}, "80300007"))
+    assert [(o.verdict, o.again) for o in outcomes] == [(V.TOKEN_DEAD, None), (V.TOKEN_DEAD, None), (V.UNAVAILABLE, Again.SINGLY)]
+
+
+def test_all_failed_without_a_reason():
+    answer = reply({"code": "80300007", "msg": "junk"})
+    assert [(o.verdict, o.again) for o in HARMONY.classify(parcel("a", "b"), answer)] == [(V.UNAVAILABLE, Again.SINGLY)] * 2
+    assert HARMONY.classify(parcel("a"), answer)[0].verdict is V.TOKEN_DEAD
+
+
+#: Codes of v3 and JWT; the table that v1 shares is tested in test_huawei.py.
+CODES = {
+    "80000000": (V.ACCEPTED, None, None, False),
+    "80100022": (V.UNAVAILABLE, Again.WITHOUT_IMAGE, 2, False),
+    "80200001": (V.ACCESS_EXPIRED, None, 2, False),
+    "80200005": (V.ACCESS_EXPIRED, None, None, False),
+    "80300029": (V.THROTTLED, None, None, False),
+    "80300030": (V.REJECTED, None, None, False),
+    "80300036": (V.ACCESS_EXPIRED, None, None, False),
+    "80300037": (V.CREDENTIAL_REFUSED, None, None, False),
+}
+
+
+@pytest.mark.parametrize(("code", "expected"), CODES.items())
+def test_codes_of_the_whole_request(code, expected):
+    assert [brief(o) for o in HARMONY.classify(parcel("a", "b"), reply({"code": code}))] == [expected] * 2
+
+
+def test_an_unverified_image_is_left_out_once():
+    again = Parcel((item(told=[("200", "80100022")], again="without_image"),), NOW_MS)
+    assert HARMONY.classify(again, reply({"code": "80100022"}))[0].verdict is V.REJECTED
+
+
+#: code -> verdicts of a revoke of one token, of two.
+REVOKES = {
+    "80000000": (V.ACCEPTED, V.ACCEPTED),
+    "80000001": (V.UNAVAILABLE, V.UNAVAILABLE),
+    "80100020": (V.REJECTED, V.REJECTED),
+    "80300017": (V.REJECTED, V.REJECTED),
+    "80300028": (V.TOKEN_FOREIGN, V.CREDENTIAL_REFUSED),
+    "80300032": (V.REJECTED, V.REJECTED),
+}
+
+
+@pytest.mark.parametrize(("code", "verdicts"), REVOKES.items())
+def test_a_revoke_is_answered_by_codes_of_its_own(code, verdicts):
+    recall = note(kind=Kind.RECALL)
+    [one] = HARMONY.classify(parcel("a", note_=recall), reply({"code": code}))
+    two = HARMONY.classify(parcel("a", "b", note_=recall), reply({"code": code}))
+    assert (one.verdict, *(o.verdict for o in two)) == (verdicts[0], verdicts[1], verdicts[1])
+
+
+def test_the_code_of_revoke_is_unknown_on_a_send():
+    assert brief(HARMONY.classify(parcel("a"), reply({"code": "80300028"}))[0]) == (V.UNKNOWN, None, None, True)
+
+
+# ---------------------------------------------------------------- vectors
+
+
+def test_vector_2_bytes_of_a_body():
+    shown = {
+        "category": "IM",
+        "title": "张三",
+        "body": "晚上一起吃饭吗？",
+        "clickAction": {"actionType": 0, "data": {"conv": "c2c-42"}},
+        "badge": {"addNum": 1},
+        "notifyId": 42,
+        "appMessageId": "m-1001",
+        "foregroundShow": False,
+    }
+    options = {"ttl": 86400, "biTag": "m-1001", "collapseKey": -1}
+    raw = compact({"payload": {"notification": shown}, "target": {"token": ["T1"]}, "pushOptions": options})
+    assert len(raw) == 323
+    assert hashlib.sha256(raw).hexdigest() == "eeb22586f915d270c436d7e16318d7b0e5dde2c724b2fa678973e6a13e4df293"
+    assert len(compact({"payload": {"notification": shown}, "target": {"token": []}, "pushOptions": options})) == 319
+
+
+def test_vector_4_signing_input():
+    text = signing_input("k1", "sub-1", 1_700_000_000)
+    assert text == (
+        "eyJraWQiOiJrMSIsInR5cCI6IkpXVCIsImFsZyI6IlBTMjU2In0.eyJhdWQiOiJodHRwczovL29hdXRoLWxvZ2luLmNsb3VkLmh1YXdlaS5jb20vb2F1dGgyL3YzL3Rva2VuIiwi"
+        "aXNzIjoic3ViLTEiLCJleHAiOjE3MDAwMDM2MDAsImlhdCI6MTcwMDAwMDAwMH0"
+    )
+    assert len(text) == 199
+    assert hashlib.sha256(text.encode()).hexdigest() == "0f1ea721a8d8440576aa6fd01de60ddc3a6a465b5c2a94442a5928954c49bf94"
+
+
+def test_the_token_is_signed_here_with_the_same_claims_in_every_process():
+    token = HARMONY.access.ask(CRED, 1_700_000_000_000)
+    later = HARMONY.access.ask(CRED, 1_700_000_000_000 + 100_000)
+    head, claims, signature = token.value.split(".")
+    pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
+    PUBLIC_KEY.verify(base64.urlsafe_b64decode(signature + "=="), f"{head}.{claims}".encode(), pss, hashes.SHA256())
+    read = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    assert read["iat"] == 1_700_000_000 // 1800 * 1800
+    assert read["exp"] == read["iat"] + 3600
+    assert "=" not in token.value
+    assert later.value.rsplit(".", 1)[0] == f"{head}.{claims}"
+    assert (token.refresh_at_ms, token.expires_at_ms) == ((read["iat"] + 1800) * 1000, read["exp"] * 1000)
+    assert isinstance(token, AccessToken)
+    assert "access" not in repr(token)
+    assert token.value not in repr(token)
+
+
+@pytest.mark.parametrize("second", [0, 1, 1799, 1800, 86_399])
+def test_a_token_always_has_half_an_hour_left(second):
+    now_ms = (1_700_000_000 + second) * 1000
+    token = HARMONY.access.ask(CRED, now_ms)
+    assert token.refresh_at_ms > now_ms
+    assert token.expires_at_ms - now_ms > 1_800_000 - 1000
+
+
+def test_nobody_answers_what_was_not_asked():
+    assert isinstance(HARMONY.access.read(reply(b""), NOW_MS), AccessRefused)
+
+
+# ---------------------------------------------------------------- build
+
+
+def built(one, *, rights=(), options=None, **over):
+    request = HARMONY.build(parcel(note_=one, **over), credential(Vendor.HARMONY, *rights, **(options or {})), ACCESS)
+    return request, json.loads(request.body)
+
+
+def test_golden_body_of_a_chat():
+    one = note(
+        ext='{"cid":"42"}',
+        payload={"k": [1]},
+        image="https://cdn.example.com/a.png",
+        placement={"category": "IM"},
+        sound_android="ring.mp3",
+    )
+    request, body = built(one, rights=("harmony.im",), options={"receipt_id": "RCP2"}, badge=3)
+    assert (request.endpoint, request.path) == ("HARMONY", "/v3/p1/messages:send")
+    assert request.headers == {"content-type": "application/json; charset=UTF-8", "authorization": "Bearer access-1", "push-type": "0"}
+    app_message_id = body["payload"]["notification"].pop("appMessageId")
+    assert len(app_message_id) == 22
+    assert body == {
+        "payload": {
+            "notification": {
+                "category": "IM",
+                "title": "张三",
+                "body": "晚上一起吃饭吗？",
+                "clickAction": {"actionType": 0, "data": {"k": [1], "ext": '{"cid":"42"}'}},
+                "notifyId": number_id("m-1001"),
+                "badge": {"setNum": 3},
+                "sound": "ring.mp3",
+                "image": "https://cdn.example.com/a.png",
+            }
+        },
+        "target": {"token": ["T1"]},
+        "pushOptions": {"ttl": 86400, "biTag": PUSH_ID, "receiptId": "RCP2"},
+    }
+
+
+def test_the_device_drops_a_repeat_by_an_id_that_is_the_same_in_every_attempt():
+    def app_message_id(*tokens, **over):
+        sent = Parcel(tuple(item(token, note(**over), told=told) for token in tokens), NOW_MS)
+        return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"]["appMessageId"]
+
+    told = []
+    first, batch = app_message_id("a"), app_message_id("a", "b")
+    told = [("timeout", "")]
+    assert (app_message_id("a"), app_message_id("a", "b")) == (first, batch)
+    assert first == base62(PUSH_ID, 22)
+    assert batch != app_message_id("a", "b", event_id="e-2")
+    assert batch != app_message_id("a", "b", kind=Kind.CALL_CANCEL)
+
+
+CALL = {"kind": Kind.CALL_INVITE, "push_type": PushType.VOIP, "placement": {"category": "VOIP"}}
+#: name -> (note, rights, push-type)
+PUSH_TYPES = {
+    "a chat": ({}, (), "0"),
+    "a silent one": ({"push_type": PushType.SILENT}, (), "6"),
+    "asked for by the sender": ({"vendor": {"push_type": 6}}, (), "6"),
+    "a call with the right": (CALL, ("harmony.voip",), "10"),
+    "a call without the right": (CALL, ("harmony.im",), "0"),
+    "its cancel": ({**CALL, "kind": Kind.CALL_CANCEL}, ("harmony.voip",), "10"),
+    "a call placed as marketing": ({**CALL, "bucket": Bucket.PUBLIC}, ("harmony.voip",), "0"),
+    "a call that asks for an alert": ({**CALL, "push_type": PushType.ALERT}, ("harmony.voip",), "0"),
+    "a call by override": ({**CALL, "push_type": PushType.ALERT, "vendor": {"push_type": 10}}, ("harmony.voip",), "10"),
+    "a message is no call": ({"vendor": {"push_type": 10}, "push_type": PushType.VOIP}, ("harmony.voip",), "0"),
+    "live view is not sent": ({"vendor": {"push_type": 7}}, (), "0"),
+    "raw fields do not choose it": ({"vendor_raw": {"push-type": 6, "pushType": 6, "push_type": 6}}, (), "0"),
+}
+
+
+@pytest.mark.parametrize(("fields", "rights", "push_type"), PUSH_TYPES.values(), ids=PUSH_TYPES)
+def test_the_push_type_follows_kind_and_right(fields, rights, push_type):
+    request, body = built(note(**fields), rights=rights)
+    assert request.headers["push-type"] == push_type
+    assert ("extraData" in body["payload"]) is (push_type != "0")
+
+
+def test_golden_body_of_an_in_app_call():
+    _, body = built(note(**CALL, voip={"call_id": "c1"}, ext="e"), rights=("harmony.voip",), ttl_s=45)
+    assert body == {
+        "payload": {"extraData": '{"call_id":"c1","ext":"e"}'},
+        "target": {"token": ["T1"]},
+        "pushOptions": {"ttl": 45, "biTag": PUSH_ID},
+    }
+
+
+def test_a_recall_revokes_where_the_client_id_is_known():
+    sent = parcel("a", "b", note_=note(kind=Kind.RECALL, collapse_id="m-1"))
+    request = HARMONY.build(sent, credential(Vendor.HARMONY, app_id="100000001"), ACCESS)
+    assert (request.path, request.headers["push-type"]) == ("/v1/100000001/messages:revoke", "0")
+    assert json.loads(request.body) == {"notifyId": number_id("m-1"), "token": ["a", "b"]}
+
+
+def test_a_recall_overwrites_where_it_is_not():
+    request, body = built(note(kind=Kind.RECALL, collapse_id="m-1"))
+    assert request.path == "/v3/p1/messages:send"
+    assert body["payload"]["notification"]["notifyId"] == number_id("m-1")
+
+
+PRIVATE, PUBLIC = Bucket.PRIVATE, Bucket.PUBLIC
+#: name -> (bucket, placed, rights, vendor, vendor_raw, category)
+CLASSES = {
+    **{f"{c} as placed": (PRIVATE, c, (), {}, {}, c) for c in sorted(CATEGORIES)},
+    "marketing": (PUBLIC, "MARKETING", (), {}, {}, "MARKETING"),
+    "public is marketing whatever is placed": (PUBLIC, "IM", ("harmony.im",), {}, {}, "MARKETING"),
+    "no override raises it": (PUBLIC, "MARKETING", ("harmony.im",), {"category": "IM"}, {"notification": {"category": "IM"}}, "MARKETING"),
+    "an override needs its right": (PRIVATE, "IM", (), {"category": "WORK"}, {}, "IM"),
+    "and with it holds": (PRIVATE, "IM", ("harmony.work",), {"category": "work"}, {}, "WORK"),
+    "raw wins": (PRIVATE, "IM", ("harmony.work", "harmony.mail"), {"category": "WORK"}, {"category": "MAIL"}, "MAIL"),
+    "missed call": (PRIVATE, "MISS_CALL", ("harmony.miss_call",), {}, {}, "MISS_CALL"),
+    "nobody's category": (PRIVATE, "IM", (), {"category": "CUSTOMER_SERVICE"}, {}, "IM"),
+}
+
+
+@pytest.mark.parametrize(("bucket", "placed", "rights", "vendor", "raw", "category"), CLASSES.values(), ids=CLASSES)
+def test_class_and_right_decide_the_category(bucket, placed, rights, vendor, raw, category):
+    _, body = built(note(bucket=bucket, placement={"category": placed}, vendor=vendor, vendor_raw=raw), rights=rights)
+    assert body["payload"]["notification"]["category"] == category
+
+
+FIELDS = {
+    "page": ({"vendor": {"click_type": 1, "uri": "im://c/42"}}, {}, ("clickAction",), {"actionType": 1, "uri": "im://c/42"}),
+    "page without uri is home": ({"vendor": {"click_type": 1}}, {}, ("clickAction",), {"actionType": 0}),
+    "badge clipped": ({}, {"badge": 500}, ("badge",), {"setNum": 99}),
+    "badge override": ({"vendor": {"badge": 5}}, {"badge": 1}, ("badge",), {"setNum": 5}),
+    "badge left alone": ({"vendor": {"badge": False}}, {"badge": 1}, ("badge",), None),
+    "no badge": ({}, {}, ("badge",), None),
+    "lines": ({"body": "a\nb\nc\nd", "vendor": {"style": 3}}, {}, ("inboxContent",), ["a", "b", "c\nd"]),
+    "raw lines": ({"vendor_raw": {"notification": {"inboxContent": ["x"]}}}, {}, ("style",), 3),
+    "no raw lines for who hides detail": (
+        {"hidden": True, "vendor_raw": {"notification": {"inboxContent": ["x"]}}},
+        {},
+        ("inboxContent",),
+        None,
+    ),
+    "silent has no field": ({"sound_android": "none"}, {}, ("sound",), None),
+    "image once refused": ({"image": "https://a/b.png"}, {"again": "without_image"}, ("image",), None),
+    "raw foregroundShow, flat": ({"vendor_raw": {"foregroundShow": False}}, {}, ("foregroundShow",), False),
+    "raw title is not taken": ({"vendor_raw": {"notification": {"title": "x", "appMessageId": "x"}}}, {}, ("title",), "张三"),
+}
+
+
+@pytest.mark.parametrize(("fields", "of_item", "path", "expected"), FIELDS.values(), ids=FIELDS)
+def test_each_field_of_the_note_has_its_place(fields, of_item, path, expected):
+    _, body = built(note(**fields), **of_item)
+    value = body["payload"]["notification"]
+    for step in path:
+        value = value.get(step)
+    assert value == expected
+
+
+def test_raw_fields_touch_neither_target_nor_mode():
+    raw = {"pushOptions": {"testMessage": True, "receiptId": "x", "biTag": "x", "ttl": 1, "collapseKey": 7}, "target": {"token": ["X"]}}
+    _, body = built(note(vendor_raw=raw))
+    assert body["pushOptions"] == {"ttl": 86400, "biTag": PUSH_ID, "collapseKey": 7}
+    assert body["target"] == {"token": ["T1"]}
+
+
+# ---------------------------------------------------------------- credential
+
+ACCOUNT = {"project_id": "p1", "key_id": "k1", "sub_account": "sub-1", "private_key": PRIVATE_PEM, "token_uri": "https://elsewhere.example"}
+
+
+def account(**over):
+    return {"service_account": json.dumps({**ACCOUNT, **over}).encode()}
+
+
+def test_a_service_account_is_taken_apart():
+    options, secrets = HARMONY.read_credential({"receipt_id": "R"}, account(), NOW_MS)
+    assert options == {"receipt_id": "R", "project_id": "p1", "key_id": "k1", "sub_account": "sub-1"}
+    assert secrets == {"private_key": PRIVATE_PEM.strip()}
+
+
+def pem(key, encryption=None):
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption or serialization.NoEncryption()
+    ).decode()
+
+
+RSA = rsa.generate_private_key(65537, 1024)
+BAD_ACCOUNTS = {
+    "no file": ({}, {}, "service-account is missing"),
+    "not JSON": ({}, {"service_account": b"-----BEGIN"}, "not JSON"),
+    "not text": ({}, {"service_account": b"\xff\xfe"}, "not JSON"),
+    "no object": ({}, {"service_account": b"[1]"}, "no project_id"),
+    **{f"no {name}": ({}, account(**{name: None}), f"no {name}") for name in ("project_id", "key_id", "sub_account", "private_key")},
+    "a blank id": ({}, account(key_id=" "), "no key_id"),
+    "a project that would change the path": ({}, account(project_id="a/../b"), "project_id"),
+    "a key that does not parse": (
+        {},
+        account(private_key="-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"),
+        "does not parse",
+    ),
+    "an encrypted key": ({}, account(private_key=pem(RSA, serialization.BestAvailableEncryption(b"x"))), "does not parse"),
+    "a short key": ({}, account(private_key=pem(RSA)), "2048 bits"),
+    "an elliptic key": ({}, account(private_key=pem(ec.generate_private_key(ec.SECP256R1()))), "not an RSA key"),
+    "a client id that would change the path": ({"app_id": "1/2"}, account(), "app-id"),
+}
+
+
+@pytest.mark.parametrize(("options", "files", "says"), BAD_ACCOUNTS.values(), ids=BAD_ACCOUNTS)
+def test_a_bad_service_account_is_refused_and_not_repeated(options, files, says):
+    with pytest.raises(CredentialError, match=says) as caught:
+        HARMONY.read_credential(options, files, NOW_MS)
+    assert "BEGIN" not in str(caught.value)
+
+
+def test_rights_are_the_documented_categories():
+    assert {"harmony.im", "harmony.voip", "harmony.miss_call"} <= HARMONY.rights
+    assert "harmony.marketing" not in HARMONY.rights
+    assert len(HARMONY.rights) == 13

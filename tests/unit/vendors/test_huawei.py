@@ -1,0 +1,540 @@
+"""Huawei v1: every code of the page, the vectors, the payloads by class and right."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from common.model import Again, BadgeMode, Bucket, Kind, PushType, Vendor, Verdict
+from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, PUSH_ID, brief, credential, item, note, parcel, reply
+from workers.vendors import pushkit
+from workers.vendors.base import AccessRefused, AccessToken, CredentialError, Parcel, compact, number_id
+from workers.vendors.huawei import CATEGORIES, HUAWEI
+
+V = Verdict
+CRED = credential(Vendor.HUAWEI)
+
+#: code -> (verdict, again, attempts_max, alarm) of a single token's first attempt, at HTTP 200.
+CODES = {
+    "80000000": (V.ACCEPTED, None, None, False),
+    "80000001": (V.UNAVAILABLE, None, None, False),
+    "80100001": (V.REJECTED, None, None, False),
+    "80100002": (V.REJECTED, None, None, False),
+    "80100003": (V.REJECTED, None, None, False),
+    "80100004": (V.REJECTED, None, None, False),
+    "80100013": (V.REJECTED, None, None, False),
+    "80100016": (V.REJECTED, None, None, False),
+    "80100017": (V.THROTTLED, None, None, False),
+    "80100018": (V.REJECTED, None, None, False),
+    "80100020": (V.REJECTED, None, None, False),
+    "80100022": (V.UNAVAILABLE, Again.WITHOUT_IMAGE, 2, False),
+    "80200001": (V.ACCESS_EXPIRED, None, 2, False),
+    "80200003": (V.ACCESS_EXPIRED, None, None, False),
+    "80200005": (V.ACCESS_EXPIRED, None, None, False),
+    "80300002": (V.CREDENTIAL_REFUSED, None, None, False),
+    "80300007": (V.TOKEN_DEAD, None, None, False),
+    "80300008": (V.REJECTED, None, None, False),
+    "80300010": (V.REJECTED, None, None, False),
+    "80300011": (V.REJECTED, None, None, False),
+    "80300013": (V.CREDENTIAL_REFUSED, None, None, False),
+    "80300017": (V.REJECTED, None, None, False),
+    "80300029": (V.THROTTLED, None, None, False),
+    "80300030": (V.REJECTED, None, None, False),
+    "80300032": (V.REJECTED, None, None, False),
+    "80300036": (V.ACCESS_EXPIRED, None, None, False),
+    "80300037": (V.CREDENTIAL_REFUSED, None, None, False),
+    "80600003": (V.UNAVAILABLE, None, 4, False),
+    "81000001": (V.UNAVAILABLE, None, None, False),
+    **{str(code): (V.REJECTED, None, None, False) for code in range(82000001, 82000014)},
+    # nobody documents these: by family, and a person should look
+    "80300028": (V.UNKNOWN, None, None, True),  # documented for revoke only
+    "81000002": (V.UNAVAILABLE, None, 4, True),
+    "82200001": (V.UNAVAILABLE, None, 4, True),
+    "80000009": (V.UNAVAILABLE, None, 4, True),
+    "80600009": (V.UNAVAILABLE, None, 4, True),
+    "80200009": (V.ACCESS_EXPIRED, None, 2, True),
+    "80100099": (V.UNKNOWN, None, None, True),
+    "80300099": (V.UNKNOWN, None, None, True),
+}
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+@pytest.mark.parametrize(("code", "expected"), CODES.items(), ids=CODES)
+def test_each_code_has_its_meaning_on_any_http_status(code, expected, status):
+    [outcome] = HUAWEI.classify(parcel("T1"), reply({"code": code, "msg": "words", "requestId": "r1"}, status))
+    assert brief(outcome) == expected
+    assert (outcome.status, outcome.code, outcome.vendor_message_id) == (str(status), code, "r1")
+
+
+def test_every_documented_code_is_in_the_table_above():
+    assert set(pushkit.CODES) <= set(CODES)
+
+
+#: HTTP status -> meaning where the body has no code.
+STATUSES = {
+    200: (V.UNKNOWN, None, None, True),
+    302: (V.UNKNOWN, None, None, True),
+    400: (V.REJECTED, None, None, False),
+    401: (V.ACCESS_EXPIRED, None, 2, False),
+    403: (V.UNKNOWN, None, None, True),
+    404: (V.CREDENTIAL_REFUSED, None, None, False),
+    429: (V.THROTTLED, None, None, False),
+    500: (V.UNAVAILABLE, None, None, False),
+    502: (V.UNAVAILABLE, None, None, False),
+    503: (V.THROTTLED, None, None, False),
+    504: (V.UNAVAILABLE, None, None, False),
+}
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>gateway</html>", b"null", b'{"msg":"x"}', b'{"code":true}'])
+@pytest.mark.parametrize(("status", "expected"), STATUSES.items())
+def test_a_status_counts_where_the_body_has_no_code(status, expected, body):
+    assert [brief(o) for o in HUAWEI.classify(parcel("a", "b"), reply(body, status))] == [expected] * 2
+
+
+@pytest.mark.parametrize("code", ["80499999", "12345", "E503", 99])
+@pytest.mark.parametrize(("status", "verdict"), [(200, V.UNKNOWN), (500, V.UNAVAILABLE), (503, V.THROTTLED)])
+def test_an_unknown_code_outside_every_family_rings_and_follows_the_status(code, status, verdict):
+    [outcome] = HUAWEI.classify(parcel("a"), reply({"code": code}, status))
+    assert brief(outcome) == (verdict, None, None, True)
+
+
+def test_flow_control_waits_as_long_as_the_vendor_says():
+    [outcome] = HUAWEI.classify(parcel("a"), reply(b"", 503, retry_after="17"))
+    assert outcome.retry_after_s == 17
+
+
+#: name -> (body, tokens, verdicts, again of each)
+LISTS = {
+    "V6 of v1: illegal_tokens": (
+        {"code": "80100000", "msg": '{"success":3,"failure":1,"illegal_tokens":["T4"]}', "requestId": "157000006"},
+        ["T1", "T2", "T3", "T4"],
+        [V.ACCEPTED, V.ACCEPTED, V.ACCEPTED, V.TOKEN_DEAD],
+    ),
+    "V6 of v3: by reason, blanks in the reason": (
+        {
+            "code": "80100000",
+            "msg": '{"illegalTokens":{" tokenFormatError ":["T2"],"noRight":["T3"]},"success":1,"failure":2}',
+            "requestId": "169001701",
+        },
+        ["T1", "T2", "T3"],
+        [V.ACCEPTED, V.TOKEN_DEAD, V.TOKEN_DEAD],
+    ),
+    "other spelling of each shape": (
+        {"code": "80100000", "msg": {"illegal_tokens": {"tokenFormatError": ["T1"]}, "x": 1}},
+        ["T1", "T2"],
+        [V.TOKEN_DEAD, V.ACCEPTED],
+    ),
+    "a token nobody sent is ignored": ({"code": "80100000", "msg": '{"illegal_tokens":["zzz"]}'}, ["T1", "T2"], [V.ACCEPTED, V.ACCEPTED]),
+    "a list that can't be read: nobody knows who failed": (
+        {"code": "80100000", "msg": "some failed"},
+        ["T1", "T2"],
+        [V.UNKNOWN, V.UNKNOWN],
+    ),
+    "all of a batch invalid, plain text: ask one by one": (
+        {"code": "80300007", "msg": "All the tokens are invalid"},
+        ["T1", "T2"],
+        [V.UNAVAILABLE, V.UNAVAILABLE],
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "tokens", "verdicts"), LISTS.values(), ids=LISTS)
+def test_partial_success_is_read_token_by_token(body, tokens, verdicts):
+    outcomes = HUAWEI.classify(parcel(*tokens), reply(body))
+    assert [o.verdict for o in outcomes] == verdicts
+    assert all("T4" not in o.words for o in outcomes)
+
+
+def test_all_invalid_is_believed_only_of_a_token_alone():
+    body = {"code": "80300007", "msg": "All the tokens are invalid"}
+    assert [o.again for o in HUAWEI.classify(parcel("a", "b"), reply(body))] == [Again.SINGLY] * 2
+    [alone] = HUAWEI.classify(parcel("a", again="singly"), reply(body))
+    assert (alone.verdict, alone.again) == (V.TOKEN_DEAD, None)
+
+
+#: name -> (what the push was told before, again, code, verdict now)
+SECOND_TIMES = {
+    "refused after a fresh token": ([("200", "80200001")], None, "80200001", V.CREDENTIAL_REFUSED),
+    "an old refusal, then another trouble, asks anew": ([("200", "80200001"), ("503", "")], None, "80200001", V.ACCESS_EXPIRED),
+    "expired twice is only expired": ([("200", "80200003")], None, "80200003", V.ACCESS_EXPIRED),
+    "OAuth fault, third retry left": ([("200", "80600003")] * 2, None, "80600003", V.UNAVAILABLE),
+    "OAuth fault after three retries": ([("200", "80600003")] * 3, None, "80600003", V.CREDENTIAL_REFUSED),
+    "image refused though there is none any more": ([("200", "80100022")], "without_image", "80100022", V.REJECTED),
+}
+
+
+@pytest.mark.parametrize(("told", "again", "code", "verdict"), SECOND_TIMES.values(), ids=SECOND_TIMES)
+def test_a_remedy_is_tried_so_often_and_no_more(told, again, code, verdict):
+    sent = Parcel((item(told=told, again=again),), NOW_MS)
+    [outcome] = HUAWEI.classify(sent, reply({"code": code}))
+    assert outcome.verdict is verdict
+
+
+def test_an_unauthorised_status_twice_is_the_credentials_fault():
+    sent = Parcel((item(told=[("401", "")]),), NOW_MS)
+    assert HUAWEI.classify(sent, reply(b"", 401))[0].verdict is V.CREDENTIAL_REFUSED
+
+
+def test_the_vendors_words_lose_device_tokens():
+    [outcome] = HUAWEI.classify(parcel("SECRETTOKEN"), reply({"code": "80100001", "msg": "bad token SECRETTOKEN"}))
+    assert outcome.words == "bad token <token>"
+
+
+# ---------------------------------------------------------------- vectors
+
+V1 = {
+    "validate_only": False,
+    "message": {
+        "android": {
+            "category": "IM",
+            "ttl": "86400s",
+            "bi_tag": "m-1001",
+            "collapse_key": -1,
+            "notification": {
+                "title": "张三",
+                "body": "晚上一起吃饭吗？",
+                "click_action": {"type": 3},
+                "importance": "NORMAL",
+                "tag": "c2c-42",
+                "badge": {"add_num": 1, "class": "com.example.im.MainActivity"},
+            },
+        },
+        "token": ["T1"],
+    },
+}
+
+
+def test_vector_1_bytes_of_a_body():
+    raw = compact(V1)
+    assert len(raw) == 320
+    assert hashlib.sha256(raw).hexdigest() == "ec0835efc5b6bf0f026d0d047779c93fe726ca43c8f7fee38a8f37a87063b47e"
+    assert len(compact({**V1, "message": {**V1["message"], "token": []}})) == 316
+
+
+def test_a_built_body_has_every_field_of_vector_1():
+    one = note(
+        placement={"category": "IM", "importance": "NORMAL"},
+        collapse_id="c2c-42",
+        vendor_raw={"message": {"android": {"collapse_key": -1}}},
+    )
+    cred = credential(Vendor.HUAWEI, badge_class="com.example.im.MainActivity")
+    message = json.loads(HUAWEI.build(parcel("T1", note_=one, push_id="m-1001", badge=1), cred, ACCESS).body)["message"]
+    android, wanted = message["android"], V1["message"]["android"]
+    shown = android["notification"]
+    assert {key: android[key] for key in wanted if key != "notification"} == {key: wanted[key] for key in wanted if key != "notification"}
+    assert {key: shown[key] for key in wanted["notification"] if key != "badge"} == {
+        k: v for k, v in wanted["notification"].items() if k != "badge"
+    }
+    assert shown["badge"] == {"set_num": 1, "class": "com.example.im.MainActivity"}
+
+
+def test_vector_5_token_form():
+    request = HUAWEI.access.ask(CRED, NOW_MS)
+    assert (request.endpoint, request.path, request.method) == ("HUAWEI_OAUTH", "/oauth2/v3/token", "POST")
+    assert request.headers == {"content-type": "application/x-www-form-urlencoded"}
+    assert request.body == b"grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
+
+
+# ---------------------------------------------------------------- access
+
+ACCESS_ANSWERS = {
+    "escaped slash, 3600 s": (
+        reply(b'{"access_token":"CF3\\/x=","expires_in":3600,"token_type":"Bearer"}'),
+        AccessToken("CF3/x=", NOW_MS + 3_300_000, NOW_MS + 3_600_000),
+    ),
+    "short life: renewed at half": (reply({"access_token": "t", "expires_in": 60}), AccessToken("t", NOW_MS + 30_000, NOW_MS + 60_000)),
+    "no life given": (reply({"access_token": "t"}), AccessToken("t", NOW_MS + 3_300_000, NOW_MS + 3_600_000)),
+    "id and secret do not match": (reply({"error": 1101, "sub_error": 12304, "error_description": "no"}, 400), V.CREDENTIAL_REFUSED),
+    "bad client id": (reply({"error": "1101", "sub_error": "20002"}, 200), V.CREDENTIAL_REFUSED),
+    "client id does not exist": (reply({"error": 1101, "sub_error": 20003}, 500), V.CREDENTIAL_REFUSED),
+    "secret empty": (reply({"error": 1101, "sub_error": 20171}, 400), V.CREDENTIAL_REFUSED),
+    "403": (reply(b"", 403), V.CREDENTIAL_REFUSED),
+    "404": (reply(b"", 404), V.CREDENTIAL_REFUSED),
+    "405": (reply(b"", 405), V.CREDENTIAL_REFUSED),
+    "503": (reply(b"", 503), V.THROTTLED),
+    **{str(status): (reply(b"<html>", status), V.UNAVAILABLE) for status in (500, 502, 504, 590)},
+    "a proxy's page": (reply(b"<html>", 200), V.UNAVAILABLE),
+    "empty token": (reply({"access_token": ""}), V.UNAVAILABLE),
+    "a token that would break a header": (reply({"access_token": "a\r\nb: c"}), V.UNAVAILABLE),
+}
+
+
+@pytest.mark.parametrize(("answer", "expected"), ACCESS_ANSWERS.values(), ids=ACCESS_ANSWERS)
+def test_the_access_call_is_read(answer, expected):
+    read = HUAWEI.access.read(answer, NOW_MS)
+    assert (read.verdict if isinstance(read, AccessRefused) else read) == expected
+
+
+def test_a_refusal_names_main_and_sub_code():
+    assert HUAWEI.access.read(reply({"error": 1101, "sub_error": 12304}, 400), NOW_MS).code == "1101.12304"
+
+
+# ---------------------------------------------------------------- build
+
+
+def shown(one, *, rights=(), options=None, **over):
+    body = json.loads(HUAWEI.build(parcel(note_=one, **over), credential(Vendor.HUAWEI, *rights, **(options or {})), ACCESS).body)
+    return body["message"]["android"]
+
+
+def test_golden_body_of_a_chat():
+    one = note(
+        ext='{"cid":"42"}',
+        payload={"k": 1, "ext": "loses"},
+        image="https://cdn.example.com/a.png",
+        thread_id="t-1",
+        placement={"category": "IM", "importance": "NORMAL", "channel_id": "im_message"},
+        sound_android="ring.mp3",
+    )
+    cred = credential(Vendor.HUAWEI, "huawei.im", badge_class="a.Main", receipt_id="RCP1")
+    request = HUAWEI.build(parcel("T1", "T2", note_=one, badge=7), cred, ACCESS)
+    assert (request.endpoint, request.path) == ("HUAWEI", "/v1/100000001/messages:send")
+    assert request.headers == {"content-type": "application/json; charset=UTF-8", "authorization": "Bearer access-1"}
+    body = json.loads(request.body)
+    assert json.loads(body["message"].pop("data")) == {"k": 1, "ext": '{"cid":"42"}'}
+    assert len(body["message"]["android"].pop("bi_tag")) == 32
+    assert body == {
+        "validate_only": False,
+        "message": {
+            "android": {
+                "category": "IM",
+                "ttl": "86400s",
+                "receipt_id": "RCP1",
+                "notification": {
+                    "title": "张三",
+                    "body": "晚上一起吃饭吗？",
+                    "click_action": {"type": 3},
+                    "importance": "NORMAL",
+                    "notify_id": number_id("m-1001"),
+                    "tag": "m-1001",
+                    "group": "t-1",
+                    "sound": "/raw/ring",
+                    "default_sound": False,
+                    "channel_id": "im_message",
+                    "image": "https://cdn.example.com/a.png",
+                    "badge": {"set_num": 7, "class": "a.Main"},
+                },
+            },
+            "token": ["T1", "T2"],
+        },
+    }
+
+
+def test_golden_body_of_a_silent_message():
+    one = note(push_type=PushType.SILENT, ext="e", placement={"category": "IM"})
+    body = json.loads(HUAWEI.build(parcel("T1", note_=one, ttl_s=600), CRED, ACCESS).body)
+    android = {"urgency": "NORMAL", "ttl": "600s", "bi_tag": PUSH_ID}
+    assert body == {"validate_only": False, "message": {"data": '{"ext":"e"}', "android": android, "token": ["T1"]}}
+
+
+PRIVATE, PUBLIC = Bucket.PRIVATE, Bucket.PUBLIC
+#: name -> (bucket, placement, rights, vendor, vendor_raw, category, importance)
+CLASSES = {
+    **{f"{c} as placed": (PRIVATE, {"category": c, "importance": "NORMAL"}, (), {}, {}, c, "NORMAL") for c in sorted(CATEGORIES)},
+    "marketing as placed": (PUBLIC, {"category": "MARKETING", "importance": "LOW"}, (), {}, {}, "MARKETING", "LOW"),
+    "marketing without a placement": (PUBLIC, {}, (), {}, {}, "MARKETING", "LOW"),
+    "nothing placed is marketing": (PRIVATE, {}, (), {}, {}, "MARKETING", "NORMAL"),
+    "public never travels as system, whatever is placed": (PUBLIC, {"category": "IM"}, ("huawei.im",), {}, {}, "MARKETING", "LOW"),
+    "an override never raises marketing": (
+        PUBLIC,
+        {"category": "MARKETING", "importance": "LOW"},
+        ("huawei.im",),
+        {"category": "IM", "importance": "NORMAL"},
+        {},
+        "MARKETING",
+        "LOW",
+    ),
+    "nor do raw fields": (
+        PUBLIC,
+        {"category": "MARKETING", "importance": "LOW"},
+        ("huawei.im",),
+        {},
+        {"message": {"android": {"category": "IM"}}, "notification": {"importance": "NORMAL"}},
+        "MARKETING",
+        "LOW",
+    ),
+    "an override among private classes needs its right": (
+        PRIVATE,
+        {"category": "IM"},
+        ("huawei.im",),
+        {"category": "WORK"},
+        {},
+        "IM",
+        "NORMAL",
+    ),
+    "and with its right it holds": (PRIVATE, {"category": "IM"}, ("huawei.im", "huawei.work"), {"category": "work"}, {}, "WORK", "NORMAL"),
+    "raw fields win over overrides": (
+        PRIVATE,
+        {"category": "IM"},
+        ("huawei.mail", "huawei.work"),
+        {"category": "WORK"},
+        {"message": {"android": {"category": "MAIL"}}},
+        "MAIL",
+        "NORMAL",
+    ),
+    "a sender may lower": (
+        PRIVATE,
+        {"category": "IM"},
+        ("huawei.im",),
+        {"category": "MARKETING", "importance": "LOW"},
+        {},
+        "MARKETING",
+        "LOW",
+    ),
+    "HIGH is never sent": (PRIVATE, {"category": "IM", "importance": "NORMAL"}, (), {"importance": "HIGH"}, {}, "IM", "NORMAL"),
+    "a category nobody knows is ignored": (PRIVATE, {"category": "IM"}, (), {"category": "SYSTEM_REMINDER"}, {}, "IM", "NORMAL"),
+}
+
+
+@pytest.mark.parametrize(("bucket", "placement", "rights", "vendor", "raw", "category", "importance"), CLASSES.values(), ids=CLASSES)
+def test_class_and_right_decide_the_category(bucket, placement, rights, vendor, raw, category, importance):
+    android = shown(note(bucket=bucket, placement=placement, vendor=vendor, vendor_raw=raw), rights=rights)
+    assert (android["category"], android["notification"]["importance"]) == (category, importance)
+
+
+def test_a_call_is_voip_with_the_timeout_as_life():
+    one = note(kind=Kind.CALL_INVITE, placement={"category": "VOIP", "importance": "NORMAL"}, push_type=PushType.VOIP)
+    android = shown(one, ttl_s=45)
+    assert (android["category"], android["ttl"]) == ("VOIP", "45s")
+
+
+def test_what_overwrites_a_recalled_message_has_its_ids_and_no_sound():
+    before = shown(note(placement={"category": "IM"}))
+    after = shown(note(kind=Kind.RECALL, placement={"category": "IM"}))
+    assert after["notification"]["notify_id"] == before["notification"]["notify_id"]
+    assert after["notification"]["tag"] == before["notification"]["tag"]
+    assert (after["category"], after["notification"]["importance"]) == ("IM", "LOW")
+
+
+LAUNCH = "intent:#Intent;action=android.intent.action.MAIN;category=android.intent.category.LAUNCHER;launchFlags=0x10000000;"
+FIELDS = {
+    "ttl below a second": ({}, {"ttl_s": 0}, ("ttl",), "1s"),
+    "ttl over 15 days": ({}, {"ttl_s": 10**9}, ("ttl",), "1296000s"),
+    "no badge without the activity": ({}, {"badge": 3}, ("notification", "badge"), None),
+    "no sound": ({"sound_android": "none"}, {}, ("notification", "default_sound"), False),
+    "default sound is left to Huawei": ({"sound_android": "default"}, {}, ("notification", "default_sound"), None),
+    "an image must be https": ({"image": "http://a/b.png"}, {}, ("notification", "image"), None),
+    "no image once it was refused": ({"image": "https://a/b.png"}, {"again": "without_image"}, ("notification", "image"), None),
+    "nor a raw one": (
+        {"vendor_raw": {"notification": {"image": "https://a/b.png"}}},
+        {"again": "without_image"},
+        ("notification", "image"),
+        None,
+    ),
+    "group is the conversation": ({}, {}, ("notification", "group"), "c2c-42"),
+    "channel override": ({"vendor": {"channel_id": "c9"}, "placement": {"channel_id": "c1"}}, {}, ("notification", "channel_id"), "c9"),
+    "big text": ({"vendor": {"style": 1}}, {}, ("notification", "big_body"), "晚上一起吃饭吗？"),
+    "title from the app's name": ({"title": "", "app_name": "Chat"}, {}, ("notification", "title"), "Chat"),
+    "ext as intent": (
+        {"vendor": {"ext_as_intent": 1}, "ext": "a b;c"},
+        {},
+        ("notification", "click_action"),
+        {"type": 1, "intent": LAUNCH + "S.ext=a%20b%3Bc;end"},
+    ),
+    "raw colour": ({"vendor_raw": {"notification": {"color": "#ff0000"}}}, {}, ("notification", "color"), "#ff0000"),
+    "raw lines": ({"vendor_raw": {"notification": {"inbox_content": ["a"]}}}, {}, ("notification", "style"), 3),
+    "no raw words for who hides detail": (
+        {"hidden": True, "vendor_raw": {"notification": {"ticker": "x"}}},
+        {},
+        ("notification", "ticker"),
+        None,
+    ),
+    "raw title is not taken": ({"vendor_raw": {"notification": {"title": "x"}}}, {}, ("notification", "title"), "张三"),
+    "raw ids are not taken": ({"vendor_raw": {"notification": {"notify_id": 1}}}, {}, ("notification", "notify_id"), number_id("m-1001")),
+    "raw that is no object does not replace one": (
+        {"vendor_raw": {"notification": {"click_action": 5}}},
+        {},
+        ("notification", "click_action"),
+        {"type": 3},
+    ),
+    "raw collapse group": ({"vendor_raw": {"message": {"android": {"collapse_key": 5}}}}, {}, ("collapse_key",), 5),
+    "raw receipt id is not taken": ({"vendor_raw": {"message": {"android": {"receipt_id": "x"}}}}, {}, ("receipt_id",), None),
+    "raw test mode is not taken": ({"vendor_raw": {"message": {"android": {"target_user_type": 1}}}}, {}, ("target_user_type",), None),
+}
+
+
+@pytest.mark.parametrize(("fields", "of_item", "path", "expected"), FIELDS.values(), ids=FIELDS)
+def test_each_field_of_the_note_has_its_place(fields, of_item, path, expected):
+    value = shown(note(**fields), **of_item)
+    for step in path:
+        value = value.get(step)
+    assert value == expected
+
+
+def test_raw_fields_touch_neither_target_nor_mode():
+    raw = {
+        "message": {"token": ["X"], "topic": "t", "condition": "c", "data": "mine"},
+        "validate_only": True,
+        "token": ["X"],
+        "notification": "junk",
+    }
+    body = json.loads(HUAWEI.build(parcel("T1", note_=note(vendor_raw=raw)), CRED, ACCESS).body)
+    assert set(body["message"]) == {"data", "android", "token"}
+    assert (body["validate_only"], body["message"]["token"], body["message"]["data"]) == (False, ["T1"], "mine")
+
+
+@pytest.mark.parametrize(("badge", "number"), [(0, 0), (1, 1), (99, 99), (1000, 99), (-1, 0)])
+def test_the_badge_is_clipped(badge, number):
+    android = shown(note(badge_mode=BadgeMode.INCREMENT), options={"badge_class": "a.Main"}, badge=badge)
+    assert android["notification"]["badge"] == {"set_num": number, "class": "a.Main"}
+
+
+# ---------------------------------------------------------------- credential
+
+
+def test_a_credential_is_read_and_its_secret_trimmed():
+    options, secrets = HUAWEI.read_credential({"app_id": "100000001"}, {"app_secret": b" s3cret \n"}, NOW_MS)
+    assert (options, secrets) == ({"app_id": "100000001"}, {"app_secret": "s3cret"})
+
+
+BAD_CREDENTIALS = {
+    "no id": ({}, {"app_secret": b"s"}, "--app-id"),
+    "an id with letters": ({"app_id": "abc"}, {"app_secret": b"s"}, "--app-id"),
+    "an id that would change the path": ({"app_id": "1/../2"}, {"app_secret": b"s"}, "--app-id"),
+    "no secret": ({"app_id": "1"}, {}, "--app-secret-file"),
+    "an empty secret": ({"app_id": "1"}, {"app_secret": b" \n"}, "--app-secret-file"),
+    "a binary secret": ({"app_id": "1"}, {"app_secret": b"\xff\xfe"}, "--app-secret-file"),
+}
+
+
+@pytest.mark.parametrize(("options", "files", "names"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS)
+def test_a_bad_credential_is_refused_by_the_option_it_came_with(options, files, names):
+    with pytest.raises(CredentialError, match=names):
+        HUAWEI.read_credential(options, files, NOW_MS)
+
+
+def test_the_check_delivers_nothing():
+    request = HUAWEI.check(CRED, ACCESS)
+    assert json.loads(request.body)["validate_only"] is True
+    assert request.path == "/v1/100000001/messages:send"
+
+
+CHECKED = {
+    "80000000": V.ACCEPTED,
+    "80100000": V.ACCEPTED,
+    "80300007": V.ACCEPTED,
+    "80100001": V.ACCEPTED,
+    "80200001": V.ACCESS_EXPIRED,
+    "80300002": V.CREDENTIAL_REFUSED,
+    "81000001": V.UNAVAILABLE,
+    "80199999": V.UNKNOWN,
+}
+
+
+@pytest.mark.parametrize(("code", "verdict"), CHECKED.items())
+def test_the_check_is_read(code, verdict):
+    assert HUAWEI.checked(reply({"code": code})) is verdict
+
+
+@pytest.mark.parametrize(("status", "verdict"), [(404, V.CREDENTIAL_REFUSED), (503, V.THROTTLED), (200, V.UNKNOWN), (400, V.REJECTED)])
+def test_a_check_without_a_code_proves_nothing(status, verdict):
+    assert HUAWEI.checked(reply(b"<html>", status)) is verdict
+
+
+def test_rights_are_the_documented_categories():
+    assert "huawei.im" in HUAWEI.rights
+    assert "huawei.marketing" not in HUAWEI.rights
+    assert len(HUAWEI.rights) == 12
