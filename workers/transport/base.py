@@ -1,4 +1,4 @@
-"""What both transports share: addresses and headers checked, the answer's head read, one batch of answers waited for. Pure but for the waiting.
+"""What both transports share: addresses and headers checked, the answer's head read, a batch waited for.
 
 Nothing here logs, and no text made here holds a URL, a header's value or a body: paths carry device tokens.
 """
@@ -70,14 +70,15 @@ def fault_of(request: Request) -> str | None:
 
     A control character in a path or header would let a value become a header or a second request.
     """
-    path = request.path
-    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+    path, method = request.path, request.method
+    if path[:1] != "/" or not path.isascii() or not path.isprintable() or " " in path:
         return "the request's path is not printable ASCII that begins with a slash"
-    if not request.method.isalpha() or not request.method.isascii():
+    if method != "POST" and not (method.isalpha() and method.isascii()):
         return "the request's method is no word"
-    for name, value in request.headers.items():
-        if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()) or not name or ":" in name:
-            return "a header of the request is not printable ASCII"
+    names = "".join(request.headers)
+    text = names + "".join(request.headers.values())
+    if not text.isascii() or not text.isprintable() or ":" in names or "" in request.headers:
+        return "a header of the request is not printable ASCII"
     return None
 
 
@@ -87,18 +88,17 @@ def read_head(lines: Sequence[bytes]) -> tuple[int, dict[str, str]]:
     Interim answers (1xx) come first and are passed over, trailers come after the empty line and are left out. Any bytes; 0 for no head.
     """
     status, headers, inside = 0, dict[str, str](), False
-    for line in lines:
-        if line.startswith(b"HTTP/"):
-            code = line.split(None, 2)[1:2]
-            status = int(code[0]) if code and code[0].isdigit() else 0
+    for line in b"".join(lines).decode("latin-1").split("\r\n"):
+        name, colon, value = line.partition(":")
+        if line.startswith("HTTP/"):
+            code = line[7:10] if line[6:7] == " " else line[9:12]
+            status = int(code) if code.isdecimal() and code.isascii() else 0
             headers, inside = {}, True
-        elif not line.strip():
+        elif not line:
             inside = False
-        elif inside:
-            name, colon, value = line.decode("latin-1").partition(":")
-            if colon:
-                key, text = name.strip().lower(), value.strip()
-                headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        elif inside and colon:
+            key, text = name.strip().lower(), value.strip()
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return status, headers
 
 

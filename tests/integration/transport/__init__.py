@@ -1,0 +1,1 @@
+"""The conformance suite of the transports: every way a server may answer, or not."""

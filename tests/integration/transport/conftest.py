@@ -1,0 +1,91 @@
+"""What every conformance test needs: a throw-away CA, server contexts, the two transports, and requests as APNs gets them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from simulators.base import ensure_ca, issue
+from tests.integration.transport import servers
+from workers.transport.aioapns import AioapnsTransport
+from workers.transport.curl import CurlTransport
+from workers.wire import Request, Route
+
+DEADLINE_S = 5.0
+
+
+@pytest.fixture(scope="session")
+def ca_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ca")
+
+
+@pytest.fixture(scope="session")
+def ca(ca_folder):
+    return ensure_ca(ca_folder)
+
+
+@pytest.fixture(scope="session")
+def certificate(ca_folder):
+    """(certificate, key) for localhost and 127.0.0.1."""
+    return issue(ca_folder, "server")
+
+
+@pytest.fixture
+def serve(certificate) -> Iterator[Callable]:
+    """serve(H2Server, behave, ...) -> a started server with TLS, stopped at the end. plain=True: without TLS."""
+    started = []
+
+    def start(kind, *arguments, plain=False, alpn=("h2",), client_ca=None, **named):
+        context = None if plain else servers.server_context(*certificate, alpn=alpn, client_ca=client_ca)
+        server = kind(context, *arguments, **named)
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def curl(ca) -> Iterator[CurlTransport]:
+    transport = CurlTransport(ca)
+    yield transport
+    transport.close()
+
+
+def push(number: int, body: bytes = b'{"aps":{"alert":"hello"}}', **changes) -> Request:
+    """A request as the APNs vendor file makes it."""
+    headers = {
+        "authorization": "bearer header.payload.signature",
+        "apns-topic": "com.example.chat",
+        "apns-push-type": "alert",
+        "apns-priority": "10",
+        "apns-expiration": "1900000000",
+        "apns-id": str(uuid.UUID(int=number)),
+        "apns-collapse-id": f"m-{number}",
+    }
+    return Request(**{"endpoint": "APNS_PRODUCTION", "path": f"/3/device/{number:064x}", "headers": headers, "body": body, **changes})
+
+
+def pushes(count: int, first: int = 1) -> list[Request]:
+    return [push(number) for number in range(first, first + count)]
+
+
+def route(base: str, http2: bool = True, pool: str = "chat:apns:main:1", **named) -> Route:
+    return Route(pool, {"APNS_PRODUCTION": base}, http2, **named)
+
+
+@pytest.fixture
+def transport(request, ca):
+    """The transport a test names by parameter: `both()` below."""
+    made = {"curl": CurlTransport, "aioapns": AioapnsTransport}[request.param](ca)
+    yield made
+    made.close()
+
+
+def both(aioapns_fails: str | None = None):
+    """Runs a test against both transports; a reason makes aioapns an expected failure (strict: passing is an error too)."""
+    marks = [pytest.mark.xfail(strict=True, reason=aioapns_fails)] if aioapns_fails else []
+    return pytest.mark.parametrize("transport", ["curl", pytest.param("aioapns", marks=marks)], indirect=True)

@@ -1,0 +1,496 @@
+"""What a transport makes of every way an HTTP/2 server may answer, refuse, stop or fall silent."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import threading
+import time
+
+import pytest
+from h2.errors import ErrorCodes
+from hyperframe.frame import DataFrame, GoAwayFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+
+from tests.integration.transport.conftest import both, push, pushes, route
+from tests.integration.transport.servers import H2Server, RawServer, by_connection
+from workers.wire import Answer, NoAnswer
+
+ERROR_BODY = b'{"reason":"BadDeviceToken"}'
+ONE_ATTEMPT = "aioapns 4.0 hardened makes one attempt: streams above a GOAWAY's last id are reported unsent, not begun again"
+
+
+def reasons(answers) -> collections.Counter:
+    return collections.Counter((a.reason, a.sent) if isinstance(a, NoAnswer) else a.status for a in answers)
+
+
+# ---------------------------------------------------------------- many at once
+
+
+@both()
+def test_a_thousand_in_flight_are_answered_in_the_order_of_the_requests(serve, transport):
+    held = []
+
+    def behave(connection, seen):
+        """Answers nobody until all are here, then the last first."""
+        held.append(seen)
+        if len(held) == 1000:
+            for each in reversed(held):
+                connection.reply(each.stream, 200, {"apns-id": each.id})
+
+    server = serve(H2Server, behave, settings={3: 1000})
+    requests = pushes(1000)
+    answers = transport.send_many(route(server.base), requests, 20)
+    assert [a.headers["apns-id"] for a in answers] == [r.headers["apns-id"] for r in requests]
+    assert server.log.connections == 1
+    assert all(0 < a.seconds < 20 for a in answers)
+
+
+@both()
+def test_method_path_headers_and_body_arrive_as_given_and_nothing_else(serve, transport):
+    server = serve(H2Server)
+    request = push(7, body=b'{"aps":{"alert":"\xe4\xbd\xa0"}}')
+    transport.send_many(route(server.base), [request], 5)
+    seen = server.log.seen[0]
+    assert seen.body == request.body
+    assert (seen.headers[":method"], seen.path, seen.headers[":scheme"]) == ("POST", request.path, "https")
+    extra = {k for k in seen.headers if not k.startswith(":")} - set(request.headers)
+    assert extra <= {"accept", "user-agent", "content-length"}
+    assert {k: seen.headers[k] for k in request.headers} == request.headers
+
+
+@both()
+def test_many_callers_share_one_connection_and_get_their_own_answers(serve, transport):
+    server = serve(H2Server)
+    wrong = []
+
+    def caller(first):
+        for turn in range(5):
+            requests = pushes(20, first + 100 * turn)
+            answers = transport.send_many(route(server.base), requests, 10)
+            wrong.extend(1 for r, a in zip(requests, answers, strict=True) if a.headers.get("apns-id") != r.headers["apns-id"])
+
+    threads = [threading.Thread(target=caller, args=(10_000 * n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not wrong
+    assert len(set(server.log.ids)) == len(server.log.ids) == 400
+    assert server.log.connections == 1
+
+
+# ---------------------------------------------------------------- what answers look like
+
+BODIES = {
+    "an empty error body": (410, b"", b""),
+    "an empty 200": (200, b"", b""),
+    "a byte": (400, b"x", b"x"),
+    "a page that is no JSON": (502, b"<html>" * 50, b"<html>" * 50),
+    "1 MiB": (200, b"a" * (1 << 20), b"a" * (1 << 20)),
+    "1 MiB and a byte, cut": (200, b"a" * (1 << 20) + b"b", b"a" * (1 << 20)),
+    "3 MiB, cut": (500, b"a" * (3 << 20), b"a" * (1 << 20)),
+}
+
+
+@both()
+@pytest.mark.parametrize(("status", "body", "wanted"), BODIES.values(), ids=BODIES)
+def test_any_body_is_an_answer(serve, transport, status, body, wanted):
+    server = serve(H2Server, lambda connection, seen: connection.reply(seen.stream, status, {"apns-id": seen.id}, body))
+    answers = transport.send_many(route(server.base), pushes(3), 10)
+    assert [(a.status, a.body == wanted) for a in answers] == [(status, True)] * 3
+
+
+@both()
+def test_three_thousand_error_bodies_in_a_row_do_not_exhaust_a_window(serve, transport):
+    server = serve(H2Server, lambda connection, seen: connection.reply(seen.stream, 400, {"apns-id": seen.id}, ERROR_BODY))
+    for turn in range(6):
+        answers = transport.send_many(route(server.base), pushes(500, 1 + 500 * turn), 20)
+        assert {(a.status, a.body) for a in answers} == {(400, ERROR_BODY)}
+    assert server.log.connections == 1
+    assert len(server.log.seen) == 3000
+
+
+@both()
+def test_interim_answers_are_passed_over(serve, transport):
+    server = serve(H2Server, lambda connection, seen: connection.reply(seen.stream, 429, {"retry-after": "7"}, b"slow", interim=103))
+    (answer,) = transport.send_many(route(server.base), [push(1)], 5)
+    assert (answer.status, answer.headers.get("retry-after"), answer.body) == (429, "7", b"slow")
+    assert "link" not in answer.headers
+
+
+@both()
+def test_a_redirect_is_an_answer_and_is_not_followed(serve, transport):
+    server = serve(H2Server, lambda connection, seen: connection.reply(seen.stream, 302, {"location": "/elsewhere"}))
+    (answer,) = transport.send_many(route(server.base), [push(1)], 5)
+    assert (answer.status, answer.headers["location"]) == (302, "/elsewhere")
+    assert len(server.log.seen) == 1
+
+
+@both()
+def test_header_blocks_in_many_continuation_frames_are_read(serve, transport):
+    async def script(connection):
+        connection.send(SettingsFrame(0))
+        while True:
+            seen = await connection.request()
+            connection.head(seen.stream, 200, {"apns-id": seen.id, "x-long": "y" * 3000}, pieces=40)
+
+    server = serve(RawServer, script)
+    answers = transport.send_many(route(server.base), pushes(5), 5)
+    assert [(a.status, len(a.headers["x-long"])) for a in answers] == [(200, 3000)] * 5
+
+
+# ---------------------------------------------------------------- windows
+
+
+@both()
+def test_a_server_with_tiny_windows_gets_every_byte(serve, transport):
+    server = serve(H2Server, settings={4: 100})
+    requests = [push(n, body=bytes([n]) * 4000) for n in range(1, 21)]
+    answers = transport.send_many(route(server.base), requests, 10)
+    assert reasons(answers) == {200: 20}
+    assert {s.id: s.body for s in server.log.seen} == {r.headers["apns-id"]: r.body for r in requests}
+
+
+@both()
+def test_windows_given_back_a_handful_at_a_time_hold_nobody_up_for_ever(serve, transport):
+    """The connection's window is 65,535 bytes and is given back 1,000 bytes a frame, to one stream after the other."""
+
+    async def script(connection):
+        connection.send(SettingsFrame(0, settings={4: 1000}))
+        while True:
+            frame = await connection.frame()
+            connection.frames.put_nowait(frame)
+            seen = await read_slowly(connection)
+            connection.head(seen.stream, 200, {"apns-id": seen.id})
+
+    async def read_slowly(connection):
+        original = connection.frame
+
+        async def frame():
+            got = await original()
+            if isinstance(got, DataFrame) and got.flow_controlled_length:
+                connection.send(WindowUpdateFrame(0, got.flow_controlled_length))
+                if "END_STREAM" not in got.flags:
+                    connection.send(WindowUpdateFrame(got.stream_id, got.flow_controlled_length))
+            return got
+
+        connection.frame = frame
+        try:
+            return await connection.request()
+        finally:
+            connection.frame = original
+
+    server = serve(RawServer, script)
+    answers = transport.send_many(route(server.base), [push(n, body=b"b" * 3500) for n in range(1, 31)], 10)
+    assert reasons(answers) == {200: 30}
+    assert {len(s.body) for s in server.log.seen} == {3500}
+
+
+@both()
+def test_the_number_of_streams_may_fall_to_one_and_rise_again(serve, transport):
+    def behave(connection, seen):
+        """1000 streams, after 50 answers 1, after 60 answers 1000 again; a stream over the limit is the client's fault."""
+        over.append(len(connection.open) > connection.limit)
+        if connection.answered == 50:
+            connection.settings(MAX_CONCURRENT_STREAMS=1)
+            connection.later(0.2, setattr, connection, "limit", 1)
+        if connection.answered == 60:
+            connection.limit = 1000
+            connection.settings(MAX_CONCURRENT_STREAMS=1000)
+        connection.later(0.005, connection.reply, seen.stream, 200, {"apns-id": seen.id})
+
+    over = []
+    server = serve(H2Server, behave, settings={3: 1000}, greet=lambda connection: setattr(connection, "limit", 1000))
+    for first in (1, 101, 201):
+        answers = transport.send_many(route(server.base, connections_max=1), pushes(50, first), 10)
+        assert reasons(answers) == {200: 50}
+        time.sleep(0.25)
+    assert not any(over)
+    assert len(set(server.log.ids)) == len(server.log.ids) == 150
+
+
+@both()
+def test_one_stream_until_the_first_answer_then_many_as_apns_does(serve, transport):
+    def behave(connection, seen):
+        if connection.answered == 0:
+            connection.settings(MAX_CONCURRENT_STREAMS=1000)
+        connection.later(0.03, connection.reply, seen.stream, 200, {"apns-id": seen.id})
+
+    server = serve(H2Server, behave, settings={3: 1})
+    begun = time.monotonic()
+    answers = transport.send_many(route(server.base, connections_max=1), pushes(300), 10)
+    assert reasons(answers) == {200: 300}
+    assert time.monotonic() - begun < 2.0  # one after the other would take 9 s
+    assert server.log.connections == 1
+
+
+def test_connections_grow_only_when_streams_run_out_and_never_over_the_bound(serve, curl):
+    server = serve(H2Server, lambda c, seen: c.later(0.05, c.reply, seen.stream, 200, {"apns-id": seen.id}), settings={3: 10})
+    assert reasons(curl.send_many(route(server.base, connections_max=3), pushes(8), 5)) == {200: 8}
+    assert server.log.connections == 1
+    assert reasons(curl.send_many(route(server.base, connections_max=3), pushes(200), 10)) == {200: 200}
+    assert 1 < server.log.connections <= 3
+
+
+def test_a_known_number_of_streams_opens_as_many_connections_as_are_needed(serve, curl):
+    server = serve(H2Server, lambda c, seen: c.later(0.1, c.reply, seen.stream, 200, {"apns-id": seen.id}), settings={3: 100})
+    assert reasons(curl.send_many(route(server.base, connections_max=8, streams_max=100), pushes(300), 10)) == {200: 300}
+    assert 2 <= server.log.connections <= 4
+    assert max(len(group) for group in by_connection(server.log).values()) <= 200
+
+
+# ---------------------------------------------------------------- GOAWAY
+
+
+def goaway_after(count, last=None, then_close=False):
+    """The first connection answers `count` requests and says GOAWAY; later ones answer all. last: the id it names, else the last answered."""
+
+    def behave(connection, seen):
+        if connection.number > 1 or connection.answered < count:
+            connection.reply(seen.stream, 200, {"apns-id": seen.id})
+        if connection.number == 1 and connection.answered == count and not getattr(connection, "gone", False):
+            connection.gone = True
+            connection.frame(GoAwayFrame(0, last_stream_id=seen.stream if last is None else last, error_code=0))
+            if then_close:
+                connection.transport.close()
+
+    return behave
+
+
+def accepted_once(server, count):
+    """The first connection's requests above the GOAWAY were not processed: only answered ones count."""
+    groups = by_connection(server.log)
+    first = [seen.id for seen in groups[1]][:20]
+    return sorted([*first, *(seen.id for number, group in groups.items() if number > 1 for seen in group)])
+
+
+@both(aioapns_fails=ONE_ATTEMPT)
+@pytest.mark.parametrize("then_close", [False, True], ids=["stays open", "closes at once"])
+def test_a_graceful_goaway_loses_nothing_and_doubles_nothing(serve, transport, then_close):
+    server = serve(H2Server, goaway_after(20, then_close=then_close))
+    requests = pushes(40)
+    answers = transport.send_many(route(server.base), requests, 5)
+    assert reasons(answers) == {200: 40}
+    assert accepted_once(server, 40) == sorted(r.headers["apns-id"] for r in requests)
+
+
+@pytest.mark.parametrize("transport", ["aioapns"], indirect=True)
+def test_aioapns_tells_what_a_goaway_left_unsent(serve, transport):
+    server = serve(H2Server, goaway_after(20))
+    answers = transport.send_many(route(server.base), pushes(40), 5)
+    assert reasons(answers) == {200: 20, ("reset", False): 20}
+
+
+@both(aioapns_fails=ONE_ATTEMPT)
+def test_a_goaway_below_streams_in_flight_lets_those_under_it_finish(serve, transport):
+    held = []
+
+    def behave(connection, seen):
+        """Reads 30, names the 10th as the last one it will do, answers those ten a moment later."""
+        if connection.number > 1:
+            connection.reply(seen.stream, 200, {"apns-id": seen.id, "by": "second"})
+            return
+        held.append(seen)
+        if len(held) == 30:
+            connection.frame(GoAwayFrame(0, last_stream_id=held[9].stream, error_code=0))
+            for each in held[:10]:
+                connection.later(0.1, connection.reply, each.stream, 200, {"apns-id": each.id, "by": "first"})
+
+    server = serve(H2Server, behave)
+    answers = transport.send_many(route(server.base), pushes(30), 5)
+    assert reasons(answers) == {200: 30}
+    assert collections.Counter(a.headers["by"] for a in answers) == {"first": 10, "second": 20}
+
+
+@both()
+def test_an_idle_connection_that_said_goaway_is_replaced(serve, transport):
+    def behave(connection, seen):
+        connection.reply(seen.stream, 200, {"apns-id": seen.id})
+        if connection.number == 1:
+            connection.frame(GoAwayFrame(0, last_stream_id=seen.stream, error_code=0))
+            connection.later(0.05, connection.transport.close)
+
+    server = serve(H2Server, behave)
+    for number in (1, 2, 3):
+        assert reasons(transport.send_many(route(server.base), [push(number)], 5)) == {200: 1}
+        time.sleep(0.15)
+    assert len(server.log.ids) == 3
+    assert server.log.connections == 2
+
+
+# ---------------------------------------------------------------- resets and losses
+
+
+@both(aioapns_fails="aioapns 4.0 hardened makes one attempt: a refused stream is reported unsent, not begun again")
+def test_a_refused_stream_is_begun_again(serve, transport):
+    refused = set()
+
+    def behave(connection, seen):
+        if seen.id not in refused and seen.stream % 4 == 1:
+            refused.add(seen.id)
+            server.log.seen.remove(seen)  # not processed
+            connection.reset(seen.stream, ErrorCodes.REFUSED_STREAM)
+        else:
+            connection.reply(seen.stream, 200, {"apns-id": seen.id})
+
+    server = serve(H2Server, behave)
+    answers = transport.send_many(route(server.base), pushes(20), 5)
+    assert refused
+    assert reasons(answers) == {200: 20}
+    assert len(set(server.log.ids)) == len(server.log.ids) == 20
+
+
+@both()
+def test_a_stream_refused_every_time_is_reported_unsent(serve, transport):
+    server = serve(H2Server, lambda connection, seen: connection.reset(seen.stream, ErrorCodes.REFUSED_STREAM))
+    answers = transport.send_many(route(server.base), pushes(5), 5)
+    assert reasons(answers) == {("reset", False): 5}
+    assert len(server.log.ids) <= 5 * 6
+    assert server.log.connections <= 12
+
+
+@both()
+@pytest.mark.parametrize("code", [ErrorCodes.INTERNAL_ERROR, ErrorCodes.CANCEL, ErrorCodes.PROTOCOL_ERROR, ErrorCodes.ENHANCE_YOUR_CALM])
+def test_any_other_reset_may_have_been_read_and_is_never_sent_twice(serve, transport, code):
+    def behave(connection, seen):
+        if seen.path.endswith("3"):
+            connection.reset(seen.stream, code)
+        else:
+            connection.reply(seen.stream, 200, {"apns-id": seen.id})
+
+    server = serve(H2Server, behave)
+    answers = transport.send_many(route(server.base), pushes(9), 5)
+    assert reasons(answers) == {200: 8, ("reset", True): 1}
+    assert isinstance(answers[2], NoAnswer)
+    assert len(set(server.log.ids)) == len(server.log.ids) == 9
+    assert server.log.connections == 1
+
+
+LOSSES = {
+    "reset of the connection": lambda connection: connection.transport.abort(),
+    "end of the connection": lambda connection: connection.transport.close(),
+    "a frame that makes no sense": lambda connection: connection.transport.write(b"\x00\x00\x05\x06\x00\x00\x00\x00\x00hello"),
+    "bytes that are no frame": lambda connection: connection.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 800),
+    "a GOAWAY that names all, then the end": lambda connection: (
+        connection.frame(GoAwayFrame(0, last_stream_id=2**31 - 1, error_code=2)),
+        connection.transport.close(),
+    ),
+}
+
+
+@both()
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("warm", [False, True], ids=["new connection", "used connection"])
+def test_a_connection_lost_with_requests_in_flight_never_sends_them_twice(serve, transport, lose, warm):
+    """libcurl by itself replays POSTs of a used connection that dies before the first byte of an answer."""
+    losing = threading.Event()
+
+    def behave(connection, seen):
+        if not losing.is_set() or connection.number > 1:
+            connection.reply(seen.stream, 200, {"apns-id": seen.id})
+        elif sum(s.connection == 1 for s in server.log.seen) == (31 if warm else 30):
+            lose(connection)
+
+    server = serve(H2Server, behave)
+    if warm:
+        transport.send_many(route(server.base), [push(1000)], 5)
+    losing.set()
+    answers = transport.send_many(route(server.base), pushes(30), 3)
+    assert reasons(answers) == {("reset", True): 30}
+    assert len(set(server.log.ids)) == len(server.log.ids)
+    assert reasons(transport.send_many(route(server.base), [push(2000)], 5)) == {200: 1}
+
+
+@both()
+def test_half_a_body_and_then_the_end_is_no_answer(serve, transport):
+    async def script(connection):
+        connection.send(SettingsFrame(0))
+        seen = await connection.request()
+        connection.head(seen.stream, 400, {"content-length": "27"}, end=False)
+        connection.send(DataFrame(seen.stream, b'{"reason":'))
+        await asyncio.sleep(0.05)
+        connection.transport.close()
+
+    server = serve(RawServer, script)
+    assert reasons(transport.send_many(route(server.base), [push(1)], 3)) == {("reset", True): 1}
+    assert len(server.log.ids) == 1
+
+
+# ---------------------------------------------------------------- silence
+
+
+@both()
+def test_silence_is_a_timeout_at_the_deadline_and_nobody_else_waits(serve, transport):
+    server = serve(H2Server, lambda c, seen: None if seen.path.endswith("5") else c.reply(seen.stream, 200, {"apns-id": seen.id}))
+    done = {}
+
+    def other():
+        begun = time.monotonic()
+        done["answers"] = transport.send_many(route(server.base), pushes(4, 101), 5)
+        done["seconds"] = time.monotonic() - begun
+
+    thread = threading.Timer(0.3, other)
+    thread.start()
+    begun = time.monotonic()
+    answers = transport.send_many(route(server.base), pushes(9), 1.0)
+    seconds = time.monotonic() - begun
+    thread.join(5)
+    assert reasons(answers) == {200: 8, ("timeout", True): 1}
+    assert 0.9 < seconds < 1.5
+    assert reasons(done["answers"]) == {200: 4}
+    assert done["seconds"] < 0.6
+    assert len(set(server.log.ids)) == len(server.log.ids)
+
+
+@both()
+def test_a_server_that_never_finishes_its_body_is_a_timeout(serve, transport):
+    async def script(connection):
+        connection.send(SettingsFrame(0))
+        seen = await connection.request()
+        connection.head(seen.stream, 200, end=False)
+        while True:
+            connection.send(DataFrame(seen.stream, b"."))
+            await asyncio.sleep(0.05)
+
+    server = serve(RawServer, script)
+    begun = time.monotonic()
+    assert reasons(transport.send_many(route(server.base), [push(1)], 0.6)) == {("timeout", True): 1}
+    assert time.monotonic() - begun < 1.2
+
+
+def test_a_connection_nothing_came_from_is_left_after_a_timeout(serve, curl):
+    """Half-open in effect: it takes everything and says nothing. The next request must not meet it again."""
+    server = serve(H2Server, lambda c, seen: None if c.number == 1 else c.reply(seen.stream, 200, {"apns-id": seen.id}))
+    assert reasons(curl.send_many(route(server.base), pushes(5), 0.5)) == {("timeout", True): 5}
+    assert reasons(curl.send_many(route(server.base), pushes(5, 11), 3)) == {200: 5}
+    assert server.log.connections == 2
+
+
+@both()
+def test_requests_that_never_got_a_stream_are_timeouts_that_were_not_sent(serve, transport):
+    server = serve(H2Server, lambda connection, seen: None, settings={3: 2})
+    transport.send_many(route(server.base, connections_max=1), [push(99)], 0.3)  # the limit is known from here on
+    answers = transport.send_many(route(server.base, connections_max=1), pushes(10), 0.5)
+    assert {type(a) for a in answers} == {NoAnswer}
+    assert {a.reason for a in answers} == {"timeout"}
+    told = {r.headers["apns-id"] for r, a in zip(pushes(10), answers, strict=True) if a.sent}
+    assert set(server.log.ids) - {push(99).headers["apns-id"]} <= told
+    assert len(told) <= 4
+
+
+@both()
+def test_ping_and_unknown_frames_disturb_nobody(serve, transport):
+    async def script(connection):
+        connection.send(SettingsFrame(0))
+        while True:
+            seen = await connection.request()
+            connection.transport.write(b"\x00\x00\x08\x06\x00\x00\x00\x00\x00pingping")  # PING
+            connection.transport.write(b"\x00\x00\x03\xbe\x00\x00\x00\x00\x00abc")  # a type nobody knows
+            connection.send(WindowUpdateFrame(0, 10))
+            connection.head(seen.stream, 200, {"apns-id": seen.id})
+            connection.send(RstStreamFrame(seen.stream, error_code=0))  # "no error" after a complete answer: RFC 9113 §8.1
+
+    server = serve(RawServer, script)
+    answers = transport.send_many(route(server.base), pushes(10), 5)
+    assert reasons(answers) == {200: 10}
+    assert all(isinstance(a, Answer) for a in answers)
