@@ -45,7 +45,7 @@ WAITING_MAX = 256
 GROW_AFTER_S = 0.1
 #: How often a request that the server proved not to have processed is begun anew.
 REPLAYS_MAX = 3
-#: A new connection to a server that allows more streams than this gets one request first, and the rest after its answer: APNs allows a single
+#: A new connection to a server that allows more streams than this gets one request first, and the rest after its answer: APNs allows one
 #: stream until it has accepted a token. Servers that have not spoken yet are to take 100 (RFC 9113 §6.5.2).
 STREAMS_UNASKED = 100
 #: ... or after so long without one since it was written.
@@ -64,7 +64,7 @@ SWEEP_IDLE_S = 5.0
 #: switch interval: 5 ms by default. Measured beside one computing thread, 100 in flight: 190-550 requests/s with 5 ms, 11,900 with 0.1 ms.
 SWITCH_INTERVAL_S = 0.0001
 
-#: libcurl's texts when our callbacks stopped a replay and no error came before: the stream was refused. Anything else: a connection was lost.
+#: libcurl's texts when our callbacks stopped a replay and no error came before: a refused stream. Anything else: a lost connection.
 _STOPPED_REPLAY = ("operation aborted by pre-request callback", "Error 42 resolving ")
 _OK: int = pycurl.PREREQFUNC_OK
 _ABORT: int = pycurl.PREREQFUNC_ABORT
@@ -357,7 +357,7 @@ class Pool:
         """True for a stopped replay that followed a refused stream: a lost connection would have left its error text first."""
         if not self.http2 or not job.started or slot.lines:
             return False
-        return code == pycurl.E_ABORTED_BY_CALLBACK and slot.easy.errstr().startswith(_STOPPED_REPLAY)
+        return bool(code == pycurl.E_ABORTED_BY_CALLBACK and slot.easy.errstr().startswith(_STOPPED_REPLAY))
 
     def _silent(self, slot: Slot, job: Job) -> bool:
         """True when nothing at all came on this request's connection since it began: a half-open peer, to be left alone."""

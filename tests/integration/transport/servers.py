@@ -22,7 +22,6 @@ import h2.settings
 from hpack import Decoder, Encoder
 from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
-
 #: A request whose path ends so is answered by every H2Server at once and not written down.
 WARM_UP = "/3/device/warm"
 
