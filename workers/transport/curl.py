@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import selectors
 import socket
 import ssl
@@ -66,6 +67,8 @@ SWITCH_INTERVAL_S = 0.0001
 
 #: libcurl's texts when our callbacks stopped a replay and no error came before: a refused stream. Anything else: a lost connection.
 _STOPPED_REPLAY = ("operation aborted by pre-request callback", "Error 42 resolving ")
+#: What poll says of a socket whose peer has ended; 0 where the system can't tell.
+_ENDED = getattr(select, "POLLRDHUP", 0)
 _OK: int = pycurl.PREREQFUNC_OK
 _ABORT: int = pycurl.PREREQFUNC_ABORT
 _NO_SOCKET: int = pycurl.SOCKOPT_ERROR
@@ -99,7 +102,7 @@ def header_lines(request: Request, http2: bool) -> list[str]:
 class Slot:
     """One easy handle with its buffers, used for many requests of its pool, one after the other."""
 
-    __slots__ = ("body_bytes_max", "chunks", "easy", "job", "kept", "lines", "pool", "sent_lines")
+    __slots__ = ("body_bytes_max", "chunks", "easy", "job", "kept", "lines", "pool", "reuses", "sent_lines")
 
     def __init__(self, pool: Pool, easy: Any, body_bytes_max: int) -> None:
         self.pool, self.easy, self.body_bytes_max = pool, easy, body_bytes_max
@@ -107,6 +110,7 @@ class Slot:
         self.lines: list[bytes] = []  # of the answer's head
         self.chunks: list[bytes] = []
         self.kept = 0
+        self.reuses = True
         self.sent_lines: list[str] = []  # of the last request: equal ones are not set again
         easy.slot = self
         easy.setopt(pycurl.HEADERFUNCTION, self.lines.append)
@@ -133,6 +137,12 @@ class Slot:
             easy.setopt(pycurl.HTTPGET, 1)
             easy.setopt(pycurl.CUSTOMREQUEST, job.method)
         easy.setopt(pycurl.TIMEOUT_MS, timeout_ms)
+
+    def reuse(self, wanted: bool) -> None:
+        """May this request go on a connection that exists?"""
+        if self.reuses != wanted:
+            self.reuses = wanted
+            self.easy.setopt(pycurl.FRESH_CONNECT, 0 if wanted else 1)
 
     def begin(self, *_: object) -> int:
         """libcurl is about to write the request. A second time is a replay: see the head of this file."""
@@ -195,6 +205,7 @@ class Pool:
         self.heard: dict[int, float] = {}
         self.due = inf
         self.retired = False
+        self.idle_fds: set[int] = set()
         self.multi = pycurl.CurlMulti()
         self.multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if self.http2 else pycurl.PIPE_NOTHING)
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -209,7 +220,9 @@ class Pool:
                 selector.unregister(fd)
             except KeyError:
                 pass
+            self.idle_fds.add(fd)  # kept alive by libcurl, or about to be closed
             return
+        self.idle_fds.discard(fd)
         mask = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0)
         try:
             selector.modify(fd, mask, self)
@@ -258,10 +271,26 @@ class Pool:
         self.used_at = now
         wanted = -(-(len(self.queue) + len(self.running)) // self.streams_max) if self.http2 else self.connections_max
         self._allow(max(wanted, self.connections))
+        ended = bool(self.idle_fds) and self._idle_ended()
+        if ended and self.http2 and not self.running:
+            self.loop.retire(self)
+            return False
         before = len(self.running)
         while self.queue and self._room():
-            self._start(self.queue.popleft(), now)
+            self._start(self.queue.popleft(), now, ended and not self.http2)
         return len(self.running) > before
+
+    def _idle_ended(self) -> bool:
+        """True when the server has ended an idle connection. libcurl looks once a second only and would write into it.
+
+        HTTP/1.1: anything to read is an end. HTTP/2: only the end of the stream of bytes is, as servers send window updates late.
+        """
+        poll = select.poll()
+        for fd in self.idle_fds:
+            poll.register(fd, _ENDED if self.http2 else _ENDED | select.POLLIN)
+        states = poll.poll(0)
+        self.idle_fds.difference_update(fd for fd, state in states if state & select.POLLNVAL)
+        return any(not state & select.POLLNVAL for _, state in states)
 
     def _room(self) -> bool:
         most = self.connections_max * (self.streams_max if self.http2 else 1)
@@ -301,7 +330,7 @@ class Pool:
             self.connections = connections
             self.multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
 
-    def _start(self, job: Job, now: float) -> None:
+    def _start(self, job: Job, now: float, fresh: bool = False) -> None:
         left_ms = int((job.batch.ends - now) * 1000)
         if left_ms <= 0:
             self._give(job, NoAnswer("timeout", job.replays > 0 and job.started, "the deadline passed", now - job.batch.begun))
@@ -309,6 +338,7 @@ class Pool:
         slot = self.spare.pop() if self.spare else Slot(self, self.make(self), self.loop.body_bytes_max)
         try:
             slot.load(job, left_ms)
+            slot.reuse(not fresh)
             self.multi.add_handle(slot.easy)
         except (pycurl.error, UnicodeError, ValueError, TypeError):
             slot.easy.close()
@@ -338,6 +368,8 @@ class Pool:
             self._hear(slot.easy.getinfo(pycurl.CONN_ID), now)
             status, headers = read_head(slot.lines)
             answer: Answer | NoAnswer = Answer(status, headers, b"".join(slot.chunks), now - job.batch.begun)
+            if not status:  # libcurl takes half a head for a whole one when the connection ends
+                answer = NoAnswer("reset", True, "the answer has no complete head", now - job.batch.begun)
             self._release(slot, keep=code == 0 and job.method == "POST")
             self._give(job, answer)
             return
@@ -439,6 +471,8 @@ def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAn
         return NoAnswer("timeout", started, words, seconds)
     if unprocessed:
         return NoAnswer("reset", False, "the server did not process the stream", seconds)
+    if code == pycurl.E_ABORTED_BY_CALLBACK:
+        words = "the connection was lost before an answer"
     return NoAnswer("reset", True, words, seconds) if started else NoAnswer("refused", False, words, seconds)
 
 
@@ -532,6 +566,7 @@ class Loop:
         self._far.setblocking(False)
         self.selector.register(self._far, selectors.EVENT_READ, None)
         self._sweep_at = 0.0
+        self.again = False  # a pool got work while others were worked on
         self.now = time.monotonic()  # of this turn
         self.thread = threading.Thread(target=self.run, name="transport", daemon=True)
 
@@ -578,8 +613,11 @@ class Loop:
                 key.data.ready(key.fd, mask)
         self._open_inbox()
         now = self.now = time.monotonic()
-        for pool in self._active():
-            pool.work(now)
+        self.again = True
+        while self.again:
+            self.again = False
+            for pool in self._active():
+                pool.work(now)
         if now >= self._sweep_at:
             self._sweep(now)
 
@@ -622,6 +660,7 @@ class Loop:
         pool.retired = True
         self.pools.pop(pool.key, None)
         self.retiring.append(pool)
+        self.again = True
         self._sweep_at = 0.0
         for job in pool.withdraw():
             self.pool(pool.key, pool).take(job)

@@ -369,7 +369,7 @@ class H1Server(Server):
     async def _serve(self, reader, writer) -> None:
         number = self.connected(writer.transport)
         self.peak = max(self.peak, len(self.live))
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError, asyncio.CancelledError):
             for count in itertools.count(1):
                 answer = self.behave(await self._read(reader, number), count)
                 if answer is None:
@@ -382,6 +382,8 @@ class H1Server(Server):
                 await writer.drain()
         self.live.discard(writer.transport)
         writer.close()
+        await asyncio.sleep(0.02)  # asyncio would wait half a minute for the client's TLS goodbye; other servers end the connection
+        writer.transport.abort()
 
     async def _read(self, reader, number: int) -> Seen:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
