@@ -176,8 +176,10 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
     if isinstance(room, Shut):
         done.parked += [(work, room.why) for work in works]
         return []
-    done.waiting += [(work, 0.5, Decision.UNAVAILABLE) for work in works[room:]]
-    return list(works[:room])
+    # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
+    ordered = sorted(works, key=lambda work: len(work.target.attempts)) if room < len(works) else list(works)
+    done.waiting += [(work, 0.5, Decision.UNAVAILABLE) for work in ordered[room:]]
+    return ordered[:room]
 
 
 def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: World, done: Delivered) -> None:
@@ -250,17 +252,19 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-    expired = False
+    expired, failed = False, 0
     for (parcel, works), answer in zip(granted, answers, strict=True):
         world.observe(lane, answer)
-        for work, outcome in zip(works, lane.spec.classify(parcel, answer), strict=True):
+        outcomes = lane.spec.classify(parcel, answer)
+        failed += all(outcome.verdict in DOWN for outcome in outcomes)
+        for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
             done.told.append((work, outcome))
             expired = expired or outcome.verdict == Verdict.ACCESS_EXPIRED
     if expired and access is not None:
         world.access.refused(lane, access, sent_ms)
         world.transport.renew(lane.route.pool)
-    _settle_with_gate(lane, world, done)
+    _settle_with_gate(lane, world, done, len(answers) - failed, failed)
 
 
 def _follow(
@@ -289,10 +293,13 @@ def _follow(
 NOT_TAKEN = frozenset(FINAL) - {Verdict.ACCEPTED, Verdict.UNCERTAIN, Verdict.UNKNOWN}
 
 
-def _settle_with_gate(lane: Lane, world: World, done: Delivered) -> None:
-    """Refunds what was not taken, tells the breaker how it went."""
+#: Verdicts that say the vendor is not there: what the breaker counts, by requests.
+DOWN = frozenset({Verdict.UNAVAILABLE, Verdict.UNCERTAIN})
+
+
+def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
+    """Refunds what was not taken, tells the breaker how the requests went."""
     world.gate.refund(lane, [work.target.push_id for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
-    failed = sum(1 for _, o in done.told if o.verdict in (Verdict.UNAVAILABLE, Verdict.UNCERTAIN))
     refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for _, o in done.told)
     waits = [o.retry_after_s or 0.0 for _, o in done.told if o.verdict == Verdict.THROTTLED and not o.token_only]
-    world.breaker.report(lane, good=len(done.told) - failed, failed=failed, refused=refused, retry_after_s=max(waits) if waits else None)
+    world.breaker.report(lane, good=good, failed=failed, refused=refused, retry_after_s=max(waits) if waits else None)
