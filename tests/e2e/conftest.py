@@ -85,7 +85,7 @@ def fleet() -> Iterator[Core]:
     with open_folder() as folder:
         settings = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3"})
         assert settings.redis_url == EMBEDDED
-        with in_background(settings, {}, True, migrate=migrate_settings):
+        with in_background(settings, {}, True, migrate=migrate_settings, procfile_path=Path(__file__).parent / "Procfile"):
             runtime = Runtime(resolve(settings))
             try:
                 yield Core(runtime)
