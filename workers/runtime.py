@@ -29,6 +29,7 @@ from common.storage.access import AccessStore
 from common.storage.admission import Admission
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
+from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.devices import Devices
 from common.storage.guard import Guard
@@ -42,6 +43,7 @@ from common.storage.redis import connect
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
 from common.storage.tenants import Tenant, Tenants
+from common.storage.users import Users
 from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
@@ -239,6 +241,14 @@ class Runtime:
     @cached_property
     def credentials(self) -> Credentials:
         return Credentials(self.engine, self.vault)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.engine, self.vault)
+
+    @cached_property
+    def users(self) -> Users:
+        return Users(self.engine)
 
     @cached_property
     def strategies(self) -> Strategies:
