@@ -62,6 +62,6 @@ def _to_belt(runtime: Runtime, letter: DeadLetter) -> None:
         belt, blob = keys.LEDGER, msgspec.msgpack.encode([msgspec.Raw(letter.raw)])
     else:
         belt, blob = letter.fields.get("belt", ""), letter.raw
-    if belt not in (*keys.BELTS, keys.LEDGER):
+    if belt not in (*keys.BELTS, keys.LEDGER, keys.RECEIPTS):
         raise NotReplayableError(f"{letter.id}: this fleet has no belt {belt!r}; drop the letter")
     runtime.belts.hand_on((), [(belt, blob)])

@@ -50,6 +50,7 @@ from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import ClaimAnswer, Leave, Shut, Work
 from workers.delivery.stage import World as DeliveryWorld
+from workers.receipts import address as receipts
 from workers.routing.stage import World as RoutingWorld
 from workers.transport.curl import CurlTransport
 from workers.vendors import VENDORS
@@ -286,15 +287,17 @@ class Runtime:
             transport=transport,
             now_ms=now_ms,
             deadline_s=deadline_s,
-            callback_url=self._callback_url,
+            callback_url=self.receipts_url,
             observe=_observe,
         )
 
-    def _callback_url(self, lane: Lane) -> str | None:
+    def receipts_url(self, lane: Lane) -> str | None:
+        """Where this lane's vendor sends receipts; None without a public address."""
         if self.settings.receipts_url is None:
             return None
         credential = lane.credential
-        return f"{self.settings.receipts_url.rstrip('/')}/{credential.vendor}/{credential.app}/{credential.business_id}"
+        path = receipts.path_of(credential.vendor, credential.app, credential.business_id, self.vault.derived(receipts.PURPOSE)[0])
+        return self.settings.receipts_url.rstrip("/") + path
 
     def ring(self, stage: str, vendor: Vendor | None = None) -> None:
         """Rings a stage's bell unless one is waiting. A bell that is lost costs a second: upkeep rings again."""

@@ -20,7 +20,7 @@ from common.storage.tables import users
 ROLES: Final = ("viewer", "operator", "admin")
 #: May pause and resume lanes and replay dead letters.
 OPERATORS: Final = frozenset({"operator", "admin"})
-PASSWORD_CHARACTERS_MIN: Final = 10
+PASSWORD_CHARACTERS_MIN: Final = 8
 PASSWORD_BYTES_MAX: Final = 1024
 #: scrypt's cost: 32 MiB and some 80 ms a hash. A hash carries its own, so that a later change leaves old ones valid.
 COST: Final = (2**15, 8, 1)

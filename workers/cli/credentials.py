@@ -14,6 +14,7 @@ from common.model import MessageClass, Vendor, Verdict
 from common.storage.credentials import StoredCredential
 from workers.cli.base import CliError, at, opened, print_json, print_table
 from workers.delivery.access import FleetAccess
+from workers.receipts.readers import READERS
 from workers.runtime import Runtime, lane_of
 from workers.vendors import VENDORS
 from workers.vendors.base import AccessRefused, CredentialError
@@ -61,6 +62,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--device-cap", "device_caps", multiple=True, metavar="BUCKET=N"),
             click.option("--reserve", "reserves", multiple=True, metavar="CLASS=P%"),
             click.option("--rate", metavar="N/s"),
+            click.option("--callback-user", help="huawei, harmony: user name of the receipts' signature."),
+            click.option("--callback-key-file", type=_FILE, help="huawei, harmony: key of the receipts' signature."),
             click.option("--option", "extra", multiple=True, metavar="NAME=VALUE", help="A vendor's own option, see docs/vendors."),
         ]
     ):
@@ -128,6 +131,7 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
             stored_options, secrets = dict(old.options), dict(old.secrets)
     except CredentialError as error:
         raise CliError(f"refused: {error}") from None
+    stored_options, secrets = _with_callback(vendor, given, old, stored_options, secrets)
     expires = stored_options.get("expires_ms")
     return StoredCredential(
         app=app_id,
@@ -144,6 +148,24 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
         created_ms=now_ms(),
         expires_ms=int(expires) if expires else None,
     )
+
+
+def _with_callback(
+    vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None, options: Mapping[str, str], secrets: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """With what signs this account's receipts: as given, else as it was."""
+    user, file = given.get("callback_user"), given.get("callback_key_file")
+    if (user or file) and vendor not in (Vendor.HUAWEI, Vendor.HARMONY):
+        raise CliError("--callback-user and --callback-key-file: only Huawei signs receipts")
+    user = user or (old.options.get("callback_user") if old else None)
+    key = old.secrets.get("callback_key") if old else None
+    if file is not None:
+        key = file.read_bytes().decode("utf-8", "replace").strip()
+    if bool(user) != bool(key):
+        raise CliError("--callback-user and --callback-key-file go together: Huawei signs with both or not at all")
+    if not user or not key:
+        return dict(options), dict(secrets)
+    return {**options, "callback_user": user}, {**secrets, "callback_key": key}
 
 
 def _check_rights(vendor: Vendor, rights: frozenset[str], channels: Mapping[str, str], templates: Mapping[str, Any]) -> None:
@@ -291,6 +313,20 @@ def check(app_id: str, vendor: str, business_id: str) -> None:
     if verdict != Verdict.ACCEPTED:
         raise CliError(f"the vendor says {verdict} (HTTP {answer.status})", exit_code=1)
     print("the account works")
+
+
+@credential.command("receipts-url")
+@_keyed
+def receipts_url(app_id: str, vendor: str, business_id: str) -> None:
+    """The address to enter in the vendor's console for receipts. Whoever knows it can send receipts: keep it as a secret."""
+    with opened() as runtime:
+        lane = lane_of(_find(runtime, app_id, vendor, business_id), runtime.settings)
+        url = runtime.receipts_url(lane) if lane and lane.vendor in READERS else None
+    if lane and lane.vendor not in READERS:
+        raise CliError(f"{vendor} sends no receipts", exit_code=1)
+    if url is None:
+        raise CliError("PUSHFLEET_RECEIPTS_URL is not set: the public base URL of the receipts service")
+    print(url)
 
 
 @credential.command("pause")
