@@ -29,7 +29,7 @@ FILES = {
     "service_account": "service_account",
     "app_secret_file": "app_secret",
 }
-TEXTS = ("key_id", "team_id", "topic", "env", "app_id", "app_key", "package", "option")
+TEXTS = ("key_id", "team_id", "topic", "env", "vendor_app_id", "app_key", "package")
 #: Rights whose classes need a channel and a template of their own (contract §6).
 NEED_TEMPLATE = {"xiaomi.private": ("chat", "call")}
 
@@ -51,7 +51,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--topic", help="apns: bundle id."),
             click.option("--env", type=click.Choice(["production", "sandbox"]), help="apns: environment."),
             click.option("--service-account", type=_FILE, help="fcm, harmony: key file."),
-            click.option("--app-id"),
+            click.option("--app-id", "vendor_app_id", help="The vendor's id of the app."),
             click.option("--app-key"),
             click.option("--app-secret-file", type=_FILE),
             click.option("--package", help="xiaomi: Android package."),
@@ -121,7 +121,9 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
     )
     _check_rights(vendor, rights, channels, templates)
     files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
-    options = {name: str(given[name]) for name in TEXTS if given.get(name)} | _pairs(given["extra"], "--option", str)
+    options = {name.removeprefix("vendor_"): str(given[name]) for name in TEXTS if given.get(name)} | _pairs(
+        given["extra"], "--option", str
+    )
     if old is not None:
         options = {**{name: value for name, value in old.options.items() if name != "expires_ms"}, **options}
     try:
@@ -273,7 +275,11 @@ def listed(app_id: str | None, as_json: bool) -> None:
     print_table(["app", "vendor", "business_id", "version", "env", "paused", "rights", "expires"], shown, "no credential yet")
 
 
-_KEY = [click.argument("app_id", metavar="APP"), click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor])), click.argument("business_id")]
+_KEY = [
+    click.argument("app_id", metavar="APP"),
+    click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor])),
+    click.argument("business_id"),
+]
 
 
 def _keyed(command: Callable[..., Any]) -> Callable[..., Any]:
