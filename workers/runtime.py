@@ -162,6 +162,7 @@ class Runtime:
         self.settings = settings
         self.name = name
         self.keys = Keys(settings.prefix)
+        self.metrics_at: str | None = None
 
     @cached_property
     def redis(self) -> Redis:
@@ -309,6 +310,8 @@ class Runtime:
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
         self.redis.set(self.keys.alive(self.name), now_ms(), ex=15)
+        if self.metrics_at:
+            self.redis.set(self.keys.metrics_at(self.name), self.metrics_at, ex=15)
 
     def close(self) -> None:
         for part in ("transport", "apns_transport"):
