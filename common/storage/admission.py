@@ -6,9 +6,11 @@ The scripts are in lua/: admit, refund, told, slow, rebuild. The day is that of 
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -36,13 +38,16 @@ CLASSES: Final = (
 _BUCKET: Final = {bucket: number for number, bucket in enumerate(BUCKETS)}
 _CLASS: Final = {message_class: number for number, message_class in enumerate(CLASSES)}
 _LETTER: Final = {Bucket.PRIVATE: b"a", Bucket.PUBLIC: b"b"}
+#: One push as admit.lua and refund.lua unpack it.
+_ADMIT: Final = struct.Struct("<4s10sdiBB4s10s")
+_REFUND: Final = struct.Struct("<4s10sB4s10s")
 #: A round that has not ended by then has died; its pushes are no longer in flight.
 ROUND_S: Final = 15
 #: Counts of one call while the ledger's word is written.
 REBUILD_BATCH: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Terms:
     """A lane's limits. rate_per_s, burst: in what the vendor counts; quotas, caps: a bucket that is missing has none.
 
@@ -60,7 +65,7 @@ class Terms:
     reserve: Sequence[tuple[Bucket, MessageClass, float]] = ()
     offset_s: int = 8 * 3600
 
-    @property
+    @cached_property
     def counted(self) -> str:
         """The buckets whose counts must be right, as the mark in Redis names them; "" where nothing is limited."""
         return ",".join(bucket for bucket in BUCKETS if bucket in self.quotas or bucket in self.caps)
@@ -145,12 +150,13 @@ class Admission:
 
     def refund(self, terms: Terms, asks: Sequence[Ask], round_: str = "") -> int:
         """Ends the round; gives back quota and caps (never rate) of what was not taken, to the day it was taken from. Number given back."""
-        exact = terms.counted.split(",")
-        args: list[Any] = [terms.offset_s, round_, *(int(bucket in exact) for bucket in BUCKETS), len(asks)]
-        for ask in asks:
-            args += (*_split(bytes.fromhex(ask.push_id)), _BUCKET[ask.bucket], *_split(_digest(ask.token)))
         lane, keys = terms.lane, self._keys
-        names = [keys.quota(lane), keys.cap(lane), keys.held(lane), keys.inflight(lane)]
+        items = b"".join(
+            _REFUND.pack(*_push_place(terms, ask.push_id), _BUCKET[ask.bucket], *_device_place(terms, ask.token)) for ask in asks
+        )
+        exact = [int(bucket in terms.counted) for bucket in BUCKETS]
+        args = [terms.offset_s, round_, *exact, len(asks), items]
+        names = [keys.quota(lane), keys.caps, keys.held, keys.inflight(lane)]
         return int(self._refund(keys=names, args=[*args, *self._time()]))
 
     def told_spent(self, terms: Terms, bucket: Bucket) -> None:
@@ -168,7 +174,7 @@ class Admission:
     def told_capped(self, terms: Terms, bucket: Bucket, tokens: Sequence[str]) -> None:
         """The vendor says these devices had enough of this bucket today; without a cap of ours there is nothing to fill."""
         if bucket in terms.caps and tokens:
-            self._tell(terms, "capped", bucket, terms.caps[bucket], *(part for token in tokens for part in _split(_digest(token))))
+            self._tell(terms, "capped", bucket, terms.caps[bucket], *(part for token in tokens for part in _device_place(terms, token)))
 
     def slow_down(self, terms: Terms, *, throttled: bool, hold_s: float = 0) -> float:
         """Flow control has answered: half the rate (once a second at most, 1/s at least), no grant for hold_s. The rate now."""
@@ -182,7 +188,7 @@ class Admission:
 
     def rebuild(self, terms: Terms, day: int, counts: Iterable[Count]) -> None:
         """Raises the day's counts to these and trusts them from then on. Until it returns, `admit` grants nothing."""
-        fields = (part for count in counts for part in _fields(count))
+        fields = (part for count in counts for part in _fields(terms, count))
         for part in _summed(fields):
             self._write(terms, day, "", part)
         self._write(terms, day, terms.counted, ())
@@ -211,24 +217,20 @@ class Admission:
         args += [int(bucket in terms.open_limits) for bucket in BUCKETS]
         args += [terms.caps.get(bucket, -1) for bucket in BUCKETS]
         args.append(",".join(f"{_BUCKET[bucket]}:{_CLASS[name]}:{share:.6f}" for bucket, name, share in terms.reserve))
-        args += (round_, ROUND_S, len(asks))
-        for index, ask in enumerate(asks):
-            capped = ask.bucket in terms.caps
-            args += _split(bytes.fromhex(ask.push_id))
-            args += (ask.cost, f"_{index}" if ask.request is None else ask.request, _BUCKET[ask.bucket], _CLASS[ask.message_class])
-            args += _split(_digest(ask.token)) if capped else ("", "")
+        items = b"".join(_packed(terms, index, ask) for index, ask in enumerate(asks))
+        args += (round_, ROUND_S, len(asks), items)
         lane, keys = terms.lane, self._keys
-        names = [keys.rate(lane), keys.quota(lane), keys.cap(lane), keys.held(lane), keys.counted(lane), keys.inflight(lane)]
+        names = [keys.rate(lane), keys.quota(lane), keys.caps, keys.held, keys.counted(lane), keys.inflight(lane)]
         return self._admit(keys=names, args=[*args, *self._time()])
 
     def _tell(self, terms: Terms, what: str, bucket: Bucket, *more: Any) -> None:
         args = [terms.offset_s, what, _BUCKET[bucket], self._clock() if self._clock else "", *more]
-        self._told(keys=[self._keys.quota(terms.lane), self._keys.cap(terms.lane)], args=args)
+        self._told(keys=[self._keys.quota(terms.lane), self._keys.caps], args=args)
 
-    def _write(self, terms: Terms, day: int, counted: str, fields: Sequence[tuple[str, bytes, int]]) -> None:
+    def _write(self, terms: Terms, day: int, counted: str, fields: Sequence[tuple[bytes, bytes, int]]) -> None:
         lane, keys = terms.lane, self._keys
         args = [day, counted, *(part for one in fields for part in one)]
-        self._rebuild(keys=[keys.quota(lane), keys.cap(lane), keys.counted(lane)], args=args)
+        self._rebuild(keys=[keys.quota(lane), keys.caps, keys.counted(lane)], args=args)
 
     def _time(self) -> list[float]:
         return [self._clock()] if self._clock else []
@@ -244,29 +246,49 @@ def _given(code: int) -> Given:
     return Given(Answer.WAIT, code) if code > 0 else Given(Answer(code))
 
 
-def _digest(token: str) -> bytes:
-    """A device's own key: the token itself is not kept here, and two people on one device share its cap."""
-    return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+#: (name of a hash, field in it); small hashes that all lanes share take a fifth of the memory of one key each.
+Place = tuple[bytes, bytes]
+_NO_PLACE: Final[Place] = (b"", b"")
 
 
-def _split(raw: bytes) -> tuple[str, bytes]:
-    """(3 hex digits that name the hash, the rest): small hashes take a third of the memory of large ones."""
-    return raw.hex()[:3], raw[1:]
+def _packed(terms: Terms, index: int, ask: Ask) -> bytes:
+    """Where nothing is limited nothing is kept: then the push needs no place."""
+    held = _push_place(terms, ask.push_id) if ask.bucket in terms.counted else _NO_PLACE
+    device = _device_place(terms, ask.token) if ask.bucket in terms.caps else _NO_PLACE
+    request = -1 - index if ask.request is None else ask.request
+    return _ADMIT.pack(*held, ask.cost, request, _BUCKET[ask.bucket], _CLASS[ask.message_class], *device)
 
 
-def _fields(count: Count) -> Iterable[tuple[str, bytes, int]]:
+def _push_place(terms: Terms, push_id: str) -> Place:
+    """A push keeps its id on whichever lane it goes, and each lane counts for itself."""
+    raw = (int(push_id, 16) ^ _lane_mask(terms.lane)).to_bytes(16)
+    return raw[:2].hex().encode(), raw[2:12]
+
+
+def _device_place(terms: Terms, token: str) -> Place:
+    """The token itself is not kept here. It is the device that counts: two people who share one share its cap."""
+    raw = hashlib.blake2b(f"{terms.lane}\0{token}".encode("utf-8", "surrogatepass"), digest_size=12).digest()
+    return raw[:2].hex().encode(), raw[2:]
+
+
+@lru_cache(4096)
+def _lane_mask(lane: str) -> int:
+    return int.from_bytes(hashlib.blake2b(lane.encode(), digest_size=16).digest())
+
+
+def _fields(terms: Terms, count: Count) -> Iterable[tuple[bytes, bytes, int]]:
     """(key part, field, number to add) of one count of the ledger, as rebuild.lua takes them."""
     if count.token is not None:
-        place, digest = _split(_digest(count.token))
+        place, digest = _device_place(terms, count.token)
         yield place, _LETTER[count.bucket] + digest, count.pushes
     else:
-        yield "", count.bucket.encode(), count.pushes
-        yield "", f"{count.bucket}:{_CLASS[count.message_class]}".encode(), count.pushes
+        yield b"", count.bucket.encode(), count.pushes
+        yield b"", f"{count.bucket}:{_CLASS[count.message_class]}".encode(), count.pushes
 
 
-def _summed(fields: Iterable[tuple[str, bytes, int]]) -> Iterable[Sequence[tuple[str, bytes, int]]]:
+def _summed(fields: Iterable[tuple[bytes, bytes, int]]) -> Iterable[Sequence[tuple[bytes, bytes, int]]]:
     """Fields of the same name summed up, in calls of REBUILD_BATCH."""
-    sums: dict[tuple[str, bytes], int] = {}
+    sums: dict[tuple[bytes, bytes], int] = {}
     for place, name, pushes in fields:
         sums[place, name] = sums.get((place, name), 0) + pushes
     left = ((place, name, pushes) for (place, name), pushes in sums.items())

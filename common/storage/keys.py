@@ -63,13 +63,15 @@ class Keys:
         """Prefix: the scripts append the day of the vendor's calendar."""
         return f"{self.prefix}:quota:{lane}:"
 
-    def cap(self, lane: str) -> str:
+    @property
+    def caps(self) -> str:
         """Prefix: the scripts append the day and a part of the device's digest."""
-        return f"{self.prefix}:cap:{lane}:"
+        return f"{self.prefix}:cap:"
 
-    def held(self, lane: str) -> str:
-        """Prefix: the scripts append the day and a part of the push id."""
-        return f"{self.prefix}:held:{lane}:"
+    @property
+    def held(self) -> str:
+        """Prefix: the scripts append the day and a part of the push's digest."""
+        return f"{self.prefix}:held:"
 
     def counted(self, lane: str) -> str:
         return f"{self.prefix}:counted:{lane}"

@@ -3,23 +3,26 @@
 --                               l last grant, b begin of the ramp (all in seconds of the server's clock)
 -- KEYS[2] push:quota:<lane>:    prefix, the script appends the day of the vendor's calendar: hash: <bucket> used, <bucket>:<class number>
 --                               used by that class, <bucket>:limit and <bucket>:spent as the vendor told them; 3 days
--- KEYS[3] push:cap:<lane>:      prefix + day + ":" + 3 hex of the digest: hash: <bucket's letter><digest> -> pushes of that day; 1 day
--- KEYS[4] push:held:<lane>:     prefix + day + ":" + 3 hex of the push id: hash: push id -> bucket number * 100 + class number; 2 days
+-- KEYS[3] push:cap:             prefix + day + ":" + 4 hex: hash: <bucket's letter><digest of lane and device token> -> pushes of that
+--                               day; until the day is over everywhere
+-- KEYS[4] push:held:            prefix + day + ":" + 4 hex: hash: <push id mixed with the lane> -> bucket number * 100 + class number; 2 days
 -- KEYS[5] push:counted:<lane>   string: the buckets that are counted; missing or another: the counts are not to be trusted
 -- KEYS[6] push:inflight:<lane>  hash: <round> -> "<pushes>|<until>"
 -- ARGV    1 seconds east of UTC, 2 rate per s, 3 burst, 4 ramp in s, 5 buckets to be counted ("": none), 6-7 quota and 8-9 whether the
 --         vendor's word on the limit wins, 10-11 cap per device (private, public; -1: none), 12 reserve "<bucket number>:<class
---         number>:<share>,…", 13 round, 14 seconds a round may take, 15 n; then per push: 3 hex of its id, id, cost, request (pushes of
---         one request pay once), bucket number, class number, 3 hex of the device's digest, digest. After them, in tests only, the time
+--         number>:<share>,…", 13 round, 14 seconds a round may take, 15 n, 16 the pushes packed as STRUCT says: 4 hex and field of its
+--         reservation, cost, request (pushes of one request pay once), bucket number, class number, 4 hex and field of its device;
+--         17 in tests only, the time
 -- returns {1, now in ms, rate now in thousandths, per push: 0 granted, > 0 ask again in so many ms, -1 quota spent, -2 device cap}
 --         or {0, now in ms}: rebuild the counts first
 -- why     two calls would let the first be paid when the second refuses. What quota or cap refuse pays no rate and blocks nobody; the
 --         rate is given from the front. An id that was granted and not refunded is granted again without quota or cap, as it is the
 --         same push; it pays the rate, because it is one more request on the vendor's side
-local HELD_S, DAY_S, CAP_S, RATE_S, WAIT_MAX_MS, HEAD, STEP = 2 * 86400, 3 * 86400, 3600, 2 * 86400, 10000, 15, 8
+local HELD_S, DAY_S, CAP_S, RATE_S, WAIT_MAX_MS, BYTES = 2 * 86400, 3 * 86400, 2 * 86400, 2 * 86400, 10000, 42
+local STRUCT = '<c4c10di4BBc4c10'
 local BUCKETS, LETTERS = {[0] = 'private', [1] = 'public'}, {[0] = 'a', [1] = 'b'}
 local n = tonumber(ARGV[15])
-local now = tonumber(ARGV[HEAD + n * STEP + 1])
+local now = tonumber(ARGV[17])
 if not now then
   local t = redis.call('TIME')
   now = tonumber(t[1]) + tonumber(t[2]) / 1e6
@@ -56,7 +59,6 @@ if tat > now + lim + 1e-6 then tat = now + lim; note('t', tat) end
 
 -- the day's counts
 local day = math.floor((now + offset) / 86400)
-local left_s = (day + 1) * 86400 - offset - now
 local today = string.format('%d', day)
 local before = string.format('%d', day - 1)
 local counts, added = {}, {}
@@ -87,13 +89,11 @@ end
 
 local out, granted, dry, paid, queue = {1, now_ms, math.floor(rate * 1000 + 0.5)}, 0, now < hold, {}, math.max(tat, now, hold)
 for i = 1, n do
-  local at = HEAD + (i - 1) * STEP
-  local id, cost, request = ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
-  local b, class, digest = tonumber(ARGV[at + 5]), ARGV[at + 6], ARGV[at + 8]
+  local place, id, cost, request, b, class, area, digest = struct.unpack(STRUCT, ARGV[16], (i - 1) * BYTES + 1)
+  class = tostring(class)
   local counted = quota[b] >= 0 or cap[b] >= 0
-  local place = ':' .. ARGV[at + 1]
-  local again = counted and (redis.call('HEXISTS', KEYS[4] .. today .. place, id) == 1 or redis.call('HEXISTS', KEYS[4] .. before .. place, id) == 1)
-  local caps, device = KEYS[3] .. today .. ':' .. ARGV[at + 7], LETTERS[b] .. digest
+  local again = counted and (redis.call('HEXISTS', KEYS[4] .. today .. ':' .. place, id) == 1 or redis.call('HEXISTS', KEYS[4] .. before .. ':' .. place, id) == 1)
+  local caps, device = KEYS[3] .. today .. ':' .. area, LETTERS[b] .. digest
   local verdict = 0
   if not again and not has_room(b, class) then
     verdict = -1
@@ -116,12 +116,12 @@ for i = 1, n do
         add(BUCKETS[b])
         add(BUCKETS[b] .. ':' .. class)
         if counted then
-          redis.call('HSET', KEYS[4] .. today .. place, id, b * 100 + tonumber(class))
-          redis.call('EXPIRE', KEYS[4] .. today .. place, HELD_S)
+          redis.call('HSET', KEYS[4] .. today .. ':' .. place, id, b * 100 + tonumber(class))
+          redis.call('EXPIRE', KEYS[4] .. today .. ':' .. place, HELD_S)
         end
         if cap[b] >= 0 then
           redis.call('HINCRBY', caps, device, 1)
-          redis.call('EXPIRE', caps, math.ceil(left_s) + CAP_S)
+          redis.call('EXPIRE', caps, CAP_S)
         end
       end
     end
