@@ -39,8 +39,8 @@ _BUCKET: Final = {bucket: number for number, bucket in enumerate(BUCKETS)}
 _CLASS: Final = {message_class: number for number, message_class in enumerate(CLASSES)}
 _LETTER: Final = {Bucket.PRIVATE: b"a", Bucket.PUBLIC: b"b"}
 #: One push as admit.lua and refund.lua unpack it.
-_ADMIT: Final = struct.Struct("<4s10sdiBB4s10s")
-_REFUND: Final = struct.Struct("<4s10sB4s10s")
+_ADMIT: Final = struct.Struct("<4s14sdiBB4s10s")
+_REFUND: Final = struct.Struct("<4s14sB4s10s")
 #: A round that has not ended by then has died; its pushes are no longer in flight.
 ROUND_S: Final = 15
 #: Counts of one call while the ledger's word is written.
@@ -155,7 +155,7 @@ class Admission:
             _REFUND.pack(*_push_place(terms, ask.push_id), _BUCKET[ask.bucket], *_device_place(terms, ask.token)) for ask in asks
         )
         exact = [int(bucket in terms.counted) for bucket in BUCKETS]
-        args = [terms.offset_s, round_, *exact, len(asks), items]
+        args: list[Any] = [terms.offset_s, round_, *exact, len(asks), items]
         names = [keys.quota(lane), keys.caps, keys.held, keys.inflight(lane)]
         return int(self._refund(keys=names, args=[*args, *self._time()]))
 
@@ -262,7 +262,7 @@ def _packed(terms: Terms, index: int, ask: Ask) -> bytes:
 def _push_place(terms: Terms, push_id: str) -> Place:
     """A push keeps its id on whichever lane it goes, and each lane counts for itself."""
     raw = (int(push_id, 16) ^ _lane_mask(terms.lane)).to_bytes(16)
-    return raw[:2].hex().encode(), raw[2:12]
+    return raw[:2].hex().encode(), raw[2:]
 
 
 def _device_place(terms: Terms, token: str) -> Place:

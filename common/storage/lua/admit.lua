@@ -18,8 +18,8 @@
 -- why     two calls would let the first be paid when the second refuses. What quota or cap refuse pays no rate and blocks nobody; the
 --         rate is given from the front. An id that was granted and not refunded is granted again without quota or cap, as it is the
 --         same push; it pays the rate, because it is one more request on the vendor's side
-local HELD_S, DAY_S, CAP_S, RATE_S, WAIT_MAX_MS, BYTES = 2 * 86400, 3 * 86400, 2 * 86400, 2 * 86400, 10000, 42
-local STRUCT = '<c4c10di4BBc4c10'
+local HELD_S, DAY_S, CAP_S, RATE_S, WAIT_MAX_MS, BYTES = 2 * 86400, 3 * 86400, 2 * 86400, 2 * 86400, 10000, 46
+local STRUCT = '<c4c14di4BBc4c10'
 local BUCKETS, LETTERS = {[0] = 'private', [1] = 'public'}, {[0] = 'a', [1] = 'b'}
 local n = tonumber(ARGV[15])
 local now = tonumber(ARGV[17])

@@ -8,7 +8,7 @@
 -- returns how many pushes were given back
 -- why     to the day they were taken from: a refund after midnight must not open the new day's quota wider. Only what is held is
 --         given back, so a repeated refund gives nothing. A bucket without any limit keeps no reservations: its count is for people
-local STRUCT, BYTES = '<c4c10Bc4c10', 29
+local STRUCT, BYTES = '<c4c14Bc4c10', 33
 local BUCKETS, LETTERS = {[0] = 'private', [1] = 'public'}, {[0] = 'a', [1] = 'b'}
 local n = tonumber(ARGV[5])
 local now = tonumber(ARGV[7])
