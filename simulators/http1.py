@@ -15,7 +15,7 @@ import ssl
 import struct
 import sys
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +39,25 @@ _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 
 
 class Shares:
-    """Which requests a fault hits: by a running count, so that 0.25 is every fourth one; `only_first` hits and no more."""
+    """Which requests a fault hits: by a running count, so that 0.25 is every fourth one; `only_first` hits and no more.
+
+    The count begins anew when the switch is set again; `changes`, where the faults have it, tells so even of equal values.
+    """
 
     def __init__(self) -> None:
-        self._counts: dict[str, tuple[float, int, int, int]] = {}
-
-    def restart(self) -> None:
-        self._counts.clear()
+        self._counts: dict[str, tuple[tuple[float, int, int], int, int]] = {}
 
     def hit(self, faults: Faults, name: str, share: float) -> bool:
         if share <= 0:
             self._counts.pop(name, None)
             return False
-        before, limit, count, hits = self._counts.get(name, (share, faults.only_first, 0, 0))
-        if (before, limit) != (share, faults.only_first):
+        setting = (share, faults.only_first, getattr(faults, "changes", 0))
+        before, count, hits = self._counts.get(name, (setting, 0, 0))
+        if before != setting:
             count = hits = 0
         struck = math.floor((count + 1) * share + 1e-9) > math.floor(count * share + 1e-9)
         struck = struck and (not faults.only_first or hits < faults.only_first)
-        self._counts[name] = (share, faults.only_first, count + 1, hits + struck)
+        self._counts[name] = (setting, count + 1, hits + struck)
         return struck
 
 
@@ -206,12 +207,14 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse = 501
+        except httptools.HttpParserUpgrade:  # not taken: the request was answered as it is, and nothing more is read
+            self._refuse = -1
         except httptools.HttpParserError:
             self._refuse = self._refuse or 400
-        if self._refuse:
+        if self._refuse > 0:
             self._write(Reply(self._refuse), keep=False)
+        elif self._refuse and not self._busy:
+            self.close()
 
     def close(self) -> None:
         if self._transport:
@@ -283,27 +286,35 @@ class _Connection(asyncio.Protocol):
         door = control(self.server.simulator, call)
         if door is not None:
             if call.path == "/_sim/faults":
-                self.server.shares.restart()
-            self._write(door, keep)
-            self._later(self.server.obey())
+                self._later(lambda: self._obeyed(door, keep))
+            else:
+                self._write(door, keep)
             return
         self.door_only = False
         faults = self.server.simulator.faults
         if self.server.shares.hit(faults, "delay_ms", 1.0 if faults.delay_ms else 0.0):
-            self._later(self._delayed(call, keep, faults.delay_ms / 1000))
+            self._later(lambda: self._delayed(call, keep, faults.delay_ms / 1000))
         elif drip := self._answer(call, keep):
-            self._later(self._drip(drip, keep))
+            self._drip_later(drip, keep)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does it before the next request of this connection."""
+    def _drip_later(self, data: bytes, keep: bool) -> None:
+        self._later(lambda: self._drip(data, keep))
+
+    def _later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Does it before the next request of this connection, unless the connection ends first."""
         self._busy = True
 
         async def run() -> None:
-            await work
+            await work()
             self._busy = False
             self._advance()
 
         self._task = asyncio.create_task(run())
+
+    async def _obeyed(self, door: Reply, keep: bool) -> None:
+        """The port is closed or open again before the answer says so."""
+        await asyncio.shield(asyncio.ensure_future(self.server.obey()))
+        self._write(door, keep)
 
     async def _delayed(self, call: Call, keep: bool, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import signal
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ async def serve(vendor: str, folder: Path, host: str, port: int) -> None:
     half = folder / f".{vendor}.json.{os.getpid()}"
     half.write_text(line + "\n")
     half.rename(told)
-    print(line, flush=True)
+    sys.stdout.write(line + "\n")  # one write: the other simulators' lines come through the same pipe
+    sys.stdout.flush()
     await stop.wait()
     told.unlink(missing_ok=True)
     await running.close()

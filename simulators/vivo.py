@@ -45,6 +45,13 @@ _EXTRAS = frozenset({"callback", "callback.id", "callback.param"})
 
 Body = Mapping[str, Any]
 
+
+def _custom_map(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        return False
+    return sum(len(key) + len(one) for key, one in value.items()) <= 1024
+
+
 #: (field, rule, code), in the order they are tried. Source: page, sections 3 and 5.
 _FIELDS: tuple[tuple[str, Rule, int], ...] = (
     ("classification", one_of(0, 1), 10051),
@@ -55,7 +62,7 @@ _FIELDS: tuple[tuple[str, Rule, int], ...] = (
     ("skipType", integer(1, 4), 10060),
     ("skipContent", text(1024), 10060),
     ("networkType", one_of(-1, 1), 10065),
-    ("clientCustomMap", lambda value: _custom_map(value), 10067),
+    ("clientCustomMap", _custom_map, 10067),
     ("notifyId", integer(1, INT32_MAX), 10095),
     ("requestId", text(64), 10353),
     ("pushMode", one_of(0, 1), UNDOCUMENTED),
@@ -72,12 +79,6 @@ _FIELDS: tuple[tuple[str, Rule, int], ...] = (
 )
 #: (field, code when it is missing).
 _REQUIRED = (("notifyType", 10054), ("title", 10055), ("content", 10057), ("skipType", 10060), ("requestId", 10352))
-
-
-def _custom_map(value: Any) -> bool:
-    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-        return False
-    return sum(len(key) + len(one) for key, one in value.items()) <= 1024
 
 
 def formal(words: str) -> bool:
@@ -315,6 +316,7 @@ class Vivo(ChinaSimulator):
 
     def _save(self, call: Call, body: Body) -> Reply:
         account = self._account_of(call, body)
+        self.gate(account, 0)
         self._sending(account, body, 0)
         if not self.days.take(self.limits["list_bodies_daily"], 1, account.id, "list bodies"):
             raise VendorError(10252, "too many list bodies today")

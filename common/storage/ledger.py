@@ -33,7 +33,7 @@ RANK = dict.fromkeys(Decision, 50) | {
 PENDING_RANK = 10
 
 
-class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e"):
     app: str
     event_id: str
     message_id: str
@@ -45,7 +45,7 @@ class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     note: str
 
 
-class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r"):
     """device: "" where no device came into play. decision None: not final yet."""
 
     app: str
@@ -67,7 +67,7 @@ class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     note: str
 
 
-class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag="n"):
+class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="n"):
     app: str
     event_id: str
     ts_ms: int
@@ -79,7 +79,7 @@ class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag="n"):
     note: str
 
 
-class DeadRecord(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+class DeadRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="d"):
     """raw: encrypted already."""
 
     id: str

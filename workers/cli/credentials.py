@@ -69,7 +69,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @credential.command("add")
-@click.argument("vendor", type=click.Choice(list(Vendor)))
+@click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor]))
 @click.option("--app", "app_id", required=True)
 @click.option("--business-id", required=True)
 @_options
@@ -82,7 +82,7 @@ def add(vendor: str, app_id: str, business_id: str, **given: Any) -> None:
 
 @credential.command("rotate")
 @click.argument("app_id", metavar="APP")
-@click.argument("vendor", type=click.Choice(list(Vendor)))
+@click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor]))
 @click.argument("business_id")
 @_options
 def rotate(app_id: str, vendor: str, business_id: str, **given: Any) -> None:
@@ -251,7 +251,7 @@ def listed(app_id: str | None, as_json: bool) -> None:
     print_table(["app", "vendor", "business_id", "version", "env", "paused", "rights", "expires"], shown, "no credential yet")
 
 
-_KEY = [click.argument("app_id", metavar="APP"), click.argument("vendor", type=click.Choice(list(Vendor))), click.argument("business_id")]
+_KEY = [click.argument("app_id", metavar="APP"), click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor])), click.argument("business_id")]
 
 
 def _keyed(command: Callable[..., Any]) -> Callable[..., Any]:

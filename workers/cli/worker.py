@@ -160,5 +160,5 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     slots = 1 if len(queues) == 1 else max(2, len(queues))
-    arguments = ["worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h", "-l", "WARNING"]
+    arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h", "-l", "WARNING"]
     runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])

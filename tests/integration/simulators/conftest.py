@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -40,16 +38,11 @@ class Vendor:
         return [line for line in self.tell("record") if all(line[name] == value for name, value in wanted.items())]
 
 
-def child() -> None:
-    """Ctrl-C of the tests stops the tests, which then stop their simulators."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 @pytest.fixture(scope="session")
 def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulators")
     command = [sys.executable, "-m", "simulators", "apns", "fcm", "--dir", str(folder)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         told = [json.loads(process.stdout.readline()) for _ in range(2)]
         yield {one["vendor"]: Vendor(one["endpoints"], one["ca_file"], one["record"], one["control"]) for one in told}

@@ -508,6 +508,24 @@ def test_a_p12_is_refused_with_its_reason(give, reason):
     assert "geheim" not in str(caught.value)
 
 
+def test_a_certificate_without_its_key_is_refused():
+    certificate = x509.load_pem_x509_certificate(read_p12(make_p12())[1]["certificate"].encode())
+    alone = pkcs12.serialize_key_and_certificates(b"x", None, certificate, None, serialization.BestAvailableEncryption(b"geheim"))
+    with pytest.raises(CredentialError, match="its private key"):
+        read_p12(alone)
+
+
+@pytest.mark.parametrize("topic", ["com example", "x" * 156, "com.\r\nexample"])
+def test_a_topic_that_is_no_header_value_is_refused(topic):
+    with pytest.raises(CredentialError, match="bundle id"):
+        read_p12(make_p12(), topic=topic)
+
+
+@pytest.mark.parametrize("der", [b"", b"\x0c\x01a", b"\x30\x05\x0c", b"junk"])
+def test_a_topic_list_that_can_t_be_read_names_nothing(der):
+    assert apns._topic_list(der) == []
+
+
 @pytest.mark.parametrize(
     ("marks", "env"),
     [
@@ -599,6 +617,8 @@ CHECKS = {
 @pytest.mark.parametrize(("status", "body", "verdict"), CHECKS.values(), ids=CHECKS)
 def test_a_credential_is_proved_without_a_push(status, body, verdict):
     request = apns.check(credential(Vendor.APNS), ACCESS)
+    assert request.headers["authorization"] == "bearer access-1"
+    assert "authorization" not in apns.check(credential(Vendor.APNS), None).headers
     assert request.path == "/3/device/" + "0" * 64
     assert apns.checked(answer(status, body)) is verdict
 

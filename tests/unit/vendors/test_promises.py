@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from common.model import Again, Bucket, Kind, PushType, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, json_values, kept_whole, note, parcel, texts
 from workers.vendors.apns import APNS
-from workers.vendors.base import AccessRefused, AccessToken, utf8_bytes
+from workers.vendors.base import AccessRefused, AccessToken, CredentialError, compact, cut, secret_text, shrink, told, utf8_bytes
 from workers.vendors.fcm import FCM
 from workers.vendors.meizu import MEIZU, utf16_units
 from workers.vendors.vivo import VIVO, formal, weight
@@ -296,3 +296,28 @@ def test_what_is_no_token_is_known_before_a_request(spec, token):
         assert token.isascii()
         assert token.isprintable()
         assert " " not in token
+
+
+def test_a_lone_surrogate_becomes_the_replacement_character_wherever_it_stands():
+    assert compact({"\ud800": ["a\udfff", {"b": ("\ud800",)}, 1, None]}) == '{"\ufffd":["a\ufffd",{"b":["\ufffd"]},1,null]}'.encode()
+    assert utf8_bytes("\ud800") == 3
+
+
+def test_what_must_make_room_keeps_its_beginning():
+    assert shrink({"body": "b" * 50, "title": "t" * 50}, 20, len) == {"body": "b" * 29 + "…", "title": "t" * 50}
+    assert shrink({"body": "b" * 50, "title": "t" * 50}, 60, len) == {"body": "b" * 10 + "…", "title": "t" * 28 + "…"}
+    assert shrink({"body": "b" * 50}, 500, len) == {"body": "b" * 10 + "…"}
+    assert shrink({"body": "short"}, 500, len) == {"body": "short"}
+    assert shrink({"body": "e" + "\u0301" * 500}, 400, len) == {"body": "…"}  # one grapheme that fills a screen
+    assert cut("abc", 0) == ""
+
+
+def test_a_vendor_s_words_are_short_and_without_tokens():
+    assert told("bad token tok-9 here", parcel(tokens=("tok-9",))) == "bad token <token> here"
+    assert (len(told("x" * 5000)), told(None), told(5)) == (200, "", "")
+
+
+@pytest.mark.parametrize("files", [{}, {"app_secret": b"\xff"}, {"app_secret": b"  "}], ids=["missing", "not text", "empty"])
+def test_a_secret_file_that_can_t_be_used_is_named(files):
+    with pytest.raises(CredentialError, match="--app-secret-file"):
+        secret_text(files, "app_secret")

@@ -1,0 +1,208 @@
+"""Honor: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+
+import hashlib
+import json
+import time
+
+import pytest
+
+from tests.integration.simulators.clients.honor import HonorClient, compact, split, stamp, token_form
+from tests.integration.simulators.running import DELETE, Running, changed, hook
+
+VECTOR = (
+    '{"data":"{\\"conv\\":\\"c2c-42\\",\\"mid\\":\\"m-1001\\"}","android":{"ttl":"86400s","biTag":"m-1001","targetUserType":0,'
+    '"notification":{"title":"张三","body":"晚上一起吃饭吗？","clickAction":{"type":3},"importance":"NORMAL","style":0,"notifyId":42,'
+    '"tag":"c2c-42","badge":{"addNum":1,"badgeClass":"com.example.im.MainActivity"}}},"token":["H1"]}'
+)
+BODY = json.loads(VECTOR)
+SHOWN = "android.notification"
+LOW = changed(BODY, f"{SHOWN}.importance", "LOW")
+
+
+def to(*tokens, body=BODY):
+    return changed(body, "token", list(tokens))
+
+
+@pytest.fixture
+def honor(tmp_path):
+    with Running("honor", tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def client(honor):
+    return HonorClient(honor.base, honor.ca)
+
+
+@pytest.fixture
+def access(client):
+    return client.token()[1]["access_token"]
+
+
+def test_the_pages_vectors():
+    assert compact(BODY).decode() == VECTOR
+    sizes = [len(compact(BODY)), len(compact(to())), len(json.dumps(to(), separators=(",", ":")))]
+    assert sizes == [347, 343, 373]
+    assert hashlib.sha256(VECTOR.encode()).hexdigest() == "e48a47ffad7bcc763d80743f5bfec7881b12eb0dd5800defea43496efb6759ae"
+    form = "grant_type=client_credentials&client_id=100000001&client_secret=a%2Bb%2Fc%3D"
+    assert token_form("100000001", "a+b/c=") == form
+    assert stamp(1748793600) == "1748793600000"
+    answer = {"code": 200, "data": {"sendResult": True, "requestId": "r-1", "failTokens": ["H2", "H3"], "expireTokens": ["H3"]}}
+    assert split(["H1", "H2", "H3"], answer) == ({"H1"}, {"H2"}, {"H3"})
+    assert split(["H1"], {"code": "200", "msg": "ok", "data": None}) == ({"H1"}, set(), set())
+    assert split(["H1"], {"code": 401, "message": "x"}) is None
+
+
+def test_the_quota_day_begins_at_midnight_in_shanghai(honor):
+    assert honor.door("clock", now_ms=1748793599000)["day"] == "20250601"
+    assert honor.door("clock", now_ms=1748793600000)["day"] == "20250602"
+
+
+@pytest.mark.parametrize(
+    ("client_id", "secret", "refusal"),
+    [("1", "so wrong", (401, "invalid_client")), ("c-1", "other", (401, "invalid_client")), ("1", "", (400, "unauthorized_client"))],
+)
+def test_each_oauth_refusal(honor, client, client_id, secret, refusal):
+    honor.door("accounts", account="104000001", app_key="c-1", secret="right")
+    status, answer = client.token(client_id, secret)
+    assert (status, answer["error"]) == refusal
+
+
+def test_the_older_token_path_works_too(honor, client):
+    old = "/auth/realms/developer/protocol/openid-connect/token"
+    assert client.token(path=old)[1]["expires_in"] == 3600
+    assert honor.counts["auth"] == 1
+
+
+def test_who_may_not_send(honor, client, access):
+    honor.door("accounts", account="104000002", app_key="c-2", secret="right")
+    assert client.send(BODY, access)[0] == 200
+    assert client.send(BODY, "")[1]["code"] == 401
+    assert client.send(BODY, "unknown")[1]["code"] == 401
+    assert client.send(BODY, access, app_id="999000001")[1]["code"] == 404
+    assert client.send(BODY, access, app_id="104000002")[1]["code"] == 404, "the app of another client"
+    assert client.send(BODY, access, when="1748793600")[1]["code"] == 400, "seconds"
+    assert client._web.call("POST", "/v1/104000001/messages:send", b"{}")[0] == 404
+    honor.faults(expire_access=True)
+    assert client.send(BODY, access)[1]["code"] == 401
+    assert client.send(BODY, client.token()[1]["access_token"])[1]["code"] == 200
+
+
+REFUSED = [
+    ("token", DELETE, 400),
+    ("token", [], 400),
+    ("token", ["H"] * 1001, 400),
+    ("data", {}, 400),
+    ("data", "x" * 4096, 413),
+    ("android", [], 400),
+    ("android.ttl", 86400, 400),
+    ("android.ttl", "0s", 400),
+    ("android.ttl", "1296001s", 400),
+    ("android.biTag", "x" * 65, 400),
+    ("android.targetUserType", 2, 400),
+    (f"{SHOWN}.title", DELETE, 400),
+    (f"{SHOWN}.body", "", 400),
+    (f"{SHOWN}.clickAction", DELETE, 400),
+    (f"{SHOWN}.clickAction", {"type": 1}, 400),
+    (f"{SHOWN}.clickAction", {"type": 2, "url": "http://example.com"}, 400),
+    (f"{SHOWN}.importance", "HIGH", 400),
+    (f"{SHOWN}.image", "http://example.com/a.png", 400),
+    (f"{SHOWN}.style", 1, 400),
+    (f"{SHOWN}.when", "2025-06-01 16:00:00", 400),
+    (f"{SHOWN}.notifyId", "42", 400),
+    (f"{SHOWN}.badge", {"addNum": 1}, 400),
+    (f"{SHOWN}.badge.addNum", 100, 400),
+    (f"{SHOWN}.buttons", [{"name": "a"}] * 4, 400),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "code"), REFUSED)
+def test_each_rule_has_its_code(honor, client, access, path, value, code):
+    status, answer = client.send(changed(BODY, path, value), access)
+    assert (status, answer["code"]) == (code, code)
+    assert honor.lines == []
+
+
+def test_what_is_no_json_object_is_refused(client, access):
+    for body in (b"", b"[]", b"{", b"[" * 100_000, b"\xff"):
+        assert client.send(body, access)[1]["code"] == 400
+
+
+def test_the_full_example_and_a_transparent_message_are_accepted(honor, client, access):
+    full = changed(BODY, f"{SHOWN}.style", 1)
+    for path, value in (("bigTitle", "a"), ("bigBody", "b"), ("when", "2025-06-01T16:00:00.000000000Z"), ("group", "c2c")):
+        full = changed(full, f"{SHOWN}.{path}", value)
+    assert client.send(full, access)[1]["code"] == 200
+    quiet = {"data": "{}", "android": {"ttl": "3600s", "biTag": "m-1"}, "token": ["H1"]}
+    assert client.send(quiet, access)[1]["code"] == 200
+    assert [line["class"] for line in honor.lines] == ["private", "private"]
+
+
+def test_partial_answers_name_who_failed_and_who_is_dead(honor, client, access):
+    tokens = ["H1", "fail-1", "dead-1"]
+    answer = client.send(to(*tokens), access)[1]
+    assert answer["data"]["failTokens"] == ["fail-1", "dead-1"]
+    assert split(tokens, answer) == ({"H1"}, {"fail-1"}, {"dead-1"})
+    assert honor.tokens == ["H1"]
+    for expected in ({"fail-1"}, set()):
+        assert split(["fail-1"], client.send(to("fail-1"), access)[1])[1] == expected
+    assert client.send(to("dead-1"), access)[1]["data"]["sendResult"] is False
+    assert [client.send(to("busy-1"), access)[1]["code"] for _ in range(2)] == [429, 200]
+
+
+def test_the_record_tells_what_was_accepted_and_marks_repeats(honor, client, access):
+    for _ in range(2):
+        client.send(to("A", "B"), access)
+    line = honor.lines[0]
+    expected = {"vendor": "honor", "account": "104000001", "token": "A", "id": "m-1001", "tokens_in_request": 2, "class": "private"}
+    assert expected.items() <= line.items()
+    assert line["body"]["android"]["notification"]["notifyId"] == 42
+    assert [one.get("duplicate", False) for one in honor.lines] == [False, False, True, True]
+    assert (honor.counts["tokens"], honor.counts["doubled"]) == (4, 2)
+
+
+def test_caps_drop_after_the_success_and_rates_refuse(honor, client, access):
+    assert [client.send(LOW, access)[1]["code"] for _ in range(3)] == [200] * 3
+    assert [line.get("dropped") for line in honor.lines] == [None, None, "marketing_device_daily"]
+    honor.door("limits", test_daily=1, per_second=3)
+    test = changed(LOW, "android.targetUserType", 1)
+    time.sleep(1.01 - time.time() % 1)  # a second of its own
+    assert [client.send(test, access)[1]["code"] for _ in range(2)] == [200] * 2
+    assert honor.lines[-1]["dropped"] == "test_daily"
+    assert client.send(to("A", "B"), access)[1]["code"] == 429, "the fourth device within the second"
+    honor.door("limits", per_second=0)
+    honor.faults(over_rate=True)
+    assert client.send(BODY, access)[1]["code"] == 429
+    honor.faults(over_rate=False, over_quota=True)
+    assert client.send(BODY, access)[1]["code"] == 200
+    assert honor.lines[-1]["dropped"] == "over_quota"
+
+
+def test_without_the_right_normal_is_demoted_and_an_advert_may_ban(honor, client, access):
+    honor.door("accounts", account="104000001", rights=[])
+    client.send(BODY, access)
+    assert honor.lines[0]["class"] == "public"
+    honor.door("accounts", account="104000001", rights=["honor.service"])
+    advert = changed(BODY, f"{SHOWN}.title", "[AD] sale")
+    client.send(advert, access)
+    assert honor.counts["misclassed"] == 2
+    honor.door("accounts", account="104000001", ban=True)
+    assert [client.send(body, access)[1]["code"] for body in (advert, BODY)] == [403, 403]
+    assert honor.door("guard", ban=False) == {"ban": False}
+    assert [client.send(body, access)[1]["code"] for body in (advert, BODY)] == [200, 200]
+
+
+def test_a_switch_that_is_set_again_has_its_hits_again(honor, client, access):
+    for _ in range(2):
+        honor.faults(over_rate=True, only_first=1)
+        assert [client.send(BODY, access)[1]["code"] for _ in range(2)] == [429, 200]
+
+
+def test_receipts_say_delivered(honor, client, access):
+    with hook() as (url, wait):
+        honor.door("receipts", on=True, url=url)
+        client.send(to("H1", "dead-1", "H2"), access)
+        _, headers, body = wait()[0]
+        assert headers["content-type"] == "application/json"
+        told = [(one["token"], one["status"], one["biTag"], one["appid"]) for one in json.loads(body)["statuses"]]
+        assert told == [("H1", 40000002, "m-1001", "104000001"), ("H2", 40000002, "m-1001", "104000001")]

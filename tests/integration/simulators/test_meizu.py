@@ -1,0 +1,227 @@
+"""Meizu: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+
+import json
+import time
+
+import pytest
+
+from simulators.meizu import signature
+from tests.integration.simulators.clients.meizu import MeizuClient, compact, receipts, sign, verdicts
+from tests.integration.simulators.running import DELETE, Running, changed, hook
+
+SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+IDS = ["S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7c", "S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7d"]
+VECTOR = (
+    '{"noticeBarInfo":{"noticeMsgType":1,"title":"张三","content":"你好，世界"},"clickTypeInfo":{"clickType":0},"pushTimeInfo":'
+    '{"offLine":1,"validTime":24},"advanceInfo":{"notifyKey":"c2c_8F3a"},"extra":{"callback":"https://push.example.com/cb/meizu",'
+    '"callback.param":"d=7f3a9c","callback.type":"3"}}'
+)
+MESSAGE = json.loads(VECTOR)
+PUBLIC = changed(MESSAGE, "noticeBarInfo.noticeMsgType", 0)
+
+
+@pytest.fixture
+def meizu(tmp_path):
+    with Running("meizu", tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def client(meizu):
+    return MeizuClient(meizu.base, meizu.ca)
+
+
+PUBLISHED = {
+    "appId": "10000",
+    "pushIds": "RA50c6348036344485d01776773577c64740465480a6b",
+    "messageJson": '{"title":"title","content":"content","pushTimeInfo":{"offLine":1,"validTime":24}}',
+}
+SIGNS = {
+    "V1, Meizu's own": (PUBLISHED, "<APP_SECRET>", "ac076ff25d9900015a681cb5172aa53b"),
+    "V2": ({"appId": "110001", "pushIds": ",".join(IDS), "messageJson": VECTOR}, SECRET, "cab3ac43d22dc28970da038e4f5fdbd3"),
+    "V3, a GET": ({"appId": "110001", "pushId": IDS[0]}, SECRET, "9e87f455b64b5f458864bfcdfe53a050"),
+    "V4": ({"appId": "110001", "endTime": "20260102", "startTime": "20260101"}, SECRET, "314a80b9092d38bac47f32df5f52ceb1"),
+}
+
+
+@pytest.mark.parametrize(("parameters", "secret", "expected"), SIGNS.values(), ids=SIGNS)
+def test_the_pages_signatures_on_both_sides(parameters, secret, expected):
+    assert sign(parameters, secret) == signature(parameters, secret) == expected
+    assert sign({**parameters, "sign": "anything"}, secret) == expected
+    assert compact(MESSAGE) == VECTOR
+
+
+# ---------------------------------------------------------------- who may send
+
+
+def test_each_refusal_of_a_signature(meizu, client):
+    fields = {"pushIds": "A", "messageJson": VECTOR}
+    assert client.call("varnished/pushByPushId", fields)["code"] == "200"
+    for signed in ("", "0" * 31, "F" * 32):
+        assert client.call("varnished/pushByPushId", fields, signed=signed)["code"] == "1006"
+    for app_id, code in (("999001", "1006"), ("wrong-1", "1006"), ("abc", "110000"), ("", "110004")):
+        assert client.call("varnished/pushByPushId", {**fields, "appId": app_id})["code"] == code
+    meizu.door("accounts", account="110001", secret=SECRET)
+    assert client.call("varnished/pushByPushId", fields)["code"] == "200"
+    assert client.call("varnished/pushByPushId", fields, signed="0" * 32)["code"] == "1006"
+    meizu.door("accounts", account="110001", secret="another")
+    answer = client.call("varnished/pushByPushId", fields)
+    assert (answer["code"], answer["value"]) == ("1006", "")
+
+
+def test_paths_and_methods(client):
+    assert client.call("varnished/nothing", {}) == 404
+    assert client.call("varnished/pushByPushId", {}, root="/other/") == 404
+    assert client.call("varnished/pushByPushId", {}, "GET") == 405
+    assert client.call("unvarnished/pushByPushId", {"pushIds": "A", "messageJson": "{}"})["code"] == "110053"
+    assert client._web.call("POST", "/garcia/api/server/push/varnished/pushByPushId", b"appId=%FF")[1].startswith(b'{"code":"1005"')
+
+
+# ---------------------------------------------------------------- what may be sent
+
+REFUSED = [
+    ("noticeBarInfo", DELETE),
+    ("noticeBarInfo", []),
+    ("noticeBarInfo.noticeMsgType", 2),
+    ("noticeBarInfo.noticeMsgType", "1"),
+    ("noticeBarInfo.noticeBarType", 1),
+    ("noticeBarInfo.title", DELETE),
+    ("noticeBarInfo.title", ""),
+    ("noticeBarInfo.title", "张" * 33),
+    ("noticeBarInfo.content", "张" * 101),
+    ("noticeExpandInfo.noticeExpandType", 1),
+    ("noticeExpandInfo.noticeExpandType", 2),
+    ("clickTypeInfo.clickType", 4),
+    ("clickTypeInfo.clickType", 1),
+    ("clickTypeInfo.parameters", "text"),
+    ("clickTypeInfo.customAttribute", "张" * 334),
+    ("pushTimeInfo.validTime", 0),
+    ("pushTimeInfo.validTime", 73),
+    ("pushTimeInfo.validTime", DELETE),
+    ("pushTimeInfo.offLine", True),
+    ("advanceInfo.notifyKey", "123456789"),
+    ("advanceInfo.notifyKey", "a b"),
+    ("advanceInfo.fixStartDisplayTime", "2026-01-01"),
+    ("advanceInfo.notificationType", {"sound": 2}),
+    ("extra/callback", "https://example.com/" + "x" * 109),
+    ("extra/callback.param", "x" * 65),
+    ("extra/callback.type", 3),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), REFUSED)
+def test_each_rule_is_a_parameter_error(meizu, client, path, value):
+    assert client.push(changed(MESSAGE, path, value), "A")["code"] == "1005"
+    assert meizu.lines == []
+
+
+def test_what_is_missing_or_too_much(meizu, client):
+    assert client.push("", "A")["code"] == "110004"
+    assert client.push(MESSAGE)["code"] == "110004"
+    for text in ("[]", "{", "5", "[" * 100_000):
+        assert client.push(text, "A")["code"] == "1005"
+    assert client.push(MESSAGE, *[f"T{n}" for n in range(101)])["code"] == "1005"
+    assert client.push(MESSAGE, "A", restrictedPackageNames=",".join(["a.b"] * 51))["code"] == "1005"
+    meizu.door("accounts", account="110001", package="com.example.im", callbacks=["https://push.example.com/cb/meizu"])
+    assert client.push(MESSAGE, "A", restrictedPackageNames="com.other")["code"] == "110031"
+    assert client.push(MESSAGE, "A", restrictedPackageNames="com.example.im")["code"] == "200"
+    assert client.push(changed(MESSAGE, "extra/callback", "https://example.com/other"), "A")["code"] == "1005"
+
+
+def test_bounds_are_inclusive(client):
+    message = changed(changed(MESSAGE, "noticeBarInfo.title", "张" * 32), "noticeBarInfo.content", "张" * 100)
+    message = changed(changed(message, "pushTimeInfo.validTime", 72), "extra/callback.param", "x" * 64)
+    answer = client.push(message, *[f"T{n}" for n in range(100)])
+    assert (answer["code"], answer["value"]) == ("200", {})
+
+
+# ---------------------------------------------------------------- what becomes of it
+
+
+def test_the_record_tells_what_was_accepted_and_marks_repeats(meizu, client):
+    answer = client.push(MESSAGE, *IDS)
+    assert answer["msgId"]
+    client.push(MESSAGE, IDS[0])
+    line = meizu.lines[0]
+    expected = {"vendor": "meizu", "account": "110001", "token": IDS[0], "id": "d=7f3a9c", "tokens_in_request": 2, "class": "private"}
+    assert expected.items() <= line.items()
+    assert line["body"] == MESSAGE
+    assert [one.get("duplicate", False) for one in meizu.lines] == [False, False, True]
+    client.push(changed(MESSAGE, "extra", DELETE), "A")
+    client.push(changed(MESSAGE, "extra", DELETE), "A")
+    assert [one["id"] for one in meizu.lines[-2:]] == [None, None]
+    assert (meizu.counts["tokens"], meizu.counts["doubled"]) == (5, 1)
+
+
+def test_only_the_failed_are_named_and_110010_means_two_things(meizu, client):
+    tokens = ["A", "dead-1", "quiet-1", "fail-1", "busy-1", "not ok", "B"]
+    codes = ["accepted", "110002", "110010", "501", "518", "110003", "accepted"]
+    assert list(verdicts(tokens, client.push(MESSAGE, *tokens)).values()) == codes
+    assert verdicts(tokens[3:5], client.push(MESSAGE, *tokens[3:5])) == {"fail-1": "501", "busy-1": "accepted"}
+    assert verdicts(["fail-1"], client.push(MESSAGE, "fail-1")) == {"fail-1": "accepted"}
+    meizu.faults(over_rate=True)
+    answer = client.push(MESSAGE, "A")
+    assert (answer["code"], answer["value"], answer["redirect"]) == ("110010", "", "")
+
+
+def test_caps_of_a_device_a_minute_and_a_day(meizu, client):
+    assert [verdicts(["A"], client.push(PUBLIC, "A"))["A"] for _ in range(4)] == ["accepted"] * 3 + ["110011"]
+    assert [verdicts(["A"], client.push(MESSAGE, "A"))["A"] for _ in range(3)] == ["accepted"] * 2 + ["520"]
+    meizu.door("limits", device_per_minute=0)
+    assert [verdicts(["A"], client.push(message, "A"))["A"] for message in (PUBLIC, MESSAGE)] == ["110011", "accepted"]
+    meizu.door("clock", now_ms=int(time.time() * 1000) + 86_400_000)
+    assert verdicts(["A"], client.push(PUBLIC, "A"))["A"] == "accepted", "another day"
+    assert {line["class"] for line in meizu.lines} == {"private", "public"}
+
+
+def test_the_apps_day_and_requests_a_second(meizu, client):
+    meizu.door("limits", daily=2)
+    assert [client.push(MESSAGE, *tokens)["code"] for tokens in (("A", "B"), ("C",))] == ["200", "110019"]
+    meizu.door("limits", daily=0, per_second=2)
+    time.sleep(1.01 - time.time() % 1)
+    assert [client.push(MESSAGE, "C", "D", "E")["code"] for _ in range(3)] == ["200", "200", "110010"]
+    meizu.door("limits", per_second=0)
+    meizu.faults(over_quota=True)
+    assert client.push(MESSAGE, "A")["code"] == "110019"
+
+
+def test_misclassed_messages_are_counted_and_may_ban(meizu, client):
+    meizu.door("accounts", account="110001", rights=[])
+    assert client.push(MESSAGE, "A")["code"] == "200"
+    assert meizu.lines[0]["class"] == "public"
+    meizu.door("accounts", account="110001", rights=["meizu.private"])
+    advert = changed(MESSAGE, "noticeBarInfo.title", "[AD] sale")
+    assert client.push(advert, "A")["code"] == "200"
+    assert client.push(changed(advert, "noticeBarInfo.noticeMsgType", DELETE), "A")["code"] == "200"
+    assert meizu.counts["misclassed"] == 2
+    meizu.door("guard", ban=True)
+    assert [client.push(message, "A")["code"] for message in (advert, MESSAGE)] == ["110009", "110009"]
+
+
+# ---------------------------------------------------------------- tasks, statistics, receipts
+
+
+def test_a_task_is_made_once_and_pushed_often(meizu, client):
+    task = client.call("pushTask/getTaskId", {"pushType": "0", "messageJson": VECTOR})["value"]["taskId"]
+    fields = {"taskId": task, "pushIds": "A,dead-1"}
+    answer = client.call("task/varnished/pushByPushId", fields)
+    assert verdicts(["A", "dead-1"], answer) == {"A": "accepted", "dead-1": "110002"}
+    value = client.call("statistics/getTaskStatistics", {"taskId": task}, "GET")["value"]
+    assert (value["targetNo"], value["pushedNo"]) == (2, 1)
+    assert client.call("pushTask/cancel", {"pushType": "0", "taskId": task})["code"] == "200"
+    assert client.call("task/varnished/pushByPushId", fields)["code"] == "110032"
+    assert client.call("pushTask/getTaskId", {"pushType": "1", "messageJson": VECTOR})["code"] == "110053"
+    daily = client.call("statistics/dailyPushStatics", {"startTime": "20260101", "endTime": "20260102"}, "GET")
+    assert daily["value"][0]["pushedNo"] == 2
+    assert client.call("statistics/dailyPushStatics", {"startTime": "x", "endTime": "20260102"}, "GET")["code"] == "500"
+
+
+def test_receipts_are_keyed_by_message_and_type(meizu, client):
+    with hook() as (url, wait):
+        meizu.door("receipts", on=True)
+        message = changed(MESSAGE, "extra/callback", url)
+        message_id = client.push(message, "A", "dead-1", "B")["msgId"]
+        assert receipts(wait()[0][2].decode()) == [(message_id, "1", "d=7f3a9c", ["A", "B"])]
+        client.push(changed(message, "extra/callback.type", "2"), "C")
+        client.push(message, "D")
+        assert receipts(wait(2)[1][2].decode())[0][3] == ["D"], "clicks only: nothing to tell"

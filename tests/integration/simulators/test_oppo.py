@@ -1,0 +1,322 @@
+"""OPPO: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+
+import hashlib
+import json
+import time
+import urllib.parse
+
+import pytest
+
+from simulators.oppo import _regid_hex
+from tests.integration.simulators.clients.oppo import OppoClient, auth_body, compact, dead_by_receipt, host_of, sign, sort_batch
+from tests.integration.simulators.running import DELETE, Running, changed, hook
+
+VECTOR = (
+    '{"target_type":2,"target_value":"CN_0123456789abcdef0123456789abcdef","verify_registration_id":true,"notification":'
+    '{"app_message_id":"m-1001-u7","style":1,"title":"Li Hua","content":"晚上一起吃饭吗？","click_action_type":0,"action_parameters":'
+    '"{\\"conv\\":\\"p2p_7\\",\\"seq\\":42}","off_line":true,"off_line_ttl":86400,"category":"IM","notify_level":2}}'
+)
+MESSAGE = json.loads(VECTOR)
+
+
+def regid(prefix="", number=0):
+    return "CN_" + f"{prefix}{number:0{32 - len(prefix)}x}"
+
+
+def to(token, body=MESSAGE, **notification):
+    message = changed(body, "target_value", token)
+    message["notification"].update(notification)
+    return message
+
+
+@pytest.fixture
+def oppo(tmp_path):
+    with Running("oppo", tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def client(oppo):
+    return OppoClient(oppo.base, oppo.ca)
+
+
+@pytest.fixture
+def access(client):
+    return client.access()
+
+
+# ---------------------------------------------------------------- section 9
+
+SIGNS = [
+    ("exampleAppKey0001", "1767225600000", "exampleMasterSecret0001", "f6e04ddbff5987f6e585747a191d28a3e604b2fafd1266e1bf2db867e56223a3"),
+    (
+        "00112233445566778899aabbccddeeff",
+        "1735689600123",
+        "ffeeddccbbaa99887766554433221100",
+        "1b56143b08d99a57b08931bf83e465eb51d1ae554179aa73be5271fc64a40209",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "stamp", "secret", "signed"), SIGNS)
+def test_the_pages_signatures(key, stamp, secret, signed):
+    assert sign(key, stamp, secret) == signed
+    assert auth_body(key, stamp, secret) == f"app_key={key}&sign={signed}&timestamp={stamp}"
+
+
+def test_the_pages_bodies_have_the_pages_sizes_and_digests():
+    assert compact(MESSAGE) == VECTOR
+    assert len(VECTOR.encode()) == 356
+    assert hashlib.sha256(VECTOR.encode()).hexdigest() == "360cf52ef7edf2c51826d6a7fad7becb8d477e496777cba5f8684bef183a069f"
+    form = urllib.parse.urlencode([("auth_token", "58ad47319e8d725350a5afd5"), ("message", VECTOR)])
+    assert len(form) == 622
+    assert hashlib.sha256(form.encode()).hexdigest() == "7708b6e2941af5bad8d7d4c3e1b8ac3ea77142d5d1343bc19387bb8603ffca64"
+
+
+HEX = "b6bbd94b59cdb5df8391642c1509b7fe"
+REGIDS = {
+    HEX: "domestic",
+    f"CN_{HEX}": "domestic",
+    f"OPPO_CN_{HEX}": "domestic",
+    f"realme_IN_{HEX}": "overseas",
+    f"OPPO_EUEX_{HEX}": "overseas",
+    f"cn_{HEX}": None,
+    f"CN_{HEX[:-1]}": None,
+    f"CN-{HEX}": None,
+}
+
+
+@pytest.mark.parametrize(("token", "host"), REGIDS.items())
+def test_registration_ids(client, access, token, host):
+    assert host_of(token) == host
+    assert bool(_regid_hex(token)) == bool(host)
+    assert client.unicast(access, to(token))["code"] == (0 if host else 10000)
+
+
+def test_the_pages_batch_answer_and_receipt_are_read():
+    good, bad = "CN_0123456789abcdef0123456789abcdef", "CN_xyz"
+    entries = [
+        {"messageId": "a", "registrationId": good},
+        {"messageId": "b", "registrationId": bad, "errorCode": 10000, "errorMessage": "x"},
+    ]
+    answer = {"code": 0, "message": "", "data": entries}
+    assert sort_batch([good, bad, "lost"], answer) == {good: "accepted", bad: "drop", "lost": None}
+    receipt = '[{"messageId":"m","appId":"1","taskId":"m","registrationIds":"r1, r2","eventTime":"1767225600000",'
+    receipt += '"param":"m-1001-u7","eventType":"regid_invalid"}]'
+    assert dead_by_receipt(json.loads(receipt)) == ["r1", "r2"]
+
+
+# ---------------------------------------------------------------- who may send
+
+
+def test_each_refusal_of_auth(oppo, client):
+    stamp = str(int(time.time() * 1000))
+    good = {"app_key": "k1", "timestamp": stamp, "sign": sign("k1", stamp, "s")}
+    for name, value, code in (
+        ("app_key", "", 15),
+        ("sign", "", 17),
+        ("timestamp", "", 18),
+        ("app_key", "not a key!", 14),
+        ("timestamp", str(int(time.time())), 19),
+        ("sign", "F" * 64, 16),
+    ):
+        assert client.call("auth", {**good, name: value})["code"] == code
+    assert client.auth("k1", "s", 590_000)["code"] == 0
+    assert client.auth("k1", "s", -610_000)["code"] == 19
+    assert [client.auth(key)["code"] for key in ("wrong-key", "999key")] == [16, 16]
+    assert set(client.auth("k1")["data"]) == {"auth_token", "create_time"}
+    oppo.door("accounts", account="k1", secret="registered")
+    assert client.auth("k1", "registered")["code"] == 0
+    assert client.auth("k1", "another")["code"] == 16
+    assert oppo.counts["auth"] == 13
+
+
+def test_paths_methods_and_tokens(oppo, client, access):
+    assert client.call("message/notification/recall")["code"] == 20
+    assert client.call("message/notification/unicast", method="GET")["code"] == 12
+    assert client.unicast("", MESSAGE)["code"] == 29
+    assert client.unicast("x" * 24, MESSAGE)["code"] == 11
+    assert client._web.call("POST", "/server/v1/auth", b"app_key=%FF") == (200, b'{"code":25,"message":"not UTF-8, or not a form"}')
+    oppo.faults(expire_access=True)
+    assert client.unicast(access, MESSAGE)["code"] == 11
+    assert client.unicast(client.access(), MESSAGE)["code"] == 0
+
+
+# ---------------------------------------------------------------- what may be sent
+
+REFUSED = [
+    ("target_type", 3, 41),
+    ("target_type", DELETE, 40),
+    ("target_value", "", 40),
+    ("target_value", "a;b", 10000),
+    ("notification", DELETE, 40),
+    ("verify_registration_id", "true", 41),
+    ("notification.app_message_id", 5, 41),
+    ("notification.style", 3, 41),
+    ("notification.title", DELETE, 40),
+    ("notification.title", "张" * 51, 41),
+    ("notification.sub_title", "x" * 11, 41),
+    ("notification.content", "", 40),
+    ("notification.content", "张" * 51, 41),
+    ("notification.click_action_type", 3, 41),
+    ("notification.click_action_type", 1, 40),
+    ("notification.click_action_type", 5, 40),
+    ("notification.click_action_url", "x" * 2001, 41),
+    ("notification.action_parameters", {"a": 1}, 41),
+    ("notification.action_parameters", "[]", 41),
+    ("notification.action_parameters", json.dumps({"a": "x" * 4000}), 41),
+    ("notification.off_line_ttl", 0, 41),
+    ("notification.show_ttl", 86_401, 41),
+    ("notification.network_type", 2, 41),
+    ("notification.notify_id", "1", 41),
+    ("notification.category", "CHAT", 67),
+    ("notification.category", ["IM"], 41),
+    ("notification.category", DELETE, 67),
+    ("notification.notify_level", 3, 41),
+    ("notification.private_title_parameters", 5, 41),
+    ("notification.call_back_url", "https://example.com/" + "x" * 181, 41),
+    ("notification.call_back_parameter", "x" * 101, 41),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "code"), REFUSED)
+def test_each_rule_has_its_code(oppo, client, access, path, value, code):
+    assert client.unicast(access, changed(MESSAGE, path, value))["code"] == code
+    assert oppo.lines == []
+
+
+def test_what_is_no_message_is_refused(client, access):
+    for text, code in (("", 40), ("[]", 41), ("{", 41), ("5", 41)):
+        assert client.call("message/notification/unicast", {"auth_token": access, "message": text})["code"] == code
+
+
+def test_bounds_are_inclusive(client, access):
+    fields = {"title": "张" * 50, "content": "张" * 50, "sub_title": "x" * 10, "show_ttl": 86_400, "off_line_ttl": 9_999_999}
+    fields |= {"call_back_parameter": "x" * 100, "private_title_parameters": {"a": "b"}, "private_content_parameters": '{"a":"b"}'}
+    assert client.unicast(access, to(regid(), **fields))["code"] == 0
+    assert client.unicast(access, to(regid(), style=2, content="张" * 128))["code"] == 0
+    public = {"category": "NEWS", "show_ttl": 43_200}
+    assert client.unicast(access, to(regid(), **public))["code"] == 0
+    assert client.unicast(access, to(regid(), **public | {"show_ttl": 43_201}))["code"] == 41
+
+
+def test_strong_alerts_and_templates_need_what_the_page_says(oppo, client, access):
+    assert client.unicast(access, to(regid(), notify_level=16))["code"] == 0
+    assert client.unicast(access, to(regid(), notify_level=16, category="ORDER"))["code"] == 67
+    key = {"account": "exampleAppKey0001"}
+    oppo.door("accounts", **key, rights=["oppo.private"], template_required=True, templates=["TPL1"])
+    assert client.unicast(access, to(regid(), notify_level=16))["code"] == 67
+    assert client.unicast(access, MESSAGE)["code"] == 54
+    assert client.unicast(access, to(regid(), private_msg_template_id="TPL1"))["code"] == 0
+    assert client.unicast(access, to(regid(), private_msg_template_id="TPL2"))["code"] == 41
+    assert client.unicast(access, to(regid(), category="ORDER"))["code"] == 0
+
+
+# ---------------------------------------------------------------- what becomes of it
+
+
+def test_the_record_tells_what_was_accepted_and_a_repeat_is_marked(oppo, client, access):
+    answers = [client.unicast(access, MESSAGE) for _ in range(2)]
+    assert all(answer["code"] == 0 and answer["data"]["messageId"] for answer in answers)
+    client.unicast(access, to(regid(number=5)))
+    line = oppo.lines[0]
+    expected = {"vendor": "oppo", "account": "exampleAppKey0001", "token": MESSAGE["target_value"], "id": "m-1001-u7", "class": "private"}
+    assert expected.items() <= line.items()
+    assert line["body"]["notification"]["content"] == "晚上一起吃饭吗？"
+    assert [one.get("duplicate", False) for one in oppo.lines] == [False, True, False]
+    assert (oppo.counts["tokens"], oppo.counts["doubled"]) == (3, 1)
+
+
+FATES = [("dead", [10000, 10000, 10000]), ("fa11", [-1, -1, 0]), ("b05e", [55, 0, 0]), ("d1ed", [0, 0, 0])]
+
+
+@pytest.mark.parametrize(("prefix", "codes"), FATES)
+def test_tokens_fare_by_their_prefix(client, access, prefix, codes):
+    assert [client.unicast(access, to(regid(prefix)))["code"] for _ in range(3)] == codes
+
+
+def test_a_batch_has_one_entry_an_item(oppo, client, access):
+    tokens = [regid(number=1), "CN_xyz", regid("dead"), regid("fa11"), regid("b05e"), regid(number=2)]
+    messages = [to(token, app_message_id=f"m{n}") for n, token in enumerate(tokens)]
+    messages[5] = to(tokens[5], title="")
+    answer = client.batch(access, messages)
+    assert answer["code"] == 0
+    assert list(sort_batch(tokens, answer).values()) == ["accepted", "drop", "drop", -1, 55, 40]
+    assert [(line["token"], line["id"], line["tokens_in_request"]) for line in oppo.lines] == [(tokens[0], "m0", 6)]
+    assert client.batch(access, [])["code"] == 40
+    assert client.batch(access, {"a": 1})["code"] == 41
+    assert client.batch(access, [{}] * 1001)["code"] == 41
+
+
+def test_the_daily_total_and_the_devices_cap_of_public_messages(oppo, client, access):
+    oppo.door("limits", public_daily=4)
+    public = [to(regid(number=7), category="NEWS", app_message_id=f"p{n}") for n in range(5)]
+    assert [client.unicast(access, message)["code"] for message in public] == [0, 0, 0, 0, 33]
+    assert [line.get("dropped") for line in oppo.lines] == [None, None, "public_device_daily", "public_device_daily"]
+    assert {line["class"] for line in oppo.lines} == {"public"}
+    assert client.unicast(access, MESSAGE)["code"] == 0, "private is not limited"
+    permit = client.call("feedback/fetch_push_permit", {"auth_token": access}, "GET")
+    assert permit["data"] == {"total": 4, "remain": 0}
+    oppo.faults(over_quota=True, only_first=2)
+    assert client.unicast(access, MESSAGE)["code"] == 33
+    assert client.batch(access, [MESSAGE])["code"] == 33
+    assert client.unicast(access, MESSAGE)["code"] == 0
+
+
+def test_targets_a_second_are_limited(oppo, client, access):
+    oppo.door("limits", per_second=10)
+    while time.time() % 1 > 0.3:
+        time.sleep(0.01)
+    many = [to(regid(number=n)) for n in range(10)]
+    assert [client.batch(access, many)["code"], client.unicast(access, MESSAGE)["code"]] == [0, 55]
+    oppo.door("limits", per_second=0)
+    oppo.faults(over_rate=True)
+    assert client.unicast(access, MESSAGE)["code"] == 55
+
+
+def test_misclassed_messages_are_counted_and_may_ban(oppo, client, access):
+    oppo.door("accounts", account="exampleAppKey0001", rights=[])
+    assert client.unicast(access, MESSAGE)["code"] == 0
+    assert oppo.lines[0]["class"] == "public"
+    oppo.door("accounts", account="exampleAppKey0001", rights=["oppo.private"])
+    advert = to(regid(), title="[AD] sale")
+    assert client.unicast(access, advert)["code"] == 0
+    assert oppo.counts["misclassed"] == 2
+    oppo.door("guard", ban=True)
+    assert client.batch(access, [MESSAGE, advert])["code"] == 28
+    assert client.unicast(access, MESSAGE)["code"] == 28
+
+
+# ---------------------------------------------------------------- broadcast, feedback, receipts
+
+
+def test_broadcast_stores_a_body_and_names_refused_ids_by_code(oppo, client, access):
+    fields = {"auth_token": access, "title": "12", "content": "news", "style": "1", "off_line": "true"}
+    saved = client.call("message/notification/save_message_content", fields)
+    where = {"auth_token": access, "message_id": saved["data"]["message_id"], "target_type": "2"}
+    tokens = [regid(number=1), regid("dead"), "CN_xyz"]
+    answer = client.call("message/notification/broadcast", {**where, "target_value": ";".join(tokens)})
+    assert answer["data"]["10000"] == tokens[1:]
+    assert [(line["token"], line["class"]) for line in oppo.lines] == [(tokens[0], "public")]
+    assert client.call("message/notification/broadcast", {**where, "target_value": ""})["code"] == 41
+    assert client.call("message/notification/broadcast", {**where, "message_id": "x", "target_value": "y"})["code"] == 31
+    assert client.call("message/notification/save_message_content", {"auth_token": access, "title": "t"})["code"] == 40
+
+
+def test_a_dead_id_of_the_right_form_is_told_by_receipt_and_feedback(oppo, client, access):
+    with hook() as (url, wait):
+        oppo.door("receipts", on=True)
+        gone, alive = regid("d1ed"), regid(number=3)
+        messages = [to(token, call_back_url=url, call_back_parameter="p") for token in (gone, alive, regid("dead"))]
+        client.batch(access, messages)
+        items = json.loads(wait()[0][2])
+        assert [(item["registrationIds"], item["eventType"], item["param"]) for item in items] == [
+            (gone, "regid_invalid", "p"),
+            (alive, "push_arrive", "p"),
+        ]
+        assert dead_by_receipt(items) == [gone]
+        for n in range(3):
+            client.unicast(access, to(regid(number=4), call_back_url=url, category="NEWS", app_message_id=f"n{n}"))
+        assert json.loads(wait(4)[3][2])[0]["eventType"] == "user_daily_limit"
+        listed = client.call("feedback/fetch_invalid_regidList", {"auth_token": access}, "GET")
+        assert listed["data"] == {"registration_ids": [gone], "totalCount": 1}

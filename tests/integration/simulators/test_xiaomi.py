@@ -1,0 +1,319 @@
+"""Xiaomi: client and simulator, both written from the vendor's page, agree; the page's vectors, recomputed."""
+
+import hashlib
+import json
+import time
+import urllib.parse
+
+import pytest
+
+from simulators.xiaomi import template_value_ok
+from tests.integration.simulators.clients.xiaomi import XiaomiClient, encode, exceeded, invalid_targets, multi_body, receipts
+from tests.integration.simulators.running import Running, hook
+
+PAGE = {
+    "registration_id": "k8uROfAMl7Pr+VsoXt9i6Idv/9UDkQ==",
+    "restricted_package_name": "com.example.im",
+    "pass_through": "0",
+    "notify_type": "-1",
+    "notify_id": "1042",
+    "time_to_live": "86400000",
+    "title": "[好友消息]Li Hua",
+    "description": "晚上一起吃饭吗？",
+    "payload": '{"conv":"p2p_7","seq":42}',
+    "extra.channel_id": "123456",
+    "extra.notify_effect": "1",
+    "extra.notify_foreground": "1",
+    "extra.callback": "https://push.example.com/cb/xiaomi",
+    "extra.callback.param": "m-1001-u7",
+    "extra.callback.type": "17",
+}
+CHAT = {**PAGE, "extra.template_id": "T0001", "extra.template_param": '{"sender":"Li Hua","text":"晚上"}', "extra.jobkey": "m1001u7"}
+
+
+def without(form, *names):
+    return {name: value for name, value in form.items() if name not in names}
+
+
+def item(target, number=1, **extra):
+    message = {"title": f"t{number}", "description": f"d{number}", "notify_type": -1, "notify_id": number, "pass_through": 0}
+    message |= {"restricted_package_name": "com.example.im", "time_to_live": 86400000, "payload": f"p{number}"}
+    return {"target": target, "message": {**message, "extra": {"channel_id": "123456", "notify_effect": "1", **extra}}}
+
+
+@pytest.fixture
+def xiaomi(tmp_path):
+    with Running("xiaomi", tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def client(xiaomi):
+    return XiaomiClient(xiaomi.base, xiaomi.ca)
+
+
+# ---------------------------------------------------------------- section 9
+
+
+def test_the_pages_bodies_have_the_pages_sizes_and_digests():
+    single = encode(PAGE.items())
+    assert len(single) == 544
+    assert hashlib.sha256(single.encode()).hexdigest() == "6c98edd1408bedfbf22347f8f6f2f058334a12bffee61b4e934b538907fe351d"
+    many = multi_body([item("regidA==", 1), item("regidB==", 2)])
+    assert len(many) == 811
+    assert hashlib.sha256(many.encode()).hexdigest() == "e1ab26c476c45642d0836812d5939373694469949f4f7a2d4fbe3d68cde7e152"
+    once = encode([("p", '{"conv":"p2p_7","seq":42}')])
+    assert once == "p=%7B%22conv%22%3A%22p2p_7%22%2C%22seq%22%3A42%7D"
+
+
+TEMPLATE_VALUES = {
+    **dict.fromkeys(("吃了吗", "[图片]", "a→b", "x" * 128), True),
+    **dict.fromkeys(("好的👌", "28℃", "°C", "№1", "★五星", "©2026", " ", "", "x" * 129, 5), False),
+}
+
+
+@pytest.mark.parametrize(("value", "good"), TEMPLATE_VALUES.items())
+def test_template_values(client, value, good):
+    assert template_value_ok(value) is good
+    answer = client.send({**CHAT, "extra.template_param": json.dumps({"text": value})})
+    assert answer["code"] == (0 if good else 10017)
+
+
+def test_the_pages_receipt_and_partial_quota_are_read():
+    body = (
+        "data=%7B%22msgA%22%3A%7B%22param%22%3A%22m-1001-u7%22%2C%22type%22%3A16%2C%22targets%22%3A%22r1%2Cr2%22%2C%22jobkey%22%3A%22%22"
+        "%2C%22timestamp%22%3A1767225600000%2C%22errorCode%22%3A1%7D%7D"
+    )
+    assert invalid_targets(body) == ["r1", "r2"]
+    twice = "data=" + urllib.parse.quote(body.removeprefix("data="))
+    assert invalid_targets(twice) == ["r1", "r2"]
+    assert exceeded("no_channel:2 a:3") == {"no_channel": 2, "a": 3}
+    assert (1 + 16, 1 + 2 + 16, 1 + 2 + 16 + 32 + 64 + 128, 243 + 1024) == (17, 19, 243, 1267)
+
+
+# ---------------------------------------------------------------- who may send
+
+
+def test_each_refusal_of_a_secret(xiaomi, client):
+    assert client.send(PAGE)["code"] == 0
+    assert client.send(PAGE, secret="so wrong")["code"] == 21301
+    assert client.raw("POST", "/v3/message/regid", b"", secret=" ")["code"] == 21301
+    xiaomi.door("accounts", account="im", secret="REGISTERED", package="com.example.im")
+    answer = client.send(PAGE)
+    assert (answer["result"], answer["code"], answer["reason"]) == ("error", 21301, "Invalid application secret.")
+    assert client.send(PAGE, secret="REGISTERED")["code"] == 0
+    assert client.send({**PAGE, "restricted_package_name": "com.other.im"}, secret="REGISTERED")["code"] == 66108
+    assert [line["account"] for line in xiaomi.lines] == ["com.example.im", "im"]
+    assert "REGISTERED" not in xiaomi.simulator.record.path.read_text()
+
+
+def test_the_quota_is_a_probe_that_costs_nothing(client):
+    assert client.quota()["data"]["day_quota"] == "20000"
+    answers = [client.quota()["code"] for _ in range(3)]
+    assert 10039 in answers
+    assert client.quota(secret="so wrong")["code"] == 21301
+
+
+def test_paths_methods_and_types(client):
+    assert client.raw("POST", "/v1/feedback/fetch_invalid_regids")["code"] == 10020, "withdrawn"
+    assert client.raw("GET", "/v3/message/regid")["code"] == 10021
+    assert client.raw("POST", "/v3/message/regid", b"{}", kind="application/json")["code"] == 10007
+    assert client.raw("POST", "/v3/message/regid", b"title=%FF")["code"] == 10012
+    for path in ("/v2/message/regid", "/v4/message/regid"):
+        assert client.send(PAGE, path)["code"] == 0
+
+
+# ---------------------------------------------------------------- what may be sent
+
+REFUSED = [
+    ("registration_id", None, 21305),
+    ("registration_id", ",".join(["r"] * 1001), 10017),
+    ("restricted_package_name", None, 10016),
+    ("restricted_package_name", "no package", 22022),
+    ("title", None, 10016),
+    ("title", "  ", 10016),
+    ("title", "张" * 50, 22100),
+    ("description", None, 10016),
+    ("description", "张" * 128, 65009),
+    ("payload", "x" * 4096, 65009),
+    ("pass_through", "1", 10036),
+    ("pass_through", "x", 10008),
+    ("notify_type", "8", 10017),
+    ("notify_id", "-1", 22103),
+    ("notify_id", "2147483648", 22103),
+    ("time_to_live", "864000001", 10017),
+    ("time_to_live", "1d", 10008),
+    ("time_to_send", str(int(time.time() * 1000) + 8 * 86_400_000), 10017),
+    ("extra.template_param", None, 10016),
+    ("extra.template_param", "[]", 10016),
+    ("extra.template_param", json.dumps({f"v{n}": "x" for n in range(10)}), 10017),
+    ("extra.notify_effect", None, 22100),
+    ("extra.notify_effect", "2", 22100),
+    ("extra.notify_effect", "3", 22100),
+    ("extra.notify_foreground", "2", 10017),
+    ("extra.callback", "https://example.com/" + "x" * 109, 65037),
+    ("extra.callback", "not a url", 65038),
+    ("extra.callback.param", "x" * 65, 65036),
+    ("extra.callback.type", "x", 10008),
+    ("extra.jobkey", "_starts", 10017),
+    ("extra.jobkey", "x" * 21, 10017),
+    ("extra.own", "x" * 1022, 65015),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "code"), REFUSED)
+def test_each_rule_has_its_code(xiaomi, client, name, value, code):
+    form = without(CHAT, name) if value is None else {**CHAT, name: value}
+    assert client.send(form)["code"] == code
+    assert xiaomi.lines == []
+
+
+def test_bounds_are_inclusive_where_the_page_says_so(client):
+    form = {**CHAT, "title": "张" * 49, "description": "张" * 127, "payload": "x" * 4095, "time_to_live": "864000000"}
+    form |= {"extra.callback": "https://example.com/" + "x" * 108, "extra.callback.param": "x" * 64, "extra.jobkey": "x" * 20}
+    assert client.send(form)["code"] == 0
+    assert client.send({**PAGE, **{f"extra.k{n}": "v" for n in range(10)}})["code"] == 0
+    assert client.send({**PAGE, **{f"extra.k{n}": "v" for n in range(11)}})["code"] == 65014
+    assert client.send({**PAGE, "time_to_live": "86400001"})["code"] == 10017, "a public message lives a day"
+    assert client.send({**PAGE, "restricted_package_name": "com.a.b,com.c.d"})["code"] == 0
+    assert client.send({**PAGE, "restricted_package_name": "com.a.b,com.c.d"}, "/v2/message/regid")["code"] == 22022
+
+
+def test_channels_and_templates_of_a_registered_account_are_known(xiaomi, client):
+    channels = {"123456": "private", "7": "public"}
+    xiaomi.door("accounts", account="com.example.im", channels=channels, templates={"T0001": ["sender", "text"]})
+    assert client.send(CHAT)["code"] == 0
+    assert client.send(PAGE)["code"] == 10016, "a private channel without a template"
+    assert client.send({**CHAT, "extra.channel_id": "8"})["code"] == 27001
+    assert client.send({**CHAT, "extra.template_id": "T2"})["code"] == 10017
+    assert client.send({**CHAT, "extra.template_param": '{"text":"x"}'})["code"] == 10017
+    assert client.send({**PAGE, "extra.channel_id": "7"})["code"] == 0
+    assert client.send(without(PAGE, "extra.channel_id"))["code"] == 0
+    xiaomi.door("accounts", account="com.example.im", channels_only=True)
+    assert client.send(without(PAGE, "extra.channel_id"))["code"] == 27001
+    assert [(line["class"], line["bucket"]) for line in xiaomi.lines] == [
+        ("private", "private"),
+        ("public", "public"),
+        ("public", "default"),
+    ]
+
+
+# ---------------------------------------------------------------- what becomes of it
+
+
+def test_the_record_tells_what_was_accepted_and_marks_repeats(xiaomi, client):
+    answer = client.send({**CHAT, "registration_id": "A,B"})
+    assert (answer["result"], answer["code"], answer["data"]["day_acked"]) == ("ok", 0, "0")
+    client.send({**CHAT, "registration_id": "A"})
+    first, second, third = xiaomi.lines
+    expected = {"vendor": "xiaomi", "account": "com.example.im", "token": "A", "id": "m1001u7", "tokens_in_request": 2, "class": "private"}
+    assert expected.items() <= first.items()
+    assert first["body"]["description"] == "晚上一起吃饭吗？"
+    assert [line.get("duplicate", False) for line in (first, second, third)] == [False, False, True]
+    assert (xiaomi.counts["tokens"], xiaomi.counts["doubled"]) == (3, 1)
+
+
+def test_a_dead_token_is_told_alone_and_passed_over_among_others(xiaomi, client):
+    answer = client.send({**CHAT, "registration_id": "dead-1"})
+    assert (answer["code"], answer["reason"]) == (20301, "No valid targets!")
+    assert client.send({**CHAT, "registration_id": "A,dead-1"})["code"] == 0
+    assert xiaomi.tokens == ["A"]
+
+
+def test_fail_and_busy_end_by_themselves(client):
+    fail, busy = ({**CHAT, "registration_id": token} for token in ("fail-1", "busy-1"))
+    assert [client.send(fail)["code"] for _ in range(3)] == [10001, 10001, 0]
+    assert [client.send(busy)["code"] for _ in range(2)] == [200002, 0]
+    both = [item("fail-2", jobkey="a"), item("fail-3", jobkey="b"), item("C")]
+    assert [client.multi(both)["code"] for _ in range(3)] == [10001, 10001, 0]
+
+
+def test_many_messages_in_one_request(xiaomi, client):
+    answer = client.multi([item("A", 1, jobkey="j1"), item("B", 2, jobkey="j2"), item("dead-1", 3)])
+    assert answer["code"] == 0
+    assert [(line["token"], line["id"], line["body"]["title"], line["batch"]) for line in xiaomi.lines] == [
+        ("A", "j1", "t1", xiaomi.lines[0]["batch"]),
+        ("B", "j2", "t2", xiaomi.lines[0]["batch"]),
+    ]
+    assert client.multi([item("dead-1")])["code"] == 20301
+    assert client.multi([])["code"] == 21305
+    assert client.multi([{"target": "A"}])["code"] == 21305
+    assert client.multi([item("A")] * 1001)["code"] == 10017
+    bad = item("A")
+    bad["message"]["title"] = "x" * 50
+    assert client.multi([item("B"), bad])["code"] == 22100
+
+
+def test_over_the_daily_total(xiaomi, client):
+    xiaomi.door("limits", public_daily=2)
+    assert [client.send({**PAGE, "registration_id": token})["code"] for token in ("A,B", "C")] == [0, 200001]
+    assert client.send(CHAT)["code"] == 0, "private is not limited"
+    none = {key: value for key, value in item("D")["message"]["extra"].items() if key != "channel_id"}
+    bare = item("D")
+    bare["message"]["extra"] = none
+    xiaomi.door("limits", default_daily=1)
+    answer = client.multi([item("A"), bare, bare, item("B")])
+    assert exceeded(answer["data"]["channel_exceed_quota"]) == {"123456": 2, "no_channel": 1}
+    xiaomi.faults(over_quota=True, only_first=1)
+    assert [client.send(CHAT)["code"] for _ in range(2)] == [200001, 0]
+
+
+def test_over_the_devices_cap_it_is_accepted_and_dropped(xiaomi, client):
+    bare = without(PAGE, "extra.channel_id")
+    assert [client.send(bare)["code"] for _ in range(2)] == [0, 0]
+    for _ in range(6):
+        assert client.send(PAGE)["code"] == 0
+    dropped = [line.get("dropped") for line in xiaomi.lines]
+    assert dropped == [None, "default_device_daily", *[None] * 5, "public_device_daily"]
+
+
+def test_requests_a_second_are_limited_not_targets(xiaomi, client):
+    xiaomi.door("limits", per_second=3)
+    while time.time() % 1 > 0.3:
+        time.sleep(0.01)
+    many = {**CHAT, "registration_id": ",".join(f"r{n}" for n in range(100))}
+    assert [client.send(many)["code"] for _ in range(4)] == [0, 0, 0, 200002]
+    assert xiaomi.counts["per_second_max_targets"] == 400
+    xiaomi.door("limits", per_second=0)
+    xiaomi.faults(over_rate=True)
+    assert client.send(CHAT)["code"] == 200002
+
+
+def test_misclassed_messages_are_counted_and_may_ban(xiaomi, client):
+    xiaomi.door("accounts", account="com.example.im", rights=[])
+    assert client.send(CHAT)["code"] == 0
+    assert xiaomi.lines[0]["class"] == "public"
+    xiaomi.door("accounts", account="com.example.im", rights=["xiaomi.private"])
+    advert = {**CHAT, "title": "[AD] sale"}
+    assert client.send(advert)["code"] == 0
+    assert client.send({**PAGE, "title": "[AD] sale"})["code"] == 0
+    assert xiaomi.counts["misclassed"] == 2
+    xiaomi.door("guard", ban=True)
+    assert [client.send(form)["code"] for form in (advert, CHAT)] == [10031, 10031]
+
+
+# ---------------------------------------------------------------- receipts and revoke
+
+
+def test_receipts_are_the_asked_for_kinds_only(xiaomi, client):
+    with hook() as (url, wait):
+        xiaomi.door("receipts", on=True)
+        form = {**CHAT, "registration_id": "A,dead-1,quiet-1", "extra.callback": url}
+        client.send(form)
+        seen = {item["type"]: item for _, _, body in wait(2) for item in receipts(body.decode()).values()}
+        assert {kind: one["targets"] for kind, one in seen.items()} == {1: "A", 16: "dead-1"}
+        assert (seen[16]["errorCode"], seen[1]["param"], seen[1]["jobkey"]) == (1, "m-1001-u7", "m1001u7")
+        client.send({**form, "extra.callback.type": "246"})
+        client.send({**form, "extra.callback.type": "32"})
+        assert [one["targets"] for one in receipts(wait(3)[2][2].decode()).values()] == ["quiet-1"], "246 tells nothing at all"
+        client.send({**without(PAGE, "extra.channel_id"), "extra.callback": url, "extra.callback.type": "128"})
+        client.send({**without(PAGE, "extra.channel_id"), "extra.callback": url, "extra.callback.type": "128"})
+        (over,) = receipts(wait(4)[3][2].decode()).values()
+        assert (over["type"], set(over["extra"])) == (128, {"ack", "quota"})
+
+
+def test_revoke_is_recorded(xiaomi, client):
+    form = {"registration_id": "A,B", "restricted_package_name": "com.example.im", "notify_id": "1042"}
+    assert client.revoke(form)["code"] == 0
+    assert [(line["kind"], line["token"]) for line in xiaomi.lines] == [("revoke", "A"), ("revoke", "B")]
+    assert client.revoke(without(form, "notify_id"))["code"] == 21305

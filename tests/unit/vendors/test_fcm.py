@@ -1,0 +1,463 @@
+"""FCM: every code, every vector of its page, bodies in both modes, the service account."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from urllib.parse import parse_qs, urlencode
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+from common.model import Bucket, Kind, PushType, Vendor, Verdict
+from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, note, parcel
+from workers.vendors import fcm
+from workers.vendors.base import AccessRefused, AccessToken, CredentialError, compact, utf8_bytes
+from workers.vendors.fcm import FCM
+from workers.wire import NoAnswer
+
+FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
+QUOTA_FAILURE = "type.googleapis.com/google.rpc.QuotaFailure"
+NOT_A_TOKEN = "The registration token is not a valid FCM registration token"
+
+
+def error(status: str, *details: dict, message: str = "words") -> dict:
+    return {"error": {"code": 0, "message": message, "status": status, "details": list(details)}}
+
+
+def fcm_error(code: str) -> dict:
+    return {"@type": FCM_ERROR, "errorCode": code}
+
+
+def fields(*names: str) -> dict:
+    return {"@type": BAD_REQUEST, "fieldViolations": [{"field": name} for name in names]}
+
+
+#: Every row of the page's table: (status, body) -> (verdict, code)
+ANSWERS = {
+    "400 a bad field": (400, error("INVALID_ARGUMENT", fields("message.data[0].value")), Verdict.REJECTED, "INVALID_ARGUMENT"),
+    "400 a bad field, FCM's own word too": (
+        400,
+        error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), fields("message.android.ttl")),
+        Verdict.REJECTED,
+        "INVALID_ARGUMENT",
+    ),
+    "400 a malformed token": (
+        400,
+        error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message=NOT_A_TOKEN),
+        Verdict.TOKEN_FOREIGN,
+        "INVALID_ARGUMENT",
+    ),
+    "400 a malformed token, field named": (
+        400,
+        error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), fields("message.token"), message=NOT_A_TOKEN),
+        Verdict.TOKEN_FOREIGN,
+        "INVALID_ARGUMENT",
+    ),
+    "400 token words without FcmError": (
+        400,
+        error("INVALID_ARGUMENT", fields("message.token"), message=NOT_A_TOKEN),
+        Verdict.REJECTED,
+        "INVALID_ARGUMENT",
+    ),
+    "400 other": (
+        400,
+        error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message="Android message is too big"),
+        Verdict.REJECTED,
+        "INVALID_ARGUMENT",
+    ),
+    "401 access": (401, error("UNAUTHENTICATED"), Verdict.ACCESS_EXPIRED, "UNAUTHENTICATED"),
+    "401 third party": (401, error("UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR")), Verdict.REJECTED, "THIRD_PARTY_AUTH_ERROR"),
+    "401 third party, old name": (401, error("UNAUTHENTICATED", fcm_error("APNS_AUTH_ERROR")), Verdict.REJECTED, "APNS_AUTH_ERROR"),
+    "401 HTML": (401, b"<html>", Verdict.ACCESS_EXPIRED, ""),
+    "403 sender": (403, error("PERMISSION_DENIED", fcm_error("SENDER_ID_MISMATCH")), Verdict.TOKEN_FOREIGN, "SENDER_ID_MISMATCH"),
+    "403 no right": (403, error("PERMISSION_DENIED"), Verdict.CREDENTIAL_REFUSED, "PERMISSION_DENIED"),
+    "404 gone": (
+        404,
+        error("NOT_FOUND", fcm_error("UNREGISTERED"), message="Requested entity was not found."),
+        Verdict.TOKEN_DEAD,
+        "UNREGISTERED",
+    ),
+    "404 no project": (404, error("NOT_FOUND"), Verdict.CREDENTIAL_REFUSED, "NOT_FOUND"),
+    "404 HTML": (404, b"<html>404</html>", Verdict.UNKNOWN, ""),
+    "429 quota": (429, error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED")), Verdict.THROTTLED, "QUOTA_EXCEEDED"),
+    "429 exhausted": (429, error("RESOURCE_EXHAUSTED"), Verdict.THROTTLED, "RESOURCE_EXHAUSTED"),
+    "429 HTML": (429, b"<html>", Verdict.THROTTLED, ""),
+    "500": (500, error("INTERNAL", fcm_error("INTERNAL")), Verdict.UNAVAILABLE, "INTERNAL"),
+    "500 no FcmError": (500, error("INTERNAL"), Verdict.UNAVAILABLE, "INTERNAL"),
+    "502": (502, b"<html>", Verdict.UNCERTAIN, ""),
+    "503": (503, error("UNAVAILABLE", fcm_error("UNAVAILABLE")), Verdict.UNAVAILABLE, "UNAVAILABLE"),
+    "504": (504, b"", Verdict.UNCERTAIN, ""),
+    "unspecified": (500, error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")), Verdict.UNAVAILABLE, "UNSPECIFIED_ERROR"),
+    "a code of next year": (403, error("PERMISSION_DENIED", fcm_error("BRAND_NEW")), Verdict.UNKNOWN, "BRAND_NEW"),
+    "200 and no name": (200, {"nome": "x"}, Verdict.UNKNOWN, ""),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "verdict", "code"), ANSWERS.values(), ids=ANSWERS)
+def test_each_answer_has_its_verdict(status, body, verdict, code):
+    [outcome] = fcm.classify(parcel(), answer(status, body))
+    assert (outcome.verdict, outcome.status, outcome.code) == (verdict, str(status), code)
+    assert outcome.alarm == (verdict is Verdict.UNKNOWN or code in ("THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR", "UNSPECIFIED_ERROR"))
+    assert outcome.attempts_max == (3 if code == "UNSPECIFIED_ERROR" else None)
+
+
+def test_accepted_names_the_message():
+    [outcome] = fcm.classify(parcel(), answer(200, {"name": "projects/demo-im/messages/0:17"}))
+    assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "projects/demo-im/messages/0:17")
+
+
+def test_waits_as_google_asks_for_them():
+    assert (FCM.retry.first_s[Verdict.THROTTLED], FCM.retry.first_s[Verdict.UNAVAILABLE]) == (60, 10)
+    body = error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"))
+    assert fcm.classify(parcel(), answer(429, body, retry_after="17"))[0].retry_after_s == 17
+    assert fcm.classify(parcel(), answer(429, body))[0].retry_after_s is None  # then the 60 s of the table
+
+
+@pytest.mark.parametrize(
+    ("body", "token_only"),
+    [
+        (error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"), message="Device message rate exceeded"), True),
+        (error("RESOURCE_EXHAUSTED", {"@type": QUOTA_FAILURE, "violations": [{"subject": "device:x", "description": ""}]}), True),
+        (error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"), message="Project quota exceeded"), False),
+    ],
+)
+def test_a_device_s_rate_is_not_the_project_s(body, token_only):
+    assert fcm.classify(parcel(), answer(429, body))[0].token_only is token_only
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "attempt", "verdict"),
+    [
+        (fcm.FRESH_TOKEN_S * 1000, 1, Verdict.TOKEN_DEAD),
+        (fcm.FRESH_TOKEN_S * 1000 - 1, 1, Verdict.THROTTLED),
+        (fcm.FRESH_TOKEN_S * 1000 - 1, 2, Verdict.TOKEN_DEAD),
+        (-1, 1, Verdict.REJECTED),
+        (-1, 2, Verdict.REJECTED),
+    ],
+)
+def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, attempt, verdict):
+    push = parcel(registered_ms=NOW_MS - age_ms, attempt=attempt)
+    [outcome] = fcm.classify(push, answer(404, error("NOT_FOUND", fcm_error("UNREGISTERED"))))
+    assert outcome.verdict is verdict
+    assert outcome.token_only is (verdict is Verdict.THROTTLED)
+
+
+def test_words_repeat_neither_values_nor_tokens():
+    [bad] = fcm.classify(
+        parcel(),
+        answer(400, error("INVALID_ARGUMENT", fields("message.data[0].value"), message="Invalid value (TYPE_STRING), secret words")),
+    )
+    assert bad.words == "message.data[0].value"
+    [other] = fcm.classify(parcel(tokens=("tok-123",)), answer(500, error("INTERNAL", message="no route to tok-123")))
+    assert other.words == "no route to <token>"
+
+
+def test_no_answer():
+    assert [o.verdict for o in fcm.classify(parcel(), NoAnswer("reset", sent=True))] == [Verdict.UNCERTAIN]
+
+
+# ---------------------------------------------------------------- bodies
+
+PLACED = {"priority": "HIGH", "channel_id": "im_message"}
+
+
+def message_of(about, **of_parcel):
+    return json.loads(fcm.build(parcel(about, **of_parcel), credential(Vendor.FCM), ACCESS).body)["message"]
+
+
+def test_a_chat_message_as_it_travels():
+    about = note(
+        ext='{"cid":"c2c_1001"}',
+        payload={"seq": 52017, "mid": "m", "from": "x", "gcm.n": True},
+        placement=PLACED,
+        image="https://img.example.com/1.png",
+    )
+    request = fcm.build(parcel(about, ("fXa1:APA91b",), badge=7), credential(Vendor.FCM), ACCESS)
+    assert (request.endpoint, request.path) == ("FCM", "/v1/projects/demo-im/messages:send")
+    assert request.headers == {"content-type": "application/json", "authorization": "Bearer access-1"}
+    assert json.loads(request.body) == {
+        "message": {
+            "token": "fXa1:APA91b",
+            "notification": {"title": "张三", "body": "今晚八点开会"},
+            "data": {"seq": "52017", "mid": "m", "x-from": "x", "x-gcm.n": "true", "ext": '{"cid":"c2c_1001"}'},
+            "android": {
+                "ttl": "86400s",
+                "priority": "HIGH",
+                "notification": {
+                    "notification_count": 7,
+                    "tag": "m-9f3c",
+                    "channel_id": "im_message",
+                    "sound": "default",
+                    "image": "https://img.example.com/1.png",
+                },
+            },
+        }
+    }
+
+
+def test_an_app_that_draws_itself_gets_everything_as_data():
+    for about in (note(vendor={"data_only": True}, ext="e", placement=PLACED),):
+        message = message_of(about, badge=7)
+        assert message == {
+            "token": "aa11",
+            "android": {"ttl": "86400s", "priority": "HIGH"},
+            "data": {
+                "badge": "7",
+                "title": "张三",
+                "body": "今晚八点开会",
+                "tag": "m-9f3c",
+                "channel_id": "im_message",
+                "sound": "default",
+                "ext": "e",
+            },
+        }
+    by_credential = fcm.build(parcel(), credential(Vendor.FCM, {"data_only": "true"}), ACCESS)
+    assert "notification" not in json.loads(by_credential.body)["message"]
+
+
+def test_a_silent_push_is_normal_data_and_nothing_to_see():
+    message = message_of(note(push_type=PushType.SILENT, ext="e", placement=PLACED), badge=7)
+    assert message == {"token": "aa11", "android": {"ttl": "86400s", "priority": "NORMAL"}, "data": {"ext": "e"}}
+
+
+PRIORITIES = {
+    "chat": (note(placement=PLACED), "HIGH"),
+    "marketing": (note(bucket=Bucket.PUBLIC, placement={"priority": "NORMAL"}), "NORMAL"),
+    "marketing is not lifted": (note(bucket=Bucket.PUBLIC, placement={"priority": "NORMAL"}, vendor={"priority": "HIGH"}), "NORMAL"),
+    "chat may be lowered": (note(placement=PLACED, vendor={"priority": "normal"}), "NORMAL"),
+    "a private wish": (note(placement={"priority": "NORMAL"}, vendor={"priority": "high"}), "HIGH"),
+    "recall": (note(kind=Kind.RECALL, placement=PLACED, vendor={"priority": "HIGH"}), "NORMAL"),
+    "call cancel must stop the ringing": (note(kind=Kind.CALL_CANCEL, placement=PLACED), "HIGH"),
+}
+
+
+@pytest.mark.parametrize(("about", "priority"), PRIORITIES.values(), ids=PRIORITIES)
+def test_priority(about, priority):
+    assert message_of(about)["android"]["priority"] == priority
+
+
+def test_overrides_and_raw_keys():
+    raw = {"notification": {"android_channel_id": "raw", "color": "#112233", "tag": "theirs", "title": "raw title"}, "token": "x"}
+    android = message_of(note(vendor={"channel_id": "chat_high", "image": "https://i/2"}, placement=PLACED))["android"]["notification"]
+    assert (android["channel_id"], android["image"]) == ("chat_high", "https://i/2")
+    message = message_of(note(vendor_raw=raw, placement=PLACED))
+    assert message["android"]["notification"] == {"tag": "m-9f3c", "channel_id": "raw", "sound": "default", "color": "#112233"}
+    assert message["notification"]["title"] == "raw title"
+    assert message_of(note(vendor_raw=raw, hidden=True))["notification"]["title"] == "张三"
+
+
+@pytest.mark.parametrize(("sound", "shown"), [(None, "default"), ("none", None), ("ring", "ring")])
+def test_sound(sound, shown):
+    assert message_of(note(sound_android=sound))["android"]["notification"].get("sound") == shown
+
+
+@pytest.mark.parametrize(("badge", "count"), [(None, None), (0, None), (1, 1), (-3, None)])
+def test_a_count_of_nought_would_count_one_up_so_it_is_left_out(badge, count):
+    assert message_of(note(), badge=badge)["android"]["notification"].get("notification_count") == count
+
+
+def test_vector_c_durations():
+    assert [message_of(note(), ttl_s=ttl)["android"]["ttl"] for ttl in (0, 3600, 2_419_200, 2_419_201, -1)] == [
+        "0s",
+        "3600s",
+        "2419200s",
+        "2419200s",
+        "0s",
+    ]
+
+
+def test_a_long_collapse_id_becomes_its_digest():
+    tag = message_of(note(collapse_id="会" * 22))["android"]["notification"]["tag"]
+    assert tag == hashlib.sha256(("会" * 22).encode()).hexdigest()
+
+
+REFUSED = {
+    "room enough": (note(ext="x" * 3500), None),
+    "ext alone": (note(ext="x" * 4096), "payload_too_large"),
+    "payload alone": (note(payload={"k": ["会" * 1400]}), "payload_too_large"),
+    "long words are cut": (note(title="t" * 9000, body="b" * 9000), None),
+}
+
+
+@pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_can_t_fit_is_refused_before_a_request(about, reason):
+    assert fcm.refuse(parcel(about).items[0]) == reason
+
+
+# ---------------------------------------------------------------- access token and vectors
+
+PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAw3OWinRR+t77mpzgMjn6
+8bkkTf90dzBnhsBGj9lDN8Erq5Zc0N/Spou5se+FfrOMs1pRMo2XopR3tci5b0AC
+diO/RozgQZswD2ehLHG8Gy/pjuRGD9dKFlweWm6ava1Zeynqh2FcwK4yR+GbMTyU
+Dqza60jrrDi3wm8KxdN3xpazmzYiww96xcFNiINlZ10+hGa8Z6S11/g5J6Q6Ijdj
+fSEMZc5NzN+wNFPmknGwL0c2W/aOqNHGMtHcyBr2SsKgWe1xb+kGbnspaT7r6NA/
+n3wc3duqlZKjKwLCP89TnW7ioYaqC0mbCtTVkX4TQqnDFLSslCBa6wVcxo80/4Bp
+gQIDAQAB
+-----END PUBLIC KEY-----"""
+SIGNATURE = (
+    "MU3dyX9AEBkh7gRWu5ALq-UzELmdviARiYxO-XqS-w3xmKep7RVNt6ufbDrvgjT0bPfryIRiYuN0t6td46_vnDboxtSB1degurU07aJeahITPRkgiTb"
+    "j8fNMboo0XR8gLIfgHOLtDWqcNtYSx8HIADHFwrqzymfpf8S8giqzWyYJz_UyKwlDDRKMn34FDmls149gl1Ma8FmgaYcsgySZSC0Z8PuqSCMeT1wz8a"
+    "dTgqvybjfQhFG7UE7fybg5xzgnMV6tjrliIsaIRdp5Wx2ldPaqclja70h85TcCtjhI72ZeniRfYLu6wMow5lqf49H4M-5llnfQIV8CdHVUi7fiAg"
+)
+ACCOUNT = {
+    "key_id": "0123456789abcdef0123456789abcdef01234567",
+    "client_email": "push-worker@demo-im-project.iam.gserviceaccount.com",
+    "project_id": "demo-im",
+}
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
+def pem_of(key) -> str:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+
+
+def test_vector_a_assertion(key):
+    signed, signature = fcm.assertion(ACCOUNT, pem_of(key), 1_700_000_000).rsplit(".", 1)
+    assert len(signed) == 370
+    assert hashlib.sha256(signed.encode()).hexdigest() == "2c7ceaf6b4f6c9033cfa4fe4ad29f75aa10fe5e661d606180069aadd683089d5"
+    ours = fcm.base64.urlsafe_b64decode(signature + "==")
+    key.public_key().verify(ours, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    theirs = serialization.load_pem_public_key(PUBLIC_KEY.encode())
+    theirs.verify(fcm.base64.urlsafe_b64decode(SIGNATURE + "=="), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    token = f"{signed}.{SIGNATURE}"
+    assert (len(token), hashlib.sha256(token.encode()).hexdigest()) == (
+        713,
+        "1b459c2f46fedecf00eeee59114925483d8c6fc52caf72b65803b1c75eddbd2a",
+    )
+    assert len(urlencode({"grant_type": fcm.GRANT_TYPE, "assertion": token})) == 788
+
+
+def test_vector_b_size():
+    body = {
+        "message": {
+            "token": "fXa1:APA91bEXAMPLE",
+            "notification": {"title": "Alice", "body": "晚上八点开会 🚀"},
+            "data": {"cid": "group_10086", "seq": "52017", "mid": "m-9f3c"},
+            "android": {
+                "priority": "HIGH",
+                "ttl": "86400s",
+                "collapse_key": "im_alert",
+                "notification": {
+                    "channel_id": "im_message",
+                    "sound": "default",
+                    "tag": "group_10086",
+                    "notification_count": 7,
+                    "visibility": "PRIVATE",
+                    "click_action": "OPEN_CHAT",
+                },
+            },
+        },
+        "validate_only": False,
+    }
+    raw = compact(body)
+    assert (len(raw), hashlib.sha256(raw).hexdigest()) == (413, "26c320f6c93dc0417c85c6114c547f0707d1b31daa480f8becf3f9e8f3296629")
+    sizes = [sum(utf8_bytes(k) + utf8_bytes(v) for k, v in body["message"][name].items()) for name in ("data", "notification")]
+    assert sizes == [31, 37]
+
+
+def test_the_assertion_goes_to_google_s_door_whatever_the_key_file_says(key):
+    request = fcm.ask(credential(Vendor.FCM, ACCOUNT, {"private_key": pem_of(key)}), NOW_MS)
+    assert (request.endpoint, request.path) == ("GOOGLE_OAUTH", "/token")
+    form = parse_qs(request.body.decode())
+    assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
+    claims = json.loads(fcm.base64.urlsafe_b64decode(form["assertion"][0].split(".")[1] + "=="))
+    assert (claims["aud"], claims["iat"], claims["exp"]) == ("https://oauth2.googleapis.com/token", NOW_MS // 1000, NOW_MS // 1000 + 3600)
+
+
+ACCESS_ANSWERS = {
+    "number": (
+        200,
+        {"access_token": "ya29.x", "expires_in": 3600, "token_type": "Bearer"},
+        AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000),
+    ),
+    "text": (200, {"access_token": "ya29.x", "expires_in": "3600"}, AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000)),
+    "no life": (200, {"access_token": "ya29.x"}, AccessToken("ya29.x", NOW_MS + 3_060_000, NOW_MS + 3_600_000)),
+    "no token": (200, {"access_token": ""}, Verdict.UNAVAILABLE),
+    "a line feed": (200, {"access_token": "a\r\nx: y"}, Verdict.UNAVAILABLE),
+    "bad key": (400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}, Verdict.CREDENTIAL_REFUSED),
+    "bad scope": (400, {"error": "invalid_scope"}, Verdict.CREDENTIAL_REFUSED),
+    "bad client": (401, {"error": "invalid_client"}, Verdict.CREDENTIAL_REFUSED),
+    "not allowed": (401, {"error": "unauthorized_client"}, Verdict.CREDENTIAL_REFUSED),
+    "too many": (429, {"error": "rate"}, Verdict.THROTTLED),
+    "their failure": (400, {"error": "internal_failure"}, Verdict.UNAVAILABLE),
+    "server error": (400, {"error": "server_error"}, Verdict.UNAVAILABLE),
+    "for now": (400, {"error": "temporarily_unavailable"}, Verdict.UNAVAILABLE),
+    "timeout": (408, b"", Verdict.UNAVAILABLE),
+    "500": (500, {"error": "invalid_grant"}, Verdict.UNAVAILABLE),
+    "503": (503, b"<html>", Verdict.UNAVAILABLE),
+    "504": (504, b"", Verdict.UNAVAILABLE),
+    "a proxy's page": (403, b"<html>", Verdict.UNAVAILABLE),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "wanted"), ACCESS_ANSWERS.values(), ids=ACCESS_ANSWERS)
+def test_what_the_token_endpoint_says(status, body, wanted):
+    got = fcm.read_access(answer(status, body), NOW_MS)
+    assert (got.verdict if isinstance(got, AccessRefused) else got) == wanted
+
+
+# ---------------------------------------------------------------- credential
+
+
+def account(key, **changes) -> bytes:
+    usual = {
+        "type": "service_account",
+        "project_id": "demo-im",
+        "private_key_id": "k1",
+        "private_key": pem_of(key),
+        "client_email": "a@b.example.com",
+        "token_uri": "https://elsewhere.example.com/",
+    }
+    return json.dumps({name: value for name, value in (usual | changes).items() if value is not None}).encode()
+
+
+def test_a_key_file_becomes_options_and_one_secret(key):
+    options, secrets = fcm.read_credential({}, {"service_account": account(key)}, NOW_MS)
+    assert options == {"project_id": "demo-im", "client_email": "a@b.example.com", "key_id": "k1"}
+    assert secrets == {"private_key": pem_of(key)}
+
+
+BAD_FILES = {
+    "none": (lambda key: None, "--service-account is missing"),
+    "not JSON": (lambda key: b"hello", "not a service account's JSON"),
+    "too large": (lambda key: b" " * 70_000, "65536 bytes"),
+    "a field is missing": (lambda key: account(key, client_email=None), "missing required field `client_email`"),
+    "another type": (lambda key: account(key, type="authorized_user"), "its type is another"),
+    "a project that would be a path": (lambda key: account(key, project_id="../x"), "project_id"),
+    "an empty key id": (lambda key: account(key, private_key_id=""), "private_key_id"),
+    "no key": (lambda key: account(key, private_key="secret-stuff"), "does not parse"),
+    "a key of another kind": (lambda key: account(key, private_key=pem_of(ec.generate_private_key(ec.SECP256R1()))), "wants RSA"),
+}
+
+
+@pytest.mark.parametrize(("give", "reason"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_key_file_is_refused_with_its_reason(key, give, reason):
+    raw = give(key)
+    with pytest.raises(CredentialError, match=reason) as caught:
+        fcm.read_credential({}, {} if raw is None else {"service_account": raw}, NOW_MS)
+    assert "secret-stuff" not in str(caught.value)
+
+
+CHECKS = {
+    "validated": (200, {"name": "projects/p/messages/fake"}, Verdict.ACCEPTED),
+    "token looked at": (400, error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message=NOT_A_TOKEN), Verdict.ACCEPTED),
+    "unregistered": (404, error("NOT_FOUND", fcm_error("UNREGISTERED")), Verdict.ACCEPTED),
+    "no right": (403, error("PERMISSION_DENIED"), Verdict.CREDENTIAL_REFUSED),
+    "no project": (404, error("NOT_FOUND"), Verdict.CREDENTIAL_REFUSED),
+    "down": (503, b"", Verdict.UNAVAILABLE),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "verdict"), CHECKS.values(), ids=CHECKS)
+def test_a_credential_is_proved_without_a_push(status, body, verdict):
+    request = fcm.check(credential(Vendor.FCM), ACCESS)
+    assert json.loads(request.body)["validate_only"] is True
+    assert fcm.checked(answer(status, body)) is verdict

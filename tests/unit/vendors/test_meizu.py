@@ -1,0 +1,316 @@
+"""Meizu: both meanings of its codes, the sign vectors, the form, receipts."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qs, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.unit.vendors.cases import NOW_MS, PUSH_ID, answer, credential, note, parcel
+from workers.receipts.meizu import read_receipts
+from workers.vendors import meizu
+from workers.vendors.base import CredentialError, receipt_tag
+
+#: Every row of the whole call's codes, for a call with one token.
+REQUEST_CODES = {
+    "300": Verdict.REJECTED,
+    "500": Verdict.UNAVAILABLE,
+    "1001": Verdict.UNAVAILABLE,
+    "1003": Verdict.UNAVAILABLE,
+    "1005": Verdict.REJECTED,
+    "1006": Verdict.CREDENTIAL_REFUSED,
+    "110000": Verdict.CREDENTIAL_REFUSED,
+    "110001": Verdict.CREDENTIAL_REFUSED,
+    "110002": Verdict.TOKEN_DEAD,
+    "110003": Verdict.TOKEN_DEAD,
+    "110004": Verdict.REJECTED,
+    "110009": Verdict.CREDENTIAL_REFUSED,
+    "110010": Verdict.THROTTLED,
+    "110019": Verdict.QUOTA_SPENT,
+    "110031": Verdict.CREDENTIAL_REFUSED,
+    "110032": Verdict.REJECTED,
+    "110033": Verdict.CREDENTIAL_REFUSED,
+    "110051": Verdict.QUOTA_SPENT,
+    "110053": Verdict.REJECTED,
+    "-1": Verdict.UNAVAILABLE,
+    "424242": Verdict.UNKNOWN,
+}
+#: Every row of the codes inside `value`.
+TOKEN_CODES = {
+    "201": Verdict.REJECTED,
+    "501": Verdict.UNAVAILABLE,
+    "513": Verdict.UNAVAILABLE,
+    "518": Verdict.THROTTLED,
+    "519": Verdict.UNAVAILABLE,
+    "520": Verdict.DEVICE_CAP,
+    "110002": Verdict.TOKEN_DEAD,
+    "110003": Verdict.TOKEN_DEAD,
+    "110005": Verdict.TOKEN_DEAD,
+    "110010": Verdict.SILENCED,
+    "110011": Verdict.DEVICE_CAP,
+    "424242": Verdict.UNKNOWN,
+}
+
+
+@pytest.mark.parametrize(("code", "verdict"), REQUEST_CODES.items())
+def test_each_code_of_the_call_has_its_verdict(code, verdict):
+    for said in (code, int(code)):
+        [outcome] = meizu.classify(parcel(), answer(200, {"code": said, "message": "words", "value": "", "redirect": ""}))
+        assert (outcome.verdict, outcome.code, outcome.words) == (verdict, code, "words")
+        assert outcome.alarm == (code in ("424242", "300"))
+        assert outcome.attempts_max == (3 if code == "500" else None)
+
+
+@pytest.mark.parametrize(("code", "verdict"), TOKEN_CODES.items())
+def test_each_code_of_a_token_has_its_verdict_and_the_rest_is_accepted(code, verdict):
+    body = {"code": "200", "message": "", "value": {code: ["ID1"]}, "msgId": "c2ee"}
+    named, other = meizu.classify(parcel(tokens=("ID1", "ID2")), answer(200, body))
+    assert (named.verdict, named.code, named.alarm) == (verdict, code, verdict is Verdict.UNKNOWN)
+    assert (other.verdict, other.code, other.vendor_message_id) == (Verdict.ACCEPTED, "200", "c2ee")
+
+
+def test_the_tables_name_no_code_that_no_row_tests():
+    assert set(meizu.REQUEST_CODES) | {"424242"} == set(REQUEST_CODES)
+    assert set(meizu.TOKEN_CODES) | {"424242"} == set(TOKEN_CODES)
+
+
+@pytest.mark.parametrize("code", ["110002", "110003"])
+def test_a_dead_token_of_a_whole_call_is_looked_for_one_by_one(code):
+    outcomes = meizu.classify(parcel(tokens=("a", "b")), answer(200, {"code": code, "value": ""}))
+    assert [(o.verdict, o.again) for o in outcomes] == [(Verdict.UNAVAILABLE, Again.SINGLY)] * 2
+
+
+VALUES = {
+    "nobody named": ({}, [Verdict.ACCEPTED] * 3),
+    "an empty text": ("", [Verdict.ACCEPTED] * 3),
+    "two codes": ({"110002": ["a"], "110010": ["b"]}, [Verdict.TOKEN_DEAD, Verdict.SILENCED, Verdict.ACCEPTED]),
+    "one text for a list": ({"110002": "a"}, [Verdict.TOKEN_DEAD, Verdict.ACCEPTED, Verdict.ACCEPTED]),
+    "strangers": ({"110002": ["zz", None, 5]}, [Verdict.ACCEPTED] * 3),
+    "201 for some": ({"201": ["a", "b"]}, [Verdict.REJECTED, Verdict.REJECTED, Verdict.ACCEPTED]),
+    "201 for all": ({"201": ["a", "b", "c"]}, [Verdict.CREDENTIAL_REFUSED] * 3),
+}
+
+
+@pytest.mark.parametrize(("value", "verdicts"), VALUES.values(), ids=VALUES)
+def test_partial_answers(value, verdicts):
+    outcomes = meizu.classify(parcel(tokens=("a", "b", "c")), answer(200, {"code": "200", "value": value, "msgId": "m"}))
+    assert [o.verdict for o in outcomes] == verdicts
+
+
+STATUSES = {200: Verdict.UNKNOWN, 404: Verdict.UNKNOWN, 429: Verdict.THROTTLED, 500: Verdict.UNAVAILABLE, 502: Verdict.UNAVAILABLE}
+
+
+@pytest.mark.parametrize(("status", "verdict"), STATUSES.items())
+def test_without_a_code_the_status_decides(status, verdict):
+    [outcome] = meizu.classify(parcel(), answer(status, b"<html>"))
+    assert outcome.verdict is verdict
+
+
+# ---------------------------------------------------------------- sign
+
+SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+ID_C, ID_D = "S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7c", "S5Q4b726f5d4a7f6a4b7f5c5b6e5d7f5a6b4f5d6e7d"
+SIGNS = {
+    "V1": (
+        {
+            "appId": "10000",
+            "pushIds": "RA50c6348036344485d01776773577c64740465480a6b",
+            "messageJson": '{"title":"title","content":"content","pushTimeInfo":{"offLine":1,"validTime":24}}',
+        },
+        "<APP_SECRET>",
+        "ac076ff25d9900015a681cb5172aa53b",
+    ),
+    "V2": (
+        {
+            "appId": "110001",
+            "pushIds": f"{ID_C},{ID_D}",
+            "messageJson": '{"noticeBarInfo":{"noticeMsgType":1,"title":"张三","content":"你好，世界"},"clickTypeInfo":{"clickType":0},"pushTimeInfo":{"offLine":1,"validTime":24},"advanceInfo":{"notifyKey":"c2c_8F3a"},"extra":{"callback":"https://push.example.com/cb/meizu","callback.param":"d=7f3a9c","callback.type":"3"}}',
+        },
+        SECRET,
+        "cab3ac43d22dc28970da038e4f5fdbd3",
+    ),
+    "V3": ({"appId": "110001", "pushId": ID_C}, SECRET, "9e87f455b64b5f458864bfcdfe53a050"),
+    "V4": ({"appId": "110001", "startTime": "20260101", "endTime": "20260102"}, SECRET, "314a80b9092d38bac47f32df5f52ceb1"),
+}
+
+
+@pytest.mark.parametrize(("form", "secret", "wanted"), SIGNS.values(), ids=SIGNS)
+def test_sign_vectors(form, secret, wanted):
+    assert meizu.sign(form, secret) == wanted
+
+
+# ---------------------------------------------------------------- the form
+
+
+def form_of(about=None, **of_parcel) -> dict[str, str]:
+    request = meizu.build(parcel(about, **of_parcel), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
+    return {name: values[0] for name, values in parse_qs(request.body.decode(), strict_parsing=True).items()}
+
+
+def message_of(about=None, **of_parcel) -> dict:
+    return json.loads(form_of(about, **of_parcel)["messageJson"])
+
+
+def test_a_chat_message_as_it_travels():
+    about = note(
+        ext='{"cid":"c2c_1001"}',
+        payload={"seq": 7},
+        placement={"notice_msg_type": "1"},
+        vendor_raw={"parameters": {"room": "1", "ext": "no"}, "appId": "9"},
+    )
+    request = meizu.build(parcel(about, ("ID1", "ID2")), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
+    assert (request.endpoint, request.path) == ("MEIZU", "/garcia/api/server/push/varnished/pushByPushId")
+    assert request.headers == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
+    form = form_of(about, tokens=("ID1", "ID2"))
+    assert (form["appId"], form["pushIds"]) == ("110001", "ID1,ID2")
+    assert form["sign"] == meizu.sign({name: form[name] for name in ("appId", "pushIds", "messageJson")}, "s3cret")
+    assert json.loads(form["messageJson"]) == {
+        "noticeBarInfo": {"noticeMsgType": 1, "title": "张三", "content": "今晚八点开会"},
+        "clickTypeInfo": {"clickType": 0, "parameters": {"seq": 7, "room": "1", "ext": '{"cid":"c2c_1001"}'}},
+        "pushTimeInfo": {"offLine": 1, "validTime": 24},
+        "advanceInfo": {"notifyKey": meizu.notify_key("m-9f3c")},
+    }
+
+
+TYPES = {
+    "chat": ({"placement": {"notice_msg_type": "1"}}, 1),
+    "a chat with no placement": ({}, 1),
+    "marketing": ({"bucket": Bucket.PUBLIC, "placement": {"notice_msg_type": "0"}}, 0),
+    "marketing with no placement": ({"bucket": Bucket.PUBLIC}, 0),
+    "marketing is not lifted": ({"bucket": Bucket.PUBLIC, "placement": {"notice_msg_type": "0"}, "vendor": {"notice_msg_type": 1}}, 0),
+    "lowered by its sender": ({"placement": {"notice_msg_type": "1"}, "vendor": {"notice_msg_type": 0}}, 0),
+}
+
+
+@pytest.mark.parametrize(("changes", "kind"), TYPES.values(), ids=TYPES)
+def test_notice_type(changes, kind):
+    assert message_of(note(**changes))["noticeBarInfo"]["noticeMsgType"] == kind
+
+
+LIVES = [
+    (0, {"offLine": 0}),
+    (-5, {"offLine": 0}),
+    (1, {"offLine": 1, "validTime": 1}),
+    (3600, {"offLine": 1, "validTime": 1}),
+    (3601, {"offLine": 1, "validTime": 2}),
+    (999_999, {"offLine": 1, "validTime": 72}),
+]
+
+
+@pytest.mark.parametrize(("ttl_s", "info"), LIVES)
+def test_seconds_become_hours(ttl_s, info):
+    assert message_of(ttl_s=ttl_s)["pushTimeInfo"] == info
+
+
+@pytest.mark.parametrize("about", [note(sound_android="none"), note(kind=Kind.RECALL)], ids=["none", "recall"])
+def test_silence(about):
+    assert message_of(about)["advanceInfo"]["notificationType"] == {"vibrate": 0, "lights": 1, "sound": 0}
+    assert "notificationType" not in message_of(note())["advanceInfo"]
+
+
+def test_words_are_never_empty():
+    assert message_of(note(title=" ", body="", app_name="", fallback_body=""))["noticeBarInfo"] == {
+        "noticeMsgType": 1,
+        "title": "新消息",
+        "content": "您收到一条新消息",
+    }
+
+
+def test_words_are_cut_at_32_and_100():
+    bar = message_of(note(title="题" * 33, body="👍" * 51))["noticeBarInfo"]
+    assert (bar["title"], bar["content"]) == ("题" * 31 + "…", "👍" * 49 + "…")
+
+
+@given(first=st.text(max_size=30), second=st.text(max_size=30))
+def test_a_repeat_overwrites_and_another_message_does_not(first, second):
+    keys = [meizu.notify_key(one) for one in (first, second)]
+    assert (keys[0] == keys[1]) == (first == second)
+    assert all(len(key) == 8 and key.replace("-", "a").replace("_", "a").isalnum() and key.isascii() for key in keys)
+
+
+def test_receipts_are_asked_for_only_with_an_address():
+    url = "https://push.example.com/r/meizu/3f9c"
+    assert "extra" not in message_of()
+    assert "extra" not in message_of(callback_url=url + "x" * 100)
+    assert message_of(callback_url=url)["extra"] == {"callback": url, "callback.param": PUSH_ID, "callback.type": "3"}
+    push = parcel(tokens=("a", "b"))
+    assert message_of(tokens=("a", "b"), callback_url=url)["extra"]["callback.param"] == receipt_tag(push)
+
+
+def test_a_silent_push_is_refused_before_a_request():
+    assert meizu.refuse(parcel(note(push_type=PushType.SILENT)).items[0]) == "silent_not_supported"
+    assert meizu.refuse(parcel().items[0]) is None
+
+
+@pytest.mark.parametrize(("token", "valid"), [(ID_C, True), ("", False), ("a,b", False), ("a b", False), ("a" * 257, False), ("会", False)])
+def test_tokens(token, valid):
+    assert meizu.token_valid(token) is valid
+
+
+CHECKS = [
+    ("110003", Verdict.ACCEPTED),
+    ("200", Verdict.ACCEPTED),
+    ("1006", Verdict.CREDENTIAL_REFUSED),
+    ("110000", Verdict.CREDENTIAL_REFUSED),
+    ("1003", Verdict.UNAVAILABLE),
+]
+
+
+@pytest.mark.parametrize(("code", "verdict"), CHECKS)
+def test_a_credential_is_proved_without_a_push(code, verdict):
+    request = meizu.check(credential(Vendor.MEIZU), None)
+    assert parse_qs(request.body.decode())["pushIds"] == ["0"]
+    assert meizu.checked(answer(200, {"code": code, "value": ""})) is verdict
+
+
+BAD = {
+    "no id": ({}, {"app_secret": b"s"}, "--app-id is missing"),
+    "no number": ({"app_id": "x"}, {"app_secret": b"s"}, "--app-id must be the number"),
+    "no secret": ({"app_id": "1"}, {}, "--app-secret-file is missing"),
+    "an empty secret": ({"app_id": "1"}, {"app_secret": b" \n"}, "is empty"),
+}
+
+
+@pytest.mark.parametrize(("options", "files", "reason"), BAD.values(), ids=BAD)
+def test_a_credential_is_refused_with_its_reason(options, files, reason):
+    with pytest.raises(CredentialError, match=reason):
+        meizu.read_credential(options, files, NOW_MS)
+
+
+# ---------------------------------------------------------------- receipts
+
+
+def receipts(value) -> list[tuple]:
+    raw = value if isinstance(value, bytes) else urlencode({"cb": json.dumps(value), "access_token": "x"}).encode()
+    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_receipts(raw, {})]
+
+
+RECEIPTS = {
+    "delivered": (
+        {"m-1-1": {"param": "p", "type": 1, "targets": ["a", "b"]}},
+        [("a", "p", "m-1", "delivered", 0, None), ("b", "p", "m-1", "delivered", 0, None)],
+    ),
+    "clicked, type in the key only": ({"m-2": {"param": "p", "targets": ["a"]}}, [("a", "p", "m", "clicked", 0, None)]),
+    "new type": ({"m-9": {"targets": ["a"]}}, [("a", "", "m", "other", 0, None)]),
+    "one target as text": ({"m-1": {"targets": "a"}}, [("a", "", "m", "delivered", 0, None)]),
+    "no targets": ({"m-1": {}, "n-1": 5}, []),
+    "no cb": (b"access_token=x", []),
+    "junk": (b"\xff\xfe", []),
+    "cb is no JSON": (b"cb=hello", []),
+    "too many fields": (b"&".join(b"a%d=1" % n for n in range(50)), []),
+    "far too long": (b"cb=" + b" " * 2_000_000, []),
+}
+
+
+@pytest.mark.parametrize(("body", "wanted"), RECEIPTS.values(), ids=RECEIPTS)
+def test_receipts_are_read(body, wanted):
+    assert receipts(body) == wanted
+
+
+@given(body=st.binary(max_size=80))
+def test_any_bytes_are_no_receipt_and_no_crash(body):
+    assert isinstance(read_receipts(b"cb=" + body, {}), list)

@@ -1,0 +1,524 @@
+"""vivo: every code, the sign vectors, what a text may look like, single and list bodies, receipts."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+
+from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, credential, note, parcel, texts
+from workers.receipts.vivo import read_receipts
+from workers.vendors import vivo
+from workers.vendors.base import AccessRefused, AccessToken, CredentialError, receipt_tag
+from workers.vendors.vivo import VIVO
+
+#: Every row of the page's table, for a single push.
+CODES = {
+    10000: Verdict.ACCESS_EXPIRED,
+    10040: Verdict.UNAVAILABLE,
+    10043: Verdict.CREDENTIAL_REFUSED,
+    10045: Verdict.CREDENTIAL_REFUSED,
+    10050: Verdict.REJECTED,
+    10051: Verdict.REJECTED,
+    10054: Verdict.REJECTED,
+    10055: Verdict.REJECTED,
+    10056: Verdict.REJECTED,
+    10057: Verdict.REJECTED,
+    10058: Verdict.REJECTED,
+    10059: Verdict.REJECTED,
+    10060: Verdict.REJECTED,
+    10065: Verdict.REJECTED,
+    10067: Verdict.REJECTED,
+    10070: Verdict.QUOTA_SPENT,
+    10071: Verdict.THROTTLED,
+    10072: Verdict.THROTTLED,
+    10073: Verdict.QUOTA_SPENT,
+    10082: Verdict.CREDENTIAL_REFUSED,
+    10085: Verdict.UNAVAILABLE,
+    10094: Verdict.ACCESS_EXPIRED,
+    10095: Verdict.REJECTED,
+    10096: Verdict.REJECTED,
+    10097: Verdict.REJECTED,
+    10103: Verdict.REJECTED,
+    10104: Verdict.UNAVAILABLE,
+    10150: Verdict.REJECTED,
+    10151: Verdict.UNAVAILABLE,
+    10152: Verdict.UNAVAILABLE,
+    10153: Verdict.REJECTED,
+    10155: Verdict.UNAVAILABLE,
+    10200: Verdict.CREDENTIAL_REFUSED,
+    10201: Verdict.CREDENTIAL_REFUSED,
+    10202: Verdict.CREDENTIAL_REFUSED,
+    10203: Verdict.CREDENTIAL_REFUSED,
+    10204: Verdict.CREDENTIAL_REFUSED,
+    10205: Verdict.CREDENTIAL_REFUSED,
+    10206: Verdict.CREDENTIAL_REFUSED,
+    10207: Verdict.CREDENTIAL_REFUSED,
+    10250: Verdict.THROTTLED,
+    10252: Verdict.QUOTA_SPENT,
+    10254: Verdict.QUOTA_SPENT,
+    10302: Verdict.TOKEN_DEAD,
+    10304: Verdict.REJECTED,
+    10305: Verdict.REJECTED,
+    10306: Verdict.REJECTED,
+    10311: Verdict.SILENCED,
+    10352: Verdict.REJECTED,
+    10353: Verdict.REJECTED,
+    10800: Verdict.REJECTED,
+    10801: Verdict.REJECTED,
+    10999: Verdict.UNKNOWN,
+}
+CURED = {10085: Again.FALLBACK_TEXT, 10104: Again.FALLBACK_TEXT, 10151: Again.SAVE_AGAIN, 10152: Again.SAVE_AGAIN, 10155: Again.SAVE_AGAIN}
+
+
+@pytest.mark.parametrize(("code", "verdict"), CODES.items())
+def test_each_code_has_its_verdict(code, verdict):
+    for said in (code, str(code)):
+        [outcome] = vivo.classify(parcel(), answer(200, {"result": said, "desc": "words"}))
+        assert (outcome.verdict, outcome.status, outcome.code, outcome.words) == (verdict, "200", str(code), "words")
+        assert outcome.again == CURED.get(code)
+        assert outcome.alarm == (code in (10999, 10207))
+
+
+def test_the_table_names_no_code_that_no_row_tests():
+    assert set(vivo.CODES) == set(CODES) - {10999}
+
+
+@pytest.mark.parametrize(("code", "again"), CURED.items())
+def test_a_cure_is_tried_once(code, again):
+    [outcome] = vivo.classify(parcel(again=again), answer(200, {"result": code}))
+    assert (outcome.verdict, outcome.again) == (Verdict.REJECTED, None)
+
+
+STATUSES = {
+    200: Verdict.UNKNOWN,
+    401: Verdict.ACCESS_EXPIRED,
+    403: Verdict.ACCESS_EXPIRED,
+    404: Verdict.UNKNOWN,
+    429: Verdict.THROTTLED,
+    500: Verdict.UNAVAILABLE,
+    503: Verdict.UNAVAILABLE,
+}
+
+
+@pytest.mark.parametrize(("status", "verdict"), STATUSES.items())
+def test_without_a_result_the_status_decides(status, verdict):
+    [outcome] = vivo.classify(parcel(), answer(status, b"<html>"))
+    assert outcome.verdict is verdict
+
+
+TOKENS = tuple(f"r{n}" for n in range(20))
+LISTS = {
+    "all taken": ({"result": 0, "requestId": "q"}, {}, Verdict.ACCEPTED),
+    "some not": (
+        {
+            "result": 0,
+            "requestId": "q",
+            "invalidUsers": [
+                {"status": 1, "userid": "r3"},
+                {"status": "2", "userid": "r4"},
+                {"status": 3, "userid": "r5"},
+                {"status": 4, "userid": "r6"},
+                {"status": 9, "userid": "r7"},
+            ],
+        },
+        {"r3": Verdict.TOKEN_DEAD, "r4": Verdict.TOKEN_DEAD, "r5": Verdict.TOKEN_DEAD, "r6": Verdict.REJECTED, "r7": Verdict.UNKNOWN},
+        Verdict.ACCEPTED,
+    ),
+    "a regId of 20 is bad, nobody says which": ({"result": 10302, "desc": "regId不合法"}, {}, Verdict.UNAVAILABLE),
+    "a regId of 20 is bad, and it is this one": (
+        {"result": 10302, "invalidUsers": [{"status": 1, "userid": "r3"}]},
+        {"r3": Verdict.TOKEN_DEAD},
+        Verdict.UNAVAILABLE,
+    ),
+    "no more lists today": ({"result": 10252}, {}, Verdict.UNAVAILABLE),
+    "one can't be pushed": ({"result": 10311}, {}, Verdict.UNAVAILABLE),
+    "saved, but under no name": ({"result": 0}, {}, Verdict.UNKNOWN),
+    "quota": ({"result": 10070}, {}, Verdict.QUOTA_SPENT),
+}
+
+
+@pytest.mark.parametrize(("body", "named", "rest"), LISTS.values(), ids=LISTS)
+def test_each_token_of_a_list_has_its_own_verdict(body, named, rest):
+    outcomes = vivo.classify(parcel(tokens=TOKENS), answer(200, body))
+    assert {t: o.verdict for t, o in zip(TOKENS, outcomes, strict=True)} == {t: named.get(t, rest) for t in TOKENS}
+    assert all((o.again == Again.SINGLY) == (o.verdict is Verdict.UNAVAILABLE) for o in outcomes)
+
+
+def test_a_number_as_userid_is_the_token_of_those_digits():
+    [outcome] = vivo.classify(
+        parcel(tokens=("16587320000000012",)), answer(200, {"result": 10302, "invalidUser": {"status": 4, "userid": 16587320000000012}})
+    )
+    assert (outcome.verdict, outcome.code) == (Verdict.REJECTED, "10302.4")
+
+
+@pytest.mark.parametrize(("hour_utc", "wait_h"), [(15, 8), (22, 1), (23, 24), (0, 23)])
+def test_outside_the_hours_a_public_push_waits_for_seven_in_beijing_and_holds_up_nobody(hour_utc, wait_h):
+    push = parcel()
+    now_ms = int(datetime(2026, 1, 2, hour_utc, tzinfo=UTC).timestamp() * 1000)
+    [outcome] = vivo.classify(type(push)(push.items, now_ms), answer(200, {"result": 10071}))
+    assert (outcome.retry_after_s, outcome.token_only) == (wait_h * 3600, True)
+
+
+def test_too_fast_waits_a_second():
+    [outcome] = vivo.classify(parcel(), answer(200, {"result": 10072}))
+    assert (outcome.retry_after_s, outcome.token_only) == (1.0, False)
+
+
+# ---------------------------------------------------------------- bodies
+
+PLACED = {"classification": "1", "category": "IM"}
+
+
+def body_of(about=None, **of_parcel):
+    return json.loads(vivo.build(parcel(about or note(placement=PLACED), **of_parcel), credential(Vendor.VIVO), ACCESS).body)
+
+
+def test_a_chat_message_as_it_travels():
+    about = note(placement=PLACED, ext='{"cid":"c2c_1001"}', payload={"seq": 7})
+    request = vivo.build(parcel(about, ("regid1",)), credential(Vendor.VIVO), ACCESS)
+    assert (request.endpoint, request.path) == ("VIVO", "/message/send")
+    assert request.headers == {"content-type": "application/json", "authtoken": "access-1"}
+    body = json.loads(request.body)
+    assert 1 <= body.pop("notifyId") <= 2_147_483_647
+    assert body == {
+        "appId": 100000123,
+        "regId": "regid1",
+        "notifyType": 4,
+        "title": "张三",
+        "content": "今晚八点开会",
+        "timeToLive": 86400,
+        "skipType": 1,
+        "classification": 1,
+        "category": "IM",
+        "clientCustomMap": {"seq": "7", "ext": '{"cid":"c2c_1001"}'},
+        "requestId": f"{PUSH_ID}-1",
+        "pushMode": 0,
+        "foregroundShow": False,
+    }
+
+
+def test_a_list_is_saved_and_then_pushed():
+    push = parcel(note(placement=PLACED), TOKENS)
+    saved = vivo.build(push, credential(Vendor.VIVO), ACCESS)
+    body = json.loads(saved.body)
+    assert saved.path == "/message/saveListPayload"
+    assert "regId" not in body
+    sent = vivo.follow(push, answer(200, {"result": 0, "taskId": 121397329}), credential(Vendor.VIVO), ACCESS)
+    assert (sent.path, sent.headers["authtoken"]) == ("/message/pushToList", "access-1")
+    second = json.loads(sent.body)
+    assert second == {"appId": 100000123, "taskId": "121397329", "regIds": list(TOKENS), "requestId": second["requestId"], "pushMode": 0}
+    assert len(second["requestId"]) <= 64
+    assert second["requestId"] != body["requestId"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (200, {"result": 10252}),
+        (200, {"result": 0}),
+        (200, {"result": 0, "taskId": True}),
+        (500, {"result": 0, "taskId": "1"}),
+        (200, b"junk"),
+    ],
+)
+def test_a_body_that_was_not_saved_is_not_pushed(said):
+    assert vivo.follow(parcel(tokens=TOKENS), answer(*said), credential(Vendor.VIVO), ACCESS) is None
+    assert vivo.follow(parcel(), answer(200, {"result": 0, "taskId": "1"}), credential(Vendor.VIVO), ACCESS) is None
+
+
+def test_request_ids_differ_by_attempt_and_people_and_never_by_chance():
+    ids = [body_of(tokens=tokens, attempt=attempt)["requestId"] for tokens in (("a",), TOKENS, TOKENS[:3]) for attempt in (1, 2)]
+    assert len(set(ids)) == 6
+    assert ids[2] == body_of(tokens=TOKENS)["requestId"]
+    assert VIVO.request_tokens_min_list == 20
+
+
+CLASSES = {
+    "chat": ({"placement": PLACED}, 1, "IM"),
+    "marketing": ({"bucket": Bucket.PUBLIC, "placement": {"classification": "0", "category": "MARKETING"}}, 0, "MARKETING"),
+    "marketing is not lifted": (
+        {
+            "bucket": Bucket.PUBLIC,
+            "placement": {"classification": "0", "category": "MARKETING"},
+            "vendor": {"classification": 1, "category": "IM"},
+        },
+        0,
+        "MARKETING",
+    ),
+    "nor by raw": (
+        {
+            "bucket": Bucket.PUBLIC,
+            "placement": {"classification": "0", "category": "NEWS"},
+            "vendor_raw": {"classification": 1, "category": "IM"},
+        },
+        0,
+        "NEWS",
+    ),
+    "a downgraded chat has no category": ({"bucket": Bucket.PUBLIC, "placement": {"classification": "0", "category": "IM"}}, 0, None),
+    "lowered by the sender": ({"placement": PLACED, "vendor": {"classification": 0, "category": "SOCIAL"}}, 0, "SOCIAL"),
+    "another system category": ({"placement": PLACED, "vendor": {"category": "ORDER"}}, 1, "ORDER"),
+    "lower case is unknown": ({"placement": PLACED, "vendor": {"category": "order"}}, 1, "IM"),
+}
+
+
+@pytest.mark.parametrize(("changes", "classification", "category"), CLASSES.values(), ids=CLASSES)
+def test_class(changes, classification, category):
+    body = body_of(note(**changes))
+    assert (body["classification"], body.get("category")) == (classification, category)
+
+
+@pytest.mark.parametrize(("ttl_s", "sent"), [(-1, 60), (0, 60), (61, 61), (86_401, 86_400)])
+def test_time_to_live_is_clamped(ttl_s, sent):
+    assert body_of(ttl_s=ttl_s)["timeToLive"] == sent
+
+
+NOTIFY = {
+    "usual": (note(), 4),
+    "no sound": (note(sound_android="none"), 1),
+    "recall": (note(kind=Kind.RECALL), 1),
+    "wish": (note(vendor={"notify_type": 3}), 3),
+    "nonsense": (note(vendor={"notify_type": 9}), 4),
+    "raw": (note(vendor_raw={"notifyType": 2}), 2),
+}
+
+
+@pytest.mark.parametrize(("about", "kind"), NOTIFY.values(), ids=NOTIFY)
+def test_notify_type(about, kind):
+    assert body_of(about)["notifyType"] == kind
+
+
+def test_test_mode_and_badge_are_the_sender_s_wish():
+    body = body_of(note(vendor={"push_mode": 1, "add_badge": True}))
+    assert (body["pushMode"], body["addBadge"]) == (1, True)
+    assert body_of(note(vendor_raw={"pushMode": 1}))["pushMode"] == 0
+
+
+def test_receipts_are_asked_for_only_with_an_address():
+    url = "https://push.example.com/r/vivo/3f9c"
+    assert "extra" not in body_of()
+    assert body_of(callback_url=url)["extra"] == {"callback": url, "callback.param": PUSH_ID}
+    assert "extra" not in body_of(callback_url=url + "x" * 128)
+    assert "extra" not in body_of(tokens=TOKENS, callback_url=url)
+    push = parcel(tokens=TOKENS, callback_url=url)
+    with_id = vivo.build(push, credential(Vendor.VIVO, {"callback_id": "100"}), ACCESS)
+    assert json.loads(with_id.body)["extra"] == {"callback.id": "100", "callback.param": receipt_tag(push)}
+
+
+# ---------------------------------------------------------------- words
+
+FORMAL = {
+    "今晚八点开会": True,
+    "ok 今晚": True,
+    "Meeting moved to 20:00": True,
+    "ok": False,
+    "Straße": False,
+    "666": False,
+    "6 6 6": False,
+    "👀": False,
+    "!!! …": False,
+    "": False,
+    "  ": False,
+    "[图片]": False,
+    "发来{0}": False,
+    "这是测试消息": False,
+    "发来一张图片": True,
+}
+
+
+@pytest.mark.parametrize(("text", "good"), FORMAL.items())
+def test_what_vivo_takes_for_a_formal_text(text, good):
+    assert vivo.formal(text) is good
+
+
+WORDS = {
+    "good words stay": (note(), "张三", "今晚八点开会", {}),
+    "ok": (note(body="ok"), "张三", "您收到一条新消息", {"content": "ok"}),
+    "a nick in Latin": (note(title="Alice"), "畅聊", "今晚八点开会", {"title": "Alice"}),
+    "an app in Latin too": (note(title="Alice", app_name="Demo"), "新消息", "今晚八点开会", {"title": "Alice"}),
+    "a fallback that breaks the rule": (note(body="666", fallback_body="Message"), "张三", "您收到一条新消息", {"content": "666"}),
+    "a fallback in English": (
+        note(body="[图片]", fallback_body="You have 1 new message"),
+        "张三",
+        "You have 1 new message",
+        {"content": "[图片]"},
+    ),
+    "no title": (note(title=""), "畅聊", "今晚八点开会", {}),
+}
+
+
+@pytest.mark.parametrize(("about", "title", "content", "kept"), WORDS.values(), ids=WORDS)
+def test_what_breaks_the_rules_is_replaced_and_kept_for_the_app(about, title, content, kept):
+    body = body_of(about)
+    assert (body["title"], body["content"], body.get("clientCustomMap", {})) == (title, content, kept)
+
+
+def test_words_that_vivo_refused_are_replaced_by_the_safest():
+    body = body_of(note(body="看起来没问题", fallback_body="You have 1 new message"), again=Again.FALLBACK_TEXT)
+    assert (body["title"], body["content"]) == ("畅聊", "您收到一条新消息")
+    assert body["clientCustomMap"] == {"title": "张三", "content": "看起来没问题"}
+
+
+def test_the_original_is_kept_as_far_as_there_is_room():
+    custom = body_of(note(body="[" + "长" * 3000, ext="x" * 1000))["clientCustomMap"]
+    assert custom["content"].endswith("…")
+    assert sum(len(k) + len(v) for k, v in custom.items()) == 1024
+    assert "content" not in body_of(note(body="ok", ext="x" * 1020))["clientCustomMap"]
+
+
+def test_a_payload_of_many_keys_travels_as_one():
+    payload = {f"k{n}": n for n in range(12)}
+    custom = body_of(note(payload=payload, ext="e"))["clientCustomMap"]
+    assert json.loads(custom["payload"]) == payload
+    assert set(custom) == {"payload", "ext"}
+
+
+@pytest.mark.parametrize(("text", "size"), [("abc", 3), ("会", 2), ("Ａ", 2), ("👍", 2), ("𝒜", 2), ("é", 1), ("…", 1)])
+def test_weights(text, size):
+    assert vivo.weight(text) == size
+
+
+def test_cut_at_forty_and_a_hundred_weights():
+    body = body_of(note(title="题" * 21, body="会" * 51))
+    assert (body["title"], body["content"]) == ("题" * 19 + "…", "会" * 49 + "…")
+    assert body_of(note(title="题" * 20, body="会" * 50))["content"] == "会" * 50
+
+
+REFUSED = {
+    "fits": (note(ext="x" * 1021), None),
+    "ext": (note(ext="x" * 1022), "payload_too_large"),
+    "silent": (note(push_type=PushType.SILENT), "silent_not_supported"),
+}
+
+
+@pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_can_t_be_sent_is_refused_before_a_request(about, reason):
+    assert vivo.refuse(parcel(about).items[0]) == reason
+
+
+# ---------------------------------------------------------------- access token, credential
+
+SIGNS = [
+    (
+        "10004",
+        "25509283-3767-4b9e-83fe-b6e55ac6243e",
+        1501484120000,
+        "7265f2a4-ebbb-44bf-88b9-b03e67dfdc21",
+        "fe3b46a2befc60334c2388676a752bd6",
+    ),
+    (
+        "100000123",
+        "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+        1767225600000,
+        "11111111-2222-3333-4444-555555555555",
+        "cd974e781ee60bee25713f50ca77d913",
+    ),
+    (
+        "100000123",
+        "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+        1767225600001,
+        "11111111-2222-3333-4444-555555555555",
+        "79c31834a13335f23474d139a5298627",
+    ),
+]
+
+
+@pytest.mark.parametrize(("app_id", "app_key", "now_ms", "secret", "wanted"), SIGNS)
+def test_sign_vectors(app_id, app_key, now_ms, secret, wanted):
+    assert vivo.sign(app_id, app_key, now_ms, secret) == wanted
+    request = vivo.ask(credential(Vendor.VIVO, {"app_id": app_id, "app_key": app_key}, {"app_secret": secret}), now_ms)
+    assert json.loads(request.body) == {"appId": int(app_id), "appKey": app_key, "timestamp": now_ms, "sign": wanted}
+    assert request.path == "/message/auth"
+
+
+AUTH = {
+    "given": (200, {"result": 0, "authToken": "t"}, AccessToken("t", NOW_MS + 5_400_000, NOW_MS + 82_800_000)),
+    "given no token": (200, {"result": 0}, Verdict.UNAVAILABLE),
+    "sign wrong": (200, {"result": 10206}, Verdict.CREDENTIAL_REFUSED),
+    "no app": (200, {"result": 10205}, Verdict.CREDENTIAL_REFUSED),
+    "clock": (200, {"result": 10207}, Verdict.CREDENTIAL_REFUSED),
+    "too often": (200, {"result": 10250}, Verdict.THROTTLED),
+    "busy": (200, {"result": 10040}, Verdict.UNAVAILABLE),
+    "new": (200, {"result": 12345}, Verdict.UNAVAILABLE),
+    "500": (500, b"", Verdict.UNAVAILABLE),
+    "429": (429, b"", Verdict.THROTTLED),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "wanted"), AUTH.values(), ids=AUTH)
+def test_what_auth_says(status, body, wanted):
+    got = vivo.read_access(answer(status, body), NOW_MS)
+    assert (got.verdict if isinstance(got, AccessRefused) else got) == wanted
+
+
+def test_a_wrong_clock_is_named():
+    assert "clock" in vivo.read_access(answer(200, {"result": 10207}), NOW_MS).words
+
+
+BAD = {
+    "no id": ({"app_key": "k"}, {"app_secret": b"s"}, "--app-id is missing"),
+    "an id that is no number": ({"app_id": "abc", "app_key": "k"}, {"app_secret": b"s"}, "--app-id must be the number"),
+    "no key": ({"app_id": "1"}, {"app_secret": b"s"}, "--app-key is missing"),
+    "a key with blanks": ({"app_id": "1", "app_key": "k k"}, {"app_secret": b"s"}, "--app-key must"),
+    "no secret": ({"app_id": "1", "app_key": "k"}, {}, "--app-secret-file is missing"),
+}
+
+
+@pytest.mark.parametrize(("options", "files", "reason"), BAD.values(), ids=BAD)
+def test_a_credential_is_refused_with_its_reason(options, files, reason):
+    with pytest.raises(CredentialError, match=reason):
+        vivo.read_credential(options, files, NOW_MS)
+
+
+def test_a_credential_is_kept():
+    assert vivo.read_credential({"app_id": "1", "app_key": "k"}, {"app_secret": b" s\n"}, NOW_MS) == (
+        {"app_id": "1", "app_key": "k"},
+        {"app_secret": "s"},
+    )
+
+
+# ---------------------------------------------------------------- receipts
+
+
+def receipts(value) -> list[tuple]:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_receipts(raw, {})]
+
+
+RECEIPTS = {
+    "arrived": (
+        {"1213": {"param": "p", "targets": "r1", "ackType": "0", "ackTime": 1767225612345, "subStatus": "0"}},
+        [("r1", "p", "1213", "delivered", 1767225612345, None)],
+    ),
+    "old shape": (
+        {"1213": {"param": "p", "targets": "r1,r2"}},
+        [("r1", "p", "1213", "delivered", 0, None), ("r2", "p", "1213", "delivered", 0, None)],
+    ),
+    "a list": ({"1": {"targets": ["r1", 22]}}, [("r1", "", "1", "delivered", 0, None), ("22", "", "1", "delivered", 0, None)]),
+    "gone": ({"1": {"targets": "r1", "ackType": "20002"}}, [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)]),
+    "unsubscribed": ({"1": {"targets": "r1", "ackType": "20001"}}, [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)]),
+    "invalid, by subStatus": (
+        {"1": {"targets": "r1", "ackType": "0", "subStatus": 2183}},
+        [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)],
+    ),
+    "cap": ({"1": {"targets": "r1", "ackType": 12000}}, [("r1", "", "1", "device_cap", 0, Verdict.DEVICE_CAP)]),
+    "volume": ({"1": {"targets": "r1", "ackType": 11001}}, [("r1", "", "1", "quota_spent", 0, Verdict.QUOTA_SPENT)]),
+    "new": ({"1": {"targets": "r1", "ackType": "777"}}, [("r1", "", "1", "other", 0, None)]),
+    "not a task": ({"1": 5, "2": {"targets": {}}}, []),
+    "junk": (b"<html>", []),
+    "no object": (b"[1]", []),
+    "far too long": (b" " * 2_000_000, []),
+}
+
+
+@pytest.mark.parametrize(("body", "wanted"), RECEIPTS.values(), ids=RECEIPTS)
+def test_receipts_are_read(body, wanted):
+    assert receipts(body) == wanted
+
+
+@given(targets=texts)
+def test_any_targets_are_read(targets):
+    assert all(token for token, *_ in receipts({"1": {"targets": targets, "ackTime": targets}}))

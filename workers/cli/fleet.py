@@ -1,0 +1,44 @@
+"""`pushfleet up` and `pushfleet simulate`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+
+from common.config import Settings
+from common.storage import sql
+from common.storage.migrations import migrate as migrate_tables
+from workers.cli import up as whole
+
+
+def migrate_settings(settings: Settings) -> None:
+    engine = sql.engine(settings.database_url)
+    try:
+        migrate_tables(engine)
+    finally:
+        engine.dispose()
+
+
+@click.command()
+@click.option("--replicas", default="", help="NAME=N,… with the names of the Procfile, for instance presence=2,delivery-apns=2.")
+@click.option("--no-simulators", is_flag=True, help="Start no vendor simulators: real vendors, or endpoints of your own.")
+def up(replicas: str, no_simulators: bool) -> None:
+    """Run the whole fleet on this machine until Ctrl-C."""
+    settings = Settings.load()
+    try:
+        wanted = whole.read_replicas(replicas)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--replicas") from None
+    raise click.exceptions.Exit(whole.up(settings, wanted, not no_simulators, migrate=migrate_settings))
+
+
+@click.command()
+@click.argument("vendors", nargs=-1)
+@click.option("--port", default=0, help="First port; 0: free ones.")
+@click.option("--dir", "folder", default="var/simulators", show_default=True)
+def simulate(vendors: tuple[str, ...], port: int, folder: str) -> None:
+    """Run vendors' simulators until Ctrl-C; one JSON line each when it is ready."""
+    argv = [sys.executable, "-m", "simulators", *vendors, "--port", str(port), "--dir", folder]
+    raise click.exceptions.Exit(subprocess.call(argv))

@@ -1,0 +1,113 @@
+"""`pushfleet why`: what became of a message, for every recipient (contract §7)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from workers.cli.base import CliError, at, opened, print_json
+from workers.runtime import Runtime
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@click.argument("user", required=False)
+@click.option("--app", "app_id", default=None)
+@click.option("--event", "event_id", default=None, help="Another event of this message, by its id.")
+@click.option("--json", "as_json", is_flag=True)
+def why(message_id: str, user: str | None, app_id: str | None, event_id: str | None, as_json: bool) -> None:
+    """Tell the story of a message or call, by its id: who got it, who did not, and why."""
+    with opened() as runtime:
+        told = story(runtime, message_id, app_id, event_id, user)
+    if told is None:
+        raise CliError(f"nothing is known of {message_id}: not published, not read yet, or older than the ledger keeps", exit_code=1)
+    if as_json:
+        print_json(told)
+    else:
+        print(as_words(told))
+
+
+def story(runtime: Runtime, message_id: str, app: str | None, event_id: str | None, user: str | None) -> dict[str, Any] | None:
+    """The story in the contract's shape; None when nothing is known."""
+    event = runtime.ledger.find(message_id, app, event_id)
+    if event is None:
+        return None
+    notes = runtime.ledger.notes(event, user)
+    rows = [] if event["decision"] else runtime.ledger.rows(event, user)
+    return {
+        "app": event["app"],
+        "message_id": event["message_id"],
+        "event_id": event["event_id"],
+        "type": event["type"],
+        "received_ms": event["received_ms"],
+        "decision": event["decision"],
+        "recipients": [_recipient(event, row, notes) for row in rows],
+    }
+
+
+def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    own = [note for note in notes if note["user"] in ("", row["user"]) and note["device"] in ("", row["device"])]
+    attempts = json.loads(row["attempts"]) if row["attempts"] else []
+    names = ("at_ms", "status", "code", "words", "vendor_message_id")
+    return {
+        "user": row["user"],
+        "device": row["device"] or None,
+        "vendor": row["vendor"] or None,
+        "business_id": row["business_id"] or None,
+        "decision": row["decision"],
+        "downgraded": row["downgraded"],
+        "class": row["class"],
+        "class_sent": row["class_sent"],
+        "push_id": row["push_id"],
+        "attempts": [dict(zip(names, attempt, strict=True)) for attempt in attempts],
+        "steps": _steps(event, row, own),
+        "receipts": [{"status": note["note"], "at_ms": note["at_ms"]} for note in own if note["kind"] == "receipt"],
+    }
+
+
+def _steps(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Stages in the order in which they saw it; the last says what was decided, or what it waits for."""
+    steps = [{"stage": "intake", "at_ms": event["received_ms"], "note": event["type"]}]
+    said = row["decision"] or "waiting"
+    words = f"{said}: {row['note']}" if row["note"] else said
+    if row["push_id"]:
+        steps += [
+            {"stage": "presence", "at_ms": row["presence_ms"], "note": "away"},
+            {"stage": "routing", "at_ms": row["routed_ms"], "note": f"to {row['vendor']} {row['business_id']}"},
+            {"stage": "delivery", "at_ms": row["decided_ms"], "note": words},
+        ]
+    elif row["routed_ms"]:
+        steps += [
+            {"stage": "presence", "at_ms": row["presence_ms"], "note": "away"},
+            {"stage": "routing", "at_ms": row["decided_ms"], "note": words},
+        ]
+    else:
+        steps.append({"stage": "presence", "at_ms": row["decided_ms"], "note": words})
+    seen = {(note["stage"], note["at_ms"], note["note"]) for note in notes if note["kind"] == "step"}
+    steps += [{"stage": stage, "at_ms": at_ms, "note": note} for stage, at_ms, note in sorted(seen, key=lambda step: step[1])]
+    return steps
+
+
+def as_words(told: Mapping[str, Any]) -> str:
+    """The story for a person."""
+    lines = [f"{told['type']} {told['message_id']} of {told['app']} (event {told['event_id']}), received {at(told['received_ms'])}"]
+    if told["decision"]:
+        lines.append(f"decided at intake: {told['decision']}")
+    elif not told["recipients"]:
+        lines.append("no recipient is decided yet")
+    for one in told["recipients"]:
+        lane = f"{one['vendor']} {one['business_id']}" if one["vendor"] else "no lane"
+        down = f", sent as {one['class_sent']} (downgraded from {one['class']})" if one["downgraded"] else ""
+        lines.append(f"\n{one['user']}  {one['device'] or 'no device'}  {lane}: {one['decision'] or 'waiting'}{down}")
+        if one["push_id"]:
+            lines.append(f"  push {one['push_id']}")
+        lines += [f"  {at(step['at_ms'])}  {step['stage']:9} {step['note']}" for step in one["steps"]]
+        lines += [
+            f"  {at(attempt['at_ms'])}  attempt   {attempt['status']} {attempt['code']} {attempt['words']}".rstrip()
+            for attempt in one["attempts"]
+        ]
+        lines += [f"  {at(receipt['at_ms'])}  receipt   {receipt['status']}" for receipt in one["receipts"]]
+    return "\n".join(lines)
