@@ -251,7 +251,11 @@ def listed(app_id: str | None, as_json: bool) -> None:
     print_table(["app", "vendor", "business_id", "version", "env", "paused", "rights", "expires"], shown, "no credential yet")
 
 
-_KEY = [click.argument("app_id", metavar="APP"), click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor])), click.argument("business_id")]
+_KEY = [
+    click.argument("app_id", metavar="APP"),
+    click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor])),
+    click.argument("business_id"),
+]
 
 
 def _keyed(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -87,7 +87,10 @@ local function has_room(b, class)
   return count(name) + 1 <= quota[b] - kept
 end
 
-local out, granted, dry, paid, queue = {1, now_ms, math.floor(rate * 1000 + 0.5)}, 0, now < hold, {}, math.max(tat, now, hold)
+-- counted from now on: sums of small steps onto 1.8e9 would lose a push in a thousand
+local ahead = math.max(0, tat - now)
+local queue, dry, granted, paid = math.max(ahead, hold - now), now < hold, 0, {}
+local out = {1, now_ms, math.floor(rate * 1000 + 0.5)}
 for i = 1, n do
   local place, id, cost, request, b, class, area, digest = struct.unpack(STRUCT, ARGV[16], (i - 1) * BYTES + 1)
   class = tostring(class)
@@ -101,16 +104,16 @@ for i = 1, n do
     verdict = -2
   else
     local step = paid[request] and 0 or cost / rate
-    if not dry and math.max(tat, now) + step - now > lim + 1e-6 then
+    if not dry and ahead + step > lim + 1e-6 then
       dry = true
-      queue = math.max(tat, now)
+      queue = ahead
     end
     paid[request] = true
     if dry then
       queue = queue + step
-      verdict = math.min(WAIT_MAX_MS + math.max(0, math.ceil((hold - now) * 1000)), math.max(1, math.ceil((math.max(queue - lim, hold) - now) * 1000)))
+      verdict = math.min(WAIT_MAX_MS + math.max(0, math.ceil((hold - now) * 1000)), math.max(1, math.ceil(math.max(queue - lim, hold - now) * 1000)))
     else
-      tat = math.max(tat, now) + step
+      ahead = ahead + step
       granted = granted + 1
       if not again then
         add(BUCKETS[b])
@@ -130,7 +133,7 @@ for i = 1, n do
 end
 
 if granted > 0 then
-  note('t', tat)
+  note('t', now + ahead)
   note('l', now)
   redis.call('HSET', KEYS[6], ARGV[13], string.format('%d|%.3f', granted, now + tonumber(ARGV[14])))
   redis.call('EXPIRE', KEYS[6], 60)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
+from cryptography.fernet import Fernet
 
 from common.clock import now_ms
 from common.config import Settings
@@ -17,6 +19,7 @@ from common.storage.credentials import StoredCredential
 from common.storage.keys import Keys
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
+from tests.conftest import own_database
 from workers.delivery.lane import Lane
 from workers.delivery.stage import Work
 from workers.runtime import Runtime
@@ -42,9 +45,21 @@ def store(redis_client: redis.Redis, space: str, clock: Clock) -> Admission:
     return Admission(redis_client, Keys(f"push{space}"), clock=clock)
 
 
+@pytest.fixture(scope="session")
+def own_url(database_url: str) -> Iterator[str]:
+    """A database whose secrets all have one key."""
+    with own_database(database_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def secret_key() -> str:
+    return Fernet.generate_key().decode()
+
+
 @pytest.fixture
-def runtime(redis_client: redis.Redis, settings: Settings) -> Iterator[Runtime]:
-    made = Runtime(settings)
+def runtime(redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str) -> Iterator[Runtime]:
+    made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key))
     migrate(made.engine)
     made.tenants.add(Tenant("demo", "Demo", "zh", "Asia/Shanghai"))
     yield made
@@ -76,7 +91,7 @@ def work(number: int, message_class: MessageClass = MessageClass.MARKETING, *, u
     bucket = Bucket.PRIVATE if message_class in PRIVATE_CLASSES else Bucket.PUBLIC
     made = Notification(
         app="demo",
-        event_id=f"e{number}",
+        event_id=uuid.uuid4().hex,
         message_id=f"m{number}",
         conversation_type="c2c",
         conversation_id="s",

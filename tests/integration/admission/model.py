@@ -73,7 +73,8 @@ class Model:
         room = max(1, self.terms.burst * rate / self.terms.rate_per_s) / rate
         if self.tat > now + room + 1e-6:
             self.tat = now + room
-        dry, queue, paid, granted = now < self.hold, max(self.tat, now, self.hold), set(), False
+        ahead = max(0.0, self.tat - now)
+        dry, queue, paid, granted = now < self.hold, max(ahead, self.hold - now), set(), False
         answers = []
         for ask in asks:
             refusal = self._refusal(now, ask)
@@ -81,20 +82,20 @@ class Model:
                 answers.append(Given(refusal))
                 continue
             step = 0.0 if ask.request is not None and ask.request in paid else ask.cost / rate
-            if not dry and max(self.tat, now) + step - now > room + 1e-6:
-                dry, queue = True, max(self.tat, now)
+            if not dry and ahead + step > room + 1e-6:
+                dry, queue = True, ahead
             paid.add(ask.request)
             if dry:
                 queue += step
                 most = WAIT_MAX_MS + max(0, math.ceil((self.hold - now) * 1000))
-                answers.append(Given(Answer.WAIT, min(most, max(1, math.ceil((max(queue - room, self.hold) - now) * 1000)))))
+                answers.append(Given(Answer.WAIT, min(most, max(1, math.ceil(max(queue - room, self.hold - now) * 1000)))))
                 continue
-            self.tat = max(self.tat, now) + step
+            ahead += step
             granted = True
             self._take(now, ask)
             answers.append(Given(Answer.GRANTED))
         if granted:
-            self.tat = kept(self.tat)
+            self.tat = kept(now + ahead)
         return answers
 
     def _refusal(self, now: float, ask: Ask) -> Answer | None:

@@ -51,7 +51,7 @@ FAULTS = {
     "rate paid on a quota refusal": (
         "admit",
         "    verdict = -1\n",
-        "    verdict = -1; tat = math.max(tat, now) + cost / rate; note('t', tat)\n",
+        "    verdict = -1; ahead = ahead + cost / rate; note('t', now + ahead)\n",
     ),
     "clock back freezes": ("admit", "if tat > now + lim + 1e-6 then", "if false then"),
     "a clamp that a refusal forgets": ("admit", "tat = now + lim; note('t', tat) end", "tat = now + lim end"),
@@ -63,11 +63,7 @@ FAULTS = {
     "bucket mixed up": ("admit", "        add(BUCKETS[b])\n", "        add(BUCKETS[1])\n"),
     "reserve ignored": ("admit", "return count(name) + 1 <= quota[b] - kept", "return count(name) + 1 <= quota[b]"),
     "the vendor's word ignored": ("admit", "if counts[name .. ':spent'] then return false end", ""),
-    "Retry-After ignored": (
-        "admit",
-        "granted, dry, paid, queue = {1, now_ms, math.floor(rate * 1000 + 0.5)}, 0, now < hold",
-        "granted, dry, paid, queue = {1, now_ms, math.floor(rate * 1000 + 0.5)}, 0, false",
-    ),
+    "Retry-After ignored": ("admit", "math.max(ahead, hold - now), now < hold, 0, {}", "math.max(ahead, hold - now), false, 0, {}"),
     "a refusal blocks the others": ("admit", "    verdict = -2\n", "    verdict = -2; dry = true\n"),
 }
 

@@ -184,9 +184,9 @@ def test_pushes_of_one_request_pay_once(store: Admission) -> None:
 
 
 def test_waiting_pushes_are_told_different_times(store: Admission) -> None:
-    given = store.admit(Terms("a:vivo:b", rate_per_s=10, burst=1), asks(4))
+    given = store.admit(Terms("a:vivo:b", rate_per_s=8, burst=1), asks(4))
     assert given is not None
-    assert [one.wait_ms for one in given] == [0, 100, 200, 300]
+    assert [one.wait_ms for one in given] == [0, 125, 250, 375]
 
 
 STEP = st.tuples(st.sampled_from([0.0, 0.01, 0.05, 0.3, 1.0]), st.integers(1, 30), st.booleans())
