@@ -69,8 +69,9 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     """Drops those who do not want it, renders for the rest, one batch per lane and urgency."""
     routed = Routed()
     outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
+    settings = _settings(offline, world.preferences)
     for one in offline:
-        _one(one, world, now_ms, routed, outbox)
+        _one(one, settings.get(one.message.app, {}), world, now_ms, routed, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
     return routed
@@ -81,12 +82,14 @@ def _one(
 ) -> None:
     message = one.message
     users = [who.user for who in one.recipients]
-    settings = world.preferences.of_users(message.app, users, f"{message.conversation.type}:{message.conversation.id}")
+    mute = f"mute:{_conversation(message)}"
     friends = world.friends.friends(message.app, users, message.sender.id) if message.push.gate.require_friend else set(users)
     tenant = world.tenancy.tenant(message.app)
     drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]] = {}
     for who in one.recipients:
-        wishes = settings.get(who.user, {})
+        wishes = settings.get(who.user) or {}
+        if mute in wishes:
+            wishes = {**wishes, "mute": wishes[mute]}
         no = refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms)
         for device in who.devices:
             decision = no
