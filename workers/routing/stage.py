@@ -77,8 +77,27 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     return routed
 
 
+def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+    """Everybody's settings by tenant, one query each."""
+    people: dict[str, tuple[set[str], set[str]]] = {}
+    for one in offline:
+        users, conversations = people.setdefault(one.message.app, (set(), set()))
+        users.update(who.user for who in one.recipients)
+        conversations.add(_conversation(one.message))
+    return {app: book.of_users(app, sorted(users), sorted(conversations)) for app, (users, conversations) in people.items()}
+
+
+def _conversation(message: Message) -> str:
+    return f"{message.conversation.type}:{message.conversation.id}"
+
+
 def _one(
-    one: OfflineRecipients, world: World, now_ms: int, routed: Routed, outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]]
+    one: OfflineRecipients,
+    settings: Mapping[str, Mapping[str, Any]],
+    world: World,
+    now_ms: int,
+    routed: Routed,
+    outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]],
 ) -> None:
     message = one.message
     users = [who.user for who in one.recipients]
