@@ -29,6 +29,7 @@ from common.storage.access import AccessStore
 from common.storage.admission import Admission
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
+from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.devices import Devices
 from common.storage.guard import Guard
@@ -42,6 +43,7 @@ from common.storage.redis import connect
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
 from common.storage.tenants import Tenant, Tenants
+from common.storage.users import Users
 from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
@@ -49,6 +51,7 @@ from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import ClaimAnswer, Shut, Work
 from workers.delivery.stage import World as DeliveryWorld
 from workers.gate import FleetGate, terms_of
+from workers.receipts import address as receipts
 from workers.routing.stage import World as RoutingWorld
 from workers.transport.curl import CurlTransport
 from workers.vendors import VENDORS
@@ -160,6 +163,7 @@ class Runtime:
         self.settings = settings
         self.name = name
         self.keys = Keys(settings.prefix)
+        self.metrics_at: str | None = None
 
     @cached_property
     def redis(self) -> Redis:
@@ -242,6 +246,14 @@ class Runtime:
         return Credentials(self.engine, self.vault)
 
     @cached_property
+    def dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.engine, self.vault)
+
+    @cached_property
+    def users(self) -> Users:
+        return Users(self.engine)
+
+    @cached_property
     def strategies(self) -> Strategies:
         return Strategies(self.engine)
 
@@ -277,15 +289,17 @@ class Runtime:
             transport=transport,
             now_ms=now_ms,
             deadline_s=deadline_s,
-            callback_url=self._callback_url,
+            callback_url=self.receipts_url,
             observe=_observe,
         )
 
-    def _callback_url(self, lane: Lane) -> str | None:
+    def receipts_url(self, lane: Lane) -> str | None:
+        """Where this lane's vendor sends receipts; None without a public address."""
         if self.settings.receipts_url is None:
             return None
         credential = lane.credential
-        return f"{self.settings.receipts_url.rstrip('/')}/{credential.vendor}/{credential.app}/{credential.business_id}"
+        path = receipts.path_of(credential.vendor, credential.app, credential.business_id, self.vault.derived(receipts.PURPOSE)[0])
+        return self.settings.receipts_url.rstrip("/") + path
 
     def ring(self, stage: str, vendor: Vendor | None = None) -> None:
         """Rings a stage's bell unless one is waiting. A bell that is lost costs a second: upkeep rings again."""
@@ -297,6 +311,8 @@ class Runtime:
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
         self.redis.set(self.keys.alive(self.name), now_ms(), ex=15)
+        if self.metrics_at:
+            self.redis.set(self.keys.metrics_at(self.name), self.metrics_at, ex=15)
 
     def close(self) -> None:
         for part in ("transport", "apns_transport"):

@@ -9,6 +9,8 @@ from common.model import Urgency, Vendor
 PRESENCE = "presence"
 ROUTING = "routing"
 LEDGER = "ledger"
+#: Vendors' callbacks on their way into the ledger. Not among BELTS: upkeep has no bell to ring for it.
+RECEIPTS = "receipts"
 
 
 def send(vendor: Vendor, urgency: Urgency) -> str:
@@ -97,6 +99,19 @@ class Keys:
     @property
     def config_version(self) -> str:
         return f"{self.prefix}:config-version"
+
+    @property
+    def receipts_later(self) -> str:
+        return f"{self.prefix}:receipts-later"
+
+    def receipt_nonce(self, digest: str) -> str:
+        return f"{self.prefix}:nonce:{digest}"
+
+    def logins(self, digest: str) -> str:
+        return f"{self.prefix}:logins:{digest}"
+
+    def metrics_at(self, name: str) -> str:
+        return f"{self.prefix}:metrics-at:{name}"
 
     @property
     def upkeep_lock(self) -> str:

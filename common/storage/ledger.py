@@ -5,6 +5,7 @@ One row per (day, app, event, user, device): a record that is repeated, or that 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +16,7 @@ import psycopg
 from sqlalchemy import ColumnElement, Engine, func, select, text
 
 from common.contracts import Attempt
-from common.model import Decision
+from common.model import Decision, Kind, Vendor
 from common.storage.tables import PARTITIONED, dead_letters, devices, events, ledger, notes
 
 #: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
@@ -100,6 +101,15 @@ def decode(blob: bytes) -> list[Record]:
     return _decode(blob)
 
 
+def tag_of(app: str, event_id: str, kind: str) -> str:
+    """What the receipts of a request with several pushes echo: as the vendor files make it (workers/vendors/base.py: receipt_tag)."""
+    return hashlib.blake2b("\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _tag(event: EventRecord) -> str:
+    return tag_of(event.app, event.event_id, Kind.CALL_INVITE if event.type == "call.invited" else Kind.MESSAGE)
+
+
 def day_of(ts_ms: int) -> date:
     return datetime.fromtimestamp(ts_ms / 1000, UTC).date()
 
@@ -118,7 +128,7 @@ _MERGE_ROWS = (
     " attempts = excluded.attempts, presence_ms = excluded.presence_ms, routed_ms = excluded.routed_ms,"
     " decided_ms = excluded.decided_ms, note = excluded.note WHERE excluded.rank > ledger.rank"
 )
-_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note"
+_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note, tag"
 _NOTE_COLUMNS = 'day, app, event_id, "user", device, kind, stage, at_ms, note'
 
 
@@ -205,6 +215,23 @@ class Ledger:
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()]
 
+    def find_pushes(self, push_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Rows by push id; those of pushes that are not written yet, or older than the ledger keeps, are absent."""
+        statement = select(ledger).where(ledger.c.push_id.in_(list(push_ids)))
+        with self._engine.connect() as connection:
+            return {row["push_id"]: dict(row) for row in connection.execute(statement).mappings()}
+
+    def find_tagged(self, app: str, vendor: Vendor, asked: Sequence[tuple[str, str]]) -> dict[int, dict[str, Any]]:
+        """Rows of pushes that shared a request, by the number of the (tag, device token) in `asked`."""
+        if not asked:
+            return {}
+        values = {"tags": [tag for tag, _ in asked], "tokens": [token for _, token in asked], "app": app, "vendor": vendor}
+        found: dict[int, dict[str, Any]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(_TAGGED, values).mappings():
+                found.setdefault(int(row["number"]) - 1, dict(row))
+        return found
+
     def spent(self, app: str, vendor: str, business_id: str, since_ms: int) -> list[tuple[str, str, int]]:
         """(class, class sent, pushes) that one account sent since then, so far as they are written: what a lost quota is rebuilt from."""
         statement = (
@@ -239,6 +266,17 @@ class Ledger:
         )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+_TAGGED = text(
+    "SELECT asked.number, l.*"
+    " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS asked(tag, token, number)"
+    " JOIN events e ON e.tag = asked.tag AND e.app = :app"
+    " JOIN devices d ON d.app = :app AND d.vendor = :vendor AND d.token = asked.token"
+    " JOIN ledger l ON l.day = e.day AND l.app = e.app AND l.event_id = e.event_id"
+    ' AND l."user" = d."user" AND l.device = d.device_id'
+    " WHERE l.vendor = :vendor AND l.push_id IS NOT NULL ORDER BY asked.number, d.state <> 'active'"
+)
 
 
 def _sent_since(app: str, vendor: str, business_id: str, since_ms: int) -> Sequence[ColumnElement[bool]]:
@@ -302,7 +340,7 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
         return
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_events (LIKE events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
     rows = (
-        (day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note)
+        (*(day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note), _tag(r))
         for r in records
     )
     _copy(cursor, "incoming_events", _EVENT_COLUMNS, rows)
@@ -316,7 +354,9 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
 def _write_notes(cursor: psycopg.Cursor[Any], records: Sequence[NoteRecord]) -> None:
     rows = ((day_of(r.ts_ms), r.app, r.event_id, r.user, r.device, r.kind, r.stage, r.at_ms, r.note) for r in records)
     if records:
-        _copy(cursor, notes.name, _NOTE_COLUMNS, rows)
+        cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_notes (LIKE notes INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
+        _copy(cursor, "incoming_notes", _NOTE_COLUMNS, rows)
+        cursor.execute(f"INSERT INTO notes ({_NOTE_COLUMNS}) SELECT {_NOTE_COLUMNS} FROM incoming_notes ON CONFLICT DO NOTHING")
 
 
 def _write_dead(cursor: psycopg.Cursor[Any], records: Sequence[DeadRecord]) -> None:

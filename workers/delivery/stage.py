@@ -198,8 +198,10 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
         done.parked += [(work, room.why) for work in works]
         return []
     done.probe = room == 1
-    done.waiting += [(work, 0.5, Decision.UNAVAILABLE) for work in works[room:]]
-    return list(works[:room])
+    # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
+    ordered = sorted(works, key=lambda work: len(work.target.attempts)) if room < len(works) else list(works)
+    done.waiting += [(work, 0.5, Decision.UNAVAILABLE) for work in ordered[room:]]
+    return ordered[:room]
 
 
 def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: World, done: Delivered) -> None:
@@ -270,17 +272,19 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-    expired = False
+    expired, failed = False, 0
     for (parcel, works), answer in zip(granted, answers, strict=True):
         world.observe(lane, answer)
-        for work, outcome in zip(works, lane.spec.classify(parcel, answer), strict=True):
+        outcomes = lane.spec.classify(parcel, answer)
+        failed += all(outcome.verdict in DOWN for outcome in outcomes)
+        for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
             done.told.append((work, outcome))
             expired = expired or outcome.verdict == Verdict.ACCESS_EXPIRED
     if expired and access is not None:
         world.access.refused(lane, access, sent_ms)
         world.transport.renew(lane.route.pool)
-    _settle_with_gate(lane, world, done)
+    _settle_with_gate(lane, world, done, len(answers) - failed, failed)
     _sync(granted, answers, lane, world)
 
 
@@ -310,7 +314,11 @@ def _follow(
 NOT_TAKEN = frozenset(FINAL) - {Verdict.ACCEPTED, Verdict.UNCERTAIN, Verdict.UNKNOWN}
 
 
-def _settle_with_gate(lane: Lane, world: World, done: Delivered) -> None:
+#: Verdicts that say the vendor is not there: what the breaker counts, by requests.
+DOWN = frozenset({Verdict.UNAVAILABLE, Verdict.UNCERTAIN})
+
+
+def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
     world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
     for bucket in {work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
@@ -319,11 +327,10 @@ def _settle_with_gate(lane: Lane, world: World, done: Delivered) -> None:
     if capped:
         world.gate.told_capped(lane, capped)
     outcomes = [outcome for _, outcome in done.told]
-    failed = sum(1 for o in outcomes if o.verdict in (Verdict.UNAVAILABLE, Verdict.UNCERTAIN))
     refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
     throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
-    hold_s = _retry_after_s(outcomes, 2 * failed >= len(outcomes))
-    world.breaker.report(lane, len(outcomes) - failed, failed, refused, hold_s, throttled)
+    hold_s = _retry_after_s(outcomes, failed >= good)
+    world.breaker.report(lane, good, failed, refused, hold_s, throttled)
 
 
 def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
