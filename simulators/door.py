@@ -23,6 +23,7 @@ from simulators.misbehave import Shares, shares_of
 _IDS = itertools.count(1)
 RECORD_BYTES = 16384  # a TLS record's most
 TLS_HANDSHAKE = 0x16  # the first byte of every TLS connection
+BACKLOG = 1024
 LINGER_S = 1.0  # how long a finished connection is still read, so that its last answers aren't lost to a TCP reset
 DOWN_AFTER_S = 0.05  # the answer to the call that switched the vendor off gets out first
 
@@ -182,7 +183,7 @@ class Serving:
         self.shares: Shares = shares_of(simulator)
         self.connections: set[Connection] = set()
         self.port = 0
-        self._never_down = never_down
+        self._never_down, self._down = never_down, False
         self._host = ""
         self._hold: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -195,28 +196,36 @@ class Serving:
         self._hold = _bound(host, port)
         self.port = self._hold.getsockname()[1]
         self._loop = asyncio.get_running_loop()
-        await self._listen()
+        await self._listen(_bound(host, self.port))
         self.shares.watchers.append(self._faults_changed)
 
-    async def _listen(self) -> None:
-        bound = _bound(self._host, self.port)
-        self._server = await self._loop.create_server(lambda: Connection(self), sock=bound, backlog=1024)
+    async def _listen(self, bound: socket.socket) -> None:
+        self._server = await self._loop.create_server(lambda: Connection(self), sock=bound, backlog=BACKLOG)
+        if self._down:  # the switch went back while this took its turn
+            self._go_down()
 
     def _faults_changed(self) -> None:
         for connection in list(self.connections):
             connection.faults_changed()
-        if not self._never_down and self.simulator.faults.down == (self._server is not None):
-            self._going = self._loop.create_task(self._go())
+        if not self._never_down and self.simulator.faults.down != self._down:
+            self._down = self.simulator.faults.down
+            self._go_down() if self._down else self._go_up()
 
-    async def _go(self) -> None:
-        await asyncio.sleep(DOWN_AFTER_S if self.simulator.faults.down else 0)
-        if self.simulator.faults.down and self._server:
+    def _go_down(self) -> None:
+        if self._server:
             self._server.close()
             self._server = None
-            for connection in [one for one in self.connections if not one.door_only]:
-                connection.abort()
-        elif not self.simulator.faults.down and self._server is None:
-            await self._listen()
+        self._loop.call_later(DOWN_AFTER_S, self._abort_customers)
+
+    def _abort_customers(self) -> None:
+        for connection in [one for one in self.connections if self._down and not one.door_only]:
+            connection.abort()
+
+    def _go_up(self) -> None:
+        """Listens before the answer to the call is out, so that whoever reads it can connect."""
+        bound = _bound(self._host, self.port)
+        bound.listen(BACKLOG)
+        self._going = self._loop.create_task(self._listen(bound))
 
     async def close(self) -> None:
         self.shares.watchers.remove(self._faults_changed)

@@ -7,6 +7,7 @@ reference leaves open (how the size is counted, the words of some errors) is der
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import time
@@ -147,7 +148,9 @@ class Fcm:
         return None
 
     def _fails_still(self, target: str, body: bytes) -> bool:
-        key = hashlib.blake2b(target.encode() + b"\0" + body, digest_size=16).digest()
+        # the ttl shrinks from try to try: what a person would see says whether it is the same message
+        notification = json.dumps(json.loads(body)["message"].get("notification"), sort_keys=True)
+        key = hashlib.blake2b(f"{target}\0{notification}".encode(), digest_size=16).digest()
         tries = self._fails[key] = self._fails.get(key, 0) + 1
         if tries > FAIL_TRIES:
             del self._fails[key]

@@ -39,24 +39,25 @@ _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 
 
 class Shares:
-    """Which requests a fault hits: by a running count, so that 0.25 is every fourth one; `only_first` hits and no more."""
+    """Which requests a fault hits: by a running count, so that 0.25 is every fourth one; `only_first` hits and no more.
+
+    The count begins anew when the switch is set again; `changes`, where the faults have it, tells so even of equal values.
+    """
 
     def __init__(self) -> None:
-        self._counts: dict[str, tuple[float, int, int, int]] = {}
-
-    def restart(self) -> None:
-        self._counts.clear()
+        self._counts: dict[str, tuple[tuple[float, int, int], int, int]] = {}
 
     def hit(self, faults: Faults, name: str, share: float) -> bool:
         if share <= 0:
             self._counts.pop(name, None)
             return False
-        before, limit, count, hits = self._counts.get(name, (share, faults.only_first, 0, 0))
-        if (before, limit) != (share, faults.only_first):
+        setting = (share, faults.only_first, getattr(faults, "changes", 0))
+        before, count, hits = self._counts.get(name, (setting, 0, 0))
+        if before != setting:
             count = hits = 0
         struck = math.floor((count + 1) * share + 1e-9) > math.floor(count * share + 1e-9)
         struck = struck and (not faults.only_first or hits < faults.only_first)
-        self._counts[name] = (share, faults.only_first, count + 1, hits + struck)
+        self._counts[name] = (setting, count + 1, hits + struck)
         return struck
 
 
@@ -285,7 +286,6 @@ class _Connection(asyncio.Protocol):
         door = control(self.server.simulator, call)
         if door is not None:
             if call.path == "/_sim/faults":
-                self.server.shares.restart()
                 self._later(lambda: self._obeyed(door, keep))
             else:
                 self._write(door, keep)

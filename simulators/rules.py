@@ -63,19 +63,34 @@ def json_object_text(value: Any) -> bool:
 
 
 def wrong(value: Mapping[str, Any], fields: Mapping[str, Rule], required: tuple[str, ...] = ()) -> str | None:
-    """The first field that is missing or breaks its rule; None when all is well. A null counts as absent."""
+    """A field that is missing or breaks its rule, in the order of the value; None when all is well. A null counts as absent."""
     for name in required:
         if value.get(name) is None:
             return name
-    for name, rule in fields.items():
-        if value.get(name) is not None and not rule(value[name]):
+    for name, one in value.items():
+        if one is not None and (rule := fields.get(name)) is not None and not rule(one):
             return name
     return None
 
 
 def parsed(raw: str | bytes) -> Any:
-    """The JSON value, or None when it is none (also for the null literal, which no page asks for)."""
+    """The JSON value; None when it is none, holds half a surrogate pair or a number that JSON has not (NaN).
+
+    Members that are null are left out: to all six vendors they count as absent.
+    """
     try:
-        return json.loads(raw)
+        text_ = raw.decode() if isinstance(raw, bytes) else raw
+        value = json.loads(text_, parse_constant=_no_number, object_hook=_without_nulls if "null" in text_ else None)
+        if "\\u" in text_:
+            json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate can't be encoded
+        return value
     except (ValueError, RecursionError):
         return None
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in value.items() if one is not None}

@@ -6,7 +6,8 @@ accounts {account, secret?, rights?, ...}  registers an account (or {accounts: [
                                            the contract (`huawei.im`, `vivo.system`, …); null or never given: all of them.
                                            Further keys are the vendor's own, see the head of its file. GET lists without secrets.
 limits   {name: n, ...}                    changes limits of this vendor (0: none); GET gives them all
-guard    {ban: bool}                       true: the first misclassed message bans its account; false: forgives everybody
+guard    {ban: bool}                       true: the first misclassed message bans its account; false: forgives everybody.
+                                           `accounts` takes `ban` too
 clock    {now_ms: n} | {hour: 0-23}        sets the vendor's calendar (quota days, hours); {} goes back to the true time.
                                            Signatures and the lives of access tokens always go by the true time
 receipts {on: bool, url?, ...}             receipts are posted; `url` is the one "of the console" and wins over the message's
@@ -38,6 +39,16 @@ class VendorError(Exception):
     def __init__(self, code: int | str, words: str = "", status: int = 200, **more: Any) -> None:
         super().__init__(f"{code} {words}")
         self.code, self.words, self.status, self.more = code, words, status, more
+
+
+class Switches(Faults):
+    """Faults that tell how often they were set: counts of hits begin anew each time, through whichever door it came."""
+
+    changes = 0
+
+    def change(self, wanted: Mapping[str, Any]) -> None:
+        super().change(wanted)
+        self.changes += bool(wanted)
 
 
 @dataclass(slots=True)
@@ -172,7 +183,7 @@ class ChinaSimulator:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.faults = Faults()
+        self.faults: Faults = Switches()
         self.limits: dict[str, int] = dict(self.LIMITS)
         self.accounts: dict[str, Account] = {}
         self.calendar = Calendar()
@@ -184,7 +195,7 @@ class ChinaSimulator:
         self._windows: dict[str, list[int]] = {}
         self._seen = Remembered()
         self._tries = Remembered()
-        self._strikes: dict[str, int] = {}
+        self._strikes: dict[str, tuple[int, int]] = {}
 
     # ---- what a vendor's file gives
 
@@ -255,7 +266,9 @@ class ChinaSimulator:
             account.secret = None if wanted["secret"] is None else str(wanted["secret"])
         if "rights" in wanted:
             account.rights = None if wanted["rights"] is None else frozenset(wanted["rights"])
-        account.details.update({key: value for key, value in wanted.items() if key not in ("account", "secret", "rights")})
+        if "ban" in wanted:
+            self._guard(bool(wanted["ban"]))
+        account.details.update({key: value for key, value in wanted.items() if key not in ("account", "secret", "rights", "ban")})
         return account
 
     def _guard(self, ban: bool) -> None:
@@ -275,10 +288,12 @@ class ChinaSimulator:
     def switched(self, name: str) -> bool:
         """Whether the switch `over_quota` or `over_rate` is on, and has not had its `only_first` hits."""
         if not getattr(self.faults, name):
-            self._strikes.pop(name, None)
             return False
-        self._strikes[name] = self._strikes.get(name, 0) + 1
-        return not self.faults.only_first or self._strikes[name] <= self.faults.only_first
+        changes, strikes = self._strikes.get(name, (-1, 0))
+        now = getattr(self.faults, "changes", 0)
+        strikes = strikes + 1 if changes == now else 1
+        self._strikes[name] = (now, strikes)
+        return not self.faults.only_first or strikes <= self.faults.only_first
 
     def gate(self, account: Account, targets: int = 1) -> None:
         """Counts a send that arrived, and refuses it when the account is banned or too fast. Seconds are the clock's own."""

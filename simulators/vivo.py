@@ -4,7 +4,7 @@ What a regId's text makes of it:
 
     dead     10302 with invalidUser status 1; in a list: invalidUsers status 1
     quiet    10302 with invalidUser status 2 (switched off, uninstalled); in a list: invalidUsers status 2
-    fail     HTTP 500, twice a push
+    fail     HTTP 500, the first two times that token is sent to
     busy     10072, once a push
 
 Accounts: {account: appId, app_key, secret, rights [vivo.system], test_devices [regId]}. A registered secret is verified; of
@@ -229,7 +229,7 @@ class Vivo(ChinaSimulator):
             raise VendorError(10050, "regId and alias are empty")
         self.gate(account)
         sending = self._sending(account, body, 1)
-        self._stumble([token], sending.push_id)
+        self._stumble([token])
         status = self._invalid(account, token, body.get("pushMode", 0))
         if status:
             raise VendorError(10302, "regId不合法", invalidUser={"status": status, "userid": token})
@@ -265,8 +265,8 @@ class Vivo(ChinaSimulator):
         if "敏感词" in body["title"] + body["content"]:
             raise VendorError(10103, "sensitive words")
 
-    def _stumble(self, tokens: list[str], push_id: str | None) -> None:
-        stumble = self.stumbles(tokens, push_id)
+    def _stumble(self, tokens: list[str]) -> None:
+        stumble = self.stumbles(tokens, None)  # a requestId is new in each try: tries are counted by token
         if stumble == "fail":
             raise VendorError("500", "server error", 500)
         if stumble == "busy":
@@ -350,7 +350,7 @@ class Vivo(ChinaSimulator):
         saved = self._saved(account, body)
         self.gate(account, len(tokens))
         sending = self._sending(account, {**saved, "requestId": request_id}, len(tokens))
-        self._stumble(tokens, sending.push_id)
+        self._stumble(tokens)
         mode = body.get("pushMode", saved.get("pushMode", 0))
         statuses = {token: self._invalid(account, token, mode) for token in tokens}
         reached = [token for token in tokens if not statuses[token]]

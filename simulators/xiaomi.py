@@ -2,7 +2,7 @@
 
 What a token's text makes of it:
 
-    dead    not reached: receipt 16; 20301 "No valid targets!" when all tokens of the request are
+    dead    accepted and dropped (`dropped` in the record), receipt 16; 20301 "No valid targets!" when all tokens of the request are
     quiet   accepted, receipt 32 (the client called disablePush)
     fail    10001 for the request, twice a push
     busy    200002 for the request, once a push
@@ -305,6 +305,7 @@ class Xiaomi(ChinaSimulator):
         for token in targets:
             fate = self.fate(token)
             if fate == "dead":
+                self.accept(sending, token, dropped="invalid")  # the answer names nobody: only the receipt will tell
                 by_type.setdefault(16, []).append(token)
                 continue
             bucket = sending.more["bucket"]

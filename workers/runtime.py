@@ -48,13 +48,14 @@ from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import ClaimAnswer, Leave, Shut, Work
+from workers.delivery.stage import ClaimAnswer, Shut, Work
 from workers.delivery.stage import World as DeliveryWorld
+from workers.gate import FleetGate, terms_of
 from workers.receipts import address as receipts
 from workers.routing.stage import World as RoutingWorld
 from workers.transport.curl import CurlTransport
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, Item, Template
+from workers.vendors.base import Credential, Template
 from workers.wire import Answer, NoAnswer, Route, Transport
 
 log = logging.getLogger(__name__)
@@ -282,8 +283,8 @@ class Runtime:
         deadline_s = self.settings.send_timeout_s
         return DeliveryWorld(
             claims=_Claims(self.claims),
-            gate=_Gate(self.admission),
-            breaker=_Breaker(self.lane_states),
+            gate=FleetGate(self.admission, self.ledger, now_ms),
+            breaker=_Breaker(self.lane_states, self.admission),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
             transport=transport,
             now_ms=now_ms,
@@ -345,21 +346,10 @@ class _Claims:
         return [ClaimAnswer(claim.state.name.lower(), claim.badge, claim.why) for claim in self._store.lease(asks)]
 
 
-class _Gate:
-    def __init__(self, store: Admission) -> None:
-        self._store = store
-
-    def admit(self, lane: Lane, asks: Sequence[tuple[Item, float]]) -> Sequence[Leave]:
-        granted, wait_s = self._store.admit(lane.id, lane.limits.rate_per_s, lane.limits.burst, [cost for _, cost in asks])
-        return [Leave(None)] * granted + [Leave(Decision.THROTTLED, wait_s)] * (len(asks) - granted)
-
-    def refund(self, lane: Lane, push_ids: Sequence[str]) -> None:
-        del lane, push_ids
-
-
 class _Breaker:
-    def __init__(self, store: lane_store.LaneStates) -> None:
+    def __init__(self, store: lane_store.LaneStates, admission: Admission) -> None:
         self._store = store
+        self._admission = admission
 
     def open_for(self, lane: Lane) -> int | Shut:
         if lane.paused:
@@ -369,8 +359,10 @@ class _Breaker:
             return 1_000_000
         return 1 if state.probe else Shut(Decision(state.why or Decision.UNAVAILABLE))
 
-    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None) -> None:
-        self._store.tell(lane.id, lane.credential.version, good, failed, refused, retry_after_s)
+    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
+        if throttled or retry_after_s:
+            self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
+        self._store.tell(lane.id, lane.credential.version, good, failed, refused)
 
 
 def _observe(lane: Lane, answer: Answer | NoAnswer) -> None:

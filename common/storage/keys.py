@@ -61,6 +61,26 @@ class Keys:
     def rate(self, lane: str) -> str:
         return f"{self.prefix}:rate:{lane}"
 
+    def quota(self, lane: str) -> str:
+        """Prefix: the scripts append the day of the vendor's calendar."""
+        return f"{self.prefix}:quota:{lane}:"
+
+    @property
+    def caps(self) -> str:
+        """Prefix: the scripts append the day and a part of the device's digest."""
+        return f"{self.prefix}:cap:"
+
+    @property
+    def held(self) -> str:
+        """Prefix: the scripts append the day and a part of the push's digest."""
+        return f"{self.prefix}:held:"
+
+    def counted(self, lane: str) -> str:
+        return f"{self.prefix}:counted:{lane}"
+
+    def inflight(self, lane: str) -> str:
+        return f"{self.prefix}:inflight:{lane}"
+
     def access(self, lane: str, version: int) -> str:
         return f"{self.prefix}:access:{lane}:{version}"
 

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import Engine, select, text
+from sqlalchemy import ColumnElement, Engine, func, select, text
 
 from common.contracts import Attempt
 from common.model import Decision, Kind, Vendor
-from common.storage.tables import PARTITIONED, dead_letters, events, ledger, notes
+from common.storage.tables import PARTITIONED, dead_letters, devices, events, ledger, notes
 
 #: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
 BELT_MAX = 20_000
+
+#: The longest ttl of a push: so much older than its sending may the day of a row be.
+SENT_LATE_MAX_MS = 7 * 86_400_000
 
 #: What ranks higher stays. An accepted push is accepted, whatever a repeat was told.
 RANK = dict.fromkeys(Decision, 50) | {
@@ -229,6 +232,28 @@ class Ledger:
                 found.setdefault(int(row["number"]) - 1, dict(row))
         return found
 
+    def spent(self, app: str, vendor: str, business_id: str, since_ms: int) -> list[tuple[str, str, int]]:
+        """(class, class sent, pushes) that one account sent since then, so far as they are written: what a lost quota is rebuilt from."""
+        statement = (
+            select(ledger.c["class"], ledger.c.class_sent, func.count())
+            .where(*_sent_since(app, vendor, business_id, since_ms))
+            .group_by(ledger.c["class"], ledger.c.class_sent)
+        )
+        with self._engine.connect() as connection:
+            return [(wanted, sent or wanted, int(pushes)) for wanted, sent, pushes in connection.execute(statement)]
+
+    def spent_by_token(self, app: str, vendor: str, business_id: str, since_ms: int) -> Iterator[tuple[str, str, int]]:
+        """(device token, class sent, pushes) since then, for the caps; a device that has since got another token counts by the new one."""
+        statement = (
+            select(devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]), func.count())
+            .join(devices, (devices.c.app == ledger.c.app) & (devices.c.user == ledger.c.user) & (devices.c.device_id == ledger.c.device))
+            .where(*_sent_since(app, vendor, business_id, since_ms))
+            .group_by(devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]))
+        )
+        with self._engine.connect() as connection:
+            for token, sent, pushes in connection.execution_options(yield_per=5_000).execute(statement):
+                yield token, sent, int(pushes)
+
     def accepted_of(self, app: str, message_id: str) -> list[dict[str, Any]]:
         """Rows of pushes that a vendor took, of every event of this message."""
         statement = (
@@ -252,6 +277,18 @@ _TAGGED = text(
     ' AND l."user" = d."user" AND l.device = d.device_id'
     " WHERE l.vendor = :vendor AND l.push_id IS NOT NULL ORDER BY asked.number, d.state <> 'active'"
 )
+
+
+def _sent_since(app: str, vendor: str, business_id: str, since_ms: int) -> Sequence[ColumnElement[bool]]:
+    """Rows of pushes that the vendor took, or may have taken, since then. A push may be a week older than its sending."""
+    return (
+        ledger.c.day >= day_of(since_ms - SENT_LATE_MAX_MS),
+        ledger.c.app == app,
+        ledger.c.vendor == vendor,
+        ledger.c.business_id == business_id,
+        ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN, Decision.UNKNOWN)),
+        ledger.c.decided_ms >= since_ms,
+    )
 
 
 def _copy(cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:

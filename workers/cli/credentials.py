@@ -197,7 +197,7 @@ def _class(name: str) -> str:
     return name
 
 
-def _bucket(name: str) -> str:
+def bucket_of(name: str) -> str:
     if name not in ("private", "public"):
         raise CliError(f"BUCKET is private or public, not {name!r}")
     return name
@@ -217,7 +217,7 @@ def _template(value: str) -> list[str]:
 def _limits(given: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     limits = dict(old)
     for name, option in (("quota", "--quota"), ("device_cap", "--device-cap")):
-        pairs = _pairs(given["quotas" if name == "quota" else "device_caps"], option, _bucket)
+        pairs = _pairs(given["quotas" if name == "quota" else "device_caps"], option, bucket_of)
         if pairs:
             limits[name] = {**(limits.get(name) or {}), **{bucket: whole(value, option) for bucket, value in pairs.items()}}
     reserves = _pairs(given["reserves"], "--reserve", _class)

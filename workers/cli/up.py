@@ -54,10 +54,19 @@ def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
 class Fleet:
     """Everything `up` starts. All calls from one thread that lives as long as the fleet: its end ends the processes."""
 
-    def __init__(self, settings: Settings, replicas: Mapping[str, int], simulators: bool, migrate: Migrate, ready: Ready) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        replicas: Mapping[str, int],
+        simulators: bool,
+        migrate: Migrate,
+        ready: Ready,
+        procfile_path: Path | None = None,
+    ) -> None:
         self.wanted = settings
         self.settings = settings
         self._replicas = replicas
+        self._procfile = procfile_path or procfile()
         self._with_simulators = simulators
         self._migrate = migrate
         self._ready = ready
@@ -76,7 +85,7 @@ class Fleet:
         run = runfile.read(self.wanted.data_dir)
         if runfile.alive(run) and run.get("pid") != os.getpid():
             raise EmbeddedError(f"a fleet runs in {self.wanted.data_dir} already (process {run['pid']})")
-        lines = with_replicas(read_procfile(procfile(), _procfile_environ(self.wanted)), self._replicas)
+        lines = with_replicas(read_procfile(self._procfile, _procfile_environ(self.wanted)), self._replicas)
         self.settings = _free_addrs(self.wanted)
         secret_keys(self.wanted)  # made now, if they are to be made: many processes will ask for them at once
         self._start_servers()
@@ -336,13 +345,19 @@ def _told_by_signals(stop: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_background(
-    settings: Settings, replicas: Mapping[str, int], simulators: bool, *, migrate: Migrate, ready: Ready = alive_in_redis
+    settings: Settings,
+    replicas: Mapping[str, int],
+    simulators: bool,
+    *,
+    migrate: Migrate,
+    ready: Ready = alive_in_redis,
+    procfile_path: Path | None = None,
 ) -> Iterator[Fleet]:
     """The same fleet beside the caller's own work (demo, tests): ready at the start of the block, gone after it.
 
     Supervised by a thread of its own, the one that starts the processes. Raises what kept the fleet from starting.
     """
-    fleet = Fleet(settings, replicas, simulators, migrate, ready)
+    fleet = Fleet(settings, replicas, simulators, migrate, ready, procfile_path)
     stop, is_ready, broken = threading.Event(), threading.Event(), list[BaseException]()
 
     def supervise() -> None:

@@ -63,10 +63,10 @@ class LostError(Exception):
 class Sending:
     """One request on its stream."""
 
-    __slots__ = ("body", "future", "headers", "started", "status")
+    __slots__ = ("body", "future", "headers", "started", "started_at", "status")
 
     def __init__(self) -> None:
-        self.started = False
+        self.started, self.started_at = False, 0.0
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = bytearray()
@@ -115,11 +115,18 @@ class Connection(APNsTLSClientProtocol):
         self.sendings: dict[int, Sending] = {}
         self.room = asyncio.Event()
         self.draining = self.lost = False
+        self.heard_at = 0.0  # seconds of the loop's clock
+
+    def leave(self) -> None:
+        """No new streams; the connection closes after its last answer."""
+        self.draining = True
+        if self.on_connection_lost:
+            self.on_connection_lost(self)
 
     # ---- out
 
     async def send(self, request: Request, begun: Callable[[], None]) -> Answer:
-        """LostError when no answer will come; a caller's cancelling frees the slot and resets the stream. begun: called when it is written."""
+        """LostError when no answer will come; cancelling frees the slot and resets the stream. begun: called when it is written."""
         stream = await self.free_channels.acquire()
         sending = Sending()
         try:
@@ -133,6 +140,8 @@ class Connection(APNsTLSClientProtocol):
         finally:
             if self.sendings.pop(stream, None) is not None and sending.started:
                 self._abandon(stream)
+                if self.heard_at < sending.started_at:
+                    self.leave()  # not one answer since it was written: a peer that is not there
             if sending.future.done() and not sending.future.cancelled():
                 sending.future.exception()  # looked at: asyncio need not complain
             self.free_channels.release()
@@ -142,7 +151,7 @@ class Connection(APNsTLSClientProtocol):
     async def _write(self, stream: int, request: Request, sending: Sending, begun: Callable[[], None]) -> None:
         headers = [(":method", "POST"), (":scheme", "https"), (":path", request.path), (":authority", self.authority)]
         self.conn.send_headers(stream, [*headers, *request.headers.items()], end_stream=not request.body)
-        sending.started = True
+        sending.started, sending.started_at = True, self.loop.time()
         begun()
         rest = memoryview(request.body)
         while rest and stream in self.sendings and not sending.future.done():
@@ -170,7 +179,8 @@ class Connection(APNsTLSClientProtocol):
         try:
             super().data_received(data)
         except ProtocolError:
-            self.close()
+            if self.transport is not None:
+                self.transport.abort()  # close() would wait for the peer's goodbye
 
     def watch(self, event: Event) -> None:
         if isinstance(event, DataReceived):
@@ -189,6 +199,7 @@ class Connection(APNsTLSClientProtocol):
             self.room.set()
 
     def _head(self, event: ResponseReceived) -> None:
+        self.heard_at = self.loop.time()
         sending = self.sendings.get(event.stream_id or 0)
         if sending:
             pairs = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in event.headers or ()]
@@ -208,9 +219,7 @@ class Connection(APNsTLSClientProtocol):
             sending.future.set_result(Answer(sending.status, sending.headers, bytes(sending.body)))
 
     def _goaway(self, last: int) -> None:
-        self.draining = True
-        if self.on_connection_lost:
-            self.on_connection_lost(self)
+        self.leave()
         for stream in [stream for stream in self.sendings if stream > last]:
             self.sendings.pop(stream).fail("the server went away before this stream", False)
 
@@ -266,10 +275,9 @@ class Pool(APNsBaseConnectionPool):
         """No new streams; each connection closes after its last answer."""
         for connection in list(self.connections):
             if isinstance(connection, Connection):
-                connection.draining = True
+                connection.leave()
                 if not connection.sendings:
                     connection.close()
-        self.connections.clear()
 
 
 class AioapnsTransport:

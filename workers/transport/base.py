@@ -85,10 +85,11 @@ def fault_of(request: Request) -> str | None:
 def read_head(lines: Sequence[bytes]) -> tuple[int, dict[str, str]]:
     """Status and headers (lower-case names, repeats joined by ", ") of the last head in `lines`, as received one line each.
 
-    Interim answers (1xx) come first and are passed over, trailers come after the empty line and are left out. Any bytes; 0 for no head.
+    Interim answers (1xx) come first and are passed over, trailers come after the empty line and are left out. Any bytes;
+    status 0 for no head, or one without its end.
     """
     status, headers, inside = 0, dict[str, str](), False
-    for line in b"".join(lines).decode("latin-1").split("\r\n"):
+    for line in b"".join(lines).decode("latin-1").replace("\r\n", "\n").split("\n")[:-1]:
         name, colon, value = line.partition(":")
         if line.startswith("HTTP/"):
             code = line[7:10] if line[6:7] == " " else line[9:12]
@@ -99,7 +100,7 @@ def read_head(lines: Sequence[bytes]) -> tuple[int, dict[str, str]]:
         elif inside and colon:
             key, text = name.strip().lower(), value.strip()
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    return status, headers
+    return (0, {}) if inside else (status, headers)
 
 
 class Batch:

@@ -4,14 +4,17 @@ One `Loop` thread per transport polls the sockets of all pools. A pool is one li
 session is ever shared between two credentials. Callers hand a batch over and wait; only the loop's thread touches libcurl.
 
 Why a request is never begun twice on libcurl's word: it replays a POST by itself when a reused connection dies before the first byte of an
-answer, though the vendor may have read it. The pre-request callback refuses every second begin; what is proven unprocessed (REFUSED_STREAM,
-streams above a GOAWAY's last id: the only replays that leave no error text) is begun anew by `Pool.finish`, everything else is a reset.
+answer, though the vendor may have read it (measured: one in thirty of a lost connection). Our callbacks stop every second begin; what is
+proven unprocessed (REFUSED_STREAM, streams above a GOAWAY's last id: the only replays that leave no error text behind) is begun anew by
+`Pool._finish`, everything else is a reset. The conformance tests pin the libcurl behaviour this leans on; where it changes, replays become
+resets, never doubles.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import select
 import selectors
 import socket
 import ssl
@@ -35,18 +38,26 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 #: A pool nobody used for so long is closed. APNs wants connections kept; TCP keepalive holds them open in between.
 POOL_IDLE_S = 600.0
-#: Pools kept open in one process; over it the longest idle ones are closed first.
-POOLS_MAX = 1024
+#: Pools kept open in one process; over it the longest idle ones are closed first. Measured: 0.17 MB each where the system has a folder of
+#: hashed certificates, 1.5 MB where it has a bundle only.
+POOLS_MAX, POOLS_MAX_BUNDLE = 1024, 128
 #: Handles that wait inside libcurl for a stream. It looks at each of them after every answer, so few; the rest waits in our queue.
 WAITING_MAX = 256
 #: How long requests must have waited for a stream before the pool gets one more connection.
 GROW_AFTER_S = 0.1
 #: How often a request that the server proved not to have processed is begun anew.
 REPLAYS_MAX = 3
+#: A new connection to a server that allows more streams than this gets one request first, and the rest after its answer: APNs allows one
+#: stream until it has accepted a token. Servers that have not spoken yet are to take 100 (RFC 9113 §6.5.2).
+STREAMS_UNASKED = 100
+#: ... or after so long without one since it was written.
+FIRST_ANSWER_S = 0.5
 #: Easy handles kept ready per pool.
 SPARE_MAX = 1000
-#: Apple: resolve before each new connection. Short enough for that, long enough for eight connections at once.
-DNS_CACHE_S = 10
+#: Connections of a pool whose last answer's time is remembered.
+HEARD_MAX = 64
+#: Apple: resolve before each new connection. It also makes libcurl ask our resolver callback each time, which stops a replay early.
+DNS_CACHE_S = 0
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S = 60, 15
 #: The loop looks at queues, idle pools and growth so often while there is work.
 SWEEP_S = 0.05
@@ -55,12 +66,13 @@ SWEEP_IDLE_S = 5.0
 #: switch interval: 5 ms by default. Measured beside one computing thread, 100 in flight: 190-550 requests/s with 5 ms, 11,900 with 0.1 ms.
 SWITCH_INTERVAL_S = 0.0001
 
-#: libcurl's text when our pre-request callback refused and no error came before.
-_REFUSED_REPLAY = "operation aborted by pre-request callback"
-#: Beginnings of the first error when a replay found no connection: no error came before either.
-_REPLAY_WITHOUT_CONNECTION = ("Failed to connect to ", "Could not resolve")
+#: libcurl's texts when our callbacks stopped a replay and no error came before: a refused stream. Anything else: a lost connection.
+_STOPPED_REPLAY = ("operation aborted by pre-request callback", "Error 42 resolving ")
+#: What poll says of a socket whose peer has ended; 0 where the system can't tell.
+_ENDED = getattr(select, "POLLRDHUP", 0)
 _OK: int = pycurl.PREREQFUNC_OK
 _ABORT: int = pycurl.PREREQFUNC_ABORT
+_NO_SOCKET: int = pycurl.SOCKOPT_ERROR
 _CLOSED = NoAnswer("refused", False, "the transport is closed")
 
 
@@ -91,7 +103,7 @@ def header_lines(request: Request, http2: bool) -> list[str]:
 class Slot:
     """One easy handle with its buffers, used for many requests of its pool, one after the other."""
 
-    __slots__ = ("body_bytes_max", "chunks", "easy", "job", "kept", "lines", "pool", "sent_lines")
+    __slots__ = ("body_bytes_max", "chunks", "easy", "job", "kept", "lines", "pool", "reuses", "sent_lines")
 
     def __init__(self, pool: Pool, easy: Any, body_bytes_max: int) -> None:
         self.pool, self.easy, self.body_bytes_max = pool, easy, body_bytes_max
@@ -99,11 +111,15 @@ class Slot:
         self.lines: list[bytes] = []  # of the answer's head
         self.chunks: list[bytes] = []
         self.kept = 0
+        self.reuses = True
         self.sent_lines: list[str] = []  # of the last request: equal ones are not set again
         easy.slot = self
         easy.setopt(pycurl.HEADERFUNCTION, self.lines.append)
         easy.setopt(pycurl.WRITEFUNCTION, self.write)
         easy.setopt(pycurl.PREREQFUNCTION, self.begin)
+        if pool.http2:
+            easy.setopt(pycurl.RESOLVER_START_FUNCTION, self.resolve)
+            easy.setopt(pycurl.SOCKOPTFUNCTION, self.open)
 
     def load(self, job: Job, timeout_ms: int) -> None:
         """pycurl.error or UnicodeError for what libcurl does not take."""
@@ -123,13 +139,33 @@ class Slot:
             easy.setopt(pycurl.CUSTOMREQUEST, job.method)
         easy.setopt(pycurl.TIMEOUT_MS, timeout_ms)
 
+    def reuse(self, wanted: bool) -> None:
+        """May this request go on a connection that exists?"""
+        if self.reuses != wanted:
+            self.reuses = wanted
+            self.easy.setopt(pycurl.FRESH_CONNECT, 0 if wanted else 1)
+
     def begin(self, *_: object) -> int:
         """libcurl is about to write the request. A second time is a replay: see the head of this file."""
         job = self.job
         if job is None or job.started:
             return _ABORT
-        job.started, job.started_at = True, self.pool.loop.now
-        self.pool.waiting -= 1
+        pool = self.pool
+        job.started, job.started_at = True, pool.loop.now
+        pool.waiting -= 1
+        if pool.first_by != inf:
+            pool.first_by = min(pool.first_by, job.started_at + FIRST_ANSWER_S)
+        return _OK
+
+    def resolve(self, *_: object) -> int:
+        """libcurl is about to look the host up for a new connection; for a replay it does not get that far."""
+        return _ABORT if self.job is None or self.job.started else _OK
+
+    def open(self, _fd: int, _purpose: int) -> int:
+        """libcurl has made a socket. For a replay it gets none: a connection that succeeds would wipe the error text out."""
+        if self.job is None or self.job.started:
+            return _NO_SOCKET
+        self.pool.fresh = True  # bounds can't be changed from inside libcurl's own call: `work` does
         return _OK
 
     def write(self, chunk: bytes) -> int | None:
@@ -163,10 +199,14 @@ class Pool:
         self.spare: list[Slot] = []
         self.waiting = 0
         self.connections = self.connections_max = self.streams_max = 0
+        self.streams = 0  # allowed now on one connection
+        self.fresh = False  # a connection was opened since the last look
+        self.first_by = inf  # when a first answer is no longer waited for
         self.grew_at = self.used_at = time.monotonic()
         self.heard: dict[int, float] = {}
         self.due = inf
         self.retired = False
+        self.idle_fds: set[int] = set()
         self.multi = pycurl.CurlMulti()
         self.multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if self.http2 else pycurl.PIPE_NOTHING)
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -181,7 +221,9 @@ class Pool:
                 selector.unregister(fd)
             except KeyError:
                 pass
+            self.idle_fds.add(fd)  # kept alive by libcurl, or about to be closed
             return
+        self.idle_fds.discard(fd)
         mask = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0)
         try:
             selector.modify(fd, mask, self)
@@ -190,6 +232,7 @@ class Pool:
 
     def _timer(self, timeout_ms: int) -> None:
         self.due = inf if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+        self.loop.active.add(self)
 
     def ready(self, fd: int, mask: int) -> None:
         bits = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0)
@@ -199,13 +242,19 @@ class Pool:
 
     def take(self, job: Job) -> None:
         self.queue.append(job)
+        self.loop.active.add(self)
 
-    def shape(self, route: Route) -> None:
-        """This route's bounds, from now on."""
+    def shape(self, route: Route | Pool) -> None:
+        """The bounds of this route, or of another pool, from now on."""
         self.connections_max = max(route.connections_max, 1)
-        if self.streams_max != route.streams_max:
-            self.streams_max = max(route.streams_max, 1)
-            self.multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, self.streams_max)
+        self.streams_max = max(route.streams_max, 1)
+        if self.first_by == inf:
+            self._permit(self.streams_max)
+
+    def _permit(self, streams: int) -> None:
+        if streams != self.streams:
+            self.streams = streams
+            self.multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, streams)
 
     def work(self, now: float) -> None:
         """Begins what may begin, lets libcurl run what is due, takes what is done."""
@@ -214,8 +263,10 @@ class Pool:
             if begun or self.due <= now:
                 self.due = inf
                 self.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            if self.fresh:
+                self._meet(now)
             self._reap()
-            if not begun or not self.queue:
+            if not self.queue or not self._room():
                 return
 
     def _feed(self, now: float) -> bool:
@@ -223,11 +274,58 @@ class Pool:
         self.used_at = now
         wanted = -(-(len(self.queue) + len(self.running)) // self.streams_max) if self.http2 else self.connections_max
         self._allow(max(wanted, self.connections))
-        most = self.connections_max * (self.streams_max if self.http2 else 1)
+        ended = bool(self.idle_fds) and self._idle_ended()
+        if ended and self.http2 and not self.running:
+            self.loop.retire(self)
+            return False
         before = len(self.running)
-        while self.queue and len(self.running) < most and self.waiting < WAITING_MAX:
-            self._start(self.queue.popleft(), now)
+        while self.queue and self._room():
+            self._start(self.queue.popleft(), now, ended and not self.http2)
         return len(self.running) > before
+
+    def _idle_ended(self) -> bool:
+        """True when the server has ended an idle connection. libcurl looks once a second only and would write into it.
+
+        HTTP/1.1: anything to read is an end. HTTP/2: only the end of the stream of bytes is, as servers send window updates late.
+        """
+        poll = select.poll()
+        for fd in self.idle_fds:
+            poll.register(fd, _ENDED if self.http2 else _ENDED | select.POLLIN)
+        states = poll.poll(0)
+        self.idle_fds.difference_update(fd for fd, state in states if state & select.POLLNVAL)
+        return any(not state & select.POLLNVAL for _, state in states)
+
+    def _room(self) -> bool:
+        most = self.connections_max * (self.streams_max if self.http2 else 1)
+        return len(self.running) < most and self.waiting < WAITING_MAX
+
+    def _meet(self, now: float) -> None:
+        """One stream for a new connection until it has answered."""
+        self.fresh = False
+        if self.streams_max > STREAMS_UNASKED:
+            self.first_by = now + FIRST_ANSWER_S + self.make.connect_timeout_ms / 1000
+            self._permit(1)
+
+    def _met(self) -> None:
+        self.first_by = inf
+        self._permit(self.streams_max)
+        self._kick()
+
+    def _kick(self) -> None:
+        """libcurl looks at its waiting handles only when one ends: after a bound has changed they are handed in again."""
+        if not self.waiting:
+            return
+        jobs = self._waiting()
+        self.queue.extendleft(reversed(jobs))
+
+    def _waiting(self) -> list[Job]:
+        """Takes the jobs without a connection back out of libcurl."""
+        jobs = []
+        for slot in [slot for slot in self.running if slot.job is not None and not slot.job.started]:
+            if slot.job is not None:
+                jobs.append(slot.job)
+            self._release(slot, keep=slot.job is not None and slot.job.method == "POST")
+        return sorted(jobs, key=lambda job: (job.batch.begun, job.index))
 
     def _allow(self, connections: int) -> None:
         connections = min(connections, self.connections_max)
@@ -235,7 +333,7 @@ class Pool:
             self.connections = connections
             self.multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
 
-    def _start(self, job: Job, now: float) -> None:
+    def _start(self, job: Job, now: float, fresh: bool = False) -> None:
         left_ms = int((job.batch.ends - now) * 1000)
         if left_ms <= 0:
             self._give(job, NoAnswer("timeout", job.replays > 0 and job.started, "the deadline passed", now - job.batch.begun))
@@ -243,6 +341,7 @@ class Pool:
         slot = self.spare.pop() if self.spare else Slot(self, self.make(self), self.loop.body_bytes_max)
         try:
             slot.load(job, left_ms)
+            slot.reuse(not fresh)
             self.multi.add_handle(slot.easy)
         except (pycurl.error, UnicodeError, ValueError, TypeError):
             slot.easy.close()
@@ -269,9 +368,11 @@ class Pool:
         if job is None:  # cannot be: a slot that runs has its job
             return
         if code == 0 or (code == pycurl.E_WRITE_ERROR and slot.cut()):
-            self.heard[slot.easy.getinfo(pycurl.CONN_ID) if self.connections > 1 else 0] = now
+            self._hear(slot.easy.getinfo(pycurl.CONN_ID), now)
             status, headers = read_head(slot.lines)
             answer: Answer | NoAnswer = Answer(status, headers, b"".join(slot.chunks), now - job.batch.begun)
+            if not status:  # libcurl takes half a head for a whole one when the connection ends
+                answer = NoAnswer("reset", True, "the answer has no complete head", now - job.batch.begun)
             self._release(slot, keep=code == 0 and job.method == "POST")
             self._give(job, answer)
             return
@@ -291,15 +392,20 @@ class Pool:
         """True for a stopped replay that followed a refused stream: a lost connection would have left its error text first."""
         if not self.http2 or not job.started or slot.lines:
             return False
-        words = slot.easy.errstr()
-        if code == pycurl.E_ABORTED_BY_CALLBACK:
-            return bool(words == _REFUSED_REPLAY)
-        return code in (pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST) and words.startswith(_REPLAY_WITHOUT_CONNECTION)
+        return bool(code == pycurl.E_ABORTED_BY_CALLBACK and slot.easy.errstr().startswith(_STOPPED_REPLAY))
 
     def _silent(self, slot: Slot, job: Job) -> bool:
         """True when nothing at all came on this request's connection since it began: a half-open peer, to be left alone."""
-        connection = slot.easy.getinfo(pycurl.CONN_ID) if self.connections > 1 else 0
-        return self.heard.get(connection, 0.0) < job.started_at
+        return self.heard.get(slot.easy.getinfo(pycurl.CONN_ID), 0.0) < job.started_at
+
+    def _hear(self, connection: int, now: float) -> None:
+        known = connection in self.heard
+        self.heard[connection] = now
+        if not known:
+            while len(self.heard) > HEARD_MAX:
+                del self.heard[min(self.heard, key=self.heard.__getitem__)]
+            if self.first_by != inf:
+                self._met()
 
     def _release(self, slot: Slot, keep: bool) -> None:
         self.multi.remove_handle(slot.easy)
@@ -325,23 +431,22 @@ class Pool:
                 self.queue = deque(job for job in self.queue if job.batch.ends > now)
                 for job in late:
                     self._give(job, NoAnswer("timeout", False, "the deadline passed", now - job.batch.begun))
-        if not self.waiting or self.waiting == len(self.running):
+        if self.first_by <= now:
+            self._met()
+        elif not self.waiting or self.waiting == len(self.running) or self.first_by != inf:
             self.grew_at = now
-        elif now - self.grew_at > GROW_AFTER_S:
+        elif now - self.grew_at > GROW_AFTER_S and self.connections < self.connections_max:
             self.grew_at = now
             self._allow(self.connections + 1)
+            self._kick()
 
     def idle(self) -> bool:
         return not self.running and not self.queue
 
     def withdraw(self) -> list[Job]:
         """Takes back every job that no connection has seen, for another pool to do."""
-        back = list(self.queue)
+        back = [*self._waiting(), *self.queue]
         self.queue.clear()
-        for slot in [slot for slot in self.running if slot.job is not None and not slot.job.started]:
-            if slot.job is not None:
-                back.append(slot.job)
-            self._release(slot, keep=False)
         return back
 
     def close(self, words: str = "the transport was closed") -> None:
@@ -360,6 +465,7 @@ class Pool:
             slot.easy.close()
         self.spare.clear()
         self.multi.close()
+        self.loop.active.discard(self)
 
 
 def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAnswer:
@@ -369,6 +475,8 @@ def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAn
         return NoAnswer("timeout", started, words, seconds)
     if unprocessed:
         return NoAnswer("reset", False, "the server did not process the stream", seconds)
+    if code == pycurl.E_ABORTED_BY_CALLBACK:
+        words = "the connection was lost before an answer"
     return NoAnswer("reset", True, words, seconds) if started else NoAnswer("refused", False, words, seconds)
 
 
@@ -454,6 +562,7 @@ class Loop:
         self.selector = selectors.DefaultSelector()
         self.pools: dict[_Key, Pool] = {}
         self.retiring: list[Pool] = []
+        self.active: set[Pool] = set()
         self.inbox: deque[tuple[Route, list[Job]] | str] = deque()
         self.closing = False
         self._waking = False
@@ -462,6 +571,7 @@ class Loop:
         self._far.setblocking(False)
         self.selector.register(self._far, selectors.EVENT_READ, None)
         self._sweep_at = 0.0
+        self.again = False  # a pool got work while others were worked on
         self.now = time.monotonic()  # of this turn
         self.thread = threading.Thread(target=self.run, name="transport", daemon=True)
 
@@ -502,24 +612,29 @@ class Loop:
         self.now = time.monotonic()
         for key, mask in events:
             if key.data is None:
-                self._waking = False
                 self._far.recv(4096)
+                self._waking = False  # after reading, before the inbox is opened: the other way round a wake-up can get lost
             elif not key.data.retired or key.data.running:
                 key.data.ready(key.fd, mask)
         self._open_inbox()
         now = self.now = time.monotonic()
-        for pool in self._active():
-            pool.work(now)
+        self._work()
         if now >= self._sweep_at:
             self._sweep(now)
 
-    def _active(self) -> list[Pool]:
-        return [p for p in (*self.pools.values(), *self.retiring) if p.running or p.queue or p.due != inf]
+    def _work(self) -> None:
+        """Only pools with something to do are looked at: there may be a thousand idle ones."""
+        self.again = True
+        while self.again:
+            self.again = False
+            for pool in list(self.active):
+                pool.work(self.now)
+                if pool.idle() and pool.due == inf:
+                    self.active.discard(pool)
 
     def _patience(self) -> float:
-        active = self._active()
-        busy = any(pool.running or pool.queue for pool in active)
-        due = min((pool.due for pool in active), default=inf)
+        due = min((pool.due for pool in self.active), default=inf)
+        busy = any(pool.running or pool.queue for pool in self.active)
         return max(min(due - time.monotonic(), SWEEP_S if busy else SWEEP_IDLE_S), 0.0)
 
     def _open_inbox(self) -> None:
@@ -534,7 +649,7 @@ class Loop:
                 pool = self.pools.get(job.key) or self.pool(job.key, None)
                 if pool.connections_max != route.connections_max or pool.streams_max != route.streams_max:
                     pool.shape(route)
-                pool.queue.append(job)
+                pool.take(job)
 
     def pool(self, key: _Key, like: Pool | None) -> Pool:
         """The pool of this key, made when there is none, with the bounds of `like`."""
@@ -542,9 +657,7 @@ class Loop:
         if pool is None:
             pool = self.pools[key] = Pool(self, key, self.make)
             if like is not None:
-                pool.connections_max = like.connections_max
-                pool.streams_max = like.streams_max
-                pool.multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, pool.streams_max)
+                pool.shape(like)
         return pool
 
     def retire(self, pool: Pool) -> None:
@@ -554,12 +667,13 @@ class Loop:
         pool.retired = True
         self.pools.pop(pool.key, None)
         self.retiring.append(pool)
+        self.again = True
         self._sweep_at = 0.0
         for job in pool.withdraw():
             self.pool(pool.key, pool).take(job)
 
     def _sweep(self, now: float) -> None:
-        for pool in self.pools.values():
+        for pool in list(self.active):
             pool.sweep(now)
         for pool in [p for p in self.retiring if p.idle()]:
             self.retiring.remove(pool)
@@ -570,7 +684,7 @@ class Loop:
             if place < surplus or now - pool.used_at > self.pool_idle_s:
                 self.pools.pop(pool.key)
                 pool.close()
-        self._sweep_at = now + (SWEEP_S if self._active() or self.retiring else SWEEP_IDLE_S)
+        self._sweep_at = now + (SWEEP_S if self.active or self.retiring else SWEEP_IDLE_S)
 
     def _end(self) -> None:
         """Every caller gets its answers, every connection is closed."""
@@ -613,11 +727,11 @@ class CurlTransport:
         ca_file: Path | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         body_bytes_max: int = BODY_BYTES_MAX,
-        pools_max: int = POOLS_MAX,
+        pools_max: int | None = None,
         pool_idle_s: float = POOL_IDLE_S,
     ) -> None:
         self._make = EasyMaker(ca_file, connect_timeout_s)
-        self._bounds = (body_bytes_max, pools_max, pool_idle_s)
+        self._bounds = (body_bytes_max, pools_max or (POOLS_MAX if self._make.capath else POOLS_MAX_BUNDLE), pool_idle_s)
         self._lock = threading.Lock()
         self._loop: Loop | None = None
         self._closed = False

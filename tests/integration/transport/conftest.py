@@ -89,3 +89,9 @@ def both(aioapns_fails: str | None = None):
     """Runs a test against both transports; a reason makes aioapns an expected failure (strict: passing is an error too)."""
     marks = [pytest.mark.xfail(strict=True, reason=aioapns_fails)] if aioapns_fails else []
     return pytest.mark.parametrize("transport", ["curl", pytest.param("aioapns", marks=marks)], indirect=True)
+
+
+def warm(transport, where: Route) -> None:
+    """Opens the pool's first connection, so that what follows goes out at once."""
+    (answer,) = transport.send_many(where, [push(0, path=servers.WARM_UP)], DEADLINE_S)
+    assert answer.status == 200

@@ -22,6 +22,9 @@ import h2.settings
 from hpack import Decoder, Encoder
 from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
+#: A request whose path ends so is answered by every H2Server at once and not written down.
+WARM_UP = "/3/device/warm"
+
 
 @dataclass
 class Seen:
@@ -131,7 +134,7 @@ def echo(connection: H2Connection, seen: Seen) -> None:
 class H2Server(Server):
     """HTTP/2 over TLS by h2. behave(connection, seen): called in the server's loop for each complete request.
 
-    settings: sent at the start. window: how a request body's bytes are given back: "all" at once, or so many at a time ("strict").
+    settings: sent at the start, in force once the client has acknowledged them. greet(connection): called for each new connection.
     """
 
     def __init__(self, context, behave: Callable[[H2Connection, Seen], None] = echo, settings=None, greet=None) -> None:
@@ -154,9 +157,11 @@ class H2Connection(asyncio.Protocol):
     def connection_made(self, transport) -> None:
         self.transport = transport
         self.number = self.server.connected(transport)
-        first = {h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1000, h2.settings.SettingCodes.ENABLE_PUSH: 0}
-        self.h2.local_settings = h2.settings.Settings(client=False, initial_values={**first, **self.server.settings})
+        streams = {h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1000}
+        self.h2.local_settings = h2.settings.Settings(client=False, initial_values=streams)
         self.h2.initiate_connection()
+        if self.server.settings:
+            self.h2.update_settings(self.server.settings)  # in force once the client has agreed: h2 would punish what came before
         self.flush()
         if self.server.greet:
             self.server.greet(self)
@@ -191,6 +196,10 @@ class H2Connection(asyncio.Protocol):
                 self.bodies.pop(event.stream_id, None)
         if isinstance(event, h2.events.StreamEnded):
             seen = self.open[event.stream_id]
+            if seen.path.endswith(WARM_UP):
+                self.reply(seen.stream, 200, {"apns-id": seen.id})
+                self.answered -= 1
+                return
             self.server.log.seen.append(seen)
             self.server.behave(self, seen)
 
@@ -261,7 +270,7 @@ class RawConnection(asyncio.Protocol):
     def __init__(self, server: RawServer) -> None:
         self.server = server
         self.buffer = bytearray()
-        self.preface = False
+        self.preface = self.gives_back = False
         self.frames: asyncio.Queue[Frame | None] = asyncio.Queue()
         self.encoder, self.decoder = Encoder(), Decoder()
         self.partial: dict[int, Seen] = {}
@@ -305,6 +314,8 @@ class RawConnection(asyncio.Protocol):
             raise EOFError
         if isinstance(frame, SettingsFrame) and "ACK" not in frame.flags:
             self.send(SettingsFrame(0, flags=["ACK"]))
+        if isinstance(frame, DataFrame) and self.gives_back and frame.flow_controlled_length:
+            self.give(0 if "END_STREAM" in frame.flags else frame.stream_id, frame.flow_controlled_length)
         return frame
 
     async def request(self) -> Seen:
@@ -334,7 +345,8 @@ class RawConnection(asyncio.Protocol):
         self.send(*frames)
 
     def give(self, stream: int, octets: int) -> None:
-        self.send(WindowUpdateFrame(0, octets), WindowUpdateFrame(stream, octets))
+        """The connection's window, and the stream's unless it is 0."""
+        self.send(WindowUpdateFrame(0, octets), *([WindowUpdateFrame(stream, octets)] if stream else []))
 
 
 class H1Server(Server):
@@ -357,7 +369,7 @@ class H1Server(Server):
     async def _serve(self, reader, writer) -> None:
         number = self.connected(writer.transport)
         self.peak = max(self.peak, len(self.live))
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError, asyncio.CancelledError):
             for count in itertools.count(1):
                 answer = self.behave(await self._read(reader, number), count)
                 if answer is None:
@@ -370,6 +382,8 @@ class H1Server(Server):
                 await writer.drain()
         self.live.discard(writer.transport)
         writer.close()
+        await asyncio.sleep(0.02)  # asyncio would wait half a minute for the client's TLS goodbye; other servers end the connection
+        writer.transport.abort()
 
     async def _read(self, reader, number: int) -> Seen:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

@@ -528,7 +528,7 @@ def test_a_list_echoes_its_tag_and_a_long_callback_is_left_out():
         (None, {"a": 1}, {"a": 1}),
         (None, None, None),
         ("\ud800", None, {"ext": "\ufffd"}),
-        ("x", {"a": "\ud800"}, {"ext": "x"}),
+        ("x", {"a": "\ud800"}, {"a": "\ufffd", "ext": "x"}),
     ],
     ids=["both", "ext wins", "payload too long", "ext too long", "no ext", "nothing", "surrogate", "surrogate in payload"],
 )

@@ -1,0 +1,130 @@
+"""One whole fleet for the session: embedded servers, simulators, every process of the Procfile; and a core that speaks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.config import EMBEDDED, Settings, resolve
+from tests.conftest import open_folder
+from workers.cli.fleet import migrate_settings
+from workers.cli.up import in_background
+from workers.cli.why import story
+from workers.runtime import Runtime
+
+WAIT_S = 30.0
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class Core:
+    """What an IM core does: publish, write presence and members; and what an operator asks."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.redis = runtime.core
+
+    def publish(self, kind: str, data: dict[str, Any], *, app: str, ts: int | None = None, event_id: str | None = None) -> str:
+        identity = event_id or uuid.uuid4().hex
+        event = {"v": 1, "id": identity, "type": kind, "app": app, "ts": now_ms() if ts is None else ts, "data": data}
+        self.redis.xadd("im:events", {"e": json.dumps(event, ensure_ascii=False)})
+        return identity
+
+    def presence(self, app: str, user: str, device: str, state: str, platform: str = "ios", since_ms: int | None = None) -> None:
+        value = f"{state}|{platform}|{now_ms() + 600_000}" + (f"|{since_ms}" if since_ms is not None else "")
+        self.redis.hset(f"im:presence:{{{app}:{user}}}", device, value)
+
+    def settled(self) -> None:
+        """Until everything published so far was read."""
+        wait_for(lambda: not self.redis.xlen("im:events"), "the core's stream is empty")
+
+    def why(self, message_id: str, app: str, *, rows: int = 1, user: str | None = None, event_id: str | None = None) -> dict[str, Any]:
+        """The story, once it has at least `rows` rows and each is decided (or the event was decided at intake)."""
+
+        def told() -> dict[str, Any] | None:
+            found = story(self.runtime, message_id, app, event_id, user)
+            if found is None:
+                return None
+            decided = [one for one in found["recipients"] if one["decision"] is not None]
+            return found if found["decision"] or (len(decided) >= rows and len(decided) == len(found["recipients"])) else None
+
+        return wait_for(told, f"a decision on {message_id}")
+
+    def record(self, vendor: str) -> list[dict[str, Any]]:
+        path = self.runtime.settings.data_dir / "simulators" / f"{vendor}.jsonl"
+        return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+    def pushes_to(self, vendor: str, token: str) -> list[dict[str, Any]]:
+        return [line for line in self.record(vendor) if line["token"] == token]
+
+
+def wait_for(look: Callable[[], Any], what: str, seconds: float = WAIT_S) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Core]:
+    os.environ.pop("PUSHFLEET_METRICS_PORT", None)
+    with open_folder() as folder:
+        settings = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3"})
+        assert settings.redis_url == EMBEDDED
+        with in_background(settings, {}, True, migrate=migrate_settings, procfile_path=Path(__file__).parent / "Procfile"):
+            runtime = Runtime(resolve(settings))
+            try:
+                yield Core(runtime)
+            finally:
+                runtime.close()
+
+
+@pytest.fixture
+def app(fleet: Core, tmp_path: Path) -> str:
+    """A tenant of this test with an APNs account `ios`, made as the command line makes it."""
+    from common.model import Vendor
+    from common.storage.tenants import Tenant
+    from workers.cli.demo import account
+
+    identity = "t" + uuid.uuid4().hex[:10]
+    key = ec.generate_private_key(ec.SECP256R1())
+    p8 = tmp_path / "key.p8"
+    p8.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    fleet.runtime.tenants.add(Tenant(identity, "Test chat", "en", "Asia/Shanghai"))
+    options = ["--p8", str(p8), "--key-id", "TESTKEY001", "--team-id", "TESTTEAM01", "--topic", "com.example.chat", "--env", "production"]
+    fleet.runtime.credentials.add(account(Vendor.APNS, options, app=identity, business_id="ios"))
+    fleet.runtime.catalog.changed()
+    time.sleep(1.2)  # what changed takes effect within 2 s; most of it within one
+    return identity
+
+
+def token() -> str:
+    return "a1" + uuid.uuid4().hex + uuid.uuid4().hex[:30]
+
+
+@pytest.fixture
+def iphone(fleet: Core, app: str) -> Callable[..., str]:
+    """Registers an iPhone of a user; its token."""
+
+    def register(user: str, device: str = "phone", address: str | None = None, **more: Any) -> str:
+        address = address or token()
+        data = {"user": user, "device_id": device, "platform": "ios", "vendor": "apns", "business_id": "ios", "token": address, **more}
+        fleet.publish("device.registered", data, app=app)
+        fleet.settled()
+        return address
+
+    return register

@@ -1,0 +1,78 @@
+"""The transports against a strict HTTP/2 server that none of us wrote: node's http2."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.transport.conftest import both, push, pushes, route, warm
+from workers.transport.curl import CurlTransport
+from workers.wire import NoAnswer, Request
+
+SCRIPT = Path(__file__).with_name("node_server.mjs")
+
+pytestmark = [
+    pytest.mark.npm,
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: its http2 can't be the foreign server"),
+]
+
+
+@pytest.fixture
+def node(certificate):
+    """node(streams, goaway_after) -> base URL of a started server."""
+    started = []
+
+    def start(streams: int, goaway_after: int = 0) -> str:
+        arguments = ["node", str(SCRIPT), *map(str, certificate), str(streams), str(goaway_after)]
+        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return f"https://localhost:{int(process.stdout.readline())}"
+
+    yield start
+    for process in started:
+        process.stdin.close()
+        process.wait(5)
+        process.stdout.close()
+
+
+def stats(ca, base):
+    transport = CurlTransport(ca)
+    (answer,) = transport.send_many(route(base, pool="stats"), [Request("APNS_PRODUCTION", "/_stats", {}, b"", method="GET")], 5)
+    transport.close()
+    return json.loads(answer.body)
+
+
+@both()
+def test_a_thousand_pushes_of_full_size_are_each_answered_once(node, transport, ca):
+    base = node(1000)
+    warm(transport, route(base))
+    requests = [push(n, body=b"p" * 4096) for n in range(1, 1001)]
+    answers = transport.send_many(route(base), requests, 20)
+    assert [a.headers["apns-id"] for a in answers] == [r.headers["apns-id"] for r in requests]
+    assert {a.headers["x-length"] for a in answers} == {"4096"}
+    assert [a.status for a in answers] == [400 if n % 16 == 15 else 200 for n in range(1, 1001)]
+    told = stats(ca, base)
+    assert len(told["seen"]) == len(set(told["seen"])) == 1001
+    assert told["sessions"] == 2  # ours, and the one that asks
+
+
+@both()
+def test_few_streams_are_respected(node, transport, ca):
+    base = node(3)
+    warm(transport, route(base, connections_max=2))
+    answers = transport.send_many(route(base, connections_max=2), pushes(100), 10)
+    assert not [a for a in answers if isinstance(a, NoAnswer)]
+    assert len(set(stats(ca, base)["seen"])) == len(stats(ca, base)["seen"]) == 101
+
+
+def test_a_server_that_says_goaway_every_fifty_answers_loses_and_doubles_nothing(node, curl, ca):
+    base = node(1000, goaway_after=50)
+    answers = [a for turn in range(4) for a in curl.send_many(route(base), pushes(100, 1 + 100 * turn), 10)]
+    seen = stats(ca, base)["seen"]
+    assert len(seen) == len(set(seen))
+    assert not [a for a in answers if isinstance(a, NoAnswer)]
+    assert len(seen) == 400

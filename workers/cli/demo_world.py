@@ -1,0 +1,213 @@
+"""The demo's world: people with phones of every brand, their settings and presence, what they write, and who is expected to hear of it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from common.model import Vendor
+
+APP = "1400000001"
+PEOPLE = 3_000
+BIG_GROUP = 2_000
+SMALL_GROUPS = 40
+CHATS = 3_000
+CLASSES = ("chat", "call", "account", "order", "todo", "device", "subscription")
+
+
+@dataclass(slots=True)
+class Person:
+    name: str
+    devices: list[tuple[str, Vendor, str]]  # device id, vendor, token
+    state: str  # away, background, foreground, logged_out, no_device
+
+
+@dataclass(slots=True)
+class World:
+    people: dict[str, Person]
+    groups: dict[str, list[str]]
+    #: event id -> those who must have rows, each with the devices that must have one ("" where none)
+    expected: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+
+
+def make_world(seed: int = 7) -> World:
+    rng = random.Random(seed)
+    people = {}
+    vendors = list(Vendor)
+    for index in range(PEOPLE):
+        name = f"p{index:04d}"
+        state = rng.choices(["away", "background", "foreground", "logged_out", "no_device"], [66, 12, 15, 4, 3])[0]
+        count = 0 if state == "no_device" else rng.choices([1, 2], [85, 15])[0]
+        devices = []
+        for number in range(count):
+            vendor = rng.choices(vendors, [28, 12, 14, 8, 8, 10, 8, 7, 5])[0]
+            mood = rng.choices(["", "dead", "fail"], [95, 3, 2])[0]
+            devices.append((f"{name}-d{number}", vendor, token(vendor, rng, mood)))
+        people[name] = Person(name, devices, state)
+    names = list(people)
+    groups = {f"g{index:02d}": rng.sample(names, rng.randint(3, 60)) for index in range(SMALL_GROUPS)}
+    groups["everybody"] = rng.sample(names, BIG_GROUP)
+    return World(people, groups)
+
+
+def token(vendor: Vendor, rng: random.Random, mood: str) -> str:
+    """A device token as the vendor's look, whose text tells the simulator what shall become of it."""
+    digits = f"{rng.getrandbits(256):064x}"
+    if vendor == Vendor.APNS:
+        return {"": "a1", "dead": "dead", "fail": "5007"}[mood] + digits[4:] + ("00" if mood == "" else "")
+    if vendor == Vendor.OPPO:
+        return "CN_" + {"": "a1b2", "dead": "dead", "fail": "fa11"}[mood] + digits[:28]
+    return f"{mood or 'live'}-{vendor}-{digits[:40]}"
+
+
+# ---------------------------------------------------------------- accounts
+
+
+def account_options(folder: Path) -> Iterator[tuple[Vendor, list[str]]]:
+    """(vendor, options of `credential add`) of a throw-away account with every vendor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rsa_pem = _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    secret = _file(folder, "secret", f"s-{uuid.uuid4().hex}")
+    private = [option for name in CLASSES for option in ("--channel", f"{name}=10{CLASSES.index(name)}", "--template", f"{name}=T{name}")]
+    p8 = _file(folder, "key.p8", _pem(ec.generate_private_key(ec.SECP256R1())))
+    yield (
+        Vendor.APNS,
+        ["--p8", p8, "--key-id", "DEMOKEY001", "--team-id", "DEMOTEAM01", "--topic", "com.example.chat", "--env", "production"],
+    )
+    google = {
+        "type": "service_account",
+        "project_id": "demo-im-project",
+        "private_key_id": uuid.uuid4().hex,
+        "private_key": rsa_pem,
+        "client_email": "push@demo-im-project.iam.gserviceaccount.com",
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
+    yield Vendor.FCM, ["--service-account", _file(folder, "fcm.json", json.dumps(google))]
+    rights = [f"huawei.{name}" for name in ("im", "voip", "account", "express", "work", "device_reminder", "subscription")]
+    yield Vendor.HUAWEI, ["--app-id", "100000001", "--app-secret-file", secret, *_rights(rights)]
+    harmony = {"project_id": "388421841221", "key_id": "k1", "private_key": rsa_pem, "sub_account": "1001"}
+    harmony |= {"auth_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/authorize"}
+    harmony |= {"token_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/token"}
+    rights = [name.replace("huawei.", "harmony.") for name in rights]
+    yield Vendor.HARMONY, ["--service-account", _file(folder, "harmony.json", json.dumps(harmony)), *_rights(rights)]
+    yield Vendor.HONOR, ["--app-id", "104000001", "--app-key", "205000001", "--app-secret-file", secret, *_rights(["honor.service"])]
+    yield Vendor.XIAOMI, ["--app-secret-file", secret, "--package", "com.example.chat", *_rights(["xiaomi.private"]), *private]
+    yield Vendor.OPPO, ["--app-key", "demoAppKey0001", "--app-secret-file", secret, *_rights(["oppo.private"])]
+    yield (
+        Vendor.VIVO,
+        ["--app-id", "100000123", "--app-key", "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "--app-secret-file", secret, *_rights(["vivo.system"])],
+    )
+    yield Vendor.MEIZU, ["--app-id", "110001", "--app-secret-file", secret, *_rights(["meizu.private"])]
+
+
+def _rights(names: list[str]) -> list[str]:
+    return [option for name in names for option in ("--right", name)]
+
+
+def _file(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_text(text)
+    path.chmod(0o600)
+    return str(path)
+
+
+def _pem(key: Any) -> str:
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return str(pem.decode())
+
+
+# ---------------------------------------------------------------- events
+
+
+def event(kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": APP, "ts": int(time.time() * 1000), "data": data}
+
+
+def registrations(world: World) -> Iterator[dict[str, Any]]:
+    platforms = {Vendor.APNS: "ios", Vendor.HARMONY: "harmony"}
+    for person in world.people.values():
+        for device, vendor, address in person.devices:
+            data = {"user": person.name, "device_id": device, "platform": platforms.get(vendor, "android"), "vendor": vendor}
+            yield event("device.registered", {**data, "business_id": f"{vendor}-1", "token": address, "lang": "zh"})
+
+
+def logouts(world: World) -> Iterator[dict[str, Any]]:
+    for person in world.people.values():
+        for device, _, _ in person.devices if person.state == "logged_out" else ():
+            yield event("session.logout", {"user": person.name, "device_id": device})
+
+
+def presences(world: World) -> Iterator[tuple[str, dict[str, str]]]:
+    """(user, fields of the presence hash) of those with a live connection."""
+    until = int((time.time() + 3600) * 1000)
+    for person in world.people.values():
+        if person.state in ("foreground", "background"):
+            device = person.devices[0][0]
+            yield person.name, {device: f"{person.state}|android|{until}"}
+
+
+def messages(world: World, seed: int = 11) -> Iterator[dict[str, Any]]:
+    """Chats, groups, the large group twice, a few calls and a campaign; and what must become of them stands in `expected`."""
+    rng = random.Random(seed)
+    names = list(world.people)
+    for index in range(CHATS):
+        sender, receiver = rng.sample(names, 2)
+        yield _chat(world, sender, receiver, f"c{index:05d}", rng)
+    for group in world.groups:
+        for number in range(2):
+            yield _group(world, group, f"{group}-m{number}", rng)
+    for index in range(100):
+        sender, receiver = rng.sample(names, 2)
+        call = {"call_id": f"call{index:03d}", "inviter": {"id": sender, "nick": sender.upper()}, "invitees": [receiver], "timeout_s": 60}
+        yield _expect(world, event("call.invited", {**call, "push": {"class": "call"}}), [receiver])
+    today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    for index in range(100):
+        receiver = rng.choice(names)
+        data: dict[str, Any] = {
+            "message_id": f"ad{index:03d}",
+            "conversation": {"type": "c2c", "id": "shop"},
+            "sender": {"id": "shop", "nick": "商城"},
+        }
+        data |= {"recipients": [receiver], "elements": [{"type": "text", "text": f"{today} 周末特惠活动开始了"}]}
+        yield _expect(world, event("message.stored", {**data, "push": {"class": "marketing", "ttl_s": 3600}}), [receiver])
+
+
+_SAID = ("晚上一起吃饭吗？", "On my way, ten minutes", "好的收到", "会议改到下午三点", "Photos from yesterday 🎉", "[ok]")
+
+
+def _chat(world: World, sender: str, receiver: str, name: str, rng: random.Random) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "message_id": name,
+        "conversation": {"type": "c2c", "id": sender},
+        "sender": {"id": sender, "nick": f"User {sender}"},
+    }
+    data |= {"recipients": [receiver], "elements": [{"type": "text", "text": rng.choice(_SAID)}]}
+    return _expect(world, event("message.stored", {**data, "push": {"data": {"ext": json.dumps({"cid": sender})}}}), [receiver])
+
+
+def _group(world: World, group: str, name: str, rng: random.Random) -> dict[str, Any]:
+    members = world.groups[group]
+    sender = rng.choice(members)
+    data: dict[str, Any] = {"message_id": name, "conversation": {"type": "group", "id": group, "name": f"Group {group}"}}
+    data |= {"sender": {"id": sender, "nick": f"User {sender}"}, "elements": [{"type": "text", "text": rng.choice(_SAID)}]}
+    return _expect(world, event("message.stored", data), members)
+
+
+def _expect(world: World, published: dict[str, Any], receivers: list[str]) -> dict[str, Any]:
+    rows = {}
+    for name in receivers:
+        person = world.people[name]
+        alive = {device for device, _, _ in person.devices} if person.state != "logged_out" else set()
+        rows[name] = alive
+    world.expected[published["id"]] = rows
+    return published
