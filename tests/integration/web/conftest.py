@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -252,10 +255,12 @@ def call(url: str, body: bytes | None = None, headers: dict | None = None, metho
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    import socket
+    """Ports below those that the system gives to outgoing connections: none of them takes it before it is bound."""
 
     def find() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            return probe.getsockname()[1]
+        for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                return port
+        raise OSError("there is no free port")
 
     return find

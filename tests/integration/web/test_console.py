@@ -22,7 +22,7 @@ from workers.cli.why import story
 from workers.console.app import serve
 from workers.console.look import Ports
 from workers.console.words import DECISIONS, WORDS, language
-from workers.lane_report import lane_rows
+from workers.lane_report import console_rows
 from workers.replay import NotReplayableError, replay
 from workers.runtime import Runtime
 
@@ -37,7 +37,7 @@ def ports_of(runtime):
         except NotReplayableError:
             return "not_replayable"
 
-    return Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda: lane_rows(runtime))
+    return Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda: console_rows(runtime))
 
 
 @pytest.fixture
@@ -138,6 +138,17 @@ def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
     page = Browser(console).go("/").text
     assert "All is flowing." in page
     assert "<b>4</b>Processes alive" in page
+
+
+def test_a_lanes_quota_is_told(runtime, fleet, console, cli):
+    assert cli("quota", "set", APP, "meizu", "meizu-1", "private=5").code == 0
+    runtime.catalog.changed()
+    publish(runtime, fleet, registered("bob", "phone", "meizu", "live1"))
+    publish(runtime, fleet, message("m1", ["bob"]))
+    page = Browser(console).go("/lanes").text
+    assert "private: 1 / 5" in page
+    assert '<meter min="0" max="5" value="1"' in page
+    assert "public: 0 / no limit" in page
 
 
 def test_a_message_tells_its_story_and_escapes_what_others_wrote(runtime, busy):
