@@ -7,7 +7,7 @@ from typing import Any
 from common.clock import now_ms
 from common.contracts import decode_batch
 from workers.delivery.lane import Lane
-from workers.gate import terms_of
+from workers.gate import rate_shown, terms_of
 from workers.runtime import Runtime
 
 
@@ -19,7 +19,7 @@ def lanes_of(runtime: Runtime, app: str | None = None) -> list[Lane]:
 
 def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
     """As contract §9. inflight, parked: pushes. rate_now is 0 while the vendor's Retry-After holds the lane."""
-    credential = lane.credential
+    credential, terms = lane.credential, terms_of(lane, now_ms())
     return {
         "app": credential.app,
         "vendor": credential.vendor,
@@ -27,7 +27,7 @@ def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
         "env": credential.options.get("env"),
         "state": "paused" if lane.paused else runtime.lane_states.peek(lane.id).state,
         "rate": lane.limits.rate_per_s,
-        "rate_now": runtime.admission.rate_now(terms_of(lane, now_ms())),
+        "rate_now": rate_shown(lane, terms, runtime.admission.rate_now(terms)),
         "inflight": runtime.admission.in_flight(lane.id),
         "parked": sum(len(push.targets) for blob in runtime.delayed.parked_blobs(lane.id) for push in decode_batch(blob).pushes),
         "quotas": quota_rows(runtime, lane),
