@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -70,9 +71,19 @@ class Drain:
         self.counts = counts
         self.finish = finish
         self._takeover_at = 0.0
+        self._running = threading.Lock()
         self.progress_at = time.monotonic()
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
+        """One slice of work. One at a time in a process: what is in flight stays within its bound, and no vendor takes all slots."""
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            self._slice(stopping)
+        finally:
+            self._running.release()
+
+    def _slice(self, stopping: Callable[[], bool]) -> None:
         belts = self.runtime.belts
         try:
             belts.clear_bell(queue_of(self.stage, self.vendor))
