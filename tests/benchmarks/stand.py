@@ -148,7 +148,8 @@ class Stand:
             " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         counted = text(
-            "SELECT count(*) FROM ledger l JOIN events e USING (day, app, event_id) WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
+            "SELECT count(*) FROM ledger l JOIN events e USING (day, app, event_id)"
+            " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         end = time.monotonic() + seconds
         while time.monotonic() < end:
