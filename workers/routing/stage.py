@@ -69,24 +69,46 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     """Drops those who do not want it, renders for the rest, one batch per lane and urgency."""
     routed = Routed()
     outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
+    settings = _settings(offline, world.preferences)
     for one in offline:
-        _one(one, world, now_ms, routed, outbox)
+        _one(one, settings.get(one.message.app, {}), world, now_ms, routed, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
     return routed
 
 
+def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+    """Everybody's settings by tenant, one query each."""
+    people: dict[str, tuple[set[str], set[str]]] = {}
+    for one in offline:
+        users, conversations = people.setdefault(one.message.app, (set(), set()))
+        users.update(who.user for who in one.recipients)
+        conversations.add(_conversation(one.message))
+    return {app: book.of_users(app, sorted(users), sorted(conversations)) for app, (users, conversations) in people.items()}
+
+
+def _conversation(message: Message) -> str:
+    return f"{message.conversation.type}:{message.conversation.id}"
+
+
 def _one(
-    one: OfflineRecipients, world: World, now_ms: int, routed: Routed, outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]]
+    one: OfflineRecipients,
+    settings: Mapping[str, Mapping[str, Any]],
+    world: World,
+    now_ms: int,
+    routed: Routed,
+    outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]],
 ) -> None:
     message = one.message
     users = [who.user for who in one.recipients]
-    settings = world.preferences.of_users(message.app, users, f"{message.conversation.type}:{message.conversation.id}")
+    mute = f"mute:{_conversation(message)}"
     friends = world.friends.friends(message.app, users, message.sender.id) if message.push.gate.require_friend else set(users)
     tenant = world.tenancy.tenant(message.app)
     drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]] = {}
     for who in one.recipients:
-        wishes = settings.get(who.user, {})
+        wishes = settings.get(who.user) or {}
+        if mute in wishes:
+            wishes = {**wishes, "mute": wishes[mute]}
         no = refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms)
         for device in who.devices:
             decision = no
