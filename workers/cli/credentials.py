@@ -29,6 +29,8 @@ FILES = {
     "app_secret_file": "app_secret",
 }
 TEXTS = ("key_id", "team_id", "topic", "env", "app_id", "app_key", "package", "option")
+#: Secrets that are stored as their file was, so that `rotate` may change an option beside them without being given the file again.
+AS_GIVEN = frozenset({"app_secret", "p8"})
 #: Rights whose classes need a channel and a template of their own (contract §6).
 NEED_TEMPLATE = {"xiaomi.private": ("chat", "call")}
 
@@ -39,7 +41,7 @@ def credential() -> None:
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that `add` and `rotate` share."""
+    """The options that `add` and `rotate` share. `app_id` is the vendor's: our own --app and APP go by `tenant`."""
     for option in reversed(
         [
             click.option("--p12", type=_FILE, help="apns: certificate with its key."),
@@ -70,27 +72,27 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @credential.command("add")
 @click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor]))
-@click.option("--app", "app_id", required=True)
+@click.option("--app", "tenant", required=True)
 @click.option("--business-id", required=True)
 @_options
-def add(vendor: str, app_id: str, business_id: str, **given: Any) -> None:
+def add(vendor: str, tenant: str, business_id: str, **given: Any) -> None:
     """Check an account offline and store it."""
     with opened() as runtime:
-        _store(runtime, Vendor(vendor), app_id, business_id, given, old=None)
-    print(f"credential {vendor} {business_id} of {app_id} is stored; prove it: pushfleet credential check {app_id} {vendor} {business_id}")
+        _store(runtime, Vendor(vendor), tenant, business_id, given, old=None)
+    print(f"credential {vendor} {business_id} of {tenant} is stored; prove it: pushfleet credential check {tenant} {vendor} {business_id}")
 
 
 @credential.command("rotate")
-@click.argument("app_id", metavar="APP")
+@click.argument("tenant", metavar="APP")
 @click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor]))
 @click.argument("business_id")
 @_options
-def rotate(app_id: str, vendor: str, business_id: str, **given: Any) -> None:
+def rotate(tenant: str, vendor: str, business_id: str, **given: Any) -> None:
     """Replace an account's secrets; what is not named stays. The old version lives on while the new one takes over."""
     with opened() as runtime:
-        old = _find(runtime, app_id, vendor, business_id)
-        version = _store(runtime, Vendor(vendor), app_id, business_id, given, old)
-    print(f"credential {vendor} {business_id} of {app_id} is now version {version}")
+        old = _find(runtime, tenant, vendor, business_id)
+        version = _store(runtime, Vendor(vendor), tenant, business_id, given, old)
+    print(f"credential {vendor} {business_id} of {tenant} is now version {version}")
 
 
 def _store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> int:
@@ -110,24 +112,13 @@ def _store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, give
 
 def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> StoredCredential:
     """What was given, checked offline as contract §6 says; CliError names what is wrong and what would cure it."""
-    spec = VENDORS[vendor]
     rights = frozenset(given["rights"]) or (old.rights if old else frozenset())
     channels = _pairs(given["channels"], "--channel", _class) or (old.channels if old else {})
     templates = {name: _template(value) for name, value in _pairs(given["templates"], "--template", _class).items()} or (
         old.templates if old else {}
     )
     _check_rights(vendor, rights, channels, templates)
-    files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
-    options = {name: str(given[name]) for name in TEXTS if given.get(name)} | _pairs(given["extra"], "--option", str)
-    if old is not None:
-        options = {**{name: value for name, value in old.options.items() if name != "expires_ms"}, **options}
-    try:
-        if files or old is None:
-            stored_options, secrets = spec.read_credential(options, files, now_ms())
-        else:
-            stored_options, secrets = dict(old.options), dict(old.secrets)
-    except CredentialError as error:
-        raise CliError(f"refused: {error}") from None
+    stored_options, secrets = _read(vendor, given, old)
     expires = stored_options.get("expires_ms")
     return StoredCredential(
         app=app_id,
@@ -144,6 +135,25 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
         created_ms=now_ms(),
         expires_ms=int(expires) if expires else None,
     )
+
+
+def _read(vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None) -> tuple[dict[str, str], dict[str, str]]:
+    """(options, secrets) as the vendor file wants them kept; with `old`, what is not named stays as it was."""
+    files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
+    options = {name: str(given[name]) for name in TEXTS if given.get(name)} | _pairs(given["extra"], "--option", str)
+    if old is not None and not files:
+        if all(old.options.get(name) == value for name, value in options.items()):
+            return dict(old.options), dict(old.secrets)
+        if not old.secrets.keys() <= AS_GIVEN:
+            file = "--p12 with --password-file" if vendor == Vendor.APNS else "--service-account"
+            raise CliError(f"--{min(options).replace('_', '-')} is checked against the account's file: name that again ({file})")
+        files = {name: secret.encode() for name, secret in old.secrets.items()}
+    if old is not None:
+        options = {**{name: value for name, value in old.options.items() if name != "expires_ms"}, **options}
+    try:
+        return VENDORS[vendor].read_credential(options, files, now_ms())
+    except CredentialError as error:
+        raise CliError(f"refused: {error}") from None
 
 
 def _check_rights(vendor: Vendor, rights: frozenset[str], channels: Mapping[str, str], templates: Mapping[str, Any]) -> None:
