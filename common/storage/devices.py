@@ -64,6 +64,20 @@ class Devices:
         with self._engine.begin() as connection:
             return sum(connection.execute(statement, row).rowcount for row in rows)
 
+    def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
+        """(app, user, device, token, new token, sent_ms): those not registered anew since the send get the new one. Returns how many."""
+        count = 0
+        for app, user, device, token, new, sent_ms in moved:
+            statement = (
+                update(devices)
+                .where(devices.c.app == app, devices.c.user == user, devices.c.device_id == device, devices.c.token == token)
+                .where(devices.c.state == ACTIVE, devices.c.registered_ms <= sent_ms)
+                .values(token=new)
+            )
+            with self._engine.begin() as connection:
+                count += connection.execute(statement).rowcount
+        return count
+
     def listed(self, app: str, user: str | None = None, most: int = 1000) -> list[Mapping[str, Any]]:
         statement = select(devices).where(devices.c.app == app).order_by(devices.c.user, devices.c.device_id).limit(most)
         if user is not None:

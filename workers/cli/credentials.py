@@ -14,6 +14,7 @@ from common.model import MessageClass, Vendor, Verdict
 from common.storage.credentials import StoredCredential
 from workers.cli.base import CliError, at, opened, print_json, print_table
 from workers.delivery.access import FleetAccess
+from workers.receipts.readers import READERS
 from workers.runtime import Runtime, lane_of
 from workers.vendors import VENDORS
 from workers.vendors.base import AccessRefused, CredentialError
@@ -28,9 +29,11 @@ FILES = {
     "service_account": "service_account",
     "app_secret_file": "app_secret",
 }
-TEXTS = ("key_id", "team_id", "topic", "env", "app_id", "app_key", "package", "option")
+TEXTS = ("key_id", "team_id", "topic", "env", "vendor_app_id", "app_key", "package")
 #: Secrets that are stored as their file was, so that `rotate` may change an option beside them without being given the file again.
 AS_GIVEN = frozenset({"app_secret", "p8"})
+#: The one secret that no vendor file knows: it signs Huawei's receipts.
+CALLBACK_KEY = "callback_key"
 #: Rights whose classes need a channel and a template of their own (contract §6).
 NEED_TEMPLATE = {"xiaomi.private": ("chat", "call")}
 
@@ -41,7 +44,7 @@ def credential() -> None:
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that `add` and `rotate` share. `app_id` is the vendor's: our own --app and APP go by `tenant`."""
+    """The options that `add` and `rotate` share."""
     for option in reversed(
         [
             click.option("--p12", type=_FILE, help="apns: certificate with its key."),
@@ -52,7 +55,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--topic", help="apns: bundle id."),
             click.option("--env", type=click.Choice(["production", "sandbox"]), help="apns: environment."),
             click.option("--service-account", type=_FILE, help="fcm, harmony: key file."),
-            click.option("--app-id"),
+            click.option("--app-id", "vendor_app_id", help="The vendor's id of the app."),
             click.option("--app-key"),
             click.option("--app-secret-file", type=_FILE),
             click.option("--package", help="xiaomi: Android package."),
@@ -63,6 +66,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--device-cap", "device_caps", multiple=True, metavar="BUCKET=N"),
             click.option("--reserve", "reserves", multiple=True, metavar="CLASS=P%"),
             click.option("--rate", metavar="N/s"),
+            click.option("--callback-user", help="huawei, harmony: user name of the receipts' signature."),
+            click.option("--callback-key-file", type=_FILE, help="huawei, harmony: key of the receipts' signature."),
             click.option("--option", "extra", multiple=True, metavar="NAME=VALUE", help="A vendor's own option, see docs/vendors."),
         ]
     ):
@@ -72,27 +77,27 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @credential.command("add")
 @click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor]))
-@click.option("--app", "tenant", required=True)
+@click.option("--app", "app_id", required=True)
 @click.option("--business-id", required=True)
 @_options
-def add(vendor: str, tenant: str, business_id: str, **given: Any) -> None:
+def add(vendor: str, app_id: str, business_id: str, **given: Any) -> None:
     """Check an account offline and store it."""
     with opened() as runtime:
-        _store(runtime, Vendor(vendor), tenant, business_id, given, old=None)
-    print(f"credential {vendor} {business_id} of {tenant} is stored; prove it: pushfleet credential check {tenant} {vendor} {business_id}")
+        _store(runtime, Vendor(vendor), app_id, business_id, given, old=None)
+    print(f"credential {vendor} {business_id} of {app_id} is stored; prove it: pushfleet credential check {app_id} {vendor} {business_id}")
 
 
 @credential.command("rotate")
-@click.argument("tenant", metavar="APP")
+@click.argument("app_id", metavar="APP")
 @click.argument("vendor", type=click.Choice([vendor.value for vendor in Vendor]))
 @click.argument("business_id")
 @_options
-def rotate(tenant: str, vendor: str, business_id: str, **given: Any) -> None:
+def rotate(app_id: str, vendor: str, business_id: str, **given: Any) -> None:
     """Replace an account's secrets; what is not named stays. The old version lives on while the new one takes over."""
     with opened() as runtime:
-        old = _find(runtime, tenant, vendor, business_id)
-        version = _store(runtime, Vendor(vendor), tenant, business_id, given, old)
-    print(f"credential {vendor} {business_id} of {tenant} is now version {version}")
+        old = _find(runtime, app_id, vendor, business_id)
+        version = _store(runtime, Vendor(vendor), app_id, business_id, given, old)
+    print(f"credential {vendor} {business_id} of {app_id} is now version {version}")
 
 
 def _store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> int:
@@ -118,7 +123,7 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
         old.templates if old else {}
     )
     _check_rights(vendor, rights, channels, templates)
-    stored_options, secrets = _read(vendor, given, old)
+    stored_options, secrets = _with_callback(vendor, given, old, *_read(vendor, given, old))
     expires = stored_options.get("expires_ms")
     return StoredCredential(
         app=app_id,
@@ -140,20 +145,39 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
 def _read(vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None) -> tuple[dict[str, str], dict[str, str]]:
     """(options, secrets) as the vendor file wants them kept; with `old`, what is not named stays as it was."""
     files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
-    options = {name: str(given[name]) for name in TEXTS if given.get(name)} | _pairs(given["extra"], "--option", str)
+    options = {name.removeprefix("vendor_"): str(given[name]) for name in TEXTS if given.get(name)}
+    options |= _pairs(given["extra"], "--option", str)
     if old is not None and not files:
         if all(old.options.get(name) == value for name, value in options.items()):
             return dict(old.options), dict(old.secrets)
-        if not old.secrets.keys() <= AS_GIVEN:
+        if not old.secrets.keys() <= AS_GIVEN | {CALLBACK_KEY}:
             file = "--p12 with --password-file" if vendor == Vendor.APNS else "--service-account"
             raise CliError(f"--{min(options).replace('_', '-')} is checked against the account's file: name that again ({file})")
-        files = {name: secret.encode() for name, secret in old.secrets.items()}
+        files = {name: secret.encode() for name, secret in old.secrets.items() if name in AS_GIVEN}
     if old is not None:
         options = {**{name: value for name, value in old.options.items() if name != "expires_ms"}, **options}
     try:
         return VENDORS[vendor].read_credential(options, files, now_ms())
     except CredentialError as error:
         raise CliError(f"refused: {error}") from None
+
+
+def _with_callback(
+    vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None, options: Mapping[str, str], secrets: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """With what signs this account's receipts: as given, else as it was."""
+    user, file = given.get("callback_user"), given.get("callback_key_file")
+    if (user or file) and vendor not in (Vendor.HUAWEI, Vendor.HARMONY):
+        raise CliError("--callback-user and --callback-key-file: only Huawei signs receipts")
+    user = user or (old.options.get("callback_user") if old else None)
+    key = old.secrets.get(CALLBACK_KEY) if old else None
+    if file is not None:
+        key = file.read_bytes().decode("utf-8", "replace").strip()
+    if bool(user) != bool(key):
+        raise CliError("--callback-user and --callback-key-file go together: Huawei signs with both or not at all")
+    if not user or not key:
+        return dict(options), dict(secrets)
+    return {**options, "callback_user": user}, {**secrets, CALLBACK_KEY: key}
 
 
 def _check_rights(vendor: Vendor, rights: frozenset[str], channels: Mapping[str, str], templates: Mapping[str, Any]) -> None:
@@ -183,7 +207,7 @@ def _class(name: str) -> str:
     return name
 
 
-def _bucket(name: str) -> str:
+def bucket_of(name: str) -> str:
     if name not in ("private", "public"):
         raise CliError(f"BUCKET is private or public, not {name!r}")
     return name
@@ -203,7 +227,7 @@ def _template(value: str) -> list[str]:
 def _limits(given: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     limits = dict(old)
     for name, option in (("quota", "--quota"), ("device_cap", "--device-cap")):
-        pairs = _pairs(given["quotas" if name == "quota" else "device_caps"], option, _bucket)
+        pairs = _pairs(given["quotas" if name == "quota" else "device_caps"], option, bucket_of)
         if pairs:
             limits[name] = {**(limits.get(name) or {}), **{bucket: whole(value, option) for bucket, value in pairs.items()}}
     reserves = _pairs(given["reserves"], "--reserve", _class)
@@ -305,6 +329,20 @@ def check(app_id: str, vendor: str, business_id: str) -> None:
     if verdict != Verdict.ACCEPTED:
         raise CliError(f"the vendor says {verdict} (HTTP {answer.status})", exit_code=1)
     print("the account works")
+
+
+@credential.command("receipts-url")
+@_keyed
+def receipts_url(app_id: str, vendor: str, business_id: str) -> None:
+    """The address to enter in the vendor's console for receipts. Whoever knows it can send receipts: keep it as a secret."""
+    with opened() as runtime:
+        lane = lane_of(_find(runtime, app_id, vendor, business_id), runtime.settings)
+        url = runtime.receipts_url(lane) if lane and lane.vendor in READERS else None
+    if lane and lane.vendor not in READERS:
+        raise CliError(f"{vendor} sends no receipts", exit_code=1)
+    if url is None:
+        raise CliError("PUSHFLEET_RECEIPTS_URL is not set: the public base URL of the receipts service")
+    print(url)
 
 
 @credential.command("pause")
