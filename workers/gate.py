@@ -23,6 +23,9 @@ from workers.vendors.base import Item
 
 log = logging.getLogger(__name__)
 
+#: What a lane that was idle may send at once, of what it may send in a second. No less than what comes together in the tenth of a
+#: second by which pushes wait, or it would be lost.
+BURST_SHARE = 0.1
 #: How long a round waits for its lane's counts to be rebuilt; longer, and its pushes wait in the delayed set instead.
 REBUILD_WAIT_S = 2.0
 #: When to ask again where the counts are not there yet.
@@ -37,7 +40,11 @@ _DECISION = {
 
 
 def terms_of(lane: Lane, now_ms: int) -> Terms:
-    """The lane's limits as the store takes them. A class's reserve is held back in the bucket that the class travels in on this lane."""
+    """The lane's limits as the store takes them. A class's reserve is held back in the bucket that the class travels in on this lane.
+
+    A vendor counts what arrives within a second: burst and refill together stay within its figure in every second: a burst is a
+    part of the rate, not on top of it.
+    """
     limits, own = lane.limits, lane.spec.limits
     quotas = {Bucket.PRIVATE: limits.quota_private, Bucket.PUBLIC: limits.quota_public}
     usual = {Bucket.PRIVATE: own.quota_private, Bucket.PUBLIC: own.quota_public}
@@ -48,8 +55,8 @@ def terms_of(lane: Lane, now_ms: int) -> Terms:
     ]
     return Terms(
         lane=lane.id,
-        rate_per_s=limits.rate_per_s,
-        burst=limits.burst,
+        rate_per_s=limits.rate_per_s * (1 - BURST_SHARE),
+        burst=min(limits.burst, 1 + limits.rate_per_s * BURST_SHARE),
         ramp_s=limits.ramp_s,
         quotas={bucket: quota for bucket, quota in quotas.items() if quota is not None},
         caps={bucket: cap for bucket, cap in caps.items() if cap is not None},
@@ -57,6 +64,11 @@ def terms_of(lane: Lane, now_ms: int) -> Terms:
         reserve=reserve,
         offset_s=offset_s(limits.timezone, now_ms),
     )
+
+
+def rate_shown(lane: Lane, terms: Terms, rate_per_s: float) -> float:
+    """A rate of the store in terms of the lane's own figure, for people: full is full."""
+    return round(rate_per_s * lane.limits.rate_per_s / terms.rate_per_s, 3)
 
 
 class FleetGate:

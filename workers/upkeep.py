@@ -155,6 +155,7 @@ class Upkeep:
         with runtime.engine.connect() as connection:
             for stage, count in connection.execute(text("SELECT stage, count(*) FROM dead_letters GROUP BY stage")):
                 metrics.DEAD_LETTERS.labels(stage).set(count)
+        runtime.ledger.ready_for(datetime.now(UTC).date() + timedelta(days=1))
         dropped = runtime.ledger.drop_old(datetime.now(UTC).date() - timedelta(days=runtime.settings.ledger_days))
         if dropped:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})

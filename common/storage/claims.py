@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import IntEnum
 
 from redis import Redis
 from redis.client import Pipeline
 
+from common.storage import badges
 from common.storage.keys import Keys
 from common.storage.scripts import script
 
@@ -51,7 +51,8 @@ class Claim:
 
 
 def day_of(ts_ms: int) -> str:
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y%m%d")
+    """Days since 1970, which is enough to tell one day's claims from another's."""
+    return str(ts_ms // 86_400_000)
 
 
 class Claims:
@@ -70,7 +71,7 @@ class Claims:
         names += [keys.badges(a.app, a.user) for a in asks]
         names += [keys.gone(a.app, a.message_id) for a in asks]
         names += [keys.read(a.app, a.user) for a in asks]
-        args: list[str | int] = [len(asks), KEEP_S]
+        args: list[str | int] = [len(asks), KEEP_S, badges.KEEP_S]
         for a in asks:
             args += (a.push_id, a.entry, a.device, a.badge_step, a.conversation, a.message_id, a.ts_ms)
         return [

@@ -23,6 +23,8 @@ _BY_USERS = text(
     'SELECT d."user", d.device_id, d.platform, d.vendor, d.business_id, d.token, d.voip_token, d.lang, d.tz, d.app_version,'
     " d.registered_ms, k.value #>> '{}' AS content_key"
     ' FROM devices d LEFT JOIN settings k ON k.app = d.app AND k."user" = d."user" AND k.field = \'content_key:\' || d.device_id'
+    ' AND NOT EXISTS (SELECT FROM settings c WHERE c.app = k.app AND c."user" = k."user" AND c.field = \'content_key:\''
+    " AND c.ts_ms > k.ts_ms)"
     " WHERE d.app = :app AND d.\"user\" = ANY(:users) AND d.state = 'active' ORDER BY d.device_id"
 )
 

@@ -154,36 +154,38 @@ class Ledger:
                 _write_dead(cursor, by_type.get(DeadRecord, []))
 
     def _ensure_days(self, days: set[date]) -> None:
-        missing = days - self._days
-        if not missing:
-            return
-        with self._engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
-            for day in sorted(missing):
-                for table in PARTITIONED:
+        """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice."""
+        for day in sorted(days - self._days):
+            for table in PARTITIONED:
+                name = f"{table.name}_{day:%Y%m%d}"
+                with self._engine.begin() as connection:
+                    if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is not None:
+                        continue
+                    connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
+                    until = day + timedelta(days=1)
                     connection.execute(
-                        text(
-                            f'CREATE TABLE IF NOT EXISTS "{table.name}_{day:%Y%m%d}" PARTITION OF {table.name}'
-                            f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
-                        )
+                        text(f"CREATE TABLE IF NOT EXISTS \"{name}\" PARTITION OF {table.name} FOR VALUES FROM ('{day}') TO ('{until}')")
                     )
-        self._days |= missing
+            self._days.add(day)
+
+    def ready_for(self, day: date) -> None:
+        """Makes a day's partitions before its first row comes."""
+        self._ensure_days({day})
 
     def drop_old(self, before: date) -> list[str]:
-        """Drops the partitions of days before `before`; their names."""
+        """Drops the partitions of days before `before`, each in a transaction of its own; their names."""
         dropped = []
-        with self._engine.begin() as connection:
-            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-            for table in PARTITIONED:
-                rows = connection.execute(
-                    text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:parent AS regclass)"),
-                    {"parent": table.name},
-                )
-                for (name,) in rows:
-                    if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}":
+        query = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:parent AS regclass)")
+        for table in PARTITIONED:
+            with self._engine.connect() as connection:
+                names = [name for (name,) in connection.execute(query, {"parent": table.name})]
+            for name in names:
+                if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}":
+                    with self._engine.begin() as connection:
+                        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
                         connection.execute(text(f"DROP TABLE {name}"))
-                        dropped.append(name.strip('"'))
-        self._days.clear()
+                    dropped.append(name.strip('"'))
+        self._days = {day for day in self._days if day >= before}
         return dropped
 
     def find(self, message_id: str, app: str | None, event_id: str | None) -> Mapping[str, Any] | None:

@@ -74,7 +74,7 @@ settings = Table(
     Column("user", Text, primary_key=True),
     Column(
         "field", Text, primary_key=True
-    ),  # dnd, blocked, show_detail, mobile_when_desktop_online, mute:<type>:<id>, content_key:<device>
+    ),  # dnd, blocked, show_detail, mobile_when_desktop_online, mute:<type>:<id>, content_key:<device>; mute:, content_key: cleared all
     Column("value", JSONB, nullable=False),
     Column("ts_ms", BigInteger, nullable=False),
 )

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from common.clock import now_ms
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy.exc import DBAPIError
 
 from common import metrics
+from common.clock import now_ms
 from common.contracts import Message, encode
 from common.model import Decision
 from common.storage import keys, ledger

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,8 +14,10 @@ from sqlalchemy import text
 
 from common.clock import now_ms
 from common.model import Bucket, Decision, MessageClass, Vendor
+from common.storage.admission import Admission, Ask
+from common.storage.admission import Answer as Grant
 from common.storage.ledger import Record, RowRecord
-from tests.integration.admission.conftest import work
+from tests.integration.admission.conftest import Clock, work
 from workers.delivery.lane import Lane
 from workers.delivery.stage import Delivered, Leave, Work, deliver
 from workers.gate import FleetGate, terms_of
@@ -121,6 +124,23 @@ def test_xiaomi_counts_requests_and_vivo_counts_devices(gate: FleetGate, lane: M
     wishes = {"rate": 1.0, "quota": {"public": 1000}}
     assert admit(gate, lane(Vendor.XIAOMI, wishes), [work(i) for i in range(20)]) == [None] * 20
     assert admit(gate, lane(Vendor.VIVO, wishes), [work(i) for i in range(3)]) == [None, Decision.THROTTLED, Decision.THROTTLED]
+
+
+@pytest.mark.parametrize("rate", [0.5, 1, 7, 20, 500])
+def test_no_second_of_the_vendors_clock_holds_more_than_its_figure(
+    runtime: Runtime, lane: MakeLane, clock: Clock, store: Admission, rate: float
+) -> None:
+    """Asked for more than can go, at every tenth of a second, after a silence: what arrives at once is part of the second's figure."""
+    terms = replace(terms_of(lane(Vendor.VIVO, {"rate": float(rate)}), now_ms()), quotas={}, caps={})
+    begin = clock.now
+    seconds: Counter[int] = Counter()
+    for step in range(60):
+        clock.now = begin + step / 10
+        asks = [Ask(f"{step * 1000 + i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(200)]
+        given = store.admit(terms, asks) or []
+        seconds[step // 10] += [one.answer for one in given].count(Grant.GRANTED)
+    assert max(seconds.values()) <= max(rate, 1)
+    assert sum(seconds.values()) >= 6 * rate * 0.85 - 1
 
 
 def test_public_pushes_wait_for_the_vendors_morning(runtime: Runtime, lane: MakeLane) -> None:

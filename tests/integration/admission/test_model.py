@@ -15,7 +15,7 @@ from common.storage.scripts import source
 from tests.integration.admission.machine import machine
 
 #: Walks of an ordinary run and of the long form (PUSHFLEET_TEST_LONG=1); steps of each; walks at most until a fault is found.
-WALKS = 2_500 if os.environ.get("PUSHFLEET_TEST_LONG") else 300
+WALKS = 2_500 if os.environ.get("PUSHFLEET_TEST_LONG") else 200
 STEPS, FAULT_WALKS = 25, 2_000
 
 
