@@ -60,6 +60,7 @@ class Claims:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._keys = keys
         self._claim = script(redis, "claim")
+        self._let_go = script(redis, "let_go")
 
     def lease(self, asks: Sequence[Ask]) -> list[Claim]:
         """One claim per ask, in order."""
@@ -83,6 +84,18 @@ class Claims:
             pipe.hset(self._keys.claims(day_of(ts_ms), push_id), push_id, "D")
 
     def release(self, pipe: Pipeline, waiting: Sequence[tuple[str, int, int | None]]) -> None:
-        """Inside the caller's MULTI: these (push id, event ts, badge) wait for another entry; they keep their badge number."""
-        for push_id, ts_ms, badge in waiting:
-            pipe.hset(self._keys.claims(day_of(ts_ms), push_id), push_id, f"R{-1 if badge is None else badge}")
+        """Inside the caller's MULTI: these (push id, event ts, badge) wait for another entry; they keep their badge number.
+
+        What another process has finished meanwhile stays finished.
+        """
+        self._give_back(pipe, [(push_id, ts_ms, "", -1 if badge is None else badge) for push_id, ts_ms, badge in waiting])
+
+    def disown(self, pipe: Pipeline, owner: str, pushes: Sequence[tuple[str, int]]) -> None:
+        """Inside the caller's MULTI: the entry `owner` is no more; its leases on these (push id, event ts) end."""
+        self._give_back(pipe, [(push_id, ts_ms, owner, -1) for push_id, ts_ms in pushes])
+
+    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[str, int, str, int]]) -> None:
+        if given:
+            names = [self._keys.claims(day_of(ts_ms), push_id) for push_id, ts_ms, _, _ in given]
+            args = [part for push_id, _, owner, badge in given for part in (push_id, owner, badge)]
+            self._let_go(keys=names, args=args, client=pipe)
