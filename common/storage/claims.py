@@ -11,7 +11,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from common.storage.keys import Keys
-from common.storage.scripts import script
+from common.storage.scripts import script, source
 
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days) and a day of grace.
 KEEP_S = 8 * 86_400
@@ -60,7 +60,6 @@ class Claims:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._keys = keys
         self._claim = script(redis, "claim")
-        self._let_go = script(redis, "let_go")
 
     def lease(self, asks: Sequence[Ask]) -> list[Claim]:
         """One claim per ask, in order."""
@@ -97,5 +96,6 @@ class Claims:
     def _give_back(self, pipe: Pipeline, given: Sequence[tuple[str, int, str, int]]) -> None:
         if given:
             names = [self._keys.claims(day_of(ts_ms), push_id) for push_id, ts_ms, _, _ in given]
-            args = [part for push_id, _, owner, badge in given for part in (push_id, owner, badge)]
-            self._let_go(keys=names, args=args, client=pipe)
+            args: list[str | int] = [part for push_id, _, owner, badge in given for part in (push_id, owner, badge)]
+            # the whole text, not its hash: a server that restarts between two tries of the MULTI would do all of it but this
+            pipe.eval(source("let_go"), len(names), *names, *args)
