@@ -29,8 +29,8 @@ CAME = "chaos:came"
 DONE = "chaos:done"
 
 _decode = msgspec.msgpack.Decoder(list[int]).decode
-TAKEOVER_MS = int(os.environ.get("PUSHFLEET_CHAOS_TAKEOVER_MS", TAKEOVER_IDLE_MS))
-POISON = int(os.environ.get("PUSHFLEET_CHAOS_POISON", -1))
+TAKEOVER_MS = int(os.environ.get("PUSHFLEET_CHAOS_TAKEOVER_MS", str(TAKEOVER_IDLE_MS)))
+POISON = int(os.environ.get("PUSHFLEET_CHAOS_POISON", "-1"))
 
 
 def finish(runtime: Runtime, stage: str, entries: Sequence[Entry]) -> None:

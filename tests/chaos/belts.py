@@ -60,7 +60,7 @@ class BeltFleet:
         folder.mkdir(parents=True, exist_ok=True)
         keys_file.write_bytes(Fernet.generate_key())
         keys_file.chmod(0o600)
-        base = {"PUSHFLEET_DATA_DIR": str(folder), "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file), "PUSHFLEET_LOG_FORMAT": "console", **environ}
+        base = {"PUSHFLEET_DATA_DIR": str(folder), "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file), **environ}
         lines = [
             Line(stage, (sys.executable, "-m", "tests.chaos.belt_worker", stage), {**base, "PUSHFLEET_REDIS_URL": through}, count)
             for stage, count in (*((stage, replicas) for stage in STAGES), ("upkeep", 1))
@@ -81,7 +81,7 @@ class BeltFleet:
     def running(self) -> Iterator[BeltFleet]:
         self._thread.start()
         try:
-            wait_for(self._all_alive, "all workers say that they live")
+            self.all_back()
             yield self
         finally:
             self._stop.set()
@@ -89,6 +89,10 @@ class BeltFleet:
             self.proxy.stop()
             self.runtime.close()
             self.direct.close()
+
+    def all_back(self) -> float:
+        """Seconds until every worker has said anew that it lives and takes bells."""
+        return wait_for(self._all_alive, "all workers say that they live")
 
     def _all_alive(self) -> bool:
         return all(self.direct.exists(f"push:alive:{worker.name}") for worker in self._supervisor.workers)
@@ -163,6 +167,7 @@ def kill(fleet: BeltFleet, _seconds: float) -> None:
     for worker in fleet.workers():
         assert worker.process
         worker.process.send_signal(signal.SIGKILL)
+    fleet.direct.delete(*(f"push:alive:{worker.name}" for worker in fleet.workers()))
 
 
 def stop_and_continue(fleet: BeltFleet, seconds: float) -> None:
@@ -227,7 +232,7 @@ def campaign(fleet: BeltFleet, numbers: int, per_second: float, seconds: float, 
             report.recovery_s[name] = round(max(report.recovery_s.get(name, 0.0), took), 2)
             report.restarts += 0 if name in DEADLY else fleet.restarts() - deaths
             if name in DEADLY:
-                wait_for(lambda: all(worker.alive() for worker in fleet.workers()), "the killed are back")
+                report.recovery_s["killed_back"] = round(max(report.recovery_s.get("killed_back", 0.0), took + fleet.all_back()), 2)
     wait_for(lambda: feeder.fed >= numbers, "everything is fed", LONGEST_S + numbers / per_second)
     report.numbers = feeder.stop()
     with contextlib.suppress(AssertionError):  # what is missing then is lost: the report says so

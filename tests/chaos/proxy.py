@@ -98,7 +98,6 @@ class Proxy:
             self._rst(c["sw"])
         return n
 
-
     async def end(self):
         self.srv.close()
         self._reset_all()
