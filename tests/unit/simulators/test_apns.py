@@ -53,7 +53,7 @@ REFUSALS = {
     "RS256": ({"jwt": keys.provider_token(KEY, alg="RS256")}, "InvalidProviderToken", 403),
     "a key that is wrong by its name": ({"jwt": keys.provider_token(KEY, kid="WRONG12345")}, "InvalidProviderToken", 403),
     "older than an hour": ({"jwt": keys.provider_token(KEY, iat=int(time.time()) - 3700)}, "ExpiredProviderToken", 403),
-    "from the future": ({"jwt": keys.provider_token(KEY, iat=int(time.time()) + 3700)}, "ExpiredProviderToken", 403),
+    "from the future": ({"jwt": keys.provider_token(KEY, iat=int(time.time()) + 36_000)}, "ExpiredProviderToken", 403),
     "no topic": ({"apns_topic": None}, "MissingTopic", 400),
     "a topic with a blank": ({"apns_topic": "com example"}, "BadTopic", 400),
     "voip without its suffix": ({"apns_push_type": "voip"}, "BadTopic", 400),
