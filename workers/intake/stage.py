@@ -101,7 +101,9 @@ def checked(raw: bytes | None) -> bytes:
         json.loads(raw.decode("utf-8"), object_pairs_hook=_no_repeats, parse_constant=_no_constants)
     except UnicodeDecodeError:
         raise _UnreadableError("not_utf8") from None
-    except json.JSONDecodeError:
+    except _UnreadableError:
+        raise
+    except ValueError:  # JSON's own error, or a number of thousands of digits
         raise _UnreadableError("not_json") from None
     except RecursionError:
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}") from None
