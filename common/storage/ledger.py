@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, or_, select, text
 
 from common.contracts import Attempt
 from common.model import Decision
@@ -40,6 +40,7 @@ class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", t
     received_ms: int
     decision: str | None
     note: str
+    screen: str = ""
 
 
 class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r"):
@@ -115,8 +116,14 @@ _MERGE_ROWS = (
     " attempts = excluded.attempts, presence_ms = excluded.presence_ms, routed_ms = excluded.routed_ms,"
     " decided_ms = excluded.decided_ms, note = excluded.note WHERE excluded.rank > ledger.rank"
 )
-_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note"
+_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note, screen"
 _NOTE_COLUMNS = 'day, app, event_id, "user", device, kind, stage, at_ms, note'
+
+
+#: Rows of pushes that are, or may be, on somebody's screen.
+_SEEN = or_(
+    ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN)), ledger.c.decision.is_(None) & ledger.c.note.like("waits: uncertain%")
+)
 
 
 class Ledger:
@@ -203,17 +210,31 @@ class Ledger:
             return [dict(row) for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()]
 
     def accepted_of(self, app: str, message_id: str) -> list[dict[str, Any]]:
-        """Rows of pushes that a vendor took, of every event of this message."""
+        """Rows of pushes that a vendor took, or may have taken, of every event of this message."""
         statement = (
-            select(ledger, events.c.message_id, events.c.ts_ms, events.c.conversation)
+            select(ledger, events.c.message_id, events.c.ts_ms, events.c.conversation, events.c.screen)
             .join(
                 events,
                 (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
             )
-            .where(events.c.message_id == message_id, events.c.app == app, ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN)))
+            .where(events.c.message_id == message_id, events.c.app == app, _SEEN)
         )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def replaced_since(self, app: str, conversation: str, ts_ms: int, collapse_key: str) -> set[tuple[str, str]]:
+        """(user, device) whose screen shows a later message of this conversation under the same collapse key."""
+        statement = (
+            select(ledger.c.user, ledger.c.device, events.c.screen)
+            .join(
+                events,
+                (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
+            )
+            .where(events.c.app == app, events.c.conversation == conversation, events.c.ts_ms > ts_ms, events.c.screen != "", _SEEN)
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(statement)
+            return {(user, device) for user, device, screen in found if json.loads(screen).get("collapse_key") == collapse_key}
 
 
 def _copy(cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
@@ -265,7 +286,7 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
         return
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_events (LIKE events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
     rows = (
-        (day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note)
+        (day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note, r.screen)
         for r in records
     )
     _copy(cursor, "incoming_events", _EVENT_COLUMNS, rows)

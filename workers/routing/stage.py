@@ -117,7 +117,7 @@ def _draft(
     lang = lang_of(device.lang, tenant.lang)
     hidden = hidden_words(wishes, tenant.options, device.content_key, lang, message.sender.group_card or message.sender.nick or "")
     is_forced = forced(message, who.user)
-    push_type = _push_type(message.push.push_type, device)
+    push_type = _push_type(_wanted(message, tenancy), device)
     urgency = urgency_of(message, who.user)
     key = (device.vendor, device.business_id, lang, hidden, is_forced, push_type, urgency)
     draft = drafts.get(key)
@@ -127,6 +127,16 @@ def _draft(
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
     draft[2].append(Target(who.user, device.device_id, token, identity, device.platform, device.registered_ms))
+
+
+def _wanted(message: Message, tenancy: Tenancy) -> PushType:
+    """The sender's push type; where they asked for nothing special, that of their preset."""
+    push = message.push
+    preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id and push.push_type == PushType.ALERT else None
+    try:
+        return PushType((preset or {}).get("push_type") or push.push_type)
+    except ValueError:
+        return push.push_type
 
 
 def _push_type(wanted: PushType, device: Device) -> PushType:
@@ -206,7 +216,18 @@ def _note(
         template=(push.template or {}).get(vendor) if not said.hidden else None,
         vendor=over if not said.hidden else {name: value for name, value in over.items() if name not in _SHOWING},
         vendor_raw=(push.vendor_raw or {}).get(vendor, {}) if not said.hidden else {},
+        voip=_call_data(message, over, said.hidden) if push_type == PushType.VOIP else None,
     )
+
+
+def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[str, Any]:
+    """What the app needs to show the call, or to end its ringing, under one key of the payload: {"call": {"id", "action",
+    "handle", "handle_type", "video"}}. The handle is a number or an address of the caller: not for people who hide details."""
+    own = over.get("voip") or ((message.push.vendor or {}).get(Vendor.APNS) or {}).get("voip")
+    wishes = own if isinstance(own, Mapping) else {}
+    shown = ("video",) if hidden else ("handle", "handle_type", "video")
+    call = {"id": message.message_id, "action": "cancel" if message.kind in (Kind.CALL_CANCEL, Kind.RECALL) else "invite"}
+    return {"call": call | {name: wishes[name] for name in shown if wishes.get(name) is not None}}
 
 
 #: Overrides that carry words or pictures: not for people who hide details.
