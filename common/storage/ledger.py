@@ -205,7 +205,7 @@ class Ledger:
     def notes(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
         statement = select(notes).where(notes.c.day == event["day"], notes.c.app == event["app"], notes.c.event_id == event["event_id"])
         if user is not None:
-            statement = statement.where(notes.c.user == user)
+            statement = statement.where(notes.c.user.in_(("", user)))  # "": of the whole event
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()]
 

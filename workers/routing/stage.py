@@ -215,9 +215,16 @@ def _note(
         image=_image(push.image, vendor) if not said.hidden else None,
         template=(push.template or {}).get(vendor) if not said.hidden else None,
         vendor=over if not said.hidden else {name: value for name, value in over.items() if name not in _SHOWING},
-        vendor_raw=(push.vendor_raw or {}).get(vendor, {}) if not said.hidden else {},
+        vendor_raw=_raw(push.vendor_raw, vendor) if not said.hidden else {},
         voip=_call_data(message, over, said.hidden) if push_type == PushType.VOIP else None,
     )
+
+
+def _raw(given: Mapping[str, Mapping[str, Any]] | None, vendor: Vendor) -> dict[str, Any]:
+    """This vendor's verbatim fields; FCM's stand under two names, by the version of its API (im-dialects §4.4)."""
+    raw = dict((given or {}).get(vendor) or {})
+    newer = (given or {}).get("fcm_v1") if vendor == Vendor.FCM else None
+    return {**raw, "fcm_v1": newer} if newer else raw
 
 
 def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[str, Any]:
