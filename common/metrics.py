@@ -112,7 +112,7 @@ def serve_metrics(settings: Settings, name: str, health: Callable[[], bool], rea
         return None
     port = int(server.server_address[1])
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    url = f"http://{_reachable(host)}:{port}/metrics"
+    url = f"http://{target(settings, port)}/metrics"
     log.info("metrics are served", extra={"url": url})
     _announce(settings, url)
     return port
@@ -176,6 +176,12 @@ def _reachable(host: str) -> str:
     if is_loopback(host):
         return f"[{host}]" if ":" in host else host
     return socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+
+
+def target(settings: Settings, port: int) -> str:
+    """host:port under which another machine reaches the metrics of this process."""
+    host = _reachable(host_port(settings.console_addr)[0])
+    return f"{host}:{port}"
 
 
 def _announce(settings: Settings, url: str) -> None:

@@ -44,6 +44,6 @@ class DeviceDirectory(Protocol):
 
 
 class PreferenceBook(Protocol):
-    def of_users(self, app: str, users: Sequence[str], conversation: str) -> Mapping[str, Mapping[str, Any]]:
-        """Settings by user, of the mutes only that of `conversation` (`<type>:<id>`), under the name `mute`. One query."""
+    def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Settings by user, of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`. One query."""
         ...

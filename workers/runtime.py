@@ -29,6 +29,7 @@ from common.storage.access import AccessStore
 from common.storage.admission import Admission
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
+from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.devices import Devices
 from common.storage.guard import Guard
@@ -43,16 +44,19 @@ from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
 from common.storage.tenants import Tenant, Tenants
+from common.storage.users import Users
 from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import ClaimAnswer, Leave, Shut, Work
+from workers.delivery.stage import ClaimAnswer, Shut, Work
 from workers.delivery.stage import World as DeliveryWorld
+from workers.gate import FleetGate, terms_of
+from workers.receipts import address as receipts
 from workers.routing.stage import World as RoutingWorld
 from workers.transport.curl import CurlTransport
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, Item, Template
+from workers.vendors.base import Credential, Template
 from workers.wire import Answer, NoAnswer, Route, Transport
 
 log = logging.getLogger(__name__)
@@ -160,6 +164,7 @@ class Runtime:
         self.settings = settings
         self.name = name
         self.keys = Keys(settings.prefix)
+        self.metrics_at: str | None = None
 
     @cached_property
     def redis(self) -> Redis:
@@ -246,6 +251,14 @@ class Runtime:
         return Credentials(self.engine, self.vault)
 
     @cached_property
+    def dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.engine, self.vault)
+
+    @cached_property
+    def users(self) -> Users:
+        return Users(self.engine)
+
+    @cached_property
     def strategies(self) -> Strategies:
         return Strategies(self.engine)
 
@@ -275,21 +288,23 @@ class Runtime:
         deadline_s = self.settings.send_timeout_s
         return DeliveryWorld(
             claims=_Claims(self.claims, self.silences),
-            gate=_Gate(self.admission),
-            breaker=_Breaker(self.lane_states),
+            gate=FleetGate(self.admission, self.ledger, now_ms),
+            breaker=_Breaker(self.lane_states, self.admission),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
             transport=transport,
             now_ms=now_ms,
             deadline_s=deadline_s,
-            callback_url=self._callback_url,
+            callback_url=self.receipts_url,
             observe=_observe,
         )
 
-    def _callback_url(self, lane: Lane) -> str | None:
+    def receipts_url(self, lane: Lane) -> str | None:
+        """Where this lane's vendor sends receipts; None without a public address."""
         if self.settings.receipts_url is None:
             return None
         credential = lane.credential
-        return f"{self.settings.receipts_url.rstrip('/')}/{credential.vendor}/{credential.app}/{credential.business_id}"
+        path = receipts.path_of(credential.vendor, credential.app, credential.business_id, self.vault.derived(receipts.PURPOSE)[0])
+        return self.settings.receipts_url.rstrip("/") + path
 
     def ring(self, stage: str, vendor: Vendor | None = None) -> None:
         """Rings a stage's bell unless one is waiting. A bell that is lost costs a second: upkeep rings again."""
@@ -301,6 +316,8 @@ class Runtime:
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
         self.redis.set(self.keys.alive(self.name), now_ms(), ex=15)
+        if self.metrics_at:
+            self.redis.set(self.keys.metrics_at(self.name), self.metrics_at, ex=15)
 
     def close(self) -> None:
         for part in ("transport", "apns_transport"):
@@ -361,21 +378,10 @@ def _read_as(work: Work) -> str:
     return f"{note.conversation_type}:{note.conversation_id}" if note.kind == Kind.MESSAGE else ""
 
 
-class _Gate:
-    def __init__(self, store: Admission) -> None:
-        self._store = store
-
-    def admit(self, lane: Lane, asks: Sequence[tuple[Item, float]]) -> Sequence[Leave]:
-        granted, wait_s = self._store.admit(lane.id, lane.limits.rate_per_s, lane.limits.burst, [cost for _, cost in asks])
-        return [Leave(None)] * granted + [Leave(Decision.THROTTLED, wait_s)] * (len(asks) - granted)
-
-    def refund(self, lane: Lane, push_ids: Sequence[str]) -> None:
-        del lane, push_ids
-
-
 class _Breaker:
-    def __init__(self, store: lane_store.LaneStates) -> None:
+    def __init__(self, store: lane_store.LaneStates, admission: Admission) -> None:
         self._store = store
+        self._admission = admission
 
     def open_for(self, lane: Lane) -> int | Shut:
         if lane.paused:
@@ -385,8 +391,10 @@ class _Breaker:
             return 1_000_000
         return 1 if state.probe else Shut(Decision(state.why or Decision.UNAVAILABLE))
 
-    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None) -> None:
-        self._store.tell(lane.id, lane.credential.version, good, failed, refused, retry_after_s)
+    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
+        if throttled or retry_after_s:
+            self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
+        self._store.tell(lane.id, lane.credential.version, good, failed, refused)
 
 
 def _observe(lane: Lane, answer: Answer | NoAnswer) -> None:

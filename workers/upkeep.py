@@ -25,6 +25,8 @@ from common.storage import keys, ledger
 from common.storage import lanes as lane_store
 from common.storage.streams import Entry
 from workers.app import DELIVERY, PRESENCE, ROUTING
+from workers.delivery.lane import Lane
+from workers.gate import terms_of
 from workers.runtime import Runtime
 from workers.withdraw import withdraw_due
 
@@ -146,17 +148,25 @@ class Upkeep:
             state = runtime.lane_states.peek(lane.id).state
             metrics.LANE_STATE.labels(*labels).set(2 if lane.paused else {lane_store.FLOWING: 0, lane_store.PROBING: 1}.get(state, 2))
             metrics.TOKEN_GUARD.labels(*labels).set(int(runtime.guard.stopped(lane.id)))
+            self._show_quotas(lane, labels)
             expires_ms = lane.credential.options.get("expires_ms")
             if expires_ms:
                 metrics.CREDENTIAL_EXPIRES_SECONDS.labels(*labels).set((int(expires_ms) - now_ms()) / 1000)
         with runtime.engine.connect() as connection:
             for stage, count in connection.execute(text("SELECT stage, count(*) FROM dead_letters GROUP BY stage")):
                 metrics.DEAD_LETTERS.labels(stage).set(count)
+        runtime.ledger.ready_for(datetime.now(UTC).date() + timedelta(days=1))
         dropped = runtime.ledger.drop_old(datetime.now(UTC).date() - timedelta(days=runtime.settings.ledger_days))
         if dropped:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
         for belt in (*keys.BELTS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
+
+    def _show_quotas(self, lane: Lane, labels: tuple[str, ...]) -> None:
+        for usage in self._runtime.admission.usage(terms_of(lane, now_ms())):
+            metrics.QUOTA_USED.labels(*labels, usage.bucket).set(usage.used)
+            if usage.limit is not None:
+                metrics.QUOTA_LIMIT.labels(*labels, usage.bucket).set(usage.limit)
 
     # ------------------------------------------------------------ the ledger
 

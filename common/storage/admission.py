@@ -1,21 +1,312 @@
-"""Leave to send (Redis): one atomic decision for a batch, shared by all replicas."""
+"""Leave to send (Redis; counts 3 days, reservations 2, caps 1): rate, daily quota and caps as one atomic decision, shared by all replicas.
+
+The scripts are in lua/: admit, refund, told, slow, rebuild. The day is that of the vendor's calendar, by the server's clock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property, lru_cache
+from itertools import islice
+from typing import Any, Final, cast
 
 from redis import Redis
 
+from common.model import Bucket, MessageClass
 from common.storage.keys import Keys
-from common.storage.scripts import script
+from common.storage.scripts import source
+
+#: Numbers that stand in Redis for two or three days: append, never reorder.
+BUCKETS: Final = (Bucket.PRIVATE, Bucket.PUBLIC)
+CLASSES: Final = (
+    MessageClass.CHAT,
+    MessageClass.CALL,
+    MessageClass.ACCOUNT,
+    MessageClass.ORDER,
+    MessageClass.TODO,
+    MessageClass.DEVICE,
+    MessageClass.SUBSCRIPTION,
+    MessageClass.NEWS,
+    MessageClass.CONTENT,
+    MessageClass.MARKETING,
+    MessageClass.SOCIAL,
+)
+_BUCKET: Final = {bucket: number for number, bucket in enumerate(BUCKETS)}
+_CLASS: Final = {message_class: number for number, message_class in enumerate(CLASSES)}
+_LETTER: Final = {Bucket.PRIVATE: b"a", Bucket.PUBLIC: b"b"}
+#: One push as admit.lua and refund.lua unpack it.
+_ADMIT: Final = struct.Struct("<4s14sdiBB4s10s")
+_REFUND: Final = struct.Struct("<4s14sB4s10s")
+#: A round that has not ended by then has died; its pushes are no longer in flight.
+ROUND_S: Final = 15
+#: Counts of one call while the ledger's word is written.
+REBUILD_BATCH: Final = 500
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A lane's limits. rate_per_s, burst: in what the vendor counts; quotas, caps: a bucket that is missing has none.
+
+    open_limits: buckets whose quota is only our default, so that the vendor's word on it wins; else the lower of the two holds.
+    reserve: (bucket, class, share 0..1 of its quota held back for it). offset_s: the vendor's clock, seconds east of UTC.
+    """
+
+    lane: str
+    rate_per_s: float
+    burst: float
+    ramp_s: int = 0
+    quotas: Mapping[Bucket, int] = field(default_factory=dict)
+    caps: Mapping[Bucket, int] = field(default_factory=dict)
+    open_limits: frozenset[Bucket] = frozenset()
+    reserve: Sequence[tuple[Bucket, MessageClass, float]] = ()
+    offset_s: int = 8 * 3600
+
+    @cached_property
+    def counted(self) -> str:
+        """The buckets whose counts must be right, as the mark in Redis names them; "" where nothing is limited."""
+        return ",".join(bucket for bucket in BUCKETS if bucket in self.quotas or bucket in self.caps)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One push that wants to go. cost: 0 to 1 of the rate; pushes of one call with the same `request` pay it once, together."""
+
+    push_id: str  # hex
+    bucket: Bucket
+    message_class: MessageClass
+    token: str = field(repr=False)
+    cost: float = 1.0
+    request: int | None = None  # None: a request of its own
+
+
+class Answer(IntEnum):
+    GRANTED = 0
+    WAIT = 1
+    QUOTA_SPENT = -1
+    DEVICE_CAP = -2
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """wait_ms: when to ask again, for WAIT only."""
+
+    answer: Answer
+    wait_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One bucket on the vendor's day. limit None: unlimited; then `used` counts attempts, for people only.
+
+    runs_out_ms: when the quota will be spent at today's pace (epoch), None if that is not today.
+    """
+
+    bucket: Bucket
+    used: int
+    limit: int | None
+    runs_out_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What the ledger knows of a day: pushes of one bucket and class; with a token, of one device."""
+
+    bucket: Bucket
+    message_class: MessageClass
+    pushes: int
+    token: str | None = field(default=None, repr=False)
 
 
 class Admission:
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._keys = keys
-        self._admit = script(redis, "admit")
+    """clock, read: for tests only: the time in seconds in place of the server's, and where the scripts' texts come from."""
 
-    def admit(self, lane: str, rate_per_s: float, burst: float, costs: Sequence[float]) -> tuple[int, float]:
-        """How many from the front may go now, and after how many seconds to ask for the rest."""
-        granted, wait_ms = self._admit(keys=[self._keys.rate(lane)], args=[rate_per_s, max(burst, 1.0), *costs])
-        return int(granted), int(wait_ms) / 1000
+    def __init__(self, redis: Redis, keys: Keys, *, clock: Callable[[], float] | None = None, read: Callable[[str], str] = source) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._clock = clock
+        self._admit, self._refund, self._told, self._slow, self._rebuild = (
+            redis.register_script(read(name)) for name in ("admit", "refund", "told", "slow", "rebuild")
+        )
+
+    def admit(self, terms: Terms, asks: Sequence[Ask], round_: str = "") -> list[Given] | None:
+        """One answer per ask, in order; None: the counts were lost, `rebuild` first. round_: names this round until `refund` ends it.
+
+        A push id that was granted and not refunded is granted again without quota and cap; it pays the rate, as it is a request.
+        """
+        if not asks:
+            return []
+        if any(not 0 <= ask.cost <= 1 for ask in asks):
+            raise ValueError("a push costs 0 to 1 of the rate")
+        found = self._call(terms, asks, round_)
+        return None if found[0] == 0 else [_given(code) for code in found[3:]]
+
+    def rate_now(self, terms: Terms) -> float:
+        """Rate per second at this moment: less than the limit after a throttle or while it rises; 0 while Retry-After holds."""
+        return int(self._call(terms, (), "")[2]) / 1000
+
+    def refund(self, terms: Terms, asks: Sequence[Ask], round_: str = "") -> int:
+        """Ends the round; gives back quota and caps (never rate) of what was not taken, to the day it was taken from. Number given back."""
+        lane, keys = terms.lane, self._keys
+        items = b"".join(
+            _REFUND.pack(*_push_place(terms, ask.push_id), _BUCKET[ask.bucket], *_device_place(terms, ask.token)) for ask in asks
+        )
+        exact = [int(bucket in terms.counted) for bucket in BUCKETS]
+        args: list[Any] = [terms.offset_s, round_, *exact, len(asks), items]
+        names = [keys.quota(lane), keys.caps, keys.held, keys.inflight(lane)]
+        return int(self._refund(keys=names, args=[*args, *self._time()]))
+
+    def told_spent(self, terms: Terms, bucket: Bucket) -> None:
+        """The vendor says this bucket's day is over: nothing more of it until the vendor's midnight."""
+        self._tell(terms, "spent", bucket)
+
+    def told_open(self, terms: Terms, bucket: Bucket) -> None:
+        """An operator has set a quota: what the vendor said of this bucket before is forgotten."""
+        self._tell(terms, "open", bucket)
+
+    def told_quota(self, terms: Terms, bucket: Bucket, used: int, limit: int) -> None:
+        """The vendor's own numbers of today. Ours is never lowered: what is on its way is not in theirs yet."""
+        self._tell(terms, "quota", bucket, used, limit)
+
+    def told_capped(self, terms: Terms, bucket: Bucket, tokens: Sequence[str]) -> None:
+        """The vendor says these devices had enough of this bucket today; without a cap of ours there is nothing to fill."""
+        if bucket in terms.caps and tokens:
+            self._tell(terms, "capped", bucket, terms.caps[bucket], *(part for token in tokens for part in _device_place(terms, token)))
+
+    def slow_down(self, terms: Terms, *, throttled: bool, hold_s: float = 0) -> float:
+        """Flow control has answered: half the rate (once a second at most, 1/s at least), no grant for hold_s. The rate now."""
+        args = [terms.rate_per_s, int(throttled), hold_s, self._clock() if self._clock else ""]
+        return int(self._slow(keys=[self._keys.rate(terms.lane)], args=args)) / 1000
+
+    def day(self, terms: Terms) -> tuple[int, int]:
+        """(number of the vendor's day, its first moment in epoch ms)."""
+        day = int((self._now() + terms.offset_s) // 86_400)
+        return day, (day * 86_400 - terms.offset_s) * 1000
+
+    def rebuild(self, terms: Terms, day: int, counts: Iterable[Count]) -> None:
+        """Raises the day's counts to these and trusts them from then on. Until it returns, `admit` grants nothing."""
+        fields = (part for count in counts for part in _fields(terms, count))
+        for part in _summed(fields):
+            self._write(terms, day, "", part)
+        self._write(terms, day, terms.counted, ())
+
+    def usage(self, terms: Terms) -> list[Usage]:
+        """Both buckets on the vendor's day, now."""
+        day, began_ms = self.day(terms)
+        told = cast(dict[bytes, bytes], self._redis.hgetall(f"{self._keys.quota(terms.lane)}{day}"))
+        now_ms = int(self._now() * 1000)
+        return [_usage(terms, bucket, {k.decode(): int(v) for k, v in told.items()}, began_ms, now_ms) for bucket in BUCKETS]
+
+    def in_flight(self, lane: str) -> int:
+        """Pushes granted in rounds that have not ended; rounds of the dead are swept away."""
+        rounds = cast(dict[bytes, bytes], self._redis.hgetall(self._keys.inflight(lane)))
+        now = self._now()
+        dead = [name for name, value in rounds.items() if float(value.split(b"|")[1]) < now]
+        if dead:
+            self._redis.hdel(self._keys.inflight(lane), *dead)
+        return sum(int(value.split(b"|")[0]) for name, value in rounds.items() if name not in dead)
+
+    # ------------------------------------------------------------ how the scripts are called
+
+    def _call(self, terms: Terms, asks: Sequence[Ask], round_: str) -> Any:
+        args: list[Any] = [terms.offset_s, terms.rate_per_s, max(terms.burst, 1.0), terms.ramp_s, terms.counted]
+        args += [terms.quotas.get(bucket, -1) for bucket in BUCKETS]
+        args += [int(bucket in terms.open_limits) for bucket in BUCKETS]
+        args += [terms.caps.get(bucket, -1) for bucket in BUCKETS]
+        args.append(",".join(f"{_BUCKET[bucket]}:{_CLASS[name]}:{share:.6f}" for bucket, name, share in terms.reserve))
+        items = b"".join(_packed(terms, index, ask) for index, ask in enumerate(asks))
+        args += (round_, ROUND_S, len(asks), items)
+        lane, keys = terms.lane, self._keys
+        names = [keys.rate(lane), keys.quota(lane), keys.caps, keys.held, keys.counted(lane), keys.inflight(lane)]
+        return self._admit(keys=names, args=[*args, *self._time()])
+
+    def _tell(self, terms: Terms, what: str, bucket: Bucket, *more: Any) -> None:
+        args = [terms.offset_s, what, _BUCKET[bucket], self._clock() if self._clock else "", *more]
+        self._told(keys=[self._keys.quota(terms.lane), self._keys.caps], args=args)
+
+    def _write(self, terms: Terms, day: int, counted: str, fields: Sequence[tuple[bytes, bytes, int]]) -> None:
+        lane, keys = terms.lane, self._keys
+        args = [day, counted, *(part for one in fields for part in one)]
+        self._rebuild(keys=[keys.quota(lane), keys.caps, keys.counted(lane)], args=args)
+
+    def _time(self) -> list[float]:
+        return [self._clock()] if self._clock else []
+
+    def _now(self) -> float:
+        if self._clock:
+            return self._clock()
+        seconds, micros = self._redis.time()
+        return seconds + micros / 1e6
+
+
+def _given(code: int) -> Given:
+    return Given(Answer.WAIT, code) if code > 0 else Given(Answer(code))
+
+
+#: (name of a hash, field in it); small hashes that all lanes share take a fifth of the memory of one key each.
+Place = tuple[bytes, bytes]
+_NO_PLACE: Final[Place] = (b"", b"")
+
+
+def _packed(terms: Terms, index: int, ask: Ask) -> bytes:
+    """Where nothing is limited nothing is kept: then the push needs no place."""
+    held = _push_place(terms, ask.push_id) if ask.bucket in terms.counted else _NO_PLACE
+    device = _device_place(terms, ask.token) if ask.bucket in terms.caps else _NO_PLACE
+    request = -1 - index if ask.request is None else ask.request
+    return _ADMIT.pack(*held, ask.cost, request, _BUCKET[ask.bucket], _CLASS[ask.message_class], *device)
+
+
+def _push_place(terms: Terms, push_id: str) -> Place:
+    """A push keeps its id on whichever lane it goes, and each lane counts for itself."""
+    raw = (int(push_id, 16) ^ _lane_mask(terms.lane)).to_bytes(16)
+    return raw[:2].hex().encode(), raw[2:]
+
+
+def _device_place(terms: Terms, token: str) -> Place:
+    """The token itself is not kept here. It is the device that counts: two people who share one share its cap."""
+    raw = hashlib.blake2b(f"{terms.lane}\0{token}".encode("utf-8", "surrogatepass"), digest_size=12).digest()
+    return raw[:2].hex().encode(), raw[2:]
+
+
+@lru_cache(4096)
+def _lane_mask(lane: str) -> int:
+    return int.from_bytes(hashlib.blake2b(lane.encode(), digest_size=16).digest())
+
+
+def _fields(terms: Terms, count: Count) -> Iterable[tuple[bytes, bytes, int]]:
+    """(key part, field, number to add) of one count of the ledger, as rebuild.lua takes them."""
+    if count.token is not None:
+        place, digest = _device_place(terms, count.token)
+        yield place, _LETTER[count.bucket] + digest, count.pushes
+    else:
+        yield b"", count.bucket.encode(), count.pushes
+        yield b"", f"{count.bucket}:{_CLASS[count.message_class]}".encode(), count.pushes
+
+
+def _summed(fields: Iterable[tuple[bytes, bytes, int]]) -> Iterable[Sequence[tuple[bytes, bytes, int]]]:
+    """Fields of the same name summed up, in calls of REBUILD_BATCH."""
+    sums: dict[tuple[bytes, bytes], int] = {}
+    for place, name, pushes in fields:
+        sums[place, name] = sums.get((place, name), 0) + pushes
+    left = ((place, name, pushes) for (place, name), pushes in sums.items())
+    while part := list(islice(left, REBUILD_BATCH)):
+        yield part
+
+
+def _usage(terms: Terms, bucket: Bucket, told: Mapping[str, int], began_ms: int, now_ms: int) -> Usage:
+    used, limit = told.get(bucket, 0), terms.quotas.get(bucket)
+    word = told.get(f"{bucket}:limit")
+    if limit is not None and word is not None and (bucket in terms.open_limits or word < limit):
+        limit = word
+    if f"{bucket}:spent" in told:
+        limit = used if limit is None else limit
+        used = max(used, limit)
+    if limit is None or not used:
+        return Usage(bucket, used, limit, None)
+    if used >= limit:
+        return Usage(bucket, used, limit, now_ms)
+    out_ms = began_ms + (now_ms - began_ms) * limit // used
+    return Usage(bucket, used, limit, out_ms if out_ms < began_ms + 86_400_000 else None)

@@ -10,6 +10,7 @@ from enum import IntEnum
 from redis import Redis
 from redis.client import Pipeline
 
+from common.storage import badges
 from common.storage.keys import Keys
 from common.storage.scripts import script
 
@@ -70,7 +71,7 @@ class Claims:
         names += [keys.badges(a.app, a.user) for a in asks]
         names += [keys.gone(a.app, a.message_id) for a in asks]
         names += [keys.read(a.app, a.user) for a in asks]
-        args: list[str | int] = [len(asks), KEEP_S]
+        args: list[str | int] = [len(asks), KEEP_S, badges.KEEP_S]
         for a in asks:
             args += (a.push_id, a.entry, a.device, a.badge_step, a.conversation, a.message_id, a.ts_ms)
         return [

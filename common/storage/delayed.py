@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -82,6 +82,11 @@ class Delayed:
 
     def parked_count(self, lane: str) -> int:
         return int(self._redis.zcard(self._keys.parked(lane)))
+
+    def parked_blobs(self, lane: str) -> Iterator[bytes]:
+        """The entries that wait behind a stopped lane, a page at a time; one that moves meanwhile may be missed."""
+        for member, _ in self._redis.zscan_iter(self._keys.parked(lane), count=200):
+            yield cast(bytes, member)[10:]
 
     def waiting_count(self) -> int:
         return int(self._redis.zcard(self._keys.delayed))

@@ -25,6 +25,8 @@ _BY_USERS = text(
     'SELECT d."user", d.device_id, d.platform, d.vendor, d.business_id, d.token, d.voip_token, d.lang, d.tz, d.app_version,'
     " d.registered_ms, k.value #>> '{}' AS content_key"
     ' FROM devices d LEFT JOIN settings k ON k.app = d.app AND k."user" = d."user" AND k.field = \'content_key:\' || d.device_id'
+    ' AND NOT EXISTS (SELECT FROM settings c WHERE c.app = k.app AND c."user" = k."user" AND c.field = \'content_key:\''
+    " AND c.ts_ms > k.ts_ms)"
     " WHERE d.app = :app AND d.\"user\" = ANY(:users) AND d.state = 'active' ORDER BY d.device_id"
 )
 
@@ -70,6 +72,20 @@ class Devices:
             for row in rows:  # a dead VoIP token is forgotten: calls reach the device as alerts then
                 connection.execute(voip, {name: value for name, value in row.items() if name != "b_reason"})
             return sum(connection.execute(statement, row).rowcount for row in rows)
+
+    def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
+        """(app, user, device, token, new token, sent_ms): those not registered anew since the send get the new one. Returns how many."""
+        count = 0
+        for app, user, device, token, new, sent_ms in moved:
+            statement = (
+                update(devices)
+                .where(devices.c.app == app, devices.c.user == user, devices.c.device_id == device, devices.c.token == token)
+                .where(devices.c.state == ACTIVE, devices.c.registered_ms <= sent_ms)
+                .values(token=new)
+            )
+            with self._engine.begin() as connection:
+                count += connection.execute(statement).rowcount
+        return count
 
     def listed(self, app: str, user: str | None = None, most: int = 1000) -> list[Mapping[str, Any]]:
         statement = select(devices).where(devices.c.app == app).order_by(devices.c.user, devices.c.device_id).limit(most)

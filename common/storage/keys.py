@@ -9,6 +9,8 @@ from common.model import Urgency, Vendor
 PRESENCE = "presence"
 ROUTING = "routing"
 LEDGER = "ledger"
+#: Vendors' callbacks on their way into the ledger. Not among BELTS: upkeep has no bell to ring for it.
+RECEIPTS = "receipts"
 
 
 def send(vendor: Vendor, urgency: Urgency) -> str:
@@ -59,6 +61,26 @@ class Keys:
     def rate(self, lane: str) -> str:
         return f"{self.prefix}:rate:{lane}"
 
+    def quota(self, lane: str) -> str:
+        """Prefix: the scripts append the day of the vendor's calendar."""
+        return f"{self.prefix}:quota:{lane}:"
+
+    @property
+    def caps(self) -> str:
+        """Prefix: the scripts append the day and a part of the device's digest."""
+        return f"{self.prefix}:cap:"
+
+    @property
+    def held(self) -> str:
+        """Prefix: the scripts append the day and a part of the push's digest."""
+        return f"{self.prefix}:held:"
+
+    def counted(self, lane: str) -> str:
+        return f"{self.prefix}:counted:{lane}"
+
+    def inflight(self, lane: str) -> str:
+        return f"{self.prefix}:inflight:{lane}"
+
     def access(self, lane: str, version: int) -> str:
         return f"{self.prefix}:access:{lane}:{version}"
 
@@ -80,6 +102,19 @@ class Keys:
     @property
     def config_version(self) -> str:
         return f"{self.prefix}:config-version"
+
+    @property
+    def receipts_later(self) -> str:
+        return f"{self.prefix}:receipts-later"
+
+    def receipt_nonce(self, digest: str) -> str:
+        return f"{self.prefix}:nonce:{digest}"
+
+    def logins(self, digest: str) -> str:
+        return f"{self.prefix}:logins:{digest}"
+
+    def metrics_at(self, name: str) -> str:
+        return f"{self.prefix}:metrics-at:{name}"
 
     @property
     def upkeep_lock(self) -> str:

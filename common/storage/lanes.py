@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ from common.storage.keys import Keys
 from common.storage.scripts import script
 
 FLOWING, PROBING, STOPPED = "flowing", "probing", "stopped"
+#: The longest pause that lane_tell.lua sets, seconds.
+PAUSE_MAX_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +28,22 @@ class LaneState:
 class LaneStates:
     """The breaker's memory, shared by all replicas. One script call to ask, one to tell."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, *, clock: Callable[[], float] | None = None) -> None:
+        """clock: for tests only, the time in seconds in place of the server's."""
         self._redis = redis
         self._keys = keys
+        self._clock = clock
         self._ask = script(redis, "lane_ask")
         self._tell = script(redis, "lane_tell")
 
     def ask(self, lane: str, version: int) -> LaneState:
         """The state now; a new version of the credential opens a lane that the old one had stopped."""
-        state, why, probe = self._ask(keys=[self._keys.lane(lane)], args=[version])
+        state, why, probe = self._ask(keys=[self._keys.lane(lane)], args=[version, self._time()])
         return LaneState(state.decode(), why.decode(), bool(probe))
 
-    def tell(self, lane: str, version: int, good: int, failed: int, refused: bool, wait_s: float | None) -> None:
-        args: list[str | int | float] = [version, good, failed, int(refused), wait_s or 0]
-        self._tell(keys=[self._keys.lane(lane)], args=args)
+    def tell(self, lane: str, version: int, good: int, failed: int, refused: bool) -> None:
+        """A round's answers. All zero and false: the probe that was asked for was not sent, another may be it."""
+        self._tell(keys=[self._keys.lane(lane)], args=[version, good, failed, int(refused), self._time()])
 
     def peek(self, lane: str) -> LaneState:
         """For people and metrics: no probe is taken."""
@@ -46,11 +51,22 @@ class LaneStates:
         return LaneState((state or FLOWING.encode()).decode(), (why or b"").decode())
 
     def may_flow(self, lane: str, version: int) -> bool:
-        """Whether parked pushes may come back: the lane flows, or its pause is over and somebody has to try it."""
-        state, why, until, known = cast(Any, self._redis.hmget(self._keys.lane(lane), "state", "why", "until", "version"))
+        """Whether parked pushes may come back: the lane flows, or its pause is over, nobody tries it yet and somebody has to."""
+        state, why, until, known, probe = cast(
+            Any, self._redis.hmget(self._keys.lane(lane), "state", "why", "until", "version", "probe_until")
+        )
         if state is None or state == FLOWING.encode():
             return True
-        if why == b"credential_refused" and known is not None and int(known) != version:
+        if state == STOPPED.encode() and why == b"credential_refused" and known is not None and int(known) != version:
             return True
-        seconds, micros = cast(Any, self._redis.time())
-        return bool(float(until or 0) <= seconds + micros / 1e6)
+        left_s = max(float(until or 0), float(probe or 0)) - self._now()
+        return left_s <= 0 or left_s > PAUSE_MAX_S  # longer than ever set: the clock stepped back
+
+    def _time(self) -> float | str:
+        return self._clock() if self._clock else ""
+
+    def _now(self) -> float:
+        if self._clock:
+            return self._clock()
+        seconds, micros = self._redis.time()
+        return seconds + micros / 1e6

@@ -5,21 +5,25 @@ One row per (day, app, event, user, device): a record that is repeated, or that 
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import Engine, or_, select, text
+from sqlalchemy import ColumnElement, Engine, func, or_, select, text
 
 from common.contracts import Attempt
-from common.model import Decision
-from common.storage.tables import PARTITIONED, dead_letters, events, ledger, notes
+from common.model import Decision, Kind, Vendor
+from common.storage.tables import PARTITIONED, dead_letters, devices, events, ledger, notes
 
 #: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
 BELT_MAX = 20_000
+
+#: The longest ttl of a push: so much older than its sending may the day of a row be.
+SENT_LATE_MAX_MS = 7 * 86_400_000
 
 #: What ranks higher stays. An accepted push is accepted, whatever a repeat was told.
 RANK = dict.fromkeys(Decision, 50) | {
@@ -98,6 +102,15 @@ def decode(blob: bytes) -> list[Record]:
     return _decode(blob)
 
 
+def tag_of(app: str, event_id: str, kind: str) -> str:
+    """What the receipts of a request with several pushes echo: as the vendor files make it (workers/vendors/base.py: receipt_tag)."""
+    return hashlib.blake2b("\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _tag(event: EventRecord) -> str:
+    return tag_of(event.app, event.event_id, Kind.CALL_INVITE if event.type == "call.invited" else Kind.MESSAGE)
+
+
 def day_of(ts_ms: int) -> date:
     return datetime.fromtimestamp(ts_ms / 1000, UTC).date()
 
@@ -116,7 +129,7 @@ _MERGE_ROWS = (
     " attempts = excluded.attempts, presence_ms = excluded.presence_ms, routed_ms = excluded.routed_ms,"
     " decided_ms = excluded.decided_ms, note = excluded.note WHERE excluded.rank > ledger.rank"
 )
-_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note, screen"
+_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note, tag, screen"
 _NOTE_COLUMNS = 'day, app, event_id, "user", device, kind, stage, at_ms, note'
 
 
@@ -148,36 +161,38 @@ class Ledger:
                 _write_dead(cursor, by_type.get(DeadRecord, []))
 
     def _ensure_days(self, days: set[date]) -> None:
-        missing = days - self._days
-        if not missing:
-            return
-        with self._engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
-            for day in sorted(missing):
-                for table in PARTITIONED:
+        """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice."""
+        for day in sorted(days - self._days):
+            for table in PARTITIONED:
+                name = f"{table.name}_{day:%Y%m%d}"
+                with self._engine.begin() as connection:
+                    if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is not None:
+                        continue
+                    connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
+                    until = day + timedelta(days=1)
                     connection.execute(
-                        text(
-                            f'CREATE TABLE IF NOT EXISTS "{table.name}_{day:%Y%m%d}" PARTITION OF {table.name}'
-                            f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
-                        )
+                        text(f"CREATE TABLE IF NOT EXISTS \"{name}\" PARTITION OF {table.name} FOR VALUES FROM ('{day}') TO ('{until}')")
                     )
-        self._days |= missing
+            self._days.add(day)
+
+    def ready_for(self, day: date) -> None:
+        """Makes a day's partitions before its first row comes."""
+        self._ensure_days({day})
 
     def drop_old(self, before: date) -> list[str]:
-        """Drops the partitions of days before `before`; their names."""
+        """Drops the partitions of days before `before`, each in a transaction of its own; their names."""
         dropped = []
-        with self._engine.begin() as connection:
-            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-            for table in PARTITIONED:
-                rows = connection.execute(
-                    text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:parent AS regclass)"),
-                    {"parent": table.name},
-                )
-                for (name,) in rows:
-                    if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}":
+        query = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:parent AS regclass)")
+        for table in PARTITIONED:
+            with self._engine.connect() as connection:
+                names = [name for (name,) in connection.execute(query, {"parent": table.name})]
+            for name in names:
+                if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}":
+                    with self._engine.begin() as connection:
+                        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
                         connection.execute(text(f"DROP TABLE {name}"))
-                        dropped.append(name.strip('"'))
-        self._days.clear()
+                    dropped.append(name.strip('"'))
+        self._days = {day for day in self._days if day >= before}
         return dropped
 
     def find(self, message_id: str, app: str | None, event_id: str | None) -> Mapping[str, Any] | None:
@@ -209,6 +224,45 @@ class Ledger:
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()]
 
+    def find_pushes(self, push_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Rows by push id; those of pushes that are not written yet, or older than the ledger keeps, are absent."""
+        statement = select(ledger).where(ledger.c.push_id.in_(list(push_ids)))
+        with self._engine.connect() as connection:
+            return {row["push_id"]: dict(row) for row in connection.execute(statement).mappings()}
+
+    def find_tagged(self, app: str, vendor: Vendor, asked: Sequence[tuple[str, str]]) -> dict[int, dict[str, Any]]:
+        """Rows of pushes that shared a request, by the number of the (tag, device token) in `asked`."""
+        if not asked:
+            return {}
+        values = {"tags": [tag for tag, _ in asked], "tokens": [token for _, token in asked], "app": app, "vendor": vendor}
+        found: dict[int, dict[str, Any]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(_TAGGED, values).mappings():
+                found.setdefault(int(row["number"]) - 1, dict(row))
+        return found
+
+    def spent(self, app: str, vendor: str, business_id: str, since_ms: int) -> list[tuple[str, str, int]]:
+        """(class, class sent, pushes) that one account sent since then, so far as they are written: what a lost quota is rebuilt from."""
+        statement = (
+            select(ledger.c["class"], ledger.c.class_sent, func.count())
+            .where(*_sent_since(app, vendor, business_id, since_ms))
+            .group_by(ledger.c["class"], ledger.c.class_sent)
+        )
+        with self._engine.connect() as connection:
+            return [(wanted, sent or wanted, int(pushes)) for wanted, sent, pushes in connection.execute(statement)]
+
+    def spent_by_token(self, app: str, vendor: str, business_id: str, since_ms: int) -> Iterator[tuple[str, str, int]]:
+        """(device token, class sent, pushes) since then, for the caps; a device that has since got another token counts by the new one."""
+        statement = (
+            select(devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]), func.count())
+            .join(devices, (devices.c.app == ledger.c.app) & (devices.c.user == ledger.c.user) & (devices.c.device_id == ledger.c.device))
+            .where(*_sent_since(app, vendor, business_id, since_ms))
+            .group_by(devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]))
+        )
+        with self._engine.connect() as connection:
+            for token, sent, pushes in connection.execution_options(yield_per=5_000).execute(statement):
+                yield token, sent, int(pushes)
+
     def accepted_of(self, app: str, message_id: str) -> list[dict[str, Any]]:
         """Rows of pushes that a vendor took, or may have taken, of every event of this message."""
         statement = (
@@ -235,6 +289,29 @@ class Ledger:
         with self._engine.connect() as connection:
             found = connection.execute(statement)
             return {(user, device) for user, device, screen in found if json.loads(screen).get("collapse_key") == collapse_key}
+
+
+_TAGGED = text(
+    "SELECT asked.number, l.*"
+    " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS asked(tag, token, number)"
+    " JOIN events e ON e.tag = asked.tag AND e.app = :app"
+    " JOIN devices d ON d.app = :app AND d.vendor = :vendor AND d.token = asked.token"
+    " JOIN ledger l ON l.day = e.day AND l.app = e.app AND l.event_id = e.event_id"
+    ' AND l."user" = d."user" AND l.device = d.device_id'
+    " WHERE l.vendor = :vendor AND l.push_id IS NOT NULL ORDER BY asked.number, d.state <> 'active'"
+)
+
+
+def _sent_since(app: str, vendor: str, business_id: str, since_ms: int) -> Sequence[ColumnElement[bool]]:
+    """Rows of pushes that the vendor took, or may have taken, since then. A push may be a week older than its sending."""
+    return (
+        ledger.c.day >= day_of(since_ms - SENT_LATE_MAX_MS),
+        ledger.c.app == app,
+        ledger.c.vendor == vendor,
+        ledger.c.business_id == business_id,
+        ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN, Decision.UNKNOWN)),
+        ledger.c.decided_ms >= since_ms,
+    )
 
 
 def _copy(cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
@@ -286,7 +363,11 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
         return
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_events (LIKE events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
     rows = (
-        (day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note, r.screen)
+        (
+            *(day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note),
+            _tag(r),
+            r.screen,
+        )
         for r in records
     )
     _copy(cursor, "incoming_events", _EVENT_COLUMNS, rows)
@@ -300,7 +381,9 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
 def _write_notes(cursor: psycopg.Cursor[Any], records: Sequence[NoteRecord]) -> None:
     rows = ((day_of(r.ts_ms), r.app, r.event_id, r.user, r.device, r.kind, r.stage, r.at_ms, r.note) for r in records)
     if records:
-        _copy(cursor, notes.name, _NOTE_COLUMNS, rows)
+        cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_notes (LIKE notes INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
+        _copy(cursor, "incoming_notes", _NOTE_COLUMNS, rows)
+        cursor.execute(f"INSERT INTO notes ({_NOTE_COLUMNS}) SELECT {_NOTE_COLUMNS} FROM incoming_notes ON CONFLICT DO NOTHING")
 
 
 def _write_dead(cursor: psycopg.Cursor[Any], records: Sequence[DeadRecord]) -> None:

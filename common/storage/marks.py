@@ -35,6 +35,11 @@ class Marks:
         """A dead letter frees its id, so that it can be published again."""
         self._redis.delete(self._keys.event(app, event_id))
 
+    def free(self, app: str, event_id: str, entry: str) -> None:
+        """The same, but only where this very entry had taken the id."""
+        if self._redis.get(self._keys.event(app, event_id)) == entry.encode():
+            self.forget(app, event_id)
+
     def withdraw(self, app: str, message_id: str, why: str) -> None:
         """From now on nothing of this message (or call) is sent; `why` is the decision."""
         self._redis.set(self._keys.gone(app, message_id), why, ex=MARK_KEEP_S)

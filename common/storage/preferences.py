@@ -11,8 +11,11 @@ from sqlalchemy.dialects.postgresql import insert
 from common.storage.tables import settings
 
 _BY_USERS = text(
-    'SELECT "user", field, value FROM settings WHERE app = :app AND "user" = ANY(:users)'
-    " AND (field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR field = :mute)"
+    'SELECT s."user", s.field, s.value FROM settings s'
+    ' LEFT JOIN settings c ON s.field = :mute AND c.app = s.app AND c."user" = s."user" AND c.field = \'mute:\''
+    ' WHERE s.app = :app AND s."user" = ANY(:users)'
+    " AND (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field = :mute)"
+    " AND (c.ts_ms IS NULL OR c.ts_ms <= s.ts_ms)"
 )
 
 
@@ -20,14 +23,14 @@ class Preferences:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def of_users(self, app: str, users: Sequence[str], conversation: str) -> dict[str, dict[str, Any]]:
-        """Fields by user; of the mutes only that of `conversation` (`<type>:<id>`), under the name `mute`. One query."""
+    def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Fields by user; of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`. One query."""
         found: dict[str, dict[str, Any]] = {}
-        mute = f"mute:{conversation}"
+        values = {"app": app, "users": list(users), "mutes": [f"mute:{conversation}" for conversation in conversations]}
         with self._engine.connect() as connection:
-            for user, field, value in connection.execute(_BY_USERS, {"app": app, "users": list(users), "mute": mute}):
+            for user, field, value in connection.execute(_BY_USERS, values):
                 if value is not None:
-                    found.setdefault(user, {})["mute" if field == mute else field] = value
+                    found.setdefault(user, {})[field] = value
         return found
 
 
@@ -44,10 +47,14 @@ def apply(connection: Connection, app: str, user: str, fields: Mapping[str, Any]
         )
 
 
-def clear_mutes(connection: Connection, app: str, user: str, ts_ms: int) -> None:
-    """Clears the mutes of every conversation that were set up to `ts_ms`."""
+def clear_all(connection: Connection, app: str, user: str, kind: str, ts_ms: int) -> None:
+    """Clears every field of a kind (`mute`: of all conversations; `content_key`: of all devices) that was set up to `ts_ms`.
+
+    The field `<kind>:` remembers when: readers pass over a word that is older and came late.
+    """
     connection.execute(
         settings.update()
-        .where(settings.c.app == app, settings.c.user == user, settings.c.field.startswith("mute:"), settings.c.ts_ms <= ts_ms)
+        .where(settings.c.app == app, settings.c.user == user, settings.c.field.startswith(f"{kind}:"), settings.c.ts_ms <= ts_ms)
         .values(value=None, ts_ms=ts_ms)
     )
+    apply(connection, app, user, {f"{kind}:": None}, ts_ms)

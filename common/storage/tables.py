@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Date, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData()
@@ -86,7 +86,7 @@ settings = Table(
     Column("user", Text, primary_key=True),
     Column(
         "field", Text, primary_key=True
-    ),  # dnd, blocked, show_detail, mobile_when_desktop_online, mute:<type>:<id>, content_key:<device>
+    ),  # dnd, blocked, show_detail, mobile_when_desktop_online, mute:<type>:<id>, content_key:<device>; mute:, content_key: cleared all
     Column("value", JSONB, nullable=False),
     Column("ts_ms", BigInteger, nullable=False),
 )
@@ -113,7 +113,10 @@ events = Table(
     Column("decision", String(32)),
     Column("note", Text, nullable=False, server_default=""),
     Column("screen", Text, nullable=False, server_default=""),  # JSON: what a recall must share with its message to replace it
+    Column("tag", String(32), nullable=False, server_default=""),  # what receipts of its batches echo
     Index("events_by_message", "message_id"),
+    Index("events_by_tag", "tag"),
+    Index("events_by_time", "received_ms", postgresql_using="brin"),
     Index("events_by_conversation", "app", "conversation", "ts_ms"),
     postgresql_partition_by="RANGE (day)",
 )
@@ -139,6 +142,8 @@ ledger = Table(
     Column("routed_ms", BigInteger, nullable=False, server_default="0"),
     Column("decided_ms", BigInteger, nullable=False),
     Column("note", Text, nullable=False, server_default=""),
+    Index("ledger_by_push", "push_id", postgresql_where=text("push_id IS NOT NULL")),
+    Index("ledger_by_time", "decided_ms", postgresql_using="brin"),
     postgresql_partition_by="RANGE (day)",
 )
 
@@ -156,6 +161,18 @@ notes = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("note", Text, nullable=False),
     Index("notes_by_event", "day", "app", "event_id"),
+    # a vendor may tell the same receipt twice
+    Index(
+        "notes_receipts",
+        "day",
+        "app",
+        "event_id",
+        "user",
+        "device",
+        "note",
+        unique=True,
+        postgresql_where=text("kind = 'receipt'"),
+    ),
     postgresql_partition_by="RANGE (day)",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -15,7 +16,12 @@ class Vault:
     """Encrypts and decrypts bytes; holds the keys and shows them to nobody."""
 
     def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = tuple(keys)
         self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    def derived(self, purpose: str) -> tuple[bytes, ...]:
+        """A key of 32 bytes for another purpose from each of ours, the first's first: sign with the first, take any."""
+        return tuple(hmac.digest(key.encode(), purpose.encode(), "sha256") for key in self._keys)
 
     def encrypt(self, data: bytes) -> bytes:
         return self._fernet.encrypt(data)

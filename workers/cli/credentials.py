@@ -14,6 +14,7 @@ from common.model import MessageClass, Vendor, Verdict
 from common.storage.credentials import StoredCredential
 from workers.cli.base import CliError, at, opened, print_json, print_table
 from workers.delivery.access import FleetAccess
+from workers.receipts.readers import READERS
 from workers.runtime import Runtime, lane_of
 from workers.vendors import VENDORS
 from workers.vendors.base import AccessRefused, CredentialError
@@ -28,7 +29,7 @@ FILES = {
     "service_account": "service_account",
     "app_secret_file": "app_secret",
 }
-TEXTS = ("key_id", "team_id", "topic", "env", "app_id", "app_key", "package", "option")
+TEXTS = ("key_id", "team_id", "topic", "env", "vendor_app_id", "app_key", "package")
 #: Rights whose classes need a channel and a template of their own (contract §6).
 NEED_TEMPLATE = {"xiaomi.private": ("chat", "call")}
 
@@ -50,7 +51,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--topic", help="apns: bundle id."),
             click.option("--env", type=click.Choice(["production", "sandbox"]), help="apns: environment."),
             click.option("--service-account", type=_FILE, help="fcm, harmony: key file."),
-            click.option("--app-id"),
+            click.option("--app-id", "vendor_app_id", help="The vendor's id of the app."),
             click.option("--app-key"),
             click.option("--app-secret-file", type=_FILE),
             click.option("--package", help="xiaomi: Android package."),
@@ -61,6 +62,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--device-cap", "device_caps", multiple=True, metavar="BUCKET=N"),
             click.option("--reserve", "reserves", multiple=True, metavar="CLASS=P%"),
             click.option("--rate", metavar="N/s"),
+            click.option("--callback-user", help="huawei, harmony: user name of the receipts' signature."),
+            click.option("--callback-key-file", type=_FILE, help="huawei, harmony: key of the receipts' signature."),
             click.option("--option", "extra", multiple=True, metavar="NAME=VALUE", help="A vendor's own option, see docs/vendors."),
         ]
     ):
@@ -118,7 +121,9 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
     )
     _check_rights(vendor, rights, channels, templates)
     files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
-    options = {name: str(given[name]) for name in TEXTS if given.get(name)} | _pairs(given["extra"], "--option", str)
+    options = {name.removeprefix("vendor_"): str(given[name]) for name in TEXTS if given.get(name)} | _pairs(
+        given["extra"], "--option", str
+    )
     if old is not None:
         options = {**{name: value for name, value in old.options.items() if name != "expires_ms"}, **options}
     try:
@@ -128,6 +133,7 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
             stored_options, secrets = dict(old.options), dict(old.secrets)
     except CredentialError as error:
         raise CliError(f"refused: {error}") from None
+    stored_options, secrets = _with_callback(vendor, given, old, stored_options, secrets)
     expires = stored_options.get("expires_ms")
     return StoredCredential(
         app=app_id,
@@ -144,6 +150,24 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
         created_ms=now_ms(),
         expires_ms=int(expires) if expires else None,
     )
+
+
+def _with_callback(
+    vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None, options: Mapping[str, str], secrets: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """With what signs this account's receipts: as given, else as it was."""
+    user, file = given.get("callback_user"), given.get("callback_key_file")
+    if (user or file) and vendor not in (Vendor.HUAWEI, Vendor.HARMONY):
+        raise CliError("--callback-user and --callback-key-file: only Huawei signs receipts")
+    user = user or (old.options.get("callback_user") if old else None)
+    key = old.secrets.get("callback_key") if old else None
+    if file is not None:
+        key = file.read_bytes().decode("utf-8", "replace").strip()
+    if bool(user) != bool(key):
+        raise CliError("--callback-user and --callback-key-file go together: Huawei signs with both or not at all")
+    if not user or not key:
+        return dict(options), dict(secrets)
+    return {**options, "callback_user": user}, {**secrets, "callback_key": key}
 
 
 def _check_rights(vendor: Vendor, rights: frozenset[str], channels: Mapping[str, str], templates: Mapping[str, Any]) -> None:
@@ -173,7 +197,7 @@ def _class(name: str) -> str:
     return name
 
 
-def _bucket(name: str) -> str:
+def bucket_of(name: str) -> str:
     if name not in ("private", "public"):
         raise CliError(f"BUCKET is private or public, not {name!r}")
     return name
@@ -193,7 +217,7 @@ def _template(value: str) -> list[str]:
 def _limits(given: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     limits = dict(old)
     for name, option in (("quota", "--quota"), ("device_cap", "--device-cap")):
-        pairs = _pairs(given["quotas" if name == "quota" else "device_caps"], option, _bucket)
+        pairs = _pairs(given["quotas" if name == "quota" else "device_caps"], option, bucket_of)
         if pairs:
             limits[name] = {**(limits.get(name) or {}), **{bucket: whole(value, option) for bucket, value in pairs.items()}}
     reserves = _pairs(given["reserves"], "--reserve", _class)
@@ -295,6 +319,20 @@ def check(app_id: str, vendor: str, business_id: str) -> None:
     if verdict != Verdict.ACCEPTED:
         raise CliError(f"the vendor says {verdict} (HTTP {answer.status})", exit_code=1)
     print("the account works")
+
+
+@credential.command("receipts-url")
+@_keyed
+def receipts_url(app_id: str, vendor: str, business_id: str) -> None:
+    """The address to enter in the vendor's console for receipts. Whoever knows it can send receipts: keep it as a secret."""
+    with opened() as runtime:
+        lane = lane_of(_find(runtime, app_id, vendor, business_id), runtime.settings)
+        url = runtime.receipts_url(lane) if lane and lane.vendor in READERS else None
+    if lane and lane.vendor not in READERS:
+        raise CliError(f"{vendor} sends no receipts", exit_code=1)
+    if url is None:
+        raise CliError("PUSHFLEET_RECEIPTS_URL is not set: the public base URL of the receipts service")
+    print(url)
 
 
 @credential.command("pause")

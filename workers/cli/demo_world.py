@@ -179,7 +179,7 @@ def messages(world: World, seed: int = 11) -> Iterator[dict[str, Any]]:
             "sender": {"id": "shop", "nick": "商城"},
         }
         data |= {"recipients": [receiver], "elements": [{"type": "text", "text": f"{today} 周末特惠活动开始了"}]}
-        yield _expect(world, event("message.stored", {**data, "push": {"class": "marketing", "ttl_s": 3600}}), [receiver])
+        yield _expect(world, event("message.stored", {**data, "push": {"class": "marketing", "ttl_s": 60}}), [receiver])
 
 
 _SAID = ("晚上一起吃饭吗？", "On my way, ten minutes", "好的收到", "会议改到下午三点", "Photos from yesterday 🎉", "[ok]")

@@ -12,6 +12,10 @@ import click
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant
 from workers.cli.base import CliError, opened, print_json, print_table
+from workers.routing.render import HiddenMode
+from workers.routing.texts import CatalogueError, read_catalogue
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -21,21 +25,64 @@ def app() -> None:
 
 @app.command("add")
 @click.argument("app_id", metavar="APP")
-@click.option("--name", default="", help="What people know it as; the title of a push that has none.")
-@click.option("--lang", type=click.Choice(["zh", "en"]), default="zh", show_default=True)
-@click.option("--tz", default="Asia/Shanghai", show_default=True, help="Zone of do-not-disturb windows that name none.")
-def add(app_id: str, name: str, lang: str, tz: str) -> None:
-    """Register a tenant, or change its name, language and zone."""
+@click.option("--name", help="What people know it as; the title of a push that has none.")
+@click.option("--lang", type=click.Choice(["zh", "en"]), help="Language of devices that name none.  [default: zh]")
+@click.option("--tz", help="Zone of do-not-disturb windows that name none.  [default: Asia/Shanghai]")
+@click.option("--hidden-mode", type=click.Choice(list(HiddenMode)), help="How much of a message is shown; full: all of it.")
+@click.option("--hidden-text", metavar="TEXT", help="What --hidden-mode text shows.")
+@click.option("--content-key", "content_keys", multiple=True, metavar="KEY=TEXT", help="What devices with this content key show.")
+@click.option("--texts", type=_FILE, help="JSON: the fleet's own words in further languages, {lang: {key: text}}.")
+def add(
+    app_id: str,
+    name: str | None,
+    lang: str | None,
+    tz: str | None,
+    hidden_mode: str | None,
+    hidden_text: str | None,
+    content_keys: tuple[str, ...],
+    texts: Path | None,
+) -> None:
+    """Register a tenant, or change what is named of it."""
     if not re.fullmatch(r"[!-z|~]{1,64}", app_id):
         raise CliError("APP takes 1-64 printable ASCII characters without spaces and braces")
-    try:
-        ZoneInfo(tz)
-    except (KeyError, ValueError, OSError):
-        raise CliError(f"--tz takes a zone name such as Asia/Shanghai or Europe/Berlin, not {tz!r}") from None
+    _check_zone(tz)
+    given = {"hidden_mode": hidden_mode, "hidden_text": hidden_text, "content_keys": _keyed_texts(content_keys), "texts": _catalogue(texts)}
     with opened() as runtime:
-        runtime.tenants.add(Tenant(app_id, name, lang, tz))
+        old = runtime.tenants.all().get(app_id) or Tenant(app_id, "", "zh", "Asia/Shanghai")
+        options = {**old.options, **{key: value for key, value in given.items() if value}}
+        if options.get("hidden_mode") == HiddenMode.TEXT and not options.get("hidden_text"):
+            raise CliError("--hidden-mode text needs --hidden-text TEXT")
+        runtime.tenants.add(Tenant(app_id, old.name if name is None else name, lang or old.lang, tz or old.tz, options))
         runtime.catalog.changed()
     print(f"tenant {app_id} is registered")
+
+
+def _check_zone(tz: str | None) -> None:
+    try:
+        ZoneInfo(tz or "UTC")
+    except (KeyError, ValueError, OSError):
+        raise CliError(f"--tz takes a zone name such as Asia/Shanghai or Europe/Berlin, not {tz!r}") from None
+
+
+def _keyed_texts(pairs: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign or not key or not text:
+            raise CliError("--content-key takes KEY=TEXT")
+        found[key] = text
+    return found
+
+
+def _catalogue(file: Path | None) -> dict[str, dict[str, str]]:
+    if file is None:
+        return {}
+    try:
+        return read_catalogue(json.loads(file.read_text(encoding="utf-8")))
+    except CatalogueError as error:
+        raise CliError(f"--texts: {error}") from None
+    except (ValueError, RecursionError):
+        raise CliError("--texts takes a file with a JSON object") from None
 
 
 @app.command("list")
@@ -43,11 +90,14 @@ def add(app_id: str, name: str, lang: str, tz: str) -> None:
 def listed(as_json: bool) -> None:
     """Tenants of this fleet."""
     with opened() as runtime:
-        rows = [{"app": t.app, "name": t.name, "lang": t.lang, "tz": t.tz} for t in runtime.tenants.all().values()]
+        rows = [
+            {"app": t.app, "name": t.name, "lang": t.lang, "tz": t.tz, "hidden_mode": t.options.get("hidden_mode", HiddenMode.FULL)}
+            for t in runtime.tenants.all().values()
+        ]
     if as_json:
         print_json(rows)
     else:
-        print_table(["app", "name", "lang", "tz"], rows, "no tenant yet: pushfleet app add APP")
+        print_table(["app", "name", "lang", "tz", "hidden_mode"], rows, "no tenant yet: pushfleet app add APP")
 
 
 @click.group()

@@ -71,7 +71,8 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
     def healthy() -> bool:
         return time.monotonic() - progress() < SILENT_S or not waiting()
 
-    metrics.serve_metrics(runtime.settings, runtime.name, healthy, lambda: _ready(runtime))
+    port = metrics.serve_metrics(runtime.settings, runtime.name, healthy, lambda: _ready(runtime))
+    runtime.metrics_at = metrics.target(runtime.settings, port) if port else None
 
     def beat() -> None:
         while not stop.is_set():
@@ -128,10 +129,21 @@ def _receipts(runtime: Runtime, stop: threading.Event) -> None:
 
 
 def _console(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.cli.why import story
     from workers.console.app import serve
+    from workers.console.look import Ports
+    from workers.lane_report import lane_rows
+    from workers.replay import NotReplayableError, replay
+
+    def again(letter_id: str) -> str | None:
+        try:
+            return None if replay(runtime, letter_id) else "gone"
+        except NotReplayableError:
+            return "not_replayable"
 
     _heartbeat(runtime, stop, time.monotonic, lambda: False)
-    serve(runtime, stop)
+    ports = Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda: lane_rows(runtime))
+    serve(runtime, stop, ports)
 
 
 def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading.Event) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from common.contracts import Notification, Target
-from common.model import BadgeMode, Decision, Kind, PushType, Verdict
+from common.model import BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
@@ -43,6 +43,7 @@ class Delivered:
     parked: list[tuple[Work, Decision]] = field(default_factory=list)
     dropped: list[Work] = field(default_factory=list)
     requests: int = 0
+    probe: bool = False  # this round is the one push that tries a stopped lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,24 @@ class Claims(Protocol):
 
 
 class Gate(Protocol):
-    def admit(self, lane: Lane, asks: Sequence[tuple[Item, float]]) -> Sequence[Leave]:
-        """Leave for each (item, share of a request it takes), all or nothing per item, in one call."""
+    def admit(self, lane: Lane, asks: Sequence[tuple[Item, int]]) -> Sequence[Leave]:
+        """Leave for each (item, number of the request it would travel in), all or nothing per item, in one call."""
         ...
 
-    def refund(self, lane: Lane, push_ids: Sequence[str]) -> None:
-        """Gives back what was taken for pushes that were definitely not accepted."""
+    def refund(self, lane: Lane, works: Sequence[Work]) -> None:
+        """Ends the round; gives back what was taken for pushes that were definitely not accepted."""
+        ...
+
+    def told_spent(self, lane: Lane, bucket: Bucket) -> None:
+        """The vendor says that this bucket's quota of the day is spent."""
+        ...
+
+    def told_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
+        """The vendor's own numbers of the day."""
+        ...
+
+    def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:
+        """The vendor says that these devices had enough today."""
         ...
 
 
@@ -88,7 +101,12 @@ class Breaker(Protocol):
         """How many pushes the lane takes now (1 when it is being probed), or why none."""
         ...
 
-    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None) -> None: ...
+    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
+        """How a round went. throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before that.
+
+        A probe that was never sent reports nothing at all: 0, 0, False, None; another may be the probe then.
+        """
+        ...
 
 
 class AccessTokens(Protocol):
@@ -124,7 +142,10 @@ def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
         _no_access(mine, lane, access, world, done)
         return done
     granted = _admitted(_sendable(mine, lane, now_ms, done), lane, now_ms, world, done)
-    _send(granted, lane, access, world, done)
+    if granted:
+        _send(granted, lane, access, world, done)
+    elif done.probe:
+        world.breaker.report(lane, good=0, failed=0, refused=False, retry_after_s=None)
     return done
 
 
@@ -191,6 +212,7 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
     if isinstance(room, Shut):
         done.parked += [(work, room.why) for work in works]
         return []
+    done.probe = room == 1
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
     ordered = sorted(works, key=lambda work: len(work.target.attempts)) if room < len(works) else list(works)
     done.waiting += [(work, 0.5, Decision.UNAVAILABLE) for work in ordered[room:]]
@@ -225,14 +247,13 @@ def _sendable(works: Sequence[Work], lane: Lane, now_ms: int, done: Delivered) -
 def _admitted(
     sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered
 ) -> list[tuple[Parcel, list[Work]]]:
-    """Parcels of what may go now. The rate counts requests or targets, as the vendor does."""
+    """Parcels of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
     if not sendable:
         return []
     work_of = {id(item): work for work, item in sendable}
     url = world.callback_url(lane)
     parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url)
-    by_request = lane.limits.rate_unit == "request"
-    asks = [(item, 1 / len(parcel.items) if by_request else 1.0) for parcel in parcels for item in parcel.items]
+    asks = [(item, number) for number, parcel in enumerate(parcels) for item in parcel.items]
     leaves = iter(world.gate.admit(lane, asks))
     granted = []
     for parcel in parcels:
@@ -242,7 +263,7 @@ def _admitted(
             if leave.decision is None:
                 kept.append(item)
             else:
-                _held(work_of[id(item)], leave, done)
+                _held(work_of[id(item)], leave, now_ms, done)
         if kept:
             granted.append((parcel if len(kept) == len(parcel.items) else _smaller(parcel, kept), [work_of[id(item)] for item in kept]))
     return granted
@@ -252,16 +273,15 @@ def _smaller(parcel: Parcel, kept: Sequence[Item]) -> Parcel:
     return Parcel(tuple(kept), parcel.now_ms, parcel.callback_url, parcel.prepared)
 
 
-def _held(work: Work, leave: Leave, done: Delivered) -> None:
+def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
+    """No longer than the push lives: what waits for the vendor's morning is told `throttled` when its time runs out, not hours later."""
     if leave.decision == Decision.THROTTLED:
-        done.waiting.append((work, leave.wait_s, Decision.THROTTLED))
+        done.waiting.append((work, min(leave.wait_s, (work.note.expires_at_ms - now_ms) / 1000), Decision.THROTTLED))
     elif leave.decision is not None:
         done.decided.append((work, leave.decision, "held back by our own count"))
 
 
 def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> None:
-    if not granted:
-        return
     sent_ms = world.now_ms()
     requests = [lane.spec.build(parcel, lane.credential, access) for parcel, _ in granted]
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
@@ -280,6 +300,7 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
         world.access.refused(lane, access, sent_ms)
         world.transport.renew(lane.route.pool)
     _settle_with_gate(lane, world, done, len(answers) - failed, failed)
+    _sync(granted, answers, lane, world)
 
 
 def _follow(
@@ -313,8 +334,33 @@ DOWN = frozenset({Verdict.UNAVAILABLE, Verdict.UNCERTAIN})
 
 
 def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
-    """Refunds what was not taken, tells the breaker how the requests went."""
-    world.gate.refund(lane, [work.target.push_id for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
-    refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for _, o in done.told)
-    waits = [o.retry_after_s or 0.0 for _, o in done.told if o.verdict == Verdict.THROTTLED and not o.token_only]
-    world.breaker.report(lane, good=good, failed=failed, refused=refused, retry_after_s=max(waits) if waits else None)
+    """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
+    world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
+    for bucket in {work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
+        world.gate.told_spent(lane, bucket)
+    capped = [work for work, o in done.told if o.verdict == Verdict.DEVICE_CAP]
+    if capped:
+        world.gate.told_capped(lane, capped)
+    outcomes = [outcome for _, outcome in done.told]
+    refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
+    throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
+    hold_s = _retry_after_s(outcomes, failed >= good)
+    world.breaker.report(lane, good, failed, refused, hold_s, throttled)
+
+
+def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
+    """The longest Retry-After that concerns the lane: of its flow control; where most failed, also that of a vendor who is down."""
+    verdicts = (Verdict.THROTTLED, Verdict.UNAVAILABLE) if down else (Verdict.THROTTLED,)
+    waits = [o.retry_after_s for o in outcomes if o.verdict in verdicts and o.retry_after_s and o.status.isdigit() and not o.token_only]
+    return max(waits, default=None)
+
+
+def _sync(granted: Sequence[tuple[Parcel, list[Work]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: World) -> None:
+    """The last numbers that the vendor's answers gave of each bucket's day."""
+    told = {}
+    for (parcel, _), answer in zip(granted, answers, strict=True):
+        numbers = lane.spec.quota_told(answer) if lane.spec.quota_told is not None and isinstance(answer, Answer) else None
+        if numbers is not None:
+            told[parcel.items[0].note.bucket] = numbers
+    for bucket, (used, limit) in told.items():
+        world.gate.told_quota(lane, bucket, used, limit)

@@ -125,7 +125,9 @@ def _settings(connection: Connection, event: Event) -> None:
         key = f"mute:{data.mute.conversation.type}:{data.mute.conversation.id}"
         fields[key] = {"mode": data.mute.mode, "until_ms": data.mute.until_ms}
     elif data.mute is None:
-        preferences.clear_mutes(connection, event.app, data.user, event.ts_ms)
+        preferences.clear_all(connection, event.app, data.user, "mute", event.ts_ms)
     if isinstance(data.content_key, events.ContentKey):
         fields[f"content_key:{data.content_key.device_id}"] = data.content_key.key
+    elif data.content_key is None:
+        preferences.clear_all(connection, event.app, data.user, "content_key", event.ts_ms)
     preferences.apply(connection, event.app, data.user, fields, event.ts_ms)

@@ -29,6 +29,8 @@ def forced(message: Message, user: str) -> bool:
 
 def refusal(message: Message, who: Recipient, settings: Mapping[str, Any], is_friend: bool, tenant_tz: str, now_ms: int) -> Decision | None:
     """Why this person gets no push of this message, None when they do."""
+    if who.desktop and settings.get("mobile_when_desktop_online") is False:
+        return Decision.ONLINE_ELSEWHERE  # presence has the first word (contract §7)
     if message.sender.id in (settings.get("blocked") or ()):
         return Decision.BLOCKED
     if message.push.gate.require_friend and not is_friend:
@@ -38,8 +40,6 @@ def refusal(message: Message, who: Recipient, settings: Mapping[str, Any], is_fr
             return Decision.MUTED
         if disturbed(settings.get("dnd"), _zone_of(who, settings, tenant_tz), now_ms):
             return Decision.DND
-    if who.desktop and settings.get("mobile_when_desktop_online") is False:
-        return Decision.ONLINE_ELSEWHERE
     return None
 
 
@@ -50,11 +50,11 @@ def muted(message: Message, user: str, mute: Mapping[str, Any] | None, now_ms: i
     return mute["mode"] == "all" or not mentioned(message, user)
 
 
-def disturbed(dnd: Mapping[str, Any] | None, zone: str, now_ms: int) -> bool:
+def disturbed(dnd: Mapping[str, Any] | None, zone: ZoneInfo, now_ms: int) -> bool:
     """Whether now lies in the window, start included, end not; a window may cross midnight; start = end is the whole day."""
     if dnd is None:
         return False
-    now = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(_zone(zone))
+    now = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(zone)
     minute, start, end = now.hour * 60 + now.minute, _minute(dnd["start"]), _minute(dnd["end"])
     if start == end:
         return True
@@ -66,18 +66,17 @@ def _minute(clock: str) -> int:
     return int(hour) * 60 + int(minute)
 
 
-def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> str:
-    """The window's own zone, else the device's, else the tenant's."""
+def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> ZoneInfo:
+    """The window's own zone, else that of a device, else the tenant's; a name that nobody knows counts as none."""
     own = (settings.get("dnd") or {}).get("tz")
-    return own or next((device.tz for device in who.devices if device.tz), None) or tenant_tz
+    found = (_zone(name) for name in (own, *(device.tz for device in who.devices), tenant_tz, FALLBACK_TZ) if name)
+    return next(zone for zone in found if zone is not None)
 
 
 @lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo:
-    """The zone, or the fallback for a name nobody knows (it came from a phone)."""
+def _zone(name: str) -> ZoneInfo | None:
+    """The zone of a name that may have come from a phone."""
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-        return ZoneInfo(FALLBACK_TZ)
-    except KeyError:
-        return ZoneInfo(FALLBACK_TZ)
+    except (KeyError, ValueError, OSError):  # unknown, no name at all, the name of a folder
+        return None

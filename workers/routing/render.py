@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from common.contracts import Message
 from common.model import Kind
-from workers.routing.texts import say
+from workers.routing.texts import NOTHING, Catalogue, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,37 +25,60 @@ class Words:
     hidden: bool
 
 
-def words(message: Message, lang: str, app_name: str, *, hidden_text: str | None, forced: bool) -> Words:
-    """hidden_text: not None shows this and nothing of the message (contract §8, hidden detail)."""
+class HiddenMode(StrEnum):
+    """How much of its messages a tenant shows to those who did not hide details themselves."""
+
+    FULL = "full"  # all of it
+    SENDER = "sender"  # who wrote, not what
+    TEXT = "text"  # a fixed text of the tenant
+    ID = "id"  # a text of ours; of the message only its id travels
+
+
+@dataclass(frozen=True, slots=True)
+class Veil:
+    """What stands in place of a message. title: "" or the one who wrote. bare: the sender's data do not travel either, only ids."""
+
+    text: str
+    title: str = ""
+    bare: bool = False
+
+
+def words(message: Message, lang: str, app_name: str, *, veil: Veil | None, forced: bool, own: Catalogue = NOTHING) -> Words:
+    """veil: not None shows this and nothing of the message (contract §8, hidden detail). own: the tenant's catalogue."""
     if message.kind in (Kind.RECALL, Kind.CALL_CANCEL):
-        said = say(message.kind, lang)
+        said = say(message.kind, lang, own)
         return Words("", None, said, app_name or said, app_name, said, hidden=False)
-    if hidden_text is not None:
-        return Words("", None, hidden_text, app_name or hidden_text, app_name, hidden_text, hidden=True)
+    if veil is not None:
+        name = veil.title or app_name
+        return Words(veil.title, None, veil.text, name or veil.text, name, veil.text, hidden=True)
     display = message.push.display
-    text = _text(message, lang, forced)
+    text = _text(message, lang, forced, own)
     body = _prefix(message) + text if display.nick_prefix == "on" else text
-    sender_name = message.sender.group_card or message.sender.nick or ""
+    sender_name = _sender_name(message)
     spare = sender_name if message.conversation.type == "c2c" else message.conversation.name or sender_name
     title = display.title or ""
     return Words(title, display.subtitle, body, title or spare or app_name or body, sender_name or title or app_name, text, hidden=False)
 
 
-def _text(message: Message, lang: str, forced: bool) -> str:
+def _sender_name(message: Message) -> str:
+    return message.sender.group_card or message.sender.nick or ""
+
+
+def _text(message: Message, lang: str, forced: bool, own: Catalogue) -> str:
     force = message.push.force
     if forced and force is not None and force.body:
         return force.body
     if message.push.display.body:
         return message.push.display.body
     if message.kind == Kind.CALL_INVITE:
-        return say("call_invite", lang)
-    return "".join(_element(element.type, element.text, lang) for element in message.elements) or say("hidden", lang)
+        return say("call_invite", lang, own)
+    return "".join(_element(element.type, element.text, lang, own) for element in message.elements) or say("hidden", lang, own)
 
 
-def _element(kind: str, text: str | None, lang: str) -> str:
+def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:
     if kind in ("text", "custom"):
         return text or ""
-    return say(kind, lang)
+    return say(kind, lang, own)
 
 
 def _prefix(message: Message) -> str:
@@ -62,25 +86,28 @@ def _prefix(message: Message) -> str:
     sender = message.sender
     if message.conversation.type == "c2c":
         return f"{sender.nick}:" if sender.nick else ""
-    name = sender.group_card or sender.nick or ""
+    name = _sender_name(message)
     group = f"({message.conversation.name})" if message.conversation.name else ""
     return f"{name}{group}:" if name or group else ""
 
 
-def hidden_words(settings: Mapping[str, Any], options: Mapping[str, Any], content_key: str | None, lang: str, sender: str) -> str | None:
+def veil_of(
+    message: Message, settings: Mapping[str, Any], options: Mapping[str, Any], content_key: str | None, lang: str, own: Catalogue = NOTHING
+) -> Veil | None:
     """What stands in place of the message for this person and device, None where the message itself may be shown.
 
-    The person's own choice (`show_detail` false) hides all; a content key picks the tenant's text for it; the tenant's
-    mode hides for everybody: `full` nothing, `sender` all but who wrote, `text` a fixed text, `id` the key's text only.
+    The person's own choice (`show_detail` false) hides all; a content key picks the tenant's text for it. The tenant's mode
+    hides for everybody (HiddenMode).
     """
+    mode = options.get("hidden_mode", HiddenMode.FULL)
+    keyed = (options.get("content_keys") or {}).get(content_key or "")
+    neutral = say("hidden", lang, own)
+    if mode == HiddenMode.ID:
+        return Veil(str(keyed or neutral), bare=True)
     if settings.get("show_detail") is False:
-        keyed = (options.get("content_keys") or {}).get(content_key or "")
-        return str(keyed) if keyed else say("hidden", lang)
-    mode = options.get("hidden_mode", "full")
-    if mode == "sender":
-        return f"{sender}: {say('hidden', lang)}" if sender else say("hidden", lang)
-    if mode == "text":
-        return str(options.get("hidden_text") or say("hidden", lang))
-    if mode == "id":
-        return str((options.get("content_keys") or {}).get(content_key or "") or say("hidden", lang))
+        return Veil(str(keyed or neutral))
+    if mode == HiddenMode.SENDER:
+        return Veil(neutral, title=_sender_name(message))
+    if mode == HiddenMode.TEXT:
+        return Veil(str(options.get("hidden_text") or neutral))
     return None

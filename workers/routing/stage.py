@@ -12,8 +12,8 @@ from common.ports import Friends, PreferenceBook
 from workers.routing import classes
 from workers.routing.consent import forced, refusal
 from workers.routing.identity import collapse_id, push_id
-from workers.routing.render import hidden_words, words
-from workers.routing.texts import lang_of, say
+from workers.routing.render import Veil, veil_of, words
+from workers.routing.texts import NOTHING, Catalogue, lang_of, say
 from workers.vendors.base import Credential
 
 #: Targets of one entry on a delivery belt.
@@ -69,24 +69,46 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     """Drops those who do not want it, renders for the rest, one batch per lane and urgency."""
     routed = Routed()
     outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
+    settings = _settings(offline, world.preferences)
     for one in offline:
-        _one(one, world, now_ms, routed, outbox)
+        _one(one, settings.get(one.message.app, {}), world, now_ms, routed, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
     return routed
 
 
+def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+    """Everybody's settings by tenant, one query each."""
+    people: dict[str, tuple[set[str], set[str]]] = {}
+    for one in offline:
+        users, conversations = people.setdefault(one.message.app, (set(), set()))
+        users.update(who.user for who in one.recipients)
+        conversations.add(_conversation(one.message))
+    return {app: book.of_users(app, sorted(users), sorted(conversations)) for app, (users, conversations) in people.items()}
+
+
+def _conversation(message: Message) -> str:
+    return f"{message.conversation.type}:{message.conversation.id}"
+
+
 def _one(
-    one: OfflineRecipients, world: World, now_ms: int, routed: Routed, outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]]
+    one: OfflineRecipients,
+    settings: Mapping[str, Mapping[str, Any]],
+    world: World,
+    now_ms: int,
+    routed: Routed,
+    outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]],
 ) -> None:
     message = one.message
     users = [who.user for who in one.recipients]
-    settings = world.preferences.of_users(message.app, users, f"{message.conversation.type}:{message.conversation.id}")
+    mute = f"mute:{_conversation(message)}"
     friends = world.friends.friends(message.app, users, message.sender.id) if message.push.gate.require_friend else set(users)
     tenant = world.tenancy.tenant(message.app)
     drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]] = {}
     for who in one.recipients:
-        wishes = settings.get(who.user, {})
+        wishes = settings.get(who.user) or {}
+        if mute in wishes:
+            wishes = {**wishes, "mute": wishes[mute]}
         no = refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms)
         for device in who.devices:
             decision = no
@@ -114,15 +136,16 @@ def _draft(
 ) -> None:
     """Puts the device under the notification that is the same for it and others; renders it if it is the first."""
     message = one.message
-    lang = lang_of(device.lang, tenant.lang)
-    hidden = hidden_words(wishes, tenant.options, device.content_key, lang, message.sender.group_card or message.sender.nick or "")
+    own = _catalogue(tenant)
+    lang = lang_of(device.lang, tenant.lang, own)
+    veil = veil_of(message, wishes, tenant.options, device.content_key, lang, own)
     is_forced = forced(message, who.user)
     push_type = _push_type(_wanted(message, tenancy), device)
     urgency = urgency_of(message, who.user)
-    key = (device.vendor, device.business_id, lang, hidden, is_forced, push_type, urgency)
+    key = (device.vendor, device.business_id, lang, veil, is_forced, push_type, urgency)
     draft = drafts.get(key)
     if draft is None:
-        note = _note(one, credential, tenancy, tenant, lang, hidden, is_forced, push_type, urgency, now_ms)
+        note = _note(one, credential, tenancy, tenant, lang, veil, is_forced, push_type, urgency, now_ms)
         draft = drafts[key] = ((message.app, device.vendor, device.business_id, urgency), note, [])
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
@@ -163,7 +186,7 @@ def _note(
     tenancy: Tenancy,
     tenant: TenantView,
     lang: str,
-    hidden: str | None,
+    veil: Veil | None,
     is_forced: bool,
     push_type: PushType,
     urgency: Urgency,
@@ -172,7 +195,9 @@ def _note(
     message, push, vendor = one.message, one.message.push, credential.vendor
     preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id else None
     over = _overrides(preset, push.vendor, vendor)
-    said = words(message, lang, tenant.name, hidden_text=hidden, forced=is_forced)
+    own = _catalogue(tenant)
+    said = words(message, lang, tenant.name, veil=veil, forced=is_forced, own=own)
+    bare = veil is not None and veil.bare
     placed = classes.place(push.message_class, push_type, credential, over)
     title = said.title if vendor == Vendor.APNS else said.android_title
     sound = (preset or {}).get("sound") or {}
@@ -193,12 +218,12 @@ def _note(
         title=title,
         subtitle=said.subtitle,
         body=said.body,
-        fallback_body=say("hidden", lang),
+        fallback_body=say("hidden", lang, own),
         hidden=said.hidden,
         sender_name=said.sender_name,
         text=said.text,
-        ext=push.data.ext,
-        payload=push.data.payload,
+        ext=None if bare else push.data.ext,
+        payload={"message_id": message.message_id} if bare else push.data.payload,
         message_class=push.message_class,
         class_sent=placed.class_sent,
         bucket=placed.bucket,
@@ -207,14 +232,14 @@ def _note(
         push_type=push_type,
         urgency=urgency,
         collapse_id=collapse_id(message),
-        thread_id=push.thread_id,
+        thread_id=None if bare else push.thread_id,
         sound_ios=push.sound.ios or sound.get("ios"),
         sound_android=push.sound.android or sound.get("android"),
         badge_mode=_badge_mode(message, over),
         badge_increment=push.badge.increment,
         image=_image(push.image, vendor) if not said.hidden else None,
         template=(push.template or {}).get(vendor) if not said.hidden else None,
-        vendor=over if not said.hidden else {name: value for name, value in over.items() if name not in _SHOWING},
+        vendor=_shown(over, said.hidden, bare),
         vendor_raw=_raw(push.vendor_raw, vendor) if not said.hidden else {},
         voip=_call_data(message, over, said.hidden) if push_type == PushType.VOIP else None,
     )
@@ -237,8 +262,43 @@ def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[
     return {"call": call | {name: wishes[name] for name in shown if wishes.get(name) is not None}}
 
 
-#: Overrides that carry words or pictures: not for people who hide details.
-_SHOWING = frozenset({"title", "subtitle", "body", "image"})
+#: Overrides without words, names or pictures: all that is left of them for people who hide details.
+_WORDLESS = frozenset(
+    {
+        "add_badge",
+        "badge",
+        "category",
+        "channel_id",
+        "classification",
+        "click_type",
+        "critical",
+        "data_only",
+        "ext_as_intent",
+        "importance",
+        "interruption_level",
+        "mutable_content",
+        "notice_msg_type",
+        "notify_level",
+        "notify_type",
+        "priority",
+        "push_mode",
+        "push_type",
+        "style",
+        "template_id",
+    }
+)
+
+
+def _shown(over: dict[str, Any], hidden: bool, bare: bool) -> dict[str, Any]:
+    """The overrides as far as this person may see them. uri: where a click leads; it travels as data do."""
+    if not hidden:
+        return over
+    return {name: value for name, value in over.items() if name in _WORDLESS or (name == "uri" and not bare)}
+
+
+def _catalogue(tenant: TenantView) -> Catalogue:
+    """The tenant's own words, as `app add --texts` stored them."""
+    return tenant.options.get("texts") or NOTHING
 
 
 def _overrides(preset: Mapping[str, Any] | None, own: Mapping[str, Mapping[str, Any]] | None, vendor: Vendor) -> dict[str, Any]:
@@ -249,7 +309,7 @@ def _overrides(preset: Mapping[str, Any] | None, own: Mapping[str, Mapping[str, 
 def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:
     if message.kind != Kind.MESSAGE or not message.push.badge.counts_unread:
         return BadgeMode.KEEP if message.push.badge.mode != BadgeMode.NONE else BadgeMode.NONE
-    if over.get("badge") == "keep":
+    if over.get("badge") in ("keep", "none") or over.get("badge") is False:  # Tencent's ignoreHarmonyBadge: false
         return BadgeMode.KEEP
     return message.push.badge.mode
 

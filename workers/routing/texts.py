@@ -1,11 +1,14 @@
-"""What the fleet itself says to people, by language. Pure. A further language is a further column."""
+"""What the fleet itself says to people, by language. Pure. A further language is a further column, or a tenant's own catalogue."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 DEFAULT_LANG: Final = "zh"
+#: What a catalogue that has no words of its own for a key falls back to.
+LINGUA_FRANCA: Final = "en"
 
 #: By key, then by language. Element texts: im-dialects §2.2; the hidden text: contract §8.
 TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -24,15 +27,51 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 LANGS: Final = frozenset(TEXTS["hidden"])
 
+#: A tenant's own words: language tag in lower case -> key of TEXTS -> text. They win over ours.
+Catalogue = Mapping[str, Mapping[str, str]]
+NOTHING: Final[Catalogue] = MappingProxyType({})
 
-def lang_of(wish: str | None, fallback: str) -> str:
-    """The language of ours that fits a device's wish (`en-US`, `zh-Hans-CN`), else the tenant's, else the default."""
+
+def lang_of(wish: str | None, fallback: str, own: Catalogue = NOTHING) -> str:
+    """The language we can speak that fits a device's wish (`en-US`, `zh-Hans-CN`) best, else the tenant's, else the default."""
     for name in (wish, fallback):
-        primary = (name or "").replace("_", "-").split("-")[0].lower()
-        if primary in LANGS:
-            return primary
+        parts = (name or "").replace("_", "-").lower().split("-")
+        for length in range(len(parts), 0, -1):
+            tag = "-".join(parts[:length])
+            if tag in LANGS or tag in own:
+                return tag
     return DEFAULT_LANG
 
 
-def say(key: str, lang: str) -> str:
-    return TEXTS[key].get(lang, TEXTS[key][DEFAULT_LANG])
+def say(key: str, lang: str, own: Catalogue = NOTHING) -> str:
+    """Our words for `key`: the tenant's, ours, those of the bare language (`zh` for `zh-hant`), English."""
+    said = own.get(lang, NOTHING).get(key)
+    if isinstance(said, str) and said:
+        return said
+    ours = TEXTS[key]
+    return ours.get(lang) or ours.get(lang.split("-", maxsplit=1)[0]) or ours[LINGUA_FRANCA]
+
+
+class CatalogueError(ValueError):
+    """What is wrong with a catalogue; shows none of its texts."""
+
+
+TEXT_CHARS_MAX: Final = 200
+
+
+def read_catalogue(value: Any) -> dict[str, dict[str, str]]:
+    """A catalogue from JSON's types, checked: `{"ja": {"hidden": "…", "image": "…"}, …}`. CatalogueError says what it takes."""
+    if not isinstance(value, dict) or not value:
+        raise CatalogueError("a catalogue is an object: language -> texts")
+    read: dict[str, dict[str, str]] = {}
+    for lang, texts in value.items():
+        tag = lang.replace("_", "-").lower()
+        if not all(part.isalnum() and part.isascii() for part in tag.split("-")) or len(tag) > 16:
+            raise CatalogueError("a language is a tag such as ja, fr or zh-Hant")
+        if not isinstance(texts, dict) or any(not isinstance(text, str) or not 0 < len(text) <= TEXT_CHARS_MAX for text in texts.values()):
+            raise CatalogueError(f"the texts of {lang} are an object: key -> text of 1 to {TEXT_CHARS_MAX} characters")
+        unknown = sorted(set(texts) - set(TEXTS))
+        if unknown:
+            raise CatalogueError(f"{lang} has texts that nobody says ({len(unknown)}); there are {', '.join(TEXTS)}")
+        read[tag] = dict(texts)
+    return read

@@ -141,7 +141,7 @@ class Connection(APNsTLSClientProtocol):
             if self.sendings.pop(stream, None) is not None and sending.started:
                 self._abandon(stream)
                 if self.heard_at < sending.started_at:
-                    self.leave()  # not one event since it was written: a peer that is not there
+                    self.leave()  # not one answer since it was written: a peer that is not there
             if sending.future.done() and not sending.future.cancelled():
                 sending.future.exception()  # looked at: asyncio need not complain
             self.free_channels.release()
@@ -183,7 +183,6 @@ class Connection(APNsTLSClientProtocol):
                 self.transport.abort()  # close() would wait for the peer's goodbye
 
     def watch(self, event: Event) -> None:
-        self.heard_at = self.loop.time()
         if isinstance(event, DataReceived):
             self._data(event)
         elif isinstance(event, ResponseReceived):
@@ -200,6 +199,7 @@ class Connection(APNsTLSClientProtocol):
             self.room.set()
 
     def _head(self, event: ResponseReceived) -> None:
+        self.heard_at = self.loop.time()
         sending = self.sendings.get(event.stream_id or 0)
         if sending:
             pairs = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in event.headers or ()]

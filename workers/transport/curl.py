@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 #: A pool nobody used for so long is closed. APNs wants connections kept; TCP keepalive holds them open in between.
 POOL_IDLE_S = 600.0
-#: Pools kept open in one process; over it the longest idle ones are closed first.
-POOLS_MAX = 1024
+#: Pools kept open in one process; over it the longest idle ones are closed first. Measured: 0.17 MB each where the system has a folder of
+#: hashed certificates, 1.5 MB where it has a bundle only.
+POOLS_MAX, POOLS_MAX_BUNDLE = 1024, 128
 #: Handles that wait inside libcurl for a stream. It looks at each of them after every answer, so few; the rest waits in our queue.
 WAITING_MAX = 256
 #: How long requests must have waited for a stream before the pool gets one more connection.
@@ -231,6 +232,7 @@ class Pool:
 
     def _timer(self, timeout_ms: int) -> None:
         self.due = inf if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+        self.loop.active.add(self)
 
     def ready(self, fd: int, mask: int) -> None:
         bits = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0)
@@ -240,6 +242,7 @@ class Pool:
 
     def take(self, job: Job) -> None:
         self.queue.append(job)
+        self.loop.active.add(self)
 
     def shape(self, route: Route | Pool) -> None:
         """The bounds of this route, or of another pool, from now on."""
@@ -462,6 +465,7 @@ class Pool:
             slot.easy.close()
         self.spare.clear()
         self.multi.close()
+        self.loop.active.discard(self)
 
 
 def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAnswer:
@@ -558,6 +562,7 @@ class Loop:
         self.selector = selectors.DefaultSelector()
         self.pools: dict[_Key, Pool] = {}
         self.retiring: list[Pool] = []
+        self.active: set[Pool] = set()
         self.inbox: deque[tuple[Route, list[Job]] | str] = deque()
         self.closing = False
         self._waking = False
@@ -613,21 +618,23 @@ class Loop:
                 key.data.ready(key.fd, mask)
         self._open_inbox()
         now = self.now = time.monotonic()
-        self.again = True
-        while self.again:
-            self.again = False
-            for pool in self._active():
-                pool.work(now)
+        self._work()
         if now >= self._sweep_at:
             self._sweep(now)
 
-    def _active(self) -> list[Pool]:
-        return [p for p in (*self.pools.values(), *self.retiring) if p.running or p.queue or p.due != inf]
+    def _work(self) -> None:
+        """Only pools with something to do are looked at: there may be a thousand idle ones."""
+        self.again = True
+        while self.again:
+            self.again = False
+            for pool in list(self.active):
+                pool.work(self.now)
+                if pool.idle() and pool.due == inf:
+                    self.active.discard(pool)
 
     def _patience(self) -> float:
-        active = self._active()
-        busy = any(pool.running or pool.queue for pool in active)
-        due = min((pool.due for pool in active), default=inf)
+        due = min((pool.due for pool in self.active), default=inf)
+        busy = any(pool.running or pool.queue for pool in self.active)
         return max(min(due - time.monotonic(), SWEEP_S if busy else SWEEP_IDLE_S), 0.0)
 
     def _open_inbox(self) -> None:
@@ -642,7 +649,7 @@ class Loop:
                 pool = self.pools.get(job.key) or self.pool(job.key, None)
                 if pool.connections_max != route.connections_max or pool.streams_max != route.streams_max:
                     pool.shape(route)
-                pool.queue.append(job)
+                pool.take(job)
 
     def pool(self, key: _Key, like: Pool | None) -> Pool:
         """The pool of this key, made when there is none, with the bounds of `like`."""
@@ -666,7 +673,7 @@ class Loop:
             self.pool(pool.key, pool).take(job)
 
     def _sweep(self, now: float) -> None:
-        for pool in self.pools.values():
+        for pool in list(self.active):
             pool.sweep(now)
         for pool in [p for p in self.retiring if p.idle()]:
             self.retiring.remove(pool)
@@ -677,7 +684,7 @@ class Loop:
             if place < surplus or now - pool.used_at > self.pool_idle_s:
                 self.pools.pop(pool.key)
                 pool.close()
-        self._sweep_at = now + (SWEEP_S if self._active() or self.retiring else SWEEP_IDLE_S)
+        self._sweep_at = now + (SWEEP_S if self.active or self.retiring else SWEEP_IDLE_S)
 
     def _end(self) -> None:
         """Every caller gets its answers, every connection is closed."""
@@ -720,11 +727,11 @@ class CurlTransport:
         ca_file: Path | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         body_bytes_max: int = BODY_BYTES_MAX,
-        pools_max: int = POOLS_MAX,
+        pools_max: int | None = None,
         pool_idle_s: float = POOL_IDLE_S,
     ) -> None:
         self._make = EasyMaker(ca_file, connect_timeout_s)
-        self._bounds = (body_bytes_max, pools_max, pool_idle_s)
+        self._bounds = (body_bytes_max, pools_max or (POOLS_MAX if self._make.capath else POOLS_MAX_BUNDLE), pool_idle_s)
         self._lock = threading.Lock()
         self._loop: Loop | None = None
         self._closed = False

@@ -320,7 +320,7 @@ def _look(note: Notification) -> dict[str, Any]:
         look["channel_id"] = channel
     sound = note.sound_android if note.sound_android is not None else "default"
     if sound not in ("none", "") and note.kind is not Kind.RECALL:
-        look["sound"] = sound
+        look["sound"] = sound.rpartition(".")[0] or sound  # Android names resources without suffix
     image = note.vendor.get("image") or note.image
     if isinstance(image, str) and image:
         look["image"] = image

@@ -28,7 +28,7 @@ def whole(text: str) -> str:
 
 def generic(note: Notification) -> str:
     """The words for a message of which nothing can be shown."""
-    return GENERIC.get(note.lang[:2].lower(), GENERIC["en"])
+    return GENERIC.get(note.lang[:2].lower()) or whole(note.fallback_body).strip() or GENERIC["en"]
 
 
 def first_words(most: int, *candidates: str | None) -> str:

@@ -28,6 +28,7 @@ from workers.vendors.base import (
     no_answer,
     number_id,
     read,
+    receipt_tag,
     require,
     retry_after_s,
     same,
@@ -255,8 +256,7 @@ def _callback(parcel: Parcel) -> dict[str, str]:
     url = parcel.callback_url
     if not url or len(whole(url).encode()) > CALLBACK_BYTES_MAX:
         return {}
-    tag = parcel.items[0].target.push_id if len(parcel.items) == 1 else jobkey(parcel)
-    return {"callback": url, "callback.param": tag, "callback.type": str(CALLBACK_TYPE)}
+    return {"callback": url, "callback.param": receipt_tag(parcel), "callback.type": str(CALLBACK_TYPE)}
 
 
 def _endpoint(credential: Credential) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
+from common.storage.ledger import tag_of
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
 from workers.vendors.base import Credential, CredentialError, Item, Parcel, base62, number_id
 from workers.vendors.words import whole
@@ -513,7 +514,7 @@ def test_c2c_pushes_never_share_a_request_and_group_pushes_may():
 
 def test_a_list_echoes_its_tag_and_a_long_callback_is_left_out():
     form = wire(GROUP, tokens=2, callback_url="https://push.example.com/r")
-    assert form["extra.callback.param"] == form["extra.jobkey"]
+    assert form["extra.callback.param"] == tag_of(GROUP.app, GROUP.event_id, GROUP.kind)
     assert "extra.callback" not in wire(callback_url="https://push.example.com/" + "x" * 128)
 
 

@@ -1,0 +1,91 @@
+"""Dead letters (SQL, until replayed or dropped): what could not be done, with its reason; the bytes are encrypted at rest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine, RowMapping, Select, delete, func, select
+
+from common.storage.tables import dead_letters
+from common.storage.vault import Vault
+
+#: Most letters of one listing.
+LISTED_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """entry_id: of the stream entry it was. raw: the entry's bytes.
+
+    fields: `d`, `app`, `q` of an event, or `belt` of what lay between stages.
+    """
+
+    id: str
+    entry_id: str
+    stage: str
+    reason: str
+    app: str | None
+    at_ms: int
+    raw: bytes = field(repr=False)
+    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class DeadLetters:
+    def __init__(self, engine: Engine, vault: Vault) -> None:
+        self._engine = engine
+        self._vault = vault
+
+    def listed(self, stage: str | None = None, app: str | None = None, limit: int = 100) -> list[DeadLetter]:
+        """The newest first. VaultError when none of our keys opens one."""
+        with self._engine.connect() as connection:
+            return [self._open(row) for row in connection.execute(_chosen(stage, app).limit(min(limit, LISTED_MAX))).mappings()]
+
+    def heads(self, stage: str | None = None, app: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest first, without their bytes: id, entry_id, stage, reason, app, at_ms."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(_chosen(stage, app).limit(min(limit, LISTED_MAX))).mappings()
+            return [{name: row[name] for name in ("id", "entry_id", "stage", "reason", "app", "at_ms")} for row in rows]
+
+    def ids(self, stage: str | None = None, app: str | None = None) -> list[str]:
+        """The oldest first: the order in which they are replayed."""
+        columns = _chosen(stage, app).with_only_columns(dead_letters.c.id).order_by(None)
+        with self._engine.connect() as connection:
+            return list(connection.execute(columns.order_by(dead_letters.c.at_ms, dead_letters.c.id)).scalars())
+
+    def counts(self) -> dict[str, int]:
+        """By stage."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(dead_letters.c.stage, func.count()).group_by(dead_letters.c.stage)).all()
+        return {str(row[0]): int(row[1]) for row in rows}
+
+    def get(self, letter_id: str) -> DeadLetter | None:
+        with self._engine.connect() as connection:
+            row = connection.execute(select(dead_letters).where(dead_letters.c.id == letter_id)).mappings().first()
+        return self._open(row) if row is not None else None
+
+    @contextlib.contextmanager
+    def taken(self, letter_id: str) -> Iterator[DeadLetter | None]:
+        """The letter, removed if the block ends well; None when somebody else has taken it. Two takers wait for each other."""
+        with self._engine.begin() as connection:
+            row = connection.execute(delete(dead_letters).where(dead_letters.c.id == letter_id).returning(dead_letters)).mappings().first()
+            yield self._open(row) if row is not None else None
+
+    def drop(self, ids: Sequence[str]) -> int:
+        """How many of them were there."""
+        with self._engine.begin() as connection:
+            return connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(list(ids)))).rowcount
+
+    def _open(self, row: RowMapping) -> DeadLetter:
+        return DeadLetter(**{**row, "raw": self._vault.decrypt(row["raw"])})
+
+
+def _chosen(stage: str | None, app: str | None) -> Select[Any]:
+    statement = select(dead_letters).order_by(dead_letters.c.at_ms.desc(), dead_letters.c.id)
+    if stage is not None:
+        statement = statement.where(dead_letters.c.stage == stage)
+    if app is not None:
+        statement = statement.where(dead_letters.c.app == app)
+    return statement

@@ -1,0 +1,203 @@
+"""The stand of the benchmarks: one server in the vendor's place, one fleet in few processes, and the clock.
+
+The server is `h2mock` (C, tests/benchmarks/h2mock.c) where a compiler and libnghttp2's headers are present, else our APNs
+simulator, which is slower than what is measured: then only ratios of CPU mean something, and the report says which it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import text
+
+from common.config import Settings, resolve
+from common.model import Vendor
+from common.storage.tenants import Tenant
+from simulators.base import ensure_ca, issue
+from workers.cli.demo import account
+from workers.cli.fleet import migrate_settings
+from workers.cli.up import free_ports, in_background
+from workers.runtime import Runtime
+
+HERE = Path(__file__).parent
+PROCFILE = """intake: pushfleet worker intake
+presence: pushfleet worker presence
+routing: pushfleet worker routing
+delivery-apns: pushfleet worker delivery --vendors apns
+upkeep: pushfleet worker upkeep
+"""
+APP = "bench"
+
+
+def built_mock(folder: Path) -> Path | None:
+    """The C server, built; None where that can't be done here."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    target = folder / "h2mock"
+    made = subprocess.run(
+        [compiler, "-O2", "-o", str(target), str(HERE / "h2mock.c"), "-lnghttp2", "-lssl", "-lcrypto"], capture_output=True
+    )
+    return target if made.returncode == 0 else None
+
+
+@contextlib.contextmanager
+def vendor(folder: Path, delay_ms: int = 0) -> Iterator[tuple[str, Path, str]]:
+    """(address, CA file, which server it is)"""
+    ca = ensure_ca(folder / "ca")
+    certificate, key = issue(folder / "ca", "bench")
+    mock = built_mock(folder)
+    if mock is not None:
+        port = free_ports(1)
+        server = subprocess.Popen([str(mock), str(port), str(key), str(certificate), "1000", str(delay_ms)], stderr=subprocess.DEVNULL)
+        time.sleep(0.3)
+        try:
+            yield f"https://localhost:{port}", ca, "h2mock (C)"
+        finally:
+            server.kill()
+            server.wait()
+        return
+    argv = [sys.executable, "-m", "simulators", "apns", "--port", "0", "--dir", str(folder)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        yield told["endpoints"]["APNS_PRODUCTION"], Path(told["ca_file"]), "the APNs simulator (Python)"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Stand:
+    """A running fleet with one tenant and an APNs lane."""
+
+    def __init__(self, runtime: Runtime, names: Sequence[str], folder: Path) -> None:
+        self.runtime = runtime
+        self.redis = runtime.core
+        self.folder = folder
+        self.names = names
+
+    def tenant(self, app: str) -> None:
+        self.runtime.tenants.add(Tenant(app, "Bench", "en", "UTC"))
+        self.runtime.credentials.add(account(Vendor.APNS, apns_options(self.folder), app=app, business_id="ios"))
+
+    def devices(self, app: str, count: int, first: int = 0) -> None:
+        """One iPhone each for users u<first> …, by one statement."""
+        statement = text(
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
+            " SELECT :app, 'u' || n, 'd', 'ios', 'apns', 'ios', lpad(to_hex(n), 64, 'a'), 1, 'active', '', 1"
+            " FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS n ON CONFLICT DO NOTHING"
+        )
+        with self.runtime.engine.begin() as connection:
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(statement, {"app": app, "first": first, "last": first + count - 1})
+        with self.runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ANALYZE devices"))
+
+    def publish_c2c(self, count: int, users: int, apps: Sequence[str] = (APP,), pace_s: float = 0.0) -> str:
+        """`count` messages; the prefix of their ids. pace_s: seconds to spread them over."""
+        prefix = uuid.uuid4().hex[:8]
+        started = time.monotonic()
+        for start in range(0, count, 200):
+            with self.redis.pipeline(transaction=False) as pipe:
+                for n in range(start, min(start + 200, count)):
+                    data = {"message_id": f"{prefix}-{n}", "conversation": {"type": "c2c", "id": "s"}, "sender": {"id": "s", "nick": "Sam"}}
+                    data |= {"recipients": [f"u{n % users}"], "elements": [{"type": "text", "text": "Meeting moved to 20:00"}]}
+                    pipe.xadd("im:events", {"e": json.dumps(event(apps[n % len(apps)], "message.stored", data))})
+                pipe.execute()
+            if pace_s:
+                time.sleep(max(started + pace_s * start / count - time.monotonic(), 0))
+        return prefix
+
+    def publish_group(self, group: str) -> str:
+        name = uuid.uuid4().hex[:8]
+        data = {"message_id": name, "conversation": {"type": "group", "id": group, "name": "All"}, "sender": {"id": "s", "nick": "Sam"}}
+        self.redis.xadd(
+            "im:events", {"e": json.dumps(event(APP, "message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]}))}
+        )
+        return name
+
+    def accepted(self, prefix: str, count: int, seconds: float = 300.0) -> list[int]:
+        """Milliseconds from stored to accepted of each push of these messages, once there are `count`."""
+        query = text(
+            "SELECT l.decided_ms, l.decided_ms - e.received_ms FROM ledger l JOIN events e USING (day, app, event_id)"
+            " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
+        )
+        counted = text(
+            "SELECT count(*) FROM ledger l JOIN events e USING (day, app, event_id) WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
+        )
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with self.runtime.engine.connect() as connection:
+                if (connection.execute(counted, {"prefix": prefix + "%"}).scalar() or 0) >= count:
+                    return sorted(row[1] for row in connection.execute(query, {"prefix": prefix + "%"}))
+            time.sleep(0.25)
+        raise TimeoutError(f"not {count} accepted pushes within {seconds:g} s")
+
+    def span_ms(self, prefix: str) -> int:
+        """From the first message stored to the last push accepted."""
+        query = text(
+            "SELECT max(l.decided_ms) - min(e.received_ms) FROM ledger l JOIN events e USING (day, app, event_id)"
+            " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
+        )
+        with self.runtime.engine.connect() as connection:
+            return int(connection.execute(query, {"prefix": prefix + "%"}).scalar() or 0)
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the fleet's processes until now."""
+        total = 0.0
+        for status in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"PUSHFLEET_DATA_DIR={self.runtime.settings.data_dir}".encode() in status.read_bytes():
+                    fields = (status.parent / "stat").read_text().rsplit(")", 1)[1].split()
+                    total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return total
+
+
+def event(app: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": app, "ts": int(time.time() * 1000), "data": data}
+
+
+def apns_options(folder: Path) -> list[str]:
+    p8 = folder / "bench.p8"
+    if not p8.exists():
+        key = ec.generate_private_key(ec.SECP256R1())
+        p8.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return ["--p8", str(p8), "--key-id", "BENCHKEY01", "--team-id", "BENCHTEAM1", "--topic", "com.example.chat", "--env", "production"]
+
+
+@contextlib.contextmanager
+def stand(url: str, ca: Path, **settings: str) -> Iterator[Stand]:
+    folder = Path(tempfile.mkdtemp(prefix="pushfleet-bench-"))
+    folder.chmod(0o755)
+    (folder / "Procfile").write_text(PROCFILE)
+    environ = {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_ENDPOINT_APNS_PRODUCTION": url, "PUSHFLEET_CA_FILE": str(ca)}
+    wanted = Settings.load(
+        {**environ, "PUSHFLEET_LOG_LEVEL": "warning", **{f"PUSHFLEET_{name}": value for name, value in settings.items()}}
+    )
+    try:
+        with in_background(wanted, {}, False, migrate=migrate_settings, procfile_path=folder / "Procfile") as fleet:
+            runtime = Runtime(resolve(wanted))
+            try:
+                made = Stand(runtime, fleet.names, folder)
+                made.tenant(APP)
+                runtime.catalog.changed()
+                time.sleep(1.5)
+                yield made
+            finally:
+                runtime.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Admission and breaker on a real server."""

@@ -1,0 +1,109 @@
+"""A runtime on real servers with tables, and lanes made the way an operator makes them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from cryptography.fernet import Fernet
+
+from common.clock import now_ms
+from common.config import Settings
+from common.contracts import Notification, Target
+from common.model import PRIVATE_CLASSES, Bucket, MessageClass, Vendor
+from common.storage.admission import Admission
+from common.storage.credentials import StoredCredential
+from common.storage.keys import Keys
+from common.storage.migrations import migrate
+from common.storage.tenants import Tenant
+from tests.conftest import own_database
+from workers.delivery.lane import Lane
+from workers.delivery.stage import Work
+from workers.runtime import Runtime
+
+
+class Clock:
+    """The time in seconds, as the test says."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1_767_150_000.0)  # 2025-12-31 11:00 in Shanghai
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis, space: str, clock: Clock) -> Admission:
+    return Admission(redis_client, Keys(f"push{space}"), clock=clock)
+
+
+@pytest.fixture(scope="session")
+def own_url(database_url: str) -> Iterator[str]:
+    """A database whose secrets all have one key."""
+    with own_database(database_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def secret_key() -> str:
+    return Fernet.generate_key().decode()
+
+
+@pytest.fixture
+def runtime(redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str) -> Iterator[Runtime]:
+    made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key))
+    migrate(made.engine)
+    made.tenants.add(Tenant("demo", "Demo", "zh", "Asia/Shanghai"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lane(runtime: Runtime, space: str) -> Callable[..., Lane]:
+    """lane(vendor, limits, rights) -> a stored credential's lane; its business id is this test's own."""
+
+    def make(vendor: Vendor, limits: dict[str, Any], *rights: str) -> Lane:
+        named = {"chat": "c1", "call": "c2"} if rights else {}
+        options, secrets = {"package": "com.example.im", "app_id": "1", "app_key": "k"}, {"app_secret": "s"}
+        templates = {name: ["P1", "sender", "text"] for name in named}
+        new = StoredCredential(
+            "demo", vendor, space, 0, options, secrets, frozenset(rights), named, templates, limits, False, now_ms(), None
+        )
+        runtime.credentials.add(new)
+        runtime.catalog.changed()
+        found = runtime.catalog.lane("demo", vendor, space)
+        assert found is not None
+        return found
+
+    return make
+
+
+def work(number: int, message_class: MessageClass = MessageClass.MARKETING, *, user: str = "u", token: str = "", **note: Any) -> Work:
+    """One push; its class decides the bucket unless `bucket` is named."""
+    bucket = Bucket.PRIVATE if message_class in PRIVATE_CLASSES else Bucket.PUBLIC
+    made = Notification(
+        app="demo",
+        event_id=uuid.uuid4().hex,
+        message_id=f"m{number}",
+        conversation_type="c2c",
+        conversation_id="s",
+        ts_ms=now_ms(),
+        received_ms=now_ms(),
+        expires_at_ms=note.pop("expires_at_ms", now_ms() + 3_600_000),
+        title="t",
+        body="b",
+        message_class=message_class,
+        class_sent=message_class if bucket == Bucket.PRIVATE else MessageClass.MARKETING,
+        bucket=note.pop("bucket", bucket),
+        collapse_id=f"m{number}",
+        **note,
+    )
+    return Work("entry", made, Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1))

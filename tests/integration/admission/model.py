@@ -1,0 +1,158 @@
+"""Admission once more, in plain Python and one process: what the Lua must agree with, push by push and millisecond by millisecond."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from common.model import Bucket
+from common.storage.admission import Answer, Ask, Given, Terms, Usage
+
+WAIT_MAX_MS = 10_000
+
+
+def kept(value: float) -> float:
+    """As the script stores it: six digits."""
+    return float(f"{value:.6f}")
+
+
+@dataclass
+class Model:
+    """One lane. counts: (day, bucket) and (day, bucket, class); held: push id -> what was taken, on which day."""
+
+    terms: Terms
+    tat: float = 0.0
+    slow: float | None = None
+    slow_at: float = 0.0
+    hold: float = 0.0
+    hold_at: float = 0.0
+    counts: Counter[tuple[object, ...]] = field(default_factory=Counter)
+    caps: Counter[tuple[int, Bucket, str]] = field(default_factory=Counter)
+    held: dict[tuple[int, str], tuple[Bucket, object, str]] = field(default_factory=dict)
+    limits: dict[tuple[int, Bucket], int] = field(default_factory=dict)
+    spent: set[tuple[int, Bucket]] = field(default_factory=set)
+
+    def day(self, now: float) -> int:
+        return math.floor((now + self.terms.offset_s) / 86_400)
+
+    def quota(self, now: float, bucket: Bucket) -> int | None:
+        mine, told = self.terms.quotas.get(bucket), self.limits.get((self.day(now), bucket))
+        if mine is None or told is None:
+            return mine
+        return told if bucket in self.terms.open_limits else min(mine, told)
+
+    def has_room(self, now: float, ask: Ask) -> bool:
+        day, bucket = self.day(now), ask.bucket
+        quota = self.quota(now, bucket)
+        if (day, bucket) in self.spent:
+            return False
+        if quota is None:
+            return True
+        others = sum(
+            max(0, math.floor(share * quota + 0.5) - self.counts[day, where, name])
+            for where, name, share in self.terms.reserve
+            if where == bucket and name != ask.message_class
+        )
+        return self.counts[day, bucket] + 1 <= quota - others
+
+    def rate(self, now: float) -> float:
+        limit, rate = self.terms.rate_per_s, self.terms.rate_per_s
+        if self.slow is not None:
+            if now < self.slow_at:
+                self.slow_at = kept(now)
+            rate = min(limit, self.slow + 0.1 * limit * math.floor((now - self.slow_at) / 10))
+        return max(rate, min(1, limit))
+
+    def admit(self, now: float, asks: Sequence[Ask]) -> list[Given]:
+        rate = self.rate(now)
+        if now < self.hold_at:
+            self.hold = kept(now + (self.hold - self.hold_at))
+            self.hold_at = kept(now)
+        room = max(1, self.terms.burst * rate / self.terms.rate_per_s) / rate
+        if self.tat > now + room + 1e-6:
+            self.tat = now + room
+        ahead = max(0.0, self.tat - now)
+        dry, queue, paid, granted = now < self.hold, max(ahead, self.hold - now), set(), False
+        answers = []
+        for ask in asks:
+            refusal = self._refusal(now, ask)
+            if refusal is not None:
+                answers.append(Given(refusal))
+                continue
+            step = 0.0 if ask.request is not None and ask.request in paid else ask.cost / rate
+            if not dry and ahead + step > room + 1e-6:
+                dry, queue = True, ahead
+            paid.add(ask.request)
+            if dry:
+                queue += step
+                most = WAIT_MAX_MS + max(0, math.ceil((self.hold - now) * 1000))
+                answers.append(Given(Answer.WAIT, min(most, max(1, math.ceil(max(queue - room, self.hold - now) * 1000)))))
+                continue
+            ahead += step
+            granted = True
+            self._take(now, ask)
+            answers.append(Given(Answer.GRANTED))
+        if granted:
+            self.tat = kept(now + ahead)
+        return answers
+
+    def _refusal(self, now: float, ask: Ask) -> Answer | None:
+        day = self.day(now)
+        if (day, ask.push_id) in self.held or (day - 1, ask.push_id) in self.held:
+            return None
+        if not self.has_room(now, ask):
+            return Answer.QUOTA_SPENT
+        cap = self.terms.caps.get(ask.bucket)
+        return Answer.DEVICE_CAP if cap is not None and self.caps[day, ask.bucket, ask.token] >= cap else None
+
+    def _take(self, now: float, ask: Ask) -> None:
+        day = self.day(now)
+        if (day, ask.push_id) in self.held or (day - 1, ask.push_id) in self.held:
+            return
+        self.counts[day, ask.bucket] += 1
+        self.counts[day, ask.bucket, ask.message_class] += 1
+        if ask.bucket in self.terms.caps:
+            self.caps[day, ask.bucket, ask.token] += 1
+        if ask.bucket in self.terms.caps or ask.bucket in self.terms.quotas:
+            self.held[day, ask.push_id] = (ask.bucket, ask.message_class, ask.token)
+
+    def refund(self, now: float, asks: Sequence[Ask]) -> int:
+        back = 0
+        for ask in asks:
+            day = next((day for day in (self.day(now), self.day(now) - 1) if (day, ask.push_id) in self.held), None)
+            if day is not None:
+                bucket, name, token = self.held.pop((day, ask.push_id))
+                for count in ((day, bucket), (day, bucket, name)):
+                    self.counts[count] = max(0, self.counts[count] - 1)
+                self.caps[day, bucket, token] = max(0, self.caps[day, bucket, token] - 1)
+                back += 1
+            elif ask.bucket not in self.terms.caps and ask.bucket not in self.terms.quotas:
+                self.counts[self.day(now), ask.bucket] = max(0, self.counts[self.day(now), ask.bucket] - 1)
+        return back
+
+    def told_quota(self, now: float, bucket: Bucket, used: int, limit: int) -> None:
+        day = self.day(now)
+        self.counts[day, bucket] = max(self.counts[day, bucket], used)
+        self.limits[day, bucket] = limit
+
+    def told_capped(self, now: float, bucket: Bucket, token: str) -> None:
+        if bucket in self.terms.caps:
+            place = (self.day(now), bucket, token)
+            self.caps[place] = max(self.caps[place], self.terms.caps[bucket])
+
+    def slow_down(self, now: float, throttled: bool, hold_s: float) -> None:
+        limit, rate = self.terms.rate_per_s, self.terms.rate_per_s
+        if self.slow is not None:
+            rate = min(limit, self.slow + 0.1 * limit * max(0, math.floor((now - self.slow_at) / 10)))
+        if throttled and (self.slow is None or now - self.slow_at >= 1 or now < self.slow_at):
+            self.slow, self.slow_at = kept(max(rate / 2, min(1, limit))), kept(now)
+        if hold_s > 0 and (now + hold_s > self.hold or now < self.hold_at):
+            self.hold, self.hold_at = kept(now + hold_s), kept(now)
+
+    def used(self, now: float, usage: Usage) -> int:
+        """What `usage` must say of its bucket."""
+        used = self.counts[self.day(now), usage.bucket]
+        quota = self.quota(now, usage.bucket)
+        return max(used, quota or 0) if (self.day(now), usage.bucket) in self.spent else used

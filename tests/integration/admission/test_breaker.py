@@ -1,0 +1,144 @@
+"""The breaker: stops at once where it must, tries with one push for the whole fleet, and is not fooled by late answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from common.storage.keys import Keys
+from common.storage.lanes import FLOWING, PROBING, STOPPED, LaneStates
+from tests.integration.admission.conftest import Clock
+
+LANE = "a:apns:b"
+
+
+@pytest.fixture
+def states(redis_client: redis.Redis, space: str, clock: Clock) -> LaneStates:
+    return LaneStates(redis_client, Keys(f"push{space}"), clock=clock)
+
+
+def pause_s(states: LaneStates, clock: Clock) -> int:
+    """Whole seconds until the lane may be tried again; takes the probe."""
+    begin = clock.now
+    while not states.ask(LANE, 1).probe:
+        clock.now += 1
+    return int(clock.now - begin)
+
+
+def test_sixteen_replicas_send_one_probe(redis_client: redis.Redis, space: str) -> None:
+    keys = Keys(f"push{space}")
+    clock = Clock(1_767_000_000.0)
+    LaneStates(redis_client, keys, clock=clock).tell(LANE, 1, 0, 1, refused=True)
+    clock.now += 61
+    together, probes = threading.Barrier(16), []
+
+    def ask() -> None:
+        states = LaneStates(redis_client, keys, clock=clock)
+        together.wait()
+        probes.append(sum(states.ask(LANE, 1).probe for _ in range(20)))
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(probes) == [0] * 15 + [1]
+
+
+def test_one_refused_credential_stops_the_lane_at_once(states: LaneStates) -> None:
+    states.tell(LANE, 1, good=499, failed=0, refused=True)
+    state = states.ask(LANE, 1)
+    assert (state.state, state.why, state.probe) == (STOPPED, "credential_refused", False)
+    assert not states.may_flow(LANE, 1)
+
+
+RATES = {
+    "nineteen failures are too few": (0, 19, FLOWING),
+    "twenty in a row": (0, 20, STOPPED),
+    "half of forty": (20, 20, STOPPED),
+    "less than half": (21, 20, FLOWING),
+}
+
+
+@pytest.mark.parametrize(("good", "failed", "state"), RATES.values(), ids=RATES)
+def test_a_failure_rate_stops_the_lane(states: LaneStates, good: int, failed: int, state: str) -> None:
+    states.tell(LANE, 1, good=good, failed=min(failed, 1), refused=False)
+    for _ in range(failed - 1):
+        states.tell(LANE, 1, good=0, failed=1, refused=False)
+    assert states.ask(LANE, 1).state == state
+
+
+def test_failures_of_long_ago_do_not_count(states: LaneStates, clock: Clock) -> None:
+    for _ in range(4):
+        states.tell(LANE, 1, good=0, failed=15, refused=False)
+        clock.now += 10
+    assert states.ask(LANE, 1).state == FLOWING
+
+
+def test_late_answers_do_not_open_a_stopped_lane(states: LaneStates, clock: Clock) -> None:
+    states.tell(LANE, 1, good=0, failed=20, refused=False)
+    states.tell(LANE, 1, good=400, failed=0, refused=False)
+    assert states.ask(LANE, 1).state == STOPPED
+    clock.now += 2
+    assert states.may_flow(LANE, 1)
+    assert states.ask(LANE, 1).probe
+    assert not states.may_flow(LANE, 1), "while somebody tries, nothing that is parked moves"
+    states.tell(LANE, 1, good=1, failed=0, refused=False)
+    assert states.ask(LANE, 1).state == FLOWING
+
+
+def test_each_failed_probe_doubles_the_pause_up_to_a_minute(states: LaneStates, clock: Clock) -> None:
+    states.tell(LANE, 1, good=0, failed=20, refused=False)
+    pauses = []
+    for _ in range(7):
+        pauses.append(pause_s(states, clock))
+        states.tell(LANE, 1, good=0, failed=1, refused=False)
+    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_refused_credential_is_tried_again_within_ten_minutes(states: LaneStates, clock: Clock) -> None:
+    pauses = []
+    for _ in range(6):
+        states.tell(LANE, 1, good=0, failed=0, refused=True)
+        states.tell(LANE, 1, good=0, failed=0, refused=True)  # the other replicas' answers: no strike of their own
+        pauses.append(pause_s(states, clock))
+    assert pauses == [60, 120, 240, 480, 600, 600]
+
+
+def test_a_new_credential_is_tried_at_once(states: LaneStates) -> None:
+    states.tell(LANE, 1, good=0, failed=0, refused=True)
+    assert states.may_flow(LANE, 2)
+    assert states.ask(LANE, 2).probe
+    states.tell(LANE, 1, good=0, failed=0, refused=True)  # an old answer, late
+    assert states.ask(LANE, 2).state == PROBING
+    states.tell(LANE, 2, good=1, failed=0, refused=False)
+    assert states.ask(LANE, 2).state == FLOWING
+
+
+def test_a_probe_that_was_not_sent_is_given_back(states: LaneStates, clock: Clock) -> None:
+    states.tell(LANE, 1, good=0, failed=20, refused=False)
+    clock.now += 2
+    assert states.ask(LANE, 1).probe
+    assert not states.ask(LANE, 1).probe
+    states.tell(LANE, 1, good=0, failed=0, refused=False)
+    assert states.ask(LANE, 1).probe
+
+
+def test_a_probe_whose_process_died_is_taken_by_another(states: LaneStates, clock: Clock) -> None:
+    states.tell(LANE, 1, good=0, failed=20, refused=False)
+    clock.now += 2
+    assert states.ask(LANE, 1).probe
+    clock.now += 14.9
+    assert not states.ask(LANE, 1).probe
+    clock.now += 0.2
+    assert states.ask(LANE, 1).probe
+
+
+@pytest.mark.parametrize("look", [lambda s: s.ask(LANE, 1).probe, lambda s: s.may_flow(LANE, 1)], ids=["ask", "may_flow"])
+def test_a_clock_that_steps_back_does_not_lengthen_a_pause(states: LaneStates, clock: Clock, look: Callable[[LaneStates], bool]) -> None:
+    states.tell(LANE, 1, good=0, failed=20, refused=False)
+    clock.now -= 3600
+    assert look(states)

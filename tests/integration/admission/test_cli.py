@@ -1,0 +1,141 @@
+"""`pushfleet lanes` and `pushfleet quota`, on real servers; and the gauges that say the same."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from common import metrics
+from common.clock import now_ms
+from common.contracts import Batch, Push, encode
+from common.model import Bucket, MessageClass, Urgency, Vendor
+from common.storage import keys
+from common.storage.admission import Ask, Count
+from common.storage.delayed import Later
+from tests.integration.admission.conftest import work
+from workers.cli.base import CliError
+from workers.cli.commands import cli
+from workers.delivery.lane import Lane
+from workers.gate import terms_of
+from workers.runtime import Runtime
+from workers.upkeep import Upkeep
+
+MakeLane = Callable[..., Lane]
+
+
+@pytest.fixture
+def run(runtime: Runtime, secret_key: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """run(*arguments): the command on this test's servers."""
+    given = runtime.settings
+    for name, value in {
+        "DATA_DIR": str(given.data_dir),
+        "REDIS_URL": given.redis_url,
+        "DATABASE_URL": given.database_url,
+        "PREFIX": given.prefix,
+        "SECRET_KEYS": secret_key,
+    }.items():
+        monkeypatch.setenv(f"PUSHFLEET_{name}", value)
+    return lambda *arguments: CliRunner().invoke(cli, arguments)
+
+
+def rows(result: Result) -> list[dict[str, Any]]:
+    assert result.exception is None, result.exception
+    found: list[dict[str, Any]] = json.loads(result.stdout)
+    return found
+
+
+def vouched(runtime: Runtime, lane: Lane, used: int) -> None:
+    terms = terms_of(lane, now_ms())
+    runtime.admission.rebuild(terms, runtime.admission.day(terms)[0], [Count(Bucket.PUBLIC, MessageClass.NEWS, used)])
+
+
+def test_lanes_have_the_shape_of_the_contract(run: Callable[..., Result], runtime: Runtime, lane: MakeLane, space: str) -> None:
+    vivo = lane(Vendor.VIVO, {"quota": {"public": 100}, "rate": 50.0})
+    vouched(runtime, vivo, 99)
+    runtime.admission.slow_down(terms_of(vivo, now_ms()), throttled=True)
+    asks = [Ask(f"{i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(3)]
+    runtime.admission.admit(terms_of(vivo, now_ms()), asks, "a round")
+    runtime.lane_states.tell(vivo.id, vivo.credential.version, 0, 0, refused=True)
+    parked = Batch(app="demo", vendor=Vendor.VIVO, business_id=space, pushes=(Push(note=work(1).note, targets=(work(1).target,) * 3),))
+    with runtime.redis.pipeline() as pipe:
+        runtime.delayed.put(pipe, [Later(keys.send(Vendor.VIVO, Urgency.CHAT), encode(parked), now_ms(), vivo.id)])
+        pipe.execute()
+    mine = next(row for row in rows(run("lanes", "--json")) if row["business_id"] == space)
+    quotas = {quota.pop("bucket"): quota for quota in mine.pop("quotas")}
+    assert mine == {
+        "app": "demo",
+        "vendor": "vivo",
+        "business_id": space,
+        "env": None,
+        "state": "stopped",
+        "rate": 50.0,
+        "rate_now": 25.0,
+        "inflight": 3,
+        "parked": 3,
+    }
+    assert quotas["private"] == {"used": 3, "limit": None, "runs_out_ms": None}
+    assert (quotas["public"]["used"], quotas["public"]["limit"]) == (99, 100)
+    assert space in run("lanes").stdout
+    assert "99" in run("quota").stdout
+
+
+def test_a_new_quota_holds_in_every_worker_within_two_seconds(
+    run: Callable[..., Result], runtime: Runtime, lane: MakeLane, space: str
+) -> None:
+    oppo = lane(Vendor.OPPO, {"device_cap": {"public": 7}})
+    vouched(runtime, oppo, 5)
+    runtime.admission.told_spent(terms_of(oppo, now_ms()), Bucket.PUBLIC)
+    other = Runtime(runtime.settings)  # another worker, which has read the lane before
+    assert other.catalog.lane("demo", Vendor.OPPO, space) is not None
+    result = run("quota", "set", "demo", "oppo", space, "public=6", "private=1000")
+    assert result.exception is None
+    assert "6" in result.stdout
+    until = now_ms() + 2_000
+    while (known := other.catalog.lane("demo", Vendor.OPPO, space)) is None or known.limits.quota_public != 6:
+        assert now_ms() < until
+        time.sleep(0.05)
+    assert (known.limits.quota_private, known.limits.device_cap_public) == (1000, 7)
+    other.close()
+    public = next(row for row in rows(run("quota", "list", "--json")) if (row["business_id"], row["bucket"]) == (space, "public"))
+    assert (public["app"], public["vendor"], public["used"], public["limit"]) == ("demo", "oppo", 5, 6), (
+        "and the vendor's word is forgotten"
+    )
+    assert [row["used"] for row in rows(run("quota", "--json"))] == [row["used"] for row in rows(run("quota", "list", "--json"))]
+
+
+WRONG = {
+    "no such account": (("demo", "oppo", "nobody", "public=1"), "no credential oppo nobody of demo"),
+    "no such bucket": (("demo", "oppo", "nobody", "system=1"), "BUCKET is private or public"),
+    "no number": (("demo", "oppo", "nobody", "public=many"), "whole number"),
+    "no equals sign": (("demo", "oppo", "nobody", "public"), "BUCKET=N"),
+    "a negative number": (("demo", "oppo", "nobody", "public=-1"), "whole number"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)
+def test_a_wrong_quota_says_what_is_wrong(run: Callable[..., Result], arguments: tuple[str, ...], words: str) -> None:
+    result = run("quota", "set", *arguments)
+    assert isinstance(result.exception, CliError)
+    assert result.exception.exit_code == 2
+    assert words in str(result.exception)
+
+
+def test_gauges_say_what_is_used_and_left(runtime: Runtime, lane: MakeLane, space: str) -> None:
+    vouched(runtime, lane(Vendor.VIVO, {"quota": {"public": 100}}), 42)
+    upkeep = Upkeep(runtime, lambda: True)
+    upkeep._each_second()
+    upkeep._now_and_then()
+    labels = {"app": "demo", "vendor": "vivo", "business_id": space, "bucket": "public"}
+    shown = {
+        sample.name: sample.value
+        for gauge in (metrics.QUOTA_USED, metrics.QUOTA_LIMIT)
+        for family in gauge.collect()
+        for sample in family.samples
+        if sample.labels == labels
+    }
+    assert shown == {"pushfleet_quota_used": 42, "pushfleet_quota_limit": 100}

@@ -1,0 +1,229 @@
+"""The gate of the real runtime: which limits apply to a lane, counts from the ledger, the vendor's hours and the vendor's words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import text
+
+from common.clock import now_ms
+from common.model import Bucket, Decision, MessageClass, Vendor
+from common.storage.admission import Admission, Ask
+from common.storage.admission import Answer as Grant
+from common.storage.ledger import Record, RowRecord
+from tests.integration.admission.conftest import Clock, work
+from workers.delivery.lane import Lane
+from workers.delivery.stage import Delivered, Leave, Work, deliver
+from workers.gate import FleetGate, terms_of
+from workers.runtime import Runtime
+from workers.vendors.base import Item
+from workers.wire import Answer, NoAnswer, Request, Route
+
+MakeLane = Callable[..., Lane]
+
+
+@pytest.fixture
+def gate(runtime: Runtime) -> FleetGate:
+    """Its clock stands at eleven in Shanghai, when every vendor takes everything."""
+    noon = datetime(2026, 3, 3, 11, tzinfo=ZoneInfo("Asia/Shanghai"))
+    return FleetGate(runtime.admission, runtime.ledger, lambda: int(noon.timestamp() * 1000))
+
+
+def admit(gate: FleetGate, lane: Lane, works: Sequence[Work]) -> list[Decision | None]:
+    return [leave.decision for leave in leaves(gate, lane, works)]
+
+
+def leaves(gate: FleetGate, lane: Lane, works: Sequence[Work]) -> Sequence[Leave]:
+    return gate.admit(lane, [(Item(one.note, one.target, None, 60), 0) for one in works])
+
+
+def sent(one: Work, business_id: str, decision: Decision, *, at_ms: int) -> Record:
+    note, target = one.note, one.target
+    sent_as = note.class_sent
+    return RowRecord(
+        note.app, note.event_id, note.ts_ms, target.user, target.device, "vivo", business_id, decision, False, note.message_class, sent_as,
+        target.push_id, (), 0, 0, at_ms, "",
+    )  # fmt: skip
+
+
+def test_counts_that_are_lost_come_back_from_the_ledger(runtime: Runtime, gate: FleetGate, lane: MakeLane, space: str) -> None:
+    vivo = lane(Vendor.VIVO, {"quota": {"public": 10}})
+    today, yesterday = now_ms(), now_ms() - 86_400_000
+    rows = [sent(work(i), space, Decision.ACCEPTED, at_ms=today) for i in range(4)]
+    rows += [sent(work(i), space, Decision.UNCERTAIN, at_ms=today) for i in range(4, 6)]
+    rows += [sent(work(6), space, Decision.REJECTED, at_ms=today), sent(work(7), space, Decision.ACCEPTED, at_ms=yesterday)]
+    rows += [
+        sent(work(8, MessageClass.CHAT), space, Decision.ACCEPTED, at_ms=today),
+        sent(work(9), "other", Decision.ACCEPTED, at_ms=today),
+    ]
+    runtime.ledger.write(rows)
+    assert admit(gate, vivo, [work(i) for i in range(100, 106)]) == [None] * 4 + [Decision.QUOTA_SPENT] * 2
+    runtime.redis.flushall()
+    runtime.ledger.write([sent(work(i), space, Decision.ACCEPTED, at_ms=today) for i in range(100, 104)])
+    assert admit(gate, vivo, [work(200)]) == [Decision.QUOTA_SPENT]
+
+
+def test_device_caps_come_back_too_and_count_devices_not_people(runtime: Runtime, gate: FleetGate, lane: MakeLane, space: str) -> None:
+    vivo = lane(Vendor.VIVO, {"device_cap": {"public": 2}})
+    with runtime.engine.begin() as connection:
+        connection.execute(
+            text(
+                'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
+                " VALUES ('demo', 'u', 'd', 'android', 'vivo', :b, 'phone', 1, 'active', '', 1)"
+            ),
+            {"b": space},
+        )
+    runtime.ledger.write([sent(work(1), space, Decision.ACCEPTED, at_ms=now_ms())])
+    asks = [
+        work(2, token="phone"),
+        work(3, token="phone"),
+        work(4, token="phone", user="the second one on this phone"),
+        work(5, token="tablet"),
+    ]
+    assert admit(gate, vivo, asks) == [None, Decision.DEVICE_CAP, Decision.DEVICE_CAP, None]
+
+
+def test_nothing_is_granted_while_the_ledger_cannot_be_read(runtime: Runtime, gate: FleetGate, lane: MakeLane) -> None:
+    vivo = lane(Vendor.VIVO, {"quota": {"public": 10}})
+    with runtime.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE ledger RENAME TO ledger_away"))
+    try:
+        assert admit(gate, vivo, [work(1)]) == [Decision.THROTTLED]
+    finally:
+        with runtime.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE ledger_away RENAME TO ledger"))
+    assert admit(gate, vivo, [work(1)]) == [None]
+
+
+def test_a_lane_without_limits_asks_no_ledger(runtime: Runtime, gate: FleetGate, lane: MakeLane) -> None:
+    apns = lane(Vendor.APNS, {})
+    assert terms_of(apns, now_ms()).counted == ""
+    assert admit(gate, apns, [work(i, MessageClass.CHAT) for i in range(3)]) == [None] * 3
+
+
+def test_a_reserve_stands_where_its_class_travels(runtime: Runtime, lane: MakeLane, space: str) -> None:
+    limits = {"quota": {"public": 10, "private": 10}, "reserve": {"chat": 0.3}}
+    right = lane(Vendor.VIVO, limits, "vivo.system")
+    assert terms_of(right, now_ms()).reserve == [(Bucket.PRIVATE, MessageClass.CHAT, 0.3)]
+    without = lane(Vendor.VIVO, limits)
+    assert terms_of(without, now_ms()).reserve == [(Bucket.PUBLIC, MessageClass.CHAT, 0.3)]
+
+
+def test_a_vendors_word_wins_over_our_default_and_not_over_the_operator(lane: MakeLane) -> None:
+    assert terms_of(lane(Vendor.XIAOMI, {}), now_ms()).open_limits == {Bucket.PUBLIC}
+    assert terms_of(lane(Vendor.XIAOMI, {"quota": {"public": 777}}), now_ms()).open_limits == frozenset()
+
+
+def test_xiaomi_counts_requests_and_vivo_counts_devices(gate: FleetGate, lane: MakeLane) -> None:
+    wishes = {"rate": 1.0, "quota": {"public": 1000}}
+    assert admit(gate, lane(Vendor.XIAOMI, wishes), [work(i) for i in range(20)]) == [None] * 20
+    assert admit(gate, lane(Vendor.VIVO, wishes), [work(i) for i in range(3)]) == [None, Decision.THROTTLED, Decision.THROTTLED]
+
+
+@pytest.mark.parametrize("rate", [0.5, 1, 7, 20, 500])
+def test_no_second_of_the_vendors_clock_holds_more_than_its_figure(
+    runtime: Runtime, lane: MakeLane, clock: Clock, store: Admission, rate: float
+) -> None:
+    """Asked for more than can go, at every tenth of a second, after a silence: what arrives at once is part of the second's figure."""
+    terms = replace(terms_of(lane(Vendor.VIVO, {"rate": float(rate)}), now_ms()), quotas={}, caps={})
+    begin = clock.now
+    seconds: Counter[int] = Counter()
+    for step in range(60):
+        clock.now = begin + step / 10
+        asks = [Ask(f"{step * 1000 + i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(200)]
+        given = store.admit(terms, asks) or []
+        seconds[step // 10] += [one.answer for one in given].count(Grant.GRANTED)
+    assert max(seconds.values()) <= max(rate, 1)
+    assert sum(seconds.values()) >= 6 * rate * 0.85 - 1
+
+
+def test_public_pushes_wait_for_the_vendors_morning(runtime: Runtime, lane: MakeLane) -> None:
+    night = datetime(2026, 3, 3, 23, 30, tzinfo=ZoneInfo("Asia/Shanghai"))
+    gate = FleetGate(runtime.admission, runtime.ledger, lambda: int(night.timestamp() * 1000))
+    vivo = lane(Vendor.VIVO, {}, "vivo.system")
+    news, chat, again = leaves(gate, vivo, [work(1), work(2, MessageClass.CHAT), work(3)])
+    assert (news.decision, news.wait_s) == (Decision.THROTTLED, 7.5 * 3600)
+    assert chat.decision is None
+    assert again == news
+
+
+class Vendor1:
+    """The vendor's side of the transport: answers what it is told to."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+        self.asked += len(requests)
+        return [self.answers.pop(0) for _ in requests]
+
+    def renew(self, pool: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def said(status: int, body: object, **headers: str) -> Answer:
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
+
+
+def round_of(runtime: Runtime, lane: Lane, works: Sequence[Work], *answers: Answer) -> Delivered:
+    world = replace(runtime.delivery(lane.vendor), transport=Vendor1(*answers))
+    return deliver(works, lane, world)
+
+
+SPENT = said(200, {"code": 200001, "result": "error", "description": "over quota"})
+
+
+def test_the_vendors_over_quota_ends_our_day_too(runtime: Runtime, lane: MakeLane) -> None:
+    xiaomi = lane(Vendor.XIAOMI, {})
+    first = round_of(runtime, xiaomi, [work(1)], SPENT)
+    assert [outcome.verdict for _, outcome in first.told] == ["quota_spent"]
+    usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[1]
+    assert usage.used == usage.limit == 20_000
+    second = round_of(runtime, xiaomi, [work(2)])
+    assert [decision for _, decision, _ in second.decided] == [Decision.QUOTA_SPENT]
+    assert second.requests == 0
+
+
+def test_the_vendors_numbers_are_taken_over(runtime: Runtime, lane: MakeLane) -> None:
+    xiaomi = lane(Vendor.XIAOMI, {})
+    done = said(200, {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "50000", "day_acked": "123"}})
+    round_of(runtime, xiaomi, [work(1)], done)
+    usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[1]
+    assert (usage.used, usage.limit) == (123, 50_000)
+
+
+def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> None:
+    xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": 1}})
+    assert round_of(runtime, xiaomi, [work(1)], said(503, {})).told[0][1].verdict == "unavailable"
+    assert runtime.admission.usage(terms_of(xiaomi, now_ms()))[1].used == 0
+    assert runtime.admission.in_flight(xiaomi.id) == 0
+    again = round_of(runtime, xiaomi, [work(2)], said(200, {"code": 0, "result": "ok", "data": {"id": "x1"}}))
+    assert again.told[0][1].verdict == "accepted"
+
+
+def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(runtime: Runtime, lane: MakeLane) -> None:
+    xiaomi = lane(Vendor.XIAOMI, {})
+    round_of(runtime, xiaomi, [work(1)], said(429, {}, retry_after="20"))
+    assert runtime.admission.rate_now(terms_of(xiaomi, now_ms())) == 0
+    held = round_of(runtime, xiaomi, [work(2), work(3, expires_at_ms=now_ms() + 5_000)])
+    assert held.requests == 0
+    waits = [delay_s for _, delay_s, decision in held.waiting if decision == Decision.THROTTLED]
+    assert waits[0] == pytest.approx(20, abs=2)
+    assert waits[1] <= 5, "no longer than the push lives"
+
+
+def test_a_probe_that_never_left_is_given_back_to_the_fleet(runtime: Runtime, lane: MakeLane) -> None:
+    xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": 0}})
+    runtime.lane_states.tell(xiaomi.id, xiaomi.credential.version, 0, 20, refused=False)
+    runtime.redis.hset(runtime.keys.lane(xiaomi.id), "until", "0")
+    done = round_of(runtime, xiaomi, [work(1)])
+    assert [decision for _, decision, _ in done.decided] == [Decision.QUOTA_SPENT]
+    assert runtime.lane_states.ask(xiaomi.id, xiaomi.credential.version).probe

@@ -1,0 +1,79 @@
+"""Random walks through admission agree with the model; ten and more planted faults do not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from redis import Redis
+
+from common.storage.keys import Keys
+from common.storage.scripts import source
+from tests.integration.admission.machine import machine
+
+#: Walks of an ordinary run and of the long form (PUSHFLEET_TEST_LONG=1); steps of each; walks at most until a fault is found.
+WALKS = 2_500 if os.environ.get("PUSHFLEET_TEST_LONG") else 200
+STEPS, FAULT_WALKS = 25, 2_000
+
+
+def walk(redis: Redis, space: str, read: Callable[[str], str], walks: int, *, find_only: bool = False) -> None:
+    phases = (Phase.generate,) if find_only else (Phase.generate, Phase.shrink)
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine(redis, Keys(f"push{space}"), read),
+        settings=settings(
+            max_examples=walks,
+            stateful_step_count=STEPS,
+            deadline=None,
+            phases=phases,
+            database=None,
+            derandomize=find_only,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.timeout(900)
+def test_every_walk_agrees_with_the_model(redis_client: Redis, space: str) -> None:
+    walk(redis_client, space, source, WALKS)
+
+
+#: name -> (script, the right text, the fault)
+FAULTS = {
+    "off by one": ("admit", "count(name) + 1 <= quota[b] - kept", "count(name) <= quota[b] - kept"),
+    "refund to today": ("refund", "less(KEYS[1] .. name, BUCKETS[b])\n", "less(KEYS[1] .. string.format('%d', day), BUCKETS[b])\n"),
+    "day in UTC": ("admit", "math.floor((now + offset) / 86400)", "math.floor(now / 86400)"),
+    "cost forgotten": ("admit", "0 or cost / rate", "0 or 1 / rate"),
+    "a request pays for each of its pushes": ("admit", "paid[request] and 0 or cost / rate", "cost / rate"),
+    "rate paid on a quota refusal": (
+        "admit",
+        "    verdict = -1\n",
+        "    verdict = -1; ahead = ahead + cost / rate; note('t', now + ahead)\n",
+    ),
+    "clock back freezes": ("admit", "if tat > now + lim + 1e-6 then", "if false then"),
+    "a clamp that a refusal forgets": ("admit", "tat = now + lim; note('t', tat) end", "tat = now + lim end"),
+    "replay grants twice": ("admit", "      if not again then\n        add(", "      if true then\n        add("),
+    "refund twice": ("refund", "redis.call('HDEL', held, id)", "redis.call('EXISTS', held)"),
+    "cap for all devices together": ("admit", "area, LETTERS[b] .. digest", "'0000', LETTERS[b]"),
+    "cap not given back": ("refund", "less(KEYS[2] .. name .. ':' .. area, LETTERS[b] .. digest)", "less(KEYS[2] .. name, digest)"),
+    "class mixed up": ("admit", "add(BUCKETS[b] .. ':' .. class)", "add(BUCKETS[b] .. ':0')"),
+    "bucket mixed up": ("admit", "        add(BUCKETS[b])\n", "        add(BUCKETS[1])\n"),
+    "reserve ignored": ("admit", "return count(name) + 1 <= quota[b] - kept", "return count(name) + 1 <= quota[b]"),
+    "the vendor's word ignored": ("admit", "if counts[name .. ':spent'] then return false end", ""),
+    "Retry-After ignored": ("admit", "math.max(ahead, hold - now), now < hold, 0, {}", "math.max(ahead, hold - now), false, 0, {}"),
+    "a refusal blocks the others": ("admit", "    verdict = -2\n", "    verdict = -2; dry = true\n"),
+}
+
+
+@pytest.mark.parametrize(("script", "right", "wrong"), FAULTS.values(), ids=FAULTS)
+def test_a_planted_fault_is_found(redis_client: Redis, space: str, script: str, right: str, wrong: str) -> None:
+    assert source(script).count(right) == 1, "the fault has no place any more"
+
+    def faulty(name: str) -> str:
+        return source(name).replace(right, wrong) if name == script else source(name)
+
+    with pytest.raises(AssertionError):
+        walk(redis_client, space, faulty, FAULT_WALKS, find_only=True)

@@ -1,0 +1,290 @@
+"""Admission's promises, one by one: midnight, reserves, flow control, silence, and what a lost server may cost."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.model import Bucket, MessageClass
+from common.storage.admission import Admission, Answer, Ask, Count, Given, Terms
+from common.storage.keys import Keys
+from tests.integration.admission.conftest import Clock
+
+PUBLIC, PRIVATE = Bucket.PUBLIC, Bucket.PRIVATE
+FAST = {"rate_per_s": 1e6, "burst": 1e6}
+_ids = itertools.count()
+
+
+def asks(count: int, message_class: MessageClass = MessageClass.MARKETING, token: str | None = None, bucket: Bucket = PUBLIC) -> list[Ask]:
+    """So many new pushes."""
+    return [Ask(f"{number:032x}", bucket, message_class, token or f"t{number}") for number in itertools.islice(_ids, count)]
+
+
+def told(given: Sequence[Given] | None) -> list[Answer]:
+    assert given is not None
+    return [one.answer for one in given]
+
+
+def granted(store: Admission, terms: Terms, count: int, **more: object) -> int:
+    return told(store.admit(terms, asks(count, **more))).count(Answer.GRANTED)  # type: ignore[arg-type]
+
+
+def vouched(store: Admission, terms: Terms, *counts: Count) -> Terms:
+    store.rebuild(terms, store.day(terms)[0], counts)
+    return terms
+
+
+def at(hour: int, minute: int = 0, second: float = 0, *, day: int = 0) -> float:
+    """Epoch seconds of a time of day in Shanghai, from 2026-01-01 on."""
+    return 1_767_196_800.0 + day * 86_400 + hour * 3600 + minute * 60 + second
+
+
+def test_the_quota_begins_anew_at_midnight_in_shanghai(store: Admission, clock: Clock) -> None:
+    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 5}))
+    clock.now = at(23, 59, 59.5)
+    first = asks(6)
+    assert told(store.admit(terms, first)) == [Answer.GRANTED] * 5 + [Answer.QUOTA_SPENT]
+    clock.now = at(0, 0, 0.25, day=1)
+    assert told(store.admit(terms, first[:2])) == [Answer.GRANTED] * 2, "a repeat of yesterday's push takes nothing of today"
+    assert granted(store, terms, 4) == 4
+    assert store.refund(terms, first[:3]) == 3, "to the day they were taken from"
+    assert granted(store, terms, 4) == 1, "so today is not wider by them"
+    clock.now = at(8, 0, 1, day=1)  # midnight in UTC
+    assert granted(store, terms, 1) == 0
+    clock.now = at(0, day=2)
+    assert granted(store, terms, 9) == 5
+
+
+def test_summer_time_keeps_to_the_wall_clock(store: Admission, clock: Clock) -> None:
+    """The caller passes the zone's offset of the moment; the day is the one on the wall on both sides of the change."""
+    clock.now = 1_772_963_999.0  # 2026-03-08 01:59:59 in Los Angeles, the second before the change
+    winter = vouched(store, Terms("a:fcm:b", **FAST, quotas={PRIVATE: 3}, offset_s=-28_800))
+    assert granted(store, winter, 2, bucket=PRIVATE) == 2
+    clock.now += 1
+    summer = Terms("a:fcm:b", **FAST, quotas={PRIVATE: 3}, offset_s=-25_200)
+    assert granted(store, summer, 2, bucket=PRIVATE) == 1
+
+
+def test_a_reserve_is_for_its_class_alone(store: Admission) -> None:
+    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]))
+    assert granted(store, terms, 10) == 7
+    assert granted(store, terms, 2, message_class=MessageClass.CHAT) == 2
+    assert granted(store, terms, 1) == 0, "one is still chat's"
+    assert granted(store, terms, 5, message_class=MessageClass.CHAT) == 1
+    usage = store.usage(terms)[1]
+    assert (usage.used, usage.limit) == (10, 10)
+
+
+def test_what_chat_has_used_of_its_reserve_is_not_held_back_twice(store: Admission) -> None:
+    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]))
+    assert granted(store, terms, 3, message_class=MessageClass.CHAT) == 3
+    assert granted(store, terms, 10) == 7
+
+
+def test_a_device_cap_holds_the_device_and_nobody_else(store: Admission) -> None:
+    terms = vouched(store, Terms("a:vivo:b", **FAST, caps={PUBLIC: 2}))
+    wanted = [*asks(3, token="one"), *asks(1, token="two")]
+    assert told(store.admit(terms, wanted)) == [Answer.GRANTED, Answer.GRANTED, Answer.DEVICE_CAP, Answer.GRANTED]
+    assert granted(store, terms, 1, token="one", bucket=PRIVATE, message_class=MessageClass.CHAT) == 1
+    other = vouched(store, Terms("a:vivo:other", **FAST, caps={PUBLIC: 2}))
+    assert granted(store, other, 2, token="one") == 2, "another account's device is another device"
+
+
+def test_an_empty_day_grants_nothing(store: Admission) -> None:
+    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 0}))
+    assert told(store.admit(terms, asks(2))) == [Answer.QUOTA_SPENT] * 2
+
+
+def test_the_vendors_word_ends_the_day_whatever_is_refunded(store: Admission, clock: Clock) -> None:
+    terms = vouched(store, Terms("a:xiaomi:b", **FAST, quotas={PUBLIC: 100}))
+    first = asks(10)
+    store.admit(terms, first)
+    store.told_spent(terms, PUBLIC)
+    store.refund(terms, first)
+    assert granted(store, terms, 1) == 0
+    usage = store.usage(terms)[1]
+    assert (usage.used, usage.limit) == (100, 100)
+    clock.now += 86_400
+    assert granted(store, terms, 1) == 1
+    unlimited = Terms("a:oppo:b", **FAST)
+    store.told_spent(unlimited, PRIVATE)
+    assert granted(store, unlimited, 1, bucket=PRIVATE) == 0
+    store.told_open(unlimited, PRIVATE)
+    assert granted(store, unlimited, 1, bucket=PRIVATE) == 1
+
+
+@pytest.mark.parametrize(("open_", "grants"), [(True, 40), (False, 10)], ids=["over our default", "not over an operator's wish"])
+def test_the_vendors_larger_limit_wins(store: Admission, open_: bool, grants: int) -> None:
+    terms = vouched(store, Terms("a:xiaomi:b", **FAST, quotas={PUBLIC: 20}, open_limits=frozenset({PUBLIC}) if open_ else frozenset()))
+    store.told_quota(terms, PUBLIC, used=10, limit=50)
+    assert granted(store, terms, 100) == grants
+
+
+def test_where_nothing_is_limited_nothing_is_kept_but_a_count(store: Admission, redis_client: redis.Redis) -> None:
+    terms = Terms("a:apns:b", **FAST)
+    first = asks(50, bucket=PRIVATE)
+    assert told(store.admit(terms, first)) == [Answer.GRANTED] * 50
+    assert not list(redis_client.scan_iter("*:held:*"))
+    store.refund(terms, first[:10])
+    usage = store.usage(terms)[0]
+    assert (usage.used, usage.limit, usage.runs_out_ms) == (40, None, None)
+
+
+def test_a_quota_runs_out_at_todays_pace(store: Admission, clock: Clock) -> None:
+    clock.now = at(6)
+    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 100}), Count(PUBLIC, MessageClass.MARKETING, 50))
+    assert store.usage(terms)[1].runs_out_ms == at(12) * 1000
+    slower = vouched(store, Terms("a:vivo:c", **FAST, quotas={PUBLIC: 100}), Count(PUBLIC, MessageClass.MARKETING, 10))
+    assert store.usage(slower)[1].runs_out_ms is None
+
+
+def test_lost_counts_grant_nothing_until_they_are_rebuilt(store: Admission, redis_client: redis.Redis, space: str) -> None:
+    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 10}, caps={PUBLIC: 4}))
+    assert granted(store, terms, 4) == 4
+    for key in redis_client.scan_iter(f"*{space}*"):
+        redis_client.delete(key)
+    assert store.admit(terms, asks(1)) is None
+    counts = [
+        Count(PUBLIC, MessageClass.MARKETING, 3),
+        Count(PUBLIC, MessageClass.CHAT, 1),
+        Count(PUBLIC, MessageClass.MARKETING, 4, "busy"),
+    ]
+    store.rebuild(terms, store.day(terms)[0], counts)
+    assert granted(store, terms, 1, token="busy") == 0
+    assert granted(store, terms, 10) == 6
+
+
+def test_a_bucket_that_gets_a_quota_later_is_counted_from_the_ledger(store: Admission) -> None:
+    before = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 5}))
+    assert granted(store, before, 3) == 3
+    now = Terms("a:vivo:b", **FAST, quotas={PUBLIC: 5, PRIVATE: 9})
+    assert store.admit(now, asks(1)) is None
+    store.rebuild(now, store.day(now)[0], [Count(PRIVATE, MessageClass.CHAT, 8), Count(PUBLIC, MessageClass.MARKETING, 1)])
+    assert granted(store, now, 4, bucket=PRIVATE) == 1
+    assert granted(store, now, 4) == 2, "what was counted already is never lowered"
+
+
+def test_a_cost_beyond_the_bounds_is_an_error(store: Admission) -> None:
+    with pytest.raises(ValueError, match="0 to 1"):
+        store.admit(Terms("a:apns:b", **FAST), [Ask("00", PRIVATE, MessageClass.CHAT, "t", cost=2)])
+
+
+# ---------------------------------------------------------------- rate
+
+
+def test_pushes_of_one_request_pay_once(store: Admission) -> None:
+    terms = Terms("a:xiaomi:b", rate_per_s=1, burst=2)
+    wanted = [Ask(f"{number:032x}", PUBLIC, MessageClass.NEWS, "t", request=number // 3) for number in range(9)]
+    assert told(store.admit(terms, wanted)) == [Answer.GRANTED] * 6 + [Answer.WAIT] * 3
+
+
+def test_waiting_pushes_are_told_different_times(store: Admission) -> None:
+    given = store.admit(Terms("a:vivo:b", rate_per_s=8, burst=1), asks(4))
+    assert given is not None
+    assert [one.wait_ms for one in given] == [0, 125, 250, 375]
+
+
+STEP = st.tuples(st.sampled_from([0.0, 0.01, 0.05, 0.3, 1.0]), st.integers(1, 30), st.booleans())
+
+
+@given(steps=st.lists(STEP, min_size=5, max_size=30), rate=st.sampled_from([5.0, 20.0]), burst=st.sampled_from([1.0, 10.0]))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_second_holds_more_than_burst_and_rate(
+    redis_client: redis.Redis, space: str, steps: Sequence[tuple[float, int, bool]], rate: float, burst: float
+) -> None:
+    clock = Clock(1_767_000_000.0)
+    store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
+    terms = Terms(f"a:vivo:{next(_ids)}", rate_per_s=rate, burst=burst)
+    grants: list[tuple[float, int]] = []
+    for pause, count, throttled in steps:
+        clock.now += pause
+        if throttled:
+            store.slow_down(terms, throttled=True)
+        grants.append((clock.now, granted(store, terms, count)))
+    for begin, _ in grants:
+        assert sum(count for when, count in grants if begin <= when <= begin + 1) <= burst + rate
+
+
+def test_flow_control_halves_the_rate_for_every_replica(store: Admission, clock: Clock, redis_client: redis.Redis, space: str) -> None:
+    terms = Terms("a:vivo:b", rate_per_s=100, burst=100)
+    other = Admission(redis_client, Keys(f"push{space}"), clock=clock)
+    assert store.slow_down(terms, throttled=True) == 50
+    assert other.slow_down(terms, throttled=True) == 50, "the replicas' answers of one second are one piece of news"
+    assert other.rate_now(terms) == 50
+    assert granted(other, terms, 100) == 50, "the burst shrinks with it"
+    rates = []
+    for _ in range(7):
+        rates.append(store.rate_now(terms))
+        clock.now += 10
+    assert rates == [50, 60, 70, 80, 90, 100, 100]
+
+
+def test_the_rate_never_falls_below_one_a_second(store: Admission, clock: Clock) -> None:
+    terms = Terms("a:vivo:b", rate_per_s=20, burst=20)
+    for _ in range(9):
+        store.slow_down(terms, throttled=True)
+        clock.now += 1
+    assert store.rate_now(terms) == 1
+    slow = Terms("a:vivo:slow", rate_per_s=0.5, burst=1)
+    assert store.slow_down(slow, throttled=True) == 0.5
+
+
+def test_no_replica_sends_before_retry_after(store: Admission, clock: Clock, redis_client: redis.Redis, space: str) -> None:
+    terms = Terms("a:fcm:b", rate_per_s=100, burst=100)
+    other = Admission(redis_client, Keys(f"push{space}"), clock=clock)
+    store.slow_down(terms, throttled=True, hold_s=30)
+    store.slow_down(terms, throttled=True, hold_s=5)  # a shorter wish does not shorten it
+    given = other.admit(terms, asks(3))
+    assert given is not None
+    assert all(one.answer == Answer.WAIT and one.wait_ms >= 30_000 for one in given)
+    assert other.rate_now(terms) == 0
+    clock.now += 29.9
+    assert granted(other, terms, 1) == 0
+    clock.now += 0.1
+    assert granted(other, terms, 1) == 1
+
+
+@pytest.mark.parametrize("step_s", [60.0, 86_400.0 * 30])
+def test_a_clock_that_steps_back_stops_nobody_for_long(store: Admission, clock: Clock, step_s: float) -> None:
+    terms = Terms("a:fcm:b", rate_per_s=10, burst=10, ramp_s=0)
+    store.slow_down(terms, throttled=True, hold_s=2)
+    clock.now += 2
+    assert granted(store, terms, 10) == 5
+    clock.now -= step_s
+    store.admit(terms, asks(1))
+    clock.now += 4.1  # at most the rest of the hold, and the time that a full burst takes
+    assert granted(store, terms, 1) == 1
+    clock.now += 50
+    assert store.rate_now(terms) == 10, "and the climb goes on"
+
+
+def test_after_a_silence_the_rate_rises_over_a_minute(store: Admission, clock: Clock) -> None:
+    terms = Terms("a:fcm:b", rate_per_s=600, burst=600, ramp_s=60)
+    assert granted(store, terms, 600) == 10
+    seen = []
+    for _ in range(61):
+        clock.now += 1
+        seen.append(granted(store, terms, 1000))
+    assert seen[28] == pytest.approx(300, abs=15)
+    assert seen[59:] == [600, 600]
+    assert all(later >= sooner for sooner, later in itertools.pairwise(seen))
+    clock.now += 59
+    assert granted(store, terms, 1000) == 600, "short of a minute is no silence"
+    clock.now += 60
+    assert granted(store, terms, 600) == 10
+
+
+def test_a_round_is_in_flight_until_it_ends_or_its_process_is_dead(store: Admission, clock: Clock) -> None:
+    terms = Terms("a:apns:b", **FAST)
+    store.admit(terms, asks(30), "one")
+    store.admit(terms, asks(12), "two")
+    assert store.in_flight(terms.lane) == 42
+    store.refund(terms, [], "one")
+    assert store.in_flight(terms.lane) == 12
+    clock.now += 16
+    assert store.in_flight(terms.lane) == 0

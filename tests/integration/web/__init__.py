@@ -1,0 +1,1 @@
+"""Command line, receipts and console, on real servers."""

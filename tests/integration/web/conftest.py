@@ -1,0 +1,259 @@
+"""A tenant with accounts at simulated vendors, the command line on it, and the stages of the fleet in one thread."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from common.config import Settings, environ_of
+from common.model import Vendor
+from common.storage.migrations import migrate
+from workers.app import DELIVERY, PRESENCE, ROUTING
+from workers.cli import run
+from workers.intake.consumer import Consumer, Doors
+from workers.intake.state import StateKeeper
+from workers.pipeline import Stages
+from workers.runtime import Runtime
+from workers.upkeep import Upkeep
+from workers.withdraw import schedule
+
+ROOT = Path(__file__).parents[3]
+APP = "1400000001"
+VENDORS = (Vendor.MEIZU, Vendor.HUAWEI, Vendor.XIAOMI, Vendor.VIVO)
+
+
+def child() -> None:
+    """Ctrl-C of the tests stops the tests, which then stop their simulators."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="session")
+def simulators(tmp_path_factory) -> Iterator[dict]:
+    """{endpoints, ca_file, control{vendor: url}} of running simulators."""
+    folder = tmp_path_factory.mktemp("simulators")
+    command = [sys.executable, "-m", "simulators", *VENDORS, "--dir", str(folder)]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=child)  # noqa: PLW1509
+    try:
+        told = [json.loads(process.stdout.readline()) for _ in VENDORS]
+        yield {
+            "endpoints": {name: url for one in told for name, url in one["endpoints"].items()},
+            "ca_file": told[0]["ca_file"],
+            "control": {one["vendor"]: one["control"] for one in told},
+            "record": {one["vendor"]: one["record"] for one in told},
+        }
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture
+def fleet_settings(settings_with, database_url, simulators, free_port, tmp_path) -> Settings:
+    """A whole fleet's settings: simulated vendors, addresses of its own, an empty database."""
+    keys = tmp_path / "keys"
+    keys.write_text("cHVzaGZsZWV0LXRlc3RzLXB1c2hmbGVldC10ZXN0cy0=\n")
+    keys.chmod(0o600)
+    receipts = free_port()
+    return settings_with(
+        DATABASE_URL=database_url,
+        SECRET_KEYS_FILE=str(keys),
+        CA_FILE=simulators["ca_file"],
+        RECEIPTS_ADDR=f"127.0.0.1:{receipts}",
+        RECEIPTS_URL=f"http://127.0.0.1:{receipts}",
+        CONSOLE_ADDR=f"127.0.0.1:{free_port()}",
+        **{f"ENDPOINT_{name}": url for name, url in simulators["endpoints"].items()},
+    )
+
+
+@pytest.fixture
+def runtime(fleet_settings) -> Iterator[Runtime]:
+    found = Runtime(fleet_settings, "test")
+    migrate(found.engine)
+    with found.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "TRUNCATE apps, credentials, devices, events, ledger, notes, dead_letters, console_users, settings, logouts"
+        )
+    yield found
+    found.close()
+
+
+@dataclass
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(runtime, fleet_settings, monkeypatch, capsys, tmp_path) -> Callable[..., Said]:
+    """Runs `pushfleet …` on the fleet of this test, as its own process would: settings come from the environment."""
+    for name, value in environ_of(fleet_settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, stdin: str | bytes = b"") -> Said:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        capsys.readouterr()
+        code = run(list(arguments))
+        told = capsys.readouterr()
+        return Said(code, told.out, told.err)
+
+    return call
+
+
+@pytest.fixture
+def tenant(cli, tmp_path) -> str:
+    """A tenant with an account at each simulated vendor."""
+    secret = tmp_path / "secret"
+    secret.write_text("simulated-secret-1\n")
+    key = tmp_path / "callback-key"
+    key.write_text("Y2FsbGJhY2sta2V5\n")
+    file = ("--app-secret-file", str(secret))
+    assert cli("app", "add", APP, "--name", "Example IM").code == 0
+    for options in (
+        ("meizu", "--app-id", "110001", *file, "--right", "meizu.private"),
+        ("huawei", "--app-id", "100001", *file, "--callback-user", "push", "--callback-key-file", str(key)),
+        ("xiaomi", *file, "--package", "com.example.im"),
+        ("vivo", "--app-id", "10001", "--app-key", "a1b2c3d4-0000-0000-0000-000000000000", *file),
+    ):
+        said = cli("credential", "add", options[0], "--app", APP, "--business-id", f"{options[0]}-1", *options[1:])
+        assert said.code == 0, said.err
+    return APP
+
+
+def registered(user: str, device: str, vendor: str, token: str) -> dict:
+    data = {"user": user, "device_id": device, "platform": "android", "vendor": vendor, "business_id": f"{vendor}-1", "token": token}
+    return event("device.registered", data)
+
+
+def event(kind: str, data: dict, **more) -> dict:
+    ms = int(time.time() * 1000)
+    return {"v": 1, "id": f"{kind}-{time.time_ns()}", "type": kind, "app": APP, "ts": ms, "data": data, **more}
+
+
+def message(message_id: str, recipients: list[str], conversation: str = "c2c", **push) -> dict:
+    data = {
+        "message_id": message_id,
+        "conversation": {"type": conversation, "id": "alice" if conversation == "c2c" else "g1"},
+        "sender": {"id": "alice", "nick": "Alice"},
+        "recipients": recipients,
+        "elements": [{"type": "text", "text": "晚上一起吃饭吗"}],
+        "push": push,
+    }
+    return event("message.stored", data)
+
+
+class LittleFleet:
+    """Every stage of the fleet, one after the other, in one thread."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        doors = Doors(
+            core=runtime.core,
+            belts=runtime.belts,
+            marks=runtime.marks,
+            state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
+            vault=runtime.vault,
+            apps=lambda: list(runtime.catalog.now.tenants),
+            ring=runtime.ring,
+            withdraw=lambda withdrawals: schedule(runtime, withdrawals),
+            shared=True,
+        )
+        self._consumer = Consumer(runtime.settings.event_streams, doors)
+        self._stages = Stages(runtime)
+        self._stop = threading.Event()
+        self._upkeep = Upkeep(runtime, self._stop.is_set)
+        self._thread = threading.Thread(target=self._run, name="little-fleet")
+
+    def step(self) -> None:
+        self._consumer.once(block_ms=10)
+        self._stages.drain(PRESENCE)(self._stop.is_set)
+        self._stages.drain(ROUTING)(self._stop.is_set)
+        for vendor in VENDORS:
+            self._stages.drain(DELIVERY, vendor)(self._stop.is_set)
+        self.runtime.delayed.release_due()
+        self._upkeep.flush()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.step()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+
+@pytest.fixture
+def fleet(runtime) -> Iterator[LittleFleet]:
+    """Not started yet."""
+    little = LittleFleet(runtime)
+    yield little
+    little.stop()
+
+
+def eventually(check, seconds: float = 10):
+    """What `check` gives once it gives something; the last nothing after so many seconds fails the test."""
+    until = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.05)
+    return found
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    headers: dict
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
+
+
+def call(url: str, body: bytes | None = None, headers: dict | None = None, method: str | None = None) -> Answer:
+    """One HTTP request; redirects and errors are answers."""
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        with opener.open(urllib.request.Request(url, body, headers or {}, method=method), timeout=10) as answer:
+            return Answer(answer.status, answer.read(), dict(answer.headers.items()))
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.read(), dict(error.headers.items()))
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    import socket
+
+    def find() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            return probe.getsockname()[1]
+
+    return find

@@ -1,0 +1,185 @@
+"""`dead-letters`: listed, shown, replayed to where they came from, dropped; and people of the console."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from common.clock import now_ms
+from common.contracts import encode
+from common.storage import keys, ledger
+from common.storage.streams import Entry
+from tests.integration.web.conftest import APP, message, registered
+from workers.pipeline import bury
+
+
+def publish(runtime, body, **fields):
+    return runtime.core.xadd(
+        runtime.settings.event_streams[0], {"e": body if isinstance(body, str | bytes) else json.dumps(body), **fields}
+    )
+
+
+def letters(cli, *arguments):
+    return cli("dead-letters", "list", "--json", *arguments).json
+
+
+def test_a_letter_is_listed_in_the_contracts_shape_and_encrypted_at_rest(cli, runtime, tenant, fleet):
+    entry = publish(runtime, "{not json, but 喂")
+    publish(runtime, b"\xff\xfe")
+    fleet.step()
+    told = {letter["reason"]: letter for letter in letters(cli)}
+    whole, binary = told["not_json"], told["not_utf8"]
+    assert set(whole) == {"id", "entry_id", "stage", "reason", "app", "at_ms", "raw"}
+    assert (whole["entry_id"], whole["stage"], whole["app"], whole["raw"]) == (entry.decode(), "intake", None, "{not json, but 喂")
+    assert base64.b64decode(binary["raw_b64"]) == b"\xff\xfe"
+    assert "raw" not in binary
+    assert cli("dead-letters", "show", whole["id"], "--json").json["raw"] == whole["raw"]
+    assert "{not json, but 喂" in cli("dead-letters", "show", whole["id"]).out
+    assert "not json, but" not in cli("dead-letters", "list").out
+    with runtime.engine.connect() as connection:
+        assert b"not json" not in b"".join(bytes(row[0]) for row in connection.exec_driver_sql("SELECT raw FROM dead_letters"))
+
+
+def test_the_list_is_narrowed(cli, runtime, tenant, fleet):
+    publish(runtime, "x")
+    publish(runtime, message("m1", ["bob"]) | {"app": "other"})
+    fleet.step()
+    bury(runtime, Entry(keys.PRESENCE, b"1-0", b"junk"), "presence", "poison: handed out 6 times and never finished")
+    fleet.step()
+    assert {letter["reason"].split(":")[0] for letter in letters(cli)} == {"not_json", "unknown_app", "poison"}
+    assert [letter["stage"] for letter in letters(cli, "--stage", "presence")] == ["presence"]
+    assert [letter["app"] for letter in letters(cli, "--app", "other")] == ["other"]
+    assert len(letters(cli, "--limit", "2")) == 2
+    assert runtime.dead_letters.counts() == {"intake": 2, "presence": 1}
+
+
+def test_an_event_that_came_before_its_tenant_is_sent_after_a_replay(cli, runtime, tenant, fleet):
+    publish(runtime, registered("bob", "phone", "meizu", "live1"))
+    fleet.step()
+    publish(runtime, message("m1", ["bob"]) | {"app": "late"})
+    fleet.step()
+    letter = letters(cli)[0]
+    assert letter["reason"].startswith("unknown_app")
+    assert cli("app", "add", "late").code == 0
+    assert cli("dead-letters", "replay", letter["id"]).out == "1 replayed\n"
+    assert letters(cli) == []
+    runtime.catalog.changed()
+    fleet.step()
+    fleet.step()
+    assert runtime.ledger.find("m1", "late", None) is not None
+
+
+def test_a_replay_is_no_repeat_of_itself_but_of_what_was_published_since(cli, runtime, tenant, fleet):
+    """The letter's own entry may have taken the event's id before it was refused; another entry's stays taken."""
+    refused = [message("m1", ["bob"]), message("m2", ["bob"])]
+    for one in refused:
+        entry = publish(runtime, one | {"app": "late"}).decode()
+        stream = runtime.settings.event_streams[0]
+        taken_by = f"{stream}/{entry}" if one["data"]["message_id"] == "m1" else f"{stream}/999-0"
+        runtime.redis.set(runtime.keys.event("late", one["id"]), taken_by)
+    fleet.step()
+    cli("app", "add", "late")
+    runtime.catalog.changed()
+    assert cli("dead-letters", "replay", "--all").out == "2 replayed\n"
+    fleet.step()
+    fleet.step()
+    assert runtime.ledger.find("m1", "late", None) is not None
+    assert runtime.ledger.find("m2", "late", None) is None
+
+
+def test_a_dialects_body_is_replayed_with_its_fields(cli, runtime, tenant, fleet):
+    publish(runtime, "{}", d="klingon", app=APP, q="a=b")
+    fleet.step()
+    assert cli("dead-letters", "replay", "--all", "--stage", "intake").code == 0
+    [(_, fields)] = runtime.core.xrange(runtime.settings.event_streams[0])
+    assert fields == {b"e": b"{}", b"d": b"klingon", b"app": APP.encode(), b"q": b"a=b"}
+
+
+def test_what_lay_between_stages_goes_back_to_its_belt(cli, runtime, tenant, fleet):
+    note = ledger.NoteRecord(APP, "e1", now_ms(), "u", "d", "step", "delivery", now_ms(), "said")
+    buried = {"send:meizu:chat": b"batch", keys.ROUTING: b"people", keys.RECEIPTS: b"callback"}
+    for belt, blob in buried.items():
+        bury(runtime, Entry(belt, b"1-0", blob), "delivery", "poison: six times")
+    dead = ledger.DeadRecord("l1", "1-0", "ledger", "not_storable: X", None, 1, runtime.vault.encrypt(ledger.encode_one(note)), {})
+    runtime.belts.hand_on((), [(keys.LEDGER, encode([dead]))])
+    fleet._upkeep.flush()
+    assert cli("dead-letters", "replay", "--all").out == "4 replayed\n"
+    for belt, blob in buried.items():
+        assert [fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.belt(belt))] == [blob]
+    assert [ledger.decode(fields[b"b"]) for _, fields in runtime.redis.xrange(runtime.keys.belt(keys.LEDGER))] == [[note]]
+
+
+def test_what_could_not_be_kept_whole_stays_and_says_so(cli, runtime, tenant, fleet):
+    runtime.core.xadd(runtime.settings.event_streams[0], {"x": "y"})
+    publish(runtime, "[" + "1," * 200_000 + "1]")
+    fleet.step()
+    said = cli("dead-letters", "replay", "--all")
+    assert (said.code, said.out) == (1, "0 replayed\n")
+    assert said.err.count("publish it anew") == 2
+    assert len(letters(cli)) == 2
+    assert cli("dead-letters", "drop", "--all").out == "2 dropped\n"
+    assert letters(cli) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("replay",), 2),
+        (("drop",), 2),
+        (("replay", "nope"), 1),
+        (("drop", "nope"), 1),
+        (("show", "nope"), 1),
+        (("replay", "nope", "--all"), 2),
+        (("drop", "nope", "--stage", "intake"), 2),
+    ],
+)
+def test_wrong_use_and_unknown_letters(cli, runtime, arguments, code):
+    said = cli("dead-letters", *arguments)
+    assert said.code == code
+    assert said.err
+
+
+def test_two_replays_at_once_publish_once(cli, runtime, tenant, fleet):
+    publish(runtime, "x")
+    fleet.step()
+    letter = letters(cli)[0]["id"]
+    with runtime.dead_letters.taken(letter) as mine:
+        assert mine.raw == b"x"
+    assert cli("dead-letters", "replay", letter).code == 1
+    assert runtime.core.xlen(runtime.settings.event_streams[0]) == 0
+
+
+# ---------------------------------------------------------------- people
+
+
+def test_a_person_is_added_with_a_password_that_nobody_can_read(cli, runtime, tmp_path):
+    (tmp_path / "password").write_text("correct horse\n")
+    said = cli("user", "add", "wang", "--role", "operator", "--password-file", "password")
+    assert (said.code, "correct horse" in said.out + said.err) == (0, False)
+    assert runtime.users.check("wang", "correct horse").role == "operator"
+    assert runtime.users.check("wang", "correct horse ") is None
+    assert runtime.users.check("nobody", "correct horse") is None
+    with runtime.engine.connect() as connection:
+        stored = connection.exec_driver_sql("SELECT password FROM console_users").scalar()
+    assert stored.startswith("scrypt$")
+    assert "horse" not in stored
+    assert [row["name"] for row in cli("user", "list", "--json").json] == ["wang"]
+    old = runtime.users.get("wang").mark
+    (tmp_path / "password").write_text("battery staple")
+    assert "viewer now" in cli("user", "add", "wang", "--role", "viewer", "--password-file", "password").out
+    assert runtime.users.get("wang").mark != old
+    assert cli("user", "remove", "wang").code == 0
+    assert cli("user", "remove", "wang").code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "password"),
+    [("a b", "viewer", "long enough"), ("", "viewer", "long enough"), ("wang", "king", "long enough"), ("wang", "viewer", "short")],
+)
+def test_a_person_that_can_not_be_added(cli, runtime, tmp_path, name, role, password):
+    (tmp_path / "password").write_text(password)
+    said = cli("user", "add", name, "--role", role, "--password-file", "password")
+    assert said.code == 2
+    assert runtime.users.listed() == []

@@ -1,0 +1,183 @@
+"""`doctor`: quiet when all is well; each thing that is wrong is named with its cure."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from common.model import Vendor
+from common.storage import keys, sql
+from tests.integration.web.conftest import APP, VENDORS
+from workers.cli.doctor import missing_processes, server_findings
+
+ALIVE = ["intake.1", "presence.1", "routing.2", "upkeep.1", "receipts.1", *(f"delivery-{vendor}.1" for vendor in VENDORS)]
+
+
+@pytest.fixture
+def living(runtime, tenant):
+    """Every process of this fleet says that it lives."""
+    for name in ALIVE:
+        runtime.redis.set(runtime.keys.alive(name), 1, ex=60)
+    return runtime
+
+
+def problems(said) -> dict[str, tuple[str, str]]:
+    """check -> (found, cure) of what is wrong."""
+    return {one["check"]: (one["found"], one["cure"]) for one in said.json["checks"] if not one["ok"]}
+
+
+def test_all_is_well(cli, living):
+    said = cli("doctor", "--json")
+    assert (problems(said), said.code) == ({}, 0)
+    assert said.json["ok"] is True
+    checks = {one["check"] for one in said.json["checks"]}
+    assert checks >= {"redis", "postgresql", "tables", "keys", "processes", "belts", "lanes", "credentials", "clocks", "endpoints"}
+    words = cli("doctor")
+    assert words.out.splitlines()[-1] == "all is well"
+    assert "PROBLEM" not in words.out
+    assert "MEIZU -> https://" in words.out
+
+
+def stop_a_lane(runtime, fleet_settings):
+    lane = runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1")
+    runtime.lane_states.tell(lane.id, lane.credential.version, 0, 0, True, None)
+
+
+def pause_a_lane(runtime, fleet_settings):
+    runtime.credentials.set_paused(APP, "vivo", "vivo-1", True)
+    runtime.catalog.changed()
+
+
+def guard_a_lane(runtime, fleet_settings):
+    runtime.guard.count(runtime.catalog.lane(APP, Vendor.XIAOMI, "xiaomi-1").id, 100, 90, 0)
+
+
+def expire(days):
+    def change(runtime, fleet_settings):
+        stored = next(one for one in runtime.credentials.all() if one.vendor == "huawei")
+        runtime.credentials.add(replace(stored, expires_ms=int((time.time() + days * 86_400) * 1000)))
+        runtime.catalog.changed()
+
+    return change
+
+
+def an_old_entry(belt):
+    def change(runtime, fleet_settings):
+        runtime.belts.make(belt)
+        runtime.redis.xadd(runtime.keys.belt(belt), {"b": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0")
+
+    return change
+
+
+def an_old_event(runtime, fleet_settings):
+    runtime.core.xadd(runtime.settings.event_streams[0], {"e": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0")
+
+
+def another_reader(runtime, fleet_settings):
+    runtime.core.xgroup_create(runtime.settings.event_streams[0], "analytics", mkstream=True)
+
+
+def a_dead_process(runtime, fleet_settings):
+    runtime.redis.delete(runtime.keys.alive("routing.2"), runtime.keys.alive("delivery-vivo.1"))
+
+
+def no_process(runtime, fleet_settings):
+    runtime.redis.delete(*(runtime.keys.alive(name) for name in ALIVE))
+
+
+def another_key(runtime, fleet_settings):
+    fleet_settings.secret_keys_file.write_text("b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb3Q=\n")
+
+
+def no_tables(runtime, fleet_settings):
+    with runtime.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+
+
+WRONG = {
+    "a stopped lane": (stop_a_lane, "lanes", "credential_refused", f"credential check {APP} meizu meizu-1"),
+    "a paused lane": (pause_a_lane, "lanes", "paused", f"credential resume {APP} vivo vivo-1"),
+    "a guarded lane": (guard_a_lane, "lanes", "none is retired", "environment"),
+    "an expired credential": (expire(-1), "credentials", "has expired", f"credential rotate {APP} huawei huawei-1"),
+    "one that expires soon": (expire(10), "credentials", "expires 20", "rotate"),
+    "a belt that stands still": (an_old_entry("send:meizu:chat"), "belts", "the oldest 120 s old", "replicas"),
+    "a ledger that stands still": (an_old_entry(keys.LEDGER), "belts", "the oldest 120 s old", "replicas"),
+    "a stream that stands still": (an_old_event, "belts", "the oldest 120 s old", "replicas"),
+    "a stranger's group": (another_reader, "belts", "another reader", "of their own"),
+    "a dead process": (a_dead_process, "processes", "not alive: routing, delivery-vivo", "pushfleet worker delivery --vendors vivo"),
+    "no process": (no_process, "processes", "none is alive", "pushfleet up"),
+    "keys that open nothing": (another_key, "credentials", "none of the keys", "back into the file"),
+    "old tables": (no_tables, "tables", "version 0000, not 0001", "pushfleet migrate"),
+}
+
+
+@pytest.mark.parametrize(("change", "check", "found", "cure"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_named_with_its_cure(cli, living, fleet_settings, change, check, found, cure):
+    change(living, fleet_settings)
+    try:
+        said = cli("doctor", "--json")
+        assert said.code == 1
+        assert found in problems(said)[check][0]
+        assert cure in problems(said)[check][1]
+        assert set(problems(said)) <= {check, "lanes"}
+    finally:
+        with living.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+
+
+def test_servers_that_are_away_are_said_and_the_rest_is_left_out(cli, living, monkeypatch, free_port):
+    monkeypatch.setenv("PUSHFLEET_DATABASE_URL", f"postgresql+psycopg://u:hidden-word@127.0.0.1:{free_port()}/x")
+    said = cli("doctor", "--json")
+    assert said.code == 3
+    assert "can't be reached" in problems(said)["postgresql"][0]
+    assert "lanes" not in {one["check"] for one in said.json["checks"]}
+    monkeypatch.setenv("PUSHFLEET_REDIS_URL", f"redis://:hidden-word@127.0.0.1:{free_port()}")
+    monkeypatch.delenv("PUSHFLEET_CORE_URL")
+    said = cli("doctor")
+    assert said.code == 3
+    assert "PROBLEM  redis" in said.out
+    assert "hidden-word" not in said.out + said.err
+
+
+def test_an_empty_database_is_told_to_be_migrated(cli, living, monkeypatch, database_url):
+    from tests.conftest import own_database
+
+    with own_database(database_url) as url:
+        monkeypatch.setenv("PUSHFLEET_DATABASE_URL", url)
+        said = cli("doctor", "--json")
+        assert problems(said)["tables"] == ("version none, not 0001", "pushfleet migrate")
+        sql.engine(url).dispose()
+
+
+GOOD = {"redis_version": "7.2.4", "maxmemory": 0, "used_memory": 1 << 20, "aof_enabled": 1, "maxmemory_policy": "noeviction"}
+SERVERS = {
+    "as it should be": ({}, []),
+    "too old": ({"redis_version": "6.0.16"}, ["Redis 6.0.16"]),
+    "evicting": ({"maxmemory": 1 << 30, "maxmemory_policy": "allkeys-lru"}, ["maxmemory-policy allkeys-lru"]),
+    "a policy without a bound evicts nothing": ({"maxmemory_policy": "allkeys-lru"}, []),
+    "nearly full": ({"maxmemory": 100, "used_memory": 90}, ["90% of maxmemory"]),
+    "without its file": ({"aof_enabled": 0}, ["no append-only file"]),
+    "its disk is full": ({"aof_last_write_status": "err"}, ["can't be written"]),
+    "Valkey is known by its own version": ({"valkey_version": "9.0.1"}, []),
+}
+
+
+@pytest.mark.parametrize(("changes", "expected"), SERVERS.values(), ids=SERVERS)
+def test_what_info_says_is_judged(changes, expected):
+    wrong = [one for one in server_findings("redis", {**GOOD, **changes}) if not one.ok]
+    assert len(wrong) == len(expected)
+    assert all(words in one.found and one.cure for one, words in zip(wrong, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("stems", "missing"),
+    [
+        ({"intake", "presence", "routing", "upkeep", "delivery"}, []),
+        ({"intake", "presence", "routing", "upkeep", "delivery-fcm"}, ["delivery-apns"]),
+        ({"delivery"}, ["intake", "presence", "routing", "upkeep"]),
+    ],
+)
+def test_a_plain_delivery_serves_every_vendor(stems, missing):
+    assert missing_processes(stems, {Vendor.APNS, Vendor.FCM}, receipts=False) == missing

@@ -1,0 +1,299 @@
+"""Receipts end to end: a simulated vendor posts what became of a push, the ledger tells it, dead tokens are retired."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import urllib.parse
+
+import pytest
+
+from common.model import Vendor
+from common.storage import keys
+from simulators.huawei import callback_headers
+from tests.integration.web.conftest import APP, call, eventually, message, registered
+from workers.cli.why import story
+from workers.receipts.address import PURPOSE, path_of
+from workers.receipts.http import serve
+
+
+@pytest.fixture
+def receipts(runtime, tenant, simulators):
+    """The receipts process's serve, in a thread; its base URL. Meizu tells its receipts."""
+    assert b"true" in call(f"{simulators['control']['meizu']}/_sim/receipts", b'{"on": true}').body
+    stop = threading.Event()
+    thread = threading.Thread(target=serve, args=(runtime, stop))
+    thread.start()
+    base = f"http://{runtime.settings.receipts_addr}"
+    eventually(lambda: listens(runtime.settings.receipts_addr))
+    yield base
+    stop.set()
+    thread.join(15)
+    assert not thread.is_alive()
+
+
+def listens(addr):
+    host, port = addr.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def url(runtime, vendor: Vendor, business_id: str | None = None) -> str:
+    return runtime.settings.receipts_url + path_of(vendor, APP, business_id or f"{vendor}-1", runtime.vault.derived(PURPOSE)[0])
+
+
+def publish(runtime, *events):
+    for one in events:
+        runtime.core.xadd(runtime.settings.event_streams[0], {"e": json.dumps(one)})
+
+
+def pushed(fleet, runtime, vendor: str, people: dict[str, str], conversation="c2c", message_id="m1"):
+    """Registers {user: token} and sends them one message; the rows by user."""
+    publish(runtime, *(registered(user, f"{user}-phone", vendor, token) for user, token in people.items()))
+    fleet.step()
+    publish(runtime, message(message_id, list(people), conversation))
+
+    def decided():
+        fleet.step()
+        told = story(runtime, message_id, APP, None, None)
+        return told and len(told["recipients"]) == len(people) and all(one["decision"] for one in told["recipients"]) and told
+
+    return {one["user"]: one for one in eventually(decided)["recipients"]}
+
+
+def told_of(runtime, fleet, user="bob", message_id="m1"):
+    """Statuses of this person's receipts, once there are any."""
+
+    def look():
+        fleet._upkeep.flush()
+        return [receipt["status"] for row in story(runtime, message_id, APP, None, user)["recipients"] for receipt in row["receipts"]]
+
+    return eventually(look)
+
+
+def state_of(runtime, user="bob"):
+    return runtime.devices.listed(APP, user)[0]["state"]
+
+
+def test_a_vendor_that_got_our_address_with_the_push_tells_its_delivery(runtime, fleet, receipts):
+    row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
+    assert row["decision"] == "accepted"
+    assert told_of(runtime, fleet) == ["delivered"]
+    assert state_of(runtime) == "active"
+
+
+def test_a_request_for_many_is_told_apart_by_its_tokens(runtime, fleet, receipts):
+    people = {f"u{number}": f"live{number}" for number in range(5)}
+    pushed(fleet, runtime, "meizu", people, "group")
+    for user in people:
+        assert told_of(runtime, fleet, user) == ["delivered"]
+
+
+def test_a_call_is_told_too(runtime, fleet, receipts):
+    publish(runtime, *(registered(user, "d", "meizu", f"live{user}") for user in ("bob", "eve")))
+    fleet.step()
+    data = {"call_id": "c1", "inviter": {"id": "alice"}, "invitees": ["bob", "eve"], "timeout_s": 30, "push": {}}
+    publish(runtime, {**message("x", ["bob"]), "id": "ec1", "type": "call.invited", "data": data})
+    for _ in range(3):
+        fleet.step()
+    assert told_of(runtime, fleet, "eve", "c1") == ["delivered"]
+
+
+def meizu_body(tag, token, kind=1):
+    return urllib.parse.urlencode({"cb": json.dumps({"9-1": {"param": tag, "type": kind, "targets": [token]}})}).encode()
+
+
+def huawei_body(tag, token, status):
+    return json.dumps(
+        {"statuses": [{"biTag": tag, "token": token, "status": status, "timestamp": 1767225600000, "requestId": "9"}]}
+    ).encode()
+
+
+def signed(key="Y2FsbGJhY2sta2V5"):
+    return {"content-type": "application/json", **callback_headers({"user": "push", "key": key})}
+
+
+SAYS = {
+    "0: delivered": (0, "delivered", "active"),
+    "2: not installed": (2, "not_installed", "retired"),
+    "6: notifications off": (6, "notifications_off", "silenced"),
+    "102: its own cap": (102, "device_cap", "active"),
+    "a code nobody documents": (9999, "code 9999", "active"),
+}
+
+
+@pytest.mark.parametrize(("status", "words", "state"), SAYS.values(), ids=SAYS)
+def test_what_huawei_says_stands_in_the_ledger_and_changes_the_device(runtime, fleet, receipts, status, words, state):
+    row = pushed(fleet, runtime, "huawei", {"bob": "live1"})["bob"]
+    answer = call(url(runtime, Vendor.HUAWEI), huawei_body(row["push_id"], "live1", status), signed())
+    assert (answer.status, answer.body) == (200, b'{"code":"0","message":"success"}')
+    assert told_of(runtime, fleet) == [words]
+    eventually(lambda: state_of(runtime) == state)
+
+
+def test_huaweis_signature_is_checked_and_a_replay_changes_nothing(runtime, fleet, receipts):
+    row = pushed(fleet, runtime, "huawei", {"bob": "live1"})["bob"]
+    body, where = huawei_body(row["push_id"], "live1", 2), url(runtime, Vendor.HUAWEI)
+    assert call(where, body, {"content-type": "application/json"}).status == 401
+    assert call(where, body, signed(key="d3Jvbmcta2V5")).status == 401
+    once = signed()
+    assert call(where, body, once).status == 200
+    eventually(lambda: state_of(runtime) == "retired")
+    runtime.devices.set_state(APP, "bob", "bob-phone", "active", "")
+    assert call(where, body, once).status == 200, "the vendor hears that we have it"
+    assert call(where, huawei_body(row["push_id"], "live1", 0), signed()).status == 200
+    told = eventually(lambda: len(found := told_of(runtime, fleet)) == 2 and found)
+    assert sorted(told) == ["delivered", "not_installed"]
+    assert state_of(runtime) == "active"
+
+
+def test_the_same_receipt_twice_is_told_once(runtime, fleet, receipts):
+    row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
+    for kind in (1, 1, 2, 2):
+        assert call(url(runtime, Vendor.MEIZU), meizu_body(row["push_id"], "live1", kind)).status == 200
+    eventually(lambda: sorted(told_of(runtime, fleet)) == ["clicked", "delivered"])
+    time.sleep(0.3)
+    assert sorted(told_of(runtime, fleet)) == ["clicked", "delivered"]
+
+
+def test_a_receipt_that_is_faster_than_the_ledger_is_not_lost(runtime, fleet, receipts):
+    publish(runtime, registered("bob", "bob-phone", "vivo", "1" * 23))
+    fleet.step()
+    publish(runtime, message("m1", ["bob"]))
+    push_id = early_push_id(runtime, fleet)
+    body = json.dumps({"77": {"param": push_id, "targets": "1" * 23, "ackType": "2183"}}).encode()
+    assert call(url(runtime, Vendor.VIVO), body, {"content-type": "application/json"}).body == b"0"
+    eventually(lambda: runtime.redis.zcard(runtime.keys.receipts_later) == 1)
+    assert told_of(runtime, fleet) == ["token_dead"]
+    eventually(lambda: state_of(runtime) == "retired")
+
+
+def early_push_id(runtime, fleet) -> str:
+    """Of the first push on the belt, before any delivery."""
+    from common.contracts import decode_batch
+    from workers.app import PRESENCE, ROUTING
+
+    fleet._consumer.once(10)
+    fleet._stages.drain(PRESENCE)(lambda: False)
+    fleet._stages.drain(ROUTING)(lambda: False)
+    [(_, fields)] = runtime.redis.xrange(runtime.keys.belt(keys.send(Vendor.VIVO, "chat")))
+    threading.Timer(0.5, fleet.step).start()
+    return decode_batch(fields[b"b"]).pushes[0].targets[0].push_id
+
+
+def test_a_token_that_moved_is_replaced(runtime, fleet, receipts):
+    row = pushed(fleet, runtime, "xiaomi", {"bob": "live-old"})["bob"]
+    told = {"77": {"param": row["push_id"], "type": 16, "targets": "live-old", "replaceTarget": {"live-old": "live-new"}}}
+    assert call(url(runtime, Vendor.XIAOMI), urllib.parse.urlencode({"data": json.dumps(told)}).encode()).status == 200
+    eventually(lambda: runtime.devices.listed(APP, "bob")[0]["token"] == "live-new")
+    assert state_of(runtime) == "active"
+
+
+def test_a_device_that_registered_anew_since_is_not_retired(runtime, fleet, receipts):
+    row = pushed(fleet, runtime, "huawei", {"bob": "live1"})["bob"]
+    later = registered("bob", "bob-phone", "huawei", "live1")
+    publish(runtime, later | {"ts": later["ts"] + 60_000})
+    fleet.step()
+    assert call(url(runtime, Vendor.HUAWEI), huawei_body(row["push_id"], "live1", 2), signed()).status == 200
+    assert told_of(runtime, fleet) == ["not_installed"]
+    assert state_of(runtime) == "active"
+
+
+def test_a_stranger_finds_nothing(runtime, receipts):
+    good = url(runtime, Vendor.MEIZU)
+    wrong = {
+        "/": 404,
+        "/meizu": 404,
+        good.removeprefix(receipts)[:-1] + "x": 404,
+        path_of(Vendor.MEIZU, APP, "meizu-1", b"another key"): 404,
+        url(runtime, Vendor.MEIZU, "no-such-account").removeprefix(receipts): 404,
+        url(runtime, Vendor.APNS).removeprefix(receipts): 404,
+    }
+    for path, status in wrong.items():
+        answer = call(receipts + path, b"x")
+        assert (answer.status, answer.body) == (status, b'{"error":"no such address"}'), path
+    assert call(good).status == 405
+    assert call(receipts + "/some/proxy" + good.removeprefix(receipts), b"x").status == 200
+
+
+BODIES = {
+    "no JSON": (Vendor.HUAWEI, b"x", 400),
+    "no statuses": (Vendor.HUAWEI, b"{}", 400),
+    "nothing": (Vendor.MEIZU, b"", 200),
+    "junk": (Vendor.VIVO, b"\xff\x00[", 200),
+    "as large as may be": (Vendor.MEIZU, b"x" * (1 << 20), 200),
+    "larger": (Vendor.MEIZU, b"x" * ((1 << 20) + 1), 413),
+    "somebody else's push": (Vendor.MEIZU, meizu_body("0" * 32, "live1"), 200),
+}
+
+
+@pytest.mark.parametrize(("vendor", "body", "status"), BODIES.values(), ids=BODIES)
+def test_any_body_gets_an_answer_and_changes_nothing(runtime, receipts, vendor, body, status):
+    answer = call(url(runtime, vendor), body, signed() if vendor == Vendor.HUAWEI else {})
+    assert answer.status == status
+    assert call(receipts + "/healthz").status == 200
+
+
+def test_another_accounts_push_is_not_touched(runtime, fleet, receipts, cli, tmp_path):
+    (tmp_path / "s2").write_text("second-secret-2")
+    assert (
+        cli("credential", "add", "meizu", "--app", APP, "--business-id", "second", "--app-id", "110002", "--app-secret-file", "s2").code
+        == 0
+    )
+    runtime.catalog.changed()
+    row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
+    assert call(url(runtime, Vendor.MEIZU, "second"), meizu_body(row["push_id"], "live1", 2)).status == 200
+    assert told_of(runtime, fleet) == ["delivered"]
+
+
+def test_a_callback_that_nobody_can_read_becomes_a_dead_letter(runtime, fleet, receipts):
+    runtime.belts.hand_on((), [(keys.RECEIPTS, b"junk")])
+    row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
+    assert row["decision"] == "accepted"
+    assert told_of(runtime, fleet) == ["delivered"], "the others went on"
+    eventually(lambda: fleet._upkeep.flush() is not None and runtime.dead_letters.counts() == {"receipts": 1})
+
+
+def test_while_redis_is_away_the_vendor_is_told_to_come_again(settings_with, database_url, restartable_valkey, free_port, runtime, tenant):
+    """Same database and keys, so the account is known; but what can't be stored is not acknowledged."""
+    from workers.runtime import Runtime
+
+    port = free_port()
+    other = settings_with(
+        REDIS_URL=restartable_valkey.url,
+        DATABASE_URL=database_url,
+        SECRET_KEYS_FILE=str(runtime.settings.secret_keys_file),
+        RECEIPTS_ADDR=f"127.0.0.1:{port}",
+        RECEIPTS_URL=f"http://127.0.0.1:{port}",
+    )
+    second, stop = Runtime(other, "test"), threading.Event()
+    assert second.catalog.credential(APP, Vendor.MEIZU, "meizu-1")
+    thread = threading.Thread(target=serve, args=(second, stop))
+    thread.start()
+    try:
+        eventually(lambda: listens(other.receipts_addr))
+        restartable_valkey.kill()
+        answer = call(url(second, Vendor.MEIZU), meizu_body("0" * 32, "live1"))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        restartable_valkey.restart()
+        assert eventually(lambda: call(url(second, Vendor.MEIZU), meizu_body("0" * 32, "live1")).status == 200)
+    finally:
+        stop.set()
+        thread.join(20)
+        second.close()
+
+
+def test_an_address_that_is_taken_is_named(runtime, tenant):
+    from common.config import SettingError
+
+    host, port = runtime.settings.receipts_addr.split(":")
+    with socket.create_server((host, int(port))), pytest.raises(SettingError, match="PUSHFLEET_RECEIPTS_ADDR"):
+        serve(runtime, threading.Event())
+
+
+def test_the_operator_is_told_the_address(runtime, cli, tenant):
+    said = cli("credential", "receipts-url", APP, "huawei", "huawei-1")
+    assert said.out.strip() == url(runtime, Vendor.HUAWEI)
+    assert "callback" not in cli("credential", "list", "--json").out.replace("callback_user", "")

@@ -1,0 +1,1 @@
+"""Delivery, without I/O."""

@@ -1,0 +1,49 @@
+"""A vendor's opening hours and its clock."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from common.model import Bucket
+from workers.delivery.hours import offset_s, shut_for_s
+from workers.vendors.base import Limits
+
+VIVO = Limits(500, 500, "token", public_hours=(7, 23))
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+
+
+def ms(*when: int, zone: ZoneInfo = SHANGHAI) -> int:
+    return int(datetime(*when, tzinfo=zone).timestamp() * 1000)
+
+
+HOURS = {
+    "one second before opening": (ms(2026, 3, 3, 6, 59, 59), 1),
+    "opening": (ms(2026, 3, 3, 7), 0),
+    "the last second": (ms(2026, 3, 3, 22, 59, 59), 0),
+    "closing": (ms(2026, 3, 3, 23), 8 * 3600),
+    "midnight": (ms(2026, 3, 4, 0), 7 * 3600),
+    "the end of a month": (ms(2026, 2, 28, 23, 30), 7.5 * 3600),
+}
+
+
+@pytest.mark.parametrize(("now_ms", "wait_s"), HOURS.values(), ids=HOURS)
+def test_public_pushes_wait_for_the_opening(now_ms: int, wait_s: float) -> None:
+    assert shut_for_s(VIVO, Bucket.PUBLIC, now_ms) == wait_s
+    assert shut_for_s(VIVO, Bucket.PRIVATE, now_ms) == 0
+    assert shut_for_s(Limits(500, 500, "token"), Bucket.PUBLIC, now_ms) == 0
+
+
+OFFSETS = {
+    "Shanghai has no summer time": ("Asia/Shanghai", ms(2026, 7, 1), 28_800),
+    "Los Angeles in winter": ("America/Los_Angeles", ms(2026, 1, 1), -28_800),
+    "Los Angeles in summer": ("America/Los_Angeles", ms(2026, 7, 1), -25_200),
+    "half an hour": ("Asia/Kolkata", ms(2026, 7, 1), 19_800),
+}
+
+
+@pytest.mark.parametrize(("zone", "now_ms", "offset"), OFFSETS.values(), ids=OFFSETS)
+def test_a_zone_has_the_offset_of_the_moment(zone: str, now_ms: int, offset: int) -> None:
+    assert offset_s(zone, now_ms) == offset

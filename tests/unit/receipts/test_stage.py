@@ -1,0 +1,90 @@
+"""What follows from a receipt: a word in the ledger, a retired token, another look, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from common.contracts import Notification, Target
+from common.model import MessageClass, Vendor, Verdict
+from common.storage.ledger import tag_of
+from workers.receipts.base import Receipt
+from workers.receipts.readers import READERS, STATUSES, label_of
+from workers.receipts.stage import LOOK_AGAIN_S, Callback, Sent, is_tag, settle
+from workers.vendors import base, shaping
+from workers.vendors.base import Item, Parcel
+
+SENT = Sent("app", "e1", 0, "u1", "d1", 1_000, frozenset({"r-1"}))
+
+
+def receipt(verdict=None, request_id="r-1", replacement=None, status="delivered"):
+    return Receipt("token", "0" * 32, request_id, status, 5, verdict, replacement)
+
+
+FOLLOWS = {
+    "delivered: only a word": (receipt(), {"noted"}),
+    "dead": (receipt(Verdict.TOKEN_DEAD), {"noted", "dead"}),
+    "of another region": (receipt(Verdict.TOKEN_FOREIGN), {"noted", "foreign"}),
+    "switched off": (receipt(Verdict.SILENCED), {"noted", "silenced"}),
+    "a device's cap retires nobody": (receipt(Verdict.DEVICE_CAP), {"noted"}),
+    "our own mistake retires nobody": (receipt(Verdict.REJECTED), {"noted"}),
+    "a token that moved is replaced, not retired": (receipt(Verdict.TOKEN_DEAD, replacement="new"), {"noted", "replaced"}),
+}
+
+
+def filled(settled):
+    return {name for name in settled.__slots__ if getattr(settled, name)}
+
+
+@pytest.mark.parametrize(("given", "expected"), FOLLOWS.values(), ids=FOLLOWS)
+def test_what_follows_from_a_receipt_of_a_push_of_ours(given, expected):
+    assert filled(settle([given], {0: SENT}, 0, strict=False)) == expected
+
+
+@pytest.mark.parametrize(("request_id", "expected"), [("r-1", {"noted", "dead"}), ("r-2", {"lost"}), (None, {"lost"})])
+def test_where_nothing_proves_the_sender_the_vendors_own_id_must_fit(request_id, expected):
+    assert filled(settle([receipt(Verdict.TOKEN_DEAD, request_id)], {0: SENT}, 0, strict=True)) == expected
+
+
+def test_a_receipt_that_came_before_its_row_is_looked_for_again_and_then_lost():
+    looks = [filled(settle([receipt(Verdict.TOKEN_DEAD)], {}, looks, strict=False)) for looks in range(len(LOOK_AGAIN_S) + 1)]
+    assert looks == [{"again"}] * len(LOOK_AGAIN_S) + [{"lost"}]
+
+
+@pytest.mark.parametrize("make", [base.receipt_tag, shaping.receipt_tag])
+def test_the_ledger_knows_the_tag_that_vendor_files_let_vendors_echo(make):
+    note = Notification(
+        app="app",
+        event_id="e-☎",
+        message_id="m",
+        conversation_type="group",
+        conversation_id="g",
+        ts_ms=0,
+        received_ms=0,
+        expires_at_ms=1,
+        collapse_id="m",
+        message_class=MessageClass.CHAT,
+    )
+    items = [Item(note, Target(f"u{n}", "d", "t", hashlib.md5(b"%d" % n).hexdigest(), "android", 0), None, 60) for n in range(2)]
+    assert make(Parcel(tuple(items), 0)) == tag_of("app", "e-☎", "message")
+    assert make(Parcel(tuple(items[:1]), 0)) == items[0].target.push_id
+    assert is_tag(make(Parcel(tuple(items), 0)))
+
+
+@pytest.mark.parametrize("tag", ["", "m-1001", "0" * 31, "0" * 33, "G" * 32, "０" * 32])
+def test_what_is_no_tag_of_ours_is_not_looked_for(tag):
+    assert not is_tag(tag)
+
+
+def test_labels_stay_within_a_closed_set():
+    assert {"delivered", "clicked", "token_dead", "other"} <= STATUSES | {"other"}
+    assert {label_of(word) for word in (*STATUSES, "code 9999", "", "u1")} == STATUSES | {"other"}
+
+
+def test_every_vendor_that_tells_receipts_has_a_reader():
+    assert set(READERS) == set(Vendor) - {Vendor.APNS, Vendor.FCM}
+
+
+def test_a_callback_shows_no_token():
+    assert "token-1" not in repr(Callback(Vendor.MEIZU, "a", "b", 0, (Receipt("token-1", "", None, "delivered", 0, None, "token-1b"),)))

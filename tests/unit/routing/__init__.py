@@ -1,0 +1,1 @@
+"""Routing, without I/O."""

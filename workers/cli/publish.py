@@ -1,0 +1,269 @@
+"""`pushfleet publish` and `pushfleet test-push`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+import click
+import msgspec
+
+from common.clock import now_ms
+from common.contracts import OfflineRecipients, Recipient, encode
+from common.storage import keys
+from workers.cli.base import CliError, at, opened
+from workers.cli.why import story
+from workers.intake import stage
+from workers.intake.consumer import event_record
+from workers.intake.dialects import DIALECTS
+from workers.runtime import Runtime
+
+#: Events of one round trip.
+BATCH = 500
+PROGRESS_EVERY_S = 1.0
+#: How long `test-push` waits for decisions, and how often it looks, seconds.
+WAIT_S = 30.0
+LOOK_S = 0.2
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--dialect", type=click.Choice(sorted({"native", *DIALECTS})), default="native", show_default=True)
+@click.option("--app", "app_id", help="The tenant (dialects only).")
+@click.option("--q", "query", help="The callback's raw query string (dialects only).")
+def publish(file: IO[bytes], dialect: str, app_id: str | None, query: str | None) -> None:
+    """Put the events of FILE (- for stdin) on the fleet's stream: one JSON object, an array of them, or one a line."""
+    if dialect == "native" and (app_id or query):
+        raise CliError("--app and --q go with --dialect tencent, zego or nim; a native event names its app itself")
+    more = {name: value for name, value in {"d": dialect if dialect != "native" else None, "app": app_id, "q": query}.items() if value}
+    with opened() as runtime:
+        stream = runtime.settings.event_streams[0]
+        post = Post(runtime, stream, more)
+        try:
+            post.all(bodies(file), 1 if _slow(file) else BATCH)
+        except NotJsonError as error:
+            raise CliError(f"{error}; {_events(post.count)} before it went to {stream}") from None
+    print(f"{_events(post.count)} published to {stream}")
+
+
+class NotJsonError(ValueError):
+    """Some part of the input is no JSON object; the text says which."""
+
+
+def bodies(file: Iterable[bytes]) -> Iterator[bytes]:
+    """The JSON text of each event, as it stands in the input: a line each, or the elements of one array, or one object.
+
+    Lines are read one by one, so that a long input needs no memory; NotJsonError where it is none.
+    """
+    lines = (line for line in enumerate(file, 1) if line[1].strip())
+    first = next(lines, None)
+    if first is None:
+        return
+    if not _is_object(first[1]):  # an array, or an object on several lines: read as a whole
+        yield from _whole(b"".join([first[1], *(line for _, line in lines)]))
+        return
+    yield first[1].strip()
+    for number, line in lines:
+        if not _is_object(line):
+            raise NotJsonError(f"line {number} is not a JSON object")
+        yield line.strip()
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _whole(text: bytes) -> Iterator[bytes]:
+    if _is_object(text):
+        yield text.strip()
+        return
+    try:
+        parts = msgspec.json.decode(text, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError):
+        raise NotJsonError("the input is neither a JSON object, nor an array of them, nor one a line") from None
+    for number, part in enumerate(parts, 1):
+        if not _is_object(bytes(part)):
+            raise NotJsonError(f"element {number} of the array is not an object")
+        yield bytes(part)
+
+
+def _slow(file: IO[bytes]) -> bool:
+    """A pipe or a terminal: its next line may come in an hour, so no line waits for others."""
+    try:
+        return not file.seekable()
+    except (OSError, AttributeError):
+        return True
+
+
+class Post:
+    """Publishes in batches and says each second how far it is; `count` holds also when the input breaks in the middle."""
+
+    def __init__(self, runtime: Runtime, stream: str, more: Mapping[str, str]) -> None:
+        self.count = 0
+        self._core = runtime.core
+        self._stream = stream
+        self._more: dict[Any, Any] = dict(more)
+        self._told = time.monotonic()
+
+    def all(self, events: Iterable[bytes], size: int) -> None:
+        """What stands before a broken part is published, then NotJsonError goes on to the caller."""
+        batch: list[bytes] = []
+        try:
+            for body in events:
+                batch.append(body)
+                if len(batch) >= size:
+                    self._add(batch)
+                    batch = []
+        except NotJsonError:
+            self._add(batch)
+            raise
+        self._add(batch)
+
+    def _add(self, batch: Sequence[bytes]) -> None:
+        if not batch:
+            return
+        with self._core.pipeline(transaction=False) as pipe:
+            for body in batch:
+                pipe.xadd(self._stream, {"e": body, **self._more})
+            pipe.execute()
+        self.count += len(batch)
+        if time.monotonic() - self._told >= PROGRESS_EVERY_S:
+            self._told = time.monotonic()
+            print(f"{self.count} published so far", file=sys.stderr, flush=True)
+
+
+def _events(count: int) -> str:
+    return f"{count} event" if count == 1 else f"{count} events"
+
+
+# ---------------------------------------------------------------- test-push
+
+
+@click.command("test-push")
+@click.argument("app_id", metavar="APP")
+@click.argument("user")
+@click.option("--device", help="Only this device, whatever presence says; else the way of every message: all that are away.")
+@click.option("--body", default="Pushfleet test push / 推送测试", show_default=True)
+def test_push(app_id: str, user: str, device: str | None, body: str) -> None:
+    """Send one push to one person and print each step as it happens. Exit code 0 if a vendor took at least one."""
+    with opened() as runtime:
+        if app_id not in runtime.tenants.all():
+            raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}")
+        event = test_event(app_id, user, body)
+        expected = _to_all(runtime, event, user) if device is None else _to_one(runtime, event, user, device)
+        told = _follow(runtime, event["data"]["message_id"], app_id, user, expected)
+    decisions = [one["decision"] for one in told["recipients"]] if told else []
+    if "accepted" in decisions:
+        print(f"accepted by {decisions.count('accepted')} of {len(decisions)}")
+        return
+    raise CliError(_why_not(told, decisions), exit_code=1)
+
+
+def test_event(app: str, user: str, body: str) -> dict[str, Any]:
+    """A `message.stored` from a system account to this person only."""
+    message_id = f"test-push-{uuid.uuid4().hex[:16]}"
+    return {
+        "v": 1,
+        "id": message_id,
+        "type": "message.stored",
+        "app": app,
+        "ts": now_ms(),
+        "data": {
+            "message_id": message_id,
+            "conversation": {"type": "c2c", "id": "pushfleet"},
+            "sender": {"id": "pushfleet", "nick": "Pushfleet"},
+            "recipients": [user],
+            "elements": [{"type": "text", "text": body}],
+            "push": {"display": {"title": "Pushfleet", "body": body}, "ttl_s": 600, "badge": {"mode": "keep"}},
+        },
+    }
+
+
+def _to_all(runtime: Runtime, event: Mapping[str, Any], user: str) -> int:
+    """As the core would publish it; how many rows to wait for."""
+    stream = runtime.settings.event_streams[0]
+    entry: Any = runtime.core.xadd(stream, {"e": msgspec.json.encode(event)})
+    _say(now_ms(), "", "published", f"message {event['data']['message_id']}, entry {entry.decode()} of {stream}")
+    return max(len(runtime.devices.of_users(event["app"], [user]).get(user, ())), 1)
+
+
+def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) -> int:
+    """Past presence, straight to routing: no event can name one device of a person."""
+    app = event["app"]
+    names = [row["device_id"] for row in runtime.devices.listed(app, user) if device in (row["device_id"], row["push_id"])]
+    chosen = [one for one in runtime.devices.of_users(app, [user]).get(user, ()) if one.device_id in names]
+    if not chosen:
+        raise CliError(f"no active device of that name; there are: pushfleet device list {app} USER", exit_code=1)
+    now = now_ms()
+    read = stage.read_entry("test-push", f"{now}-0", {b"e": msgspec.json.encode(event)}, [app], now)
+    if isinstance(read, stage.Refused):
+        raise CliError(f"refused: {read.reason}")
+    taken = stage.take(read.events[0], now)
+    adds = [(keys.LEDGER, encode([event_record(taken.message, taken.decision)]))]
+    if taken.decision is None:
+        offline = OfflineRecipients(message=taken.message, recipients=(Recipient(user, tuple(chosen), False),), presence_ms=now)
+        adds.append((keys.ROUTING, encode([offline])))
+    runtime.belts.hand_on((), adds)
+    runtime.ring(keys.ROUTING)
+    _say(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")
+    return 1
+
+
+def _follow(runtime: Runtime, message_id: str, app: str, user: str, expected: int) -> dict[str, Any] | None:
+    """Prints what is new in the message's story until every device has a decision, at most WAIT_S."""
+    until, seen = time.monotonic() + WAIT_S, set[tuple[Any, ...]]()
+    while True:
+        told = story(runtime, message_id, app, None, user)
+        for line in _lines(told):
+            if line not in seen:
+                seen.add(line)
+                _say(*line)
+        if told and _final(told, expected):
+            return told
+        if time.monotonic() >= until:
+            return told
+        time.sleep(LOOK_S)
+
+
+def _final(told: Mapping[str, Any], expected: int) -> bool:
+    if told["decision"]:
+        return True
+    rows = told["recipients"]
+    return len(rows) >= expected and all(one["decision"] for one in rows)
+
+
+def _lines(told: Mapping[str, Any] | None) -> list[tuple[int, str, str, str]]:
+    """(ms, device, stage, words) of all that is known, in order of time."""
+    if told is None:
+        return []
+    lines = [(told["received_ms"], "", "intake", told["decision"] or told["type"])]
+    for one in told["recipients"]:
+        device = one["device"] or ""
+        lines += [(step["at_ms"], device, step["stage"], step["note"]) for step in one["steps"] if step["stage"] != "intake"]
+        lines += [
+            (attempt["at_ms"], device, "attempt", f"{attempt['status']} {attempt['code']} {attempt['words']}".strip())
+            for attempt in one["attempts"]
+        ]
+    return sorted(lines)
+
+
+def _say(at_ms: int, device: str, stage_name: str, words: str) -> None:
+    print(f"{at(at_ms)[11:23]}  {device:<16} {stage_name:<9} {words}", flush=True)
+
+
+def _why_not(told: Mapping[str, Any] | None, decisions: Sequence[str | None]) -> str:
+    if told is None:
+        return f"nothing was heard of it within {WAIT_S:g} s: is the fleet running? pushfleet doctor"
+    if told["decision"]:
+        return f"not sent: {told['decision']}"
+    waiting = decisions.count(None)
+    found = sorted({decision for decision in decisions if decision})
+    words = ", ".join([*found, *([f"{waiting} still waiting after {WAIT_S:g} s"] if waiting else [])])
+    return f"no vendor took it: {words or f'no decision within {WAIT_S:g} s, see pushfleet doctor'}"

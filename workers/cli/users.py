@@ -1,0 +1,62 @@
+"""`pushfleet user …`: who may look at the console, and who may act there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from common.storage.users import PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, ROLES
+from workers.cli.base import CliError, at, opened, print_json, print_table
+
+
+@click.group()
+def user() -> None:
+    """People of the console."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="viewer looks; operator pauses lanes and replays dead letters, too.")
+@click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Else the password is asked for.")
+def add(name: str, role: str, password_file: Path | None) -> None:
+    """Let somebody in, or give them another role and password: their open sessions end."""
+    if not re.fullmatch(r"[!-~]{1,64}", name):
+        raise CliError("NAME takes 1-64 printable ASCII characters without spaces")
+    password = _read(password_file) if password_file else click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if len(password) < PASSWORD_CHARACTERS_MIN or len(password.encode("utf-8", "replace")) > PASSWORD_BYTES_MAX:
+        raise CliError(f"the password takes at least {PASSWORD_CHARACTERS_MIN} characters, and at most {PASSWORD_BYTES_MAX} bytes")
+    with opened() as runtime:
+        new = runtime.users.add(name, role, password)
+    print(f"{name} may log in as {role}" if new else f"{name} is {role} now, with the new password")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise CliError("--password-file takes a readable file with the password in UTF-8") from None
+
+
+@user.command("list")
+@click.option("--json", "as_json", is_flag=True)
+def listed(as_json: bool) -> None:
+    """Who may log in."""
+    with opened() as runtime:
+        rows = runtime.users.listed()
+    if as_json:
+        print_json(rows)
+    else:
+        shown = [{**row, "since": at(row["created_ms"])} for row in rows]
+        print_table(["name", "role", "since"], shown, "nobody yet: pushfleet user add NAME --role viewer|operator|admin")
+
+
+@user.command("remove")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Let somebody in no more: their open sessions end, too."""
+    with opened() as runtime:
+        if not runtime.users.remove(name):
+            raise CliError(f"nobody is called {name}; there are: pushfleet user list", exit_code=1)
+    print("removed")

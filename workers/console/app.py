@@ -1,0 +1,312 @@
+"""Pages for the operator: what flows, what became of a message, lanes, dead letters. Server-rendered, no script, no host but ours."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from common import runfile
+from common.clock import now_ms
+from common.config import host_port, is_loopback
+from common.storage.users import OPERATORS
+from workers import serving
+from workers.console.look import Look, Ports, World, age_of, time_of
+from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, Session, Signer
+from workers.console.words import LANGUAGES, decision_words, language, word
+
+log = logging.getLogger(__name__)
+
+HERE: Final = Path(__file__).parent
+FORM_BYTES_MAX: Final = 16_384
+#: Recipients that a message's page shows; above, the counts tell, and a name narrows it.
+SHOWN_MAX: Final = 200
+LETTERS_MAX: Final = 200
+#: Logins of one address in a minute.
+LOGINS_MAX: Final = 10
+LANG_COOKIE: Final = "lang"
+HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks. name None: the open mode, or nobody yet. cookie: the session's, which form tokens hang on."""
+
+    name: str | None
+    role: str | None
+    lang: str
+    cookie: str = ""
+
+    @property
+    def may_act(self) -> bool:
+        return self.role in OPERATORS and self.name is not None
+
+
+class Sent(Exception):  # noqa: N818 - an answer that ends the handling, not a fault
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
+def serve(world: World, stop: threading.Event, ports: Ports) -> None:
+    """Until `stop` is set. SettingError when the address can't be bound."""
+    listener = serving.bind(world.settings.console_addr, "PUSHFLEET_CONSOLE_ADDR")
+    serving.serve(make_app(world, ports), listener, stop)
+
+
+def make_app(world: World, ports: Ports) -> Starlette:
+    console = Console(world, ports)
+    pages = {
+        "/": console.overview,
+        "/messages": console.messages,
+        "/lanes": console.lanes,
+        "/dead-letters": console.letters,
+        "/login": console.login_page,
+    }
+    forms = {
+        "/login": console.log_in,
+        "/logout": console.log_out,
+        "/lanes/pause": console.pause,
+        "/lanes/resume": console.resume,
+        "/dead-letters/replay": console.replay,
+    }
+    routes = [Route(path, console.shown(page), methods=["GET"]) for path, page in pages.items()]
+    routes += [Route(path, console.posted(form), methods=["POST"]) for path, form in forms.items()]
+    routes += [Route("/healthz", _healthz), Route("/metrics/targets", console.targets)]
+    static: Any = Mount("/static", StaticFiles(directory=HERE / "static"))
+    return Starlette(routes=[*routes, static], exception_handlers={404: console.not_found})
+
+
+async def _healthz(_request: Request) -> Response:
+    return JSONResponse({"name": "console", "ok": True})
+
+
+class Console:
+    def __init__(self, world: World, ports: Ports) -> None:
+        self._world = world
+        self._ports = ports
+        self._look = Look(world, ports)
+        self._signer = Signer(world.vault.derived(PURPOSE))
+        self._loopback = is_loopback(host_port(world.settings.console_addr)[0])
+        self._templates = Environment(
+            loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
+        )
+        self._templates.globals.update(age_of=age_of, time_of=time_of)
+
+    # ------------------------------------------------------------ what every page has
+
+    def shown(self, page: Callable[[Request, Visitor], Response]) -> Callable[[Request], Awaitable[Response]]:
+        """A page for whoever may look; the stores are asked in a thread, as they block."""
+
+        def handle(request: Request) -> Response:
+            return self._guarded(request, lambda visitor: page(request, visitor), open_to_all=page == self.login_page)
+
+        async def endpoint(request: Request) -> Response:
+            return await run_in_threadpool(handle, request)
+
+        return endpoint
+
+    def posted(self, form: Callable[[Request, Visitor, Mapping[str, str]], Response]) -> Callable[[Request], Awaitable[Response]]:
+        """A form's target: ours by its token, but for the login, which has no session yet."""
+        is_login = form == self.log_in
+
+        def handle(request: Request, fields: Mapping[str, str]) -> Response:
+            def act(visitor: Visitor) -> Response:
+                good = _same_site(request) and (is_login or self._signer.form_token_valid(visitor.cookie, fields.get("token", "")))
+                if not good:
+                    return self._refusal(visitor, "not_ours", 403)
+                return form(request, visitor, fields)
+
+            return self._guarded(request, act, open_to_all=is_login)
+
+        async def endpoint(request: Request) -> Response:
+            body = b""
+            async for part in request.stream():
+                body += part
+                if len(body) > FORM_BYTES_MAX:
+                    return Response(status_code=413)
+            values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
+            return await run_in_threadpool(handle, request, {name: value[0] for name, value in values.items()})
+
+        return endpoint
+
+    def _guarded(self, request: Request, act: Callable[[Visitor], Response], *, open_to_all: bool) -> Response:
+        lang = language(request.query_params.get("lang"), request.cookies.get(LANG_COOKIE), request.headers.get("accept-language", ""))
+        visitor = Visitor(None, None, lang)
+        try:
+            visitor = self._visitor(request, lang)
+            if visitor.role is None and not open_to_all:
+                response: Response = RedirectResponse("/login", 303)
+            else:
+                response = act(visitor)
+        except Sent as sent:
+            response = sent.response
+        except (RedisError, SQLAlchemyError, OSError) as error:
+            log.warning("a page can't be shown: a store is away", extra={"reason": type(error).__name__})
+            name = "Redis" if isinstance(error, RedisError) else "PostgreSQL"
+            response = self._refusal(visitor, "server_away", 503, name=name)
+        if request.query_params.get("lang") in LANGUAGES:
+            response.set_cookie(LANG_COOKIE, lang, max_age=365 * 86_400, samesite="lax")
+        for header, value in HEADERS.items():
+            response.headers[header] = value
+        return response
+
+    def _visitor(self, request: Request, lang: str) -> Visitor:
+        """By the session; where nobody is registered and only this machine can ask, anybody may look."""
+        cookie = request.cookies.get(COOKIE, "")
+        session = self._signer.read(cookie, now_ms())
+        user = self._world.users.get(session.name) if session else None
+        if session and user and user.mark == session.mark:
+            return Visitor(user.name, user.role, lang, cookie)
+        if self._loopback and not self._world.users.any():
+            # another site's page could give its own name this machine's address and read along
+            if not is_loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
+                raise Sent(Response("open for loopback names only\n", 403))
+            return Visitor(None, "viewer", lang)
+        return Visitor(None, None, lang)
+
+    def _page(self, request: Request, visitor: Visitor, name: str, status: int = 200, **values: Any) -> Response:
+        done = request.query_params.get("done", "")
+        return self._render(visitor, name, status, path=request.url.path, done=done if done in DONE else "", **values)
+
+    def _refusal(self, visitor: Visitor, said: str, status: int, **values: Any) -> Response:
+        return self._render(visitor, "said", status, path="", done="", said=word(said, visitor.lang, **values))
+
+    def _render(self, visitor: Visitor, name: str, status: int, **values: Any) -> Response:
+        def t(key: str, **more: Any) -> str:
+            return word(key, visitor.lang, **more)
+
+        def means(decision: str) -> str:
+            return decision_words(decision, visitor.lang)
+
+        token = self._signer.form_token(visitor.cookie) if visitor.cookie else ""
+        html = self._templates.get_template(f"{name}.html").render(t=t, means=means, visitor=visitor, token=token, **values)
+        return HTMLResponse(html, status)
+
+    async def not_found(self, request: Request, _error: Exception) -> Response:
+        lang = language(request.query_params.get("lang"), request.cookies.get(LANG_COOKIE), request.headers.get("accept-language", ""))
+        response = self._refusal(Visitor(None, None, lang), "not_found", 404)
+        for header, value in HEADERS.items():
+            response.headers[header] = value
+        return response
+
+    # ------------------------------------------------------------ pages
+
+    def overview(self, request: Request, visitor: Visitor) -> Response:
+        return self._page(request, visitor, "overview", view=self._look.overview(), refresh=True)
+
+    def messages(self, request: Request, visitor: Visitor) -> Response:
+        asked = {name: request.query_params.get(name, "").strip()[:256] for name in ("id", "user", "app")}
+        told = self._ports.story(asked["id"], asked["app"] or None, asked["user"] or None) if asked["id"] else None
+        counts = Counter(one["decision"] or "" for one in told["recipients"]).most_common() if told else []
+        shown = told["recipients"][:SHOWN_MAX] if told else []
+        return self._page(request, visitor, "messages", asked=asked, told=told, counts=counts, shown=shown, shown_max=SHOWN_MAX)
+
+    def lanes(self, request: Request, visitor: Visitor) -> Response:
+        return self._page(request, visitor, "lanes", lanes=self._ports.lanes())
+
+    def letters(self, request: Request, visitor: Visitor) -> Response:
+        letters, counts = self._world.dead_letters.heads(limit=LETTERS_MAX), self._world.dead_letters.counts()
+        return self._page(request, visitor, "letters", letters=letters, counts=counts)
+
+    def login_page(self, request: Request, visitor: Visitor, wrong: str = "", status: int = 200) -> Response:
+        nobody = not self._world.users.any()
+        return self._page(request, visitor, "login", status, wrong=wrong, nobody=nobody)
+
+    def targets(self, _request: Request) -> Response:
+        """Who serves metrics: as the processes say in Redis, else as run.json has it."""
+        try:
+            found = self._look.targets()
+        except RedisError:
+            found = []
+        if not found:
+            urls = runfile.read(self._world.settings.data_dir).get("metrics", [])
+            found = [{"targets": [urlsplit(str(url)).netloc], "labels": {}} for url in urls]
+        return JSONResponse(found)
+
+    # ------------------------------------------------------------ forms
+
+    def log_in(self, request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        if self._too_many_logins(request):
+            return self.login_page(request, visitor, "slow_down", 429)
+        user = self._world.users.check(fields.get("name", ""), fields.get("password", ""))
+        if user is None:
+            return self.login_page(request, visitor, "wrong_login", 403)
+        cookie = self._signer.cookie(Session(user.name, user.mark, now_ms() + LIFE_S * 1000))
+        response = RedirectResponse("/", 303)
+        secure = request.url.scheme == "https"
+        response.set_cookie(COOKIE, cookie, max_age=LIFE_S, httponly=True, samesite="strict", secure=secure)
+        return response
+
+    def _too_many_logins(self, request: Request) -> bool:
+        caller = request.client.host if request.client else ""
+        key = self._world.keys.logins(hashlib.sha256(caller.encode()).hexdigest()[:32])
+        with self._world.redis.pipeline(transaction=True) as pipe:
+            pipe.incr(key)
+            pipe.expire(key, 60, nx=True)
+            count = pipe.execute()[0]
+        return int(count) > LOGINS_MAX
+
+    def log_out(self, _request: Request, _visitor: Visitor, _fields: Mapping[str, str]) -> Response:
+        response = RedirectResponse("/login", 303)
+        response.delete_cookie(COOKIE)
+        return response
+
+    def pause(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        return self._set_paused(visitor, fields, paused=True)
+
+    def resume(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        return self._set_paused(visitor, fields, paused=False)
+
+    def _set_paused(self, visitor: Visitor, fields: Mapping[str, str], *, paused: bool) -> Response:
+        if not visitor.may_act:
+            return self._refusal(visitor, "not_allowed", 403)
+        key = fields.get("app", ""), fields.get("vendor", ""), fields.get("business_id", "")
+        there = self._world.credentials.set_paused(*key, paused)
+        if there:
+            self._world.catalog.changed()
+            words = "paused" if paused else "resumed"
+            log.warning("a lane was %s in the console", words, extra={"app": key[0], "vendor": key[1], "business_id": key[2]})
+        return _back("/lanes", ("done_paused" if paused else "done_resumed") if there else "gone")
+
+    def replay(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        if not visitor.may_act:
+            return self._refusal(visitor, "not_allowed", 403)
+        said = self._ports.replay(fields.get("id", ""))
+        log.warning("a dead letter was replayed in the console", extra={"reason": said or "done"})
+        return _back("/dead-letters", said or "done_replayed")
+
+
+#: What may be said after a form, so that no address can put words on a page.
+DONE: Final = frozenset({"done_paused", "done_resumed", "done_replayed", "gone", "not_replayable"})
+
+
+def _back(path: str, done: str) -> Response:
+    return RedirectResponse(f"{path}?{urlencode({'done': done})}", 303)
+
+
+def _same_site(request: Request) -> bool:
+    """A form that a browser says comes from elsewhere is not ours; programs say nothing."""
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")

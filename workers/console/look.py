@@ -1,0 +1,223 @@
+"""What the pages show, read from the stores: flow, lanes, what needs a hand. Nothing of it is a token, a secret or a text."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from redis import Redis
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from common.clock import now_ms
+from common.config import Settings
+from common.model import Vendor
+from common.storage import keys
+from common.storage.credentials import Credentials
+from common.storage.dead_letters import DeadLetters
+from common.storage.delayed import Delayed
+from common.storage.keys import Keys
+from common.storage.streams import Belts
+from common.storage.tally import LastHour, last_hour
+from common.storage.users import Users
+from common.storage.vault import Vault
+
+#: An entry of this age is worth a look; of that age it needs a hand, ms.
+SLOW_MS, LATE_MS = 10_000, 60_000
+EXPIRES_SOON_MS = 30 * 86_400_000
+TALLY_KEPT_S = 10.0
+#: Without these nothing is pushed.
+STAGES = ("intake", "presence", "routing", "upkeep")
+
+
+class Changed(Protocol):
+    def changed(self) -> None: ...
+
+
+class World(Protocol):
+    """What of the runtime the console uses."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def redis(self) -> Redis: ...
+    @property
+    def core(self) -> Redis: ...
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def belts(self) -> Belts: ...
+    @property
+    def delayed(self) -> Delayed: ...
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def credentials(self) -> Credentials: ...
+    @property
+    def dead_letters(self) -> DeadLetters: ...
+    @property
+    def users(self) -> Users: ...
+    @property
+    def vault(self) -> Vault: ...
+    @property
+    def catalog(self) -> Changed: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the floors above lend: a message's story, a letter's replay (None done, else why not), the lanes' rows (contract §7, §9)."""
+
+    story: Callable[[str, str | None, str | None], dict[str, Any] | None]  # (message id, app, user)
+    replay: Callable[[str], str | None]
+    lanes: Callable[[], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    name: str
+    entries: int
+    age_ms: int | None
+
+    @property
+    def mood(self) -> str:
+        age = self.age_ms or 0
+        return "bad" if age > LATE_MS else "slow" if age > SLOW_MS else "good"
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """problems: (word, values, page to look at). tally None: too many rows to count now."""
+
+    at_ms: int
+    queues: Sequence[Queue]
+    tally: LastHour | None
+    lanes: Sequence[Mapping[str, Any]]
+    letters: int
+    processes: Sequence[str]
+    problems: Sequence[tuple[str, Mapping[str, Any], str]] = field(default_factory=tuple)
+
+    @property
+    def waiting(self) -> int:
+        return sum(queue.entries for queue in self.queues)
+
+    @property
+    def accepted(self) -> int:
+        return sum(counts.get("accepted", 0) for counts in self.tally.decisions.values()) if self.tally else 0
+
+
+class Look:
+    def __init__(self, world: World, ports: Ports) -> None:
+        self._world = world
+        self._ports = ports
+        self._lock = threading.Lock()
+        self._tally: tuple[float, LastHour | None] = (-TALLY_KEPT_S, None)
+
+    def overview(self) -> Overview:
+        now = now_ms()
+        queues, lanes, letters, processes = self.queues(now), self._ports.lanes(), self._world.dead_letters.counts(), self.processes()
+        count = sum(letters.values())
+        problems = [
+            *(("problem_process", {"stage": stage}, "/") for stage in STAGES if stage not in {_stem(name) for name in processes}),
+            *(problem for lane in lanes for problem in lane_problems(lane)),
+            *(problem for row in self._world.credentials.listed() for problem in _expiry(row, now)),
+            *(("problem_belt", {"queue": queue.name, "age": age_of(queue.age_ms)}, "/") for queue in queues if queue.mood == "bad"),
+            *([("problem_letters", {"count": count}, "/dead-letters")] if count else []),
+        ]
+        return Overview(now, queues, self.tally(now), lanes, count, processes, problems)
+
+    def queues(self, now: int) -> list[Queue]:
+        """From the core's streams to the ledger; a vendor's belts of all urgencies as one."""
+        world = self._world
+        found = []
+        for stream in world.settings.event_streams:
+            first = cast(Any, world.core.xrange(stream, count=1))
+            found.append(Queue(stream, int(world.core.xlen(stream)), now - int(first[0][0].split(b"-")[0]) if first else None))
+        backlog = world.belts.backlog((*keys.BELTS, keys.LEDGER, keys.RECEIPTS))
+        groups: dict[str, tuple[str, ...]] = {keys.PRESENCE: (keys.PRESENCE,), keys.ROUTING: (keys.ROUTING,)}
+        groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
+        groups |= {keys.LEDGER: (keys.LEDGER,), keys.RECEIPTS: (keys.RECEIPTS,)}
+        for name, belts in groups.items():
+            parts = [backlog[belt] for belt in belts if belt in backlog]
+            oldest = min((part.oldest_ms for part in parts if part.oldest_ms is not None), default=None)
+            depth = sum(part.unread + part.pending for part in parts)
+            found.append(Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None))
+        due = world.delayed.oldest_due_ms()
+        found.append(Queue("delayed", world.delayed.waiting_count(), max(now - due, 0) if due is not None else None))
+        return found
+
+    def processes(self) -> list[str]:
+        prefix = self._world.keys.alive("")
+        return sorted(key.decode().removeprefix(prefix) for key in self._world.redis.scan_iter(match=f"{prefix}*", count=1000))
+
+    def tally(self, now: int) -> LastHour | None:
+        """Counted at most each TALLY_KEPT_S seconds, however many people look."""
+        with self._lock:
+            if time.monotonic() - self._tally[0] >= TALLY_KEPT_S:
+                try:
+                    self._tally = (time.monotonic(), last_hour(self._world.engine, now))
+                except OperationalError as error:
+                    if not _took_too_long(error):
+                        raise
+                    self._tally = (time.monotonic(), None)
+            return self._tally[1]
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Prometheus' http_sd: every living process that serves metrics."""
+        prefix = self._world.keys.metrics_at("")
+        found = sorted(self._world.redis.scan_iter(match=f"{prefix}*", count=1000))
+        addresses = cast(list[bytes | None], self._world.redis.mget(found)) if found else []
+        return [
+            {"targets": [address.decode()], "labels": {"process": name.decode().removeprefix(prefix)}}
+            for name, address in zip(found, addresses, strict=True)
+            if address is not None
+        ]
+
+
+def lane_problems(lane: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
+    name = f"{lane['vendor']} {lane['business_id']} ({lane['app']})"
+    if lane["state"] == "paused":
+        return [("problem_paused", {"lane": name}, "/lanes")]
+    if lane["state"] == "stopped":
+        return [("problem_lane", {"lane": name, "why": lane.get("why") or "?"}, "/lanes")]
+    return [("problem_guard", {"lane": name}, "/lanes")] if lane.get("guard") else []
+
+
+def _expiry(row: Mapping[str, Any], now: int) -> list[tuple[str, Mapping[str, Any], str]]:
+    ends = row["expires_ms"]
+    if ends is None or ends - now > EXPIRES_SOON_MS:
+        return []
+    name = f"{row['vendor']} {row['business_id']} ({row['app']})"
+    return [("problem_expired" if ends <= now else "problem_expires", {"lane": name, "at": day_of(ends)}, "/lanes")]
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _took_too_long(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == "57014"
+
+
+def age_of(ms: int | None) -> str:
+    """Short for people, in any language: 0.4s, 12s, 3m, 2h, 5d."""
+    if ms is None:
+        return ""
+    seconds = max(ms, 0) / 1000
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.1f}s"
+
+
+def day_of(ms: int) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(ms / 1000))
+
+
+def time_of(ms: int | None) -> str:
+    """Local time of the server, to the millisecond."""
+    if not ms:
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000)) + f".{ms % 1000:03d}"

@@ -1,0 +1,62 @@
+"""Who is logged in: a signed cookie that names a person, and a token that proves that a form is ours. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+PURPOSE: Final = "console-session"
+COOKIE: Final = "pushfleet"
+LIFE_S: Final = 12 * 3600
+COOKIE_CHARACTERS_MAX: Final = 1024
+
+
+class Session(msgspec.Struct, frozen=True, array_like=True):
+    """mark: of the password at the time (common/storage/users.py), so that a new one ends old sessions."""
+
+    name: str
+    mark: str
+    ends_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """keys: the first signs, all are taken."""
+
+    keys: Sequence[bytes] = field(repr=False)
+
+    def cookie(self, session: Session) -> str:
+        told = _text(msgspec.json.encode(session))
+        return f"{told}.{_sign(self.keys[0], 'session', told)}"
+
+    def read(self, cookie: str, now_ms: int) -> Session | None:
+        """The session, if we signed it and it has not ended."""
+        told, _, signature = cookie[:COOKIE_CHARACTERS_MAX].partition(".")
+        if not any(hmac.compare_digest(_sign(key, "session", told).encode(), signature.encode("utf-8", "replace")) for key in self.keys):
+            return None
+        try:
+            session = msgspec.json.decode(base64.urlsafe_b64decode(told + "=" * (-len(told) % 4)), type=Session)
+        except (msgspec.MsgspecError, binascii.Error, ValueError):
+            return None
+        return session if session.ends_ms > now_ms else None
+
+    def form_token(self, cookie: str) -> str:
+        """Goes into each form of this session; another site can't know it."""
+        return _sign(self.keys[0], "form", cookie)
+
+    def form_token_valid(self, cookie: str, given: str) -> bool:
+        return any(hmac.compare_digest(_sign(key, "form", cookie).encode(), given.encode("utf-8", "replace")) for key in self.keys)
+
+
+def _sign(key: bytes, purpose: str, told: str) -> str:
+    return _text(hmac.digest(key, f"{purpose}\0{told}".encode("utf-8", "replace"), "sha256"))
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,29 @@
+"""When a vendor takes public pushes (vivo: 07:00 to 23:00 of its own clock). Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from common.model import Bucket
+from workers.vendors.base import Limits
+
+
+def shut_for_s(limits: Limits, bucket: Bucket, now_ms: int) -> float:
+    """Seconds until the vendor takes pushes of this bucket; 0: it does now."""
+    if limits.public_hours is None or bucket != Bucket.PUBLIC:
+        return 0.0
+    opens, shuts = limits.public_hours
+    local = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(limits.timezone))
+    if opens <= local.hour < shuts:
+        return 0.0
+    opening = local.replace(hour=opens, minute=0, second=0, microsecond=0)
+    if local.hour >= shuts:
+        opening += timedelta(days=1)
+    return opening.timestamp() - now_ms / 1000
+
+
+def offset_s(timezone: str, now_ms: int) -> int:
+    """Seconds that this zone is ahead of UTC now, summer time included."""
+    ahead = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(timezone)).utcoffset()
+    return int(ahead.total_seconds()) if ahead is not None else 0

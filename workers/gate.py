@@ -1,0 +1,176 @@
+"""Delivery's port Gate over Redis: leave to send under a lane's limits; counts that Redis lost come back from the ledger first."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.model import PRIVATE_CLASSES, Bucket, Decision, MessageClass, PushType
+from common.storage.admission import Admission, Answer, Ask, Count, Given, Terms
+from common.storage.ledger import Ledger
+from workers.delivery.hours import offset_s, shut_for_s
+from workers.delivery.lane import Lane
+from workers.delivery.stage import Leave, Work
+from workers.routing.classes import place
+from workers.vendors.base import Item
+
+log = logging.getLogger(__name__)
+
+#: What a lane that was idle may send at once, of what it may send in a second. No less than what comes together in the tenth of a
+#: second by which pushes wait, or it would be lost.
+BURST_SHARE = 0.1
+#: How long a round waits for its lane's counts to be rebuilt; longer, and its pushes wait in the delayed set instead.
+REBUILD_WAIT_S = 2.0
+#: When to ask again where the counts are not there yet.
+REBUILD_AGAIN_S = 1.0
+
+_DECISION = {
+    Answer.GRANTED: None,
+    Answer.WAIT: Decision.THROTTLED,
+    Answer.QUOTA_SPENT: Decision.QUOTA_SPENT,
+    Answer.DEVICE_CAP: Decision.DEVICE_CAP,
+}
+
+
+def terms_of(lane: Lane, now_ms: int) -> Terms:
+    """The lane's limits as the store takes them. A class's reserve is held back in the bucket that the class travels in on this lane.
+
+    A vendor counts what arrives within a second: burst and refill together stay within its figure in every second: a burst is a
+    part of the rate, not on top of it.
+    """
+    limits, own = lane.limits, lane.spec.limits
+    quotas = {Bucket.PRIVATE: limits.quota_private, Bucket.PUBLIC: limits.quota_public}
+    usual = {Bucket.PRIVATE: own.quota_private, Bucket.PUBLIC: own.quota_public}
+    caps = {Bucket.PRIVATE: limits.device_cap_private, Bucket.PUBLIC: limits.device_cap_public}
+    reserve = [
+        (place(MessageClass(name), PushType.ALERT, lane.credential, {}).bucket, MessageClass(name), share)
+        for name, share in lane.reserve.items()
+    ]
+    return Terms(
+        lane=lane.id,
+        rate_per_s=limits.rate_per_s * (1 - BURST_SHARE),
+        burst=min(limits.burst, 1 + limits.rate_per_s * BURST_SHARE),
+        ramp_s=limits.ramp_s,
+        quotas={bucket: quota for bucket, quota in quotas.items() if quota is not None},
+        caps={bucket: cap for bucket, cap in caps.items() if cap is not None},
+        open_limits=frozenset(bucket for bucket, quota in quotas.items() if quota is not None and quota == usual[bucket]),
+        reserve=reserve,
+        offset_s=offset_s(limits.timezone, now_ms),
+    )
+
+
+def rate_shown(lane: Lane, terms: Terms, rate_per_s: float) -> float:
+    """A rate of the store in terms of the lane's own figure, for people: full is full."""
+    return round(rate_per_s * lane.limits.rate_per_s / terms.rate_per_s, 3)
+
+
+class FleetGate:
+    """now_ms: this machine's clock, for the vendor's hours and the zone's summer time only; rate and day go by Redis' clock."""
+
+    def __init__(self, store: Admission, ledger: Ledger, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._now_ms = now_ms
+        self._word = uuid.uuid4().hex[:12]
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._rebuilding: dict[str, Future[None]] = {}
+
+    def admit(self, lane: Lane, asks: Sequence[tuple[Item, int]]) -> Sequence[Leave]:
+        now_ms = self._now_ms()
+        shut = {bucket: shut_for_s(lane.limits, bucket, now_ms) for bucket in Bucket}
+        open_ = [(item, number) for item, number in asks if not shut[item.note.bucket]]
+        given = iter(self._ask(lane, terms_of(lane, now_ms), open_))
+        return [Leave(Decision.THROTTLED, shut[item.note.bucket]) if shut[item.note.bucket] else _leave(next(given)) for item, _ in asks]
+
+    def refund(self, lane: Lane, works: Sequence[Work]) -> None:
+        asks = [Ask(work.target.push_id, work.note.bucket, work.note.message_class, work.target.token) for work in works]
+        self._store.refund(terms_of(lane, self._now_ms()), asks, self._round())
+
+    def told_spent(self, lane: Lane, bucket: Bucket) -> None:
+        log.warning("the vendor says this day's quota is spent", extra={"vendor": lane.vendor, "business_id": lane.credential.business_id})
+        self._store.told_spent(terms_of(lane, self._now_ms()), bucket)
+
+    def told_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
+        terms = terms_of(lane, self._now_ms())
+        if bucket in terms.quotas:  # an unlimited bucket has no use for another bucket's numbers
+            self._store.told_quota(terms, bucket, used, limit)
+
+    def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:
+        terms = terms_of(lane, self._now_ms())
+        for bucket in {work.note.bucket for work in works}:
+            self._store.told_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
+
+    def _ask(self, lane: Lane, terms: Terms, wanted: Sequence[tuple[Item, int]]) -> Sequence[Given]:
+        by_request = lane.limits.rate_unit == "request"
+        asks = [
+            Ask(
+                item.target.push_id,
+                item.note.bucket,
+                item.note.message_class,
+                item.target.token,
+                request=number if by_request else None,
+            )
+            for item, number in wanted
+        ]
+        given = self._store.admit(terms, asks, self._round())
+        if given is None and self._rebuilt(lane, terms):
+            given = self._store.admit(terms, asks, self._round())
+        if given is None:
+            given = [Given(Answer.WAIT, int(REBUILD_AGAIN_S * 1000))] * len(asks)
+        return given
+
+    def _round(self) -> str:
+        """A thread of this process sends one round of a lane at a time."""
+        return f"{self._word}:{threading.get_ident()}"
+
+    # ------------------------------------------------------------ lost counts
+
+    def _rebuilt(self, lane: Lane, terms: Terms) -> bool:
+        """Whether the lane's counts are there again; while they are not, nothing is granted: over-issue is punished, waiting is not."""
+        with self._lock:
+            job = self._rebuilding.get(lane.id)
+            if job is None:
+                self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="rebuild")
+                job = self._rebuilding[lane.id] = self._pool.submit(self._rebuild, lane, terms)
+        try:
+            job.result(REBUILD_WAIT_S)
+        except StillRunning:
+            return False
+        except (SQLAlchemyError, RedisError, OSError) as error:
+            log.warning("a lane's counts are lost and the ledger can't be read: it waits", extra={"reason": type(error).__name__})
+        with self._lock:
+            self._rebuilding.pop(lane.id, None)
+        return job.exception() is None
+
+    def _rebuild(self, lane: Lane, terms: Terms) -> None:
+        day, began_ms = self._store.day(terms)
+        self._store.rebuild(terms, day, self._counts(lane, terms, began_ms))
+        log.info("a lane's counts of today were read from the ledger", extra={"vendor": lane.vendor, "app": lane.credential.app})
+
+    def _counts(self, lane: Lane, terms: Terms, since_ms: int) -> Iterator[Count]:
+        credential = lane.credential
+        key = (credential.app, credential.vendor, credential.business_id, since_ms)
+        for wanted, sent, pushes in self._ledger.spent(*key):
+            yield Count(_bucket(sent), MessageClass(wanted), pushes)
+        if not terms.caps:
+            return
+        for token, sent, pushes in self._ledger.spent_by_token(*key):
+            if _bucket(sent) in terms.caps:
+                yield Count(_bucket(sent), MessageClass(sent), pushes, token)
+
+
+def _bucket(class_sent: str) -> Bucket:
+    """What went out as a private class counts as private; a message that was sent down went out as marketing."""
+    return Bucket.PRIVATE if class_sent in PRIVATE_CLASSES else Bucket.PUBLIC
+
+
+def _leave(given: Given) -> Leave:
+    return Leave(_DECISION[given.answer], given.wait_ms / 1000)

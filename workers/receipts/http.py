@@ -1,0 +1,174 @@
+"""The vendors' receipts over HTTP: address and signature checked, read, stored on the belt `receipts`, then acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from common.clock import now_ms
+from common.config import Settings
+from common.contracts import encode
+from common.model import Vendor
+from common.storage import keys
+from workers import serving
+from workers.receipts import huawei
+from workers.receipts.address import PURPOSE, Address, proven, read_path
+from workers.receipts.base import Receipt
+from workers.receipts.matcher import Matcher, Stores
+from workers.receipts.readers import READERS
+from workers.receipts.stage import Callback
+from workers.receipts.statuses import ReceiptsError
+from workers.vendors.base import Credential
+
+log = logging.getLogger(__name__)
+
+BODY_BYTES_MAX: Final = 1 << 20
+BODY_S_MAX: Final = 10.0
+#: Receipts of one entry of the belt; entries at which vendors are told to come again.
+RECEIPTS_A_CALLBACK: Final = 1000
+BELT_MAX: Final = 20_000
+#: A callback that was signed is taken once within the signature's window.
+NONCE_S: Final = 2 * huawei.WINDOW_MS // 1000
+SILENT_S: Final = 60.0
+
+
+class Accounts(Protocol):
+    def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None: ...
+
+
+class World(Stores, Protocol):
+    """What of the runtime this process uses."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def catalog(self) -> Accounts: ...
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
+    """What the caller hears. Nothing of the body is repeated."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+
+
+def serve(world: World, stop: threading.Event) -> None:
+    """Until `stop` is set. SettingError when the address can't be bound."""
+    listener = serving.bind(world.settings.receipts_addr, "PUSHFLEET_RECEIPTS_ADDR")
+    matcher = Matcher(world)
+    thread = threading.Thread(target=matcher.run, args=(stop.is_set,), name="matcher")
+    thread.start()
+    try:
+        serving.serve(make_app(world, matcher), listener, stop)
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def make_app(world: World, matcher: Matcher) -> Starlette:
+    door = _Door(world)
+
+    async def healthz(_request: Request) -> Response:
+        good = time.monotonic() - matcher.progress_at < SILENT_S
+        return JSONResponse({"name": "receipts", "ok": good}, 200 if good else 503)
+
+    async def callback(request: Request) -> Response:
+        try:
+            return await door.answer(request)
+        except Refusal as refusal:
+            headers = {"retry-after": "5"} if refusal.status == 503 else None
+            return JSONResponse({"error": refusal.words}, refusal.status, headers)
+        except ClientDisconnect:
+            return Response(status_code=400)
+
+    methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+    return Starlette(routes=[Route("/healthz", healthz), Route("/{path:path}", callback, methods=methods)])
+
+
+class _Door:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._keys = world.vault.derived(PURPOSE)
+
+    async def answer(self, request: Request) -> Response:
+        address = read_path(request.scope.get("raw_path") or request.scope["path"].encode())
+        if address is None or address.vendor not in READERS or not proven(address, self._keys):
+            raise Refusal(404, "no such address")
+        if request.method != "POST":
+            raise Refusal(405, "POST only")
+        body = await _body(request)
+        return await run_in_threadpool(self._take, address, body, dict(request.headers))
+
+    def _take(self, address: Address, body: bytes, headers: Mapping[str, str]) -> Response:
+        reader = READERS[address.vendor]
+        try:
+            credential = self._world.catalog.credential(address.app, address.vendor, address.business_id)
+            if credential is None:
+                raise Refusal(404, "no such address")
+            nonce = _checked_nonce(credential, headers) if reader.signed else None
+            receipts = reader.read(body, headers)
+            if receipts:
+                self._store(address, receipts, nonce)
+        except ReceiptsError as error:
+            raise Refusal(400, str(error)) from None
+        except (RedisError, SQLAlchemyError, OSError) as error:
+            log.warning("a receipt can't be stored now", extra={"reason": type(error).__name__, "vendor": address.vendor})
+            raise Refusal(503, "come again") from None
+        return Response(reader.ack, media_type="application/json")
+
+    def _store(self, address: Address, receipts: Sequence[Receipt], nonce: str | None) -> None:
+        """All of them on the belt, the nonce with them, or none; what a nonce has brought before is not stored again."""
+        world, now = self._world, now_ms()
+        seen = None if nonce is None else world.keys.receipt_nonce(hashlib.sha256(nonce.encode("utf-8", "replace")).hexdigest())
+        if seen is not None and world.redis.exists(seen):
+            return
+        if world.redis.xlen(world.keys.belt(keys.RECEIPTS)) > BELT_MAX:
+            raise Refusal(503, "come again")
+        parts = [tuple(receipts[start : start + RECEIPTS_A_CALLBACK]) for start in range(0, len(receipts), RECEIPTS_A_CALLBACK)]
+        blobs = [encode(Callback(address.vendor, address.app, address.business_id, now, part)) for part in parts]
+
+        def remember(pipe: Any) -> None:
+            if seen is not None:
+                pipe.set(seen, b"1", ex=NONCE_S)
+
+        world.belts.hand_on((), [(keys.RECEIPTS, blob) for blob in blobs], remember)
+
+
+def _checked_nonce(credential: Credential, headers: Mapping[str, str]) -> str | None:
+    """The signature's nonce where the account has a callback key; None where it has none. Refusal 401."""
+    key = credential.secrets.get("callback_key", "")
+    if not key:
+        return None
+    if not huawei.signature_valid(headers, key, credential.options.get("callback_user", ""), now_ms()):
+        raise Refusal(401, "the signature does not fit")
+    return huawei.nonce(headers)
+
+
+async def _body(request: Request) -> bytes:
+    """The body, within its bounds of bytes and seconds."""
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_S_MAX):
+            async for part in request.stream():
+                size += len(part)
+                if size > BODY_BYTES_MAX:
+                    raise Refusal(413, f"at most {BODY_BYTES_MAX} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise Refusal(408, "too slow") from None
+    return b"".join(parts)

@@ -1,0 +1,84 @@
+"""Receipts and the rows they speak of -> what to write, whom to retire, what to look for again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from common.model import Vendor, Verdict
+from workers.receipts.base import Receipt
+
+#: A receipt may come before the ledger has its push: it is looked for again after so many seconds, then it is lost.
+LOOK_AGAIN_S: Final = (1.0, 5.0, 30.0)
+PUSH_ID_CHARACTERS: Final = 32
+
+
+class Callback(msgspec.Struct, frozen=True, array_like=True):
+    """What travels on the belt `receipts`: one callback's receipts. looks: how often their rows were looked for."""
+
+    vendor: Vendor
+    app: str
+    business_id: str
+    received_ms: int
+    receipts: tuple[Receipt, ...]
+    looks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The row of the push that a receipt speaks of. day_ms: some time of the row's day; message_ids: what the vendor called it."""
+
+    app: str
+    event_id: str
+    day_ms: int
+    user: str
+    device: str
+    decided_ms: int
+    message_ids: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Settled:
+    """noted: (row, receipt), each with a status for the ledger. lost: receipts that fit no push of ours."""
+
+    noted: list[tuple[Sent, Receipt]] = field(default_factory=list)
+    dead: list[tuple[Sent, Receipt]] = field(default_factory=list)
+    foreign: list[tuple[Sent, Receipt]] = field(default_factory=list)
+    silenced: list[tuple[Sent, Receipt]] = field(default_factory=list)
+    replaced: list[tuple[Sent, Receipt]] = field(default_factory=list)
+    again: list[Receipt] = field(default_factory=list)
+    lost: list[Receipt] = field(default_factory=list)
+
+
+def settle(receipts: Sequence[Receipt], sent: Mapping[int, Sent], looks: int, *, strict: bool) -> Settled:
+    """sent: by a receipt's number, the row it may speak of. strict: the vendor's message id must fit, too."""
+    settled = Settled()
+    for number, receipt in enumerate(receipts):
+        row = sent.get(number)
+        if row is not None and (not strict or receipt.request_id in row.message_ids):
+            _tell(row, receipt, settled)
+        elif row is None and looks < len(LOOK_AGAIN_S):
+            settled.again.append(receipt)
+        else:
+            settled.lost.append(receipt)
+    return settled
+
+
+def _tell(row: Sent, receipt: Receipt, settled: Settled) -> None:
+    settled.noted.append((row, receipt))
+    if receipt.replacement:
+        settled.replaced.append((row, receipt))
+    elif receipt.verdict == Verdict.TOKEN_DEAD:
+        settled.dead.append((row, receipt))
+    elif receipt.verdict == Verdict.TOKEN_FOREIGN:
+        settled.foreign.append((row, receipt))
+    elif receipt.verdict == Verdict.SILENCED:
+        settled.silenced.append((row, receipt))
+
+
+def is_tag(tag: str) -> bool:
+    """Whether it can be one of ours: 32 hex digits, a push id or the tag of a request with several."""
+    return len(tag) == PUSH_ID_CHARACTERS and all(digit in "0123456789abcdef" for digit in tag)

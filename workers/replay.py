@@ -1,0 +1,67 @@
+"""A dead letter goes back to where it came from: to the core's stream as a fresh entry, or to its belt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from common.storage import keys
+from common.storage.dead_letters import DeadLetter
+from workers.intake import stage as intake
+from workers.runtime import Runtime
+
+#: What the letter's bytes are not: the entry as it was published.
+INCOMPLETE = ("no_e", "too_large")
+
+
+class NotReplayableError(ValueError):
+    """The letter stays; the text says why."""
+
+
+def replay(runtime: Runtime, letter_id: str) -> DeadLetter | None:
+    """Back to its stream or belt, and no dead letter any more; None when there is no such letter. NotReplayableError.
+
+    A crash between the two leaves the letter where it is: replayed once more, its event id or push ids absorb the repeat.
+    """
+    with runtime.dead_letters.taken(letter_id) as letter:
+        if letter is None:
+            return None
+        if letter.stage == "intake":
+            _to_stream(runtime, letter)
+        else:
+            _to_belt(runtime, letter)
+    return letter
+
+
+def _to_stream(runtime: Runtime, letter: DeadLetter) -> None:
+    if letter.reason.partition(":")[0] in INCOMPLETE:
+        raise NotReplayableError(f"{letter.id}: the entry could not be kept whole ({letter.reason}); publish it anew and drop this letter")
+    fields: dict[Any, Any] = {name: letter.fields[name] for name in ("d", "app", "q") if letter.fields.get(name)}
+    _free(runtime, letter)
+    runtime.core.xadd(runtime.settings.event_streams[0], {b"e": letter.raw, **fields})
+
+
+def _free(runtime: Runtime, letter: DeadLetter) -> None:
+    """Event ids that this very entry had taken are given back, or its fresh entry would be a repeat of itself.
+
+    An id that another entry has taken since stays taken: the core has published that event again, and once is enough.
+    """
+    fields = {name.encode(): letter.fields[name].encode() for name in ("d", "app", "q") if letter.fields.get(name)}
+    apps = list(runtime.catalog.now.tenants)
+    for stream in runtime.settings.event_streams:
+        read = intake.read_entry(stream, letter.entry_id, {b"e": letter.raw, **fields}, apps, letter.at_ms)
+        if isinstance(read, intake.Passed):
+            for event in read.events:
+                runtime.marks.free(event.app, event.id, event.entry)
+
+
+def _to_belt(runtime: Runtime, letter: DeadLetter) -> None:
+    if letter.stage == "ledger":
+        # upkeep buries single records; a belt's entry is a list of them
+        belt, blob = keys.LEDGER, msgspec.msgpack.encode([msgspec.Raw(letter.raw)])
+    else:
+        belt, blob = letter.fields.get("belt", ""), letter.raw
+    if belt not in (*keys.BELTS, keys.LEDGER, keys.RECEIPTS):
+        raise NotReplayableError(f"{letter.id}: this fleet has no belt {belt!r}; drop the letter")
+    runtime.belts.hand_on((), [(belt, blob)])
