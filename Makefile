@@ -28,6 +28,9 @@ up: install
 test: install-dev
 	@$(BIN)/python -m pytest
 
+bench: install-dev
+	@$(BIN)/python -m tests.benchmarks.bench
+
 check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -14,7 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery
+from kombu.exceptions import KombuError
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -307,11 +309,17 @@ class Runtime:
         return self.settings.receipts_url.rstrip("/") + path
 
     def ring(self, stage: str, vendor: Vendor | None = None) -> None:
-        """Rings a stage's bell unless one is waiting. A bell that is lost costs a second: upkeep rings again."""
+        """Rings a stage's bell unless one is waiting. Never raises: a bell that is lost costs seconds, upkeep rings again.
+
+        The work it is rung for was handed on already; an error here would make the caller do it once more.
+        """
         queue = queue_of(stage, vendor)
-        if self.belts.bell_is_ours(queue):
-            args = (str(vendor),) if stage == DELIVERY else ()
-            self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
+        args = (str(vendor),) if stage == DELIVERY else ()
+        try:
+            if self.belts.bell_is_ours(queue):
+                self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
+        except (RedisError, KombuError, OSError) as error:
+            log.warning("a bell was not heard", extra={"queue": queue, "reason": type(error).__name__})
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""

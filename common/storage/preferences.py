@@ -12,9 +12,9 @@ from common.storage.tables import settings
 
 _BY_USERS = text(
     'SELECT s."user", s.field, s.value FROM settings s'
-    ' LEFT JOIN settings c ON s.field = :mute AND c.app = s.app AND c."user" = s."user" AND c.field = \'mute:\''
+    ' LEFT JOIN settings c ON s.field = ANY(:mutes) AND c.app = s.app AND c."user" = s."user" AND c.field = \'mute:\''
     ' WHERE s.app = :app AND s."user" = ANY(:users)'
-    " AND (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field = :mute)"
+    " AND (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field = ANY(:mutes))"
     " AND (c.ts_ms IS NULL OR c.ts_ms <= s.ts_ms)"
 )
 

@@ -113,7 +113,8 @@ def _story(outcome: Outcome) -> str:
 def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:
     reason = outcome.code or outcome.verdict
     if outcome.verdict == Verdict.TOKEN_DEAD or outcome.verdict == Verdict.TOKEN_FOREIGN:
-        settled.retires.append(Retire(work, "retired", reason, guarded=True, foreign=True))
+        foreign = outcome.verdict == Verdict.TOKEN_FOREIGN
+        settled.retires.append(Retire(work, "retired", reason, guarded=True, foreign=foreign))
     elif outcome.verdict == Verdict.SILENCED:
         settled.retires.append(Retire(work, "silenced", reason, guarded=False))
 

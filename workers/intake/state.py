@@ -65,7 +65,7 @@ class StateKeeper:
             devices.unbind(connection, event.app, data.user, event.ts_ms, "unregistered", device_id=data.device_id)
         elif isinstance(data, events.SessionEnded):
             self._session_ended(connection, event, ignored)
-        elif isinstance(data, events.Background):
+        elif isinstance(data, events.Background) and data.badge is not None:
             self._badges.report(event.app, data.user, data.device_id, event.ts_ms, data.badge)
         elif isinstance(data, events.Foreground):
             self._badges.report(event.app, data.user, data.device_id, event.ts_ms, None)

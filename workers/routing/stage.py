@@ -198,6 +198,7 @@ def _note(
     own = _catalogue(tenant)
     said = words(message, lang, tenant.name, veil=veil, forced=is_forced, own=own)
     bare = veil is not None and veil.bare
+    neutral = said.hidden or message.kind in (Kind.RECALL, Kind.CALL_CANCEL)  # nothing of the sender's words beside ours
     placed = classes.place(push.message_class, push_type, credential, over)
     title = said.title if vendor == Vendor.APNS else said.android_title
     sound = (preset or {}).get("sound") or {}
@@ -237,10 +238,10 @@ def _note(
         sound_android=push.sound.android or sound.get("android"),
         badge_mode=_badge_mode(message, over),
         badge_increment=push.badge.increment,
-        image=_image(push.image, vendor) if not said.hidden else None,
-        template=(push.template or {}).get(vendor) if not said.hidden else None,
-        vendor=_shown(over, said.hidden, bare),
-        vendor_raw=_raw(push.vendor_raw, vendor) if not said.hidden else {},
+        image=_image(push.image, vendor) if not neutral else None,
+        template=(push.template or {}).get(vendor) if not neutral else None,
+        vendor=_shown(over, neutral, bare),
+        vendor_raw=_raw(push.vendor_raw, vendor) if not neutral else {},
         voip=_call_data(message, over, said.hidden) if push_type == PushType.VOIP else None,
     )
 
@@ -289,9 +290,9 @@ _WORDLESS = frozenset(
 )
 
 
-def _shown(over: dict[str, Any], hidden: bool, bare: bool) -> dict[str, Any]:
+def _shown(over: dict[str, Any], neutral: bool, bare: bool) -> dict[str, Any]:
     """The overrides as far as this person may see them. uri: where a click leads; it travels as data do."""
-    if not hidden:
+    if not neutral:
         return over
     return {name: value for name, value in over.items() if name in _WORDLESS or (name == "uri" and not bare)}
 

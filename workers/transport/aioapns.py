@@ -14,6 +14,7 @@ import ssl
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
@@ -90,15 +91,52 @@ class WatchedH2(H2Connection):
 
 
 class Slots(ChannelPool):
-    """The library's stream slots, with a bound that may fall and rise (4.0 keeps about three slots after 1 -> 1000)."""
+    """The library's stream slots, counted anew: 4.0 lets more in than the bound after it fell, and about three after 1 -> 1000."""
+
+    def __init__(self, bound: int) -> None:
+        super().__init__(bound)
+        self._limit, self._used = bound, 0
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    async def acquire(self) -> int:  # type: ignore[override]  # as in the library: the number of the stream
+        if self._used < self._limit:
+            self._used += 1
+        else:
+            ticket = asyncio.get_running_loop().create_future()
+            self._line.append(ticket)
+            try:
+                await ticket
+            except asyncio.CancelledError:
+                if ticket.done() and not ticket.cancelled():
+                    self.release()  # it was handed over just then
+                raise
+        self._stream_id += 2
+        return self._stream_id
+
+    def release(self) -> None:
+        self._used -= 1
+        self._next()
+
+    def _next(self) -> None:
+        while self._line and self._used < self._limit:
+            ticket = self._line.popleft()
+            if not ticket.done():
+                self._used += 1
+                ticket.set_result(None)
 
     def set_bound(self, bound: int) -> None:
-        self._value += bound - self._bound_value
-        self._bound_value = bound
-        for _ in range(max(self._value, 0)):
-            if not self._waiters:
-                return
-            self._wake_up_next()
+        self._limit = bound
+        self._next()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._used >= self._limit
+
+    def destroy(self, exc: Exception) -> None:  # noqa: ARG002 - the library's signature
+        for ticket in self._line:
+            if not ticket.done():
+                ticket.set_exception(LostError("the connection was lost", False))
+        self._line.clear()
 
 
 class Connection(APNsTLSClientProtocol):
@@ -325,7 +363,7 @@ class AioapnsTransport:
     async def _send(self, pool: Pool, request: Request, index: int, batch: Batch, started: set[int]) -> None:
         outcome: Answer | NoAnswer
         try:
-            async with asyncio.timeout(max(batch.ends - time.monotonic(), 0)):
+            async with asyncio.timeout_at(batch.ends):  # one instant for all, so that a freed slot goes to nobody whose time is up
                 answer = await pool.send(request, partial(started.add, index))
             outcome = Answer(answer.status, answer.headers, answer.body, time.monotonic() - batch.begun)
         except TimeoutError:

@@ -84,6 +84,7 @@ def test_a_missing_ca_file_is_told_at_the_start(tmp_path):
         CurlTransport(tmp_path / "none.pem")
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_old_tls_is_refused(serve, curl, certificate):
     import ssl
 

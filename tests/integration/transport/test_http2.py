@@ -472,13 +472,13 @@ def test_a_connection_nothing_came_from_is_left_after_a_timeout(serve, transport
 @both()
 def test_requests_that_never_got_a_stream_are_timeouts_that_were_not_sent(serve, transport):
     server = serve(H2Server, lambda connection, seen: None, settings={3: 2})
-    transport.send_many(route(server.base, connections_max=1), [push(99)], 0.3)  # the limit is known from here on
+    warm(transport, route(server.base, connections_max=1))  # the limit is known from here on
     answers = transport.send_many(route(server.base, connections_max=1), pushes(10), 0.5)
-    assert {type(a) for a in answers} == {NoAnswer}
-    assert {a.reason for a in answers} == {"timeout"}
+    counts = reasons(answers)
+    assert set(counts) == {("timeout", True), ("timeout", False)}
+    assert counts["timeout", False] >= 5  # a stream that a timeout frees may still go to the next in line
     told = {r.headers["apns-id"] for r, a in zip(pushes(10), answers, strict=True) if a.sent}
-    assert set(server.log.ids) - {push(99).headers["apns-id"]} <= told
-    assert len(told) <= 4
+    assert set(server.log.ids) <= told
 
 
 @both()

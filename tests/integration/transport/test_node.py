@@ -61,12 +61,22 @@ def test_a_thousand_pushes_of_full_size_are_each_answered_once(node, transport, 
 
 
 @both()
-def test_few_streams_are_respected(node, transport, ca):
+def test_few_streams_are_respected_and_what_was_refused_is_told_unsent(node, transport, ca):
+    """A second connection may be written to before its SETTINGS are read: node refuses what is over the limit."""
     base = node(3)
     warm(transport, route(base, connections_max=2))
-    answers = transport.send_many(route(base, connections_max=2), pushes(100), 10)
-    assert not [a for a in answers if isinstance(a, NoAnswer)]
-    assert len(set(stats(ca, base)["seen"])) == len(stats(ca, base)["seen"]) == 101
+    requests = pushes(100)
+    answers = transport.send_many(route(base, connections_max=2), requests, 15)
+    assert {a.sent for a in answers if isinstance(a, NoAnswer)} <= {False}
+    answered = [r.headers["apns-id"] for r, a in zip(requests, answers, strict=True) if not isinstance(a, NoAnswer)]
+    seen = [i for i in stats(ca, base)["seen"] if i != push(0).headers["apns-id"]]
+    assert sorted(seen) == sorted(answered)
+    assert len(answered) > 50
+
+
+def test_a_single_connection_with_few_streams_answers_all(node, curl):
+    base = node(3)
+    assert not [a for a in curl.send_many(route(base, connections_max=1), pushes(100), 15) if isinstance(a, NoAnswer)]
 
 
 def test_a_server_that_says_goaway_every_fifty_answers_loses_and_doubles_nothing(node, curl, ca):
