@@ -28,7 +28,6 @@ from workers.intake import events
 from workers.intake.stage import Event
 from workers.intake.state import StateKeeper
 
-
 Told = tuple[str, int, dict[str, Any]]
 
 
