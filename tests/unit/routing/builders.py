@@ -89,7 +89,7 @@ class Books:
         self.accounts = {vendor: credential(vendor) for vendor in Vendor}
         self.strategies: dict[str, Mapping[str, Any]] = {}
 
-    def of_users(self, app: str, users: Sequence[str], conversation: str) -> Mapping[str, Mapping[str, Any]]:
+    def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         return {user: self.settings[user] for user in users if user in self.settings}
 
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:

@@ -54,6 +54,12 @@ def test_a_device_without_an_account_is_told_apart_from_the_others():
     assert [batch.vendor for _, batch in routed.batches] == [Vendor.APNS]
 
 
+def test_a_mute_is_that_of_this_conversation():
+    for key, dropped in (("mute:c2c:ann", True), ("mute:group:ann", False), ("mute:c2c:eve", False)):
+        books = Books(settings={"bob": {key: {"mode": "all"}}})
+        assert [row.decision for row in route([offline(message())], world(books), NOW_MS).rows] == [Decision.MUTED] * dropped
+
+
 def test_friends_are_asked_for_only_where_the_message_wants_them():
     books = Books()
     wants = message(push={"gate": {"require_friend": True}})
@@ -128,6 +134,13 @@ def test_the_message_overrides_the_strategy_and_the_strategy_the_defaults():
     own = note(message(push={"strategy_id": "s1", "sound": {"ios": "own.caf"}}), device(), books)
     assert (own.sound_ios, own.sound_android) == ("own.caf", "p")
     assert note(message(push={"strategy_id": "nobody's"}), device(Vendor.FCM), books).vendor == {}
+
+
+@pytest.mark.parametrize(("preset", "push_type"), [({"push_type": "silent"}, "silent"), ({"push_type": "loud"}, "alert"), ({}, "alert")])
+def test_a_preset_may_name_the_push_type_and_what_is_none_counts_as_alert(preset, push_type):
+    books = Books()
+    books.strategies["s1"] = preset
+    assert note(message(push={"strategy_id": "s1"}), device(), books).push_type == push_type
 
 
 @pytest.mark.parametrize(
