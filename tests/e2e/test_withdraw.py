@@ -50,7 +50,7 @@ def got(house: House, token: str, count: int, vendor: str = "apns") -> list[dict
 PLACES = {
     "apns": lambda push: push["collapse_id"],
     "fcm": lambda push: push["body"]["android"]["notification"]["tag"],
-    "huawei": lambda push: push["body"]["message"]["android"]["notification"]["notify_id"],
+    "huawei": lambda push: push["body"]["android"]["notification"]["notify_id"],
     "harmony": lambda push: push["body"]["payload"]["notification"]["notifyId"],
     "honor": lambda push: push["body"]["android"]["notification"]["notifyId"],
     "xiaomi": lambda push: push["body"]["notify_id"],
@@ -133,7 +133,7 @@ def test_a_marketing_message_is_recalled_as_marketing(house: House) -> None:
     data = house.message(a, b, push={"class": "marketing"})
     house.send(data)
     recall(house, data)
-    assert [push["body"]["message"]["android"]["category"] for push in got(house, token, 2, "huawei")] == ["MARKETING", "MARKETING"]
+    assert [push["body"]["android"]["category"] for push in got(house, token, 2, "huawei")] == ["MARKETING", "MARKETING"]
 
 
 def test_what_is_recalled_while_its_lane_is_stopped_is_told_so_at_once(house: House) -> None:
