@@ -302,9 +302,9 @@ class Runtime:
 
     def receipts_url(self, lane: Lane) -> str | None:
         """Where this lane's vendor sends receipts; None without a public address."""
-        if self.settings.receipts_url is None:
-            return None
         credential = lane.credential
+        if self.settings.receipts_url is None or (lane.vendor == Vendor.MEIZU and credential.options.get("callback") != "on"):
+            return None  # Meizu refuses a push whose callback its console does not know: only where the operator says it does
         path = receipts.path_of(credential.vendor, credential.app, credential.business_id, self.vault.derived(receipts.PURPOSE)[0])
         return self.settings.receipts_url.rstrip("/") + path
 

@@ -178,7 +178,12 @@ def test_the_command_itself_ends_with_exit_code_2_and_one_line(fleet: Core, tena
     command = [sys.executable, "-m", "workers", "credential", "add", "--app", tenant]
     environ = {**os.environ, "PUSHFLEET_DATA_DIR": str(fleet.runtime.settings.data_dir)}
     ended = subprocess.run(
-        [*command, *options(files, f"{P12} --p12 @p12 --password-file @wrong")], capture_output=True, text=True, env=environ, timeout=60
+        [*command, *options(files, f"{P12} --p12 @p12 --password-file @wrong")],
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=60,
+        check=False,
     )
     assert ended.returncode == 2
     assert ended.stdout == ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from common.contracts import Notification, Target
-from common.model import BadgeMode, Bucket, Decision, Kind, PushType, Verdict
+from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
@@ -291,7 +291,7 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     for (parcel, works), answer in zip(granted, answers, strict=True):
         world.observe(lane, answer)
         outcomes = lane.spec.classify(parcel, answer)
-        failed += all(outcome.verdict in DOWN for outcome in outcomes)
+        failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
             done.told.append((work, outcome))
@@ -331,6 +331,11 @@ NOT_TAKEN = frozenset(FINAL) - {Verdict.ACCEPTED, Verdict.UNCERTAIN, Verdict.UNK
 
 #: Verdicts that say the vendor is not there: what the breaker counts, by requests.
 DOWN = frozenset({Verdict.UNAVAILABLE, Verdict.UNCERTAIN})
+
+
+def is_down(outcome: Outcome) -> bool:
+    """Whether the vendor is not there. One that wants the same push in another form was there and answered."""
+    return outcome.verdict in DOWN and outcome.again in (None, Again.NEW_CONNECTION)
 
 
 def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
