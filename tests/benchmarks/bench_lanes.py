@@ -147,7 +147,7 @@ def _placement(lane_: Any) -> dict[str, str]:
 def _token(vendor: Vendor, number: int) -> str:
     if vendor == Vendor.APNS:
         return f"a1{number:062x}"
-    return f"CN_a1b2{number:028x}" if vendor == Vendor.OPPO else f"live-{vendor}-{number:040x}"
+    return f"CN_a1b2{number:028x}" if vendor == Vendor.OPPO else f"live-{vendor}-{number:040d}"
 
 
 def measure(vendor: Vendor, pushes: int, profile: cProfile.Profile | None) -> dict[str, Any]:
