@@ -18,8 +18,15 @@ from workers.cli.demo import account
 from workers.cli.demo_world import account_options
 
 PLATFORMS = {"apns": "ios", "harmony": "harmony"}
-#: The few vendors most tests need, as `{vendor: business id}`.
-BUSINESS = {"apns": "ios", "fcm": "fcm", "huawei": "hw", "harmony": "ohos"}
+#: vendor -> business id
+BUSINESS = {"apns": "ios"} | {str(vendor): f"{vendor}-1" for vendor in Vendor if vendor != Vendor.APNS}
+
+
+def new_token(vendor: str) -> str:
+    """A device token as the vendor's look, that its simulator takes."""
+    if vendor == "apns":
+        return apns_token()
+    return f"CN_{uuid.uuid4().hex}" if vendor == "oppo" else f"live-{vendor}-{uuid.uuid4().hex}"
 
 
 class House:
@@ -29,7 +36,7 @@ class House:
         self.core = core
         self.app = "t" + uuid.uuid4().hex[:10]
         self.dialect = dialect
-        options = {vendor: given for vendor, given in account_options(folder) if vendor in BUSINESS}
+        options = dict(account_options(folder))
         p8 = options[Vendor.APNS]
         runtime = core.runtime
         runtime.tenants.add(Tenant(self.app, "Test chat", "zh", "Asia/Shanghai", {"content_keys": {"quiet": "有人找你"}}))
@@ -50,7 +57,7 @@ class House:
         return ["u" + uuid.uuid4().hex[:8] for _ in range(count)]
 
     def register(self, user: str, device: str = "phone", vendor: str = "apns", token: str | None = None, **more: Any) -> str:
-        address = token or (apns_token() if vendor == "apns" else f"live-{vendor}-{uuid.uuid4().hex}")
+        address = token or new_token(vendor)
         data = {"user": user, "device_id": device, "platform": PLATFORMS.get(vendor, "android"), "vendor": vendor, "token": address}
         self.event("device.registered", {**data, "business_id": BUSINESS[vendor], **more})
         return address
