@@ -1,4 +1,4 @@
-"""One group message to 100,000 devices of one lane, through delivery alone: real Redis, the vendor's simulator over TLS. `make bench-lanes`.
+"""One group message to 100,000 devices of one lane, by delivery alone: real Redis, the vendor's simulator over TLS. `make bench-lanes`.
 
     python -m tests.benchmarks.bench_lanes [--pushes N] [--profile] [huawei] [meizu] [fcm] …
 
@@ -79,7 +79,8 @@ def lane(vendor: Vendor) -> Iterator[tuple[Runtime, dict[str, Any]]]:
     secret_keys(base)  # made now, as `up` does
     servers = start_embedded(base, valkey=True, postgres=True)
     try:
-        assert servers.redis_url is not None and servers.database_url is not None
+        assert servers.redis_url is not None
+        assert servers.database_url is not None
         with simulator(vendor, folder / "simulators") as told:
             settings = dataclasses.replace(
                 base,
