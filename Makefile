@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak bench clean
+.PHONY: install install-dev lock demo up test check chaos soak bench bench-lanes clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,9 @@ test: install-dev
 
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench
+
+bench-lanes: install-dev
+	@$(BIN)/python -m tests.benchmarks.bench_lanes
 
 check: install-dev
 	$(BIN)/ruff check .
