@@ -35,6 +35,8 @@ chaos: install-dev
 # MINUTES=30 SEED=n: the same load with random faults; report var/reports/soak.json
 soak: install-dev
 	@$(BIN)/python -m tests.chaos.campaign soak
+bench: install-dev
+	@$(BIN)/python -m tests.benchmarks.bench
 
 check: install-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,9 @@ LEASE_RENEW_S = 4.0
 #: Lanes of one vendor that are sent to at the same time.
 LANES_AT_ONCE = 16
 
+#: Pushes about a push: they have no row of their own but a step in the first one's (contract §7).
+AFTERTHOUGHTS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
+
 #: A store is away: the entries are not to blame.
 AWAY = (RedisError, OSError, *sql.AWAY)
 
@@ -70,9 +74,19 @@ class Drain:
         self.counts = counts
         self.finish = finish
         self._takeover_at = 0.0
+        self._running = threading.Lock()
         self.progress_at = time.monotonic()
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
+        """One slice of work. One at a time in a process: what is in flight stays within its bound, and no vendor takes all slots."""
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            self._slice(stopping)
+        finally:
+            self._running.release()
+
+    def _slice(self, stopping: Callable[[], bool]) -> None:
         belts = self.runtime.belts
         try:
             belts.clear_bell(queue_of(self.stage, self.vendor))
@@ -281,8 +295,11 @@ def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
         runtime.ring(DELIVERY, vendor)
 
 
-def _routing_row(row: routing.Row, now: int) -> ledger.RowRecord:
+def _routing_row(row: routing.Row, now: int) -> ledger.Record:
     message, device = row.message, row.device
+    if message.kind in AFTERTHOUGHTS:
+        said = f"{message.kind}: {row.decision}"
+        return ledger.NoteRecord(message.app, message.event_id, message.ts_ms, row.user, device.device_id, "step", "routing", now, said)
     return ledger.RowRecord(
         message.app,
         message.event_id,
@@ -453,7 +470,7 @@ def _row(
     work: delivery.Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str
 ) -> ledger.Record:
     note, target = work.note, work.target
-    if note.kind in (Kind.RECALL, Kind.CALL_CANCEL):
+    if note.kind in AFTERTHOUGHTS:
         said = f"{note.kind}: {decision or words}"
         return ledger.NoteRecord(note.app, note.event_id, note.ts_ms, target.user, target.device, "step", "delivery", now, said)
     return ledger.RowRecord(

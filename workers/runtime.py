@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from common import metrics
 from common.clock import now_ms
 from common.config import Settings, secret_keys
-from common.model import Decision, Vendor
+from common.model import Decision, Kind, PushType, Vendor
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
 from common.storage import sql
@@ -42,6 +42,7 @@ from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect
+from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
 from common.storage.tenants import Tenant, Tenants
@@ -208,6 +209,10 @@ class Runtime:
         return claim_store.Claims(self.redis, self.keys)
 
     @cached_property
+    def silences(self) -> Silences:
+        return Silences(self.redis, self.keys)
+
+    @cached_property
     def lane_states(self) -> lane_store.LaneStates:
         return lane_store.LaneStates(self.redis, self.keys)
 
@@ -284,7 +289,7 @@ class Runtime:
         store = AccessStore(self.redis, self.keys, self.vault)
         deadline_s = self.settings.send_timeout_s
         return DeliveryWorld(
-            claims=_Claims(self.claims),
+            claims=_Claims(self.claims, self.silences),
             gate=FleetGate(self.admission, self.ledger, now_ms),
             breaker=_Breaker(self.lane_states, self.admission),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
@@ -297,9 +302,9 @@ class Runtime:
 
     def receipts_url(self, lane: Lane) -> str | None:
         """Where this lane's vendor sends receipts; None without a public address."""
-        if self.settings.receipts_url is None:
-            return None
         credential = lane.credential
+        if self.settings.receipts_url is None or (lane.vendor == Vendor.MEIZU and credential.options.get("callback") != "on"):
+            return None  # Meizu refuses a push whose callback its console does not know: only where the operator says it does
         path = receipts.path_of(credential.vendor, credential.app, credential.business_id, self.vault.derived(receipts.PURPOSE)[0])
         return self.settings.receipts_url.rstrip("/") + path
 
@@ -333,25 +338,52 @@ class Runtime:
 class _Claims:
     """The stage's port over the store."""
 
-    def __init__(self, store: claim_store.Claims) -> None:
+    def __init__(self, store: claim_store.Claims, silences: Silences) -> None:
         self._store = store
+        self._silences = silences
 
     def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
         asks = [
             claim_store.Ask(
                 work.note.app,
-                work.note.message_id if work.note.kind in ("message", "call_invite") else "",
+                work.note.message_id if work.note.kind in _WITHDRAWN else "",
                 work.target.user,
                 work.target.device,
                 work.target.push_id,
                 work.note.ts_ms,
                 work.entry,
                 step,
-                f"{work.note.conversation_type}:{work.note.conversation_id}" if work.note.kind in ("message", "call_invite") else "",
+                _read_as(work),
             )
             for work, step in zip(works, badge_steps, strict=True)
         ]
-        return [ClaimAnswer(claim.state.name.lower(), claim.badge, claim.why) for claim in self._store.lease(asks)]
+        answers = [ClaimAnswer(claim.state.name.lower(), claim.badge, claim.why) for claim in self._store.lease(asks)]
+        return self._spaced(works, answers)
+
+    def _spaced(self, works: Sequence[Work], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
+        """Silent pushes of messages go to a device once in 20 minutes; the surplus is told so. A call can't wait."""
+        silent = [
+            index
+            for index, (work, answer) in enumerate(zip(works, answers, strict=True))
+            if answer.state == "ours" and work.note.push_type == PushType.SILENT and work.note.kind == Kind.MESSAGE
+        ]
+        asks = [(works[i].note.app, works[i].target.user, works[i].target.device, works[i].target.push_id) for i in silent]
+        for index, may_go in zip(silent, self._silences.may_wake(asks), strict=True):
+            if not may_go:
+                answers[index] = ClaimAnswer("gone", None, Decision.THROTTLED)
+        return answers
+
+
+#: Kinds that a recall, a cancel or a read takes back; recalls and cancels themselves are not.
+_WITHDRAWN = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
+
+
+def _read_as(work: Work) -> str:
+    """The conversation whose reading makes this push needless; a call is answered, not read; "" for what nobody can have read."""
+    note = work.note
+    if note.kind == Kind.CALL_INVITE:
+        return "call"
+    return f"{note.conversation_type}:{note.conversation_id}" if note.kind == Kind.MESSAGE else ""
 
 
 class _Breaker:

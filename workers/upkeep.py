@@ -116,10 +116,25 @@ class Upkeep:
         self._ring(missed)
         self._unpark()
         _show(found)
+        self._show_waiting()
         try:
             withdraw_due(self._runtime)
         except SQLAlchemyError as error:
             log.warning("the database is away: withdrawals wait", extra={"reason": type(error).__name__})
+
+    def _show_waiting(self) -> None:
+        """The core's streams and the delayed set, which are no belts of ours."""
+        core, now = self._runtime.core, now_ms()
+        depth, oldest = 0, now
+        for stream in self._runtime.settings.event_streams:
+            depth += int(core.xlen(stream))
+            first: Any = core.xrange(stream, count=1)
+            oldest = min(oldest, int(first[0][0].split(b"-")[0])) if first else oldest
+        metrics.BACKLOG.labels("events").set(depth)
+        metrics.OLDEST_SECONDS.labels("events").set(max(now - oldest, 0) / 1000)
+        due = self._runtime.delayed.oldest_due_ms()
+        metrics.BACKLOG.labels("delayed").set(self._runtime.delayed.waiting_count())
+        metrics.OLDEST_SECONDS.labels("delayed").set(max(now - due, 0) / 1000 if due is not None else 0)
 
     def _ring(self, belts: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):

@@ -19,7 +19,8 @@ GROUP = "pushfleet"
 TAKEOVER_IDLE_MS = 15_000
 #: Deliveries of one entry after which it is split into single items to find the culprit, then refused.
 DELIVERIES_MAX = 5
-BELL_MS = 5_000
+#: A bell that was lost is rung again by upkeep after so long.
+BELL_MS = 2_000
 
 
 @dataclass(frozen=True, slots=True)

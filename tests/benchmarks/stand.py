@@ -49,7 +49,7 @@ def built_mock(folder: Path) -> Path | None:
         return None
     target = folder / "h2mock"
     made = subprocess.run(
-        [compiler, "-O2", "-o", str(target), str(HERE / "h2mock.c"), "-lnghttp2", "-lssl", "-lcrypto"], capture_output=True
+        [compiler, "-O2", "-o", str(target), str(HERE / "h2mock.c"), "-lnghttp2", "-lssl", "-lcrypto"], capture_output=True, check=False
     )
     return target if made.returncode == 0 else None
 
@@ -107,6 +107,17 @@ class Stand:
         with self.runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("ANALYZE devices"))
 
+    def devices_quick(self, app: str, count: int) -> None:
+        """A handful of iPhones, their tokens this tenant's own."""
+        statement = text(
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
+            " SELECT CAST(:app AS text), 'u' || n, 'd', 'ios', 'apns', 'ios', md5(CAST(:app AS text)) || lpad(to_hex(n), 32, '0'),"
+            " 1, 'active', '', 1"
+            " FROM generate_series(0, CAST(:last AS int)) AS n ON CONFLICT DO NOTHING"
+        )
+        with self.runtime.engine.begin() as connection:
+            connection.execute(statement, {"app": app, "last": count - 1})
+
     def publish_c2c(self, count: int, users: int, apps: Sequence[str] = (APP,), pace_s: float = 0.0) -> str:
         """`count` messages; the prefix of their ids. pace_s: seconds to spread them over."""
         prefix = uuid.uuid4().hex[:8]
@@ -114,7 +125,8 @@ class Stand:
         for start in range(0, count, 200):
             with self.redis.pipeline(transaction=False) as pipe:
                 for n in range(start, min(start + 200, count)):
-                    data = {"message_id": f"{prefix}-{n}", "conversation": {"type": "c2c", "id": "s"}, "sender": {"id": "s", "nick": "Sam"}}
+                    data: dict[str, Any] = {"message_id": f"{prefix}-{n}", "conversation": {"type": "c2c", "id": "s"}}
+                    data["sender"] = {"id": "s", "nick": "Sam"}
                     data |= {"recipients": [f"u{n % users}"], "elements": [{"type": "text", "text": "Meeting moved to 20:00"}]}
                     pipe.xadd("im:events", {"e": json.dumps(event(apps[n % len(apps)], "message.stored", data))})
                 pipe.execute()
@@ -137,7 +149,8 @@ class Stand:
             " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         counted = text(
-            "SELECT count(*) FROM ledger l JOIN events e USING (day, app, event_id) WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
+            "SELECT count(*) FROM ledger l JOIN events e USING (day, app, event_id)"
+            " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         end = time.monotonic() + seconds
         while time.monotonic() < end:

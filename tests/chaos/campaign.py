@@ -156,7 +156,7 @@ def run(
     replicas: Mapping[str, int] = REPLICAS,
     people: int = 500,
 ) -> dict[str, Any]:
-    """At least so many messages at a pace, and on until the trouble is over; the report. `settled` false: something still moved at the end."""
+    """At least so many messages at a pace, and on until the trouble is over; the report. `settled` false: something still moved."""
     trouble, rng = Trouble(), random.Random(seed)
     with town(replicas, people=people, quota=max(messages // 40, 20), seed=seed) as place:
         over = threading.Event()

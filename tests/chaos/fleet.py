@@ -1,4 +1,4 @@
-"""A whole fleet with Apple's simulator for the chaos tests, a crowd of iPhones, and the books: what was published, what must become of it."""
+"""A whole fleet with Apple's simulator for the chaos tests, a crowd of iPhones, and the books: what must become of what."""
 
 from __future__ import annotations
 

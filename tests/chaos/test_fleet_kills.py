@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow]
 @pytest.mark.timeout(300)
 def test_two_thousand_messages_are_all_accounted_for_while_each_process_is_killed_once() -> None:
     report = run(
-        2_000, 100, 7, lambda place, trouble, rng: kill_each(place, 1, (0.3, 1.5), trouble, rng), replicas={"delivery-apns": 2}, people=300
+        2_000, 100, 7, lambda place, trouble, rng: kill_each(place, 1, (1.0, 3.0), trouble, rng), replicas={"delivery-apns": 2}, people=300
     )
     show(report)
     assert report["messages"] >= 2_000

@@ -7,13 +7,11 @@ from typing import Any
 import click
 
 from common.clock import now_ms
-from common.contracts import decode_batch
 from common.model import Bucket, Vendor
 from workers.cli.base import CliError, at, opened, print_json, print_table
 from workers.cli.credentials import bucket_of, whole
-from workers.delivery.lane import Lane
-from workers.gate import rate_shown, terms_of
-from workers.runtime import Runtime
+from workers.gate import terms_of
+from workers.lane_report import lane_row, lanes_of, quota_rows
 
 
 @click.command()
@@ -22,43 +20,13 @@ from workers.runtime import Runtime
 def lanes(app_id: str | None, as_json: bool) -> None:
     """Every lane: one vendor with one account."""
     with opened() as runtime:
-        rows = [_lane(runtime, lane) for lane in _lanes(runtime, app_id)]
+        rows = [lane_row(runtime, lane) for lane in lanes_of(runtime, app_id)]
     if as_json:
         print_json(rows)
         return
     shown = [{**row, "quotas": ", ".join(_brief(quota) for quota in row["quotas"] if quota["limit"] is not None)} for row in rows]
     columns = ["app", "vendor", "business_id", "env", "state", "rate", "rate_now", "inflight", "parked", "quotas"]
     print_table(columns, shown, "no lane yet: pushfleet credential add")
-
-
-def _lanes(runtime: Runtime, app_id: str | None) -> list[Lane]:
-    found = runtime.catalog.now.lanes
-    return [found[key] for key in sorted(found) if app_id is None or key[0] == app_id]
-
-
-def _lane(runtime: Runtime, lane: Lane) -> dict[str, Any]:
-    """As contract §9. inflight, parked: pushes. rate_now is 0 while the vendor's Retry-After holds the lane."""
-    credential, terms = lane.credential, terms_of(lane, now_ms())
-    return {
-        "app": credential.app,
-        "vendor": credential.vendor,
-        "business_id": credential.business_id,
-        "env": credential.options.get("env"),
-        "state": "paused" if lane.paused else runtime.lane_states.peek(lane.id).state,
-        "rate": lane.limits.rate_per_s,
-        "rate_now": rate_shown(lane, terms, runtime.admission.rate_now(terms)),
-        "inflight": runtime.admission.in_flight(lane.id),
-        "parked": sum(len(push.targets) for blob in runtime.delayed.parked_blobs(lane.id) for push in decode_batch(blob).pushes),
-        "quotas": _quotas(runtime, lane),
-    }
-
-
-def _quotas(runtime: Runtime, lane: Lane) -> list[dict[str, Any]]:
-    """limit null: unlimited, `used` then counts attempts. runs_out_ms: when it will be spent at today's pace, null if not today."""
-    return [
-        {"bucket": usage.bucket, "used": usage.used, "limit": usage.limit, "runs_out_ms": usage.runs_out_ms}
-        for usage in runtime.admission.usage(terms_of(lane, now_ms()))
-    ]
 
 
 def _brief(quota: dict[str, Any]) -> str:
@@ -87,8 +55,8 @@ def _show(app_id: str | None, as_json: bool) -> None:
     with opened() as runtime:
         rows = [
             {"app": lane.credential.app, "vendor": lane.vendor, "business_id": lane.credential.business_id, **one}
-            for lane in _lanes(runtime, app_id)
-            for one in _quotas(runtime, lane)
+            for lane in lanes_of(runtime, app_id)
+            for one in quota_rows(runtime, lane)
         ]
     if as_json:
         print_json(rows)

@@ -132,7 +132,7 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
     from workers.cli.why import story
     from workers.console.app import serve
     from workers.console.look import Ports
-    from workers.lane_report import lane_rows
+    from workers.lane_report import console_rows
     from workers.replay import NotReplayableError, replay
 
     def again(letter_id: str) -> str | None:
@@ -142,7 +142,7 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
             return "not_replayable"
 
     _heartbeat(runtime, stop, time.monotonic, lambda: False)
-    ports = Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda: lane_rows(runtime))
+    ports = Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda: console_rows(runtime))
     serve(runtime, stop, ports)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import uuid
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from common import metrics
 from common.clock import now_ms
 from common.contracts import Message, encode
-from common.model import Decision
+from common.model import Decision, PushType
 from common.storage import keys, ledger, sql
 from common.storage.marks import Marks
 from common.storage.scripts import script
@@ -189,11 +190,11 @@ class Consumer:
         doors, now = self._doors, now_ms()
         apps = doors.apps()
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
-        withdrawals = doors.state.apply([event for event in fresh if not isinstance(event.data, Stored | Invited)], _ignored)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
+        doors.marks.note_times([(m.app, m.message_id, m.ts_ms) for m in messages])  # first: a read report beside them names one of them
+        withdrawals = doors.state.apply([event for event in fresh if not isinstance(event.data, Stored | Invited)], _ignored)
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
-        doors.marks.note_times([(m.app, m.message_id, m.ts_ms) for m in messages])
         doors.withdraw(withdrawals)
         self._hand_on(name, [entry for entry, _ in raws], messages, records)
         for event in fresh:
@@ -281,7 +282,17 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         message.received_ms,
         decision,
         note,
+        _screen(message),
     )
+
+
+def _screen(message: Message) -> str:
+    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but the message's id."""
+    push = message.push
+    shared: dict[str, str | None] = {"collapse_key": push.collapse_key, "strategy_id": push.strategy_id}
+    shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
+    found = {name: value for name, value in shared.items() if value}
+    return json.dumps(found, ensure_ascii=False) if found else ""
 
 
 def _dead(refused: Refused, vault: Vault, now: int) -> ledger.DeadRecord:

@@ -159,6 +159,9 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
 
 def _check(data: Any) -> None:
     """What a shape alone can't say."""
+    for part in ("conversation", "sender", "inviter"):
+        if hasattr(data, part) and not 0 < len(getattr(data, part).id) <= events.NAME_MAX:
+            raise _UnreadableError(f"wrong_shape: {part}.id has 1 to {events.NAME_MAX} characters")
     if isinstance(data, events.Stored) and data.conversation.type == "c2c" and len(set(data.recipients or ())) != 1:
         raise _UnreadableError("wrong_shape: a c2c message has exactly one recipient")
     if isinstance(data, events.Read) and (data.up_to_message_id, data.message_id, data.up_to_ms).count(None) != 2:

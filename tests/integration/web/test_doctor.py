@@ -42,7 +42,7 @@ def test_all_is_well(cli, living):
 
 def stop_a_lane(runtime, fleet_settings):
     lane = runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1")
-    runtime.lane_states.tell(lane.id, lane.credential.version, 0, 0, True, None)
+    runtime.delivery(Vendor.MEIZU).breaker.report(lane, good=0, failed=0, refused=True, retry_after_s=None)
 
 
 def pause_a_lane(runtime, fleet_settings):

@@ -1,0 +1,199 @@
+"""`make bench`: ratios of one run, each beside a peer that ran in the same minutes on the same machine; absolute figures are noise here.
+
+python -m tests.benchmarks.bench [--messages 20000] [--only NAME,…] [--report var/reports/bench.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.benchmarks.plain_celery import push
+from tests.benchmarks.stand import APP, Stand, apns_options, stand, vendor
+
+USERS = 5_000
+
+
+class Bench:
+    def __init__(self, messages: int) -> None:
+        self.messages = messages
+        self.report: dict[str, Any] = {}
+
+    def note(self, name: str, value: Any, why: str | None = None) -> None:
+        self.report[name] = value
+        if why is not None:
+            self.report[f"{name}_why"] = why
+        print(f"{name:28} {value}" + (f"   ({why})" if why else ""), flush=True)
+
+
+def rate(stand_: Stand, count: int, apps: tuple[str, ...] = (APP,)) -> float:
+    """c2c pushes per second of the whole way, from the first message stored to the last push accepted."""
+    prefix = stand_.publish_c2c(count, USERS, apps)
+    stand_.accepted(prefix, count)
+    return count / max(stand_.span_ms(prefix), 1) * 1000
+
+
+def plain_celery(redis_url: str, url: str, ca: Path, folder: Path, count: int) -> float:
+    """Pushes per second of plain Celery: as many worker processes as this machine has cores, stock settings."""
+    p8 = dict(zip(apns_options(folder)[::2], apns_options(folder)[1::2], strict=True))["--p8"]
+    environ = {**os.environ, "BENCH_REDIS_URL": redis_url, "BENCH_APNS": url.removeprefix("https://"), "BENCH_CA": str(ca), "BENCH_P8": p8}
+    client = redis.Redis.from_url(redis_url)
+    client.delete("plain:done")
+    push.app.conf.broker_url = redis_url
+    argv = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.plain_celery", "worker", "-c", str(os.cpu_count() or 2), "-l", "ERROR"]
+    worker = subprocess.Popen(argv, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        push.delay("0" * 64, "warm")
+        _until(lambda: int(client.get("plain:done") or 0) >= 1, 30)
+        started = time.monotonic()
+        for number in range(count):
+            push.delay(f"{number:064x}", "Meeting moved to 20:00")
+        _until(lambda: int(client.get("plain:done") or 0) > count, 240)
+        return count / (time.monotonic() - started)
+    finally:
+        worker.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(15)
+        worker.kill()
+
+
+def _until(look: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds:g} s")
+        time.sleep(0.05)
+
+
+def group_ms(stand_: Stand, members: int, absent: int) -> int:
+    """From a group message stored to its last push accepted; `absent` members have an iPhone and are away."""
+    stand_.devices(APP, absent)
+    name = f"{{{APP}:g{members}}}"
+    for start in range(0, members, 5_000):
+        stand_.redis.sadd(f"im:members:{name}", *(f"u{n}" for n in range(start, min(start + 5_000, members))))
+    until = int((time.time() + 3600) * 1000)
+    for start in range(absent, members, 1_000):
+        with stand_.redis.pipeline(transaction=False) as pipe:
+            for n in range(start, min(start + 1_000, members)):
+                pipe.hset(f"im:presence:{{{APP}:u{n}}}", "web", f"foreground|web|{until}")
+            pipe.execute()
+    stand_.accepted(stand_.publish_group(f"g{members}"), absent)  # warm
+    prefix = stand_.publish_group(f"g{members}")
+    stand_.accepted(prefix, absent)
+    return stand_.span_ms(prefix)
+
+
+def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="pushfleet-bench-"))
+    with vendor(folder) as (url, ca, which):
+        bench.note("server", which)
+        with stand(url, ca) as ours:
+            ours.devices(APP, USERS)
+            rate(ours, 500)
+            _speed(bench, ours, url, ca, folder, wanted)
+            _latency(bench, ours, wanted)
+            _sizes(bench, ours, wanted)
+        if wanted("c2c_over_own_aioapns"):
+            with stand(url, ca, APNS_CLIENT="aioapns") as other:
+                other.devices(APP, USERS)
+                rate(other, 200)
+                slow = rate(other, max(bench.messages // 4, 500))
+                bench.note("c2c_over_own_aioapns", round(bench.report["c2c_pushes_per_second"] / slow, 2))
+    if wanted("delay_50ms_efficiency"):
+        with vendor(folder, delay_ms=50) as (url, ca, which), stand(url, ca) as slow_one:
+            slow_one.devices(APP, USERS)
+            rate(slow_one, 500)
+            share = rate(slow_one, bench.messages) / bench.report["c2c_pushes_per_second"]
+            bench.note("delay_50ms_efficiency", round(share, 2), None if "C" in which else "the simulator has no delay: same as without")
+
+
+def _speed(bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
+    cpu = ours.cpu_s()
+    fast = rate(ours, bench.messages)
+    bench.note("c2c_pushes_per_second", round(fast))
+    per_push_us = (ours.cpu_s() - cpu) / bench.messages * 1e6
+    bench.note("cpu_us_per_push", round(per_push_us))
+    if wanted("c2c_over_plain_celery"):
+        peer = plain_celery(ours.runtime.settings.redis_url, url, ca, folder, 1_000)
+        bench.note("plain_celery_pushes_per_second", round(peer, 1))
+        bench.note("c2c_over_plain_celery", round(fast / peer, 1))
+    bench.note("c2c_over_node_apn", None, "not measured in this form: the npm peer speaks to the simulator in the tests only")
+    if wanted("cpu_over_pycurl"):
+        bare = bare_pycurl_us(url, ca)
+        bench.note("cpu_over_pycurl", round(per_push_us / bare, 1), f"a bare pycurl loop took {bare:.0f} us CPU a request")
+
+
+def bare_pycurl_us(url: str, ca: Path) -> float:
+    """CPU µs a request of the least that pycurl can do, on the same server."""
+    from tests.benchmarks.bench_transport import BarePycurl, requests
+
+    client = BarePycurl(url, ca, 100)
+    client.send(requests(100, 0))
+    batches = [requests(100, 1_000 + 100 * number) for number in range(50)]
+    began = time.process_time()
+    for batch in batches:
+        client.send(batch)
+    return (time.process_time() - began) / 5_000 * 1e6
+
+
+def _latency(bench: Bench, ours: Stand, wanted: Callable[[str], bool]) -> None:
+    if wanted("idle_p50_ms"):
+        times = sorted(ours.accepted(ours.publish_c2c(1, USERS), 1)[0] for _ in range(41))
+        bench.note("idle_p50_ms", times[len(times) // 2])
+    if wanted("half_load_p99_ms"):
+        seconds = 10.0
+        count = int(bench.report["c2c_pushes_per_second"] / 2 * seconds)
+        times = ours.accepted(ours.publish_c2c(count, USERS, pace_s=seconds), count)
+        bench.note("half_load_p99_ms", times[int(len(times) * 0.99)])
+    if wanted("group_2000_ms"):
+        bench.note("group_2000_ms", group_ms(ours, 2_000, 1_400))
+    if wanted("group_100000_ms"):
+        bench.note("group_100000_ms", group_ms(ours, 100_000, 20_000))
+
+
+def _sizes(bench: Bench, ours: Stand, wanted: Callable[[str], bool]) -> None:
+    if wanted("tenants_1000_cost"):
+        apps = tuple(f"tenant{n}" for n in range(1_000))
+        for app in apps:
+            ours.tenant(app)
+            ours.devices_quick(app, 5)
+        ours.runtime.catalog.changed()
+        time.sleep(3)
+        prefix = ours.publish_c2c(bench.messages // 4, 5, apps)
+        ours.accepted(prefix, bench.messages // 4)
+        many = bench.messages // 4 / max(ours.span_ms(prefix), 1) * 1000
+        bench.note("tenants_1000_cost", round(bench.report["c2c_pushes_per_second"] / many, 2))
+    if wanted("devices_1m_cost"):
+        ours.devices(APP, 1_000_000)
+        rate(ours, 500)
+        bench.note("devices_1m_cost", round(bench.report["c2c_pushes_per_second"] / rate(ours, bench.messages), 2))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--report", type=Path, default=Path("var/reports/bench.json"))
+    given = parser.parse_args()
+    only = {name for name in given.only.split(",") if name}
+    bench = Bench(given.messages)
+    run(bench, lambda name: not only or name in only)
+    given.report.parent.mkdir(parents=True, exist_ok=True)
+    given.report.write_text(json.dumps(bench.report, indent=1))
+    print(f"the report is in {given.report}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

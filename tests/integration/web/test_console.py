@@ -1,0 +1,428 @@
+"""The console over real HTTP: what each page tells, who may do what, in two languages; and once in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+import urllib.parse
+from dataclasses import replace
+from html import unescape
+
+import pytest
+
+from common.model import Decision, Vendor
+from common.storage.migrations import migrate
+from tests.integration.web.conftest import APP, call, eventually, message, registered
+from tests.integration.web.test_receipts import listens
+from workers.cli.why import story
+from workers.console.app import serve
+from workers.console.look import Ports
+from workers.console.words import DECISIONS, WORDS, language
+from workers.lane_report import console_rows
+from workers.replay import NotReplayableError, replay
+from workers.runtime import Runtime
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PASSWORD = "correct horse"
+
+
+def ports_of(runtime):
+    def again(letter_id):
+        try:
+            return None if replay(runtime, letter_id) else "gone"
+        except NotReplayableError:
+            return "not_replayable"
+
+    return Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda: console_rows(runtime))
+
+
+@pytest.fixture
+def console(runtime, tenant):
+    """The console process's serve, in a thread; its base URL."""
+    yield from served(runtime)
+
+
+def served(runtime):
+    stop = threading.Event()
+    thread = threading.Thread(target=serve, args=(runtime, stop, ports_of(runtime)))
+    thread.start()
+    eventually(lambda: listens(runtime.settings.console_addr))
+    yield f"http://{runtime.settings.console_addr}"
+    stop.set()
+    thread.join(15)
+    assert not thread.is_alive()
+
+
+class Browser:
+    """Cookies kept, redirects followed, forms found in the page as a person would."""
+
+    def __init__(self, base: str, lang: str = "en") -> None:
+        self.base, self.cookies, self.lang = base, {}, lang
+
+    def go(self, path: str, fields: dict | None = None, **headers):
+        body = None if fields is None else urllib.parse.urlencode(fields).encode()
+        told = {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), "accept-language": self.lang, **headers}
+        answer = call(self.base + path, body, told)
+        for name, value in answer.headers.items():
+            if name.lower() == "set-cookie":
+                key, _, rest = value.partition("=")
+                self.cookies[key] = rest.partition(";")[0].strip('"')
+        if answer.status == 303:
+            return self.go(answer.headers["location"])
+        return answer
+
+    def log_in(self, name: str, password: str = PASSWORD):
+        return self.go("/login", {"name": name, "password": password})
+
+    def forms(self, path: str) -> list[tuple[str, dict]]:
+        """(action, hidden fields) of each form of a page."""
+        found = []
+        for action, inside in re.findall(r'<form method="post" action="([^"]+)">(.*?)</form>', self.go(path).text, re.DOTALL):
+            found.append((action, {name: unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', inside)}))
+        return found
+
+
+@pytest.fixture
+def people(runtime):
+    for name, role in (("vera", "viewer"), ("otto", "operator"), ("ada", "admin")):
+        runtime.users.add(name, role, PASSWORD)
+
+
+def publish(runtime, fleet, *events):
+    for one in events:
+        runtime.core.xadd(runtime.settings.event_streams[0], {"e": one if isinstance(one, str) else json.dumps(one)})
+    for _ in range(3):
+        fleet.step()
+
+
+@pytest.fixture
+def busy(runtime, fleet, console):
+    """Something has happened: an accepted push, a dead token, a dead letter, a stopped lane, a backlog, an old belt."""
+    devices = [registered("bob", "phone", "meizu", "live1"), registered("eve", "tablet", "meizu", "deadeve")]
+    publish(runtime, fleet, *devices)
+    publish(runtime, fleet, message("m-<b>1", ["bob"]), message("m2", ["eve"]), "{broken")
+    lane = runtime.catalog.lane(APP, Vendor.VIVO, "vivo-1")
+    runtime.delivery(Vendor.VIVO).breaker.report(lane, good=0, failed=0, refused=True, retry_after_s=None)
+    stored = next(one for one in runtime.credentials.all() if one.vendor == "xiaomi")
+    runtime.credentials.add(replace(stored, expires_ms=int(time.time() * 1000) + 3 * 86_400_000))
+    runtime.redis.xadd(runtime.keys.belt("send:meizu:bulk"), {"b": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0")
+    return console
+
+
+# ---------------------------------------------------------------- what the pages tell
+
+
+def test_the_overview_tells_what_needs_a_hand(runtime, busy):
+    page = unescape(Browser(busy).go("/").text)
+    for words in (
+        "vivo vivo-1 (1400000001) is stopped: credential_refused",
+        "send meizu is 2m behind",
+        "1 dead letters",
+        "xiaomi xiaomi-1 (1400000001): the credential expires 20",
+        "no intake process is alive",
+        "taken by the vendor",
+        "the app is gone from the device",
+    ):
+        assert words in page, words
+    assert "<b>2</b>Events in" in page
+    assert "<b>1</b>Accepted by vendors" in page
+
+
+def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
+    for name in ("intake.1", "presence.1", "routing.1", "upkeep.1"):
+        runtime.redis.set(runtime.keys.alive(name), 1, ex=60)
+    page = Browser(console).go("/").text
+    assert "All is flowing." in page
+    assert "<b>4</b>Processes alive" in page
+
+
+def test_a_lanes_quota_is_told(runtime, fleet, console, cli):
+    assert cli("quota", "set", APP, "meizu", "meizu-1", "private=5").code == 0
+    runtime.catalog.changed()
+    publish(runtime, fleet, registered("bob", "phone", "meizu", "live1"))
+    publish(runtime, fleet, message("m1", ["bob"]))
+    page = Browser(console).go("/lanes").text
+    assert "private: 1 / 5" in page
+    assert '<meter min="0" max="5" value="1"' in page
+    assert "public: 0 / no limit" in page
+
+
+def test_a_message_tells_its_story_and_escapes_what_others_wrote(runtime, busy):
+    page = Browser(busy).go("/messages?" + urllib.parse.urlencode({"id": "m-<b>1"})).text
+    assert "m-&lt;b&gt;1" in page
+    assert "<b>1</b> accepted" in page
+    for words in ("bob", "phone", "meizu meizu-1", "presence", "routing", "delivery", "200"):
+        assert words in page, words
+    assert "晚上一起吃饭吗" not in page, "texts are nobody's business"
+    assert "live1" not in page, "nor are tokens"
+
+
+def test_a_message_is_narrowed_to_a_person(runtime, fleet, console):
+    publish(runtime, fleet, *(registered(user, f"{user}-d", "meizu", f"live{user}") for user in ("bob", "eve")))
+    publish(runtime, fleet, message("g-m", ["bob", "eve"], "group"))
+    browser = Browser(console)
+    assert "eve-d" in browser.go("/messages?id=g-m").text
+    assert "eve-d" not in browser.go("/messages?id=g-m&user=bob").text
+    assert "Nothing is known of it" in browser.go(f"/messages?id=g-m&app=other{APP}").text
+    assert "Nothing is known of it" in browser.go("/messages?id=nope").text
+
+
+def test_a_big_group_shows_its_counts_and_the_first_of_its_people(runtime, fleet, console):
+    publish(runtime, fleet, message("g-big", [f"user{number:03d}" for number in range(250)], "group"))
+
+    def decided():
+        fleet.step()
+        page = Browser(console).go("/messages?id=g-big").text
+        return page if "<b>250</b> no_device" in page else ""
+
+    page = eventually(decided)
+    assert page.count("<details") == 200
+    assert "The first 200 are shown" in page
+
+
+def test_dead_letters_are_told_without_their_content(runtime, busy):
+    page = Browser(busy).go("/dead-letters").text
+    assert "not_json" in page
+    assert "{broken" not in page
+
+
+def test_no_page_holds_a_secret_a_token_or_another_host(runtime, busy, people):
+    browser = Browser(busy)
+    browser.log_in("ada")
+    for path in ("/", "/messages?id=m2", "/lanes", "/dead-letters", "/login"):
+        answer = browser.go(path)
+        assert answer.status == 200
+        for hidden in ("simulated-secret-1", "deadeve", "live1", "callback", "Y2FsbGJhY2s", "scrypt"):
+            assert hidden not in answer.text, (path, hidden)
+        assert not re.findall(r"(?:https?:)?//", answer.text)
+        assert "<script" not in answer.text
+        assert "style=" not in answer.text
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert answer.headers["cache-control"] == "no-store"
+    assert browser.go("/static/console.css").headers["content-type"].startswith("text/css")
+
+
+# ---------------------------------------------------------------- languages
+
+
+@pytest.mark.parametrize(
+    ("asked", "remembered", "accepted", "expected"),
+    [
+        (None, None, "", "en"),
+        (None, None, "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        (None, None, "fr-FR,zh;q=0.5", "zh"),
+        (None, None, "en-US,zh;q=0.5", "en"),
+        (None, "zh", "en", "zh"),
+        ("en", "zh", "zh", "en"),
+        ("xx", "yy", "de", "en"),
+    ],
+)
+def test_the_language_is_what_is_asked_remembered_or_accepted(asked, remembered, accepted, expected):
+    assert language(asked, remembered, accepted) == expected
+
+
+def test_a_language_that_was_asked_for_stays(console):
+    browser = Browser(console)
+    assert ">Overview<" in browser.go("/").text
+    page = browser.go("/?lang=zh").text
+    assert '<html lang="zh-CN">' in page
+    assert ">概览<" in page
+    assert ">通道<" in browser.go("/lanes").text
+    assert ">Lanes<" in browser.go("/lanes?lang=en").text
+
+
+def test_every_word_stands_in_both_languages_with_the_same_gaps():
+    for key, (english, chinese) in (WORDS | DECISIONS).items():
+        assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", chinese)), key
+        assert english
+        assert chinese
+    assert set(DECISIONS) == set(Decision)
+
+
+# ---------------------------------------------------------------- who may do what
+
+
+def test_while_nobody_is_registered_this_machine_may_look_and_not_act(runtime, busy):
+    browser = Browser(busy)
+    assert "pushfleet user add NAME" in browser.go("/").text
+    assert browser.forms("/lanes") == browser.forms("/dead-letters") == []
+    answer = browser.go("/lanes/pause", {"app": APP, "vendor": "meizu", "business_id": "meizu-1", "token": ""})
+    assert answer.status == 403
+    assert runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1").paused is False
+    assert browser.go("/", host="evil.example").status == 403, "a name that was pointed at this machine"
+
+
+def test_an_address_that_others_reach_is_never_open(settings_with, database_url, runtime, tenant, free_port):
+    """0.0.0.0 without people: the login page says how to add somebody."""
+    settings = replace(runtime.settings, console_addr=f"0.0.0.0:{free_port()}")
+    other = Runtime(settings, "test")
+    migrate(other.engine)
+    for base in served(other):
+        answer = Browser(base.replace("0.0.0.0", "127.0.0.1")).go("/lanes")
+        assert "pushfleet user add" in answer.text
+        assert "meizu-1" not in answer.text
+    other.close()
+
+
+def test_with_people_every_page_asks_for_a_login(console, people):
+    browser = Browser(console)
+    for path in ("/", "/messages?id=m1", "/lanes", "/dead-letters"):
+        answer = call(console + path)
+        assert (answer.status, answer.headers["location"]) == (303, "/login")
+    assert browser.log_in("otto", "wrong password").status == 403
+    assert browser.log_in("nobody").status == 403
+    assert browser.cookies.get("pushfleet") is None
+    assert "otto (operator)" in browser.log_in("otto").text
+    assert "otto (运维)" in browser.go("/?lang=zh").text
+
+
+def test_a_session_ends_with_the_password_the_person_and_the_logout(runtime, console, people):
+    def looks(browser):
+        return "otto (operator)" in browser.go("/lanes").text
+
+    browsers = [Browser(console) for _ in range(3)]
+    for browser in browsers:
+        browser.log_in("otto")
+    assert all(looks(browser) for browser in browsers)
+    [(action, fields)] = [form for form in browsers[0].forms("/") if form[0] == "/logout"]
+    browsers[0].go(action, fields)
+    assert [looks(browser) for browser in browsers] == [False, True, True]
+    runtime.users.add("otto", "operator", "another password")
+    assert not any(looks(browser) for browser in browsers)
+    browsers[1].log_in("otto", "another password")
+    assert looks(browsers[1])
+    runtime.users.remove("otto")
+    assert not looks(browsers[1])
+
+
+@pytest.mark.parametrize(
+    "change", [lambda c: c[:-1] + ("A" if c[-1] != "A" else "B"), lambda c: "x" + c, lambda c: c.split(".")[0], lambda c: "."]
+)
+def test_a_cookie_that_we_did_not_sign_is_nobodys(console, people, change):
+    browser = Browser(console)
+    browser.log_in("ada")
+    browser.cookies["pushfleet"] = change(browser.cookies["pushfleet"])
+    assert "ada (admin)" not in browser.go("/").text
+
+
+def test_guessing_passwords_is_slowed_down(console, people):
+    browser = Browser(console)
+    statuses = [browser.log_in("otto", f"guess number {number}").status for number in range(11)]
+    assert statuses == [403] * 10 + [429]
+    assert browser.log_in("otto").status == 429
+
+
+def test_an_operator_pauses_and_resumes_a_lane(runtime, console, people):
+    browser = Browser(console)
+    browser.log_in("otto")
+
+    def press(word):
+        forms = [form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1"]
+        [(action, fields)] = forms
+        assert action == f"/lanes/{word}"
+        return browser.go(action, fields)
+
+    assert "The lane is paused" in press("pause").text
+    assert eventually(lambda: runtime.catalog.lane(APP, Vendor.HUAWEI, "huawei-1").paused, 3)
+    assert "The lane flows again" in press("resume").text
+    assert eventually(lambda: not runtime.catalog.lane(APP, Vendor.HUAWEI, "huawei-1").paused, 3)
+
+
+def test_an_operator_replays_a_dead_letter(runtime, busy, people):
+    browser = Browser(busy)
+    browser.log_in("ada")
+    [(action, fields)] = [form for form in browser.forms("/dead-letters") if form[0] == "/dead-letters/replay"]
+    assert "The letter was replayed" in browser.go(action, fields).text
+    assert [entry[b"e"] for _, entry in runtime.core.xrange(runtime.settings.event_streams[0])] == [b"{broken"]
+    assert "It is not there any more" in browser.go(action, fields).text
+
+
+def test_a_viewer_looks_only(runtime, busy, people):
+    browser = Browser(busy)
+    browser.log_in("vera")
+    assert {action for path in ("/lanes", "/dead-letters") for action, _ in browser.forms(path)} == {"/logout"}
+    token = browser.forms("/")[0][1]["token"]
+    letter = runtime.dead_letters.heads()[0]["id"]
+    for path, fields in (
+        ("/lanes/pause", {"app": APP, "vendor": "meizu", "business_id": "meizu-1"}),
+        ("/dead-letters/replay", {"id": letter}),
+    ):
+        assert browser.go(path, {**fields, "token": token}).status == 403
+    assert len(runtime.dead_letters.heads()) == 1
+    assert runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1").paused is False
+
+
+def test_another_site_can_not_act_for_an_operator(runtime, console, people):
+    otto, ada = Browser(console), Browser(console)
+    otto.log_in("otto")
+    ada.log_in("ada")
+    fields = {"app": APP, "vendor": "meizu", "business_id": "meizu-1"}
+    token = dict(otto.forms("/lanes"))["/lanes/pause"]["token"]
+    tries = [
+        otto.go("/lanes/pause", fields),
+        otto.go("/lanes/pause", {**fields, "token": "x" * 43}),
+        ada.go("/lanes/pause", {**fields, "token": token}),
+        otto.go("/lanes/pause", {**fields, "token": token}, origin="https://evil.example"),
+        otto.go("/lanes/pause?" + urllib.parse.urlencode({**fields, "token": token})),
+    ]
+    assert [answer.status for answer in tries] == [403, 403, 403, 403, 405]
+    assert runtime.catalog.lane(APP, Vendor.MEIZU, "meizu-1").paused is False
+
+
+# ---------------------------------------------------------------- machines
+
+
+def test_prometheus_finds_every_living_process(runtime, console):
+    assert json.loads(call(console + "/metrics/targets").body) == []
+    (runtime.settings.data_dir).mkdir(parents=True, exist_ok=True)
+    (runtime.settings.data_dir / "run.json").write_text('{"metrics": ["http://127.0.0.1:9100/metrics", "http://[::1]:9101/metrics"]}')
+    assert [one["targets"] for one in json.loads(call(console + "/metrics/targets").body)] == [["127.0.0.1:9100"], ["[::1]:9101"]]
+    runtime.metrics_at = "worker-7:9100"
+    runtime.alive()
+    assert json.loads(call(console + "/metrics/targets").body) == [{"targets": ["worker-7:9100"], "labels": {"process": "test"}}]
+
+
+def test_health_and_unknown_pages(console, people):
+    assert call(console + "/healthz").status == 200
+    answer = call(console + "/nope", headers={"accept-language": "zh"})
+    assert answer.status == 404
+    assert "页面不存在" in answer.text
+    assert call(console + "/static/../app.py").status == 404
+    assert call(console + "/login", b"x" * 20_000).status == 413
+
+
+def test_a_store_that_is_away_is_said(settings_with, database_url, restartable_valkey, free_port, runtime, tenant):
+    settings = replace(
+        runtime.settings, redis_url=restartable_valkey.url, core_url=restartable_valkey.url, console_addr=f"127.0.0.1:{free_port()}"
+    )
+    other = Runtime(settings, "test")
+    for base in served(other):
+        assert call(base + "/").status == 200
+        restartable_valkey.kill()
+        answer = call(base + "/")
+        assert answer.status == 503
+        assert "Redis" in answer.text
+        assert call(base + "/healthz").status == 200
+        restartable_valkey.restart()
+        assert eventually(lambda base=base: call(base + "/").status == 200)
+    other.close()
+
+
+# ---------------------------------------------------------------- a real browser
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian: apt-get install chromium)")
+@pytest.mark.parametrize(("lang", "words"), [("en", "to look at"), ("zh-CN", "项需要处理")])
+def test_a_real_browser_shows_the_overview_in_its_language(busy, tmp_path, lang, words):
+    picture = tmp_path / "overview.png"
+    common = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--accept-lang={lang}", f"--lang={lang}"]
+    common += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,1400"]
+    told = subprocess.run([*common, "--dump-dom", busy + "/"], capture_output=True, text=True, timeout=60, check=True)
+    assert words in told.stdout
+    assert "Refused to" not in told.stderr, "the page keeps to its own content security policy"
+    subprocess.run([*common, f"--screenshot={picture}", busy + "/"], capture_output=True, timeout=60, check=True)
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,60 @@
+"""Receipts and console as the processes that the Procfile starts: healthy, found by Prometheus, gone at SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from common.config import environ_of
+from tests.integration.web.conftest import ROOT, call, eventually
+from tests.integration.web.test_receipts import listens
+
+
+@pytest.fixture
+def start(fleet_settings, runtime, free_port):
+    """Starts `pushfleet worker STAGE`; ends what is left."""
+    started = []
+
+    def begin(stage: str, **more: str) -> subprocess.Popen:
+        env = {**os.environ, **environ_of(fleet_settings), "PUSHFLEET_METRICS_PORT": str(free_port()), **more}
+        command = [sys.executable, "-m", "workers", "worker", stage]
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("stage", "setting"), [("receipts", "receipts_addr"), ("console", "console_addr")])
+def test_it_starts_is_found_and_ends_when_told(start, fleet_settings, runtime, stage, setting):
+    addr = getattr(fleet_settings, setting)
+    process = start(stage)
+    eventually(lambda: listens(addr), 20)
+    assert json.loads(call(f"http://{addr}/healthz").body) == {"name": stage, "ok": True}
+    found = eventually(lambda: runtime.redis.get(runtime.keys.metrics_at(f"{stage}.1")))
+    assert b"pushfleet_receipts_total" in call(f"http://{found.decode()}/metrics").body
+    if stage == "console":
+        [target] = json.loads(call(f"http://{addr}/metrics/targets").body)
+        assert target == {"targets": [found.decode()], "labels": {"process": "console.1"}}
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    log = process.stderr.read()
+    assert f"http://{addr}" in log, "it says where it listens"
+
+
+def test_an_address_that_is_taken_ends_it_with_the_setting_named(start, fleet_settings):
+    first = start("console")
+    eventually(lambda: listens(fleet_settings.console_addr), 20)
+    second = start("console")
+    assert second.wait(20) == 2
+    assert "PUSHFLEET_CONSOLE_ADDR" in second.stderr.read()
+    assert first.poll() is None

@@ -1,0 +1,20 @@
+"""`pushfleet bench`: the benchmarks of the checkout this command was installed from."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import click
+
+from workers.cli.base import CliError
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def bench(options: tuple[str, ...]) -> None:
+    """Measure this fleet beside its peers, on this machine, in one run; leaves var/reports/bench.json."""
+    if importlib.util.find_spec("tests.benchmarks") is None:
+        raise CliError("the benchmarks are in the repository: run `make bench` in a checkout")
+    raise click.exceptions.Exit(subprocess.call([sys.executable, "-m", "tests.benchmarks.bench", *options]))
