@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.exceptions import RedisError
@@ -59,8 +60,9 @@ class Books:
 class Town:
     """One running fleet: publishes, kills, asks."""
 
-    def __init__(self, fleet: Fleet, runtime: Runtime, quota: int, seed: int) -> None:
-        self.fleet = fleet
+    def __init__(self, fleet: Fleet | None, runtime: Runtime, quota: int, seed: int) -> None:
+        """fleet: what may be killed; None when somebody else supervises it."""
+        self._fleet = fleet
         self.runtime = runtime
         self.quota = quota
         self.books = Books()
@@ -104,25 +106,27 @@ class Town:
         wait_for(lambda: not self.runtime.core.xlen("im:events"), "everybody is registered")
 
     def command(self, *words: str) -> None:
-        environ = {"PUSHFLEET_DATA_DIR": str(self.fleet.wanted.data_dir)}
+        wanted = self.runtime.settings
+        environ = {"PUSHFLEET_DATA_DIR": str(wanted.data_dir), "PUSHFLEET_SECRET_KEYS_FILE": str(wanted.secret_keys_file)}
         for name in ("redis_url", "database_url"):
-            environ[f"PUSHFLEET_{name.upper()}"] = getattr(self.runtime.settings, name)
+            environ[f"PUSHFLEET_{name.upper()}"] = getattr(wanted, name)
         argv = [sys.executable, "-m", "workers", *words]
         subprocess.run(argv, env={**_clean_environ(), **environ}, check=True, stdout=subprocess.DEVNULL)
 
     # ------------------------------------------------------------ meanwhile
 
-    def publish(self) -> None:
-        """One message, to one person or to a group; it is in the books when Redis has it."""
+    def publish(self, to: str | None = None) -> None:
+        """One message, to one person (this one, or any) or to a group; it is in the books when Redis has it."""
         number = self.books.messages
-        sender = self._rng.choice(self._people)
-        group = number % GROUP_EVERY == 0
-        people = [person for person in self._people if person != sender]
-        receivers = self._rng.sample(people, min(GROUP if group else 1, len(people)))
+        people = [person for person in self._people if person != to]
+        self._rng.shuffle(people)
+        sender, *others = people
+        group = to is None and number % GROUP_EVERY == 0
+        receivers = [to] if to is not None else others[: GROUP if group else 1]
         data: dict[str, Any] = {"message_id": f"m{number}", "sender": {"id": sender}, "recipients": receivers}
         data["conversation"] = {"type": "group", "id": "g"} if group else {"type": "c2c", "id": sender}
         data |= {"elements": [{"type": "text", "text": f"number {number}"}]}
-        if number % SHORT_EVERY == 7:
+        if to is None and number % SHORT_EVERY == 7:
             data["push"] = {"ttl_s": SHORT_TTL_S}
         identity = self._add("message.stored", data)
         self.books.expected |= {(identity, user, "phone") for user in receivers}
@@ -138,6 +142,11 @@ class Town:
                 return identity
             except RedisError:
                 time.sleep(0.1)
+
+    @property
+    def fleet(self) -> Fleet:
+        assert self._fleet
+        return self._fleet
 
     @property
     def workers(self) -> list[Worker]:
@@ -233,7 +242,7 @@ def over_rate(times_ms: list[int], window_s: int = 5) -> int:
 def town(replicas: Mapping[str, int], *, people: int, quota: int, seed: int = 1, **settings: str) -> Iterator[Town]:
     """A fleet of its own, ready, with its people registered. settings: names without the prefix."""
     with open_folder() as folder:
-        named = {f"PUSHFLEET_{name}": value for name, value in settings.items()}
+        named = {"PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)), **{f"PUSHFLEET_{name}": value for name, value in settings.items()}}
         wanted = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3", **ELSEWHERE, **named})
         with in_background(wanted, replicas, True, migrate=migrate_settings, procfile_path=Path(__file__).parent / "Procfile") as fleet:
             runtime = Runtime(resolve(wanted))
@@ -243,6 +252,14 @@ def town(replicas: Mapping[str, int], *, people: int, quota: int, seed: int = 1,
                 yield found
             finally:
                 runtime.close()
+
+
+def keys_file(folder: Path) -> Path:
+    """A new file of keys: a fleet on servers that are not its own has to be given one."""
+    path = folder / "keys"
+    path.write_bytes(Fernet.generate_key())
+    path.chmod(0o600)
+    return path
 
 
 def _clean_environ() -> dict[str, str]:
