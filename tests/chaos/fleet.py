@@ -195,6 +195,11 @@ class Town:
         with self.runtime.engine.connect() as connection:
             return int(connection.execute(text("SELECT count(*) FROM dead_letters")).scalar() or 0)
 
+    def sent(self) -> int:
+        """How many pushes the simulator has accepted."""
+        path = self.runtime.settings.data_dir / "simulators" / "apns.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
     def record(self) -> list[dict[str, Any]]:
         """What the simulator accepted."""
         path = self.runtime.settings.data_dir / "simulators" / "apns.jsonl"
