@@ -150,10 +150,14 @@ class Upkeep:
         for lane_id in waiting:
             lane = lanes.get(lane_id)
             flows = lane is None or (not lane.paused and self._may_flow(lane_id, lane.credential.version))
-            self._ring(delayed.release_lane(lane_id, only_expired=not flows))
+            for _ in range(FULL_PACE_MOVES):
+                belts = delayed.release_lane(lane_id, only_expired=not flows)
+                if not belts:
+                    break
+                self._ring(belts)
 
     def _may_flow(self, lane_id: str, version: int) -> bool:
-        """Flowing, or due for a probe: then one parked batch is let through to be it."""
+        """Flowing, or due for a probe: then the newest of some conversation is let through to be it, and the others wait for its answer."""
         return self._runtime.lane_states.may_flow(lane_id, version)
 
     def _now_and_then(self) -> None:
