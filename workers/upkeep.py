@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 LOCK_MS = 5_000
 TICK_S = 0.1
 EVERY_S = 1.0
+#: The lanes' states, all in one round trip.
+LANES_EVERY_S = 2.0
+#: As pushfleet_lane_state tells them; a paused lane is a stopped one.
+LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED: 2}
 #: Gauges that cost a query, old days, dead readers.
 SELDOM_S = 15.0
 #: Ledger entries of one transaction: about 50,000 rows at most.
@@ -49,6 +53,7 @@ class Upkeep:
         self._stopping = stopping
         self._word = uuid.uuid4().hex
         self._next = 0.0
+        self._lanes = 0.0
         self._seldom = 0.0
         self.progress_at = time.monotonic()
 
@@ -99,6 +104,9 @@ class Upkeep:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
             self._each_second()
+        if time.monotonic() >= self._lanes:
+            self._lanes = time.monotonic() + LANES_EVERY_S
+            self._show_lanes()
         if time.monotonic() >= self._seldom:
             self._seldom = time.monotonic() + SELDOM_S
             try:
@@ -163,9 +171,7 @@ class Upkeep:
     def _now_and_then(self) -> None:
         runtime = self._runtime
         for lane in runtime.catalog.now.lanes.values():
-            labels = (lane.credential.app, lane.vendor, lane.credential.business_id)
-            state = runtime.lane_states.peek(lane.id).state
-            metrics.LANE_STATE.labels(*labels).set(2 if lane.paused else {lane_store.FLOWING: 0, lane_store.PROBING: 1}.get(state, 2))
+            labels = _labels(lane)
             metrics.TOKEN_GUARD.labels(*labels).set(int(runtime.guard.stopped(lane.id)))
             self._show_quotas(lane, labels)
             expires_ms = lane.credential.options.get("expires_ms")
@@ -180,6 +186,11 @@ class Upkeep:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
         for belt in (*keys.BELTS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
+
+    def _show_lanes(self) -> None:
+        lanes = list(self._runtime.catalog.now.lanes.values())
+        for lane, state in zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True):
+            metrics.LANE_STATE.labels(*_labels(lane)).set(2 if lane.paused else LANE_NUMBERS[state.state])
 
     def _show_quotas(self, lane: Lane, labels: tuple[str, ...]) -> None:
         for usage in self._runtime.admission.usage(terms_of(lane, now_ms())):
@@ -240,6 +251,10 @@ class Upkeep:
                     )
                     self._runtime.ledger.write([dead])
             self._runtime.belts.hand_on([entry])
+
+
+def _labels(lane: Lane) -> tuple[str, ...]:
+    return lane.credential.app, lane.vendor, lane.credential.business_id
 
 
 def _about_the_rows(error: BaseException) -> bool:
