@@ -13,11 +13,16 @@ from kombu import entity
 
 from common.config import Settings
 from common.model import Vendor
-from common.storage.redis import CONNECT_TIMEOUT_S, HEALTH_CHECK_INTERVAL_S, SOCKET_TIMEOUT_S, kombu_url
+from common.storage.redis import CONNECT_TIMEOUT_S, kombu_url
 
 PRESENCE: Final = "presence"
 ROUTING: Final = "routing"
 DELIVERY: Final = "delivery"
+
+#: Bells are small and may be lost, so their connections are given up early: half-open ones hold a worker for about BELL_TIMEOUT_S and
+#: two of BELL_HEALTH_S (whole seconds, as kombu wants them).
+BELL_TIMEOUT_S: Final = 2.0
+BELL_HEALTH_S: Final = 2
 
 
 def queue_of(stage: str, vendor: Vendor | str | None = None) -> str:
@@ -57,10 +62,10 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options={
             **broker.options,
             "global_keyprefix": f"{settings.prefix}:celery:",
-            "socket_timeout": SOCKET_TIMEOUT_S,
+            "socket_timeout": BELL_TIMEOUT_S,
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
             "socket_keepalive": True,
-            "health_check_interval": HEALTH_CHECK_INTERVAL_S,
+            "health_check_interval": BELL_HEALTH_S,
         },
         broker_connection_retry_on_startup=True,
         broker_connection_retry=True,

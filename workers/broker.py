@@ -1,4 +1,4 @@
-"""The guard of kombu's Redis transport: a worker outlives a restart of Redis.
+"""The guard of kombu's Redis transport: a worker outlives a restart of Redis, and half-open connections to it.
 
 Celery and kombu 5.7.0: when Redis goes away, `Consumer.on_connection_error_after_connected()` calls `collect()` and then `close()`; the
 second close restores unacked messages on a transport whose client is already None, and the AttributeError ends the whole worker
@@ -22,6 +22,20 @@ class _Guard:
         return super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
 
 
+class _Poller(stock.MultiChannelPoller):  # type: ignore[misc, unused-ignore]
+    """Kombu drops a half-open connection that waits for bells; its idle neighbours of the pool are half-open, too.
+
+    Each of them would be tried, and would cost a timeout: 15 to 30 s until a worker took bells again, measured.
+    """
+
+    def maybe_check_brpop_health(self) -> None:
+        waiting = [(channel, channel._in_poll) for channel in self._channels if channel._in_poll]  # noqa: SLF001
+        super().maybe_check_brpop_health()
+        for channel, connection in waiting:
+            if getattr(connection, "_sock", None) is None:
+                channel.pool.disconnect(inuse_connections=False)
+
+
 class Channel(_Guard, stock.Channel):
     """kombu's channel with the guard."""
 
@@ -30,6 +44,11 @@ class Transport(stock.Transport):
     """Named in the app's settings as `workers.broker:Transport`."""
 
     Channel = Channel
+    cycle: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = _Poller()
 
 
 class SentinelChannel(_Guard, stock.SentinelChannel):
@@ -40,3 +59,8 @@ class SentinelTransport(stock.SentinelTransport):
     """The same for sentinel:// URLs."""
 
     Channel = SentinelChannel
+    cycle: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = _Poller()

@@ -18,14 +18,12 @@ from typing import Any
 import msgspec
 from celery import Celery
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common import metrics
 from common.clock import now_ms
 from common.contracts import Batch, OfflineRecipients, Push, decode_batch, decode_messages, decode_offline, encode
 from common.model import Decision, Kind, Urgency, Vendor, Verdict
-from common.storage import keys, ledger
+from common.storage import keys, ledger, sql
 from common.storage.delayed import Later
 from common.storage.streams import DELIVERIES_MAX, Entry
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
@@ -45,6 +43,8 @@ SLICE_S = 5.0
 #: Entries of one read of the stages before delivery.
 READ_MAX = 4
 TAKEOVER_MAX = 16
+#: An entry that was handed out more often is worked on alone: its neighbours must not be blamed for what it does.
+SUSPECT_AFTER = 2
 #: Entries of one read by urgency: the more urgent go first, and nothing starves.
 WEIGHTS = {Urgency.CALL: 8, Urgency.CHAT: 8, Urgency.GROUP: 3, Urgency.BULK: 1}
 #: A lease is over before somebody else may take an entry over: what waited longer in this process is claimed anew first.
@@ -52,8 +52,11 @@ LEASE_RENEW_S = 4.0
 #: Lanes of one vendor that are sent to at the same time.
 LANES_AT_ONCE = 16
 
+#: Pushes about a push: they have no row of their own but a step in the first one's (contract §7).
+AFTERTHOUGHTS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
+
 #: A store is away: the entries are not to blame.
-AWAY = (RedisError, DBAPIError, PoolTimeout, OSError)
+AWAY = (RedisError, OSError, *sql.AWAY)
 
 
 class Drain:
@@ -115,6 +118,15 @@ class Drain:
 
     def _finish(self, entries: Sequence[Entry]) -> None:
         fit = [entry for entry in entries if not self._poisoned(entry)]
+        suspects = [entry for entry in fit if entry.deliveries > SUSPECT_AFTER]
+        for entry in suspects:  # until its turn comes, being taken over does not count
+            self.runtime.belts.recount(entry, entry.deliveries - 1)
+        self._work([entry for entry in fit if entry.deliveries <= SUSPECT_AFTER])
+        for entry in suspects:
+            if self.runtime.belts.recount(entry, entry.deliveries):
+                self._work([entry])
+
+    def _work(self, fit: Sequence[Entry]) -> None:
         if not fit:
             return
         started = time.perf_counter()
@@ -153,7 +165,7 @@ class Drain:
     def _split_or_bury(self, entry: Entry, reason: str) -> None:
         singles = split_blob(entry)
         if len(singles) > 1:
-            self.runtime.belts.split(entry, singles)
+            self.runtime.belts.split(entry, singles, _disowning(self.runtime, entry))
             self.runtime.ring(self.stage, self.vendor)
             return
         bury(self.runtime, entry, self.stage, reason)
@@ -173,6 +185,23 @@ def split_blob(entry: Entry) -> list[bytes]:
         return [entry.blob]
 
 
+def owner_of(entry: Entry) -> str:
+    """The entry's name in the claims on its pushes."""
+    return f"{entry.belt}/{entry.id.decode()}"
+
+
+def _disowning(runtime: Runtime, entry: Entry) -> Callable[[Any], None] | None:
+    """What frees the leases of an entry that is about to go without its pushes being finished; None where it holds none."""
+    if entry.belt in (keys.PRESENCE, keys.ROUTING):
+        return None
+    try:
+        batch = decode_batch(entry.blob)
+    except msgspec.MsgspecError:
+        return None
+    pushes = [(target.push_id, push.note.ts_ms) for push in batch.pushes for target in push.targets]
+    return lambda pipe: runtime.claims.disown(pipe, owner_of(entry), pushes)
+
+
 def bury(runtime: Runtime, entry: Entry, stage: str, reason: str) -> None:
     """The entry becomes a dead letter with its reason, encrypted, and leaves the belt.
 
@@ -181,7 +210,7 @@ def bury(runtime: Runtime, entry: Entry, stage: str, reason: str) -> None:
     record = ledger.DeadRecord(
         uuid.uuid4().hex, entry.id.decode(), stage, reason, None, now_ms(), runtime.vault.encrypt(entry.blob), {"belt": entry.belt}
     )
-    runtime.belts.hand_on([entry], [(keys.LEDGER, encode([record]))])
+    runtime.belts.hand_on([entry], [(keys.LEDGER, encode([record]))], _disowning(runtime, entry))
     log.error("an item became a dead letter", extra={"queue": stage, "reason": reason})
 
 
@@ -271,8 +300,11 @@ def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
         runtime.ring(DELIVERY, vendor)
 
 
-def _routing_row(row: routing.Row, now: int) -> ledger.RowRecord:
+def _routing_row(row: routing.Row, now: int) -> ledger.Record:
     message, device = row.message, row.device
+    if message.kind in AFTERTHOUGHTS:
+        said = f"{message.kind}: {row.decision}"
+        return ledger.NoteRecord(message.app, message.event_id, message.ts_ms, row.user, device.device_id, "step", "routing", now, said)
     return ledger.RowRecord(
         message.app,
         message.event_id,
@@ -332,7 +364,7 @@ class Deliveries:
     def _lane(self, key: tuple[str, Vendor, str], batches: Sequence[tuple[Entry, Batch]]) -> None:
         lane = self._runtime.catalog.lane(*key)
         entries = [entry for entry, _ in batches]
-        works = [work for entry, batch in batches for work in settling.works_of(f"{entry.belt}/{entry.id.decode()}", batch)]
+        works = [work for entry, batch in batches for work in settling.works_of(owner_of(entry), batch)]
         if lane is None:
             self._without_lane(entries, works)
             return
@@ -392,7 +424,11 @@ class Deliveries:
                 if one.state == state
                 for w in (one.work,)
             ]
-            retired = self._runtime.devices.retire(rows, state)
+            try:
+                retired = self._runtime.devices.retire(rows, state)
+            except sql.AWAY as error:  # the pushes are settled; the vendor will say the same of the next one
+                log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
+                return
             if retired:
                 metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
 
@@ -460,7 +496,7 @@ def _news(wait: settling.Wait) -> bool:
 
 def _row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> ledger.Record:
     note, target = work.note, work.target
-    if note.kind in (Kind.RECALL, Kind.CALL_CANCEL):
+    if note.kind in AFTERTHOUGHTS:
         said = f"{note.kind}: {decision or words}"
         return ledger.NoteRecord(note.app, note.event_id, note.ts_ms, target.user, target.device, "step", "delivery", now, said)
     return ledger.RowRecord(

@@ -14,7 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery
+from kombu.exceptions import KombuError
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,7 +24,7 @@ from common import metrics
 from common.clock import now_ms
 from common.config import Settings, secret_keys
 from common.contracts import Notification
-from common.model import Decision, Vendor
+from common.model import Decision, Kind, PushType, Vendor
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
 from common.storage import sql
@@ -42,6 +44,7 @@ from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect
+from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
 from common.storage.tenants import Tenant, Tenants
@@ -215,6 +218,10 @@ class Runtime:
         return Backlog(self.redis, self.keys)
 
     @cached_property
+    def silences(self) -> Silences:
+        return Silences(self.redis, self.keys)
+
+    @cached_property
     def lane_states(self) -> lane_store.LaneStates:
         return lane_store.LaneStates(self.redis, self.keys)
 
@@ -291,7 +298,7 @@ class Runtime:
         store = AccessStore(self.redis, self.keys, self.vault)
         deadline_s = self.settings.send_timeout_s
         return DeliveryWorld(
-            claims=_Claims(self.claims),
+            claims=_Claims(self.claims, self.silences),
             backlog=_Backlog(self.backlog),
             folded_words=self._folded_words,
             gate=FleetGate(self.admission, self.ledger, now_ms),
@@ -310,18 +317,24 @@ class Runtime:
 
     def receipts_url(self, lane: Lane) -> str | None:
         """Where this lane's vendor sends receipts; None without a public address."""
-        if self.settings.receipts_url is None:
-            return None
         credential = lane.credential
+        if self.settings.receipts_url is None or (lane.vendor == Vendor.MEIZU and credential.options.get("callback") != "on"):
+            return None  # Meizu refuses a push whose callback its console does not know: only where the operator says it does
         path = receipts.path_of(credential.vendor, credential.app, credential.business_id, self.vault.derived(receipts.PURPOSE)[0])
         return self.settings.receipts_url.rstrip("/") + path
 
     def ring(self, stage: str, vendor: Vendor | None = None) -> None:
-        """Rings a stage's bell unless one is waiting. A bell that is lost costs a second: upkeep rings again."""
+        """Rings a stage's bell unless one is waiting. Never raises: a bell that is lost costs seconds, upkeep rings again.
+
+        The work it is rung for was handed on already; an error here would make the caller do it once more.
+        """
         queue = queue_of(stage, vendor)
-        if self.belts.bell_is_ours(queue):
-            args = (str(vendor),) if stage == DELIVERY else ()
-            self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
+        args = (str(vendor),) if stage == DELIVERY else ()
+        try:
+            if self.belts.bell_is_ours(queue):
+                self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
+        except (RedisError, KombuError, OSError) as error:
+            log.warning("a bell was not heard", extra={"queue": queue, "reason": type(error).__name__})
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
@@ -340,25 +353,52 @@ class Runtime:
 class _Claims:
     """The stage's port over the store."""
 
-    def __init__(self, store: claim_store.Claims) -> None:
+    def __init__(self, store: claim_store.Claims, silences: Silences) -> None:
         self._store = store
+        self._silences = silences
 
     def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
         asks = [
             claim_store.Ask(
                 work.note.app,
-                work.note.message_id if work.note.kind in ("message", "call_invite") else "",
+                work.note.message_id if work.note.kind in _WITHDRAWN else "",
                 work.target.user,
                 work.target.device,
                 work.target.push_id,
                 work.note.ts_ms,
                 work.entry,
                 step,
-                f"{work.note.conversation_type}:{work.note.conversation_id}" if work.note.kind in ("message", "call_invite") else "",
+                _read_as(work),
             )
             for work, step in zip(works, badge_steps, strict=True)
         ]
-        return [ClaimAnswer(claim.state.name.lower(), claim.badge, claim.why) for claim in self._store.lease(asks)]
+        answers = [ClaimAnswer(claim.state.name.lower(), claim.badge, claim.why) for claim in self._store.lease(asks)]
+        return self._spaced(works, answers)
+
+    def _spaced(self, works: Sequence[Work], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
+        """Silent pushes of messages go to a device once in 20 minutes; the surplus is told so. A call can't wait."""
+        silent = [
+            index
+            for index, (work, answer) in enumerate(zip(works, answers, strict=True))
+            if answer.state == "ours" and work.note.push_type == PushType.SILENT and work.note.kind == Kind.MESSAGE
+        ]
+        asks = [(works[i].note.app, works[i].target.user, works[i].target.device, works[i].target.push_id) for i in silent]
+        for index, may_go in zip(silent, self._silences.may_wake(asks), strict=True):
+            if not may_go:
+                answers[index] = ClaimAnswer("gone", None, Decision.THROTTLED)
+        return answers
+
+
+#: Kinds that a recall, a cancel or a read takes back; recalls and cancels themselves are not.
+_WITHDRAWN = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
+
+
+def _read_as(work: Work) -> str:
+    """The conversation whose reading makes this push needless; a call is answered, not read; "" for what nobody can have read."""
+    note = work.note
+    if note.kind == Kind.CALL_INVITE:
+        return "call"
+    return f"{note.conversation_type}:{note.conversation_id}" if note.kind == Kind.MESSAGE else ""
 
 
 class _Backlog:

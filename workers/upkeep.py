@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from redis.exceptions import RedisError
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from common import metrics
 from common.clock import now_ms
 from common.model import Vendor
-from common.storage import keys, ledger
+from common.storage import keys, ledger, sql
 from common.storage import lanes as lane_store
 from common.storage.streams import Entry
 from workers.app import DELIVERY, PRESENCE, ROUTING
@@ -32,6 +33,8 @@ from workers.withdraw import withdraw_due
 
 log = logging.getLogger(__name__)
 
+#: A store is away: what waits for it stays where it is.
+AWAY = (RedisError, OSError, *sql.AWAY)
 LOCK_MS = 5_000
 TICK_S = 0.1
 EVERY_S = 1.0
@@ -206,8 +209,11 @@ class Upkeep:
             try:
                 pause_s = 0.0 if self.flush() else 0.05
                 self._runtime.alive()
-            except (RedisError, DBAPIError, SQLAlchemyError, OSError) as error:
+            except AWAY as error:
                 log.warning("the ledger waits in its belt: a store is away", extra={"reason": type(error).__name__})
+                pause_s = 1.0
+            except Exception as error:  # without this thread nothing would reach the ledger any more
+                log.exception("the ledger can't be written", extra={"reason": type(error).__name__})
                 pause_s = 1.0
             time.sleep(pause_s)
 
@@ -219,48 +225,42 @@ class Upkeep:
             return 0
         try:
             self._runtime.ledger.write([record for entry in entries for record in ledger.decode(entry.blob)])
-        except (DBAPIError, OSError) as error:
-            if not _about_the_rows(error):
-                belts.forgive(entries)
-                raise
+        except AWAY:
+            belts.forgive(entries)
+            raise
+        except Exception:  # noqa: BLE001 - something in them can't be stored
             self._one_by_one(entries)
             return len(entries)
         belts.hand_on(entries)
         return len(entries)
 
     def _one_by_one(self, entries: Sequence[Entry]) -> None:
-        """Some row can't be stored: the others are, the culprit's entry becomes a dead letter."""
+        """Some record can't be read or stored: the others are, the culprit becomes a dead letter."""
         for entry in entries:
-            records: list[Any] = ledger.decode(entry.blob)
+            try:
+                records: list[Any] = ledger.decode(entry.blob)
+            except msgspec.MsgspecError as error:
+                self._runtime.ledger.write([self._dead(entry, error, entry.blob)])
+                records = []
             for record in records:
                 try:
                     self._runtime.ledger.write([record])
-                except DBAPIError as error:
-                    if not _about_the_rows(error):
-                        raise
+                except AWAY:
+                    raise
+                except Exception as error:
                     log.exception("a record can't be stored", extra={"reason": type(error).__name__})
-                    dead = ledger.DeadRecord(
-                        uuid.uuid4().hex,
-                        entry.id.decode(),
-                        "ledger",
-                        f"not_storable: {type(error.orig).__name__}",
-                        None,
-                        now_ms(),
-                        self._runtime.vault.encrypt(ledger.encode_one(record)),
-                        {},
-                    )
-                    self._runtime.ledger.write([dead])
+                    self._runtime.ledger.write([self._dead(entry, error, ledger.encode_one(record))])
             self._runtime.belts.hand_on([entry])
+
+    def _dead(self, entry: Entry, error: Exception, raw: bytes) -> ledger.DeadRecord:
+        reason = f"not_storable: {type(getattr(error, 'orig', error)).__name__}"
+        return ledger.DeadRecord(
+            uuid.uuid4().hex, entry.id.decode(), "ledger", reason, None, now_ms(), self._runtime.vault.encrypt(raw), {"belt": entry.belt}
+        )
 
 
 def _labels(lane: Lane) -> tuple[str, ...]:
     return lane.credential.app, lane.vendor, lane.credential.business_id
-
-
-def _about_the_rows(error: BaseException) -> bool:
-    """Whether the database refused the rows, not us: data errors and broken constraints (SQLSTATE classes 22 and 23)."""
-    state = getattr(getattr(error, "orig", error), "sqlstate", None)
-    return isinstance(state, str) and state[:2] in ("22", "23")
 
 
 def _show(found: dict[str, Any]) -> None:

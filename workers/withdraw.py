@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 
 from common.clock import now_ms
 from common.contracts import Conversation, Gate, Message, OfflineRecipients, PushFields, Recipient, Sender, encode
-from common.model import Kind, MessageClass
+from common.model import Kind, MessageClass, PushType
 from common.storage import keys
-from workers.app import ROUTING
+from workers.app import DELIVERY, ROUTING
 from workers.intake.state import Withdrawal
 from workers.runtime import Runtime
 
-#: The ledger is behind the vendors by the time of a flush, and a push may be on the wire while its message is recalled:
-#: so the ledger is asked several times, seconds after the word. Push ids make the repeats harmless.
+#: A push may be on the wire while its message is recalled, or in the hands of a process that was just killed: so the
+#: ledger is asked several times, seconds after the word. Push ids make the repeats harmless.
 LOOKS_S = (1.0, 4.0, 15.0, 45.0)
-#: A withdrawal is worth sending for so long.
+#: A withdrawal is worth sending for so long; a VoIP push would ring, so its cancel is worth nothing later.
 TTL_S = 86_400
+VOIP_TTL_S = 60
+#: People of one entry on the routing belt.
+CHUNK = 500
+#: A call's end for some of its people speaks of invitations up to its own time, and a little for differing clocks.
+CLOCKS_MS = 2_000
 
 
 class Wish(msgspec.Struct, frozen=True, array_like=True):
@@ -51,48 +57,101 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
 def withdraw_due(runtime: Runtime, most: int = 100) -> int:
     """Looks up who got what is to be withdrawn and sends them its withdrawal. Number of wishes looked at."""
     key = _key(runtime)
-    due: Any = runtime.redis.zrangebyscore(key, "-inf", time.time(), 0, most)
-    for member in due:
-        wish = msgspec.msgpack.decode(member[1:], type=Wish)
+    due = cast(list[tuple[bytes, float]], runtime.redis.zrangebyscore(key, "-inf", time.time(), 0, most, withscores=True))
+    if not due:
+        return 0
+    written_s = _written_until_s(runtime)
+    wishes = [(member, msgspec.msgpack.decode(member[1:], type=Wish)) for member, due_s in due if due_s < written_s]
+    _pull_parked(runtime, [wish for member, wish in wishes if member[:1] in (b"0", b"%d" % (len(LOOKS_S) - 1))])
+    for member, wish in wishes:
         offline = _offline(runtime, wish)
         adds = [(keys.ROUTING, encode([one])) for one in offline]
         runtime.belts.hand_on((), adds, lambda pipe, member=member: pipe.zrem(key, member))  # type: ignore[misc]
         if offline:
             runtime.ring(ROUTING)
-    return len(due)
+    return len(wishes)
+
+
+def _written_until_s(runtime: Runtime) -> float:
+    """What happened before this moment stands in the ledger's tables; a look that is due later has to wait for them."""
+    oldest: Any = runtime.redis.xrange(runtime.keys.belt(keys.LEDGER), count=1)
+    return int(oldest[0][0].split(b"-")[0]) / 1000 if oldest else float("inf")
+
+
+def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
+    """What is recalled while it waits behind a stopped lane is told so now, not when its time runs out."""
+    waiting = runtime.delayed.parked_lanes() if wishes else ()
+    lanes = {lane.id: lane for lane in runtime.catalog.now.lanes.values()} if waiting else {}
+    for lane in (lanes[lane_id] for lane_id in waiting if lane_id in lanes):
+        words = [wish.message_id for wish in wishes if wish.app == lane.credential.app]
+        if words and runtime.delayed.pull_parked(lane.id, words):
+            runtime.ring(DELIVERY, lane.vendor)
 
 
 def _offline(runtime: Runtime, wish: Wish) -> list[OfflineRecipients]:
     """Those who got the first push, with the devices they still have, as recipients of its withdrawal."""
-    by_event: dict[tuple[str, int, str], dict[str, set[str]]] = {}
+    by_event: dict[str, list[Mapping[str, Any]]] = {}
     for row in runtime.ledger.accepted_of(wish.app, wish.message_id):
-        if wish.users is None or row["user"] in wish.users:
-            event = (row["event_id"], row["ts_ms"], row["conversation"])
-            by_event.setdefault(event, {}).setdefault(row["user"], set()).add(row["device"])
-    found = []
-    for (event_id, ts_ms, conversation), people in by_event.items():
-        devices = runtime.devices.of_users(wish.app, sorted(people))
-        recipients = tuple(
-            Recipient(user, tuple(device for device in devices.get(user, ()) if device.device_id in shown), False)
-            for user, shown in people.items()
-        )
-        found.append(OfflineRecipients(message=_message(wish, event_id, ts_ms, conversation), recipients=recipients, presence_ms=now_ms()))
+        if wish.users is None or (row["user"] in wish.users and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS):
+            by_event.setdefault(row["event_id"], []).append(row)
+    found: list[OfflineRecipients] = []
+    for rows in by_event.values():
+        message = _message(wish, rows[0])
+        if wish.kind == Kind.RECALL and message.push.push_type == PushType.SILENT:
+            continue  # nobody saw anything
+        for people in _chunks(_people(runtime, wish, rows)):
+            found.append(OfflineRecipients(message=message, recipients=people, presence_ms=now_ms()))
     return found
 
 
-def _message(wish: Wish, event_id: str, ts_ms: int, conversation: str) -> Message:
-    kind, identity = conversation.split(":", 1)
-    message_class = MessageClass.CALL if wish.kind == Kind.CALL_CANCEL else MessageClass.CHAT
+def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> Iterable[Recipient]:
+    """Recipients with those of their devices on which the first push may stand, and nothing later in its place."""
+    shown: dict[str, set[str]] = {}
+    first = rows[0]
+    collapse_key = _screen(first).get("collapse_key")
+    covered = runtime.ledger.replaced_since(wish.app, first["conversation"], first["ts_ms"], collapse_key) if collapse_key else ()
+    for row in rows:
+        if (row["user"], row["device"]) not in covered:
+            shown.setdefault(row["user"], set()).add(row["device"])
+    devices = runtime.devices.of_users(wish.app, sorted(shown))
+    for user, ids in shown.items():
+        left = tuple(device for device in devices.get(user, ()) if device.device_id in ids)
+        if left:
+            yield Recipient(user, left, False)
+
+
+def _chunks(people: Iterable[Recipient]) -> Iterable[tuple[Recipient, ...]]:
+    everybody = list(people)
+    for start in range(0, len(everybody), CHUNK):
+        yield tuple(everybody[start : start + CHUNK])
+
+
+def _screen(row: Mapping[str, Any]) -> dict[str, str]:
+    return dict(json.loads(row["screen"])) if row["screen"] else {}
+
+
+def _message(wish: Wish, row: Mapping[str, Any]) -> Message:
+    """The withdrawal: what it shares with the first push so as to take its place, its class, and none of its words."""
+    kind, identity = row["conversation"].split(":", 1)
+    screen = _screen(row)
+    push_type = PushType(screen.get("push_type", PushType.ALERT))
+    ttl_s = VOIP_TTL_S if push_type == PushType.VOIP else TTL_S
     return Message(
         app=wish.app,
-        event_id=event_id,
+        event_id=row["event_id"],
         type="message.recalled",
         message_id=wish.message_id,
         kind=wish.kind,
-        ts_ms=ts_ms,
+        ts_ms=row["ts_ms"],
         received_ms=now_ms(),
-        expires_at_ms=now_ms() + TTL_S * 1000,
+        expires_at_ms=now_ms() + ttl_s * 1000,
         conversation=Conversation(type="group" if kind == "group" else "c2c", id=identity),
         sender=Sender(id=""),
-        push=PushFields(message_class=message_class, gate=Gate(respect_dnd=False)),
+        push=PushFields(
+            message_class=MessageClass(row["class"]),
+            gate=Gate(respect_dnd=False),
+            push_type=push_type,
+            collapse_key=screen.get("collapse_key"),
+            strategy_id=screen.get("strategy_id"),
+        ),
     )

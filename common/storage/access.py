@@ -9,6 +9,7 @@ from typing import cast
 from redis import Redis
 
 from common.storage.keys import Keys
+from common.storage.scripts import script
 from common.storage.vault import Vault
 
 LOCK_MS = 15_000
@@ -19,6 +20,7 @@ class AccessStore:
         self._redis = redis
         self._keys = keys
         self._vault = vault
+        self._reject = script(redis, "access_reject")
 
     def load(self, lane: str, version: int) -> tuple[str, int, int] | None:
         """(value, refresh_at_ms, expires_at_ms)"""
@@ -42,6 +44,10 @@ class AccessStore:
         if self._redis.get(key) == word.encode():
             self._redis.delete(key)
 
-    def forced_lately(self, lane: str, version: int, seconds: int) -> bool:
-        """Whether a token was fetched before its time within `seconds`; if not, notes that one is now."""
-        return not self._redis.set(self._keys.access(lane, version) + ":forced", b"1", nx=True, ex=seconds)
+    def reject(self, lane: str, version: int, value: str, seconds: int) -> bool:
+        """Takes the token out if it is still this one; at most once in so many seconds. True: the caller is to fetch the next."""
+        key = self._keys.access(lane, version)
+        blob = cast(bytes | None, self._redis.get(key))
+        if blob is None or json.loads(self._vault.decrypt(blob))[0] != value:
+            return False
+        return bool(self._reject(keys=[key, key + ":forced"], args=[blob, seconds]))

@@ -11,7 +11,7 @@ from redis.client import Pipeline
 
 from common.storage import badges
 from common.storage.keys import Keys
-from common.storage.scripts import script
+from common.storage.scripts import script, source
 
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days) and a day of grace.
 KEEP_S = 8 * 86_400
@@ -84,6 +84,19 @@ class Claims:
             pipe.hset(self._keys.claims(day_of(ts_ms), push_id), push_id, "D")
 
     def release(self, pipe: Pipeline, waiting: Sequence[tuple[str, int, int | None]]) -> None:
-        """Inside the caller's MULTI: these (push id, event ts, badge) wait for another entry; they keep their badge number."""
-        for push_id, ts_ms, badge in waiting:
-            pipe.hset(self._keys.claims(day_of(ts_ms), push_id), push_id, f"R{-1 if badge is None else badge}")
+        """Inside the caller's MULTI: these (push id, event ts, badge) wait for another entry; they keep their badge number.
+
+        What another process has finished meanwhile stays finished.
+        """
+        self._give_back(pipe, [(push_id, ts_ms, "", -1 if badge is None else badge) for push_id, ts_ms, badge in waiting])
+
+    def disown(self, pipe: Pipeline, owner: str, pushes: Sequence[tuple[str, int]]) -> None:
+        """Inside the caller's MULTI: the entry `owner` is no more; its leases on these (push id, event ts) end."""
+        self._give_back(pipe, [(push_id, ts_ms, owner, -1) for push_id, ts_ms in pushes])
+
+    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[str, int, str, int]]) -> None:
+        if given:
+            names = [self._keys.claims(day_of(ts_ms), push_id) for push_id, ts_ms, _, _ in given]
+            args: list[str | int] = [part for push_id, _, owner, badge in given for part in (push_id, owner, badge)]
+            # the whole text, not its hash: a server that restarts between two tries of the MULTI would do all of it but this
+            pipe.eval(source("let_go"), len(names), *names, *args)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from common.storage.tables import credentials
 from common.storage.vault import Vault
@@ -92,7 +92,7 @@ class Credentials:
     def _newest(self) -> list[dict[str, Any]]:
         statement = (
             select(credentials)
-            .distinct(credentials.c.app, credentials.c.vendor, credentials.c.business_id)
+            .ext(distinct_on(credentials.c.app, credentials.c.vendor, credentials.c.business_id))
             .order_by(credentials.c.app, credentials.c.vendor, credentials.c.business_id, credentials.c.version.desc())
         )
         with self._engine.connect() as connection:

@@ -16,6 +16,9 @@ from common.storage.keys import BELTS, Keys
 from common.storage.scripts import script
 
 RELEASE_MAX = 500
+#: Entries of one parking lot that are looked through for what was recalled: about 200,000 pushes. The rest is told when its time comes.
+PULL_LOOK_MAX = 1_000
+PULL_PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Delayed:
         self._redis = redis
         self._keys = keys
         self._release = script(redis, "release")
+        self._pull = script(redis, "pull")
 
     def put(self, pipe: Pipeline, waiting: Sequence[Later]) -> None:
         """Inside the caller's MULTI."""
@@ -75,6 +79,23 @@ class Delayed:
     def _lots(self, lane: str) -> list[str]:
         return [self._keys.parked(lane, urgency) for urgency in Urgency]
 
+    def pull_parked(self, lane: str, words: Sequence[str]) -> set[str]:
+        """Moves those parked entries of a lane that hold one of these texts (message ids) to their belts before they are
+        due, so that what was recalled is told so at once. An entry that only looks like it comes back to its lot."""
+        wanted = [word.encode() for word in words]
+        return set[str]().union(*(self._pull_from(key, wanted) for key in self._lots(lane)))
+
+    def _pull_from(self, key: str, wanted: Sequence[bytes]) -> set[str]:
+        belts = set[str]()
+        for start in range(0, PULL_LOOK_MAX, PULL_PAGE):
+            page = cast(list[bytes], self._redis.zrange(key, start, start + PULL_PAGE - 1))
+            chosen = [member for member in page if any(word in member for word in wanted)]
+            if chosen:
+                belts |= self._moved(self._pull(keys=[key, *(self._keys.belt(belt) for belt in BELTS)], args=chosen))
+            if len(page) < PULL_PAGE:
+                break
+        return belts
+
     def parked_lanes(self) -> list[str]:
         return sorted(lane.decode() for lane in cast(set[bytes], self._redis.smembers(self._keys.parked_lanes)))
 
@@ -96,4 +117,8 @@ class Delayed:
 
     def _move(self, key: str, until: str) -> tuple[int, set[str]]:
         moved, indexes = self._release(keys=[key, *(self._keys.belt(belt) for belt in BELTS)], args=[until, RELEASE_MAX])
-        return int(moved), {BELTS[int(index)] for index in indexes}
+        return int(moved), self._moved(indexes)
+
+    @staticmethod
+    def _moved(indexes: Sequence[bytes]) -> set[str]:
+        return {BELTS[int(index)] for index in indexes}

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, bindparam, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from common.contracts import Device
 from common.model import Vendor
-from common.storage.tables import devices, logouts
+from common.storage.tables import devices, logouts, token_owners
 
 #: States of a device whose token may be sent to.
 ACTIVE = "active"
+#: States of a device whose user is still the one who registered it.
+STANDING = (ACTIVE, "retired", "silenced")
 
 _BY_USERS = text(
     'SELECT d."user", d.device_id, d.platform, d.vendor, d.business_id, d.token, d.voip_token, d.lang, d.tz, d.app_version,'
@@ -50,9 +52,7 @@ class Devices:
         statement = (
             update(devices)
             .where(
-                devices.c.app == bindparam("b_app"),
-                devices.c.user == bindparam("b_user"),
-                devices.c.device_id == bindparam("b_device"),
+                *_keyed(),
                 devices.c.token == bindparam("b_token"),
                 devices.c.state == ACTIVE,
                 devices.c.registered_ms <= bindparam("b_sent"),
@@ -63,7 +63,14 @@ class Devices:
             {"b_app": app, "b_user": user, "b_device": device, "b_token": token, "b_sent": sent, "b_reason": reason}
             for app, user, device, token, sent, reason in dead
         ]
+        voip = (
+            update(devices)
+            .where(*_keyed(), devices.c.voip_token == bindparam("b_token"), devices.c.registered_ms <= bindparam("b_sent"))
+            .values(voip_token=None)
+        )
         with self._engine.begin() as connection:
+            for row in rows:  # a dead VoIP token is forgotten: calls reach the device as alerts then
+                connection.execute(voip, {name: value for name, value in row.items() if name != "b_reason"})
             return sum(connection.execute(statement, row).rowcount for row in rows)
 
     def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
@@ -88,58 +95,81 @@ class Devices:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def set_state(self, app: str, user: str, device: str, state: str, reason: str) -> bool:
+        """An operator's word. A device that logged out, or whose token another person has, is nobody's to bring back: False."""
+        named = or_(devices.c.device_id == device, devices.c.push_id == device)
+        statement = update(devices).where(devices.c.app == app, devices.c.user == user, named, devices.c.state.in_(STANDING))
         with self._engine.begin() as connection:
-            return bool(
-                connection.execute(
-                    update(devices)
-                    .where(devices.c.app == app, devices.c.user == user, or_(devices.c.device_id == device, devices.c.push_id == device))
-                    .values(state=state, reason=reason)
-                ).rowcount
-            )
+            return bool(connection.execute(statement.values(state=state, reason=reason)).rowcount)
+
+
+def _keyed() -> list[ColumnElement[bool]]:
+    return [devices.c.app == bindparam("b_app"), devices.c.user == bindparam("b_user"), devices.c.device_id == bindparam("b_device")]
 
 
 def register(connection: Connection, app: str, device: Mapping[str, Any], ts_ms: int) -> bool:
-    """Binds a token to a user's device as of `ts_ms`. False where a newer word is known already."""
-    user, device_id = device["user"], device["device_id"]
-    scopes = (f"device:{device_id}", f"platform:{device['platform']}")
-    later = connection.execute(
-        select(logouts.c.at_ms).where(logouts.c.app == app, logouts.c.user == user, logouts.c.scope.in_(scopes), logouts.c.at_ms > ts_ms)
-    ).first()
-    taken = connection.execute(
-        select(devices.c.user, devices.c.device_id, devices.c.registered_ms).where(
-            devices.c.app == app,
-            devices.c.vendor == device["vendor"],
-            devices.c.token == device["token"],
-            devices.c.registered_ms > ts_ms,
-        )
-    ).first()
-    values = {**device, "app": app, "registered_ms": ts_ms, "state_ms": ts_ms, "reason": "", "state": ACTIVE}
-    if later is not None:
-        values["state"], values["reason"], values["state_ms"] = "unbound", "logout", later[0]
-    elif taken is not None and (taken[0], taken[1]) != (user, device_id):
-        values["state"], values["reason"] = "moved", "another user registered this token later"
+    """Binds a token to a user's device as of `ts_ms`. False where a newer word is known already.
+
+    What remains depends on the events' times only, not on their order: an older registration leaves its trace in
+    `token_owners`, so that a token which wandered to another person stays away from those who had it before.
+    """
+    token = {"app": app, "vendor": device["vendor"], "token": device["token"]}
+    _own(connection, {**token, "user": device["user"], "device_id": device["device_id"], "at_ms": ts_ms})
+    owner = connection.execute(
+        select(token_owners.c.user, token_owners.c.device_id, token_owners.c.at_ms).where(*_same(token_owners, token))
+    ).one()
+    state, reason, state_ms = _state_of(connection, app, device, ts_ms, owner)
+    values = {**device, "app": app, "registered_ms": ts_ms, "state_ms": state_ms, "reason": reason, "state": state}
     statement = insert(devices).values(values)
     changed = connection.execute(
         statement.on_conflict_do_update(
             index_elements=["app", "user", "device_id"],
             set_={name: statement.excluded[name] for name in values if name not in ("app", "user", "device_id")},
-            where=and_(devices.c.registered_ms <= ts_ms, devices.c.state_ms <= ts_ms),
+            where=devices.c.registered_ms <= ts_ms,
         )
     ).rowcount
-    if changed and values["state"] == ACTIVE:
-        connection.execute(
-            update(devices)
-            .where(
-                devices.c.app == app,
-                devices.c.vendor == device["vendor"],
-                devices.c.token == device["token"],
-                devices.c.registered_ms <= ts_ms,
-                or_(devices.c.user != user, devices.c.device_id != device_id),
-                devices.c.state.in_((ACTIVE, "retired", "silenced")),
-            )
-            .values(state="moved", reason="another user or device registered this token later", state_ms=ts_ms)
+    connection.execute(
+        update(devices)
+        .where(
+            *_same(devices, token),
+            devices.c.registered_ms <= owner.at_ms,
+            or_(devices.c.user != owner.user, devices.c.device_id != owner.device_id),
+            devices.c.state.in_(STANDING),
         )
+        .values(state="moved", reason="another user or device registered this token later", state_ms=owner.at_ms)
+    )
     return bool(changed)
+
+
+def _same(table: Table, values: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    return [table.c[name] == value for name, value in values.items()]
+
+
+def _own(connection: Connection, owner: Mapping[str, Any]) -> None:
+    """The latest registration of a token owns it."""
+    statement = insert(token_owners).values(owner)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["app", "vendor", "token"],
+            set_={name: statement.excluded[name] for name in ("user", "device_id", "at_ms")},
+            where=token_owners.c.at_ms <= owner["at_ms"],
+        )
+    )
+
+
+def _state_of(connection: Connection, app: str, device: Mapping[str, Any], ts_ms: int, owner: Row[Any, Any, Any]) -> tuple[str, str, int]:
+    """State, reason and its time of a registration as of `ts_ms`, by what is known to have come after it."""
+    names = [device["device_id"], device["push_id"]] if device.get("push_id") else [device["device_id"]]
+    scopes = (*(f"device:{name}" for name in names), f"platform:{device['platform']}")
+    later = connection.execute(
+        select(func.max(logouts.c.at_ms)).where(
+            logouts.c.app == app, logouts.c.user == device["user"], logouts.c.scope.in_(scopes), logouts.c.at_ms > ts_ms
+        )
+    ).scalar()
+    if later is not None:
+        return "unbound", "logout", int(later)
+    if (owner.user, owner.device_id) != (device["user"], device["device_id"]):
+        return "moved", "another user or device registered this token later", int(owner.at_ms)
+    return ACTIVE, "", ts_ms
 
 
 def unbind(
@@ -158,6 +188,6 @@ def unbind(
         )
     return connection.execute(
         update(devices)
-        .where(devices.c.app == app, devices.c.user == user, which, devices.c.registered_ms <= ts_ms, devices.c.state_ms <= ts_ms)
+        .where(devices.c.app == app, devices.c.user == user, which, devices.c.registered_ms <= ts_ms, devices.c.state != "moved")
         .values(state="unbound", reason=reason, state_ms=ts_ms)
     ).rowcount

@@ -97,6 +97,9 @@ class Keys:
     def read(self, app: str, user: str) -> str:
         return f"{self.prefix}:read:{{{app}:{user}}}"
 
+    def silent(self, app: str, user: str, device: str) -> str:
+        return f"{self.prefix}:silent:{{{app}:{user}}}:{device}"
+
     def message_time(self, app: str, message_id: str) -> str:
         return f"{self.prefix}:ts:{app}:{message_id}"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import ColumnElement, Engine, func, select, text
+from sqlalchemy import ColumnElement, Engine, func, or_, select, text
 
 from common.contracts import Attempt
 from common.model import Decision, Kind, Vendor
@@ -44,6 +44,7 @@ class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", t
     received_ms: int
     decision: str | None
     note: str
+    screen: str = ""
 
 
 class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r"):
@@ -128,8 +129,14 @@ _MERGE_ROWS = (
     " attempts = excluded.attempts, presence_ms = excluded.presence_ms, routed_ms = excluded.routed_ms,"
     " decided_ms = excluded.decided_ms, note = excluded.note WHERE excluded.rank > ledger.rank"
 )
-_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note, tag"
+_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note, tag, screen"
 _NOTE_COLUMNS = 'day, app, event_id, "user", device, kind, stage, at_ms, note'
+
+
+#: Rows of pushes that are, or may be, on somebody's screen.
+_SEEN = or_(
+    ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN)), ledger.c.decision.is_(None) & ledger.c.note.like("waits: uncertain%")
+)
 
 
 class Ledger:
@@ -213,7 +220,7 @@ class Ledger:
     def notes(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
         statement = select(notes).where(notes.c.day == event["day"], notes.c.app == event["app"], notes.c.event_id == event["event_id"])
         if user is not None:
-            statement = statement.where(notes.c.user == user)
+            statement = statement.where(notes.c.user.in_(("", user)))  # "": of the whole event
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()]
 
@@ -257,17 +264,31 @@ class Ledger:
                 yield token, sent, int(pushes)
 
     def accepted_of(self, app: str, message_id: str) -> list[dict[str, Any]]:
-        """Rows of pushes that a vendor took, of every event of this message."""
+        """Rows of pushes that a vendor took, or may have taken, of every event of this message."""
         statement = (
-            select(ledger, events.c.message_id, events.c.ts_ms, events.c.conversation)
+            select(ledger, events.c.message_id, events.c.ts_ms, events.c.conversation, events.c.screen)
             .join(
                 events,
                 (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
             )
-            .where(events.c.message_id == message_id, events.c.app == app, ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN)))
+            .where(events.c.message_id == message_id, events.c.app == app, _SEEN)
         )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def replaced_since(self, app: str, conversation: str, ts_ms: int, collapse_key: str) -> set[tuple[str, str]]:
+        """(user, device) whose screen shows a later message of this conversation under the same collapse key."""
+        statement = (
+            select(ledger.c.user, ledger.c.device, events.c.screen)
+            .join(
+                events,
+                (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
+            )
+            .where(events.c.app == app, events.c.conversation == conversation, events.c.ts_ms > ts_ms, events.c.screen != "", _SEEN)
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(statement)
+            return {(user, device) for user, device, screen in found if json.loads(screen).get("collapse_key") == collapse_key}
 
 
 _TAGGED = text(
@@ -342,7 +363,11 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
         return
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_events (LIKE events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
     rows = (
-        (*(day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note), _tag(r))
+        (
+            *(day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note),
+            _tag(r),
+            r.screen,
+        )
         for r in records
     )
     _copy(cursor, "incoming_events", _EVENT_COLUMNS, rows)

@@ -13,6 +13,8 @@ EVENT_KEEP_S = 86_400
 MARK_KEEP_S = 8 * 86_400
 #: How long a message's time is kept here: longer than the ledger takes to reach SQL.
 TIME_KEEP_S = 600
+#: Single messages and calls that are remembered of one person; beyond that the older half is forgotten.
+SINGLES_MAX = 2_000
 
 
 class Marks:
@@ -20,6 +22,7 @@ class Marks:
         self._redis = redis
         self._keys = keys
         self._dedupe = script(redis, "dedupe")
+        self._read = script(redis, "read")
 
     def repeats(self, events: Sequence[tuple[str, str, str]]) -> list[bool]:
         """For each (app, event id, entry id): whether another entry brought it within 24 h."""
@@ -43,22 +46,19 @@ class Marks:
 
     def read_up_to(self, app: str, user: str, conversation: str, up_to_ms: int) -> None:
         """Every message of the conversation with a ts up to `up_to_ms` was read. An older word changes nothing."""
-        key = self._keys.read(app, user)
-        old = self._redis.hget(key, conversation)
-        if old is None or int(old) < up_to_ms:
-            self._redis.hset(key, conversation, up_to_ms)
-        self._redis.expire(key, MARK_KEEP_S)
+        self._remember(app, user, conversation, up_to_ms)
 
-    def read_message(self, app: str, user: str, message_id: str) -> None:
-        key = self._keys.read(app, user)
-        self._redis.hset(key, f"m:{message_id}", 1)
-        self._redis.expire(key, MARK_KEEP_S)
+    def read_message(self, app: str, user: str, message_id: str, ts_ms: int) -> None:
+        """This one message was read, as of `ts_ms`."""
+        self._remember(app, user, f"m:{message_id}", ts_ms)
 
-    def end_call_of(self, app: str, user: str, call_id: str) -> None:
-        """This person answered or refused: their other devices need not ring (a call is never read, so the mark can share the hash)."""
-        key = self._keys.read(app, user)
-        self._redis.hset(key, f"c:{call_id}", 1)
-        self._redis.expire(key, MARK_KEEP_S)
+    def end_call_of(self, app: str, user: str, call_id: str, ts_ms: int) -> None:
+        """This person answered or refused as of `ts_ms`: their other devices need not ring. A later invitation into the
+        same call rings again (a call is never read, so the mark can share the hash)."""
+        self._remember(app, user, f"c:{call_id}", ts_ms)
+
+    def _remember(self, app: str, user: str, field: str, value_ms: int) -> None:
+        self._read(keys=[self._keys.read(app, user)], args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX])
 
     def note_times(self, messages: Sequence[tuple[str, str, int]]) -> None:
         """(app, message id, ts) of messages on their way, for a read report that comes before the ledger has them."""

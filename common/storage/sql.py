@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import psycopg
 from sqlalchemy import Engine, create_engine
+from sqlalchemy import exc as sql_errors
+
+#: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about the rows themselves are none of these.
+AWAY = (
+    sql_errors.OperationalError,
+    sql_errors.InterfaceError,
+    sql_errors.InternalError,
+    sql_errors.ProgrammingError,
+    sql_errors.TimeoutError,
+    psycopg.OperationalError,  # of cursors that are used without SQLAlchemy (COPY)
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+)
 
 POOL_SIZE = 4
 CONNECT_TIMEOUT_S = 5

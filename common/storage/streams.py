@@ -12,6 +12,7 @@ from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from common.storage.keys import Keys
+from common.storage.scripts import script
 
 GROUP = "pushfleet"
 #: An entry whose reader was silent for so long belongs to whoever asks (send 10 s < lease 12 s < take-over 15 s).
@@ -45,9 +46,11 @@ class Backlog:
 class Belts:
     """Reads and writes the belts as one consumer of the group; the consumer's name is new in each process."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, takeover_idle_ms: int = TAKEOVER_IDLE_MS) -> None:
         self.redis = redis
         self.keys = keys
+        self.takeover_idle_ms = takeover_idle_ms
+        self._hold = script(redis, "hold")
         self.consumer = uuid.uuid4().hex[:12]
         self._made: set[str] = set()
 
@@ -93,11 +96,15 @@ class Belts:
             entries += [_entry(belt, *raw) for _, raws in _pairs(answer or ()) for raw in raws]
         return entries
 
-    def take_over(self, belt: str, count: int, idle_ms: int = TAKEOVER_IDLE_MS) -> list[Entry]:
+    def take_over(self, belt: str, count: int) -> list[Entry]:
         """Entries whose readers fell silent, now ours, with their delivery counts."""
         self._make([belt])
         key = self.keys.belt(belt)
-        _, raws, *_ = cast(Any, self.redis.xautoclaim(key, GROUP, self.consumer, idle_ms, count=count))
+        try:
+            _, raws, *_ = cast(Any, self.redis.xautoclaim(key, GROUP, self.consumer, self.takeover_idle_ms, count=count))
+        except ResponseError:
+            self._made.discard(belt)  # the server lost its data: make the group again
+            raise
         entries = [raw for raw in raws if raw[1] is not None]
         if not entries:
             return []
@@ -125,33 +132,34 @@ class Belts:
                 pipe.xdel(self.keys.belt(belt), *ids)
             pipe.execute()
 
-    def split(self, entry: Entry, singles: Sequence[bytes]) -> None:
+    def split(self, entry: Entry, singles: Sequence[bytes], more: Callable[[Pipeline], None] | None = None) -> None:
         """Replaces an entry that keeps killing its readers by one entry an item, so that the culprit stands alone."""
         key = self.keys.belt(entry.belt)
         with self.redis.pipeline(transaction=True) as pipe:
             for blob in singles:
                 pipe.xadd(key, {"b": blob, "s": "1"})
+            if more is not None:
+                more(pipe)
             pipe.xack(key, GROUP, entry.id)
             pipe.xdel(key, entry.id)
             pipe.execute()
 
     def forgive(self, entries: Sequence[Entry]) -> None:
-        """Sets the delivery counters back: a store was away, the entries are not to blame."""
+        """Gives back what is still ours, as never handed out, for anybody to take over: a store was away, the entries are not to blame."""
         for entry in entries:
-            cast(Any, self.redis).execute_command(
-                "XCLAIM", self.keys.belt(entry.belt), GROUP, self.consumer, 0, entry.id, "RETRYCOUNT", 0, "JUSTID"
-            )
+            self._held(entry, self.takeover_idle_ms, 0)
+
+    def recount(self, entry: Entry, deliveries: int) -> bool:
+        """Sets the delivery counter of an entry that is still ours, its idle time set back; False when it was taken over."""
+        return self._held(entry, 0, deliveries)
 
     def renew(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those of the entries that are still ours, their idle time set back; the others were taken over."""
-        kept = []
-        for entry in entries:
-            key = self.keys.belt(entry.belt)
-            owners = cast(Any, self.redis.xpending_range(key, GROUP, entry.id, entry.id, 1))
-            if owners and owners[0]["consumer"] == self.consumer.encode():
-                cast(Any, self.redis).execute_command("XCLAIM", key, GROUP, self.consumer, 0, entry.id, "JUSTID")
-                kept.append(entry)
-        return kept
+        return [entry for entry in entries if self._held(entry, 0, -1)]
+
+    def _held(self, entry: Entry, idle_ms: int, deliveries: int) -> bool:
+        args: list[str | bytes | int] = [GROUP, self.consumer, idle_ms, entry.id, deliveries]
+        return bool(self._hold(keys=[self.keys.belt(entry.belt)], args=args))
 
     def backlog(self, belts: Sequence[str]) -> dict[str, Backlog]:
         """Depth of each belt and the time of its oldest entry."""
@@ -174,7 +182,7 @@ class Belts:
 
     def stale(self, belt: str) -> bool:
         """Whether some entry's reader fell silent."""
-        return bool(self.redis.xpending_range(self.keys.belt(belt), GROUP, "-", "+", 1, idle=TAKEOVER_IDLE_MS))
+        return bool(self.redis.xpending_range(self.keys.belt(belt), GROUP, "-", "+", 1, idle=self.takeover_idle_ms))
 
     def forget_dead_readers(self, belt: str, idle_ms: int) -> None:
         """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves one behind."""

@@ -57,6 +57,18 @@ devices = Table(
     Index("devices_by_token", "app", "vendor", "token"),
 )
 
+#: Who registered a token last: the registry's memory of tokens that their devices gave up since.
+token_owners = Table(
+    "token_owners",
+    metadata,
+    Column("app", String(64), primary_key=True),
+    Column("vendor", String(16), primary_key=True),
+    Column("token", Text, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("device_id", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
 #: "All devices of this user on this platform are logged out since": a registration older than that stays unbound.
 logouts = Table(
     "logouts",
@@ -100,6 +112,7 @@ events = Table(
     Column("received_ms", BigInteger, nullable=False),
     Column("decision", String(32)),
     Column("note", Text, nullable=False, server_default=""),
+    Column("screen", Text, nullable=False, server_default=""),  # JSON: what a recall must share with its message to replace it
     Column("tag", String(32), nullable=False, server_default=""),  # what receipts of its batches echo
     Index("events_by_message", "message_id"),
     Index("events_by_tag", "tag"),

@@ -111,7 +111,8 @@ class Stand:
         """A handful of iPhones, their tokens this tenant's own."""
         statement = text(
             'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
-            " SELECT :app, 'u' || n, 'd', 'ios', 'apns', 'ios', md5(:app) || lpad(to_hex(n), 32, '0'), 1, 'active', '', 1"
+            " SELECT CAST(:app AS text), 'u' || n, 'd', 'ios', 'apns', 'ios', md5(CAST(:app AS text)) || lpad(to_hex(n), 32, '0'),"
+            " 1, 'active', '', 1"
             " FROM generate_series(0, CAST(:last AS int)) AS n ON CONFLICT DO NOTHING"
         )
         with self.runtime.engine.begin() as connection:
@@ -148,7 +149,8 @@ class Stand:
             " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         counted = text(
-            "SELECT count(*) FROM ledger l JOIN events e USING (day, app, event_id) WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
+            "SELECT count(*) FROM ledger l JOIN events e USING (day, app, event_id)"
+            " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -98,6 +98,14 @@ class Proxy:
             self._rst(c["sw"])
         return n
 
+    async def end(self):
+        self.srv.close()
+        self._reset_all()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
 
 class ThreadedProxy:
     def __init__(self, target, port=0):
@@ -130,7 +138,11 @@ class ThreadedProxy:
         self._call(lambda: (setattr(self.p, "latency", s), setattr(self.p, "jitter", jitter)))
 
     def stop(self):
+        """Cuts what is open and ends the thread; nothing of the proxy is left."""
+        asyncio.run_coroutine_threadsafe(self.p.end(), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)
+        self.t.join(5)
+        self.loop.close()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from kombu import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import SettingError
-from common.storage.redis import connect, kombu_url
+from common.storage.redis import SOCKET_TIMEOUT_S, connect, kombu_url
 from workers.broker import SentinelTransport, Transport
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
@@ -64,7 +64,7 @@ def round_trip(url: str) -> str:
 def test_tcp_with_a_password(restartable_valkey):
     client = connect(restartable_valkey.url)
     assert client.ping()
-    assert client.get_connection_kwargs()["socket_timeout"] == 10
+    assert client.get_connection_kwargs()["socket_timeout"] == SOCKET_TIMEOUT_S
     assert round_trip(restartable_valkey.url) == "ding"
 
 

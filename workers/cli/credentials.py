@@ -30,6 +30,10 @@ FILES = {
     "app_secret_file": "app_secret",
 }
 TEXTS = ("key_id", "team_id", "topic", "env", "vendor_app_id", "app_key", "package")
+#: Secrets that are stored as their file was, so that `rotate` may change an option beside them without being given the file again.
+AS_GIVEN = frozenset({"app_secret", "p8"})
+#: The one secret that no vendor file knows: it signs Huawei's receipts.
+CALLBACK_KEY = "callback_key"
 #: Rights whose classes need a channel and a template of their own (contract §6).
 NEED_TEMPLATE = {"xiaomi.private": ("chat", "call")}
 
@@ -113,27 +117,13 @@ def _store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, give
 
 def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> StoredCredential:
     """What was given, checked offline as contract §6 says; CliError names what is wrong and what would cure it."""
-    spec = VENDORS[vendor]
     rights = frozenset(given["rights"]) or (old.rights if old else frozenset())
     channels = _pairs(given["channels"], "--channel", _class) or (old.channels if old else {})
     templates = {name: _template(value) for name, value in _pairs(given["templates"], "--template", _class).items()} or (
         old.templates if old else {}
     )
     _check_rights(vendor, rights, channels, templates)
-    files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
-    options = {name.removeprefix("vendor_"): str(given[name]) for name in TEXTS if given.get(name)} | _pairs(
-        given["extra"], "--option", str
-    )
-    if old is not None:
-        options = {**{name: value for name, value in old.options.items() if name != "expires_ms"}, **options}
-    try:
-        if files or old is None:
-            stored_options, secrets = spec.read_credential(options, files, now_ms())
-        else:
-            stored_options, secrets = dict(old.options), dict(old.secrets)
-    except CredentialError as error:
-        raise CliError(f"refused: {error}") from None
-    stored_options, secrets = _with_callback(vendor, given, old, stored_options, secrets)
+    stored_options, secrets = _with_callback(vendor, given, old, *_read(vendor, given, old))
     expires = stored_options.get("expires_ms")
     return StoredCredential(
         app=app_id,
@@ -152,6 +142,26 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
     )
 
 
+def _read(vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None) -> tuple[dict[str, str], dict[str, str]]:
+    """(options, secrets) as the vendor file wants them kept; with `old`, what is not named stays as it was."""
+    files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
+    options = {name.removeprefix("vendor_"): str(given[name]) for name in TEXTS if given.get(name)}
+    options |= _pairs(given["extra"], "--option", str)
+    if old is not None and not files:
+        if all(old.options.get(name) == value for name, value in options.items()):
+            return dict(old.options), dict(old.secrets)
+        if not old.secrets.keys() <= AS_GIVEN | {CALLBACK_KEY}:
+            file = "--p12 with --password-file" if vendor == Vendor.APNS else "--service-account"
+            raise CliError(f"--{min(options).replace('_', '-')} is checked against the account's file: name that again ({file})")
+        files = {name: secret.encode() for name, secret in old.secrets.items() if name in AS_GIVEN}
+    if old is not None:
+        options = {**{name: value for name, value in old.options.items() if name != "expires_ms"}, **options}
+    try:
+        return VENDORS[vendor].read_credential(options, files, now_ms())
+    except CredentialError as error:
+        raise CliError(f"refused: {error}") from None
+
+
 def _with_callback(
     vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None, options: Mapping[str, str], secrets: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
@@ -160,14 +170,14 @@ def _with_callback(
     if (user or file) and vendor not in (Vendor.HUAWEI, Vendor.HARMONY):
         raise CliError("--callback-user and --callback-key-file: only Huawei signs receipts")
     user = user or (old.options.get("callback_user") if old else None)
-    key = old.secrets.get("callback_key") if old else None
+    key = old.secrets.get(CALLBACK_KEY) if old else None
     if file is not None:
         key = file.read_bytes().decode("utf-8", "replace").strip()
     if bool(user) != bool(key):
         raise CliError("--callback-user and --callback-key-file go together: Huawei signs with both or not at all")
     if not user or not key:
         return dict(options), dict(secrets)
-    return {**options, "callback_user": user}, {**secrets, "callback_key": key}
+    return {**options, "callback_user": user}, {**secrets, CALLBACK_KEY: key}
 
 
 def _check_rights(vendor: Vendor, rights: frozenset[str], channels: Mapping[str, str], templates: Mapping[str, Any]) -> None:

@@ -108,7 +108,7 @@ def account(vendor: Vendor, options: list[str], app: str = world_of.APP, busines
         if name in many:
             given[many[name]] = (*given[many[name]], value)
         else:
-            given[name] = Path(value) if name in FILES else value
+            given["vendor_app_id" if name == "app_id" else name] = Path(value) if name in FILES else value
     return read_account(vendor, app, business_id or f"{vendor}-1", given, None)
 
 

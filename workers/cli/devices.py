@@ -56,5 +56,5 @@ def restore(app_id: str, user: str, device_id: str) -> None:
 def _set(app_id: str, user: str, device_id: str, state: str, reason: str) -> None:
     with opened() as runtime:
         if not runtime.devices.set_state(app_id, user, device_id, state, reason):
-            raise CliError("no such device", exit_code=1)
+            raise CliError("no such device, or its user logged out there: then only a new registration brings it back", exit_code=1)
     print(state)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from common.model import Vendor
+from common.model import PushType, Vendor
 from common.storage.tenants import Tenant
 from workers.cli.base import CliError, opened, print_json, print_table
 from workers.routing.render import HiddenMode
@@ -110,20 +110,40 @@ def strategy() -> None:
 @click.argument("strategy_id", metavar="ID")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def add_strategy(app_id: str, strategy_id: str, file: Path) -> None:
-    """Store the preset in FILE: a JSON object {"huawei": {"channel_id": …}, "sound": {"ios": …}, …}."""
+    """Store the preset in FILE: a JSON object {"huawei": {"channel_id": …}, "sound": {"ios": …}, "push_type": "voip", …}."""
     try:
         preset = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise CliError("FILE takes a JSON object") from None
-    known = {*Vendor, "sound", "push_type"}
-    if not isinstance(preset, dict) or any(name not in known or not isinstance(value, dict) for name, value in preset.items()):
-        raise CliError(f"FILE takes an object whose keys are among {', '.join(sorted(known))} and whose values are objects")
+    if not re.fullmatch(r"[!-~]{1,64}", strategy_id):
+        raise CliError("ID takes 1-64 printable ASCII characters without spaces")
+    wrong = _wrong_with(preset)
+    if wrong is not None:
+        raise CliError(f"FILE: {wrong}")
     with opened() as runtime:
         if app_id not in runtime.tenants.all():
             raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}")
         runtime.strategies.add(app_id, strategy_id, preset)
         runtime.catalog.changed()
     print(f"strategy {strategy_id} is stored")
+
+
+def _wrong_with(preset: object) -> str | None:
+    """What a preset must not hold, in words; None for a good one."""
+    if not isinstance(preset, dict):
+        return "it takes a JSON object"
+    for name, value in preset.items():
+        if name == "push_type":
+            if value not in [*PushType]:
+                return f"push_type takes {', '.join(PushType)}"
+        elif name == "sound":
+            if not isinstance(value, dict) or not all(key in ("ios", "android") and isinstance(file, str) for key, file in value.items()):
+                return 'sound takes {"ios": FILE, "android": FILE}'
+        elif name not in [*Vendor]:
+            return f"{name!r} is none of its keys: {', '.join(Vendor)}, sound, push_type"
+        elif not isinstance(value, dict):
+            return f"{name} takes an object of overrides"
+    return None
 
 
 @strategy.command("list")

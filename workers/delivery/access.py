@@ -23,7 +23,7 @@ class Store(Protocol):
     def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int) -> None: ...
     def lock(self, lane: str, version: int) -> str | None: ...
     def unlock(self, lane: str, version: int, word: str) -> None: ...
-    def forced_lately(self, lane: str, version: int, seconds: int) -> bool: ...
+    def reject(self, lane: str, version: int, value: str, seconds: int) -> bool: ...
 
 
 class FleetAccess:
@@ -38,7 +38,6 @@ class FleetAccess:
         self._sleep = sleep
         self._deadline_s = deadline_s
         self._own: dict[tuple[str, int], AccessToken] = {}
-        self._refused: dict[tuple[str, int], str] = {}
 
     def get(self, lane: Lane, now_ms: int) -> AccessToken | AccessRefused | None:
         """None where the vendor needs no access token (Xiaomi, Meizu, APNs with a certificate)."""
@@ -60,11 +59,8 @@ class FleetAccess:
         """The vendor would not take it: whoever comes next fetches another, once for the fleet and not more often than allowed."""
         key = (lane.id, lane.credential.version)
         self._own.pop(key, None)
-        stored = self._store.load(*key)
-        if stored is None or stored[0] != token.value or self._store.forced_lately(*key, FORCE_EVERY_S):
-            return
-        self._refused[key] = token.value
-        self._fetch_or_wait(lane, key, now_ms, token.value)
+        if self._store.reject(*key, token.value, FORCE_EVERY_S):
+            self._fetch_or_wait(lane, key, now_ms, token.value)
 
     def _shared(self, lane: Lane, key: tuple[str, int], now_ms: int) -> AccessToken | AccessRefused:
         stored = self._stored(key)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from common.contracts import Attempt, Batch, Push, Target
-from common.model import Decision, Urgency, Verdict
+from common.model import Again, Decision, Urgency, Verdict
 from workers.delivery.fold import SHARED
 from workers.delivery.lane import Lane
 from workers.delivery.retry import Done, Park, next_step
@@ -108,7 +108,7 @@ def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: fl
         _retire(work, outcome, settled)
         return
     held = Decision.CREDENTIAL_REFUSED if isinstance(step, Park) else _HELD[outcome.verdict]
-    target = msgspec.structs.replace(work.target, attempts=attempts, again=outcome.again, held_by=held)
+    target = msgspec.structs.replace(work.target, attempts=attempts, again=_again(work.target, outcome), held_by=held)
     settled.waits.append(Wait(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
 
 
@@ -118,6 +118,14 @@ _HELD: Final = {
     Verdict.UNAVAILABLE: Decision.UNAVAILABLE,
     Verdict.UNCERTAIN: Decision.UNCERTAIN,
 }
+
+
+#: Cures of one attempt only. The others stay with the push: a 500 in between does not make refused words good again.
+_ONCE: Final = frozenset({Again.NEW_CONNECTION, Again.SAVE_AGAIN})
+
+
+def _again(target: Target, outcome: Outcome) -> str | None:
+    return outcome.again or (target.again if target.again not in _ONCE else None)
 
 
 def _held(target: Target, held_by: Decision) -> Target:
@@ -138,7 +146,8 @@ def _story(outcome: Outcome) -> str:
 def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:
     reason = outcome.code or outcome.verdict
     if outcome.verdict == Verdict.TOKEN_DEAD or outcome.verdict == Verdict.TOKEN_FOREIGN:
-        settled.retires.append(Retire(work, "retired", reason, guarded=True, foreign=True))
+        foreign = outcome.verdict == Verdict.TOKEN_FOREIGN
+        settled.retires.append(Retire(work, "retired", reason, guarded=True, foreign=foreign))
     elif outcome.verdict == Verdict.SILENCED:
         settled.retires.append(Retire(work, "silenced", reason, guarded=False))
 

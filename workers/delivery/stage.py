@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from common.contracts import Notification
-from common.model import BadgeMode, Bucket, Decision, Kind, PushType, Verdict
+from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
@@ -134,7 +134,7 @@ class World:
 def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
     """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does."""
     done = Delivered()
-    mine = _claimed(_fit(works, lane, world.now_ms(), done), world, done)
+    mine = _claimed(_wellformed(works, lane, done), world.now_ms(), world, done)
     mine = _through_the_breaker(mine, lane, world, done)
     if not mine:
         _hand_back(lane, world, done)
@@ -163,16 +163,14 @@ def _hand_back(lane: Lane, world: World, done: Delivered) -> None:
 OUT_OF_TIME = "its time ran out"
 
 
-def _fit(works: Sequence[Work], lane: Lane, now_ms: int, done: Delivered) -> list[Work]:
-    """Those that are neither too old nor addressed to what can't be a token of this vendor."""
+def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work]:
+    """Those that are not addressed to what can't be a token of this vendor."""
     fit = []
     for work in works:
-        if work.note.expires_at_ms <= now_ms:
-            done.decided.append((work, expired_as(work), OUT_OF_TIME))
-        elif not lane.spec.token_valid(work.target.token):
-            done.decided.append((work, Decision.TOKEN_DEAD, "malformed token"))
-        else:
+        if lane.spec.token_valid(work.target.token):
             fit.append(work)
+        else:
+            done.decided.append((work, Decision.TOKEN_DEAD, "malformed token"))
     return fit
 
 
@@ -190,18 +188,35 @@ def badge_step(work: Work) -> int:
     return note.badge_increment if counts else -1
 
 
-def _claimed(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
+def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) -> list[Work]:
+    """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired."""
     mine = []
-    answers = world.claims.lease(works, [badge_step(work) for work in works]) if works else ()
+    steps = [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
+    answers = world.claims.lease(works, steps) if works else ()
     for work, answer in zip(works, answers, strict=True):
-        if answer.state == "ours":
+        if answer.state == "gone":
+            done.decided.append((work, *_gone(work, Decision(answer.why))))
+        elif answer.state != "ours":
+            done.dropped.append(work)
+        elif work.note.expires_at_ms <= now_ms:
+            done.decided.append((work, expired_as(work), OUT_OF_TIME))
+        else:
             work.badge = answer.badge
             mine.append(work)
-        elif answer.state == "gone":
-            done.decided.append((work, Decision(answer.why), "withdrawn before it was sent"))
-        else:
-            done.dropped.append(work)
     return mine
+
+
+#: What a push that must not go any more is told.
+_GONE_NOTES = {
+    Decision.THROTTLED: "another silent push went to this device less than 20 minutes ago",
+    Decision.UNCERTAIN: "withdrawn, but an earlier try may have been seen",
+}
+
+
+def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
+    """Decision and note. A try that was never answered may be on the screen, whatever was said since (contract §7)."""
+    decision = Decision.UNCERTAIN if work.target.held_by == Decision.UNCERTAIN else why
+    return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
 
 def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
@@ -331,7 +346,7 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     for (parcel, works), answer in zip(granted, answers, strict=True):
         world.observe(lane, answer)
         outcomes = lane.spec.classify(parcel, answer)
-        failed += all(outcome.verdict in DOWN for outcome in outcomes)
+        failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
             done.told.append((work, outcome))
@@ -371,6 +386,11 @@ NOT_TAKEN = frozenset(FINAL) - {Verdict.ACCEPTED, Verdict.UNCERTAIN, Verdict.UNK
 
 #: Verdicts that say the vendor is not there: what the breaker counts, by requests.
 DOWN = frozenset({Verdict.UNAVAILABLE, Verdict.UNCERTAIN})
+
+
+def is_down(outcome: Outcome) -> bool:
+    """Whether the vendor is not there. One that wants the same push in another form was there and answered."""
+    return outcome.verdict in DOWN and outcome.again in (None, Again.NEW_CONNECTION)
 
 
 def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:

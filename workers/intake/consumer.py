@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
-from sqlalchemy.exc import DBAPIError
 
 from common import metrics
 from common.clock import now_ms
 from common.contracts import Message, encode
-from common.model import Decision
-from common.storage import keys, ledger
+from common.model import Decision, PushType
+from common.storage import keys, ledger, sql
 from common.storage.marks import Marks
-from common.storage.streams import GROUP, TAKEOVER_IDLE_MS, Belts
+from common.storage.scripts import script
+from common.storage.streams import DELIVERIES_MAX, GROUP, TAKEOVER_IDLE_MS, Belts
 from common.storage.vault import Vault
 from workers.intake import stage
 from workers.intake.events import Invited, Stored
@@ -37,6 +38,10 @@ PACK_BYTES = 512 * 1024
 #: Entries on the belts at which intake stops reading: the core's stream is the buffer.
 BELTS_MAX = 3_000
 BACKOFF_S = 1.0
+#: An entry that was handed out more often is read alone: its neighbours must not be blamed for what it does.
+SUSPECT_AFTER = 2
+#: A store is away: waiting helps.
+AWAY = (RedisError, OSError, *sql.AWAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,9 @@ class Consumer:
         self._streams = list(streams)
         self._doors = doors
         self._name = uuid.uuid4().hex[:12]
+        self._hold = script(doors.core, "hold")
         self._takeover_at = 0.0
+        self._behind = False
         self.progress_at = time.monotonic()
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -69,7 +76,8 @@ class Consumer:
         while not stopping():
             try:
                 self.once()
-            except (RedisError, DBAPIError, OSError) as error:
+            except AWAY as error:
+                self._behind = True
                 log.warning("a store is away, waiting", extra={"error": type(error).__name__})
                 time.sleep(BACKOFF_S)
             self.progress_at = time.monotonic()
@@ -79,11 +87,11 @@ class Consumer:
         if self._congested():
             time.sleep(0.05)
             return 0
-        finished = 0
+        finished = self._catch_up() if self._behind else 0
         if time.monotonic() >= self._takeover_at:
             self._takeover_at = time.monotonic() + TAKEOVER_EVERY_S
             for name in self._streams:
-                finished += self._finish(name, self._abandoned(name))
+                finished += self._take_over(name)
         for name, raws in self._fresh(block_ms):
             finished += self._finish(name, raws)
         return finished
@@ -95,25 +103,59 @@ class Consumer:
         return sum(int(length) for length in depth.execute()) > BELTS_MAX
 
     def _fresh(self, block_ms: int) -> list[tuple[str, list[Any]]]:
-        try:
-            answer = self._doors.core.xreadgroup(GROUP, self._name, dict.fromkeys(self._streams, ">"), count=READ_COUNT, block=block_ms)
-        except ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            self._make_groups()
-            return []
+        wanted: Any = dict.fromkeys(self._streams, ">")
+        answer = self._grouped(lambda: self._doors.core.xreadgroup(GROUP, self._name, wanted, count=READ_COUNT, block=block_ms))
         pairs: Any = answer.items() if isinstance(answer, dict) else answer or []
         return [(name.decode(), raws) for name, raws in pairs]
 
-    def _abandoned(self, name: str) -> list[Any]:
+    def _catch_up(self) -> int:
+        """What we had read when a store went away, before anything newer: a message must not overtake its recipient's registration."""
+        finished = 0
+        for name in self._streams:
+            while raws := self._ours(name):
+                finished += self._finish(name, raws)
+        self._behind = False
+        return finished
+
+    def _ours(self, name: str) -> list[Any]:
+        answer: Any = self._grouped(lambda: self._doors.core.xreadgroup(GROUP, self._name, {name: "0"}, count=READ_COUNT))
+        pairs: Any = answer.items() if isinstance(answer, dict) else answer or []
+        return [raw for _, raws in pairs for raw in raws if raw[1]]
+
+    def _take_over(self, name: str) -> int:
+        """What other readers left behind. An entry that was handed out often is read alone, and is refused when it ends every reader."""
+        core = self._doors.core
+        answer: Any = self._grouped(lambda: core.xautoclaim(name, GROUP, self._name, TAKEOVER_IDLE_MS, count=READ_COUNT))
+        raws = [raw for raw in answer[1] if raw[1] is not None] if answer else []
+        if not raws:
+            return 0
+        pending: Any = core.xpending_range(name, GROUP, raws[0][0], raws[-1][0], READ_COUNT, self._name)
+        counts = {item["message_id"]: item["times_delivered"] for item in pending}
+        suspects = [raw for raw in raws if counts.get(raw[0], 1) > SUSPECT_AFTER]
+        for entry_id, _ in suspects:  # until its turn comes, being taken over does not count
+            self._recount(name, entry_id, counts[entry_id] - 1)
+        finished = self._finish(name, [raw for raw in raws if counts.get(raw[0], 1) <= SUSPECT_AFTER])
+        for raw in suspects:
+            if not self._recount(name, raw[0], counts[raw[0]]):
+                continue
+            if counts[raw[0]] > DELIVERIES_MAX:
+                self._bury(name, raw, "poison: it ends every process that reads it")
+            else:
+                finished += self._finish(name, [raw])
+        return finished
+
+    def _recount(self, name: str, entry_id: bytes, deliveries: int) -> bool:
+        return bool(self._hold(keys=[name], args=[GROUP, self._name, 0, entry_id, deliveries]))
+
+    def _grouped(self, ask: Callable[[], Any]) -> Any:
+        """The answer, or None when there was no group: then it is made."""
         try:
-            answer = cast(Any, self._doors.core.xautoclaim(name, GROUP, self._name, TAKEOVER_IDLE_MS, count=READ_COUNT))
+            return ask()
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             self._make_groups()
-            return []
-        return [raw for raw in answer[1] if raw[1] is not None]
+            return None
 
     def _make_groups(self) -> None:
         for name in self._streams:
@@ -124,23 +166,40 @@ class Consumer:
                     raise
 
     def _finish(self, name: str, raws: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> int:
+        """Number of the entries: all are finished. Whatever one of them breaks, the others go on."""
         if not raws:
             return 0
+        try:
+            self._take(name, raws)
+        except AWAY:
+            raise
+        except Exception as error:
+            if len(raws) > 1:
+                return sum(self._finish(name, [raw]) for raw in raws)
+            log.exception("an entry broke the intake", extra={"reason": type(error).__name__})
+            self._bury(name, raws[0], f"broke_stage: {type(error).__name__}")
+        return len(raws)
+
+    def _bury(self, name: str, raw: tuple[bytes, Mapping[bytes, bytes]], reason: str) -> None:
+        entry_id, fields = raw
+        refused = Refused(f"{name}/{entry_id.decode()}", reason, None, fields.get(b"e", b"")[: stage.ENTRY_BYTES_MAX], {})
+        self._hand_on(name, [entry_id], [], [_dead(refused, self._doors.vault, now_ms())])
+
+    def _take(self, name: str, raws: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
         started = time.perf_counter()
         doors, now = self._doors, now_ms()
         apps = doors.apps()
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
-        withdrawals = doors.state.apply([event for event in fresh if not isinstance(event.data, Stored | Invited)], _ignored)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
+        doors.marks.note_times([(m.app, m.message_id, m.ts_ms) for m in messages])  # first: a read report beside them names one of them
+        withdrawals = doors.state.apply([event for event in fresh if not isinstance(event.data, Stored | Invited)], _ignored)
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
-        doors.marks.note_times([(m.app, m.message_id, m.ts_ms) for m in messages])
         doors.withdraw(withdrawals)
         self._hand_on(name, [entry for entry, _ in raws], messages, records)
         for event in fresh:
             metrics.EVENTS.labels(event.type, "accepted").inc()
         metrics.STAGE_SECONDS.labels("intake").observe(time.perf_counter() - started)
-        return len(raws)
 
     def _sorted(self, name: str, raws: Sequence[Any], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
         """New events in stream order, repeated ones, and what can't be read."""
@@ -223,7 +282,17 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         message.received_ms,
         decision,
         note,
+        _screen(message),
     )
+
+
+def _screen(message: Message) -> str:
+    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but the message's id."""
+    push = message.push
+    shared: dict[str, str | None] = {"collapse_key": push.collapse_key, "strategy_id": push.strategy_id}
+    shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
+    found = {name: value for name, value in shared.items() if value}
+    return json.dumps(found, ensure_ascii=False) if found else ""
 
 
 def _dead(refused: Refused, vault: Vault, now: int) -> ledger.DeadRecord:

@@ -11,7 +11,8 @@ from common.contracts import Conversation, Element, PushFields, Sender
 from common.model import Vendor
 
 EVENT_ID_MAX = 128
-Name = Annotated[str, Meta(min_length=1, max_length=512)]
+NAME_MAX = 512
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 EventId = Annotated[str, Meta(min_length=1, max_length=EVENT_ID_MAX)]
 Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]

@@ -101,7 +101,9 @@ def checked(raw: bytes | None) -> bytes:
         json.loads(raw.decode("utf-8"), object_pairs_hook=_no_repeats, parse_constant=_no_constants)
     except UnicodeDecodeError:
         raise _UnreadableError("not_utf8") from None
-    except json.JSONDecodeError:
+    except _UnreadableError:
+        raise
+    except ValueError:  # JSON's own error, or a number of thousands of digits
         raise _UnreadableError("not_json") from None
     except RecursionError:
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}") from None
@@ -157,6 +159,9 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
 
 def _check(data: Any) -> None:
     """What a shape alone can't say."""
+    for part in ("conversation", "sender", "inviter"):
+        if hasattr(data, part) and not 0 < len(getattr(data, part).id) <= events.NAME_MAX:
+            raise _UnreadableError(f"wrong_shape: {part}.id has 1 to {events.NAME_MAX} characters")
     if isinstance(data, events.Stored) and data.conversation.type == "c2c" and len(set(data.recipients or ())) != 1:
         raise _UnreadableError("wrong_shape: a c2c message has exactly one recipient")
     if isinstance(data, events.Read) and (data.up_to_message_id, data.message_id, data.up_to_ms).count(None) != 2:

@@ -86,7 +86,7 @@ class StateKeeper:
         if data.users is None:
             self._marks.withdraw(event.app, data.call_id, Decision.CALL_ENDED)
         for user in data.users or ():
-            self._marks.end_call_of(event.app, user, data.call_id)
+            self._marks.end_call_of(event.app, user, data.call_id, event.ts_ms)
         return Withdrawal(event.app, event.id, data.call_id, Kind.CALL_CANCEL, event.ts_ms, data.users)
 
     def _read(self, connection: Connection, event: Event) -> None:
@@ -97,11 +97,11 @@ class StateKeeper:
         elif data.up_to_message_id is not None:
             known = self._marks.time_of(event.app, data.up_to_message_id) or _time_of(connection, event.app, data.up_to_message_id)
             if known is None:
-                self._marks.read_message(event.app, data.user, data.up_to_message_id)
+                self._marks.read_message(event.app, data.user, data.up_to_message_id, event.ts_ms)
             else:
                 self._marks.read_up_to(event.app, data.user, conversation, known)
         elif data.message_id is not None:
-            self._marks.read_message(event.app, data.user, data.message_id)
+            self._marks.read_message(event.app, data.user, data.message_id, event.ts_ms)
         if data.unread is not None:
             self._badges.report(event.app, data.user, None, event.ts_ms, data.unread)
 

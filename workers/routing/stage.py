@@ -141,7 +141,7 @@ def _draft(
     lang = lang_of(device.lang, tenant.lang, own)
     veil = veil_of(message, wishes, tenant.options, device.content_key, lang, own)
     is_forced = forced(message, who.user)
-    push_type = _push_type(message.push.push_type, device)
+    push_type = _push_type(_wanted(message, tenancy), device)
     urgency = urgency_of(message, who.user)
     key = (device.vendor, device.business_id, lang, veil, is_forced, push_type, urgency)
     draft = drafts.get(key)
@@ -151,6 +151,16 @@ def _draft(
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
     draft[2].append(Target(who.user, device.device_id, token, identity, device.platform, device.registered_ms))
+
+
+def _wanted(message: Message, tenancy: Tenancy) -> PushType:
+    """The sender's push type; where they asked for nothing special, that of their preset."""
+    push = message.push
+    preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id and push.push_type == PushType.ALERT else None
+    try:
+        return PushType((preset or {}).get("push_type") or push.push_type)
+    except ValueError:
+        return push.push_type
 
 
 def _push_type(wanted: PushType, device: Device) -> PushType:
@@ -189,6 +199,7 @@ def _note(
     own = _catalogue(tenant)
     said = words(message, lang, tenant.name, veil=veil, forced=is_forced, own=own)
     bare = veil is not None and veil.bare
+    neutral = said.hidden or message.kind in (Kind.RECALL, Kind.CALL_CANCEL)  # nothing of the sender's words beside ours
     placed = classes.place(push.message_class, push_type, credential, over)
     title = said.title if vendor == Vendor.APNS else said.android_title
     sound = (preset or {}).get("sound") or {}
@@ -228,11 +239,29 @@ def _note(
         sound_android=push.sound.android or sound.get("android"),
         badge_mode=_badge_mode(message, over),
         badge_increment=push.badge.increment,
-        image=_image(push.image, vendor) if not said.hidden else None,
-        template=(push.template or {}).get(vendor) if not said.hidden else None,
-        vendor=_shown(over, said.hidden, bare),
-        vendor_raw=(push.vendor_raw or {}).get(vendor, {}) if not said.hidden else {},
+        image=_image(push.image, vendor) if not neutral else None,
+        template=(push.template or {}).get(vendor) if not neutral else None,
+        vendor=_shown(over, neutral, bare),
+        vendor_raw=_raw(push.vendor_raw, vendor) if not neutral else {},
+        voip=_call_data(message, over, said.hidden) if push_type == PushType.VOIP else None,
     )
+
+
+def _raw(given: Mapping[str, Mapping[str, Any]] | None, vendor: Vendor) -> dict[str, Any]:
+    """This vendor's verbatim fields; FCM's stand under two names, by the version of its API (im-dialects §4.4)."""
+    raw = dict((given or {}).get(vendor) or {})
+    newer = (given or {}).get("fcm_v1") if vendor == Vendor.FCM else None
+    return {**raw, "fcm_v1": newer} if newer else raw
+
+
+def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[str, Any]:
+    """What the app needs to show the call, or to end its ringing, under one key of the payload: {"call": {"id", "action",
+    "handle", "handle_type", "video"}}. The handle is a number or an address of the caller: not for people who hide details."""
+    own = over.get("voip") or ((message.push.vendor or {}).get(Vendor.APNS) or {}).get("voip")
+    wishes = own if isinstance(own, Mapping) else {}
+    shown = ("video",) if hidden else ("handle", "handle_type", "video")
+    call = {"id": message.message_id, "action": "cancel" if message.kind in (Kind.CALL_CANCEL, Kind.RECALL) else "invite"}
+    return {"call": call | {name: wishes[name] for name in shown if wishes.get(name) is not None}}
 
 
 #: Overrides without words, names or pictures: all that is left of them for people who hide details.
@@ -262,9 +291,9 @@ _WORDLESS = frozenset(
 )
 
 
-def _shown(over: dict[str, Any], hidden: bool, bare: bool) -> dict[str, Any]:
+def _shown(over: dict[str, Any], neutral: bool, bare: bool) -> dict[str, Any]:
     """The overrides as far as this person may see them. uri: where a click leads; it travels as data do."""
-    if not hidden:
+    if not neutral:
         return over
     return {name: value for name, value in over.items() if name in _WORDLESS or (name == "uri" and not bare)}
 

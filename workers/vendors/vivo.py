@@ -319,20 +319,24 @@ def weight(text: str) -> int:
     return sum(2 if ord(char) > 0xFFFF or unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def formal(text: str) -> bool:
-    """Whether vivo takes it as title or content: not only digits, Latin letters or symbols, no 测试, braces or brackets (10085, 10104)."""
+def formal(text: str, *, strict: bool = False) -> bool:
+    """Whether vivo takes it as title or content: not only digits, Latin letters or symbols, no 测试, braces or brackets (10085, 10104).
+
+    strict: Latin words with spaces between them don't count either; the page leaves that open.
+    """
     if any(mark in text for mark in ("测试", "{", "}", "[", "]")):
         return False
     dense = "".join(text.split())
     only_digits = dense.isdigit()
     only_symbols = not any(char.isalnum() for char in dense)
-    only_latin = all(char.isalpha() and ord(char) < 0x250 for char in text.strip())
+    only_latin = all(char.isalpha() and ord(char) < 0x250 for char in (dense if strict else text.strip()))
     return not (only_digits or only_symbols or only_latin)
 
 
 def _words(note: Notification, refused: bool) -> tuple[str, str, dict[str, str]]:
     """(title, content, the originals of what was replaced). refused: vivo has refused these words before."""
-    titles = (note.app_name,) if refused else (note.title, note.app_name)
+    safest = (note.app_name,) if formal(note.app_name, strict=True) else ()
+    titles = safest if refused else (note.title, note.app_name)
     contents = () if refused else (note.body, note.fallback_body)
     title = _first_formal(titles, TITLE_WEIGHT_MAX) or SAFE_TITLE
     content = _first_formal(contents, CONTENT_WEIGHT_MAX) or SAFE_CONTENT

@@ -43,7 +43,8 @@ def test_a_steady_stream_of_chats_does_not_starve_the_campaign(world: World) -> 
     while time.monotonic() < end:
         world.put([chat(chats + number, urgency=Urgency.CHAT) for number in range(5)])
         chats += 5
-        world.turn(lambda: classes(world).count("chat") >= chats - 5)
+        due = chats - 5
+        world.turn(lambda due=due: classes(world).count("chat") >= due)
     assert classes(world).count("bulk") > 50
     assert classes(world).count("chat") > 50
 

@@ -57,7 +57,10 @@ CASES: dict[str, tuple[list[Work], list[tuple[int, int]]]] = {
     "old ones fold though no lane held them": (series(3, None, **OLD), [(2, 3)]),
     "an old one and a held one are one backlog": ([*series(2), work(None, ts_ms=NOW_MS + 7, **OLD)], [(7, 3)]),
     "two conversations stay two": ([*series(2), *series(2, conversation_id="eve")], [(1, 2), (1, 2)]),
-    "a group is another conversation than the chat of the same name": ([*series(2), *series(2, conversation_type="group")], [(1, 2), (1, 2)]),
+    "a group is another conversation than the chat of the same name": (
+        [*series(2), *series(2, conversation_type="group")],
+        [(1, 2), (1, 2)],
+    ),
     "two devices of one person stay two": ([work(HELD), work(HELD, device="tablet")], [(0, 1), (0, 1)]),
     "two people stay two": ([work(HELD), work(HELD, user="carl")], [(0, 1), (0, 1)]),
     "an advert never speaks for a chat": ([*series(2), *series(2, message_class=MessageClass.MARKETING)], [(1, 2), (1, 2)]),
@@ -72,8 +75,7 @@ CASES: dict[str, tuple[list[Work], list[tuple[int, int]]]] = {
 
 @pytest.mark.parametrize(("works", "expected"), CASES.values(), ids=CASES)
 def test_who_goes_and_for_how_many(works: list[Work], expected: list[tuple[int, int]]) -> None:
-    views = {push_id: view for push_id, view in backlog([w for w in works if w.target.held_by != Decision.UNCERTAIN]).items()}
-    assert leads(works, views) == expected
+    assert leads(works, backlog([w for w in works if w.target.held_by != Decision.UNCERTAIN])) == expected
 
 
 def test_held_by_the_rate_only_is_no_backlog() -> None:

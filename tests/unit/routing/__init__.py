@@ -1,1 +1,1 @@
-"""Routing, without I/O."""
+"""Tests of routing."""

@@ -356,6 +356,11 @@ def test_what_breaks_the_rules_is_replaced_and_kept_for_the_app(about, title, co
     assert (body["title"], body["content"], body.get("clientCustomMap", {})) == (title, content, kept)
 
 
+def test_an_app_name_of_latin_words_is_not_the_safest_title():
+    assert body_of(note(title="张三", app_name="Test chat"), again=Again.FALLBACK_TEXT)["title"] == "新消息"
+    assert body_of(note(title="Hi", app_name="Test chat"))["title"] == "Test chat"
+
+
 def test_words_that_vivo_refused_are_replaced_by_the_safest():
     body = body_of(note(body="看起来没问题", fallback_body="You have 1 new message"), again=Again.FALLBACK_TEXT)
     assert (body["title"], body["content"]) == ("畅聊", "您收到一条新消息")

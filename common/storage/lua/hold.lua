@@ -1,0 +1,18 @@
+-- hold: sets how long entries have been idle, and how often they were handed out, while their reader still owns them.
+-- KEYS[1]  the belt's stream
+-- ARGV     group, consumer, idle ms, then per entry: id, deliveries (-1: leave the counter as it is)
+-- returns  the ids that are this consumer's still
+-- why      asking who owns an entry and claiming it in two calls could steal it from the reader that took it over in between
+local mine = {}
+for i = 4, #ARGV, 2 do
+  local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+  if found[1] and found[1][2] == ARGV[2] then
+    if ARGV[i + 1] == '-1' then
+      redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'JUSTID')
+    else
+      redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
+    end
+    mine[#mine + 1] = ARGV[i]
+  end
+end
+return mine

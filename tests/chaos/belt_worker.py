@@ -1,0 +1,69 @@
+"""A worker of the fleet whose stages only count: `python -m tests.chaos.belt_worker presence|routing|delivery|upkeep`.
+
+Everything but the three stages' own work is the product's: Celery worker, drains, belts, bells, upkeep. An entry is a list of numbers;
+the first two stages hand it on, the last one writes each number down in the MULTI that acknowledges it.
+PUSHFLEET_CHAOS_TAKEOVER_MS shortens the take-over time; PUSHFLEET_CHAOS_POISON: this number ends the process that meets it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from common.model import Urgency, Vendor
+from common.storage import keys
+from common.storage.streams import TAKEOVER_IDLE_MS, Belts, Entry
+from workers import pipeline
+from workers.app import DELIVERY, PRESENCE, ROUTING
+from workers.cli import run
+from workers.runtime import Runtime
+
+SEND = keys.send(Vendor.APNS, Urgency.CHAT)
+NEXT = {PRESENCE: keys.ROUTING, ROUTING: SEND}
+#: Hash: number -> how often it came through.
+CAME = "chaos:came"
+#: Hash: stage -> numbers that it finished.
+DONE = "chaos:done"
+
+_decode = msgspec.msgpack.Decoder(list[int]).decode
+TAKEOVER_MS = int(os.environ.get("PUSHFLEET_CHAOS_TAKEOVER_MS", str(TAKEOVER_IDLE_MS)))
+POISON = int(os.environ.get("PUSHFLEET_CHAOS_POISON", "-1"))
+
+
+def finish(runtime: Runtime, stage: str, entries: Sequence[Entry]) -> None:
+    numbers = [number for entry in entries for number in _decode(entry.blob)]
+    if stage == ROUTING and POISON in numbers:
+        os._exit(66)
+    adds = [(NEXT[stage], entry.blob) for entry in entries] if stage in NEXT else []
+
+    def count(pipe: object) -> None:
+        pipe.hincrby(DONE, stage, len(numbers))
+        for number in numbers if stage == DELIVERY else ():
+            pipe.hincrby(CAME, str(number), 1)
+
+    runtime.belts.hand_on(entries, adds, count)
+    if stage == PRESENCE:
+        runtime.ring(ROUTING)
+    elif stage == ROUTING:
+        runtime.ring(DELIVERY, Vendor.APNS)
+
+
+def make_drain(stages: pipeline.Stages, stage: str, vendor: Vendor | None = None) -> pipeline.Drain:
+    counts: Mapping[str, int] = {SEND: 8} if stage == DELIVERY else {stage: pipeline.READ_MAX}
+    runtime = stages.runtime
+    return pipeline.Drain(runtime, stage, counts, lambda entries: finish(runtime, stage, entries), vendor)
+
+
+def split_numbers(entry: Entry) -> list[bytes]:
+    return [msgspec.msgpack.encode([number]) for number in _decode(entry.blob)]
+
+
+if __name__ == "__main__":
+    pipeline.Stages._make = make_drain
+    pipeline.split_blob = split_numbers
+    Runtime.belts = property(lambda runtime: runtime.__dict__.setdefault("_belts", Belts(runtime.redis, runtime.keys, TAKEOVER_MS)))
+    vendors = ["--vendors", "apns"] if sys.argv[1] == DELIVERY else []
+    sys.exit(run(["worker", sys.argv[1], *vendors]))

@@ -1,0 +1,171 @@
+"""One tenant of the running fleet with an account of every vendor, for tests that speak as Tencent's callbacks or as a core."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.model import Vendor
+from common.storage.tenants import Tenant
+from tests.e2e.conftest import Core, now_ms, wait_for
+from workers import cli
+from workers.cli.demo import account
+from workers.cli.demo_world import account_options
+
+PLATFORMS = {"apns": "ios", "harmony": "harmony"}
+
+
+def device_token(vendor: str, mood: str = "") -> str:
+    """A token of the vendor's look; the mood tells its simulator what shall become of it."""
+    digits = uuid.uuid4().hex + uuid.uuid4().hex
+    if vendor == "apns":
+        return (mood or "a1") + digits[len(mood or "a1") :]
+    if vendor == "oppo":
+        return "CN_" + (mood or "a1b2") + digits[:28]
+    return f"{mood or 'live'}-{vendor}-{digits[:40]}"
+
+
+class Town:
+    """The tenant `app`; account `<vendor>-1` with every right, `<vendor>-0` without any. Each test takes people of its own."""
+
+    def __init__(self, core: Core, folder: Path, options: dict[str, Any] | None = None, vendors: Sequence[str] = tuple(Vendor)) -> None:
+        self.core = core
+        self.app = "t" + uuid.uuid4().hex[:10]
+        self.folder = folder
+        self.options = {str(vendor): given for vendor, given in account_options(folder) if vendor in vendors}
+        core.runtime.tenants.add(Tenant(self.app, "Test chat", "zh", "Asia/Shanghai", options or {}))
+        for vendor, given in self.options.items():
+            core.runtime.credentials.add(account(Vendor(vendor), given, app=self.app, business_id=f"{vendor}-1"))
+            core.runtime.credentials.add(account(Vendor(vendor), self.plain(vendor), app=self.app, business_id=f"{vendor}-0"))
+        self.changed()
+
+    def plain(self, vendor: str) -> list[str]:
+        """Options of the account without rights, channels and templates."""
+        given = self.options[vendor]
+        pairs = zip(given[::2], given[1::2], strict=True)
+        return [part for pair in pairs if pair[0] not in ("--right", "--channel", "--template") for part in pair]
+
+    def changed(self) -> None:
+        """What an operator changed takes effect within 2 s."""
+        self.core.runtime.catalog.changed()
+        time.sleep(1.3)
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        """Runs `pushfleet …` on this fleet: exit code, stdout, stderr."""
+        out, err = io.StringIO(), io.StringIO()
+        name, before = "PUSHFLEET_DATA_DIR", os.environ.get("PUSHFLEET_DATA_DIR")
+        os.environ[name] = str(self.core.runtime.settings.data_dir)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = cli.run(list(arguments))
+        finally:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+        return code, out.getvalue(), err.getvalue()
+
+    def add(self, vendor: str, business_id: str, *more: str, given: Sequence[str] | None = None) -> tuple[int, str, str]:
+        """`pushfleet credential add`, with the options of the account with all rights unless others are given."""
+        options = self.options[vendor] if given is None else given
+        return self.command("credential", "add", vendor, "--app", self.app, "--business-id", business_id, *options, *more)
+
+    def person(self, name: str = "u") -> str:
+        return name + uuid.uuid4().hex[:8]
+
+    def register(
+        self, user: str, vendor: str = "apns", device: str = "phone", token: str | None = None, business_id: str | None = None, **more: Any
+    ) -> str:
+        """Registers a device as the core does; its token."""
+        address = token or device_token(vendor)
+        data = {"user": user, "device_id": device, "platform": PLATFORMS.get(vendor, "android"), "vendor": vendor, "token": address}
+        self.event("device.registered", {**data, "business_id": business_id or f"{vendor}-1", "lang": "zh", **more})
+        return address
+
+    def event(self, kind: str, data: dict[str, Any], **more: Any) -> str:
+        """Publishes a native event and waits until it was read."""
+        identity = self.core.publish(kind, data, app=self.app, **more)
+        self.core.settled()
+        return identity
+
+    def callback(self, body: dict[str, Any], query: str = "") -> None:
+        """Hands a callback of Tencent's on, as the core does, and waits until it was read."""
+        fields = {"e": json.dumps(body, ensure_ascii=False), "d": "tencent", "q": f"SdkAppid={self.app}&contenttype=json&{query}"}
+        self.core.redis.xadd("im:events", fields)
+        self.core.settled()
+
+    def c2c(self, to: str, text: str = "你好", sender: str = "ann", **more: Any) -> dict[str, Any]:
+        """A body of C2C.CallbackAfterSendMsg, with the sender's block if one is given."""
+        at = now_ms()
+        key = f"{uuid.uuid4().int % 100000}_{uuid.uuid4().int % 10**9}_{at // 1000}"
+        body = {
+            "CallbackCommand": "C2C.CallbackAfterSendMsg",
+            "From_Account": sender,
+            "To_Account": to,
+            "MsgSeq": 1,
+            "MsgRandom": 7,
+            "MsgTime": at // 1000,
+            "MsgKey": key,
+            "OnlineOnlyFlag": 0,
+            "SendMsgResult": 0,
+            "ErrorInfo": "send msg succeed",
+            "UnreadMsgNum": 3,
+            "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": text}}],
+            "CloudCustomData": "",
+            "EventTime": at,
+        }
+        return {**body, **more}
+
+    def sent(self, body: dict[str, Any], rows: int = 1) -> dict[str, Any]:
+        """Hands a one-to-one message on; its story once every row is decided."""
+        self.callback(body, "CallbackCommand=C2C.CallbackAfterSendMsg")
+        return self.why(body["MsgKey"], rows)
+
+    def say(self, to: str, text: str = "你好", **more: Any) -> dict[str, Any]:
+        return self.sent(self.c2c(to, text, **more))
+
+    def message(self, to: str | None, **more: Any) -> dict[str, Any]:
+        """`data` of a native message.stored to one person."""
+        base: dict[str, Any] = {"message_id": "m-" + uuid.uuid4().hex, "conversation": {"type": "c2c", "id": "ann"}}
+        base |= {"sender": {"id": "ann", "nick": "Ann"}, "elements": [{"type": "text", "text": "hello"}]}
+        return {**base, **({} if to is None else {"recipients": [to]}), **more}
+
+    def send(self, data: dict[str, Any], rows: int = 1, **more: Any) -> dict[str, Any]:
+        """Publishes a message.stored; its story once it is decided."""
+        self.event("message.stored", data, **more)
+        return self.why(data["message_id"], rows)
+
+    def why(self, message_id: str, rows: int = 1) -> dict[str, Any]:
+        return self.core.why(message_id, self.app, rows=rows)
+
+    def pushes(self, token: str, vendor: str = "apns") -> list[dict[str, Any]]:
+        """What the vendor's simulator took for this token. HarmonyOS is recorded by Huawei's."""
+        found = self.core.pushes_to("huawei" if vendor == "harmony" else vendor, token)
+        return [line for line in found if line["vendor"] == vendor]
+
+    def push(self, token: str, vendor: str = "apns") -> dict[str, Any]:
+        """The only push this token ever got."""
+        (push,) = self.pushes(token, vendor)
+        return push
+
+    def alert(self, token: str) -> dict[str, Any]:
+        shown: dict[str, Any] = self.push(token)["body"]["aps"]["alert"]
+        return shown
+
+
+def decision(told: dict[str, Any]) -> str:
+    """Of the event, or of its only row."""
+    if told["decision"]:
+        return str(told["decision"])
+    (row,) = told["recipients"]
+    return str(row["decision"])
+
+
+__all__ = ["Town", "decision", "device_token", "now_ms", "wait_for"]

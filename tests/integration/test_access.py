@@ -1,0 +1,224 @@
+"""Access tokens: sixteen real processes, one OAuth door that counts; whatever they do at once, one of them asks it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from common.clock import now_ms
+from common.model import Vendor
+from common.storage.access import AccessStore
+from common.storage.keys import Keys
+from common.storage.redis import connect
+from common.storage.vault import Vault
+from workers.delivery.access import FleetAccess
+from workers.delivery.lane import Lane
+from workers.transport.curl import CurlTransport
+from workers.vendors.base import AccessToken, Credential
+from workers.vendors.huawei import HUAWEI
+from workers.wire import Route
+
+PROCESSES = 16
+MINUTE_MS = 60_000
+
+
+@dataclass
+class Door:
+    """Huawei's simulator as a process of its own; only its OAuth door is asked here."""
+
+    told: dict[str, Any]
+
+    def tell(self, action: str, wanted: Any = None) -> Any:
+        data = None if wanted is None else json.dumps(wanted).encode()
+        with urllib.request.urlopen(f"{self.told['control']}/_sim/{action}", data, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    @property
+    def calls(self) -> int:
+        return int(self.tell("stats")["counts"].get("requests", 0))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    command = [sys.executable, "-m", "simulators", "huawei", "--dir", str(tmp_path_factory.mktemp("door"))]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield Door(json.loads(process.stdout.readline()))
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture
+def door(running: Door) -> Iterator[Door]:
+    running.tell("faults", {"delay_ms": 200})  # long enough for all to come while one asks
+    yield running
+    running.tell("faults", {"delay_ms": 0, "status": 0, "status_share": 0.0})
+
+
+@dataclass
+class World:
+    """What each process makes anew after its fork: connections are never shared."""
+
+    redis_url: str
+    prefix: str
+    key: str
+    door: Door
+
+    def lane(self) -> Lane:
+        options, secrets = {"app_id": "100000001"}, {"app_secret": "s"}
+        credential = Credential(self.prefix, Vendor.HUAWEI, "h", 1, options, secrets)
+        route = Route(f"{credential.lane}:1", {name: self.door.told["endpoints"][name] for name in HUAWEI.endpoints}, False, None)
+        return Lane(HUAWEI, credential, route, HUAWEI.limits)
+
+    def store(self) -> AccessStore:
+        return AccessStore(connect(self.redis_url), Keys(self.prefix), Vault((self.key,)))
+
+    def access(self) -> FleetAccess:
+        return FleetAccess(self.store(), CurlTransport(ca_file=Path(self.door.told["ca_file"])), now_ms, time.sleep, 10.0)
+
+    def hold(self, value: str, refresh_ms: int, expires_ms: int) -> None:
+        """Puts a token there; times from now."""
+        self.store().save(self.lane().id, 1, value, now_ms() + refresh_ms, now_ms() + expires_ms)
+
+
+@pytest.fixture
+def world(redis_url: str, space: str, door: Door) -> World:
+    return World(redis_url, f"push{space}", Fernet.generate_key().decode(), door)
+
+
+Scene = Callable[[World, FleetAccess, Any], list[Any]]
+
+
+def at_once(world: World, scene: Scene) -> list[list[Any]]:
+    """`scene` in so many processes, all let go at the same moment; what each gave back."""
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(PROCESSES), context.Queue()
+
+    def work() -> None:
+        access = world.access()
+        barrier.wait(30)
+        try:
+            results.put([_told(one) for one in scene(world, access, barrier)])
+        finally:
+            results.close()
+            results.join_thread()
+            os._exit(0)
+
+    processes = [context.Process(target=work) for _ in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    told = [results.get(timeout=30) for _ in processes]
+    for process in processes:
+        process.join(10)
+    return told
+
+
+def _told(one: Any) -> str:
+    return one.value if isinstance(one, AccessToken) else f"refused: {one.verdict} {one.code}"
+
+
+def once(world: World, access: FleetAccess, _barrier: Any) -> list[Any]:
+    return [access.get(world.lane(), now_ms())]
+
+
+def test_without_a_token_one_process_asks_and_all_have_it(world: World) -> None:
+    before = world.door.calls
+    values = {value for told in at_once(world, once) for value in told}
+    assert world.door.calls == before + 1
+    assert len(values) == 1
+    assert not next(iter(values)).startswith("refused")
+
+
+def test_an_expired_token_is_fetched_anew_once(world: World) -> None:
+    world.hold("old", -2 * MINUTE_MS, -MINUTE_MS)
+    before = world.door.calls
+    values = {value for told in at_once(world, once) for value in told}
+    assert world.door.calls == before + 1
+    assert len(values) == 1
+    assert "old" not in values
+
+
+def _across_the_refresh(world: World, access: FleetAccess, barrier: Any) -> list[Any]:
+    first = access.get(world.lane(), now_ms())
+    time.sleep(1.6)
+    barrier.wait(30)
+    second = access.get(world.lane(), now_ms())
+    barrier.wait(30)
+    return [first, second, access.get(world.lane(), now_ms())]
+
+
+def test_a_token_that_is_due_is_refreshed_once_and_the_others_go_on_with_the_old_one(world: World) -> None:
+    world.hold("old", 1_500, MINUTE_MS)
+    before = world.door.calls
+    told = at_once(world, _across_the_refresh)
+    assert world.door.calls == before + 1
+    assert {one[0] for one in told} == {"old"}
+    new = {one[2] for one in told}
+    assert len(new) == 1
+    assert "old" not in new
+    assert {one[1] for one in told} == {"old"} | new  # one waited for the answer, the others had no need to
+
+
+def _refused_by_the_vendor(world: World, access: FleetAccess, barrier: Any) -> list[Any]:
+    token = access.get(world.lane(), now_ms())
+    assert isinstance(token, AccessToken)
+    barrier.wait(30)
+    access.refused(world.lane(), token, now_ms())
+    return [token, access.get(world.lane(), now_ms())]
+
+
+def test_a_token_that_the_vendor_refuses_is_fetched_anew_once_and_nobody_takes_the_bad_one_again(world: World) -> None:
+    world.hold("bad", 30 * MINUTE_MS, 60 * MINUTE_MS)
+    before = world.door.calls
+    told = at_once(world, _refused_by_the_vendor)
+    assert world.door.calls == before + 1
+    assert {one[0] for one in told} == {"bad"}
+    new = {one[1] for one in told}
+    assert len(new) == 1
+    assert "bad" not in new
+
+
+def test_a_word_against_the_token_is_believed_once_in_thirty_seconds(world: World) -> None:
+    access, lane = world.access(), world.lane()
+    before = world.door.calls
+    for _ in range(5):
+        token = access.get(lane, now_ms())
+        assert isinstance(token, AccessToken)
+        access.refused(lane, token, now_ms())
+    assert world.door.calls == before + 2
+
+
+def test_while_the_door_is_shut_the_old_token_is_used_as_long_as_it_lives(world: World) -> None:
+    world.door.tell("faults", {"status": 503, "status_share": 1.0})
+    world.hold("old", -1, MINUTE_MS)
+    assert {value for told in at_once(world, once) for value in told} == {"old"}
+
+
+def test_a_door_that_is_shut_gives_everybody_a_reason(world: World) -> None:
+    world.door.tell("faults", {"status": 503, "status_share": 1.0, "delay_ms": 0})
+    # Huawei's page: 503 of the OAuth door is flow control; whatever it is, it is not the credential's fault
+    assert {value for told in at_once(world, once) for value in told} <= {"refused: throttled 503", "refused: unavailable busy"}
+
+
+def test_tokens_lie_encrypted_in_redis(world: World) -> None:
+    world.access().get(world.lane(), now_ms())
+    client = connect(world.redis_url)
+    (key,) = [key for key in client.scan_iter(match=f"{world.prefix}:*") if client.type(key) == b"string" and b":forced" not in key]
+    found = world.store().load(world.lane().id, 1)
+    assert found
+    assert found[0].encode() not in client.get(key)
+    assert client.pttl(key) > 0

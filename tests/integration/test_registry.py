@@ -1,0 +1,258 @@
+"""The device registry on a real PostgreSQL: whatever order the events of a phone's life come in, the newest word stands."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from common.config import Settings
+from common.storage import sql
+from common.storage.badges import Badges
+from common.storage.devices import Devices
+from common.storage.keys import Keys
+from common.storage.marks import Marks
+from common.storage.migrations import migrate
+from common.storage.tenants import Tenant, Tenants
+from workers.cli import run
+from workers.intake import events
+from workers.intake.stage import Event
+from workers.intake.state import StateKeeper
+
+Told = tuple[str, int, dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def tables(database_url: str) -> Iterator[Engine]:
+    engine = sql.engine(database_url)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def keeper(tables: Engine, redis_client: redis.Redis, space: str) -> StateKeeper:
+    keys = Keys(f"push{space}")
+    return StateKeeper(tables, Badges(redis_client, keys), Marks(redis_client, keys))
+
+
+def apply(keeper: StateKeeper, told: Sequence[Told], *, app: str | None = None, singly: bool = False) -> str:
+    """All of it for a tenant of its own; singly: each in a read of its own."""
+    app = app or "r" + uuid.uuid4().hex[:12]
+    batch = [
+        Event(app, uuid.uuid4().hex, kind, ts, ts, "e", events.DECODERS[kind].decode(msgspec.json.encode(data))) for kind, ts, data in told
+    ]
+    for part in [[one] for one in batch] if singly else [batch]:
+        keeper.apply(part, lambda _reason: None)
+    return app
+
+
+def registered(ts: int, user: str, device: str, token: str, platform: str = "ios", push_id: str | None = None) -> Told:
+    data = {"user": user, "device_id": device, "platform": platform, "vendor": "apns", "business_id": "ios", "token": token}
+    return ("device.registered", ts, {**data, "push_id": push_id})
+
+
+def unregistered(ts: int, user: str, device: str) -> Told:
+    return ("device.unregistered", ts, {"user": user, "device_id": device})
+
+
+def logout(ts: int, user: str, **which: str) -> Told:
+    return ("session.logout", ts, {"user": user, **which})
+
+
+def active(engine: Engine, app: str, *users: str) -> set[tuple[str, str, str]]:
+    found = Devices(engine).of_users(app, users or ("u1", "u2", "u3"))
+    return {(user, device.device_id, device.token) for user, devices in found.items() for device in devices}
+
+
+def truth(told: Sequence[Told]) -> set[tuple[str, str, str]]:
+    """Who may be pushed to, by the times alone: the last registration of each device, if its user did not leave since and
+    nobody registered its token later."""
+    registrations = [(ts, data) for kind, ts, data in told if kind == "device.registered"]
+    latest = {(data["user"], data["device_id"]): (ts, data) for ts, data in sorted(registrations, key=lambda one: one[0])}
+    found = set()
+    for (user, device), (at, data) in latest.items():
+        left = any(kind != "device.registered" and ts > at and _leaves(leaving, data) for kind, ts, leaving in told)
+        wandered = any(
+            ts > at and other["token"] == data["token"] and (other["user"], other["device_id"]) != (user, device)
+            for ts, other in registrations
+        )
+        if not left and not wandered:
+            found.add((user, device, data["token"]))
+    return found
+
+
+def _leaves(leaving: dict[str, Any], data: dict[str, Any]) -> bool:
+    if leaving["user"] != data["user"]:
+        return False
+    if leaving.get("device_id") is not None:
+        return leaving["device_id"] in (data["device_id"], data["push_id"])
+    covered = ("ios", "ipad") if leaving["platform"] == "ios" else (leaving["platform"],)
+    return data["platform"] in covered
+
+
+LIVES = {
+    "a token is updated": [registered(10, "u1", "d1", "A"), registered(20, "u1", "d1", "B"), unregistered(5, "u1", "d1")],
+    "the user of a phone changes": [registered(10, "u1", "d1", "A"), logout(15, "u1", device_id="d1"), registered(20, "u2", "d1", "A")],
+    "the user changes without a logout": [
+        registered(10, "u1", "d1", "A"),
+        registered(20, "u2", "d1", "A"),
+        registered(30, "u1", "d2", "B"),
+    ],
+    "the second user leaves too": [registered(10, "u1", "d1", "A"), registered(20, "u2", "d1", "A"), logout(30, "u2", device_id="d1")],
+    "a token wandered and its phone has another since": [
+        registered(5, "u2", "d2", "A"),
+        registered(10, "u1", "d1", "A"),
+        registered(20, "u1", "d1", "B"),
+    ],
+    "back again after a logout": [registered(10, "u1", "d1", "A"), logout(20, "u1", platform="ios"), registered(30, "u1", "d1", "A")],
+    "a logout of ios covers an iPad": [
+        registered(10, "u1", "d1", "A", "ipad"),
+        registered(11, "u1", "d2", "B", "android"),
+        logout(20, "u1", platform="ios"),
+    ],
+    "unregistered by its push id": [registered(10, "u1", "d1", "A", push_id="p1"), unregistered(20, "u1", "p1")],
+    "two phones of one user": [registered(10, "u1", "d1", "A"), registered(11, "u1", "d2", "B"), logout(20, "u1", device_id="d2")],
+    "ping pong between two users": [
+        registered(10, "u1", "d1", "A"),
+        registered(20, "u2", "d1", "A"),
+        registered(30, "u1", "d1", "A"),
+        registered(40, "u2", "d1", "A"),
+    ],
+}
+
+
+@pytest.mark.parametrize("life", LIVES.values(), ids=LIVES)
+def test_a_devices_life_ends_the_same_in_every_order(keeper: StateKeeper, tables: Engine, life: list[Told]) -> None:
+    expected = truth(life)
+    for order in itertools.permutations(life):
+        assert active(tables, apply(keeper, order, singly=len(life) < 4)) == expected, [(kind, ts) for kind, ts, _ in order]
+
+
+TIMES = st.permutations(range(1, 7))
+USERS, DEVICES, TOKENS = st.sampled_from(["u1", "u2"]), st.sampled_from(["d1", "d2"]), st.sampled_from(["A", "B"])
+WORDS = st.one_of(
+    st.builds(registered, st.just(0), USERS, DEVICES, TOKENS, st.sampled_from(["ios", "ipad", "android"]), st.sampled_from([None, "p1"])),
+    st.builds(unregistered, st.just(0), USERS, st.sampled_from(["d1", "d2", "p1"])),
+    st.builds(lambda user, platform: logout(0, user, platform=platform), USERS, st.sampled_from(["ios", "android"])),
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.lists(WORDS, min_size=2, max_size=6), times=TIMES)
+def test_any_life_ends_as_its_times_say(keeper: StateKeeper, tables: Engine, words: list[Told], times: list[int]) -> None:
+    told = [(kind, ts * 1000, data) for (kind, _, data), ts in zip(words, times, strict=False)]
+    assert active(tables, apply(keeper, told)) == truth(told)
+
+
+def test_a_retired_token_lives_again_when_it_is_registered_anew(keeper: StateKeeper, tables: Engine) -> None:
+    app = apply(keeper, [registered(10, "u1", "d1", "A")])
+    assert Devices(tables).retire([(app, "u1", "d1", "A", 10, "Unregistered")], "retired") == 1
+    assert active(tables, app) == set()
+    apply(keeper, [registered(5, "u1", "d1", "A")], app=app)
+    assert active(tables, app) == set()
+    apply(keeper, [registered(11, "u1", "d1", "A")], app=app)
+    assert active(tables, app) == {("u1", "d1", "A")}
+    assert Devices(tables).retire([(app, "u1", "d1", "A", 10, "Unregistered")], "retired") == 0
+
+
+def test_a_dead_voip_token_is_forgotten_and_the_device_stays(keeper: StateKeeper, tables: Engine) -> None:
+    kind, ts, data = registered(10, "u1", "d1", "A")
+    app = apply(keeper, [(kind, ts, {**data, "voip_token": "V"})])
+    assert Devices(tables).retire([(app, "u1", "d1", "V", 10, "Unregistered")], "retired") == 0
+    (device,) = Devices(tables).of_users(app, ["u1"])["u1"]
+    assert (device.token, device.voip_token) == ("A", None)
+
+
+def test_two_apps_of_one_tenant_do_not_share_their_devices(keeper: StateKeeper, tables: Engine) -> None:
+    first, second = registered(10, "u1", "d1", "A"), registered(11, "u1", "d1-other", "B")
+    second[2]["business_id"] = "other"
+    app = apply(keeper, [first, second, logout(20, "u1", device_id="d1-other")])
+    assert active(tables, app) == {("u1", "d1", "A")}
+    assert active(tables, apply(keeper, [first])) == {("u1", "d1", "A")}
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def command(
+    settings_with: Callable[..., Settings], database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Runs `pushfleet …` on this test's servers: exit code and what it said."""
+    made = settings_with(DATABASE_URL=database_url)
+    for name, value in (("REDIS_URL", made.redis_url), ("DATABASE_URL", made.database_url), ("PREFIX", made.prefix)):
+        monkeypatch.setenv(f"PUSHFLEET_{name}", value)
+    monkeypatch.setenv("PUSHFLEET_DATA_DIR", str(made.data_dir))
+
+    def call(*words: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = run(words)
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    return call
+
+
+def test_devices_are_listed_without_their_tokens_and_retired_and_restored_by_id_or_push_id(
+    keeper: StateKeeper, tables: Engine, command: Callable[..., tuple[int, str]]
+) -> None:
+    token = "a1b2" + uuid.uuid4().hex
+    app = apply(keeper, [registered(10, "u1", "d1", token, push_id="p1"), registered(11, "u2", "d2", "other-token-of-u2")])
+    code, said = command("device", "list", app, "u1", "--json")
+    (row,) = json.loads(said)
+    assert (code, row["device_id"], row["push_id"], row["state"]) == (0, "d1", "p1", "active")
+    assert token not in said
+    assert row["token"] == f"{token[:4]}…{token[-4:]}"
+    assert token not in command("device", "list", app)[1]
+    assert command("device", "retire", app, "u1", "p1")[0] == 0
+    assert active(tables, app, "u1") == set()
+    assert command("device", "restore", app, "u1", "d1")[0] == 0
+    assert active(tables, app, "u1") == {("u1", "d1", token)}
+    assert command("device", "retire", app, "u1", "nobody") == (1, command("device", "retire", app, "u1", "nobody")[1])
+
+
+@pytest.mark.parametrize(
+    "since", [logout(20, "u1", device_id="d1"), registered(20, "u2", "d1", "A")], ids=["it logged out", "another user has the token"]
+)
+def test_nobody_restores_a_device_that_is_not_its_users_any_more(
+    keeper: StateKeeper, tables: Engine, command: Callable[..., tuple[int, str]], since: Told
+) -> None:
+    app = apply(keeper, [registered(10, "u1", "d1", "A"), since])
+    assert command("device", "retire", app, "u1", "d1")[0] == 1
+    code, said = command("device", "restore", app, "u1", "d1")
+    assert (code, "registration" in said) == (1, True)
+    assert active(tables, app, "u1") == set()
+
+
+PRESETS = {
+    "a whole one": ({"apns": {"category": "CHAT"}, "sound": {"ios": "a.caf"}, "push_type": "silent"}, 0),
+    "no object": ([], 2),
+    "an unknown vendor": ({"nokia": {}}, 2),
+    "a push type that is none": ({"push_type": "loud"}, 2),
+    "a sound of a third kind": ({"sound": {"windows": "a"}}, 2),
+    "a vendor without an object": ({"fcm": "im"}, 2),
+}
+
+
+@pytest.mark.parametrize(("preset", "code"), PRESETS.values(), ids=PRESETS)
+def test_a_preset_is_checked_when_it_is_added(
+    tables: Engine, command: Callable[..., tuple[int, str]], tmp_path: Any, preset: Any, code: int
+) -> None:
+    app = "r" + uuid.uuid4().hex[:8]
+    Tenants(tables).add(Tenant(app, "", "zh", "Asia/Shanghai"))
+    file = tmp_path / "preset.json"
+    file.write_text(json.dumps(preset))
+    assert command("strategy", "add", app, "one", str(file))[0] == code
+    listed = json.loads(command("strategy", "list", app, "--json")[1])
+    assert [row["preset"] for row in listed] == ([preset] if code == 0 else [])
+    assert command("strategy", "remove", app, "one")[0] == (0 if code == 0 else 1)

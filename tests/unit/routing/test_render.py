@@ -1,0 +1,241 @@
+"""What people read: prefixes, built-in words by language, titles, and what stands in place of a hidden message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.model import Kind
+from tests.unit.routing.builders import group, message
+from workers.routing.render import HiddenMode, Veil, veil_of, words
+from workers.routing.texts import LANGS, TEXTS, CatalogueError, lang_of, read_catalogue, say
+
+ON = {"display": {"nick_prefix": "on"}}
+OFF = {"display": {"nick_prefix": "off"}}
+
+
+def said(about: Any, lang: str = "en", veil: Veil | None = None, forced: bool = False, app_name: str = "Chat", **more: Any) -> Any:
+    return words(about, lang, app_name, veil=veil, forced=forced, **more)
+
+
+BODIES = {
+    "peer with a nick": (message(), "Ann:hello"),
+    "peer without a nick": (message(sender={"id": "ann"}), "hello"),
+    "peer: the group card is not for here": (message(sender={"id": "ann", "nick": "Ann", "group_card": "Card"}), "Ann:hello"),
+    "prefix off": (message(push=OFF), "hello"),
+    "group: the card before the nick": (group(sender={"id": "ann", "nick": "Ann", "group_card": "Card"}), "Card(Team):hello"),
+    "group: the nick where there is no card": (group(), "Ann(Team):hello"),
+    "group: no name of the sender": (group(sender={"id": "ann"}), "(Team):hello"),
+    "group: no name of the group": (group(conversation={"type": "group", "id": "g1"}), "Ann:hello"),
+    "group: no name at all": (group(conversation={"type": "group", "id": "g1"}, sender={"id": "ann"}), "hello"),
+    "the sender's body as it is": (message(push={"display": {"body": "Look!", "nick_prefix": "off"}}), "Look!"),
+    "the sender's body with the prefix he asked for": (message(push={"display": {"body": "Look!", "nick_prefix": "on"}}), "Ann:Look!"),
+    "elements are joined without anything between": (
+        message(elements=[{"type": "text", "text": "see "}, {"type": "image"}, {"type": "face"}, {"type": "text", "text": "!"}], push=OFF),
+        "see [Image][Face]!",
+    ),
+    "a custom element shows its text": (message(elements=[{"type": "custom", "text": "a gift"}], push=OFF), "a gift"),
+    "an element's own text is not shown where it has a placeholder": (
+        message(elements=[{"type": "file", "text": "a.pdf"}], push=OFF),
+        "[File]",
+    ),
+    "nothing to say": (message(elements=[{"type": "text"}], push=OFF), "You have a new message"),
+    "a call": (message(kind=Kind.CALL_INVITE, elements=[]), "Ann:Incoming call"),
+    "a recall has words of its own": (message(kind=Kind.RECALL), "This message was recalled"),
+    "the end of a call has words of its own": (message(kind=Kind.CALL_CANCEL), "The call has ended"),
+}
+
+
+@pytest.mark.parametrize(("about", "body"), BODIES.values(), ids=BODIES)
+def test_the_body_reads(about, body):
+    assert said(about).body == body
+
+
+@pytest.mark.parametrize("kind", [key for key in TEXTS if key in ("sound", "file", "image", "video", "face", "location", "merger")])
+@pytest.mark.parametrize("lang", sorted(LANGS))
+def test_a_placeholder_is_in_the_language_of_the_receiver(kind, lang):
+    assert said(message(elements=[{"type": kind}], push=OFF), lang).body == TEXTS[kind][lang]
+
+
+TITLES = {
+    "given: above the usual text": (message(push={"display": {"title": "Hi", "nick_prefix": "on"}}), "Hi", "Hi"),
+    "none, peer: Android shows who wrote": (message(), "", "Ann"),
+    "none, group: Android shows the group": (group(), "", "Team"),
+    "none, group without a name: Android shows who wrote": (group(conversation={"type": "group", "id": "g1"}), "", "Ann"),
+    "nothing known: the app": (message(sender={"id": "ann"}), "", "Chat"),
+}
+
+
+@pytest.mark.parametrize(("about", "title", "android"), TITLES.values(), ids=TITLES)
+def test_the_title_is_the_senders_and_android_always_has_one(about, title, android):
+    shown = said(about)
+    assert (shown.title, shown.android_title) == (title, android)
+
+
+def test_without_even_a_name_of_the_app_android_shows_the_body_as_title():
+    assert said(message(sender={"id": "ann"}), app_name="").android_title == "hello"
+    assert said(message(kind=Kind.RECALL), app_name="").android_title == "This message was recalled"
+    assert said(message(), veil=Veil("new"), app_name="").android_title == "new"
+
+
+FORCE = {
+    "forced, with a text for it": ({"on": True, "body": "Wake up"}, True, "Wake up"),
+    "not forced: the usual text": ({"on": True, "body": "Wake up"}, False, "hello"),
+    "forced without a text for it": ({"on": True}, True, "hello"),
+    "no such block": (None, True, "hello"),
+}
+
+
+@pytest.mark.parametrize(("force", "forced", "body"), FORCE.values(), ids=FORCE)
+def test_only_a_forced_member_reads_the_forced_text(force, forced, body):
+    assert said(group(push={**OFF, "force": force}), forced=forced).body == body
+
+
+def test_a_subtitle_is_the_senders():
+    assert said(message(push={"display": {"subtitle": "Work"}})).subtitle == "Work"
+
+
+def test_a_template_gets_sender_and_text_apart():
+    assert (said(message()).sender_name, said(message()).text) == ("Ann", "hello")
+    assert said(message(sender={"id": "ann"}, push={"display": {"title": "Hi"}})).sender_name == "Hi"
+
+
+# ---------------------------------------------------------------- hidden
+
+ZH, EN = "您收到一条新消息", "You have a new message"
+KEYS = {"content_keys": {"k1": "来消息了"}}
+HIDDEN: dict[str, tuple[dict[str, Any], dict[str, Any], str | None, Veil | None]] = {
+    "nobody hides": ({}, {}, None, None),
+    "a content key alone hides nothing": ({}, KEYS, "k1", None),
+    "details on, said so": ({"show_detail": True}, {"hidden_mode": "full"}, None, None),
+    "the person hides": ({"show_detail": False}, {}, None, Veil(EN)),
+    "the person hides, her key has a text": ({"show_detail": False}, KEYS, "k1", Veil("来消息了")),
+    "the person hides, her key has none": ({"show_detail": False}, KEYS, "k2", Veil(EN)),
+    "the person hides more than the tenant": ({"show_detail": False}, {"hidden_mode": "sender"}, None, Veil(EN)),
+    "sender only": ({}, {"hidden_mode": "sender"}, None, Veil(EN, title="Ann")),
+    "fixed text": ({}, {"hidden_mode": "text", "hidden_text": "Open the app"}, None, Veil("Open the app")),
+    "fixed text, none given": ({}, {"hidden_mode": "text"}, None, Veil(EN)),
+    "id only": ({}, {"hidden_mode": "id"}, None, Veil(EN, bare=True)),
+    "id only, with the key's text": ({}, {"hidden_mode": "id", **KEYS}, "k1", Veil("来消息了", bare=True)),
+    "id only stays id only for one who hides": ({"show_detail": False}, {"hidden_mode": "id"}, None, Veil(EN, bare=True)),
+}
+
+
+@pytest.mark.parametrize(("wishes", "options", "key", "veil"), HIDDEN.values(), ids=HIDDEN)
+def test_what_stands_in_place_of_a_message(wishes, options, key, veil):
+    assert veil_of(message(), wishes, options, key, "en") == veil
+
+
+def test_hidden_words_are_in_the_language_of_the_device():
+    assert veil_of(message(), {"show_detail": False}, {}, None, "zh") == Veil(ZH)
+    own = {"ja": {"hidden": "新着メッセージ"}}
+    assert veil_of(message(), {"show_detail": False}, {}, None, "ja", own) == Veil("新着メッセージ")
+
+
+def test_behind_a_veil_nothing_of_the_message_is_left():
+    about = group(push={"display": {"title": "secret", "subtitle": "secret", "body": "secret", "nick_prefix": "on"}})
+    shown = said(about, veil=Veil("new"))
+    assert (shown.title, shown.subtitle, shown.body, shown.android_title, shown.sender_name, shown.text) == (
+        "",
+        None,
+        "new",
+        "Chat",
+        "Chat",
+        "new",
+    )
+    shown = said(about, veil=Veil("new", title="Ann"))
+    assert (shown.title, shown.body, shown.android_title, shown.sender_name) == ("Ann", "new", "Ann", "Ann")
+    assert shown.hidden
+
+
+CANARY = "qXcanaryX"
+hostile = st.one_of(st.text(max_size=60), st.sampled_from(["", "\x00", "\ud800", "👨‍👩‍👧‍👦" * 40, "\u202e", "{", "%s", "a" * 5000])).map(
+    lambda text: text + CANARY + text
+)
+messages = st.builds(
+    lambda kind, two, nick, card, name, display, force, elements: message(
+        kind=kind,
+        conversation={"type": "c2c" if two else "group", "id": "x", "name": name},
+        sender={"id": "ann", "nick": nick, "group_card": card},
+        push={"display": display, "force": force},
+        elements=elements,
+    ),
+    st.sampled_from(Kind),
+    st.booleans(),
+    st.none() | hostile,
+    st.none() | hostile,
+    st.none() | hostile,
+    st.fixed_dictionaries(
+        {"nick_prefix": st.sampled_from(["on", "off"])}, optional={"title": hostile, "subtitle": hostile, "body": hostile}
+    ),
+    st.none() | st.fixed_dictionaries({"on": st.booleans()}, optional={"body": hostile}),
+    st.lists(
+        st.fixed_dictionaries({"type": st.sampled_from(["text", "custom", "image", "merger"])}, optional={"text": hostile}), max_size=4
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(about=messages, lang=st.sampled_from(["zh", "en", "ja", ""]), forced=st.booleans(), mode=st.sampled_from(["", *HiddenMode]))
+def test_any_message_gives_words_and_a_hidden_one_never_its_own(about, lang, forced, mode):
+    veil = veil_of(about, {"show_detail": mode != ""}, {"hidden_mode": mode or "full", "hidden_text": "fixed"}, None, lang)
+    shown = said(about, lang, veil, forced)
+    assert shown.body
+    assert shown.android_title
+    if veil is not None and mode != HiddenMode.SENDER:
+        assert CANARY not in repr(shown)
+    elif veil is not None:
+        assert CANARY not in shown.body + shown.text + (shown.subtitle or "")
+
+
+# ---------------------------------------------------------------- languages
+
+LANGUAGES = {
+    "as it is": ("en", "zh", "en"),
+    "with a region": ("en-US", "zh", "en"),
+    "with a script, underscores, capitals": ("ZH_Hans_CN", "en", "zh"),
+    "unknown: the tenant's": ("fr-FR", "en", "en"),
+    "none: the tenant's": (None, "en", "en"),
+    "both unknown: the default": ("fr", "de", "zh"),
+    "empty": ("", "", "zh"),
+}
+
+
+@pytest.mark.parametrize(("wish", "fallback", "lang"), LANGUAGES.values(), ids=LANGUAGES)
+def test_the_language_is_the_devices_where_we_speak_it(wish, fallback, lang):
+    assert lang_of(wish, fallback) == lang
+
+
+def test_a_tenants_catalogue_adds_languages_and_changes_words():
+    own = read_catalogue({"ja": {"image": "[画像]"}, "zh-Hant": {"image": "[圖片]"}, "en": {"image": "[Picture]"}})
+    assert [lang_of(wish, "en", own) for wish in ("ja-JP", "zh-Hant-TW", "zh-CN", "en")] == ["ja", "zh-hant", "zh", "en"]
+    assert [say("image", lang, own) for lang in ("ja", "zh-hant", "zh", "en")] == ["[画像]", "[圖片]", "[图片]", "[Picture]"]
+    assert [say("hidden", lang, own) for lang in ("ja", "zh-hant")] == [EN, ZH]  # no word of its own: English, or the bare language
+    assert said(message(elements=[{"type": "image"}], push=OFF), "ja", own=own).body == "[画像]"
+
+
+BAD = {
+    "no object": [],
+    "empty": {},
+    "no language tag": {"日本": {"image": "x"}},
+    "too long a tag": {"a" * 17: {"image": "x"}},
+    "texts are no object": {"ja": "x"},
+    "a text is no text": {"ja": {"image": 1}},
+    "an empty text": {"ja": {"image": ""}},
+    "too long a text": {"ja": {"image": "x" * 201}},
+    "a key that nobody says": {"ja": {"secret": "x"}},
+}
+
+
+@pytest.mark.parametrize("value", BAD.values(), ids=BAD)
+def test_a_catalogue_that_can_t_be_used_is_refused_without_showing_its_texts(value):
+    with pytest.raises(CatalogueError) as refused:
+        read_catalogue(value)
+    assert "secret" not in str(refused.value)
+
+
+def test_every_text_is_there_in_every_language_of_ours():
+    assert all(set(texts) == LANGS for texts in TEXTS.values())

@@ -1,0 +1,368 @@
+"""Routing as a whole: who is dropped and why, what each lane is told, badge and sound by platform, and that nothing hidden shows."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pytest
+
+from common.contracts import Device, Notification
+from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
+from common.storage.tenants import Tenant
+from tests.unit.routing.builders import NOW_MS, Books, credential, device, group, message, offline, who, world
+from workers.delivery.stage import Work, badge_step
+from workers.routing.stage import BATCH_MAX, route, urgency_of
+from workers.vendors import VENDORS
+from workers.vendors.base import AccessToken, Item, Parcel, Template
+
+ACCESS = AccessToken("access-1", NOW_MS + 1_000_000, NOW_MS + 2_000_000)
+
+
+def note(about: Any, phone: Device | None = None, books: Books | None = None) -> Notification:
+    """The one notification that comes of it."""
+    ((_, batch),) = route([offline(about, who(phone or device()))], world(books or Books()), NOW_MS).batches
+    return batch.pushes[0].note
+
+
+def wire(about: Any, phone: Device, books: Books, badge: int | None = 7) -> Any:
+    """The request that the vendor gets."""
+    target = route([offline(about, who(phone))], world(books), NOW_MS).batches[0][1].pushes[0].targets[0]
+    parcel = Parcel((Item(note(about, phone, books), target, badge, 3600),), NOW_MS)
+    return VENDORS[phone.vendor].build(parcel, books.accounts[phone.vendor], ACCESS)
+
+
+# ---------------------------------------------------------------- who is dropped
+
+
+def test_each_device_of_a_refused_person_has_a_row():
+    books = Books(settings={"bob": {"blocked": ["ann"]}})
+    routed = route([offline(message(), who(device(), device(Vendor.FCM)))], world(books), NOW_MS)
+    assert [(row.user, row.device.device_id, row.decision) for row in routed.rows] == [
+        ("bob", "apns-phone", Decision.BLOCKED),
+        ("bob", "fcm-phone", Decision.BLOCKED),
+    ]
+    assert routed.batches == []
+
+
+def test_a_device_without_an_account_is_told_apart_from_the_others():
+    books = Books()
+    del books.accounts[Vendor.FCM]
+    routed = route([offline(message(), who(device(), device(Vendor.FCM)))], world(books), NOW_MS)
+    assert [(row.device.device_id, row.decision) for row in routed.rows] == [("fcm-phone", Decision.NO_CREDENTIAL)]
+    assert [batch.vendor for _, batch in routed.batches] == [Vendor.APNS]
+
+
+def test_friends_are_asked_for_only_where_the_message_wants_them():
+    books = Books()
+    wants = message(push={"gate": {"require_friend": True}})
+    assert [row.decision for row in route([offline(wants)], world(books), NOW_MS).rows] == [Decision.NOT_FRIEND]
+    books.friendships.add(("bob", "ann"))
+    assert route([offline(wants)], world(books), NOW_MS).rows == []
+
+
+# ---------------------------------------------------------------- batches
+
+
+def test_the_same_words_are_rendered_once_and_others_apart():
+    people = [who(device(device_id=f"d{n}", lang="en" if n % 2 else "zh"), user=f"u{n}") for n in range(10)]
+    ((_, batch),) = route([offline(group(elements=[{"type": "image"}]), *people)], world(Books()), NOW_MS).batches
+    assert sorted((push.note.body, len(push.targets)) for push in batch.pushes) == [("Ann(Team):[Image]", 5), ("Ann(Team):[图片]", 5)]
+    assert len({target.push_id for push in batch.pushes for target in push.targets}) == 10
+
+
+@pytest.mark.parametrize("rest", [0, 1])
+def test_a_batch_is_bounded_and_loses_nobody(rest):
+    people = [who(device(), user=f"u{n}") for n in range(BATCH_MAX * 2 + rest)]
+    batches = [batch for _, batch in route([offline(group(), *people)], world(Books()), NOW_MS).batches]
+    sizes = [sum(len(push.targets) for push in batch.pushes) for batch in batches]
+    assert sizes == [BATCH_MAX, BATCH_MAX, 1][: 2 + rest]
+    assert len({target.user for batch in batches for push in batch.pushes for target in push.targets}) == len(people)
+
+
+URGENCIES = {
+    "a call": (message(kind=Kind.CALL_INVITE), Urgency.CALL),
+    "the end of a call": (message(kind=Kind.CALL_CANCEL), Urgency.CALL),
+    "of class call": (message(push={"class": "call"}), Urgency.CALL),
+    "a chat of two": (message(), Urgency.CHAT),
+    "a group": (group(), Urgency.GROUP),
+    "a group, mentioned": (group(mentions=["bob"]), Urgency.CHAT),
+    "a campaign": (message(push={"class": "marketing"}), Urgency.BULK),
+}
+
+
+@pytest.mark.parametrize(("about", "urgency"), URGENCIES.values(), ids=URGENCIES)
+def test_the_urgency_is_that_of_the_message_for_this_person(about, urgency):
+    assert urgency_of(about, "bob") == urgency
+
+
+@pytest.mark.parametrize(
+    ("phone", "push_type", "token"),
+    [
+        (device(voip_token="b2" * 32), PushType.VOIP, "b2" * 32),
+        (device(), PushType.ALERT, "a1" * 32),
+        (device(Vendor.HARMONY), PushType.VOIP, "a1" * 32),
+        (device(Vendor.FCM), PushType.ALERT, "a1" * 32),
+    ],
+    ids=["Apple with a token for it", "Apple without", "HarmonyOS", "Android"],
+)
+def test_voip_is_an_alert_where_there_is_no_way_for_it(phone, push_type, token):
+    wants = message(push={"push_type": "voip"})
+    ((_, batch),) = route([offline(wants, who(phone))], world(Books()), NOW_MS).batches
+    assert batch.pushes[0].note.push_type == push_type
+    assert batch.pushes[0].targets[0].token == token
+
+
+# ---------------------------------------------------------------- what each lane is told
+
+
+def test_the_message_overrides_the_strategy_and_the_strategy_the_defaults():
+    books = Books()
+    books.strategies["s1"] = {"fcm": {"channel_id": "preset", "priority": "normal"}, "sound": {"ios": "p.caf", "android": "p"}}
+    wants = message(push={"strategy_id": "s1", "vendor": {"fcm": {"channel_id": "own"}}})
+    made = note(wants, device(Vendor.FCM), books)
+    assert made.vendor == {"channel_id": "own", "priority": "normal"}
+    assert (made.sound_ios, made.sound_android) == ("p.caf", "p")
+    assert made.placement["priority"] == "NORMAL"
+    own = note(message(push={"strategy_id": "s1", "sound": {"ios": "own.caf"}}), device(), books)
+    assert (own.sound_ios, own.sound_android) == ("own.caf", "p")
+    assert note(message(push={"strategy_id": "nobody's"}), device(Vendor.FCM), books).vendor == {}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "image"),
+    [(Vendor.APNS, "https://i/ios"), (Vendor.HUAWEI, "https://i/huawei"), (Vendor.FCM, None), (Vendor.OPPO, None)],
+)
+def test_a_picture_is_the_vendors_own_and_https(vendor, image):
+    wants = message(push={"image": {"ios": "https://i/ios", "huawei": "https://i/huawei", "fcm": "http://i/fcm"}})
+    assert note(wants, device(vendor)).image == image
+
+
+def test_a_title_for_apple_only_stays_apples():
+    wants = message(push={"display": {"title": "Hi"}, "vendor": {"apns": {"title": "Apple"}}})
+    assert b'"title":"Apple"' in wire(wants, device(), Books()).body
+    assert note(wants, device(Vendor.FCM)).title == "Hi"
+
+
+def test_a_right_that_is_missing_downgrades_and_says_so():
+    books = Books()
+    made = note(message(), device(Vendor.HUAWEI), books)
+    assert (made.class_sent, made.downgraded) == (MessageClass.CHAT, False)
+    books.accounts[Vendor.HUAWEI] = type(books.accounts[Vendor.HUAWEI])("demo", Vendor.HUAWEI, "b1", 1, {}, {})
+    made = note(message(), device(Vendor.HUAWEI), books)
+    assert (made.class_sent, made.downgraded) == (MessageClass.MARKETING, True)
+
+
+OPPO_CHAT: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = {
+    "the strongest right": ({}, {}, {"category": "IM", "notify_level": "16"}),
+    "a level that OPPO has not": ({"notify_level": 7}, {}, {"category": "IM", "notify_level": "2"}),
+    "a level of the sender": ({"notify_level": 1}, {}, {"category": "IM", "notify_level": "1"}),
+    "a template of the account": (
+        {},
+        {"templates": {"chat": Template("T7", "who", "what")}},
+        {"template_id": "T7", "template_text": "what"},
+    ),
+    "a public category of the sender": ({"category": "NEWS"}, {}, {"category": "NEWS", "notify_level": "1"}),
+}
+
+
+@pytest.mark.parametrize(("over", "account", "fields"), OPPO_CHAT.values(), ids=OPPO_CHAT)
+def test_a_chat_is_placed_on_oppo_by_rights_template_and_the_senders_wish(over, account, fields):
+    books = Books()
+    books.accounts[Vendor.OPPO] = credential(Vendor.OPPO, **account)
+    placed = note(message(push={"vendor": {"oppo": over}}), device(Vendor.OPPO), books).placement
+    assert fields.items() <= placed.items()
+
+
+# ---------------------------------------------------------------- badge
+
+BADGES: dict[str, tuple[dict[str, Any], Vendor, int]] = {
+    "by default one more": ({}, Vendor.APNS, 1),
+    "several at once": ({"badge": {"increment": 5}}, Vendor.APNS, 5),
+    "by nothing: the number as it stands": ({"badge": {"increment": 0}}, Vendor.APNS, 0),
+    "keep": ({"badge": {"mode": "keep"}}, Vendor.APNS, -1),
+    "none": ({"badge": {"mode": "none"}}, Vendor.APNS, -1),
+    "not counted as unread": ({"badge": {"counts_unread": False}}, Vendor.APNS, -1),
+    "not counted, and none": ({"badge": {"counts_unread": False, "mode": "none"}}, Vendor.APNS, -1),
+    "ignoreHarmonyBadge: not on HarmonyOS": ({"vendor": {"harmony": {"badge": False}}}, Vendor.HARMONY, -1),
+    "ignoreHarmonyBadge: the others count on": ({"vendor": {"harmony": {"badge": False}}}, Vendor.APNS, 1),
+    "kept for one vendor": ({"vendor": {"huawei": {"badge": "keep"}}}, Vendor.HUAWEI, -1),
+    "a silent push shows none": ({"push_type": "silent"}, Vendor.APNS, -1),
+}
+
+
+@pytest.mark.parametrize(("push", "vendor", "step"), BADGES.values(), ids=BADGES)
+def test_a_push_moves_the_badge_by(push, vendor, step):
+    ((_, batch),) = route([offline(message(push=push), who(device(vendor)))], world(Books()), NOW_MS).batches
+    assert badge_step(Work("e", batch.pushes[0].note, batch.pushes[0].targets[0])) == step
+
+
+@pytest.mark.parametrize("kind", [Kind.RECALL, Kind.CALL_INVITE, Kind.CALL_CANCEL])
+def test_what_is_no_message_leaves_the_badge(kind):
+    assert note(message(kind=kind)).badge_mode == BadgeMode.KEEP
+
+
+#: What stands in the request for a badge of 7; vivo only adds one, and only when asked; the others' pages know no number.
+BADGE_ON_THE_WIRE = {
+    Vendor.APNS: b'"badge":7',
+    Vendor.FCM: b'"notification_count":7',
+    Vendor.HUAWEI: b'"set_num":7',
+    Vendor.HARMONY: b'"setNum":7',
+    Vendor.HONOR: b'"setNum":7',
+}
+
+
+@pytest.mark.parametrize("vendor", Vendor)
+def test_the_badge_stands_where_the_vendors_page_puts_it(vendor):
+    shown, kept = wire(message(), device(vendor), Books(), 7).body, wire(message(), device(vendor), Books(), None).body
+    words = BADGE_ON_THE_WIRE.get(vendor)
+    assert words is None or (words in shown and words not in kept)
+    assert words is not None or shown == kept
+    assert b"badge" not in kept
+    assert b"addBadge" not in shown
+
+
+def test_vivo_adds_to_its_badge_only_when_asked():
+    assert b'"addBadge":true' in wire(message(push={"vendor": {"vivo": {"add_badge": True}}}), device(Vendor.VIVO), Books()).body
+
+
+# ---------------------------------------------------------------- sound
+
+SOUND: dict[str, tuple[Vendor, dict[str, Any], str]] = {
+    "Apple, by default": (Vendor.APNS, {}, '"sound":"default"'),
+    "Apple, with its suffix": (Vendor.APNS, {"ios": "ring.caf", "android": "x"}, '"sound":"ring.caf"'),
+    "FCM, by default": (Vendor.FCM, {}, '"sound":"default"'),
+    "FCM, as it is": (Vendor.FCM, {"android": "ring", "ios": "x.caf"}, '"sound":"ring"'),
+    "FCM, its suffix dropped": (Vendor.FCM, {"android": "ring.mp3"}, '"sound":"ring"'),
+    "Huawei, its suffix dropped": (Vendor.HUAWEI, {"android": "ring.mp3"}, '"sound":"/raw/ring"'),
+    "Huawei, none": (Vendor.HUAWEI, {"android": "none"}, '"default_sound":false'),
+    "HarmonyOS, a file of the app": (Vendor.HARMONY, {"android": "ring.mp3"}, '"sound":"ring.mp3"'),
+    "Xiaomi, its suffix dropped": (Vendor.XIAOMI, {"android": "ring.mp3"}, "android.resource://com.example.chat/raw/ring"),
+    "vivo, none: neither sound nor vibration": (Vendor.VIVO, {"android": "none"}, '"notifyType":1'),
+    "Meizu, none": (Vendor.MEIZU, {"android": "none"}, '"sound":0'),
+}
+SILENT = {
+    "Apple": (Vendor.APNS, {"ios": "none"}, '"sound"'),
+    "FCM": (Vendor.FCM, {"android": "none"}, '"sound"'),
+    "HarmonyOS": (Vendor.HARMONY, {"android": "none"}, '"sound"'),
+    "Xiaomi": (Vendor.XIAOMI, {"android": "none"}, "sound_uri"),
+    "Honor": (Vendor.HONOR, {"android": "ring"}, "sound"),
+}
+
+
+def told(vendor: Vendor, sound: dict[str, Any]) -> str:
+    return unquote_plus(wire(message(push={"sound": sound}), device(vendor), Books()).body.decode())
+
+
+@pytest.mark.parametrize(("vendor", "sound", "words"), SOUND.values(), ids=SOUND)
+def test_the_sound_is_named_as_the_platform_names_it(vendor, sound, words):
+    assert words in told(vendor, sound)
+
+
+@pytest.mark.parametrize(("vendor", "sound", "words"), SILENT.values(), ids=SILENT)
+def test_a_push_without_sound_names_none(vendor, sound, words):
+    assert words not in told(vendor, sound)
+
+
+# ---------------------------------------------------------------- hidden
+
+SECRET = "qXsecretX"
+FAMILY = "👨‍👩‍👧‍👦"
+EVENTS = 10_000
+
+
+def wish(rng: random.Random) -> dict[str, Any]:
+    """A push block whose words, names and pictures all hold the secret, in every place where a sender may put some."""
+    word = rng.choice(["", FAMILY, "中", "a" * 200]) + SECRET + rng.choice(["", '"', "…", "\n"])
+    image, fields = f"https://i.example/{SECRET}", {"title": word, "body": word, "ticker": word, "data": word}
+    vendors = [vendor.value for vendor in Vendor]
+    everything = {
+        "display": {"title": word, "subtitle": word, "body": word, "nick_prefix": rng.choice(["on", "off"])},
+        "force": {"on": True, "body": word},
+        "image": dict.fromkeys(("ios", *vendors), image),
+        "template": {one: {"id": "T9", "title_params": {"a": word}, "content_params": {"b": word}} for one in vendors},
+        "vendor": {one: {"title": word, "image": image, "channel_name": word, "voip": {"handle": word}} for one in vendors},
+        "vendor_raw": {
+            one: {
+                **dict.fromkeys(("notification", "fcm_v1", "android", "message", "extra", "parameters"), fields),
+                "aps": {"alert": {"body": word}, "category": "c"},
+                "title": word,
+                "content": word,
+                "sub_title": word,
+            }
+            for one in vendors
+        },
+        "sound": {"ios": "ring.caf", "android": "ring"},
+        "class": rng.choice(list(MessageClass)),
+        "push_type": rng.choice(["alert", "alert", "alert", "silent", "voip"]),
+    }
+    return {key: value for key, value in everything.items() if rng.random() < 0.6}
+
+
+def secret_event(rng: random.Random, number: int) -> Any:
+    kinds = ["text", "custom", "image", "file", "merger"]
+    return message(
+        event_id=f"e{number}",
+        message_id=f"m{number}",
+        kind=rng.choices(list(Kind), [6, 2, 1, 1])[0],
+        conversation={"type": rng.choice(["c2c", "group"]), "id": "x", "name": SECRET},
+        sender={"id": "ann", "nick": SECRET, "group_card": rng.choice([None, SECRET])},
+        elements=[{"type": rng.choice(kinds), "text": SECRET * rng.choice([1, 1, 50])} for _ in range(rng.randint(0, 3))],
+        push=wish(rng),
+    )
+
+
+def shown_of(request: Any) -> str:
+    """Everything that leaves us, form fields decoded."""
+    return request.path + repr(request.headers) + unquote_plus(request.body.decode())
+
+
+HIDING: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"bob": {"show_detail": False}}, {}),
+    ({"bob": {"show_detail": False}}, {"hidden_mode": "sender"}),
+    ({}, {"hidden_mode": "text", "hidden_text": "Open the app"}),
+    ({}, {"hidden_mode": "id"}),
+]
+
+
+def test_ten_thousand_random_events_show_nothing_to_one_who_hides_details():
+    rng = random.Random(20_261_123)
+    worlds = [Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", options), wishes) for wishes, options in HIDING]
+    for number in range(EVENTS):
+        about, books, vendor = secret_event(rng, number), worlds[number % len(worlds)], list(Vendor)[number % len(Vendor)]
+        request = wire(about, device(vendor, lang=rng.choice(["zh", "en", None]), voip_token="b2" * 32), books, rng.choice([None, 3]))
+        assert SECRET not in shown_of(request), (vendor, about)
+
+
+@pytest.mark.parametrize("vendor", Vendor)
+def test_the_search_finds_the_secret_of_one_who_hides_nothing(vendor):
+    about = message(elements=[{"type": "text", "text": SECRET}])
+    assert SECRET in shown_of(wire(about, device(vendor), Books()))
+
+
+@pytest.mark.parametrize("vendor", Vendor)
+def test_sender_only_shows_the_name_and_none_of_the_words(vendor):
+    books = Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", {"hidden_mode": "sender"}))
+    about = message(sender={"id": "ann", "nick": "Ann Li"}, elements=[{"type": "text", "text": SECRET}])
+    shown = shown_of(wire(about, device(vendor), books))
+    assert "Ann Li" in shown
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize("vendor", Vendor)
+def test_data_still_travel_for_one_who_hides_details_but_not_where_only_ids_do(vendor):
+    about = message(message_id="m-77", push={"data": {"ext": "to-the-chat", "payload": {"k": "to-the-room"}}})
+    hides = Books(settings={"bob": {"show_detail": False}})
+    assert "to-the-chat" in shown_of(wire(about, device(vendor), hides))
+    ids = Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", {"hidden_mode": "id"}))
+    shown = shown_of(wire(about, device(vendor), ids))
+    assert "to-the-" not in shown
+    assert "m-77" in shown
+
+
+def test_a_click_target_travels_as_data_do():
+    about = message(push={"vendor": {"harmony": {"uri": "page://chat", "click_type": "1"}}})
+    hides, ids = Books(settings={"bob": {"show_detail": False}}), Books(Tenant("demo", "", "zh", "UTC", {"hidden_mode": "id"}))
+    assert note(about, device(Vendor.HARMONY), hides).vendor == {"uri": "page://chat", "click_type": "1"}
+    assert note(about, device(Vendor.HARMONY), ids).vendor == {"click_type": "1"}
