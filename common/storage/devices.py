@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, bindparam, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, bindparam, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from common.contracts import Device
@@ -158,18 +158,23 @@ def _own(connection: Connection, owner: Mapping[str, Any]) -> None:
 
 def _state_of(connection: Connection, app: str, device: Mapping[str, Any], ts_ms: int, owner: Row[Any, Any, Any]) -> tuple[str, str, int]:
     """State, reason and its time of a registration as of `ts_ms`, by what is known to have come after it."""
-    names = [device["device_id"], device["push_id"]] if device.get("push_id") else [device["device_id"]]
-    scopes = (*(f"device:{name}" for name in names), f"platform:{device['platform']}")
-    later = connection.execute(
-        select(func.max(logouts.c.at_ms)).where(
-            logouts.c.app == app, logouts.c.user == device["user"], logouts.c.scope.in_(scopes), logouts.c.at_ms > ts_ms
-        )
-    ).scalar()
-    if later is not None:
-        return "unbound", "logout", int(later)
+    later = _left_at(connection, app, device)
+    if later > ts_ms:
+        return "unbound", "logout", later
     if (owner.user, owner.device_id) != (device["user"], device["device_id"]):
         return "moved", "another user or device registered this token later", int(owner.at_ms)
     return ACTIVE, "", ts_ms
+
+
+def _left_at(connection: Connection, app: str, device: Mapping[str, Any]) -> int:
+    """When the user last left this device, 0 for never. The rows are made where they are missing: whoever logs this device
+    out in another replica at this moment waits for us, or we for them, so neither overlooks the other."""
+    scopes = {f"device:{device['device_id']}", f"platform:{device['platform']}"}
+    if device.get("push_id"):
+        scopes.add(f"device:{device['push_id']}")
+    statement = insert(logouts).values([{"app": app, "user": device["user"], "scope": scope, "at_ms": 0} for scope in sorted(scopes)])
+    kept = statement.on_conflict_do_update(index_elements=["app", "user", "scope"], set_={"at_ms": logouts.c.at_ms})
+    return max(int(at_ms) for (at_ms,) in connection.execute(kept.returning(logouts.c.at_ms)))
 
 
 def unbind(

@@ -279,6 +279,7 @@ def _delay_s(rng: random.Random) -> float:
     return rng.uniform(-0.05, 0.1) if rng.random() < 0.7 else rng.uniform(0.1, 2.0)
 
 
+@pytest.mark.timeout(900)  # the many races of a whole campaign, on a busy machine
 def test_whatever_the_order_of_a_message_and_its_recall_no_visible_push_survives(house: House) -> None:
     """Random delays between the two, either way round; the oracle is the simulator's record."""
     rng = random.Random(RACES)

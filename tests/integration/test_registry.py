@@ -6,6 +6,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -152,6 +153,18 @@ WORDS = st.one_of(
 def test_any_life_ends_as_its_times_say(keeper: StateKeeper, tables: Engine, words: list[Told], times: list[int]) -> None:
     told = [(kind, ts * 1000, data) for (kind, _, data), ts in zip(words, times, strict=False)]
     assert active(tables, apply(keeper, told)) == truth(told)
+
+
+@pytest.mark.parametrize("word", ["device", "platform"])
+def test_two_replicas_that_read_a_registration_and_its_logout_at_once_agree(keeper: StateKeeper, tables: Engine, word: str) -> None:
+    users, app = [f"u{number}" for number in range(40)], "r" + uuid.uuid4().hex[:12]
+    which = {"device_id": "d1"} if word == "device" else {"platform": "ios"}
+    lives = [(registered(10, user, "d1", f"T-{user}"), logout(20, user, **which)) for user in users]
+    with ThreadPoolExecutor(2) as replicas:
+        for came, left in lives:
+            both = [replicas.submit(apply, keeper, [one], app=app) for one in (came, left)]
+            assert [one.result() for one in both] == [app, app]
+    assert active(tables, app, *users) == set()
 
 
 def test_a_retired_token_lives_again_when_it_is_registered_anew(keeper: StateKeeper, tables: Engine) -> None:
