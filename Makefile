@@ -28,6 +28,13 @@ up: install
 test: install-dev
 	@$(BIN)/python -m pytest
 
+# KILLS=5 MESSAGES=20000 SEED=n: each process is killed so many times while so many messages travel; report var/reports/chaos.json
+chaos: install-dev
+	@$(BIN)/python -m tests.chaos.campaign chaos
+
+# MINUTES=30 SEED=n: the same load with random faults; report var/reports/soak.json
+soak: install-dev
+	@$(BIN)/python -m tests.chaos.campaign soak
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench
 
