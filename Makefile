@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak bench clean
+.PHONY: install install-dev lock demo up test check chaos soak bench bench-lanes clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,8 +28,18 @@ up: install
 test: install-dev
 	@$(BIN)/python -m pytest
 
+# KILLS=5 MESSAGES=20000 SEED=n: each process is killed so many times while so many messages travel; report var/reports/chaos.json
+chaos: install-dev
+	@$(BIN)/python -m tests.chaos.campaign chaos
+
+# MINUTES=30 SEED=n: the same load with random faults; report var/reports/soak.json
+soak: install-dev
+	@$(BIN)/python -m tests.chaos.campaign soak
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench
+
+bench-lanes: install-dev
+	@$(BIN)/python -m tests.benchmarks.bench_lanes
 
 check: install-dev
 	$(BIN)/ruff check .

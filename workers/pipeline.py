@@ -11,6 +11,7 @@ import random
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -521,13 +522,17 @@ def _row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None
 
 
 def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:
+    ended = Counter((one.decision, one.work.note.class_sent) for one in settled.ended)
+    for (decision, class_sent), count in ended.items():
+        metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(count)
+    seconds = {
+        name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
+    }
     for one in settled.ended:
-        note = one.work.note
-        metrics.DECISIONS.labels(lane.vendor, one.decision, note.class_sent).inc()
         if one.decision == Decision.ACCEPTED:
-            metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, note.class_sent).observe(max(now - note.received_ms, 0) / 1000)
-    for wait in settled.waits:
-        metrics.RETRIES.labels(lane.vendor, wait.reason).inc()
+            seconds[one.work.note.class_sent].observe(max(now - one.work.note.received_ms, 0) / 1000)
+    for reason, count in Counter(wait.reason for wait in settled.waits).items():
+        metrics.RETRIES.labels(lane.vendor, reason).inc(count)
     if settled.alarms:
         metrics.UNKNOWN_CODES.labels(lane.vendor).inc(settled.alarms)
         codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.told if o.alarm or o.verdict == Verdict.UNKNOWN})

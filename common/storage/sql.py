@@ -35,6 +35,10 @@ def engine(url: str) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
-            "keepalives_idle": 30,
+            # a server that vanished without a word is noticed within half a minute, not after the system's quarter of an hour
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
         },
     )

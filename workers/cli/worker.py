@@ -46,7 +46,7 @@ def worker(stage: str, vendors: str, index: int) -> None:
     settings = resolve(Settings.load())
     logs.setup(settings, stage)
     chosen = [_vendor(name) for name in vendors.split(",") if name] or list(Vendor)
-    name = os.environ.get("PUSHFLEET_PROCESS") or f"{stage}.{index}"
+    name = os.environ.get("PUSHFLEET_PROCESS") or os.environ.get("HONCHO_PROCESS_NAME") or f"{stage}.{index}"
     runtime = Runtime(settings, name)
     stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):

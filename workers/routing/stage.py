@@ -243,7 +243,7 @@ def _note(
         template=(push.template or {}).get(vendor) if not neutral else None,
         vendor=_shown(over, neutral, bare),
         vendor_raw=_raw(push.vendor_raw, vendor) if not neutral else {},
-        voip=_call_data(message, over, said.hidden) if push_type == PushType.VOIP else None,
+        voip=_call_data(message, over, neutral) if push_type == PushType.VOIP else None,
     )
 
 

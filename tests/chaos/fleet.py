@@ -1,0 +1,279 @@
+"""A whole fleet with Apple's simulator for the chaos tests, a crowd of iPhones, and the books: what must become of what."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.config import VENDOR_ENDPOINTS, Settings, resolve
+from common.storage import keys
+from tests.conftest import open_folder
+from workers.cli.fleet import migrate_settings
+from workers.cli.up import Fleet, in_background
+from workers.runtime import Runtime
+from workers.supervisor import Worker
+
+APP = "chaos"
+#: Nobody speaks to the other vendors here: what is told to be elsewhere gets no simulator.
+ELSEWHERE = {
+    f"PUSHFLEET_ENDPOINT_{name}": "http://127.0.0.1:9" for vendor, names in VENDOR_ENDPOINTS.items() for name in names if vendor != "apns"
+}
+#: One device in so many is on the lane with a rate and a quota.
+LIMITED_SHARE = 10
+RATE_PER_S = 50
+#: `apns-expiration` is in whole seconds, and a request that was in time takes a while to arrive on a busy machine.
+LATE_MS = 2_000
+GROUP = 100
+#: One message in so many goes to a group; in so many is worth nothing after a few seconds.
+GROUP_EVERY = 50
+SHORT_EVERY = 20
+SHORT_TTL_S = 5
+
+
+@dataclass(slots=True)
+class Books:
+    """expected: (event, user, device) of everybody who must have a row. limited: tokens on the lane with the quota."""
+
+    expected: set[tuple[str, str, str]] = field(default_factory=set)
+    limited: set[str] = field(default_factory=set)
+    messages: int = 0
+
+
+class Town:
+    """One running fleet: publishes, kills, asks."""
+
+    def __init__(self, fleet: Fleet | None, runtime: Runtime, quota: int, seed: int) -> None:
+        """fleet: what may be killed; None when somebody else supervises it."""
+        self._fleet = fleet
+        self.runtime = runtime
+        self.quota = quota
+        self.books = Books()
+        self.kills: Counter[str] = Counter()
+        self._rng = random.Random(seed)
+        self._people: list[str] = []
+
+    # ------------------------------------------------------------ before
+
+    def settle_in(self, people: int) -> None:
+        """A tenant with two accounts, `ios` and the limited one `few`, and one iPhone a person."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        p8 = self.runtime.settings.data_dir / "key.p8"
+        p8.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        options = [
+            "--p8",
+            str(p8),
+            "--key-id",
+            "CHAOSKEY01",
+            "--team-id",
+            "CHAOSTEAM1",
+            "--topic",
+            "com.example.chat",
+            "--env",
+            "production",
+        ]
+        self.command("app", "add", APP)
+        self.command("credential", "add", "apns", "--app", APP, "--business-id", "ios", *options)
+        limits = ["--quota", f"private={self.quota}", "--rate", f"{RATE_PER_S}/s"]
+        self.command("credential", "add", "apns", "--app", APP, "--business-id", "few", *options, *limits)
+        time.sleep(2.0)  # what changed takes effect within 2 s
+        for number in range(people):
+            few = number % LIMITED_SHARE == 0
+            token = "a1" + uuid.uuid4().hex + uuid.uuid4().hex[:30]
+            if few:
+                self.books.limited.add(token)
+            user = f"u{number}"
+            self._people.append(user)
+            data = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns"}
+            self._add("device.registered", {**data, "business_id": "few" if few else "ios", "token": token})
+        wait_for(lambda: not self.runtime.core.xlen("im:events"), "everybody is registered")
+
+    def command(self, *words: str) -> None:
+        wanted = self.runtime.settings
+        environ = {"PUSHFLEET_DATA_DIR": str(wanted.data_dir), "PUSHFLEET_SECRET_KEYS_FILE": str(wanted.secret_keys_file)}
+        for name in ("redis_url", "database_url"):
+            environ[f"PUSHFLEET_{name.upper()}"] = getattr(wanted, name)
+        argv = [sys.executable, "-m", "workers", *words]
+        subprocess.run(argv, env={**_clean_environ(), **environ}, check=True, stdout=subprocess.DEVNULL)
+
+    # ------------------------------------------------------------ meanwhile
+
+    def publish(self, to: str | None = None) -> None:
+        """One message, to one person (this one, or any) or to a group; it is in the books when Redis has it."""
+        number = self.books.messages
+        people = [person for person in self._people if person != to]
+        self._rng.shuffle(people)
+        sender, *others = people
+        group = to is None and number % GROUP_EVERY == 0
+        receivers = [to] if to is not None else others[: GROUP if group else 1]
+        data: dict[str, Any] = {"message_id": f"m{number}", "sender": {"id": sender}, "recipients": receivers}
+        data["conversation"] = {"type": "group", "id": "g"} if group else {"type": "c2c", "id": sender}
+        data |= {"elements": [{"type": "text", "text": f"number {number}"}]}
+        if to is None and number % SHORT_EVERY == 7:
+            data["push"] = {"ttl_s": SHORT_TTL_S}
+        identity = self._add("message.stored", data)
+        self.books.expected |= {(identity, user, "phone") for user in receivers}
+        self.books.messages += 1
+
+    def _add(self, kind: str, data: Mapping[str, Any]) -> str:
+        """The same event again until Redis has said yes: the event id makes that harmless."""
+        identity = uuid.uuid4().hex
+        event = {"v": 1, "id": identity, "type": kind, "app": APP, "ts": int(time.time() * 1000), "data": data}
+        while True:
+            try:
+                self.runtime.core.xadd("im:events", {"e": json.dumps(event)})
+                return identity
+            except RedisError:
+                time.sleep(0.1)
+
+    @property
+    def fleet(self) -> Fleet:
+        assert self._fleet
+        return self._fleet
+
+    @property
+    def workers(self) -> list[Worker]:
+        lines = self.fleet._lines
+        assert lines
+        return lines.workers
+
+    def says_it_lives(self, worker: Worker) -> bool:
+        with contextlib.suppress(RedisError):
+            return bool(self.runtime.redis.exists(self.runtime.keys.alive(worker.name)))
+        return False
+
+    # ------------------------------------------------------------ after
+
+    def settled(self, seconds: float, look: Callable[[], None]) -> bool:
+        """Whether within that time every row was decided and nothing was on its way any more, three looks in a row."""
+        quiet, end = 0, time.monotonic() + seconds
+        while quiet < 3 and time.monotonic() < end:
+            time.sleep(0.3)
+            look()
+            with contextlib.suppress(RedisError, SQLAlchemyError):
+                quiet = quiet + 1 if self._nothing_moves() else 0
+        return quiet == 3
+
+    def _nothing_moves(self) -> bool:
+        runtime = self.runtime
+        busy = sum(backlog.unread + backlog.pending for backlog in runtime.belts.backlog((*keys.BELTS, keys.LEDGER)).values())
+        if busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.delayed.parked_lanes():
+            return False
+        with runtime.engine.connect() as connection:
+            rows, decided = connection.execute(text("SELECT count(*), count(decision) FROM ledger")).one()
+        return bool(rows == decided and rows >= len(self.due()))
+
+    def due(self) -> set[tuple[str, str, str]]:
+        """Who must have a row: everybody in the books but the recipients of what was decided at intake (its time had run out)."""
+        with self.runtime.engine.connect() as connection:
+            ended = set(connection.execute(text("SELECT event_id FROM events WHERE decision IS NOT NULL")).scalars())
+        return {key for key in self.books.expected if key[0] not in ended}
+
+    def rows(self) -> list[dict[str, Any]]:
+        query = 'SELECT event_id, "user", device, decision, push_id, business_id FROM ledger'
+        with self.runtime.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(text(query)).mappings()]
+
+    def dead_letters(self) -> int:
+        with self.runtime.engine.connect() as connection:
+            return int(connection.execute(text("SELECT count(*) FROM dead_letters")).scalar() or 0)
+
+    def sent(self) -> int:
+        """How many pushes the simulator has accepted."""
+        path = self.runtime.settings.data_dir / "simulators" / "apns.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    def record(self) -> list[dict[str, Any]]:
+        """What the simulator accepted."""
+        path = self.runtime.settings.data_dir / "simulators" / "apns.jsonl"
+        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def accounts(town: Town) -> dict[str, Any]:
+    """The books against the ledger against the simulator: what was lost, doubled, or sent that should not have been."""
+    rows = {(row["event_id"], row["user"], row["device"]): row for row in town.rows()}
+    seen = Counter(line["id"].replace("-", "") for line in town.record())
+    accepted = [row["push_id"] for row in rows.values() if row["decision"] == "accepted"]
+    due = town.due()
+    never_decided = [key for key in due if key not in rows or rows[key]["decision"] is None]
+    limited = [line for line in town.record() if line["token"] in town.books.limited]
+    delivery_kills = sum(count for name, count in town.kills.items() if name.startswith("delivery"))
+    return {
+        "deliveries": sum(seen.values()),
+        "rows": len(rows),
+        "decided_at_intake": len(town.books.expected - due),
+        "rows_without_message": len(rows.keys() - town.books.expected),
+        "decisions": dict(Counter(str(row["decision"]) for row in rows.values()).most_common()),
+        "dead_letters": town.dead_letters(),
+        "lost": len(never_decided) + sum(not seen[push_id] for push_id in accepted),
+        "accepted_without_row": len(seen.keys() - set(accepted)),
+        "doubled": sum(count - 1 for count in seen.values()),
+        "doubled_bound": 500 * delivery_kills,
+        "over_quota": max(0, len({line["id"] for line in limited}) - town.quota),
+        "over_rate": over_rate([line["at_ms"] for line in limited]),
+        "stale_sent": sum(line["at_ms"] > line["expiration"] * 1000 + LATE_MS for line in town.record()),
+    }
+
+
+def over_rate(times_ms: list[int], window_s: int = 5) -> int:
+    """Most that any window held beyond rate x window and one second's burst. The window is wider than what a busy machine delays."""
+    times = sorted(times_ms)
+    most, start = 0, 0
+    for index, at_ms in enumerate(times):
+        while at_ms - times[start] >= window_s * 1000:
+            start += 1
+        most = max(most, index - start + 1)
+    return max(0, most - RATE_PER_S * (window_s + 1))
+
+
+@contextlib.contextmanager
+def town(replicas: Mapping[str, int], *, people: int, quota: int, seed: int = 1, **settings: str) -> Iterator[Town]:
+    """A fleet of its own, ready, with its people registered. settings: names without the prefix."""
+    with open_folder() as folder:
+        named = {"PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)), **{f"PUSHFLEET_{name}": value for name, value in settings.items()}}
+        wanted = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3", **ELSEWHERE, **named})
+        with in_background(wanted, replicas, True, migrate=migrate_settings, procfile_path=Path(__file__).parent / "Procfile") as fleet:
+            runtime = Runtime(resolve(wanted))
+            try:
+                found = Town(fleet, runtime, quota, seed)
+                found.settle_in(people)
+                yield found
+            finally:
+                runtime.close()
+
+
+def keys_file(folder: Path) -> Path:
+    """A new file of keys: a fleet on servers that are not its own has to be given one."""
+    path = folder / "keys"
+    path.write_bytes(Fernet.generate_key())
+    path.chmod(0o600)
+    return path
+
+
+def _clean_environ() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
+
+
+def wait_for(look: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.05)

@@ -1,0 +1,72 @@
+"""PostgreSQL away for twenty seconds, and Redis emptied: who waits, what still goes out, and that everybody finds back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.chaos.fleet import RATE_PER_S, Town, accounts, town, wait_for
+from tests.chaos.proxy import ThreadedProxy
+
+pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
+
+AWAY_S = 20.0
+ROUTED = 4 * RATE_PER_S
+
+
+@pytest.fixture(scope="module")
+def database(database_url: str) -> Iterator[tuple[ThreadedProxy, str]]:
+    """A proxy in front of the session's PostgreSQL, and its URL."""
+    address = urlsplit(database_url)
+    proxy = ThreadedProxy((address.hostname, address.port))
+    yield proxy, database_url.replace(f":{address.port}/", f":{proxy.port}/")
+    proxy.stop()
+
+
+@pytest.fixture(scope="module")
+def place(database: tuple[ThreadedProxy, str]) -> Iterator[Town]:
+    with town({}, people=100, quota=100_000, DATABASE_URL=database[1]) as place:
+        yield place
+
+
+def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unharmed(
+    database: tuple[ThreadedProxy, str], place: Town
+) -> None:
+    proxy, _ = database
+    for _ in range(ROUTED):
+        place.publish(to="u0")  # on the lane with the rate: four seconds of work that is routed already
+    wait_for(lambda: not place.runtime.core.xlen("im:events"), "all is taken in")
+    belts = place.runtime.belts
+    wait_for(lambda: not any(b.unread or b.pending for b in belts.backlog(["presence", "routing"]).values()), "all is routed")
+    before = place.sent()
+    proxy.refuse(True)
+    proxy.reset_all()
+    started = time.monotonic()
+    for _ in range(50):
+        place.publish()
+    assert before < ROUTED
+    wait_for(lambda: place.sent() >= ROUTED, "what was routed goes out without the database", AWAY_S)
+    time.sleep(max(0.0, started + AWAY_S - time.monotonic()))
+    assert place.sent() == ROUTED
+    backlog = belts.backlog(["presence"])["presence"]
+    assert backlog.unread + backlog.pending + place.runtime.core.xlen("im:events") > 0
+    proxy.refuse(False)
+    back = time.monotonic()
+    assert place.settled(60.0, lambda: None)
+    print(f"settled {time.monotonic() - back:.1f} s after the database was back")
+    told = accounts(place)
+    assert (told["lost"], told["dead_letters"], told["rows_without_message"], told["doubled"]) == (0, 0, 0, 0)
+
+
+def test_after_redis_has_lost_everything_new_messages_pass(place: Town) -> None:
+    place.runtime.redis.flushall()
+    place.books.expected.clear()
+    before = place.sent()
+    for number in range(20):
+        place.publish(to=f"u{1 + number % 9}")
+    wait_for(lambda: place.sent() == before + 20, "all stages find their belts again", 30.0)
+    assert place.settled(30.0, lambda: None)
+    assert accounts(place)["lost"] == 0
