@@ -100,3 +100,24 @@ def test_what_ran_out_of_time_behind_a_paused_lane_is_told_so(fleet: Core, app: 
     assert decision(fleet, app, data) == "lane_paused"
     pause(fleet, app, False)
     assert not alerts(fleet, address)
+
+
+def test_a_short_outage_that_stops_no_lane_folds_too(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+    """Each push waits for a retry of its own; whoever comes back first, the newest speaks, and the others come back to nothing."""
+    address = iphone("u2")
+    lines = [message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(4)]
+    sims(fleet, "apns", "faults", {"status": 503, "status_share": 1.0})
+    try:
+        for index, data in enumerate(lines):
+            fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
+        fleet.settled()
+        wait_for(lambda: fleet.runtime.redis.zcard(fleet.runtime.keys.delayed) >= 1, "they wait for a retry")
+        wait_for(lambda: len(list(fleet.runtime.redis.scan_iter(match=f"{fleet.runtime.keys.backlog('')}*"))), "they are a backlog")
+    finally:
+        sims(fleet, "apns", "faults", {"status": 0, "status_share": 0.0})
+    told = [decision(fleet, app, data) for data in lines]
+    assert set(told) <= {"accepted", "folded"}
+    assert told[-1] == "accepted", "the newest"
+    assert len(alerts(fleet, address)) == told.count("accepted")
+    assert alerts(fleet, address)[-1].endswith("line 3")
+    assert len(alerts(fleet, address)) <= 2, "one, or two where a message had not met the outage"

@@ -30,7 +30,7 @@ def test_chats_overtake_a_campaign_of_five_thousand_which_goes_on(world: World) 
     world.put(chats)
     world.turn(lambda: classes(world).count("chat") == len(chats))
     seconds, between = time.monotonic() - began, classes(world)[before:].count("bulk")
-    assert between < 250, "the campaign of 25 seconds did not go first"
+    assert between < 600, "chats meet the campaign at the rate, three seconds of 25 at most; they don't stand in its queue"
     assert seconds < 8, "in a moment, though 5,000 wait at 200 a second"
     so_far = classes(world).count("bulk")
     world.turn(lambda: classes(world).count("bulk") > so_far + 100)
