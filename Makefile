@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak bench clean
+.PHONY: install install-dev lock demo up test check chaos soak bench bench-lanes clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,9 @@ soak: install-dev
 	@$(BIN)/python -m tests.chaos.campaign soak
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench
+
+bench-lanes: install-dev
+	@$(BIN)/python -m tests.benchmarks.bench_lanes
 
 check: install-dev
 	$(BIN)/ruff check .

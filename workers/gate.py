@@ -17,7 +17,8 @@ from common.storage.admission import Admission, Answer, Ask, Count, Given, Terms
 from common.storage.ledger import Ledger
 from workers.delivery.hours import offset_s, shut_for_s
 from workers.delivery.lane import Lane
-from workers.delivery.stage import Leave, Work
+from workers.delivery.stage import Leave
+from workers.delivery.work import Work
 from workers.routing.classes import place
 from workers.vendors.base import Item
 

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,7 +30,9 @@ from common.storage.streams import DELIVERIES_MAX, Entry
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
 from workers.delivery import settle as settling
 from workers.delivery import stage as delivery
+from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
+from workers.delivery.work import Work
 from workers.presence import stage as presence
 from workers.routing import stage as routing
 from workers.runtime import Runtime
@@ -201,7 +204,10 @@ def _disowning(runtime: Runtime, entry: Entry) -> Callable[[Any], None] | None:
 
 
 def bury(runtime: Runtime, entry: Entry, stage: str, reason: str) -> None:
-    """The entry becomes a dead letter with its reason, encrypted, and leaves the belt."""
+    """The entry becomes a dead letter with its reason, encrypted, and leaves the belt.
+
+    Whoever waits for it as the newest of a backlog loses patience by itself (common/storage/backlog.py).
+    """
     record = ledger.DeadRecord(
         uuid.uuid4().hex, entry.id.decode(), stage, reason, None, now_ms(), runtime.vault.encrypt(entry.blob), {"belt": entry.belt}
     )
@@ -370,14 +376,17 @@ class Deliveries:
         self._retire(lane, done, settled)
         _count(lane, done, settled, now)
 
-    def _without_lane(self, entries: Sequence[Entry], works: Sequence[delivery.Work]) -> None:
+    def _without_lane(self, entries: Sequence[Entry], works: Sequence[Work]) -> None:
         """The credential was removed while its pushes were on their way."""
         now = now_ms()
         ended = [settling.Ended(work, Decision.NO_CREDENTIAL, work.target.attempts, "the credential was removed") for work in works]
         rows = [_delivery_row(one, self._vendor, "", now) for one in ended]
-        self._runtime.belts.hand_on(
-            entries, _ledger(rows), lambda pipe: self._runtime.claims.mark_done(pipe, [(w.target.push_id, w.note.ts_ms) for w in works])
-        )
+
+        def more(pipe: Any) -> None:
+            self._runtime.claims.mark_done(pipe, [(work.target.push_id, work.note.ts_ms) for work in works])
+            self._runtime.backlog.leave(pipe, _decided(ended))
+
+        self._runtime.belts.hand_on(entries, _ledger(rows), more)
 
     def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
         """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
@@ -392,6 +401,9 @@ class Deliveries:
             self._runtime.claims.mark_done(pipe, done)
             self._runtime.claims.release(pipe, waiting)
             self._runtime.delayed.put(pipe, later)
+            self._runtime.backlog.join(pipe, _held_back(settled.waits))
+            self._runtime.backlog.leave(pipe, _decided(settled.ended))
+            self._runtime.backlog.spoken(pipe, _spoken(settled.ended))
 
         self._runtime.belts.hand_on(entries, _ledger(rows), more)
 
@@ -448,6 +460,23 @@ def _later(waits: Sequence[settling.Wait], lane: Lane, now: int) -> list[Later]:
     ]
 
 
+def _held_back(waits: Sequence[settling.Wait]) -> list[tuple[tuple[str, ...], str, int]]:
+    """Those that an outage holds from now on (workers/delivery/fold.py)."""
+    return [
+        (group_of(wait.work), wait.work.target.push_id, wait.work.note.ts_ms)
+        for wait in waits
+        if joins(wait.work, wait.target.held_by) and not joins(wait.work, wait.work.target.held_by)
+    ]
+
+
+def _decided(ended: Sequence[settling.Ended]) -> list[tuple[tuple[str, ...], str]]:
+    return [(group_of(one.work), one.work.target.push_id) for one in ended if one.work.target.held_by is not None]
+
+
+def _spoken(ended: Sequence[settling.Ended]) -> list[tuple[tuple[str, ...], int]]:
+    return [(group_of(one.work), one.work.note.ts_ms) for one in ended if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1]
+
+
 def _bounded(batch: Batch) -> list[Batch]:
     return [msgspec.structs.replace(batch, pushes=part) for part in routing.parts(batch.pushes)]
 
@@ -466,9 +495,7 @@ def _news(wait: settling.Wait) -> bool:
     return wait.work.target.held_by is None or len(wait.target.attempts) != len(wait.work.target.attempts)
 
 
-def _row(
-    work: delivery.Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str
-) -> ledger.Record:
+def _row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> ledger.Record:
     note, target = work.note, work.target
     if note.kind in AFTERTHOUGHTS:
         said = f"{note.kind}: {decision or words}"
@@ -495,13 +522,17 @@ def _row(
 
 
 def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:
+    ended = Counter((one.decision, one.work.note.class_sent) for one in settled.ended)
+    for (decision, class_sent), count in ended.items():
+        metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(count)
+    seconds = {
+        name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
+    }
     for one in settled.ended:
-        note = one.work.note
-        metrics.DECISIONS.labels(lane.vendor, one.decision, note.class_sent).inc()
         if one.decision == Decision.ACCEPTED:
-            metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, note.class_sent).observe(max(now - note.received_ms, 0) / 1000)
-    for wait in settled.waits:
-        metrics.RETRIES.labels(lane.vendor, wait.reason).inc()
+            seconds[one.work.note.class_sent].observe(max(now - one.work.note.received_ms, 0) / 1000)
+    for reason, count in Counter(wait.reason for wait in settled.waits).items():
+        metrics.RETRIES.labels(lane.vendor, reason).inc(count)
     if settled.alarms:
         metrics.UNKNOWN_CODES.labels(lane.vendor).inc(settled.alarms)
         codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.told if o.alarm or o.verdict == Verdict.UNKNOWN})

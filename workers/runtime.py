@@ -23,12 +23,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from common import metrics
 from common.clock import now_ms
 from common.config import Settings, secret_keys
+from common.contracts import Notification
 from common.model import Decision, Kind, PushType, Vendor
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
 from common.storage import sql
 from common.storage.access import AccessStore
 from common.storage.admission import Admission
+from common.storage.backlog import Backlog
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
 from common.storage.dead_letters import DeadLetters
@@ -50,12 +52,15 @@ from common.storage.users import Users
 from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
+from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import ClaimAnswer, Shut, Work
+from workers.delivery.stage import ClaimAnswer, Shut
 from workers.delivery.stage import World as DeliveryWorld
+from workers.delivery.work import Work
 from workers.gate import FleetGate, terms_of
 from workers.receipts import address as receipts
 from workers.routing.stage import World as RoutingWorld
+from workers.routing.texts import NOTHING, say
 from workers.transport.curl import CurlTransport
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
@@ -209,6 +214,10 @@ class Runtime:
         return claim_store.Claims(self.redis, self.keys)
 
     @cached_property
+    def backlog(self) -> Backlog:
+        return Backlog(self.redis, self.keys)
+
+    @cached_property
     def silences(self) -> Silences:
         return Silences(self.redis, self.keys)
 
@@ -290,6 +299,8 @@ class Runtime:
         deadline_s = self.settings.send_timeout_s
         return DeliveryWorld(
             claims=_Claims(self.claims, self.silences),
+            backlog=_Backlog(self.backlog),
+            folded_words=self._folded_words,
             gate=FleetGate(self.admission, self.ledger, now_ms),
             breaker=_Breaker(self.lane_states, self.admission),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
@@ -299,6 +310,10 @@ class Runtime:
             callback_url=self.receipts_url,
             observe=_observe,
         )
+
+    def _folded_words(self, note: Notification, count: int) -> str:
+        own = self.catalog.tenant(note.app).options.get("texts") or NOTHING
+        return say("folded", note.lang, own).replace("{count}", str(count))
 
     def receipts_url(self, lane: Lane) -> str | None:
         """Where this lane's vendor sends receipts; None without a public address."""
@@ -384,6 +399,18 @@ def _read_as(work: Work) -> str:
     if note.kind == Kind.CALL_INVITE:
         return "call"
     return f"{note.conversation_type}:{note.conversation_id}" if note.kind == Kind.MESSAGE else ""
+
+
+class _Backlog:
+    """The stage's port over the store."""
+
+    def __init__(self, store: Backlog) -> None:
+        self._store = store
+
+    def look(self, asks: Sequence[tuple[tuple[str, ...], str]]) -> Sequence[View | None]:
+        return [
+            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.patient) if one.member else None for one in self._store.look(asks)
+        ]
 
 
 class _Breaker:

@@ -38,6 +38,10 @@ AWAY = (RedisError, OSError, *sql.AWAY)
 LOCK_MS = 5_000
 TICK_S = 0.1
 EVERY_S = 1.0
+#: The lanes' states, all in one round trip.
+LANES_EVERY_S = 2.0
+#: As pushfleet_lane_state tells them; a paused lane is a stopped one.
+LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED: 2}
 #: Gauges that cost a query, old days, dead readers.
 SELDOM_S = 15.0
 #: Ledger entries of one transaction: about 50,000 rows at most.
@@ -52,6 +56,7 @@ class Upkeep:
         self._stopping = stopping
         self._word = uuid.uuid4().hex
         self._next = 0.0
+        self._lanes = 0.0
         self._seldom = 0.0
         self.progress_at = time.monotonic()
 
@@ -102,6 +107,9 @@ class Upkeep:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
             self._each_second()
+        if time.monotonic() >= self._lanes:
+            self._lanes = time.monotonic() + LANES_EVERY_S
+            self._show_lanes()
         if time.monotonic() >= self._seldom:
             self._seldom = time.monotonic() + SELDOM_S
             try:
@@ -153,18 +161,20 @@ class Upkeep:
         for lane_id in waiting:
             lane = lanes.get(lane_id)
             flows = lane is None or (not lane.paused and self._may_flow(lane_id, lane.credential.version))
-            self._ring(delayed.release_lane(lane_id, only_expired=not flows))
+            for _ in range(FULL_PACE_MOVES):
+                belts = delayed.release_lane(lane_id, only_expired=not flows)
+                if not belts:
+                    break
+                self._ring(belts)
 
     def _may_flow(self, lane_id: str, version: int) -> bool:
-        """Flowing, or due for a probe: then one parked batch is let through to be it."""
+        """Flowing, or due for a probe: then the newest of some conversation is let through to be it, and the others wait for its answer."""
         return self._runtime.lane_states.may_flow(lane_id, version)
 
     def _now_and_then(self) -> None:
         runtime = self._runtime
         for lane in runtime.catalog.now.lanes.values():
-            labels = (lane.credential.app, lane.vendor, lane.credential.business_id)
-            state = runtime.lane_states.peek(lane.id).state
-            metrics.LANE_STATE.labels(*labels).set(2 if lane.paused else {lane_store.FLOWING: 0, lane_store.PROBING: 1}.get(state, 2))
+            labels = _labels(lane)
             metrics.TOKEN_GUARD.labels(*labels).set(int(runtime.guard.stopped(lane.id)))
             self._show_quotas(lane, labels)
             expires_ms = lane.credential.options.get("expires_ms")
@@ -179,6 +189,11 @@ class Upkeep:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
         for belt in (*keys.BELTS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
+
+    def _show_lanes(self) -> None:
+        lanes = list(self._runtime.catalog.now.lanes.values())
+        for lane, state in zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True):
+            metrics.LANE_STATE.labels(*_labels(lane)).set(2 if lane.paused else LANE_NUMBERS[state.state])
 
     def _show_quotas(self, lane: Lane, labels: tuple[str, ...]) -> None:
         for usage in self._runtime.admission.usage(terms_of(lane, now_ms())):
@@ -242,6 +257,10 @@ class Upkeep:
         return ledger.DeadRecord(
             uuid.uuid4().hex, entry.id.decode(), "ledger", reason, None, now_ms(), self._runtime.vault.encrypt(raw), {"belt": entry.belt}
         )
+
+
+def _labels(lane: Lane) -> tuple[str, ...]:
+    return lane.credential.app, lane.vendor, lane.credential.business_id
 
 
 def _show(found: dict[str, Any]) -> None:

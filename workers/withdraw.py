@@ -20,6 +20,8 @@ from workers.runtime import Runtime
 #: A push may be on the wire while its message is recalled, or in the hands of a process that was just killed: so the
 #: ledger is asked several times, seconds after the word. Push ids make the repeats harmless.
 LOOKS_S = (1.0, 4.0, 15.0, 45.0)
+#: Between a push's decision and its row's arrival on the ledger's belt, and between the clocks of two machines, there is less than this.
+LATE_S = 5.0
 #: A withdrawal is worth sending for so long; a VoIP push would ring, so its cancel is worth nothing later.
 TTL_S = 86_400
 VOIP_TTL_S = 60
@@ -61,15 +63,20 @@ def withdraw_due(runtime: Runtime, most: int = 100) -> int:
     if not due:
         return 0
     written_s = _written_until_s(runtime)
-    wishes = [(member, msgspec.msgpack.decode(member[1:], type=Wish)) for member, due_s in due if due_s < written_s]
-    _pull_parked(runtime, [wish for member, wish in wishes if member[:1] in (b"0", b"%d" % (len(LOOKS_S) - 1))])
-    for member, wish in wishes:
-        offline = _offline(runtime, wish)
+    wishes = [(member, due_s, msgspec.msgpack.decode(member[1:], type=Wish)) for member, due_s in due if due_s < written_s]
+    _pull_parked(runtime, [wish for member, _, wish in wishes if member[:1] in (b"0", b"%d" % (len(LOOKS_S) - 1))])
+    for member, due_s, wish in wishes:
+        offline = _offline(runtime, wish, _since_ms(int(member[:1]), due_s))
         adds = [(keys.ROUTING, encode([one])) for one in offline]
         runtime.belts.hand_on((), adds, lambda pipe, member=member: pipe.zrem(key, member))  # type: ignore[misc]
         if offline:
             runtime.ring(ROUTING)
     return len(wishes)
+
+
+def _since_ms(look: int, due_s: float) -> int:
+    """The first look asks for all, each later one for what was decided since the one before: a large group is not sent to four times."""
+    return int((due_s - LOOKS_S[look] + LOOKS_S[look - 1] - LATE_S) * 1000) if 0 < look < len(LOOKS_S) else 0
 
 
 def _written_until_s(runtime: Runtime) -> float:
@@ -88,10 +95,10 @@ def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
             runtime.ring(DELIVERY, lane.vendor)
 
 
-def _offline(runtime: Runtime, wish: Wish) -> list[OfflineRecipients]:
+def _offline(runtime: Runtime, wish: Wish, since_ms: int) -> list[OfflineRecipients]:
     """Those who got the first push, with the devices they still have, as recipients of its withdrawal."""
     by_event: dict[str, list[Mapping[str, Any]]] = {}
-    for row in runtime.ledger.accepted_of(wish.app, wish.message_id):
+    for row in runtime.ledger.accepted_of(wish.app, wish.message_id, since_ms):
         if wish.users is None or (row["user"] in wish.users and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS):
             by_event.setdefault(row["event_id"], []).append(row)
     found: list[OfflineRecipients] = []

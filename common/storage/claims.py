@@ -80,8 +80,9 @@ class Claims:
 
     def mark_done(self, pipe: Pipeline, done: Sequence[tuple[str, int]]) -> None:
         """Inside the caller's MULTI: these (push id, event ts) are never sent again."""
-        for push_id, ts_ms in done:
-            pipe.hset(self._keys.claims(day_of(ts_ms), push_id), push_id, "D")
+        if done:
+            names = [self._keys.claims(day_of(ts_ms), push_id) for push_id, ts_ms in done]
+            pipe.eval(source("mark"), len(names), *names, KEEP_S, *(push_id for push_id, _ in done))
 
     def release(self, pipe: Pipeline, waiting: Sequence[tuple[str, int, int | None]]) -> None:
         """Inside the caller's MULTI: these (push id, event ts, badge) wait for another entry; they keep their badge number.

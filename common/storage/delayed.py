@@ -1,4 +1,4 @@
-"""Work that waits: the delayed set by due time, and each stopped lane's parking lot by expiry (Redis sorted sets, until due)."""
+"""Work that waits: the delayed set by due time, each stopped lane's parking lots by urgency and expiry (Redis sorted sets, until due)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import cast
 from redis import Redis
 from redis.client import Pipeline
 
+from common.model import Urgency
 from common.storage.keys import BELTS, Keys
 from common.storage.scripts import script
 
@@ -33,6 +34,10 @@ class Later:
 _INDEX = {belt: index for index, belt in enumerate(BELTS)}
 
 
+def _urgency(belt: str) -> Urgency:
+    return Urgency(belt.rsplit(":", 1)[-1])
+
+
 class Delayed:
     """Nothing waits in a worker's memory: what is not due lies here and moves atomically."""
 
@@ -46,7 +51,8 @@ class Delayed:
         """Inside the caller's MULTI."""
         for later in waiting:
             member = b"%02d" % _INDEX[later.belt] + os.urandom(8) + later.blob
-            pipe.zadd(self._keys.delayed if later.lane is None else self._keys.parked(later.lane), {member: later.due_ms})
+            key = self._keys.delayed if later.lane is None else self._keys.parked(later.lane, _urgency(later.belt))
+            pipe.zadd(key, {member: later.due_ms})
             if later.lane is not None:
                 pipe.sadd(self._keys.parked_lanes, later.lane)
 
@@ -55,19 +61,32 @@ class Delayed:
         return self._move(self._keys.delayed, str(int(time.time() * 1000)))[1]
 
     def release_lane(self, lane: str, *, only_expired: bool) -> set[str]:
-        """Moves a lane's parked entries back: all of them, or those past their time while the lane stays shut."""
-        key = self._keys.parked(lane)
-        moved, belts = self._move(key, str(int(time.time() * 1000)) if only_expired else "+inf")
-        if moved < RELEASE_MAX and not self._redis.exists(key):
+        """Moves a lane's parked entries back, the most urgent first: all, or those past their time while the lane stays shut.
+
+        At most RELEASE_MAX entries of one urgency a call; the belts that got something.
+        """
+        until = str(int(time.time() * 1000)) if only_expired else "+inf"
+        for key in self._lots(lane):
+            belts = self._move(key, until)[1]
+            if belts:
+                return belts
+        if not self._redis.exists(*self._lots(lane)):
             self._redis.srem(self._keys.parked_lanes, lane)
-            if self._redis.exists(key):  # somebody parked in between
+            if self._redis.exists(*self._lots(lane)):  # somebody parked in between
                 self._redis.sadd(self._keys.parked_lanes, lane)
-        return belts
+        return set()
+
+    def _lots(self, lane: str) -> list[str]:
+        return [self._keys.parked(lane, urgency) for urgency in Urgency]
 
     def pull_parked(self, lane: str, words: Sequence[str]) -> set[str]:
         """Moves those parked entries of a lane that hold one of these texts (message ids) to their belts before they are
         due, so that what was recalled is told so at once. An entry that only looks like it comes back to its lot."""
-        key, wanted, belts = self._keys.parked(lane), [word.encode() for word in words], set[str]()
+        wanted = [word.encode() for word in words]
+        return set[str]().union(*(self._pull_from(key, wanted) for key in self._lots(lane)))
+
+    def _pull_from(self, key: str, wanted: Sequence[bytes]) -> set[str]:
+        belts = set[str]()
         for start in range(0, PULL_LOOK_MAX, PULL_PAGE):
             page = cast(list[bytes], self._redis.zrange(key, start, start + PULL_PAGE - 1))
             chosen = [member for member in page if any(word in member for word in wanted)]
@@ -81,12 +100,13 @@ class Delayed:
         return sorted(lane.decode() for lane in cast(set[bytes], self._redis.smembers(self._keys.parked_lanes)))
 
     def parked_count(self, lane: str) -> int:
-        return int(self._redis.zcard(self._keys.parked(lane)))
+        return sum(int(self._redis.zcard(key)) for key in self._lots(lane))
 
     def parked_blobs(self, lane: str) -> Iterator[bytes]:
         """The entries that wait behind a stopped lane, a page at a time; one that moves meanwhile may be missed."""
-        for member, _ in self._redis.zscan_iter(self._keys.parked(lane), count=200):
-            yield cast(bytes, member)[10:]
+        for key in self._lots(lane):
+            for member, _ in self._redis.zscan_iter(key, count=200):
+                yield cast(bytes, member)[10:]
 
     def waiting_count(self) -> int:
         return int(self._redis.zcard(self._keys.delayed))

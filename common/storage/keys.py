@@ -48,12 +48,16 @@ class Keys:
     def delayed(self) -> str:
         return f"{self.prefix}:delayed"
 
-    def parked(self, lane: str) -> str:
-        return f"{self.prefix}:parked:{lane}"
+    def parked(self, lane: str, urgency: str) -> str:
+        """A lane's parking lot, one an urgency: the most urgent leave first."""
+        return f"{self.prefix}:parked:{urgency}:{lane}"
 
     @property
     def parked_lanes(self) -> str:
         return f"{self.prefix}:parked-lanes"
+
+    def backlog(self, digest: str) -> str:
+        return f"{self.prefix}:backlog:{digest}"
 
     def lane(self, lane: str) -> str:
         return f"{self.prefix}:lane:{lane}"

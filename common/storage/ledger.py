@@ -263,15 +263,15 @@ class Ledger:
             for token, sent, pushes in connection.execution_options(yield_per=5_000).execute(statement):
                 yield token, sent, int(pushes)
 
-    def accepted_of(self, app: str, message_id: str) -> list[dict[str, Any]]:
-        """Rows of pushes that a vendor took, or may have taken, of every event of this message."""
+    def accepted_of(self, app: str, message_id: str, since_ms: int = 0) -> list[dict[str, Any]]:
+        """Rows of pushes that a vendor took, or may have taken, since then, of every event of this message."""
         statement = (
             select(ledger, events.c.message_id, events.c.ts_ms, events.c.conversation, events.c.screen)
             .join(
                 events,
                 (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
             )
-            .where(events.c.message_id == message_id, events.c.app == app, _SEEN)
+            .where(events.c.message_id == message_id, events.c.app == app, ledger.c.decided_ms >= since_ms, _SEEN)
         )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]

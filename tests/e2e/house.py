@@ -105,7 +105,7 @@ class House:
         return row
 
     def pushes(self, token: str, vendor: str = "apns") -> list[dict[str, Any]]:
-        return self.core.pushes_to(vendor, token)
+        return self.core.pushes_to("huawei" if vendor == "harmony" else vendor, token)  # one simulator has both
 
     def push(self, token: str, vendor: str = "apns") -> dict[str, Any]:
         """The only push this token ever got."""

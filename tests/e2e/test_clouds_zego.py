@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.conftest import Core
 from tests.e2e.house import House, now_ms, wait_for
+from workers.cli import run
 
 pytestmark = [pytest.mark.e2e]
 
@@ -225,3 +226,17 @@ def test_zego_retried_callback_pushes_once(house: House) -> None:
     time.sleep(0.5)
     assert len(house.pushes(address)) == 1
     assert house.step(body["msg_id"], b, "came again")
+
+
+def test_zego_test_push_shows_each_step(house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (b,) = house.people(1)
+    address, other = house.register(b, "phone", push_id="zpns-" + b), house.register(b, "tablet")
+    monkeypatch.setenv("PUSHFLEET_DATA_DIR", str(house.core.runtime.settings.data_dir))
+    assert run(["test-push", house.app, b, "--device", "zpns-" + b, "--body", "is this on?"]) == 0
+    said = capsys.readouterr().out
+    for words in ("intake", "routing", "to apns ios", "attempt", "200", "accepted by 1 of 1"):
+        assert words in said
+    assert house.alert(address)["body"] == "is this on?"
+    assert house.pushes(other) == []
+    house.event("device.unregistered", {"user": b, "device_id": "zpns-" + b})
+    assert run(["test-push", house.app, b, "--device", "zpns-" + b]) == 1

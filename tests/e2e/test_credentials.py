@@ -393,6 +393,8 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(fle
     assert all("lane_paused" in row["steps"][-1]["note"] for row in rows)
     assert wait_for(lambda: operator.parked(fleet, app, "apns", "ios"), "parked pushes")
     wait_for(lambda: operator.metric(fleet, "pushfleet_lane_state", app=app, vendor="apns") == 2, "the lane's gauge", 20)
+    assert lane_row(fleet, app)["state"] == "paused"
+    assert lane_row(fleet, app)["parked"] >= 1
     short = operator.message("u2", push={"ttl_s": 1})
     fleet.publish("message.stored", short, app=app)
     assert fleet.why(short["message_id"], app)["recipients"][0]["decision"] == "lane_paused"
@@ -402,6 +404,13 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(fle
         assert fleet.why(data["message_id"], app)["recipients"][0]["decision"] == "accepted"
     assert len(fleet.pushes_to("apns", address)) == 3
     assert operator.parked(fleet, app, "apns", "ios") == 0
+    assert (lane_row(fleet, app)["state"], lane_row(fleet, app)["parked"]) == ("flowing", 0)
+
+
+def lane_row(fleet: Core, app: str) -> dict[str, Any]:
+    """The tenant's only lane, as `pushfleet lanes --json` shows it."""
+    (row,) = [row for row in json.loads(good(fleet, "lanes", "--json")) if row["app"] == app]
+    return row
 
 
 def test_after_an_account_was_removed_its_devices_have_no_credential(fleet: Core, files: Files) -> None:

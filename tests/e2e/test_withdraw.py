@@ -50,7 +50,7 @@ def got(house: House, token: str, count: int, vendor: str = "apns") -> list[dict
 PLACES = {
     "apns": lambda push: push["collapse_id"],
     "fcm": lambda push: push["body"]["android"]["notification"]["tag"],
-    "huawei": lambda push: push["body"]["message"]["android"]["notification"]["notify_id"],
+    "huawei": lambda push: push["body"]["android"]["notification"]["notify_id"],
     "harmony": lambda push: push["body"]["payload"]["notification"]["notifyId"],
     "honor": lambda push: push["body"]["android"]["notification"]["notifyId"],
     "xiaomi": lambda push: push["body"]["notify_id"],
@@ -133,7 +133,7 @@ def test_a_marketing_message_is_recalled_as_marketing(house: House) -> None:
     data = house.message(a, b, push={"class": "marketing"})
     house.send(data)
     recall(house, data)
-    assert [push["body"]["message"]["android"]["category"] for push in got(house, token, 2, "huawei")] == ["MARKETING", "MARKETING"]
+    assert [push["body"]["android"]["category"] for push in got(house, token, 2, "huawei")] == ["MARKETING", "MARKETING"]
 
 
 def test_what_is_recalled_while_its_lane_is_stopped_is_told_so_at_once(house: House) -> None:
@@ -274,6 +274,11 @@ def test_silent_pushes_go_to_a_device_once_in_twenty_minutes(house: House) -> No
     assert len(house.pushes(tokens[c])) == 1, "nobody saw a silent push: there is nothing to take back"
 
 
+def _delay_s(rng: random.Random) -> float:
+    """Mostly while the message is on its way, sometimes when it has been seen; negative: the recall overtakes."""
+    return rng.uniform(-0.05, 0.1) if rng.random() < 0.7 else rng.uniform(0.1, 2.0)
+
+
 def test_whatever_the_order_of_a_message_and_its_recall_no_visible_push_survives(house: House) -> None:
     """Random delays between the two, either way round; the oracle is the simulator's record."""
     rng = random.Random(RACES)
@@ -286,9 +291,7 @@ def test_whatever_the_order_of_a_message_and_its_recall_no_visible_push_survives
         messages.append(data)
         start = rng.uniform(0, RACES / 50)
         todo.append((start, "message.stored", data))
-        todo.append(
-            (start + rng.uniform(-0.05, 0.08), "message.recalled", {"message_id": data["message_id"], "conversation": data["conversation"]})
-        )
+        todo.append((start + _delay_s(rng), "message.recalled", {"message_id": data["message_id"], "conversation": data["conversation"]}))
     begun = time.monotonic()
     for at, kind, data in sorted(todo, key=lambda one: one[0]):
         time.sleep(max(0.0, begun + at - time.monotonic()))

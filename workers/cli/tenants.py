@@ -28,7 +28,9 @@ def app() -> None:
 @click.option("--name", help="What people know it as; the title of a push that has none.")
 @click.option("--lang", type=click.Choice(["zh", "en"]), help="Language of devices that name none.  [default: zh]")
 @click.option("--tz", help="Zone of do-not-disturb windows that name none.  [default: Asia/Shanghai]")
-@click.option("--hidden-mode", type=click.Choice(list(HiddenMode)), help="How much of a message is shown; full: all of it.")
+@click.option(
+    "--hidden-mode", type=click.Choice([mode.value for mode in HiddenMode]), help="How much of a message is shown; full: all of it."
+)
 @click.option("--hidden-text", metavar="TEXT", help="What --hidden-mode text shows.")
 @click.option("--content-key", "content_keys", multiple=True, metavar="KEY=TEXT", help="What devices with this content key show.")
 @click.option("--texts", type=_FILE, help="JSON: the fleet's own words in further languages, {lang: {key: text}}.")

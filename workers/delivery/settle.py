@@ -10,9 +10,11 @@ import msgspec
 
 from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Urgency, Verdict
+from workers.delivery.fold import SHARED
 from workers.delivery.lane import Lane
 from workers.delivery.retry import Done, Park, next_step
-from workers.delivery.stage import Delivered, Work
+from workers.delivery.stage import Delivered
+from workers.delivery.work import Work
 from workers.vendors.base import Outcome
 
 #: Attempts that travel with a push and stand in its row; older ones are counted only.
@@ -58,7 +60,7 @@ class Settled:
 
 
 def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, chance: Callable[[], float]) -> Settled:
-    """What follows from a round. Every work of it stands in exactly one of ended and waits (dropped ones in none)."""
+    """What follows from a round. Every work of it, led ones too, stands in exactly one of ended and waits (dropped ones in none)."""
     settled = Settled()
     for work, decision, note in done.decided:
         settled.ended.append(Ended(work, decision, work.target.attempts, note))
@@ -70,7 +72,30 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
         settled.waits.append(Wait(work, _held(work.target, held_by), None, held_by))
     for work, outcome in done.told:
         _tell(work, outcome, lane, now_ms, first_cap_s, chance(), settled)
+    _follow(settled)
     return settled
+
+
+def _follow(settled: Settled) -> None:
+    """Those who are led by another share its fate: it went out for them, or they wait with it. What befell its own words only
+    (rejected, too old) leaves them to go again without it."""
+    for one in [one for one in settled.ended if one.work.led]:
+        for work in one.work.led:
+            if one.decision == Decision.ACCEPTED:
+                settled.ended.append(Ended(work, Decision.FOLDED, work.target.attempts, f"went out with {one.work.note.message_id}"))
+            elif one.decision in SHARED:
+                settled.ended.append(Ended(work, one.decision, work.target.attempts, f"as {one.work.note.message_id}, which led it"))
+            else:
+                settled.waits.append(Wait(work, _kept(work, Decision.UNAVAILABLE), 0.0, Decision.UNAVAILABLE))
+    for wait in [wait for wait in settled.waits if wait.work.led]:
+        held = Decision(wait.target.held_by or Decision.UNAVAILABLE)
+        if held == Decision.UNCERTAIN:  # the newest may be on the screen, these are not
+            held = Decision.UNAVAILABLE
+        settled.waits += [Wait(work, _kept(work, held), wait.delay_s, held) for work in wait.work.led]
+
+
+def _kept(work: Work, held_by: Decision) -> Target:
+    return work.target if work.target.held_by == held_by else _held(work.target, held_by)
 
 
 def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from common.contracts import Notification, Target
+from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
+from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
+from workers.delivery.work import Work
 from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel
 from workers.wire import Answer, NoAnswer, Request, Transport
 
@@ -19,22 +21,12 @@ IN_FLIGHT_MAX = 500
 
 
 @dataclass(slots=True)
-class Work:
-    """One push to one target on its way through delivery. entry: the stream entry it came in."""
-
-    entry: str
-    note: Notification
-    target: Target
-    badge: int | None = None
-    sent_ms: int = 0
-
-
-@dataclass(slots=True)
 class Delivered:
     """What became of a round of pushes of one lane.
 
     told: the vendor's word (or ours in its place) on each push that was asked about. decided: ended without a request.
     waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
+    A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
     told: list[tuple[Work, Outcome]] = field(default_factory=list)
@@ -116,9 +108,19 @@ class AccessTokens(Protocol):
         ...
 
 
+class Backlog(Protocol):
+    def look(self, asks: Sequence[tuple[Group, str]]) -> Sequence[View | None]:
+        """Each held push's group (by group and push id), None where no outage held it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class World:
+    """folded_words: what a push says that speaks for so many, in the words' language."""
+
     claims: Claims
+    backlog: Backlog
+    folded_words: Callable[[Notification, int], str]
     gate: Gate
     breaker: Breaker
     access: AccessTokens
@@ -130,23 +132,35 @@ class World:
 
 
 def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
-    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer."""
+    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does."""
     done = Delivered()
-    now_ms = world.now_ms()
-    mine = _claimed(_wellformed(works, lane, done), now_ms, world, done)
+    mine = _claimed(_wellformed(works, lane, done), world.now_ms(), world, done)
     mine = _through_the_breaker(mine, lane, world, done)
     if not mine:
+        _hand_back(lane, world, done)
         return done
-    access = world.access.get(lane, now_ms)
+    access = world.access.get(lane, world.now_ms())
     if isinstance(access, AccessRefused):
         _no_access(mine, lane, access, world, done)
         return done
-    granted = _admitted(_sendable(mine, lane, now_ms, done), lane, now_ms, world, done)
+    now_ms = world.now_ms()  # fetching an access token takes its time
+    granted = _admitted(_sendable(mine, lane, world, now_ms, done), lane, now_ms, world, done)
+    if granted:
+        granted = _in_time(granted, lane, world, done)
     if granted:
         _send(granted, lane, access, world, done)
-    elif done.probe:
-        world.breaker.report(lane, good=0, failed=0, refused=False, retry_after_s=None)
+    else:
+        _hand_back(lane, world, done)
     return done
+
+
+def _hand_back(lane: Lane, world: World, done: Delivered) -> None:
+    """A probe that was not sent after all: another may be it."""
+    if done.probe:
+        world.breaker.report(lane, good=0, failed=0, refused=False, retry_after_s=None)
+
+
+OUT_OF_TIME = "its time ran out"
 
 
 def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work]:
@@ -185,7 +199,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) 
         elif answer.state != "ours":
             done.dropped.append(work)
         elif work.note.expires_at_ms <= now_ms:
-            done.decided.append((work, expired_as(work), "its time ran out"))
+            done.decided.append((work, expired_as(work), OUT_OF_TIME))
         else:
             work.badge = answer.badge
             mine.append(work)
@@ -212,11 +226,30 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
     if isinstance(room, Shut):
         done.parked += [(work, room.why) for work in works]
         return []
+    works = _folded(works, world, done)
     done.probe = room == 1
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
     ordered = sorted(works, key=lambda work: len(work.target.attempts)) if room < len(works) else list(works)
     done.waiting += [(work, 0.5, Decision.UNAVAILABLE) for work in ordered[room:]]
     return ordered[:room]
+
+
+def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
+    """What an outage held back goes out as one push a conversation and device."""
+    held = [work for work in works if work.target.held_by is not None and may_fold(work)]
+    found = world.backlog.look([(group_of(work), work.target.push_id) for work in held]) if held else ()
+    views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
+    folded = fold(works, views, world.now_ms())
+    done.decided += [(work, Decision.FOLDED, "a newer message of its conversation went out for it") for work in folded.folded]
+    done.waiting += [(work, FOLD_LOOK_S, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in folded.later]
+    for work in folded.go:
+        badges = [one.badge for one in (work, *work.led) if one.badge is not None]
+        work.badge = max(badges, default=None)
+    return folded.go
+
+
+#: When a held push looks again whether the newest of its conversation has come back.
+FOLD_LOOK_S = 0.5
 
 
 def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: World, done: Delivered) -> None:
@@ -230,10 +263,15 @@ def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: 
     done.told += [(work, outcome) for work in works]
 
 
-def _sendable(works: Sequence[Work], lane: Lane, now_ms: int, done: Delivered) -> list[tuple[Work, Item]]:
+def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done: Delivered) -> list[tuple[Work, Item]]:
+    """Works as the vendor files see them: the words, the badge, the seconds that are left."""
     sendable = []
+    said: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
     for work in works:
         note = work.note
+        if work.speaks_for > 1:
+            key = (id(note), work.speaks_for)
+            note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
         item = Item(note, work.target, work.badge, left_s, attempt=len(work.target.attempts) + 1)
         reason = lane.spec.refuse(item) if lane.spec.refuse is not None else None
@@ -267,6 +305,23 @@ def _admitted(
         if kept:
             granted.append((parcel if len(kept) == len(parcel.items) else _smaller(parcel, kept), [work_of[id(item)] for item in kept]))
     return granted
+
+
+def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: World, done: Delivered) -> list[tuple[Parcel, list[Work]]]:
+    """The last look before the send: what ran out of time while leave was asked for stays here, and gives its leave back."""
+    now_ms = world.now_ms()
+    late = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
+    if not late:
+        return list(granted)
+    done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in late]
+    world.gate.refund(lane, late)
+    in_time = []
+    for parcel, works in granted:
+        kept = [(item, work) for item, work in zip(parcel.items, works, strict=True) if work.note.expires_at_ms > now_ms]
+        if kept:
+            items, fit = zip(*kept, strict=True)
+            in_time.append((parcel if len(kept) == len(works) else _smaller(parcel, items), list(fit)))
+    return in_time
 
 
 def _smaller(parcel: Parcel, kept: Sequence[Item]) -> Parcel:

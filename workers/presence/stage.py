@@ -84,7 +84,9 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
                 away.append(verdicts.away)
             if verdicts.waits:
                 waiting.append(user)
-        if away:
+        if away and chunk.message.expires_at_ms <= now_ms:
+            seen.rows += [Row(chunk.message, who.user, device, Decision.EXPIRED) for who in away for device in who.devices]
+        elif away:
             seen.offline.append(OfflineRecipients(message=_slim(chunk.message), recipients=tuple(away), presence_ms=now_ms))
         if waiting:
             seen.later.append(_again(chunk.message, waiting))

@@ -105,11 +105,12 @@ def _one(
     friends = world.friends.friends(message.app, users, message.sender.id) if message.push.gate.require_friend else set(users)
     tenant = world.tenancy.tenant(message.app)
     drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]] = {}
+    stale = message.expires_at_ms <= now_ms
     for who in one.recipients:
         wishes = settings.get(who.user) or {}
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
-        no = refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms)
+        no = refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms) or (Decision.EXPIRED if stale else None)
         for device in who.devices:
             decision = no
             credential = None if no else world.tenancy.credential(message.app, device.vendor, device.business_id)
@@ -242,7 +243,7 @@ def _note(
         template=(push.template or {}).get(vendor) if not neutral else None,
         vendor=_shown(over, neutral, bare),
         vendor_raw=_raw(push.vendor_raw, vendor) if not neutral else {},
-        voip=_call_data(message, over, said.hidden) if push_type == PushType.VOIP else None,
+        voip=_call_data(message, over, neutral) if push_type == PushType.VOIP else None,
     )
 
 

@@ -1,0 +1,223 @@
+"""One group message to 100,000 devices of one lane, by delivery alone: real Redis, the vendor's simulator over TLS. `make bench-lanes`.
+
+    python -m tests.benchmarks.bench_lanes [--pushes N] [--profile] [huawei] [meizu] [fcm] …
+
+Prints, and writes to var/reports/bench-lanes.json: requests made, device tokens a request, pushes a second, CPU of ours a push.
+The simulator is Python and has the other core: where it is the slower side, CPU a push says what delivery could do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import cProfile
+import dataclasses
+import json
+import os
+import platform
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from common.config import Settings, secret_keys
+from common.contracts import Batch, Notification, Push, Target, encode
+from common.model import Urgency, Vendor
+from common.storage import keys
+from common.storage.tenants import Tenant
+from workers.app import DELIVERY
+from workers.cli.demo import account
+from workers.cli.demo_world import account_options
+from workers.cli.fleet import migrate_settings
+from workers.embedded import start_embedded
+from workers.pipeline import Stages
+from workers.runtime import Runtime
+
+APP = "bench"
+BATCH = 500
+NOTE_ROOM = "晚上一起吃饭吗？七点，老地方见。"
+
+
+@contextlib.contextmanager
+def simulator(vendor: Vendor, folder: Path) -> Iterator[dict[str, Any]]:
+    """The vendor's side as a process of its own: what it tells of itself. Its own limits are off: it is not what is measured."""
+    name = "huawei" if vendor == Vendor.HARMONY else str(vendor)
+    argv = [sys.executable, "-m", "simulators", name, "--dir", str(folder)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        told: dict[str, Any] = json.loads(process.stdout.readline())
+        if vendor == Vendor.FCM:
+            _ask(told, "options", {"project_per_minute": 100_000_000})
+        elif vendor != Vendor.APNS:
+            _ask(told, "limits", {limit: 0 for limit in _ask(told, "limits", {}) if limit.startswith("per_second")})
+        yield told
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _ask(told: dict[str, Any], action: str, wanted: dict[str, Any] | None = None) -> Any:
+    data = None if wanted is None else json.dumps(wanted).encode()
+    with urllib.request.urlopen(f"{told['control']}/_sim/{action}", data, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+@contextlib.contextmanager
+def lane(vendor: Vendor) -> Iterator[tuple[Runtime, dict[str, Any]]]:
+    """A runtime on servers of its own with one account of the vendor, and its simulator."""
+    folder = Path(tempfile.mkdtemp(prefix="pushfleet-bench-"))
+    folder.chmod(0o755)
+    base = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var")})
+    secret_keys(base)  # made now, as `up` does
+    servers = start_embedded(base, valkey=True, postgres=True)
+    try:
+        assert servers.redis_url is not None
+        assert servers.database_url is not None
+        with simulator(vendor, folder / "simulators") as told:
+            settings = dataclasses.replace(
+                base,
+                redis_url=servers.redis_url,
+                core_url=servers.redis_url,
+                database_url=servers.database_url,
+                endpoints=MappingProxyType(told["endpoints"]),
+                ca_file=Path(told["ca_file"]),
+            )
+            migrate_settings(settings)
+            runtime = Runtime(settings, "bench")
+            try:
+                runtime.tenants.add(Tenant(APP, "Bench", "zh", "Asia/Shanghai"))
+                options = dict(account_options(folder / "accounts"))[vendor]
+                stored = account(vendor, options, app=APP, business_id="b")
+                runtime.credentials.add(dataclasses.replace(stored, limits={"rate": 10_000_000.0}))
+                runtime.catalog.changed()
+                yield runtime, told
+            finally:
+                runtime.close()
+    finally:
+        servers.stop()
+
+
+def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
+    """One group message to so many devices, on the lane's belt in entries of BATCH, as routing hands them on."""
+    now = int(time.time() * 1000)
+    stored = runtime.catalog.now.lanes[(APP, vendor, "b")]
+    identity = uuid.uuid4().hex
+    note = Notification(
+        app=APP,
+        event_id=identity,
+        message_id=identity,
+        conversation_type="group",
+        conversation_id="g",
+        ts_ms=now,
+        received_ms=now,
+        expires_at_ms=now + 3_600_000,
+        app_name="畅聊",
+        title="周末的聚会",
+        body=NOTE_ROOM,
+        sender_name="张三",
+        text=NOTE_ROOM,
+        ext='{"cid":"g"}',
+        placement=_placement(stored),
+        urgency=Urgency.GROUP,
+        collapse_id=identity,
+    )
+    belt = keys.send(vendor, Urgency.GROUP)
+    for start in range(0, pushes, BATCH):
+        targets = tuple(
+            Target(f"u{n}", "d", _token(vendor, n), uuid.uuid4().hex, "android", now) for n in range(start, min(start + BATCH, pushes))
+        )
+        batch = Batch(app=APP, vendor=vendor, business_id="b", pushes=(Push(note=note, targets=targets),))
+        runtime.belts.hand_on((), [(belt, encode(batch))])
+
+
+def _placement(lane_: Any) -> dict[str, str]:
+    from common.model import MessageClass, PushType
+    from workers.routing.classes import place
+
+    return dict(place(MessageClass.CHAT, PushType.ALERT, lane_.credential, {}).fields)
+
+
+def _token(vendor: Vendor, number: int) -> str:
+    if vendor == Vendor.APNS:
+        return f"a1{number:062x}"
+    return f"CN_a1b2{number:028x}" if vendor == Vendor.OPPO else f"live-{vendor}-{number:040d}"
+
+
+def measure(vendor: Vendor, pushes: int, profile: cProfile.Profile | None) -> dict[str, Any]:
+    with lane(vendor) as (runtime, told):
+        load(runtime, vendor, 1000)  # connections, the access token, every import
+        _drain(runtime, vendor, 1000)
+        before = _ask(told, "stats")["counts"]
+        load(runtime, vendor, pushes)
+        if profile:
+            profile.enable()
+        started, cpu = time.monotonic(), time.process_time()
+        _drain(runtime, vendor, pushes)
+        seconds, cpu = time.monotonic() - started, time.process_time() - cpu
+        if profile:
+            profile.disable()
+        after = _ask(told, "stats")["counts"]
+    accepted = after.get("accepted", 0) - before.get("accepted", 0)
+    requests = after.get("requests", after.get("accepted", 0)) - before.get("requests", before.get("accepted", 0))
+    return {
+        "vendor": str(vendor),
+        "pushes": pushes,
+        "accepted": accepted,
+        "requests": requests,
+        "tokens_per_request": round(pushes / max(requests, 1), 1),
+        "seconds": round(seconds, 2),
+        "pushes_per_second": round(pushes / seconds),
+        "cpu_us_per_push": round(cpu / pushes * 1e6, 1),
+    }
+
+
+def _drain(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
+    """Until the lane's belts are empty. The ledger's belt is emptied unread: writing rows is upkeep's work, on another core."""
+    drain = Stages(runtime).drain(DELIVERY, vendor)
+    end = time.monotonic() + 600
+    while time.monotonic() < end:
+        drain(lambda: False)
+        runtime.redis.xtrim(runtime.keys.belt(keys.LEDGER), maxlen=0, approximate=False)
+        waiting = sum(one.unread + one.pending for one in runtime.belts.backlog(keys.SEND[vendor]).values())
+        if not waiting and not runtime.delayed.waiting_count():
+            return
+        runtime.delayed.release_due()
+    raise TimeoutError(f"{pushes} pushes were not sent within 10 minutes")
+
+
+def _machine() -> dict[str, Any]:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    return {"machine": f"{os.cpu_count()} cores, {model}", "python": platform.python_version(), "commit": commit}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench-lanes", description="Pushes a second of one lane.")
+    parser.add_argument("vendors", nargs="*", choices=[*map(str, Vendor), []], metavar="VENDOR")
+    parser.add_argument("--pushes", type=int, default=100_000)
+    parser.add_argument("--profile", action="store_true", help="print where delivery's time goes; slower")
+    wanted = parser.parse_args()
+    report: dict[str, Any] = {**_machine(), "command": " ".join(["python -m tests.benchmarks.bench_lanes", *sys.argv[1:]]), "lanes": []}
+    for name in wanted.vendors or ["huawei", "meizu", "fcm"]:
+        profile = cProfile.Profile() if wanted.profile else None
+        told = measure(Vendor(name), wanted.pushes, profile)
+        report["lanes"].append(told)
+        print(json.dumps(told), flush=True)
+        if profile:
+            pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+    path = Path("var/reports/bench-lanes.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, ensure_ascii=False, indent=1))
+    return 0 if all(one["accepted"] == one["pushes"] for one in report["lanes"]) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,127 @@
+"""Whom a message reaches: late registrations, lists with repeats and exceptions, clocks that run ahead, large groups."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from tests.e2e.conftest import Core
+from tests.e2e.house import House, new_token, now_ms, wait_for
+
+pytestmark = [pytest.mark.e2e]
+
+GROUP, DEVICES = 2_000, 150
+#: As many as fit into an entry of 256 KiB.
+LIST = 20_000
+
+
+@pytest.fixture(scope="module")
+def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
+    return House(fleet, Path(tmp_path_factory.mktemp("recipients")))
+
+
+def rows(house: House, event_id: str) -> list[Any]:
+    statement = text('SELECT "user", device, decision FROM ledger WHERE app = :app AND event_id = :event')
+    with house.core.runtime.engine.connect() as connection:
+        return list(connection.execute(statement, {"app": house.app, "event": event_id}))
+
+
+def group_message(house: House, sender: str, group: str, **more: Any) -> dict[str, Any]:
+    data = house.message(sender, "", conversation={"type": "group", "id": group, "name": "G"}, **more)
+    if "recipients" not in more:
+        del data["recipients"]
+    return data
+
+
+def test_a_device_that_registers_just_after_the_message_is_found_by_the_second_look(house: House) -> None:
+    a, b, c = house.people(3)
+    data = group_message(house, a, "late", recipients=[b, c])
+    house.core.publish("message.stored", data, app=house.app)
+    time.sleep(0.1)
+    token = house.register(b)
+    assert house.decisions(data["message_id"], 2) == {b: "accepted", c: "no_device"}
+    assert len(house.pushes(token)) == 1
+
+
+def test_repeats_count_once_and_the_excluded_have_no_row(house: House) -> None:
+    a, b, c, d = house.people(4)
+    tokens = {user: house.register(user) for user in (b, c, d)}
+    data = group_message(house, a, "list", recipients=[b, c, b, d, b], exclude=[d, "nobody"])
+    house.event("message.stored", data)
+    assert house.decisions(data["message_id"], 2) == {b: "accepted", c: "accepted"}
+    assert [len(house.pushes(tokens[user])) for user in (b, c, d)] == [1, 1, 0]
+
+
+def test_a_mention_of_all_reaches_those_who_muted_all_but_mentions(house: House) -> None:
+    a, b, c = house.people(3)
+    for user, mode in ((b, "mention"), (c, "all")):
+        house.register(user)
+        house.event("settings.updated", {"user": user, "mute": {"conversation": {"type": "group", "id": "loud"}, "mode": mode}})
+    plain, everybody = (group_message(house, a, "loud", recipients=[b, c], mentions=who) for who in ([], ["@all"]))
+    for data in (plain, everybody):
+        house.event("message.stored", data)
+    assert house.decisions(plain["message_id"], 2) == {b: "muted", c: "muted"}
+    assert house.decisions(everybody["message_id"], 2) == {b: "accepted", c: "muted"}
+
+
+def test_a_clock_that_runs_far_ahead_counts_as_now(house: House) -> None:
+    a, b, c = house.people(3)
+    tokens = [house.register(user) for user in (b, c)]
+    for user, ahead_s in ((b, 360), (c, 240)):
+        house.send(house.message(a, user, push={"ttl_s": 600}), ts=now_ms() + ahead_s * 1000)
+    now, ahead = (house.push(token)["expiration"] - time.time() for token in tokens)
+    assert 560 < now <= 600
+    assert 800 < ahead <= 840
+
+
+def test_every_member_of_a_large_group_has_one_row_and_one_push(house: House) -> None:
+    """Its set grows and shrinks while it is read, which makes SSCAN name members twice."""
+    sender, group = house.people(1)[0], "big" + uuid.uuid4().hex[:6]
+    members = [f"{sender}-{index:04d}" for index in range(GROUP)]
+    tokens = {}
+    for user in members[:DEVICES]:
+        tokens[user] = new_token("apns")
+        device = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": tokens[user]}
+        house.core.publish("device.registered", device, app=house.app)
+    house.core.settled()
+    key = f"im:members:{{{house.app}:{group}}}"
+    house.core.redis.sadd(key, sender, *members)
+    data = group_message(house, sender, group)
+    event_id = house.core.publish("message.stored", data, app=house.app)
+    joined = [f"{sender}-late-{index:05d}" for index in range(6_000)]
+    for start in range(0, len(joined), 500):
+        house.core.redis.sadd(key, *joined[start : start + 500])
+    house.core.redis.srem(key, *joined)
+    wait_for(lambda: {sender, *members} <= {row.user for row in rows(house, event_id) if row.decision}, "a row for every member")
+    found = Counter((row.user, row.device) for row in rows(house, event_id))
+    assert [who for who, count in found.items() if count != 1] == []
+    decided = {row.user: row.decision for row in rows(house, event_id)}
+    assert Counter(decided[user] for user in members) == {"accepted": DEVICES, "no_device": GROUP - DEVICES}
+    assert decided[sender] == "sender"
+    pushed = Counter(line["token"] for line in house.core.record("apns") if line["collapse_id"] == data["message_id"])
+    assert pushed == dict.fromkeys(tokens.values(), 1)
+
+
+def test_a_list_of_twenty_thousand_recipients_has_a_row_for_each(house: House) -> None:
+    sender, start = house.people(1)[0], uuid.uuid4().hex[:3]
+    recipients = [f"{start}{index:05d}" for index in range(LIST)]
+    data = group_message(house, sender, "list", recipients=recipients)
+    assert len(json.dumps(data)) < 256 * 1024
+    tokens = [house.register(recipients[index]) for index in (0, LIST // 2, LIST - 1)]
+    event_id = house.event("message.stored", data)
+
+    def count() -> bool:
+        with house.core.runtime.engine.connect() as connection:
+            statement = text('SELECT count(*), count(DISTINCT ("user")) FROM ledger WHERE app = :app AND event_id = :event')
+            return connection.execute(statement, {"app": house.app, "event": event_id}).one() == (LIST, LIST)
+
+    wait_for(count, "20,000 rows", 60)
+    wait_for(lambda: Counter(row.decision for row in rows(house, event_id)) == {"no_device": LIST - 3, "accepted": 3}, "decisions")
+    assert [len(house.pushes(token)) for token in tokens] == [1, 1, 1]

@@ -1,0 +1,102 @@
+"""After an outage: what folds, what leaves first, what was too late; and the numbers an operator is shown meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from common.model import Vendor
+from tests.e2e.conftest import Core, now_ms, wait_for
+from tests.e2e.test_c2c import message
+
+pytestmark = [pytest.mark.e2e]
+
+
+def pause(fleet: Core, app: str, paused: bool) -> None:
+    fleet.runtime.credentials.set_paused(app, Vendor.APNS, "ios", paused)
+    fleet.runtime.catalog.changed()
+
+
+def paused_lane(fleet: Core, app: str) -> None:
+    """Pauses the lane and waits until a push is really parked behind it."""
+    pause(fleet, app, True)
+    lane = f"{app}:apns:ios"
+
+    def parks() -> bool:
+        fleet.publish("message.stored", message("probe", "prober", push={"ttl_s": 3}), app=app)
+        return fleet.runtime.delayed.parked_count(lane) > 0
+
+    wait_for(parks, "the pause has come through")
+    wait_for(lambda: not fleet.runtime.delayed.parked_count(lane), "the probe's time ran out")
+
+
+def sims(fleet: Core, vendor: str, action: str, wanted: dict[str, Any]) -> Any:
+    """The simulator's side door."""
+    found = json.loads((fleet.runtime.settings.data_dir / "simulators" / f"{vendor}.json").read_text())
+    return httpx.post(f"{found['control']}/_sim/{action}", json=wanted, timeout=10).raise_for_status().json()
+
+
+def alerts(fleet: Core, token: str) -> list[str]:
+    return [push["body"]["aps"]["alert"]["body"] for push in fleet.pushes_to("apns", token)]
+
+
+def decision(fleet: Core, app: str, data: dict[str, Any]) -> str:
+    (row,) = fleet.why(data["message_id"], app)["recipients"]
+    return str(row["decision"])
+
+
+def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+    address = iphone("u2")
+    iphone("prober")
+    paused_lane(fleet, app)
+    of_ann = [message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(5)]
+    of_eve = message("eve", elements=[{"type": "text", "text": "just me"}])
+    for index, data in enumerate([*of_ann, of_eve]):
+        fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
+    fleet.settled()
+    wait_for(lambda: fleet.runtime.delayed.parked_count(f"{app}:apns:ios"), "the backlog")
+    assert not alerts(fleet, address)
+    pause(fleet, app, False)
+    assert [decision(fleet, app, data) for data in of_ann] == ["folded"] * 4 + ["accepted"]
+    assert decision(fleet, app, of_eve) == "accepted"
+    assert sorted(alerts(fleet, address)) == ["5 new messages: Ann:line 4", "Ann:just me"]
+
+
+def test_a_burst_of_fresh_messages_is_not_folded(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+    address = iphone("u2")
+    burst = [message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(20)]
+    for data in burst:
+        fleet.publish("message.stored", data, app=app)
+    assert {decision(fleet, app, data) for data in burst} == {"accepted"}
+    assert len(alerts(fleet, address)) == 20
+
+
+def test_the_newest_that_was_recalled_leaves_the_word_to_the_one_before(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+    address = iphone("u2")
+    iphone("prober")
+    paused_lane(fleet, app)
+    lines = [message("ann", elements=[{"type": "text", "text": f"line {index}"}]) for index in range(3)]
+    for index, data in enumerate(lines):
+        fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
+    fleet.settled()
+    wait_for(lambda: fleet.runtime.delayed.parked_count(f"{app}:apns:ios"), "the backlog")
+    fleet.publish("message.recalled", {"message_id": lines[2]["message_id"], "conversation": lines[2]["conversation"]}, app=app)
+    fleet.settled()
+    pause(fleet, app, False)
+    assert [decision(fleet, app, data) for data in lines] == ["folded", "accepted", "recalled"]
+    assert alerts(fleet, address) == ["2 new messages: Ann:line 1"]
+
+
+def test_what_ran_out_of_time_behind_a_paused_lane_is_told_so(fleet: Core, app: str, iphone: Callable[..., str]) -> None:
+    address = iphone("u2")
+    iphone("prober")
+    paused_lane(fleet, app)
+    data = message("ann", push={"ttl_s": 2})
+    fleet.publish("message.stored", data, app=app)
+    assert decision(fleet, app, data) == "lane_paused"
+    pause(fleet, app, False)
+    assert not alerts(fleet, address)

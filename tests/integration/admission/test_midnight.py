@@ -1,0 +1,79 @@
+"""Two tenths of a second around the vendor's midnight, through the gate, from several replicas at once: each day's count is right."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import redis
+
+from common.model import Bucket, Decision, Vendor
+from common.storage.admission import Admission, Usage
+from common.storage.keys import Keys
+from tests.integration.admission.conftest import Clock, work
+from workers.delivery.lane import Lane
+from workers.gate import FleetGate, terms_of
+from workers.runtime import Runtime
+from workers.vendors.base import Item
+
+#: 2026-01-01 00:00 in Shanghai.
+MIDNIGHT = 1_767_196_800.0
+REPLICAS, STEPS, EACH = 4, 20, 7
+QUOTA = 60
+
+
+def used(store: Admission, lane: Lane, clock: Clock) -> Usage:
+    [public] = [one for one in store.usage(terms_of(lane, int(clock.now * 1000))) if one.bucket == Bucket.PUBLIC]
+    return public
+
+
+def test_from_a_tenth_before_midnight_to_a_tenth_after(
+    runtime: Runtime, lane: Callable[..., Lane], redis_client: redis.Redis, space: str
+) -> None:
+    clock = Clock(MIDNIGHT - 0.1)
+    store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
+    meizu = lane(Vendor.MEIZU, {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000})
+    gates = [FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000)) for _ in range(REPLICAS)]
+    together = threading.Barrier(REPLICAS, action=lambda: setattr(clock, "now", clock.now + 0.2 / STEPS))
+    given: Counter[tuple[bool, Decision | None]] = Counter()
+    after_midnight: list[bool] = []
+
+    def replica(index: int) -> None:
+        for step in range(STEPS):
+            together.wait(30)
+            works = [work(index * 10_000 + step * 100 + i) for i in range(EACH)]
+            leaves = gates[index].admit(meizu, [(Item(one.note, one.target, None, 60), 0) for one in works])
+            given.update((clock.now >= MIDNIGHT, leave.decision) for leave in leaves)
+            together.wait(30)
+            if index == 0:
+                after_midnight.append(clock.now >= MIDNIGHT)
+
+    threads = [threading.Thread(target=replica, args=(index,)) for index in range(REPLICAS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert set(after_midnight) == {True, False}
+    assert given[False, None] == given[True, None] == QUOTA, "each day gave what it has"
+    assert set(given) == {(day, what) for day in (False, True) for what in (None, Decision.QUOTA_SPENT)}
+    assert (used(store, meizu, clock).used, used(store, meizu, clock).limit) == (QUOTA, QUOTA)
+    clock.now = MIDNIGHT - 0.05
+    assert used(store, meizu, clock).used == QUOTA
+
+
+def test_what_was_taken_before_midnight_and_not_accepted_goes_back_to_that_day(
+    runtime: Runtime, lane: Callable[..., Lane], redis_client: redis.Redis, space: str
+) -> None:
+    clock = Clock(MIDNIGHT - 0.1)
+    store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
+    meizu = lane(Vendor.MEIZU, {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000})
+    gate = FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000))
+    works = [work(i) for i in range(20)]
+    asks = [(Item(one.note, one.target, None, 60), 0) for one in works]
+    assert [leave.decision for leave in gate.admit(meizu, asks)] == [None] * 20
+    clock.now = MIDNIGHT + 0.1
+    gate.refund(meizu, works[:12])
+    today = used(store, meizu, clock).used
+    clock.now = MIDNIGHT - 0.05
+    assert (used(store, meizu, clock).used, today) == (8, 0)

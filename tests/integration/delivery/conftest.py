@@ -1,0 +1,106 @@
+"""Meizu's delivery in this process: real Redis, PostgreSQL and transport, and the vendor's simulator behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import text
+
+from common.config import Settings
+from common.contracts import Batch, Push, encode
+from common.model import MessageClass, Vendor
+from common.storage import keys
+from common.storage.migrations import migrate
+from common.storage.tenants import Tenant
+from tests.integration.admission.conftest import lane, own_url, secret_key, work
+from tests.integration.simulators.running import Running
+from workers.app import DELIVERY
+from workers.delivery.lane import Lane
+from workers.delivery.work import Work
+from workers.pipeline import Stages
+from workers.routing.stage import parts
+from workers.runtime import Runtime
+from workers.upkeep import Upkeep
+
+__all__ = ["lane", "own_url", "secret_key", "work"]
+
+
+@pytest.fixture
+def meizu(tmp_path: Path) -> Iterator[Running]:
+    with Running("meizu", tmp_path) as running:
+        running.door("limits", per_second=0)
+        yield running
+
+
+@pytest.fixture
+def runtime(
+    redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str, meizu: Running
+) -> Iterator[Runtime]:
+    more = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca), "RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "2"}
+    made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more))
+    migrate(made.engine)
+    made.tenants.add(Tenant("demo", "Demo", "en", "Asia/Shanghai"))
+    yield made
+    made.close()
+
+
+class World:
+    """One delivery process and upkeep, turned by hand."""
+
+    def __init__(self, runtime: Runtime, meizu: Running, lane: Lane) -> None:
+        self.runtime, self.meizu, self.lane = runtime, meizu, lane
+        self.drain = Stages(runtime).drain(DELIVERY, Vendor.MEIZU)
+        self.upkeep = Upkeep(runtime, lambda: True)
+
+    def put(self, works: Sequence[Work]) -> None:
+        """On the belts of their urgencies, as routing packs them."""
+        credential = self.lane.credential
+        for urgency in {one.note.urgency for one in works}:
+            pushes = [Push(note=one.note, targets=(one.target,)) for one in works if one.note.urgency == urgency]
+            for part in parts(pushes):
+                blob = encode(Batch(app=credential.app, vendor=credential.vendor, business_id=credential.business_id, pushes=part))
+                self.runtime.redis.xadd(self.runtime.keys.belt(keys.send(Vendor.MEIZU, urgency)), {"b": blob})
+
+    def turn(self, until: Callable[[], Any], seconds: float = 20.0) -> Any:
+        """Upkeep and drains in turn until `until` is true."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.upkeep._tick()
+            self.drain(lambda: bool(until()))
+            if found := until():
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"not within {seconds:g} s")
+
+    def accepted(self) -> list[dict[str, Any]]:
+        return self.meizu.simulator.record.lines()
+
+    def decisions(self, works: Sequence[Work]) -> list[str | None]:
+        """Of each, once the ledger is written."""
+        while self.upkeep.flush():
+            pass
+        ids = [one.target.push_id for one in works]
+        with self.runtime.engine.connect() as connection:
+            found = connection.execute(
+                text("SELECT push_id, decision FROM ledger WHERE business_id = :b"), {"b": self.lane.credential.business_id}
+            )
+            by_id = {str(push_id).replace("-", ""): decision for push_id, decision in found}
+        return [by_id.get(push_id) for push_id in ids]
+
+    def all_decided(self, works: Sequence[Work]) -> bool:
+        return None not in self.decisions(works)
+
+
+@pytest.fixture
+def world(runtime: Runtime, meizu: Running, lane: Callable[..., Lane]) -> World:
+    return World(runtime, meizu, lane(Vendor.MEIZU, {"rate": 200.0}, "meizu.private"))
+
+
+def chat(number: int, **note: Any) -> Work:
+    """A chat message to a person of its own."""
+    return work(number, MessageClass.CHAT, user=f"u{number}", **note)

@@ -1,0 +1,155 @@
+"""The badge of a device, counted by the claim script: each number used once however many processes push at the same time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import redis
+
+from common.storage.badges import Badges
+from common.storage.claims import Ask, Claims, ClaimState
+from common.storage.keys import Keys
+
+NOW_MS = 1_763_787_600_000
+PROCESSES, PUSHES, AT_ONCE = 4, 250, 5
+
+#: What one process does: `PUSHES` pushes to one device, AT_ONCE a call; the badge numbers it got, as JSON.
+PUSHER = """
+import json, sys
+from common.storage.claims import Ask, Claims
+from common.storage.keys import Keys
+from common.storage.redis import connect
+url, prefix, name, pushes, at_once, now_ms = sys.argv[1], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:])
+claims = Claims(connect(url), Keys(prefix))
+sys.stdin.readline()  # until all are ready
+got = []
+for start in range(0, pushes, at_once):
+    ids = [f"{name}{number:031x}" for number in range(start, start + at_once)]
+    got += [claim.badge for claim in claims.lease([Ask("demo", one, "bob", "phone", one, now_ms, f"e-{name}", 1) for one in ids])]
+print(json.dumps(got))
+"""
+
+
+class Desk:
+    """Badges and claims under this test's own prefix."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.client, self.keys = client, Keys(prefix)
+        self.badges, self.claims = Badges(client, self.keys), Claims(client, self.keys)
+        self._number = 0
+
+    def push(self, device: str = "phone", step: int = 1, push_id: str | None = None, entry: str = "e1", user: str = "bob") -> Any:
+        self._number += 1
+        identity = push_id or f"{self._number:032x}"
+        return self.claims.lease([Ask("demo", identity, user, device, identity, NOW_MS, entry, step)])[0]
+
+    def numbers(self, *steps: int, device: str = "phone") -> list[int | None]:
+        return [self.push(device, step).badge for step in steps]
+
+    def report(self, base: int | None, ts_ms: int = NOW_MS, device: str | None = "phone") -> None:
+        self.badges.report("demo", "bob", device, ts_ms, base)
+
+
+@pytest.fixture
+def desk(redis_client: redis.Redis, space: str) -> Desk:
+    return Desk(redis_client, f"push{space}")
+
+
+def test_a_thousand_pushes_of_four_processes_use_each_number_once(desk: Desk, redis_url: str, space: str) -> None:
+    desk.report(7)
+    arguments = [redis_url, f"push{space}"], [str(PUSHES), str(AT_ONCE), str(NOW_MS)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PUSHER, *arguments[0], name, *arguments[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name in "abcd"[:PROCESSES]
+    ]
+    try:
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [json.loads(process.communicate(timeout=60)[0]) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert all(len(numbers) == PUSHES and numbers == sorted(numbers) for numbers in told)
+    assert sorted(number for numbers in told for number in numbers) == list(range(8, 8 + PROCESSES * PUSHES))
+    assert desk.push().badge == 8 + PROCESSES * PUSHES
+
+
+STEPS: dict[str, tuple[int | None, tuple[int, ...], list[int | None]]] = {
+    "one each": (5, (1, 1, 1), [6, 7, 8]),
+    "several at once": (5, (3, 1, 10), [8, 9, 19]),
+    "by nothing: the number as it stands": (5, (0, 1, 0), [5, 6, 6]),
+    "left alone in between": (5, (1, -1, 1), [6, None, 7]),
+    "nothing was ever reported": (None, (1, 1), [1, 2]),
+    "from zero": (0, (1, 1), [1, 2]),
+}
+
+
+@pytest.mark.parametrize(("base", "steps", "shown"), STEPS.values(), ids=STEPS)
+def test_a_badge_is_the_base_and_what_was_pushed_since(
+    desk: Desk, base: int | None, steps: tuple[int, ...], shown: list[int | None]
+) -> None:
+    if base is not None:
+        desk.report(base)
+    assert desk.numbers(*steps) == shown
+
+
+def test_a_push_that_is_tried_again_keeps_its_number(desk: Desk) -> None:
+    desk.report(5)
+    first = desk.push(push_id="a" * 32)
+    assert (first.state, first.badge) == (ClaimState.OURS, 6)
+    assert desk.push(push_id="a" * 32).badge == 6  # the same entry, read again
+    with desk.client.pipeline(transaction=True) as pipe:
+        desk.claims.release(pipe, [("a" * 32, NOW_MS, 6)])
+        pipe.execute()
+    assert desk.push(push_id="a" * 32, entry="e2").badge == 6  # a later attempt
+    assert desk.push().badge == 7
+
+
+def test_coming_back_to_the_app_starts_the_count_again_and_leaves_the_base(desk: Desk) -> None:
+    desk.report(5)
+    assert desk.numbers(1, 1) == [6, 7]
+    desk.report(None, NOW_MS + 1)
+    assert desk.numbers(1) == [6]
+    desk.report(2, NOW_MS + 2)
+    assert desk.numbers(1) == [3]
+
+
+def test_an_older_word_that_comes_late_changes_nothing(desk: Desk) -> None:
+    desk.report(5, NOW_MS + 10)
+    desk.numbers(1)
+    desk.report(90, NOW_MS)
+    desk.report(None, NOW_MS + 9)
+    assert desk.numbers(1) == [7]
+
+
+def test_devices_count_for_themselves(desk: Desk) -> None:
+    desk.report(5)
+    desk.report(50, device="pad")
+    assert desk.numbers(1, device="pad") == [51]
+    assert desk.numbers(1) == [6]
+
+
+def test_a_word_on_the_person_is_for_every_device_also_for_one_that_was_never_heard_of(desk: Desk) -> None:
+    desk.report(5)
+    desk.numbers(1, 1)
+    desk.report(30, NOW_MS + 5, device=None)
+    assert desk.numbers(1) == [31]
+    assert desk.numbers(1, 1, device="new") == [31, 32]
+    desk.report(80, NOW_MS + 4, device="newer")  # older than the word on all
+    assert desk.numbers(1, device="newer") == [31]
+    desk.report(2, NOW_MS + 6, device="new")
+    assert desk.numbers(1, device="new") == [3]
+
+
+def test_what_is_counted_is_forgotten_in_the_end(desk: Desk) -> None:
+    desk.push()
+    for key in desk.client.scan_iter(match=f"{desk.keys.prefix}:*"):
+        assert 0 < desk.client.ttl(key) <= 90 * 86_400

@@ -1,0 +1,118 @@
+"""Words that stop a push (recalled, read, answered) against the lease of its push id, on a real Redis, in both orders."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import redis
+
+from common.storage import keys as key_names
+from common.storage.claims import Ask, Claims, ClaimState
+from common.storage.delayed import Delayed, Later
+from common.storage.keys import Keys
+from common.storage.marks import Marks
+from common.storage.silences import Silences
+from common.storage.streams import Belts
+
+TS = 1_763_787_600_000
+APP, USER, MESSAGE, CHAT = "a", "u", "m1", "c2c:u1"
+
+
+class Store:
+    def __init__(self, client: redis.Redis, space: str) -> None:
+        self.client, self.keys = client, Keys(f"push{space}")
+        self.marks, self.claims = Marks(client, self.keys), Claims(client, self.keys)
+
+    def lease(
+        self, entry: str = "e1", *, ts: int = TS, message: str = MESSAGE, conversation: str = CHAT, user: str = USER
+    ) -> tuple[Any, str]:
+        push_id = f"{hash((message, user)) & (1 << 128) - 1:032x}"
+        (claim,) = self.claims.lease([Ask(APP, message, user, "d", push_id, ts, entry, -1, conversation)])
+        return claim.state, claim.why
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis, space: str) -> Store:
+    return Store(redis_client, space)
+
+
+STOPS = {
+    "recalled": (lambda marks: marks.withdraw(APP, MESSAGE, "recalled"), "recalled"),
+    "the call ended": (lambda marks: marks.withdraw(APP, MESSAGE, "call_ended"), "call_ended"),
+    "answered": (lambda marks: marks.end_call_of(APP, USER, MESSAGE, TS), "call_ended"),
+    "read": (lambda marks: marks.read_message(APP, USER, MESSAGE, TS), "read_elsewhere"),
+    "read up to it": (lambda marks: marks.read_up_to(APP, USER, CHAT, TS), "read_elsewhere"),
+}
+
+
+@pytest.mark.parametrize(("stop", "why"), STOPS.values(), ids=STOPS)
+def test_a_word_that_came_first_stops_the_push_and_nobody_elses(store: Store, stop: Any, why: str) -> None:
+    stop(store.marks)
+    assert store.lease() == (ClaimState.GONE, why)
+    assert store.lease(message="m2", ts=TS + 60_000) == (ClaimState.OURS, "")
+
+
+@pytest.mark.parametrize(("stop", "_why"), STOPS.values(), ids=STOPS)
+def test_what_its_dead_reader_may_have_sent_is_uncertain_when_the_word_comes_after(store: Store, stop: Any, _why: str) -> None:
+    assert store.lease("e1") == (ClaimState.OURS, "")
+    stop(store.marks)
+    assert store.lease("e2") == (ClaimState.ELSEWHERE, "")
+    assert store.lease("e1") == (ClaimState.GONE, "uncertain")
+
+
+def test_what_waited_in_between_was_not_sent(store: Store) -> None:
+    store.lease("e1")
+    (push_id,) = [name.decode() for name in store.client.hkeys(next(store.client.scan_iter(match=f"{store.keys.prefix}:claim:*")))]
+    with store.client.pipeline() as pipe:
+        store.claims.release(pipe, [(push_id, TS, None)])
+        pipe.execute()
+    store.marks.withdraw(APP, MESSAGE, "recalled")
+    assert store.lease("e2") == (ClaimState.GONE, "recalled")
+
+
+def test_reads_end_the_same_in_every_order(store: Store) -> None:
+    for number, order in enumerate(itertools.permutations([TS + 10, TS + 20, TS + 30])):
+        user = f"u{number}"
+        for up_to in order:
+            store.marks.read_up_to(APP, user, CHAT, up_to)
+        assert store.lease(user=user, ts=TS + 30)[0] == ClaimState.GONE
+        assert store.lease(user=user, ts=TS + 31, message="m2")[0] == ClaimState.OURS
+
+
+def test_a_later_invitation_into_the_same_call_rings_again(store: Store) -> None:
+    store.marks.end_call_of(APP, USER, MESSAGE, TS)
+    assert store.lease(ts=TS + 1_000) == (ClaimState.GONE, "call_ended")
+    assert store.lease(ts=TS + 30_000) == (ClaimState.OURS, "")
+
+
+def test_the_words_about_one_person_are_bounded_and_the_newest_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.storage.marks.SINGLES_MAX", 20)
+    store.marks.read_up_to(APP, USER, CHAT, TS - 1)
+    for number in range(100):
+        store.marks.read_message(APP, USER, f"m{number}", TS + number)
+    assert store.client.hlen(store.keys.read(APP, USER)) <= 21
+    assert store.lease(message="m99")[0] == ClaimState.GONE
+    assert store.lease(message="old", ts=TS - 5)[0] == ClaimState.GONE
+
+
+def test_one_silent_push_takes_a_devices_gap_and_may_be_tried_again(store: Store) -> None:
+    silences = Silences(store.client, store.keys)
+    first, second, other = (APP, USER, "d1", "p1"), (APP, USER, "d1", "p2"), (APP, USER, "d2", "p3")
+    assert silences.may_wake([first, second, other]) == [True, False, True]
+    assert silences.may_wake([first]) == [True]
+    left_ms = int(store.client.pttl(store.keys.silent(APP, USER, "d1")))
+    assert 1_190_000 < left_ms <= 1_200_000
+
+
+def test_only_what_names_the_message_leaves_a_parking_lot(store: Store) -> None:
+    delayed, belts = Delayed(store.client, store.keys), Belts(store.client, store.keys)
+    belt = key_names.SEND[next(iter(key_names.SEND))][0]
+    with store.client.pipeline() as pipe:
+        delayed.put(pipe, [Later(belt, b"...%d-message..." % number, TS + number, "lane") for number in range(120)])
+        pipe.execute()
+    assert delayed.pull_parked("lane", ["77-message", "nothing"]) == {belt}
+    assert delayed.pull_parked("lane", ["77-message", "nothing"]) == set()
+    assert delayed.parked_count("lane") == 119
+    assert [entry.blob for entry in belts.read([belt], 10)] == [b"...77-message..."]

@@ -1,0 +1,137 @@
+"""Whom a withdrawal is sent to: the ledger's word, once it is complete, in entries of a bearable size."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from msgspec import json as msgjson
+
+from common.clock import now_ms
+from common.config import Settings
+from common.contracts import OfflineRecipients, decode_offline, encode
+from common.model import Decision, Kind, MessageClass, PushType
+from common.storage import keys
+from common.storage.ledger import EventRecord, RowRecord
+from common.storage.migrations import migrate
+from workers import withdraw
+from workers.intake import events
+from workers.intake.stage import Event
+from workers.intake.state import StateKeeper, Withdrawal
+from workers.runtime import Runtime
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    runtime = Runtime(settings)
+    migrate(runtime.engine)
+    yield runtime
+    runtime.close()
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withdraw, "LOOKS_S", (0.0,))
+
+
+class Sent:
+    """A message that these people's phones got, as the ledger has it."""
+
+    def __init__(self, runtime: Runtime, users: list[str], screen: str = "", message_class: str = "chat") -> None:
+        self.runtime, self.app, self.message_id = runtime, "w" + uuid.uuid4().hex[:10], "m-" + uuid.uuid4().hex
+        self.ts = now_ms() - 60_000
+        self.message_class = message_class
+        self.event = EventRecord(self.app, "e1", self.message_id, "message.stored", "group:g", self.ts, self.ts, None, "", screen)
+        keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
+        keeper.apply([self._registered(user) for user in users], lambda _reason: None)
+        self.rows = [self.row(user) for user in users]
+
+    def _registered(self, user: str) -> Event:
+        data = {"user": user, "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": "t-" + user}
+        shape = events.DECODERS["device.registered"].decode(msgjson.encode(data))
+        return Event(self.app, "r-" + user, "device.registered", self.ts, self.ts, "e", shape)
+
+    def row(self, user: str, decision: str | None = "accepted", note: str = "") -> RowRecord:
+        lane = (user, "d", "apns", "ios", decision, False, self.message_class, self.message_class, "p" + user)
+        return RowRecord(self.app, "e1", self.ts, *lane, (), self.ts, self.ts, self.ts, note)
+
+    def written(self) -> Sent:
+        self.runtime.ledger.write([self.event, *self.rows])
+        return self
+
+    def recalled(self, kind: Kind = Kind.RECALL, **more: Any) -> list[OfflineRecipients]:
+        """The entries for routing that one look gives."""
+        withdraw.schedule(self.runtime, [Withdrawal(self.app, "x1", self.message_id, kind, self.ts + 1, **more)])
+        withdraw.withdraw_due(self.runtime)
+        return self.entries()
+
+    def entries(self) -> list[OfflineRecipients]:
+        return [one for entry in self.runtime.belts.read([keys.ROUTING], 100) for one in decode_offline(entry.blob)]
+
+
+def names(found: list[OfflineRecipients]) -> list[str]:
+    return sorted(who.user for one in found for who in one.recipients)
+
+
+def test_a_look_waits_until_the_ledger_has_caught_up(runtime: Runtime) -> None:
+    sent = Sent(runtime, ["u1"])
+    runtime.belts.hand_on((), [(keys.LEDGER, encode([sent.event, *sent.rows]))])
+    assert sent.recalled() == []
+    (entry,) = runtime.belts.read([keys.LEDGER], 10)
+    sent.written()
+    runtime.belts.hand_on([entry])
+    withdraw.withdraw_due(runtime)
+    assert names(sent.entries()) == ["u1"]
+    assert withdraw.withdraw_due(runtime) == 0
+
+
+def test_a_large_group_travels_in_chunks(runtime: Runtime) -> None:
+    users = [f"u{number:04d}" for number in range(1_200)]
+    found = Sent(runtime, users).written().recalled()
+    assert [len(one.recipients) for one in found] == [500, 500, 200]
+    assert names(found) == users
+
+
+def test_only_who_got_it_or_may_have_got_it_and_still_has_the_device(runtime: Runtime) -> None:
+    sent = Sent(runtime, ["got", "perhaps", "waiting", "refused", "offline"])
+    sent.rows = [
+        sent.row("got"),
+        sent.row("perhaps", Decision.UNCERTAIN),
+        sent.row("waiting", None, "waits: uncertain, again in 1.0 s"),
+        sent.row("refused", Decision.REJECTED),
+        sent.row("offline", None, "waits: unavailable, again in 1.0 s"),
+        sent.row("gone"),
+    ]
+    assert names(sent.written().recalled()) == ["got", "perhaps", "waiting"]
+
+
+def test_a_withdrawal_shares_the_place_and_the_class_of_its_message_and_nothing_else(runtime: Runtime) -> None:
+    screen = '{"collapse_key": "k", "strategy_id": "s", "push_type": "voip"}'
+    (found,) = Sent(runtime, ["u1"], screen, "call").written().recalled(Kind.CALL_CANCEL)
+    message = found.message
+    assert (message.push.collapse_key, message.push.strategy_id, message.push.push_type) == ("k", "s", PushType.VOIP)
+    assert (message.push.message_class, message.kind, message.elements, message.sender.id) == (MessageClass.CALL, Kind.CALL_CANCEL, (), "")
+    assert message.expires_at_ms - now_ms() <= withdraw.VOIP_TTL_S * 1000
+
+
+def test_a_silent_push_is_not_recalled_but_a_silent_call_is_cancelled(runtime: Runtime) -> None:
+    assert Sent(runtime, ["u1"], '{"push_type": "silent"}').written().recalled() == []
+    assert names(Sent(runtime, ["u1"], '{"push_type": "silent"}', "call").written().recalled(Kind.CALL_CANCEL)) == ["u1"]
+
+
+def test_an_answer_speaks_for_its_people_and_not_of_later_invitations(runtime: Runtime) -> None:
+    sent = Sent(runtime, ["u1", "u2"], message_class="call").written()
+    assert names(sent.recalled(Kind.CALL_CANCEL, users=("u1",))) == ["u1"]
+    sent.ts -= 10_000
+    assert sent.recalled(Kind.CALL_CANCEL, users=("u2",)) == []
+
+
+def test_later_looks_ask_only_for_what_came_since_the_one_before(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withdraw, "LOOKS_S", (0.0, 0.0))
+    sent = Sent(runtime, ["old", "new"])
+    old, new = sent.rows
+    sent.rows = [old, RowRecord(**{name: getattr(new, name) for name in new.__struct_fields__} | {"decided_ms": now_ms()})]
+    found = sent.written().recalled()
+    assert names(found) == ["new", "new", "old"]

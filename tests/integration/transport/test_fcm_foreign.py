@@ -1,0 +1,91 @@
+"""FCM's requests, as the vendor file makes them and the fleet's transport writes them, at servers that none of us wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from common.clock import now_ms
+from common.model import Vendor, Verdict
+from tests.simulator_keys import pem_of
+from tests.unit.vendors.cases import FAMILY, credential, note, target
+from workers.transport.curl import CurlTransport
+from workers.vendors.base import AccessToken, Item, Parcel
+from workers.vendors.fcm import FCM
+from workers.wire import Answer, NoAnswer, Request, Route
+
+SCRIPT = Path(__file__).with_name("fcm_server.mjs")
+
+pytestmark = [
+    pytest.mark.npm,
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: its http2 can't be the foreign server"),
+]
+
+ACCOUNT = credential(
+    Vendor.FCM,
+    {"project_id": "demo-im", "client_email": "push@demo-im.iam.gserviceaccount.com", "key_id": "k1"},
+    {"private_key": pem_of(rsa.generate_private_key(public_exponent=65537, key_size=2048))},
+)
+NOTES = [
+    note(ext='{"cid":"c2c_1001"}', payload={"k": "v", "n": 1}),
+    note(title=FAMILY, body="\ud800 lone" + "很长" * 2000),
+    note(body='"quoted" \\ \n\x00', badge_increment=2, placement={"priority": "HIGH", "channel_id": "chat"}),
+]
+
+
+@pytest.fixture
+def server(certificate) -> Iterator[Callable[[str], Route]]:
+    """server(manner) -> route to a started server."""
+    started = []
+
+    def start(manner: str) -> Route:
+        process = subprocess.Popen(
+            ["node", str(SCRIPT), *map(str, certificate), manner], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        base = f"https://localhost:{int(process.stdout.readline())}"
+        return Route("demo:fcm:b1:1", {"FCM": base, "GOOGLE_OAUTH": base}, True)
+
+    yield start
+    for process in started:
+        process.stdin.close()
+        process.wait(5)
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("manner", ["strict", "lenient"])
+def test_every_push_is_taken_as_it_is_written(server, curl: CurlTransport, manner: str) -> None:
+    route = server(manner)
+    (answer,) = curl.send_many(route, [FCM.access.ask(ACCOUNT, now_ms())], 10)
+    assert isinstance(answer, Answer), answer
+    access = FCM.access.read(answer, now_ms())
+    assert isinstance(access, AccessToken), access
+    tokens = [f"live-{number}" for number in range(300)]
+    parcels = [
+        Parcel((Item(NOTES[number % len(NOTES)], target(token, push_id=f"{number:032x}"), number % 5 or None, 600),), now_ms())
+        for number, token in enumerate(tokens)
+    ]
+    answers = curl.send_many(route, [FCM.build(parcel, ACCOUNT, access) for parcel in parcels], 20)
+    assert [one for one in answers if isinstance(one, NoAnswer)] == []
+    outcomes = [FCM.classify(parcel, one)[0] for parcel, one in zip(parcels, answers, strict=True)]
+    assert {(one.verdict, one.words) for one in outcomes} == {(Verdict.ACCEPTED, "")}
+    assert all(one.vendor_message_id.startswith("projects/demo-im/messages/") for one in outcomes)
+    (seen,) = curl.send_many(route, [Request("FCM", "/_seen", {}, b"", method="GET")], 5)
+    assert isinstance(seen, Answer)
+    assert sorted(json.loads(seen.body)) == sorted(tokens)
+
+
+def test_the_strict_server_would_have_said_what_is_wrong(server, curl: CurlTransport) -> None:
+    """Else the test above is about nothing."""
+    route = server("strict")
+    parcel = Parcel((Item(NOTES[0], target("live-1"), None, 600),), now_ms())
+    request = FCM.build(parcel, ACCOUNT, AccessToken("another", now_ms() + 1000, now_ms() + 1000))
+    (answer,) = curl.send_many(route, [request], 10)
+    assert isinstance(answer, Answer)
+    assert (answer.status, json.loads(answer.body)["error"]["message"]) == (400, "authorization")

@@ -1,0 +1,50 @@
+"""Works and worlds for the tests of delivery: real vendor files and limits, stores that remember in memory what Redis would."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from common.contracts import Notification, Target
+from common.model import Bucket, MessageClass, Vendor
+from workers.delivery.lane import Lane, limits_of
+from workers.delivery.work import Work
+from workers.vendors import VENDORS
+from workers.vendors.base import Credential
+from workers.wire import Route
+
+NOW_MS = 1_700_000_000_000
+_numbers = itertools.count(1)
+
+
+def note(**changes: Any) -> Notification:
+    usual: dict[str, Any] = {
+        "app": "demo",
+        "event_id": f"e{next(_numbers)}",
+        "message_id": f"m{next(_numbers)}",
+        "conversation_type": "c2c",
+        "conversation_id": "ann",
+        "ts_ms": NOW_MS,
+        "received_ms": NOW_MS,
+        "expires_at_ms": NOW_MS + 3_600_000,
+        "title": "Ann",
+        "body": "hello",
+        "text": "hello",
+        "collapse_id": "m",
+        "bucket": Bucket.PRIVATE,
+        "message_class": MessageClass.CHAT,
+        "class_sent": MessageClass.CHAT,
+    }
+    return Notification(**(usual | changes))
+
+
+def work(held_by: str | None = None, user: str = "bob", device: str = "phone", push_id: str | None = None, **of_note: Any) -> Work:
+    number = next(_numbers)
+    target = Target(user, device, f"token-{user}-{device}", push_id or f"{number:032x}", "android", 1, held_by=held_by)
+    return Work("belt/1-0", note(**of_note), target)
+
+
+def lane(vendor: Vendor = Vendor.MEIZU) -> Lane:
+    spec = VENDORS[vendor]
+    credential = Credential("demo", vendor, "b1", 1, {"app_id": "1", "app_key": "k", "package": "p"}, {"app_secret": "s"})
+    return Lane(spec, credential, Route("pool", dict(spec.endpoints), spec.http2, None), limits_of(spec, {}))

@@ -1,0 +1,77 @@
+"""What follows from a round of answers: cures that stay with a push, whose tokens are retired, what counts as a vendor that is down."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.model import Again, Decision, Vendor, Verdict
+from tests.unit.vendors.cases import NOW_MS, credential, note, target
+from workers.delivery.lane import Lane
+from workers.delivery.settle import Settled, settle
+from workers.delivery.stage import Delivered, Work, is_down
+from workers.vendors import VENDORS
+from workers.vendors.base import Outcome
+from workers.wire import Route
+
+VIVO = VENDORS[Vendor.VIVO]
+LANE = Lane(VIVO, credential(Vendor.VIVO), Route("p", {}, False, None), VIVO.limits)
+
+
+def settled(outcome: Outcome, again: str | None = None) -> Settled:
+    """One push, tried before with this cure, and one answer."""
+    work = Work("belt/1-0", note(), target("live-1", again=again))
+    return settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
+
+
+@pytest.mark.parametrize(
+    ("before", "told", "after"),
+    [
+        (Again.FALLBACK_TEXT, None, Again.FALLBACK_TEXT),
+        (Again.WITHOUT_IMAGE, None, Again.WITHOUT_IMAGE),
+        (Again.SINGLY, None, Again.SINGLY),
+        (Again.SINGLY, Again.FALLBACK_TEXT, Again.FALLBACK_TEXT),
+        (Again.NEW_CONNECTION, None, None),
+        (Again.SAVE_AGAIN, None, None),
+        (None, Again.SINGLY, Again.SINGLY),
+        (None, None, None),
+    ],
+)
+def test_a_cure_stays_with_its_push_unless_it_was_for_one_attempt(before: str | None, told: Again | None, after: str | None) -> None:
+    (wait,) = settled(Outcome(Verdict.UNAVAILABLE, "500", again=told), before).waits
+    assert wait.target.again == after
+
+
+@pytest.mark.parametrize(
+    ("verdict", "guarded", "foreign", "state"),
+    [
+        (Verdict.TOKEN_DEAD, True, False, "retired"),
+        (Verdict.TOKEN_FOREIGN, True, True, "retired"),
+        (Verdict.SILENCED, False, False, "silenced"),
+    ],
+)
+def test_each_kind_of_dead_token_has_a_guard_of_its_own(verdict: Verdict, guarded: bool, foreign: bool, state: str) -> None:
+    done = settled(Outcome(verdict, "200", "10302"))
+    (one,) = done.retires
+    assert (one.guarded, one.foreign, one.state) == (guarded, foreign, state)
+    assert done.ended[0].decision == Decision(verdict)
+
+
+@pytest.mark.parametrize("verdict", sorted({*Verdict} - {Verdict.TOKEN_DEAD, Verdict.TOKEN_FOREIGN, Verdict.SILENCED}))
+def test_no_other_word_of_a_vendor_retires_a_token(verdict: Verdict) -> None:
+    assert not settled(Outcome(verdict, "200")).retires
+
+
+@pytest.mark.parametrize(
+    ("outcome", "down"),
+    [
+        (Outcome(Verdict.UNAVAILABLE, "503"), True),
+        (Outcome(Verdict.UNCERTAIN, "timeout"), True),
+        (Outcome(Verdict.UNAVAILABLE, "503", "Shutdown", again=Again.NEW_CONNECTION), True),
+        (Outcome(Verdict.UNAVAILABLE, "200", "10085", again=Again.FALLBACK_TEXT), False),
+        (Outcome(Verdict.UNAVAILABLE, "200", "80300002", again=Again.SINGLY), False),
+        (Outcome(Verdict.THROTTLED, "429"), False),
+        (Outcome(Verdict.ACCEPTED, "200"), False),
+    ],
+)
+def test_a_vendor_that_wants_another_form_was_there(outcome: Outcome, down: bool) -> None:
+    assert is_down(outcome) is down

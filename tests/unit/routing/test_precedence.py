@@ -1,0 +1,145 @@
+"""What wins where a message, its preset and an account say different things (im-dialects §1), down to the bytes for a vendor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from common.contracts import Conversation, Device, Element, Message, OfflineRecipients, PushFields, Recipient, Sender
+from common.model import Kind, PushType, Vendor
+from common.storage.tenants import Tenant
+from workers.delivery.parcels import pack
+from workers.routing.stage import World, route
+from workers.vendors import VENDORS
+from workers.vendors.base import AccessToken, Credential, Item
+
+NOW_MS = 1_763_787_600_000
+
+
+class House:
+    """One tenant's accounts and presets, as values."""
+
+    def __init__(self, presets: Mapping[str, Any], channels: Mapping[str, str], rights: tuple[str, ...]) -> None:
+        self.presets, self.channels, self.rights = presets, channels, frozenset(rights)
+
+    def tenant(self, app: str) -> Tenant:
+        return Tenant(app, "Chat", "en", "UTC")
+
+    def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential:
+        options = {"topic": "com.example.chat", "env": "production", "project_id": "p1", "app_id": "1000"}
+        return Credential(app, vendor, business_id, 1, options, {}, self.rights, self.channels)
+
+    def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None:
+        return self.presets.get(strategy_id)
+
+
+class Nobody:
+    """People without settings and without friends."""
+
+    def of_users(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+    def friends(self, *_: Any) -> set[str]:
+        return set()
+
+
+def device(vendor: Vendor, voip_token: str | None = None) -> Device:
+    return Device("d1", "android", vendor, "b1", "a1b2c3d4" * 8, voip_token, "en", None, None, 0)
+
+
+def note_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], channels: Mapping[str, str] = {}, **more: Any) -> Any:
+    """The one push that routing makes: (notification, target, house)."""
+    house = House({"s1": preset}, channels, more.pop("rights", ("huawei.im", "harmony.im", "harmony.voip")))
+    message = Message(
+        app="a",
+        event_id="e",
+        type="message.stored",
+        message_id="m",
+        ts_ms=NOW_MS,
+        received_ms=NOW_MS,
+        expires_at_ms=NOW_MS + 60_000,
+        conversation=Conversation(type="c2c", id="u1"),
+        sender=Sender(id="u1"),
+        elements=(Element(type="text", text="hi"),),
+        push=msgspec.convert({"strategy_id": "s1", **push}, PushFields),
+        **{"kind": Kind.MESSAGE, **{name: value for name, value in more.items() if name == "kind"}},
+    )
+    who = Recipient("u2", (device(vendor, more.get("voip_token")),), False)
+    routed = route([OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)], World(Nobody(), Nobody(), house), NOW_MS)
+    ((_, batch),) = routed.batches
+    (one,) = batch.pushes
+    return one.note, one.targets[0], house
+
+
+def body_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], channels: Mapping[str, str] = {}) -> dict[str, Any]:
+    """What the vendor would read."""
+    note, target, house = note_of(vendor, push, preset, channels)
+    spec, credential = VENDORS[vendor], house.credential("a", vendor, "b1")
+    (parcel,) = pack([Item(note, target, None, 60)], spec, credential, NOW_MS, None)
+    return json.loads(spec.build(parcel, credential, AccessToken("t", 0, NOW_MS * 2)).body)
+
+
+def at(body: dict[str, Any], path: str) -> Any:
+    for step in path.split("/"):
+        body = body.get(step) if isinstance(body, dict) else None
+    return body
+
+
+RAW = {"vendor_raw": {"apns": {"aps": {"sound": "raw.caf", "category": "RAW"}}, "fcm_v1": {"channel_id": "raw"}, "fcm": {}}}
+OWN = {"sound": {"ios": "own.caf", "android": "own"}, "vendor": {"apns": {"category": "OWN"}, "fcm": {"channel_id": "own"}}}
+PRESET = {"sound": {"ios": "preset.caf", "android": "preset"}, "apns": {"category": "PRESET"}, "fcm": {"channel_id": "preset"}}
+ACCOUNT = {"chat": "account"}
+
+#: (vendor, where it stands in the body, values by who speaks: vendor_raw, the message, the preset, the account, nobody)
+FIELDS = {
+    "an iPhone's sound": (Vendor.APNS, "aps/sound", ("raw.caf", "own.caf", "preset.caf", "default", "default")),
+    "an iPhone's category": (Vendor.APNS, "aps/category", ("RAW", "OWN", "PRESET", None, None)),
+    "an Android channel": (Vendor.FCM, "message/android/notification/channel_id", ("raw", "own", "preset", "account", None)),
+    "an Android sound": (Vendor.FCM, "message/android/notification/sound", ("own", "own", "preset", "default", "default")),
+}
+
+
+@pytest.mark.parametrize(("vendor", "path", "values"), FIELDS.values(), ids=FIELDS)
+def test_vendor_raw_beats_the_message_beats_its_preset_beats_the_account(vendor: Vendor, path: str, values: tuple[Any, ...]) -> None:
+    spoken = [({**OWN, **RAW}, PRESET, ACCOUNT), (OWN, PRESET, ACCOUNT), ({}, PRESET, ACCOUNT), ({}, {}, ACCOUNT), ({}, {}, {})]
+    assert tuple(at(body_of(vendor, *one), path) for one in spoken) == values
+
+
+def test_an_unknown_preset_means_the_defaults() -> None:
+    assert at(body_of(Vendor.APNS, {"strategy_id": "nobody"}, PRESET), "aps/sound") == "default"
+
+
+PUSH_TYPES = {
+    "the preset speaks where the message says nothing": ({}, "silent", Vendor.APNS, None, PushType.SILENT),
+    "the message's own wish wins": ({"push_type": "silent"}, "voip", Vendor.APNS, "aa", PushType.SILENT),
+    "voip with a token for it": ({}, "voip", Vendor.APNS, "aa", PushType.VOIP),
+    "voip without one is an alert": ({"push_type": "voip"}, "alert", Vendor.APNS, None, PushType.ALERT),
+    "voip on Android is an alert": ({"push_type": "voip"}, "alert", Vendor.FCM, None, PushType.ALERT),
+    "voip on HarmonyOS": ({"push_type": "voip"}, "alert", Vendor.HARMONY, None, PushType.VOIP),
+    "a word that is none": ({}, "loud", Vendor.APNS, None, PushType.ALERT),
+}
+
+
+@pytest.mark.parametrize(("push", "preset", "vendor", "voip_token", "expected"), PUSH_TYPES.values(), ids=PUSH_TYPES)
+def test_how_a_push_travels(push: Any, preset: str, vendor: Vendor, voip_token: str | None, expected: PushType) -> None:
+    note, target, _ = note_of(vendor, push, {"push_type": preset}, voip_token=voip_token)
+    assert note.push_type == expected
+    assert (target.token == voip_token) == (expected == PushType.VOIP and vendor == Vendor.APNS)
+
+
+HARMONY_CALLS = {"with the right": (("harmony.voip",), "10"), "without": (("harmony.im",), "0")}
+
+
+@pytest.mark.parametrize(("rights", "expected"), HARMONY_CALLS.values(), ids=HARMONY_CALLS)
+def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(rights: tuple[str, ...], expected: str) -> None:
+    push = {"class": "call", "push_type": "voip", "vendor": {"apns": {"voip": {"handle": "u_1", "video": True}}}}
+    note, target, house = note_of(Vendor.HARMONY, push, {}, kind=Kind.CALL_INVITE, rights=rights)
+    credential = house.credential("a", Vendor.HARMONY, "b1")
+    (parcel,) = pack([Item(note, target, None, 60)], VENDORS[Vendor.HARMONY], credential, NOW_MS, None)
+    request = VENDORS[Vendor.HARMONY].build(parcel, credential, AccessToken("t", 0, NOW_MS * 2))
+    assert request.headers["push-type"] == expected
+    assert note.voip == {"call": {"id": "m", "action": "invite", "handle": "u_1", "video": True}}

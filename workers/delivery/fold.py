@@ -1,0 +1,121 @@
+"""A backlog after an outage -> one push per conversation and device: the newest, which says for how many it speaks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from common.contracts import Notification
+from common.model import Decision, Kind, MessageClass, PushType
+from workers.delivery.work import Work
+
+#: A push that is older has waited somewhere, though no lane held it (our own workers were down).
+OLD_S: Final = 60
+#: What an outage writes on a push. The rate is none: a burst to one chat waits a moment and stays as it is.
+OUTAGES: Final = frozenset({Decision.LANE_PAUSED, Decision.CREDENTIAL_REFUSED, Decision.UNAVAILABLE})
+#: Fates of the newest that are the older ones' too: they have the same token, lane and bucket.
+SHARED: Final = frozenset(
+    {
+        Decision.TOKEN_DEAD,
+        Decision.SILENCED,
+        Decision.TOKEN_FOREIGN,
+        Decision.QUOTA_SPENT,
+        Decision.DEVICE_CAP,
+        Decision.UNCERTAIN,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One held push's group as the whole fleet knows it (common/storage/backlog.py: Seen)."""
+
+    upto_ms: int
+    newest: str
+    newest_ms: int
+    waiting: int
+    patient: bool
+
+
+@dataclass(slots=True)
+class Folded:
+    """go: to be sent, some leading others (`led`). folded: a newer one spoke for them already. later: their newest is on its way."""
+
+    go: list[Work] = field(default_factory=list)
+    folded: list[Work] = field(default_factory=list)
+    later: list[Work] = field(default_factory=list)
+
+
+Group = tuple[str, ...]
+
+
+def group_of(work: Work) -> Group:
+    """Pushes of one group may speak for one another: same conversation, person and device, and the class, lest an order hides an advert."""
+    note, target = work.note, work.target
+    return (note.app, note.conversation_type, note.conversation_id, target.user, target.device, note.message_class)
+
+
+def may_fold(work: Work) -> bool:
+    """Plain messages that people read. Not calls; not what is on somebody's screen perhaps."""
+    note = work.note
+    plain = note.kind == Kind.MESSAGE and note.push_type == PushType.ALERT and note.message_class != MessageClass.CALL
+    return plain and work.target.held_by != Decision.UNCERTAIN
+
+
+def joins(work: Work, held_by: str | None) -> bool:
+    """Whether a push that has to wait now becomes part of an outage's backlog."""
+    return may_fold(work) and held_by in OUTAGES
+
+
+def fold(works: Sequence[Work], views: Mapping[str, View], now_ms: int) -> Folded:
+    """Every work ends in exactly one list, or in the `led` of one that goes. views: by push id, of those that an outage held."""
+    done = Folded()
+    groups: dict[Group, list[Work]] = {}
+    for work in works:
+        if may_fold(work) and (work.target.push_id in views or _old(work, now_ms)):
+            groups.setdefault(group_of(work), []).append(work)
+    heads: set[int] = set()
+    held: set[int] = set()
+    for group in groups.values():
+        held |= {id(work) for work in group}
+        head = _one(group, views, done)
+        if head is not None:
+            heads.add(id(head))
+    done.go = [work for work in works if id(work) in heads or id(work) not in held]
+    return done
+
+
+def _one(group: Sequence[Work], views: Mapping[str, View], done: Folded) -> Work | None:
+    """The one that goes for the group, None when none does now."""
+    view = next((views[work.target.push_id] for work in group if work.target.push_id in views), None)
+    upto_ms = view.upto_ms if view is not None else 0
+    done.folded += [work for work in group if work.target.push_id in views and work.note.ts_ms <= upto_ms]
+    left = sorted((work for work in group if work.target.push_id not in views or work.note.ts_ms > upto_ms), key=_age)
+    if not left:
+        return None
+    head = left[-1]
+    if view is not None and view.patient and (view.newest_ms, view.newest) > _age(head):
+        done.later += left
+        return None
+    strangers = sum(work.target.push_id not in views for work in left)
+    head.led = tuple(left[:-1])
+    head.speaks_for = max(len(left), (view.waiting if view is not None else 0) + strangers)
+    return head
+
+
+def _age(work: Work) -> tuple[int, str]:
+    return work.note.ts_ms, work.target.push_id
+
+
+def _old(work: Work, now_ms: int) -> bool:
+    return now_ms - work.note.received_ms > OLD_S * 1000
+
+
+def spoken(note: Notification, said: str) -> Notification:
+    """The newest message's words with ours before them (`said`: "5 new messages"); what hides its details goes on hiding them."""
+    if note.hidden:
+        return msgspec.structs.replace(note, body=said, text=said)
+    return msgspec.structs.replace(note, body=f"{said}: {note.body}", text=f"{said}: {note.text or note.body}")
