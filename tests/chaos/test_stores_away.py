@@ -41,6 +41,8 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
     wait_for(lambda: not place.runtime.core.xlen("im:events"), "all is taken in")
     belts = place.runtime.belts
     wait_for(lambda: not any(b.unread or b.pending for b in belts.backlog(["presence", "routing"]).values()), "all is routed")
+    # the lane's first grant asks the ledger what it has sent today: from then on delivery needs no database
+    wait_for(lambda: place.sent() > 0, "the lane flows")
     before = place.sent()
     proxy.refuse(True)
     proxy.reset_all()
