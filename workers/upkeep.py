@@ -69,8 +69,8 @@ class Upkeep:
                 if self._mine():
                     self._tick()
                 self.progress_at = time.monotonic()
-            except (RedisError, OSError) as error:
-                log.warning("Redis is away, waiting", extra={"reason": type(error).__name__})
+            except AWAY as error:
+                log.warning("a store is away, waiting", extra={"reason": type(error).__name__})
                 time.sleep(1.0)
             time.sleep(TICK_S)
         writer.join(20)
@@ -109,26 +109,27 @@ class Upkeep:
             self._each_second()
         if time.monotonic() >= self._lanes:
             self._lanes = time.monotonic() + LANES_EVERY_S
-            self._show_lanes()
+            self._without_database(self._show_lanes)
         if time.monotonic() >= self._seldom:
             self._seldom = time.monotonic() + SELDOM_S
-            try:
-                self._now_and_then()
-            except SQLAlchemyError as error:
-                log.warning("the database is away", extra={"reason": type(error).__name__})
+            self._without_database(self._now_and_then)
+
+    def _without_database(self, do: Callable[[], object]) -> None:
+        """Does what needs the database, or leaves it for later: bells and due pushes must not wait for it."""
+        try:
+            do()
+        except SQLAlchemyError as error:
+            log.warning("the database is away", extra={"reason": type(error).__name__})
 
     def _each_second(self) -> None:
         found = self._runtime.belts.backlog((*keys.BELTS, keys.LEDGER))
         missed = {belt for belt, backlog in found.items() if backlog.unread}
         missed |= {belt for belt, backlog in found.items() if backlog.pending and self._runtime.belts.stale(belt)}
         self._ring(missed)
-        self._unpark()
+        self._without_database(self._unpark)
         _show(found)
         self._show_waiting()
-        try:
-            withdraw_due(self._runtime)
-        except SQLAlchemyError as error:
-            log.warning("the database is away: withdrawals wait", extra={"reason": type(error).__name__})
+        self._without_database(lambda: withdraw_due(self._runtime))
 
     def _show_waiting(self) -> None:
         """The core's streams and the delayed set, which are no belts of ours."""

@@ -16,7 +16,7 @@ from redis.sentinel import Sentinel as SentinelClient
 from common.config import SettingError, sentinel_of
 
 #: Longest wait for any answer, seconds. A blocking read must ask for less. On half-open connections a worker stands still for so long
-#: and a little more: with 10 s it took 16 s until all stages went on, with 5 s it takes 8 (tests/chaos/test_belts.py).
+#: and a little more: with 10 s it took 16 s and more until all stages went on, with 5 s it takes 5 to 10 (tests/chaos/test_belts.py).
 SOCKET_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 #: A connection that was idle for longer is asked PING before it is used, seconds.
