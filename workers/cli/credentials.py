@@ -34,6 +34,8 @@ TEXTS = ("key_id", "team_id", "topic", "env", "vendor_app_id", "app_key", "packa
 AS_GIVEN = frozenset({"app_secret", "p8"})
 #: The one secret that no vendor file knows: it signs Huawei's receipts.
 CALLBACK_KEY = "callback_key"
+#: Options that no vendor file reads at the door, but the fleet does later; they stay through a rotation.
+KEPT = ("callback",)
 #: Rights whose classes need a channel and a template of their own (contract §6).
 NEED_TEMPLATE = {"xiaomi.private": ("chat", "call")}
 
@@ -146,7 +148,8 @@ def _read(vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None
     """(options, secrets) as the vendor file wants them kept; with `old`, what is not named stays as it was."""
     files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
     options = {name.removeprefix("vendor_"): str(given[name]) for name in TEXTS if given.get(name)}
-    options |= _pairs(given["extra"], "--option", str)
+    extra = _pairs(given["extra"], "--option", str)
+    options |= extra
     if old is not None and not files:
         if all(old.options.get(name) == value for name, value in options.items()):
             return dict(old.options), dict(old.secrets)
@@ -157,7 +160,8 @@ def _read(vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None
     if old is not None:
         options = {**{name: value for name, value in old.options.items() if name != "expires_ms"}, **options}
     try:
-        return VENDORS[vendor].read_credential(options, files, now_ms())
+        read, secrets = VENDORS[vendor].read_credential(options, files, now_ms())
+        return {**{name: options[name] for name in (*KEPT, *extra) if name in options}, **read}, secrets
     except CredentialError as error:
         raise CliError(f"refused: {error}") from None
 

@@ -134,7 +134,7 @@ def tenant(cli, tmp_path) -> str:
     file = ("--app-secret-file", str(secret))
     assert cli("app", "add", APP, "--name", "Example IM").code == 0
     for options in (
-        ("meizu", "--app-id", "110001", *file, "--right", "meizu.private"),
+        ("meizu", "--app-id", "110001", *file, "--right", "meizu.private", "--option", "callback=on"),
         ("huawei", "--app-id", "100001", *file, "--callback-user", "push", "--callback-key-file", str(key)),
         ("xiaomi", *file, "--package", "com.example.im"),
         ("vivo", "--app-id", "10001", "--app-key", "a1b2c3d4-0000-0000-0000-000000000000", *file),
