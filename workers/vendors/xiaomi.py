@@ -35,6 +35,7 @@ from workers.vendors.base import (
     secret_text,
 )
 from workers.vendors.words import (
+    GENERIC,
     body_of,
     click_text,
     code_of,
@@ -183,8 +184,8 @@ def _own_values(note: Notification) -> dict[str, str]:
     placed, name, text = note.placement, note.sender_name or note.title, note.text or note.body
     if veiled(note):
         name, text = note.title, note.body
-    sender = template_value(name) or template_value(note.app_name) or generic(note)
-    words = template_value(text) or template_value(note.fallback_body) or generic(note)
+    sender = template_value(name) or template_value(note.app_name) or template_value(generic(note)) or GENERIC["en"]
+    words = template_value(text) or template_value(note.fallback_body) or template_value(generic(note)) or GENERIC["en"]
     pairs = ((placed.get("template_sender", "sender"), sender), (placed.get("template_text", "text"), words))
     return {whole(variable): value for variable, value in pairs if variable}
 
