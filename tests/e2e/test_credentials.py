@@ -400,9 +400,10 @@ def test_a_paused_lane_holds_its_pushes_and_lets_them_go_when_it_flows_again(fle
     assert fleet.why(short["message_id"], app)["recipients"][0]["decision"] == "lane_paused"
     assert not fleet.pushes_to("apns", address)
     good(fleet, "credential", "resume", app, "apns", "ios")
-    for data in held:
-        assert fleet.why(data["message_id"], app)["recipients"][0]["decision"] == "accepted"
-    assert len(fleet.pushes_to("apns", address)) == 3
+    decided = [fleet.why(data["message_id"], app)["recipients"][0]["decision"] for data in held]
+    assert "accepted" in decided
+    assert set(decided) <= {"accepted", "folded"}, "what waited of one conversation folds into the newest"
+    assert len(fleet.pushes_to("apns", address)) == decided.count("accepted")
     assert operator.parked(fleet, app, "apns", "ios") == 0
     assert (lane_row(fleet, app)["state"], lane_row(fleet, app)["parked"]) == ("flowing", 0)
 
