@@ -120,7 +120,7 @@ class Catalog:
     def _load(self, version: int) -> Snapshot:
         runtime = self._runtime
         lanes = {}
-        for stored in runtime.credentials.all():
+        for stored in runtime.credentials.readable():
             lane = lane_of(stored, runtime.settings)
             if lane is not None:
                 lanes[(stored.app, lane.vendor, stored.business_id)] = lane

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,9 @@ from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from common.storage.tables import credentials
-from common.storage.vault import Vault
+from common.storage.vault import Vault, VaultError
+
+log = logging.getLogger(__name__)
 
 #: Two versions live side by side while `rotate` takes effect; older ones are removed.
 VERSIONS_KEPT = 2
@@ -44,6 +47,10 @@ class Credentials:
     def all(self) -> list[StoredCredential]:
         """The newest version of each, secrets opened."""
         return [self._open(row) for row in self._newest()]
+
+    def readable(self) -> list[StoredCredential]:
+        """As `all`; but what none of our keys opens comes paused and without its secrets: what is for it waits for the key."""
+        return [self._open_or_pause(row) for row in self._newest()]
 
     def listed(self, app: str | None = None) -> list[Mapping[str, Any]]:
         """The newest version of each without its secrets, for people."""
@@ -101,6 +108,16 @@ class Credentials:
     def _open(self, row: Mapping[str, Any]) -> StoredCredential:
         secrets = json.loads(self._vault.decrypt(row["secrets"]))
         return StoredCredential(**{**row, "secrets": secrets, "rights": frozenset(row["rights"])})
+
+    def _open_or_pause(self, row: Mapping[str, Any]) -> StoredCredential:
+        try:
+            return self._open(row)
+        except VaultError as error:
+            log.error(
+                "a credential can't be opened: its lane waits",
+                extra={"lane": ":".join((row["app"], row["vendor"], row["business_id"])), "reason": str(error)},
+            )
+            return StoredCredential(**{**row, "secrets": {}, "rights": frozenset(row["rights"]), "paused": True})
 
 
 def _key(app: str, vendor: str, business_id: str) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.chaos.fleet import RATE_PER_S, Town, accounts, town, wait_for
 from tests.chaos.proxy import ThreadedProxy
+from tests.conftest import own_database
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -19,11 +20,12 @@ ROUTED = 4 * RATE_PER_S
 
 @pytest.fixture(scope="module")
 def database(database_url: str) -> Iterator[tuple[ThreadedProxy, str]]:
-    """A proxy in front of the session's PostgreSQL, and its URL."""
-    address = urlsplit(database_url)
-    proxy = ThreadedProxy((address.hostname, address.port))
-    yield proxy, database_url.replace(f":{address.port}/", f":{proxy.port}/")
-    proxy.stop()
+    """A proxy in front of a database of this module's own, and its URL."""
+    with own_database(database_url) as url:
+        address = urlsplit(url)
+        proxy = ThreadedProxy((address.hostname, address.port))
+        yield proxy, url.replace(f":{address.port}/", f":{proxy.port}/")
+        proxy.stop()
 
 
 @pytest.fixture(scope="module")
@@ -36,23 +38,23 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
     database: tuple[ThreadedProxy, str], place: Town
 ) -> None:
     proxy, _ = database
+    routed = place.sent() + ROUTED
     for _ in range(ROUTED):
         place.publish(to="u0")  # on the lane with the rate: four seconds of work that is routed already
     wait_for(lambda: not place.runtime.core.xlen("im:events"), "all is taken in")
     belts = place.runtime.belts
     wait_for(lambda: not any(b.unread or b.pending for b in belts.backlog(["presence", "routing"]).values()), "all is routed")
     # the lane's first grant asks the ledger what it has sent today: from then on delivery needs no database
-    wait_for(lambda: place.sent() > 0, "the lane flows")
-    before = place.sent()
+    wait_for(lambda: place.sent() > routed - ROUTED, "the lane flows")
     proxy.refuse(True)
     proxy.reset_all()
     started = time.monotonic()
     for _ in range(50):
         place.publish()
-    assert before < ROUTED
-    wait_for(lambda: place.sent() >= ROUTED, "what was routed goes out without the database", AWAY_S)
+    assert place.sent() < routed
+    wait_for(lambda: place.sent() >= routed, "what was routed goes out without the database", AWAY_S)
     time.sleep(max(0.0, started + AWAY_S - time.monotonic()))
-    assert place.sent() == ROUTED
+    assert place.sent() == routed
     backlog = belts.backlog(["presence"])["presence"]
     assert backlog.unread + backlog.pending + place.runtime.core.xlen("im:events") > 0
     proxy.refuse(False)

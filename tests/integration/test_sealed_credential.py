@@ -1,0 +1,49 @@
+"""A credential that no key opens: its lane waits, the others flow, and the log names it and the cure."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import Engine
+
+from common.storage import sql
+from common.storage.credentials import Credentials, StoredCredential
+from common.storage.migrations import migrate
+from common.storage.vault import Vault, VaultError
+from tests.conftest import own_database
+
+
+@pytest.fixture
+def engine(database_url: str):
+    with own_database(database_url) as url:
+        made = sql.engine(url)
+        migrate(made)
+        yield made
+        made.dispose()
+
+
+def stored(business_id: str) -> StoredCredential:
+    return StoredCredential("a", "meizu", business_id, 0, {"app_id": "1"}, {"app_secret": "s3"}, frozenset(), {}, {}, {}, False, 1, None)
+
+
+def test_what_no_key_opens_waits_and_the_rest_is_read(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    lost, ours = Vault([Fernet.generate_key().decode()]), Vault([Fernet.generate_key().decode()])
+    Credentials(engine, lost).add(stored("old"))
+    Credentials(engine, ours).add(stored("new"))
+    with caplog.at_level(logging.ERROR):
+        found = {one.business_id: one for one in Credentials(engine, ours).readable()}
+    assert (found["old"].paused, dict(found["old"].secrets)) == (True, {})
+    assert (found["new"].paused, dict(found["new"].secrets)) == (False, {"app_secret": "s3"})
+    assert [record.lane for record in caplog.records] == ["a:meizu:old"]
+    assert "add the key" in caplog.records[0].reason
+    with pytest.raises(VaultError):
+        Credentials(engine, ours).all()
+
+
+def test_with_the_key_back_in_the_file_it_flows_again(engine: Engine) -> None:
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    Credentials(engine, Vault([old])).add(stored("old"))
+    (found,) = Credentials(engine, Vault([new, old])).readable()
+    assert (found.paused, dict(found.secrets)) == (False, {"app_secret": "s3"})
