@@ -1,4 +1,4 @@
-"""The two APNs clients that Node people use, installed from npm outside the repository, against the APNs simulator.
+"""The clients that Node people use (two of APNs, Google's own of FCM), installed from npm outside the repository, against the simulators.
 
 Without npm, its registry or a Node that they run on, these tests are reported as expected failures, never as passed.
 """
@@ -14,6 +14,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests import simulator_keys as keys
 
@@ -31,18 +32,18 @@ def absent(why: str) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder outside the repository with send.mjs and its node_modules, as the lock file has them."""
+    """A folder outside the repository with the scripts and their node_modules, as the lock file has them."""
     if not (shutil.which("npm") and shutil.which("node")):
         absent("no npm or no node here")
     major = int(subprocess.run(["node", "-p", "process.versions.node"], capture_output=True, text=True, check=True).stdout.split(".")[0])
     if major < 20:
         absent(f"node {major} is older than the clients take")
     folder = tmp_path_factory.mktemp("npm")
-    for name in ("package.json", "package-lock.json", "send.mjs"):
+    for name in ("package.json", "package-lock.json", "send.mjs", "send_fcm.mjs"):
         shutil.copy(HERE / name, folder)
     try:
         done = subprocess.run(
-            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            ["npm", "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -68,18 +69,23 @@ def send(installed, apns, client: str, tokens) -> dict:
         "topic": TOPIC,
         "tokens": list(tokens),
     }
+    return {one.pop("token"): one for one in run(installed, "send.mjs", wanted, apns.ca_file)}
+
+
+def run(installed, script: str, wanted: dict, ca_file: str):
+    """What the script prints last."""
     done = subprocess.run(
-        ["node", "send.mjs"],
+        ["node", script],
         cwd=installed,
         input=json.dumps(wanted),
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
-        env={**os.environ, "NODE_EXTRA_CA_CERTS": apns.ca_file},
+        env={**os.environ, "NODE_EXTRA_CA_CERTS": ca_file},
     )
     assert done.returncode == 0, done.stderr
-    return {one.pop("token"): one for one in json.loads(done.stdout.splitlines()[-1])}
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def token(prefix: str = "") -> str:
@@ -104,3 +110,57 @@ def test_two_hundred_at_once_are_accepted_once_each(installed, apns, client):
     assert {one["status"] for one in results.values()} == {200}
     lines = [line["token"] for line in apns.tell("record") if line["token"] in tokens]
     assert (len(lines), set(lines)) == (200, tokens)
+
+
+# ---------------------------------------------------------------- firebase-admin
+
+#: Of a token of the simulator that is refused: what firebase-admin calls FCM's errorCode.
+FCM_REFUSALS = {
+    "dead": "messaging/registration-token-not-registered",  # UNREGISTERED
+    "malformed": "messaging/invalid-argument",  # INVALID_ARGUMENT
+    "busy": "messaging/message-rate-exceeded",  # QUOTA_EXCEEDED
+    "foreign": "messaging/mismatched-credential",  # SENDER_ID_MISMATCH
+}
+
+
+@pytest.fixture(scope="module")
+def account(running):
+    """A service account whose key the simulator knows; its token_uri stays Google's."""
+    key, email = rsa.generate_private_key(65537, 2048), f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com"
+    running["fcm"].tell("accounts", {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"})
+    return {"type": "service_account", "project_id": "demo", "client_email": email, "private_key": keys.pem_of(key)}
+
+
+def by_firebase(installed, fcm, account, tokens, transport="http2", retry429=False) -> dict:
+    wanted = {"port": fcm.port("FCM"), "account": account, "transport": transport, "retry429": retry429, "tokens": list(tokens)}
+    return run(installed, "send_fcm.mjs", wanted, fcm.ca_file)
+
+
+@pytest.mark.parametrize("transport", ["http2", "http1"])
+def test_firebase_admin_calls_each_refusal_by_its_name(installed, fcm, account, transport):
+    tokens = {f"{mood}-{uuid.uuid4().hex}": code for mood, code in {"live": None, **FCM_REFUSALS}.items()}
+    told = by_firebase(installed, fcm, account, tokens, transport)
+    assert told["hosts"] == ["fcm.googleapis.com", "oauth2.googleapis.com"]
+    assert {one["token"]: one.get("code") for one in told["results"]} == tokens
+    (live,) = (line for line in fcm.tell("record") if line["token"] in tokens)
+    assert live["name"] == told["results"][0]["id"]
+    assert (live["id"], live["collapse_id"], live["project"]) == (live["token"], "m-1", "demo")
+    assert live["body"]["android"]["ttl"] == "3600s"
+
+
+@pytest.mark.parametrize("transport", ["http2", "http1"])
+def test_firebase_admin_waits_as_long_as_a_spent_quota_says(installed, fcm, account, transport):
+    token = f"live-{uuid.uuid4().hex}"
+    fcm.tell("faults", {"over_quota": True, "only_first": 1, "retry_after_s": 2})
+    told = by_firebase(installed, fcm, account, [token], transport, retry429=True)
+    assert told["results"][0]["id"]
+    assert 2.0 <= told["seconds"] < 8.0
+    assert len(fcm.lines(token=token)) == 1
+
+
+def test_firebase_admin_leaves_a_spent_quota_to_its_user_at_once(installed, fcm, account):
+    fcm.tell("faults", {"over_quota": True, "retry_after_s": 60})
+    before = fcm.tell("stats")["counts"].get("QUOTA_EXCEEDED", 0)
+    told = by_firebase(installed, fcm, account, [f"live-{uuid.uuid4().hex}"])
+    assert told["results"][0]["code"] == FCM_REFUSALS["busy"]
+    assert fcm.tell("stats")["counts"]["QUOTA_EXCEEDED"] == before + 1
