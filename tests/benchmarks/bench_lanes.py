@@ -1,9 +1,11 @@
-"""One group message to 100,000 devices of one lane, by delivery alone: real Redis, the vendor's simulator over TLS. `make bench-lanes`.
+"""One group message to 100,000 devices of one lane, by delivery alone: real Redis, the vendor's side over TLS. `make bench-lanes`.
 
-    python -m tests.benchmarks.bench_lanes [--pushes N] [--profile] [huawei] [meizu] [fcm] …
+    python -m tests.benchmarks.bench_lanes [--pushes N] [--profile] [--simulator] [huawei] [meizu] [fcm] …
 
 Prints, and writes to var/reports/bench-lanes.json: requests made, device tokens a request, pushes a second, CPU of ours a push.
-The simulator is Python and has the other core: where it is the slower side, CPU a push says what delivery could do.
+The vendor's side is its simulator (Python, on the other core). FCM takes one request a push, which is more than its simulator
+can answer: `h2mock` (C) stands in for its sends where it can be built, the simulator gives the access token. `--simulator`: it
+answers the sends too.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import contextlib
 import cProfile
 import dataclasses
+import io
 import json
 import os
 import platform
@@ -27,11 +30,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pycurl
+
 from common.config import Settings, secret_keys
 from common.contracts import Batch, Notification, Push, Target, encode
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.tenants import Tenant
+from simulators.base import issue
+from tests.benchmarks.stand import MOCK, built_mock, serving_mock
 from workers.app import DELIVERY
 from workers.cli.demo import account
 from workers.cli.demo_world import account_options
@@ -42,6 +49,8 @@ from workers.runtime import Runtime
 
 APP = "bench"
 BATCH = 500
+#: SETTINGS_MAX_CONCURRENT_STREAMS of the stand-in: as of FCM's simulator.
+FCM_STREAMS = 100
 NOTE_ROOM = "晚上一起吃饭吗？七点，老地方见。"
 
 
@@ -71,7 +80,37 @@ def _ask(told: dict[str, Any], action: str, wanted: dict[str, Any] | None = None
 
 
 @contextlib.contextmanager
-def lane(vendor: Vendor) -> Iterator[tuple[Runtime, dict[str, Any]]]:
+def vendor_side(vendor: Vendor, folder: Path, by_simulator: bool) -> Iterator[dict[str, Any]]:
+    """What a simulator tells of itself; with `mock`, the address of the C server that takes FCM's sends in its place."""
+    with simulator(vendor, folder) as told:
+        mock = built_mock(folder) if vendor == Vendor.FCM and not by_simulator else None
+        if mock is None:
+            yield told
+            return
+        certificate, key = issue(Path(told["ca_file"]).parent, "mock")
+        with serving_mock(mock, key, certificate, FCM_STREAMS) as address:
+            yield {**told, "mock": address, "endpoints": {**told["endpoints"], "FCM": address}}
+
+
+def counts(told: dict[str, Any]) -> tuple[int, int]:
+    """(requests, accepted device tokens) that the vendor's side has seen."""
+    if "mock" in told:
+        answer = io.BytesIO()
+        handle = pycurl.Curl()
+        handle.setopt(pycurl.URL, f"{told['mock']}/_stats")
+        handle.setopt(pycurl.CAINFO, told["ca_file"])
+        handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+        handle.setopt(pycurl.WRITEDATA, answer)
+        handle.perform()
+        handle.close()
+        seen = json.loads(answer.getvalue())
+        return seen["req"], seen["ok"]
+    seen = _ask(told, "stats")["counts"]
+    return seen.get("requests", seen.get("accepted", 0)), seen.get("accepted", 0)
+
+
+@contextlib.contextmanager
+def lane(vendor: Vendor, by_simulator: bool = False) -> Iterator[tuple[Runtime, dict[str, Any]]]:
     """A runtime on servers of its own with one account of the vendor, and its simulator."""
     folder = Path(tempfile.mkdtemp(prefix="pushfleet-bench-"))
     folder.chmod(0o755)
@@ -81,7 +120,7 @@ def lane(vendor: Vendor) -> Iterator[tuple[Runtime, dict[str, Any]]]:
     try:
         assert servers.redis_url is not None
         assert servers.database_url is not None
-        with simulator(vendor, folder / "simulators") as told:
+        with vendor_side(vendor, folder / "simulators", by_simulator) as told:
             settings = dataclasses.replace(
                 base,
                 redis_url=servers.redis_url,
@@ -151,11 +190,11 @@ def _token(vendor: Vendor, number: int) -> str:
     return f"CN_a1b2{number:028x}" if vendor == Vendor.OPPO else f"live-{vendor}-{number:040d}"
 
 
-def measure(vendor: Vendor, pushes: int, profile: cProfile.Profile | None) -> dict[str, Any]:
-    with lane(vendor) as (runtime, told):
+def measure(vendor: Vendor, pushes: int, profile: cProfile.Profile | None, by_simulator: bool) -> dict[str, Any]:
+    with lane(vendor, by_simulator) as (runtime, told):
         load(runtime, vendor, 1000)  # connections, the access token, every import
         _drain(runtime, vendor, 1000)
-        before = _ask(told, "stats")["counts"]
+        before = counts(told)
         load(runtime, vendor, pushes)
         if profile:
             profile.enable()
@@ -164,11 +203,10 @@ def measure(vendor: Vendor, pushes: int, profile: cProfile.Profile | None) -> di
         seconds, cpu = time.monotonic() - started, time.process_time() - cpu
         if profile:
             profile.disable()
-        after = _ask(told, "stats")["counts"]
-    accepted = after.get("accepted", 0) - before.get("accepted", 0)
-    requests = after.get("requests", after.get("accepted", 0)) - before.get("requests", before.get("accepted", 0))
+        requests, accepted = (now - then for now, then in zip(counts(told), before, strict=True))
     return {
         "vendor": str(vendor),
+        "vendor_side": MOCK if "mock" in told else "simulator (Python)",
         "pushes": pushes,
         "accepted": accepted,
         "requests": requests,
@@ -204,11 +242,12 @@ def main() -> int:
     parser.add_argument("vendors", nargs="*", choices=[*map(str, Vendor), []], metavar="VENDOR")
     parser.add_argument("--pushes", type=int, default=100_000)
     parser.add_argument("--profile", action="store_true", help="print where delivery's time goes; slower")
+    parser.add_argument("--simulator", action="store_true", help="FCM's simulator answers the sends, too")
     wanted = parser.parse_args()
     report: dict[str, Any] = {**_machine(), "command": " ".join(["python -m tests.benchmarks.bench_lanes", *sys.argv[1:]]), "lanes": []}
     for name in wanted.vendors or ["huawei", "meizu", "fcm"]:
         profile = cProfile.Profile() if wanted.profile else None
-        told = measure(Vendor(name), wanted.pushes, profile)
+        told = measure(Vendor(name), wanted.pushes, profile, wanted.simulator)
         report["lanes"].append(told)
         print(json.dumps(told), flush=True)
         if profile:

@@ -54,6 +54,24 @@ def built_mock(folder: Path) -> Path | None:
     return target if made.returncode == 0 else None
 
 
+MOCK = "h2mock (C)"
+
+
+@contextlib.contextmanager
+def serving_mock(mock: Path, key: Path, certificate: Path, max_streams: int, delay_ms: int = 0) -> Iterator[str]:
+    """The C server's address while it runs."""
+    port = free_ports(1)
+    server = subprocess.Popen(
+        [str(mock), str(port), str(key), str(certificate), str(max_streams), str(delay_ms)], stderr=subprocess.DEVNULL
+    )
+    time.sleep(0.3)
+    try:
+        yield f"https://localhost:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
 @contextlib.contextmanager
 def vendor(folder: Path, delay_ms: int = 0) -> Iterator[tuple[str, Path, str]]:
     """(address, CA file, which server it is)"""
@@ -61,14 +79,8 @@ def vendor(folder: Path, delay_ms: int = 0) -> Iterator[tuple[str, Path, str]]:
     certificate, key = issue(folder / "ca", "bench")
     mock = built_mock(folder)
     if mock is not None:
-        port = free_ports(1)
-        server = subprocess.Popen([str(mock), str(port), str(key), str(certificate), "1000", str(delay_ms)], stderr=subprocess.DEVNULL)
-        time.sleep(0.3)
-        try:
-            yield f"https://localhost:{port}", ca, "h2mock (C)"
-        finally:
-            server.kill()
-            server.wait()
+        with serving_mock(mock, key, certificate, 1000, delay_ms) as address:
+            yield address, ca, MOCK
         return
     argv = [sys.executable, "-m", "simulators", "apns", "--port", "0", "--dir", str(folder)]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)

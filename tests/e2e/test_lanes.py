@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlalchemy import text
 
 from common.model import Vendor
 from tests.e2e import operator
 from tests.e2e.conftest import Core, wait_for
 from tests.e2e.operator import good, metric, register, row_of, send, token, took_effect
+from tests.simulator_keys import pem_of, public_pem
 
 pytestmark = [pytest.mark.e2e]
 
@@ -264,33 +267,63 @@ WRONG = {
     "vivo": ("--app-key", "wrong00000000000000000000000000"),
     "meizu": ("--app-id", "999001"),
     "apns": ("--key-id", "WRONGKEY01"),
+    "fcm": ("--service-account", "a key that its vendor does not have"),
+    "harmony": ("--service-account", "a key that its vendor does not have"),
 }
+BY_KEY = ("fcm", "harmony")
+
+
+def key_known(fleet: Core, vendor: str, options: list[str], folder: Path) -> list[str]:
+    """The same account under a name of its own, whose public key the vendor knows: it takes no other key's signature from now on."""
+    given = json.loads(Path(options[options.index("--service-account") + 1]).read_bytes())
+    pem = public_pem(load_pem_private_key(given["private_key"].encode(), None))
+    if vendor == "fcm":
+        given["client_email"] = f"{uuid.uuid4().hex}@demo-im-project.iam.gserviceaccount.com"
+        operator.simulator(fleet, vendor, "accounts", {"client_email": given["client_email"], "public_key_pem": pem})
+    else:
+        given["project_id"] = str(uuid.uuid4().int)[:12]
+        operator.simulator(fleet, vendor, "accounts", {"account": given["project_id"], "public_key": pem})
+    (folder / f"right-{vendor}").write_text(json.dumps(given))
+    return with_option(options, "--service-account", str(folder / f"right-{vendor}"))
+
+
+def with_option(options: list[str], name: str, value: str) -> list[str]:
+    at = options.index(name)
+    return [*options[: at + 1], value, *options[at + 2 :]]
 
 
 def spoilt(options: list[str], vendor: str, folder: Path) -> list[str]:
     name, wrong = WRONG[vendor]
-    if name.endswith("-file"):
+    if vendor in BY_KEY:
+        given = json.loads(Path(options[options.index(name) + 1]).read_bytes())
+        wrong = str(folder / f"wrong-{vendor}")
+        Path(wrong).write_text(json.dumps({**given, "private_key": pem_of(rsa.generate_private_key(65537, 2048))}))
+    elif name.endswith("-file"):
         (folder / f"wrong-{vendor}").write_text(wrong)
         wrong = str(folder / f"wrong-{vendor}")
-    at = options.index(name)
-    return [*options[: at + 1], wrong, *options[at + 2 :]]
+    return with_option(options, name, wrong)
 
 
-def tenant_with_wrong(fleet: Core, lanes: Lanes, wrong: list[str], folder: Path) -> str:
+def tenant_with_wrong(fleet: Core, accounts: dict[str, list[str]], wrong: list[str], folder: Path) -> str:
     """A tenant with all nine accounts, of which some will be refused by their vendors."""
     app = operator.new_app(fleet)
-    for vendor, options in lanes[1].items():
+    for vendor, options in accounts.items():
         given = spoilt(options, vendor, folder) if vendor in wrong else options
         good(fleet, "credential", "add", vendor, "--app", app, "--business-id", f"{vendor}-1", *given)
     took_effect()
     return app
 
 
-@pytest.mark.parametrize("wrong", [["huawei"], [vendor for vendor in WRONG if vendor != "huawei"]], ids=["huawei", "six at once"])
+SIX = [vendor for vendor in WRONG if vendor not in ("huawei", *BY_KEY)]
+
+
+@pytest.mark.parametrize("wrong", [["huawei"], ["fcm"], ["harmony"], SIX], ids=["huawei", "fcm", "harmony", "six at once"])
 def test_a_refused_account_stops_its_own_lane_only_and_drains_by_itself_when_cured(
     fleet: Core, lanes: Lanes, tmp_path: Path, wrong: list[str]
 ) -> None:
-    app = tenant_with_wrong(fleet, lanes, wrong, tmp_path)
+    keyed = {vendor: key_known(fleet, vendor, lanes[1][vendor], tmp_path) for vendor in wrong if vendor in BY_KEY}
+    accounts = {**lanes[1], **keyed}
+    app = tenant_with_wrong(fleet, accounts, wrong, tmp_path)
     people = {vendor: person(fleet, app, vendor) for vendor in VENDORS}
     held = {vendor: [operator.message(people[vendor][0]) for _ in range(3)] for vendor in wrong}
     for messages in held.values():
@@ -316,7 +349,7 @@ def test_a_refused_account_stops_its_own_lane_only_and_drains_by_itself_when_cur
         assert not received(fleet, vendor, people[vendor][1])
     for vendor in wrong:
         name = WRONG[vendor][0]
-        right = lanes[1][vendor][lanes[1][vendor].index(name) + 1]
+        right = accounts[vendor][accounts[vendor].index(name) + 1]
         good(fleet, "credential", "rotate", app, vendor, f"{vendor}-1", name, right)
     cured = time.monotonic()
     for vendor, messages in held.items():
