@@ -25,6 +25,8 @@ RECORD_BYTES = 16384  # a TLS record's most
 TLS_HANDSHAKE = 0x16  # the first byte of every TLS connection
 BACKLOG = 1024
 LINGER_S = 1.0  # how long a finished connection is still read, so that its last answers aren't lost to a TCP reset
+IDLE_S_MAX = 120.0  # how long a silent HTTP/1.1 connection is kept
+WATCH_S = 0.25  # how soon a switch that was thrown in-process, not through the door, is seen
 DOWN_AFTER_S = 0.05  # the answer to the call that switched the vendor off gets out first
 
 
@@ -32,12 +34,13 @@ DOWN_AFTER_S = 0.05  # the answer to the call that switched the vendor off gets 
 class Manners:
     """What belongs to a vendor's port. max_streams: SETTINGS_MAX_CONCURRENT_STREAMS. certificates: clients are asked for one.
 
-    http2_only: a call over HTTP/1.1 gets 505 (the side door is answered all the same).
+    http2_only: a call over HTTP/1.1 gets 505 (the side door is answered all the same). http1_only: HTTP/2 is neither offered nor read.
     """
 
     max_streams: int = 1000
     certificates: bool = False
     http2_only: bool = False
+    http1_only: bool = False
 
 
 class Speaker(Protocol):
@@ -63,6 +66,8 @@ class Connection(asyncio.Protocol):
         self._tls: SSL.Connection | None = None
         self._speaker: Speaker | None = None
         self._begun = self._flush_due = self._seen_certificate = False
+        self._listening = True
+        self.heard_s = self.loop.time()
         self._certificate: bytes | None = None
         self._transport: asyncio.Transport
 
@@ -77,6 +82,7 @@ class Connection(asyncio.Protocol):
             self._speaker.lost()
 
     def data_received(self, data: bytes) -> None:
+        self.heard_s = self.loop.time()
         if not self._begun:
             self._begun = True
             if data[0] == TLS_HANDSHAKE and self.serving.tls:
@@ -86,7 +92,8 @@ class Connection(asyncio.Protocol):
         if plain:
             if self._speaker is None:
                 # Some APNs clients offer no ALPN and speak HTTP/2 all the same: the first bytes tell, not the handshake.
-                self._speaker = (self.serving.speak2 if plain.startswith(b"PRI") else self.serving.speak1)(self)
+                http2 = plain.startswith(b"PRI") and not self.serving.manners.http1_only
+                self._speaker = (self.serving.speak2 if http2 else self.serving.speak1)(self)
             self._speaker.received(plain)
         self.flush()
 
@@ -138,6 +145,12 @@ class Connection(asyncio.Protocol):
             self._flush_due = True
             self.loop.call_soon(self.flush)
 
+    def listen(self, wanted: bool) -> None:
+        """Stops reading, or goes on with it."""
+        if wanted != self._listening and not self._transport.is_closing():
+            self._listening = wanted
+            self._transport.resume_reading() if wanted else self._transport.pause_reading()
+
     def close(self, after_s: float = 0.0) -> None:
         if after_s:
             self.loop.call_later(after_s, self.close)
@@ -188,6 +201,7 @@ class Serving:
         self._hold: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._going: asyncio.Task[None] | None = None
+        self._watching: asyncio.TimerHandle | None = None
 
     async def open(self, host: str, port: int) -> None:
         """OSError when the port is taken."""
@@ -198,6 +212,14 @@ class Serving:
         self._loop = asyncio.get_running_loop()
         await self._listen(_bound(host, self.port))
         self.shares.watchers.append(self._faults_changed)
+        self._watch()
+
+    def _watch(self) -> None:
+        self._obey()
+        if self.manners.http1_only:
+            for connection in [one for one in self.connections if self._loop.time() - one.heard_s > IDLE_S_MAX]:
+                connection.close()
+        self._watching = self._loop.call_later(WATCH_S, self._watch)
 
     async def _listen(self, bound: socket.socket) -> None:
         self._server = await self._loop.create_server(lambda: Connection(self), sock=bound, backlog=BACKLOG)
@@ -207,6 +229,9 @@ class Serving:
     def _faults_changed(self) -> None:
         for connection in list(self.connections):
             connection.faults_changed()
+        self._obey()
+
+    def _obey(self) -> None:
         if not self._never_down and self.simulator.faults.down != self._down:
             self._down = self.simulator.faults.down
             self._go_down() if self._down else self._go_up()
@@ -229,6 +254,8 @@ class Serving:
 
     async def close(self) -> None:
         self.shares.watchers.remove(self._faults_changed)
+        if self._watching:
+            self._watching.cancel()
         if self._going:
             self._going.cancel()
         if self._server:
@@ -262,7 +289,7 @@ def tls_context(certificate: Path, key: Path, manners: Manners) -> SSL.Context:
     no_overlap: Any = SSL.NO_OVERLAPPING_PROTOCOLS  # a mark that pyOpenSSL knows, no bytes
 
     def select(_connection: SSL.Connection, wanted: list[bytes]) -> Any:
-        for offer in (b"h2", b"http/1.1"):
+        for offer in (b"http/1.1",) if manners.http1_only else (b"h2", b"http/1.1"):
             if offer in wanted:
                 return offer
         return no_overlap

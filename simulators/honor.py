@@ -23,8 +23,6 @@ from simulators.base import Call, Record, Reply
 from simulators.rules import boolean, https, integer, listing, one_of, parsed, pattern, shape, text, wrong
 from simulators.state import AccessTokens, Account, ChinaSimulator, Sending, VendorError
 
-PROTOCOL = "http1"
-
 TOKEN_LIFE_S = 3600
 TOKENS_MAX = 1000
 BODY_BYTES_MAX = 4096

@@ -28,10 +28,10 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import Frame, GoAwayFrame, SettingsFrame
 
-from simulators._http1 import BODY_BYTES_MAX, Http1, named, note_header
 from simulators.base import Call, Reply, Simulator
 from simulators.door import LINGER_S, Connection, Manners, Serving, tls_context
 from simulators.hpack_speed import check_request, install
+from simulators.http1 import BODY_BYTES_MAX, Http1, named, note_header
 from simulators.misbehave import DRIP_S, Fate, answer, side_door
 
 install()
@@ -323,15 +323,16 @@ class Http2:
             self._connection.close(after_s=LINGER_S)
 
 
-async def serve_http2(
-    simulator: Simulator, host: str, port: int, certificate: Path, key: Path, *, manners: Manners | None = None
+async def serve_port(
+    simulator: Simulator, host: str, port: int, certificate: Path | None, key: Path | None, *, manners: Manners | None = None
 ) -> Serving:
     """Opens the port (0: a free one) for HTTP/2, HTTP/1.1 and `/_sim/…`, with TLS and without. OSError when the port is taken.
 
-    Close it with `await serving.close()`; its number is `serving.port`.
+    certificate None: without TLS only. Close it with `await serving.close()`; its number is `serving.port`.
     """
     manners = manners or Manners()
-    serving = Serving(simulator, Http1, Http2, manners, tls_context(certificate, key, manners), never_down=False)
+    tls = tls_context(certificate, key, manners) if certificate and key else None
+    serving = Serving(simulator, Http1, Http2, manners, tls, never_down=False)
     await serving.open(host, port)
     return serving
 

@@ -24,6 +24,7 @@ import hashlib
 import hmac
 import json
 import re
+import secrets
 import time
 import urllib.parse
 import uuid
@@ -40,12 +41,11 @@ from simulators.huawei_rules import SERVICE, check_size, check_v1, check_v3, inv
 from simulators.rules import https, integer, parsed, wrong
 from simulators.state import AccessTokens, Account, ChinaSimulator, Sending, VendorError
 
-PROTOCOL = "http1"
-
 AUDIENCE = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
 TOKEN_LIFE_S = 3600
 JWT_LIFE_S_MAX = 86_400
 CLOCK_SKEW_S = 300
+IMAGE_LIFE_S = 86_400  # derived: the page says only that there is an end
 TEST_TOKENS_MAX = 10
 PUSH_TYPES = frozenset({0, 1, 2, 6, 7, 10})
 
@@ -75,7 +75,7 @@ class Huawei(ChinaSimulator):
         self.access = AccessTokens(TOKEN_LIFE_S)
         self._jwts: dict[str, tuple[str, float]] = {}
         self._jwts_refused: set[str] = set()
-        self._images: set[str] = set()
+        self._images: dict[str, int] = {}
         self._version = 1
         self._calls: dict[tuple[str, str], list[int]] = {}
 
@@ -282,7 +282,7 @@ class Huawei(ChinaSimulator):
         notification, options = check_v3(body, int(push_type))
         if options.get("testMessage") and len(tokens) > TEST_TOKENS_MAX:
             raise VendorError("80300030", "Too many tokens in a test message.")
-        if notification.get("image") and notification["image"] not in self._images:
+        if notification.get("image") and self._images.get(notification["image"], 0) < time.time():
             raise VendorError("80100022", "The image has not been verified.")
         if options.get("testMessage") and not self.days.take(self.limits["test_daily_v3"], 1, account.id, "test"):
             raise VendorError("80300029", "The number of test messages exceeds the limit.")
@@ -396,19 +396,22 @@ class Huawei(ChinaSimulator):
         return _answer("80000000", "Success", self.new_id())
 
     def _verify_images(self, call: Call, owner: str) -> Reply:
-        """Every https address in the body counts as checked. The body's form is not on the page."""
+        """One image: only the address that comes back may be sent. The codes of a wrong body are derived, the page's list was cut off."""
         self._authenticate(call, 3, owner)
+        body = parsed(call.body)
+        if call.headers.get("push-type") not in ("0", "1", "2") or not isinstance(body, dict) or not https(body.get("imageUrl")):
+            raise VendorError("80100003", "Incorrect message structure.", 400)
         if not self._within("images", owner, self.limits["images_per_min"], 60):
-            raise VendorError("503", status=503)
-        self._images.update(one for one in _strings(parsed(call.body)) if https(one))
-        return _answer("80000000", "Success", self.new_id())
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [found for one in inner for found in _strings(one)]
+            raise VendorError("83010002", "Flow control threshold exceeded.")
+        url = str(body["imageUrl"])
+        if "broken" in url:
+            raise VendorError("83010005", "Download picture failed")
+        expires_s = int(time.time()) + IMAGE_LIFE_S
+        checked = f"{url}{'&' if '?' in url else '?'}verifyKey={secrets.token_urlsafe(24)}"
+        self._images = {one: ends for one, ends in self._images.items() if ends > time.time()}
+        self._images[checked] = expires_s
+        told = {"code": "83010000", "msg": "Verify success", "requestId": self.new_id()}
+        return Reply.json(200, {**told, "downloadUrl": checked, "expireTime": str(expires_s)})
 
 
 def _json_part(part: str) -> dict[str, Any] | None:

@@ -26,8 +26,6 @@ from simulators.base import Call, Record, Reply
 from simulators.rules import integer, one_of, parsed, pattern, shape, text, text_bytes, url, wrong
 from simulators.state import Account, ChinaSimulator, Sending, VendorError
 
-PROTOCOL = "http1"
-
 PUSH_IDS_MAX = 100
 PACKAGES_MAX = 50
 TASKS_MAX = 10_000

@@ -39,6 +39,7 @@ class Fate:
 
 
 HONEST = Fate()
+GONE = Fate("reset")
 
 
 class Shares:
@@ -70,6 +71,8 @@ class Shares:
 
     def fate(self) -> Fate:
         faults = self.faults
+        if faults.down:  # a connection in its last moment
+            return GONE
         drip = self.hit("slow_drip", faults.slow_drip)
         delay_s = faults.delay_ms / 1000 if faults.delay_ms and self.hit("delay_ms", 1.0) else 0.0
         for name, kind in _KINDS:
@@ -118,5 +121,5 @@ def _handled(simulator: Simulator, call: Call) -> Reply:
         return simulator.handle(call)
     except Exception:
         traceback.print_exc(file=sys.stderr)  # a mistake of the simulator itself: seen, and never a dead connection
-        simulator.record.count("simulator error")
+        simulator.record.count("simulator_error")
         return Reply(500, b"the simulator failed")

@@ -29,8 +29,6 @@ from simulators.base import Call, Record, Reply
 from simulators.rules import INT32_MAX, boolean, integer, json_object_text, listing, one_of, parsed, shape, text, url, wrong
 from simulators.state import AccessTokens, Account, ChinaSimulator, Sending, VendorError
 
-PROTOCOL = "http1"
-
 TOKEN_LIFE_S = 86_400
 CLOCK_SKEW_MS = 600_000
 BATCH_MAX = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from simulators.base import Record, Simulator
 from simulators.door import Manners
@@ -16,7 +16,6 @@ class Entry:
     """module under `simulators`. ports: how many it opens, one after the other."""
 
     module: str
-    protocol: Literal["http1", "http2"]
     ports: int = 1
     manners: Manners = field(default_factory=Manners)
 
@@ -30,9 +29,9 @@ class Entry:
 
 #: Vendor -> its simulator; Huawei's is HarmonyOS's too.
 SIMULATORS: dict[str, Entry] = {
-    "apns": Entry("apns", "http2", 2, Manners(max_streams=1000, certificates=True, http2_only=True)),
-    "fcm": Entry("fcm", "http2", 1, Manners(max_streams=100)),
-    **{vendor: Entry(vendor, "http1") for vendor in ("huawei", "honor", "xiaomi", "oppo", "vivo", "meizu")},
+    "apns": Entry("apns", 2, Manners(max_streams=1000, certificates=True, http2_only=True)),
+    "fcm": Entry("fcm", 1, Manners(max_streams=100)),
+    **{vendor: Entry(vendor, 1, Manners(http1_only=True)) for vendor in ("huawei", "honor", "xiaomi", "oppo", "vivo", "meizu")},
 }
 
 

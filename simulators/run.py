@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import inspect
 import json
 import os
@@ -13,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simulators.base import Record, Simulator, ensure_ca, issue
-from simulators.http2 import serve_http2, serve_side_door
-from simulators.registry import SIMULATORS, Entry, doors
+from simulators.base import Record, ensure_ca, issue
+from simulators.http2 import serve_port, serve_side_door
+from simulators.registry import SIMULATORS, doors
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ async def start(vendor: str, folder: Path, host: str = "127.0.0.1", port: int = 
     running = Running(vendor, record.path, ca_file, entry.make(record))
     try:
         for number, (endpoints, door) in enumerate(doors(running.simulator)):
-            serving = await _serve(entry, door, host, port + number if port else 0, certificate, key)
+            serving = await serve_port(door, host, port + number if port else 0, certificate, key, manners=entry.manners)
             running.servings.append(serving)
             running.endpoints.update(dict.fromkeys(endpoints, f"https://{_reachable(host)}:{serving.port}"))
         side = await serve_side_door(doors(running.simulator)[0][1], host)
@@ -66,12 +65,6 @@ async def start(vendor: str, folder: Path, host: str = "127.0.0.1", port: int = 
     running.servings.append(side)
     running.control = f"http://{_reachable(host)}:{side.port}"
     return running
-
-
-async def _serve(entry: Entry, simulator: Simulator, host: str, port: int, certificate: Path, key: Path) -> Any:
-    if entry.protocol == "http1" and importlib.util.find_spec("simulators.http1") is not None:
-        return await importlib.import_module("simulators.http1").serve_http1(simulator, host, port, certificate, key)
-    return await serve_http2(simulator, host, port, certificate, key, manners=entry.manners)
 
 
 def _reachable(host: str) -> str:

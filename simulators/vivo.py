@@ -30,8 +30,6 @@ from simulators.base import Call, Record, Reply
 from simulators.rules import INT32_MAX, Rule, boolean, integer, listing, one_of, parsed, shape, text
 from simulators.state import AccessTokens, Account, ChinaSimulator, Sending, VendorError
 
-PROTOCOL = "http1"
-
 TOKEN_LIFE_S = 86_400
 CLOCK_SKEW_MS = 600_000
 LIST_MIN, LIST_MAX = 2, 1000

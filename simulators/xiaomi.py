@@ -30,8 +30,6 @@ from simulators.base import Call, Record, Reply
 from simulators.rules import INT32_MAX, parsed, url
 from simulators.state import Account, ChinaSimulator, Sending, VendorError
 
-PROTOCOL = "http1"
-
 TARGETS_MAX = 1000
 TITLE_CHARS_MAX = 49
 DESCRIPTION_CHARS_MAX = 127

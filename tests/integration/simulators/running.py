@@ -15,7 +15,8 @@ import urllib.request
 from pathlib import Path
 
 from simulators.base import Record, ensure_ca, issue
-from simulators.http1 import serve_http1
+from simulators.door import Manners
+from simulators.http2 import serve_port
 
 
 @functools.cache
@@ -44,7 +45,7 @@ class Running:
     def __enter__(self):
         self._thread.start()
         files = (self._certificate, self._key) if self._tls else (None, None)
-        self.server = self.run(serve_http1(self.simulator, "127.0.0.1", 0, *files))
+        self.server = self.run(serve_port(self.simulator, "127.0.0.1", 0, *files, manners=Manners(http1_only=True)))
         self.port = self.server.port
         self.base = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
         return self

@@ -323,10 +323,36 @@ def test_v3_needs_its_push_type_and_other_types_their_own_payload(huawei, client
     assert [line["push_type"] for line in huawei.lines] == [10]
 
 
-def test_an_image_that_was_verified_may_be_sent(client):
+def test_only_the_address_that_images_verify_gives_may_be_sent(client):
     jwt = make_jwt(N, D)
-    assert client.verify_images(["https://example.com/a.png"], jwt)[1]["code"] == "80000000"
-    assert client.v3(changed(BODY3, "payload.notification.image", "https://example.com/a.png"), jwt)[1]["code"] == "80000000"
+    status, told = client.verify_image("https://example.com/a.png", jwt)
+    assert (status, told["code"]) == (200, "83010000")
+    assert told["downloadUrl"].startswith("https://example.com/a.png?verifyKey=")
+    assert int(told["expireTime"]) > time.time()
+    sent = {
+        url: client.v3(changed(BODY3, "payload.notification.image", url), jwt)[1]["code"]
+        for url in ("https://example.com/a.png", told["downloadUrl"])
+    }
+    assert list(sent.values()) == ["80100022", "80000000"]
+
+
+IMAGES_REFUSED = {
+    "no image behind the address": ({"image": "https://example.com/broken.png"}, "83010005"),
+    "plain http": ({"image": "http://example.com/a.png"}, "80100003"),
+    "no push type": ({"image": "https://example.com/a.png", "push_type": "7"}, "80100003"),
+}
+
+
+@pytest.mark.parametrize(("wanted", "code"), IMAGES_REFUSED.values(), ids=IMAGES_REFUSED)
+def test_an_image_is_refused_with_a_code_of_its_own(client, wanted, code):
+    assert client.verify_image(jwt=make_jwt(N, D), **wanted)[1]["code"] == code
+
+
+def test_no_more_images_are_looked_at_than_the_minute_allows(huawei, client):
+    huawei.door("limits", images_per_min=2)
+    jwt = make_jwt(N, D)
+    codes = [client.verify_image(f"https://example.com/{n}.png", jwt)[1]["code"] for n in range(5)]
+    assert set(codes) == {"83010000", "83010002"}, "two in a minute, however the minutes fall"
 
 
 @pytest.mark.parametrize("size", [4096, 4097])

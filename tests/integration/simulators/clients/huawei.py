@@ -110,5 +110,5 @@ class HuaweiClient:
     def revoke(self, body, jwt, client_id="100000001"):
         return self._json(f"/v1/{client_id}/messages:revoke", body, jwt)
 
-    def verify_images(self, images, jwt, project="700001"):
-        return self._json(f"/v2/{project}/images:verify", {"images": images}, jwt)
+    def verify_image(self, image, jwt, project="700001", push_type="0"):
+        return self._json(f"/v2/{project}/images:verify", {"imageUrl": image}, jwt, **{"push-type": push_type})
