@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.bench_lanes [--pushes N] [--profile] [--simulator] [huawei] [meizu] [fcm] …
 
-Prints, and writes to var/reports/bench-lanes.json: requests made, device tokens a request, pushes a second, CPU of ours a push.
+Prints, and writes to var/reports/bench-lanes.json: requests made, device tokens a request, pushes a second, CPU of ours a push,
+and which part of the time our process and the vendor's side were on a core: the slower side is the one near 1.
 The vendor's side is its simulator (Python, on the other core). FCM takes one request a push, which is more than its simulator
 can answer: `h2mock` (C) stands in for its sends where it can be built, the simulator gives the access token. `--simulator`: it
 answers the sends too.
@@ -88,8 +89,8 @@ def vendor_side(vendor: Vendor, folder: Path, by_simulator: bool) -> Iterator[di
             yield told
             return
         certificate, key = issue(Path(told["ca_file"]).parent, "mock")
-        with serving_mock(mock, key, certificate, FCM_STREAMS) as address:
-            yield {**told, "mock": address, "endpoints": {**told["endpoints"], "FCM": address}}
+        with serving_mock(mock, key, certificate, FCM_STREAMS) as (address, pid):
+            yield {**told, "mock": address, "pid": pid, "endpoints": {**told["endpoints"], "FCM": address}}
 
 
 def counts(told: dict[str, Any]) -> tuple[int, int]:
@@ -198,9 +199,9 @@ def measure(vendor: Vendor, pushes: int, profile: cProfile.Profile | None, by_si
         load(runtime, vendor, pushes)
         if profile:
             profile.enable()
-        started, cpu = time.monotonic(), time.process_time()
+        started, cpu, theirs = time.monotonic(), time.process_time(), _cpu_s(told["pid"])
         _drain(runtime, vendor, pushes)
-        seconds, cpu = time.monotonic() - started, time.process_time() - cpu
+        seconds, cpu, theirs = time.monotonic() - started, time.process_time() - cpu, _cpu_s(told["pid"]) - theirs
         if profile:
             profile.disable()
         requests, accepted = (now - then for now, then in zip(counts(told), before, strict=True))
@@ -214,7 +215,15 @@ def measure(vendor: Vendor, pushes: int, profile: cProfile.Profile | None, by_si
         "seconds": round(seconds, 2),
         "pushes_per_second": round(pushes / seconds),
         "cpu_us_per_push": round(cpu / pushes * 1e6, 1),
+        "busy_share": round(cpu / seconds, 2),
+        "vendor_busy_share": round(theirs / seconds, 2),
     }
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of another process until now."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _drain(runtime: Runtime, vendor: Vendor, pushes: int) -> None:

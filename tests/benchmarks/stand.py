@@ -58,15 +58,15 @@ MOCK = "h2mock (C)"
 
 
 @contextlib.contextmanager
-def serving_mock(mock: Path, key: Path, certificate: Path, max_streams: int, delay_ms: int = 0) -> Iterator[str]:
-    """The C server's address while it runs."""
+def serving_mock(mock: Path, key: Path, certificate: Path, max_streams: int, delay_ms: int = 0) -> Iterator[tuple[str, int]]:
+    """The C server's address and pid while it runs."""
     port = free_ports(1)
     server = subprocess.Popen(
         [str(mock), str(port), str(key), str(certificate), str(max_streams), str(delay_ms)], stderr=subprocess.DEVNULL
     )
     time.sleep(0.3)
     try:
-        yield f"https://localhost:{port}"
+        yield f"https://localhost:{port}", server.pid
     finally:
         server.kill()
         server.wait()
@@ -79,7 +79,7 @@ def vendor(folder: Path, delay_ms: int = 0) -> Iterator[tuple[str, Path, str]]:
     certificate, key = issue(folder / "ca", "bench")
     mock = built_mock(folder)
     if mock is not None:
-        with serving_mock(mock, key, certificate, 1000, delay_ms) as address:
+        with serving_mock(mock, key, certificate, 1000, delay_ms) as (address, _pid):
             yield address, ca, MOCK
         return
     argv = [sys.executable, "-m", "simulators", "apns", "--port", "0", "--dir", str(folder)]
