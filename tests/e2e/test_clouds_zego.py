@@ -90,7 +90,7 @@ def test_zego_push_id_is_another_name_of_the_device_everywhere(house: House) -> 
     assert told(house, peer(house, a, b, WORDS)) == "online"
     house.core.presence(house.app, b, "zpns-2", "background")
     house.event("app.background", {"user": b, "device_id": "zpns-2", "badge": 40})
-    assert told(house, peer(house, a, b, {**WORDS, "enableBadge": True})) == "accepted"
+    assert told(house, peer(house, a, b, {**WORDS, "enableBadge": True, "badgeIncrement": 1})) == "accepted"
     assert house.push(address)["body"]["aps"]["badge"] == 41
 
 
