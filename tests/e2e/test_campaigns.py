@@ -15,11 +15,12 @@ import pytest
 from sqlalchemy import text
 
 from common.metrics import LANE_STATE
-from common.model import MessageClass, Vendor
+from common.model import Bucket, MessageClass, Vendor
 from tests.conftest import open_folder
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.house import BUSINESS, House, new_token
 from tests.e2e.test_urgency import sims
+from workers.gate import terms_of
 from workers.lane_report import lane_row
 from workers.upkeep import Upkeep
 
@@ -97,8 +98,8 @@ def crowd(house: House) -> Crowd:
 
 
 @pytest.fixture
-def ill(fleet: Core) -> Iterator[Callable[..., None]]:
-    """ill(vendor, **faults); everybody is well again afterwards."""
+def ill(house: House, fleet: Core) -> Iterator[Callable[..., None]]:
+    """ill(vendor, **faults); everybody is well again afterwards, and what they said of our quota is forgotten."""
     touched = set()
 
     def make(vendor: str, **faults: Any) -> None:
@@ -108,6 +109,10 @@ def ill(fleet: Core) -> Iterator[Callable[..., None]]:
     yield make
     for vendor in touched:
         sims(fleet, vendor, "faults", HONEST)
+        lane = fleet.runtime.catalog.lane(house.app, Vendor(vendor), BUSINESS[vendor])
+        assert lane is not None
+        for bucket in Bucket:
+            fleet.runtime.admission.told_open(terms_of(lane, now_ms()), bucket)
 
 
 def no_slower(ill_ms: float, well_ms: float) -> bool:
