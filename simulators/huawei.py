@@ -410,6 +410,7 @@ class Huawei(ChinaSimulator):
         checked = f"{url}{'&' if '?' in url else '?'}verifyKey={secrets.token_urlsafe(24)}"
         self._images = {one: ends for one, ends in self._images.items() if ends > time.time()}
         self._images[checked] = expires_s
+        self.record.count("images")
         told = {"code": "83010000", "msg": "Verify success", "requestId": self.new_id()}
         return Reply.json(200, {**told, "downloadUrl": checked, "expireTime": str(expires_s)})
 

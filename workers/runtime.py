@@ -38,6 +38,7 @@ from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.devices import Devices
 from common.storage.guard import Guard
+from common.storage.images import SeenImages
 from common.storage.keys import Keys
 from common.storage.ledger import Ledger
 from common.storage.marks import Marks
@@ -310,6 +311,7 @@ class Runtime:
             deadline_s=deadline_s,
             callback_url=self.receipts_url,
             observe=_observe,
+            images=_Images(SeenImages(self.redis, self.keys)),
         )
 
     def _folded_words(self, note: Notification, count: int) -> str:
@@ -412,6 +414,20 @@ class _Backlog:
         return [
             View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.patient) if one.member else None for one in self._store.look(asks)
         ]
+
+
+class _Images:
+    def __init__(self, store: SeenImages) -> None:
+        self._store = store
+
+    def known(self, lane: Lane, images: Sequence[str]) -> Mapping[str, str]:
+        return self._store.known(lane.id, images)
+
+    def keep(self, lane: Lane, image: str, given: str, life_ms: int) -> None:
+        self._store.keep(lane.id, image, given, life_ms)
+
+    def room(self, lane: Lane, wanted: int, per_minute: int) -> int:
+        return self._store.room(lane.id, wanted, per_minute, now_ms() // 1000)
 
 
 class _Breaker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from common.model import Urgency, Vendor
 
@@ -111,6 +112,12 @@ class Keys:
 
     def access(self, lane: str, version: int) -> str:
         return f"{self.prefix}:access:{lane}:{version}"
+
+    def image(self, lane: str, image: str) -> str:
+        return f"{self.prefix}:image:{lane}:{blake2b(image.encode(), digest_size=16).hexdigest()}"
+
+    def images_shown(self, lane: str, minute: int) -> str:
+        return f"{self.prefix}:images-shown:{lane}:{minute}"
 
     def guard(self, lane: str) -> str:
         return f"{self.prefix}:guard:{lane}"

@@ -9,6 +9,7 @@ from typing import Protocol
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
@@ -129,6 +130,7 @@ class World:
     deadline_s: float
     callback_url: Callable[[Lane], str | None]
     observe: Callable[[Lane, Answer | NoAnswer], None]
+    images: Images
 
 
 def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
@@ -337,6 +339,7 @@ def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
 
 
 def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> None:
+    granted = shown(granted, lane, access, world)
     sent_ms = world.now_ms()
     requests = [lane.spec.build(parcel, lane.credential, access) for parcel, _ in granted]
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))

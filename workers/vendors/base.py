@@ -93,13 +93,15 @@ class Parcel:
 
     Unless the spec is `mixed`, all items share the notification (and the badge, where the spec's body has one).
     callback_url: where the vendor shall send receipts, None for nowhere. now_ms: the time of sending. prepared: what
-    the spec's `prepare` gave for this notification and credential; None: build does that work itself.
+    the spec's `prepare` gave for this notification and credential; None: build does that work itself. image: the
+    address to be sent in place of the notification's, "" for no image, None for the notification's own (`ImageSpec`).
     """
 
     items: tuple[Item, ...]
     now_ms: int
     callback_url: str | None = None
     prepared: object | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,22 @@ DEFAULT_RETRY = Retry(
     attempts_max={Verdict.UNAVAILABLE: 8, Verdict.UNCERTAIN: 3, Verdict.THROTTLED: 50, Verdict.ACCESS_EXPIRED: 2, Verdict.UNKNOWN: 1},
 )
 
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """How a vendor is shown an image that it wants to see before it is sent (HarmonyOS).
+
+    wanted: the address that this parcel would send, None for none. ask: the request that has it looked at. read: the
+    address to be sent ("": the vendor won't have this image) and until when that holds, in ms; None: no word on it.
+    per_minute: how many images of a credential the vendor looks at.
+    """
+
+    wanted: Callable[[Parcel, Credential], str | None]
+    ask: Callable[[str, Credential, AccessToken | None], Request]
+    read: Callable[[Answer, int], tuple[str, int] | None]
+    per_minute: int
+
+
 Build = Callable[[Parcel, Credential, AccessToken | None], Request]
 Classify = Callable[[Parcel, Answer | NoAnswer], Sequence[Outcome]]
 
@@ -176,6 +194,7 @@ class VendorSpec:
     request; it depends on the item's notification only, so one answer holds for all its targets. None: it can be sent.
     prepare: the part of `build` that is the same for all items of a notification; goes into `Parcel.prepared`.
     request_tokens_min_list: a parcel holds one item or at least so many (vivo's list push).
+    images: set where the vendor looks at images before they are sent.
     group: items of different groups never share a request (OPPO: home and overseas have a host each); pure.
     quota_told: (used, limit) of the vendor's day when an answer names them, else None; any bytes whatever.
     """
@@ -205,6 +224,7 @@ class VendorSpec:
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
     group: Callable[[Item], str] = lambda _item: ""
     quota_told: Callable[[Answer], tuple[int, int] | None] | None = None
+    images: ImageSpec | None = None
 
 
 # ---------------------------------------------------------------- helpers

@@ -146,8 +146,8 @@ def badge_of(parcel: Parcel) -> int | None:
 
 
 def image_of(parcel: Parcel) -> str | None:
-    """The note's image where a vendor would take it (https) and has not refused it before."""
-    image = parcel.items[0].note.image or ""
+    """The note's image, or what the vendor gave for it, where a vendor would take it (https) and has not refused it before."""
+    image = (parcel.items[0].note.image if parcel.image is None else parcel.image) or ""
     return image if image.startswith("https://") and len(image) <= IMAGE_URL_MAX and not image_refused(parcel) else None
 
 

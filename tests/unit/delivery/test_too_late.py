@@ -111,6 +111,7 @@ class Street:
             deadline_s=1.0,
             callback_url=lambda _lane: None,
             observe=lambda _lane, _answer: None,
+            images=self,
         )
 
     def lease(self, works: Sequence[Work], steps: Sequence[int]) -> list[ClaimAnswer]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.pushkit_builders import (
@@ -29,6 +32,13 @@ from workers.vendors.harmony import CATEGORIES, HARMONY, signing_input
 
 V = Verdict
 CRED = credential(Vendor.HARMONY)
+JSON = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=20)
+    | st.sampled_from(["83010000", "83010005", "https://a/b", "99999999999"])
+)
 
 
 def partial(reasons, code="80100000"):
@@ -190,6 +200,67 @@ def test_a_token_always_has_half_an_hour_left(second):
 
 def test_nobody_answers_what_was_not_asked():
     assert isinstance(HARMONY.access.read(reply(b""), NOW_MS), AccessRefused)
+
+
+# ---------------------------------------------------------------- images
+
+URL, GIVEN = "https://cdn.example.com/a.png", "https://cdn.example.com/a.png?verifyKey=MEUC"
+IMAGES = HARMONY.images
+#: image and other fields of the note -> what Huawei is shown.
+WANTED = {
+    "a picture": ({"image": URL}, {}, URL),
+    "none": ({}, {}, None),
+    "plain http": ({"image": "http://cdn.example.com/a.png"}, {}, None),
+    "an address that Huawei gave itself": ({"image": GIVEN}, {}, None),
+    "a silent message": ({"image": URL, "push_type": PushType.SILENT}, {}, None),
+    "a recall": ({"image": URL, "kind": Kind.RECALL}, {}, None),
+    "refused before": ({"image": URL}, {"again": "without_image"}, None),
+}
+
+
+@pytest.mark.parametrize(("of_note", "of_item", "expected"), WANTED.values(), ids=WANTED)
+def test_only_an_image_that_would_be_sent_is_shown_to_huawei(of_note, of_item, expected):
+    assert IMAGES.wanted(parcel(note_=note(**of_note), **of_item), CRED) == expected
+
+
+def test_the_request_that_has_an_image_looked_at():
+    request = IMAGES.ask(URL, CRED, ACCESS)
+    assert (request.method, request.endpoint, request.path) == ("POST", "HARMONY", "/v2/p1/images:verify")
+    assert request.headers == {"content-type": "application/json; charset=UTF-8", "authorization": "Bearer access-1", "push-type": "0"}
+    assert request.body == b'{"imageUrl":"https://cdn.example.com/a.png"}'
+
+
+GOOD_IMAGE = {"code": "83010000", "msg": "Verify success", "downloadUrl": GIVEN, "expireTime": str(NOW_MS // 1000 + 600)}
+IMAGE_ANSWERS = {
+    "looked at": (GOOD_IMAGE, (GIVEN, NOW_MS + 600_000)),
+    "its end as a number": ({**GOOD_IMAGE, "expireTime": NOW_MS // 1000 + 5}, (GIVEN, NOW_MS + 5_000)),
+    "over already": ({**GOOD_IMAGE, "expireTime": str(NOW_MS // 1000)}, None),
+    "without an end": ({"code": "83010000", "downloadUrl": GIVEN}, None),
+    "without an address": ({**GOOD_IMAGE, "downloadUrl": ""}, None),
+    "no picture there": ({"code": "83010005", "msg": "Download picture failed"}, ("", NOW_MS + 600_000)),
+    "too fast": ({"code": "83010002"}, None),
+    "the JWT has ended": ({"code": "80200005"}, None),
+    "a list": ([], None),
+    "no JSON": (b"<html>", None),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), IMAGE_ANSWERS.values(), ids=IMAGE_ANSWERS)
+def test_what_huawei_says_of_an_image(body, expected):
+    assert IMAGES.read(reply(body), NOW_MS) == expected
+
+
+@given(st.binary(max_size=200) | st.builds(lambda *of: json.dumps(dict(zip(GOOD_IMAGE, of, strict=True))).encode(), *[JSON] * 4))
+def test_any_bytes_are_a_word_on_an_image_or_none(body):
+    told = IMAGES.read(reply(body), NOW_MS)
+    assert told is None or ((told[0] == "" or told[0].startswith("https://")) and told[1] > NOW_MS)
+
+
+@pytest.mark.parametrize(("image", "shown"), [(None, URL), (GIVEN, GIVEN), ("", None)])
+def test_the_address_that_huawei_gave_goes_out_in_place_of_the_senders(image, shown):
+    one = replace(parcel(note_=note(image=URL, placement={"category": "IM"})), image=image)
+    body = json.loads(HARMONY.build(one, CRED, ACCESS).body)
+    assert body["payload"]["notification"].get("image") == shown
 
 
 # ---------------------------------------------------------------- build

@@ -1,0 +1,83 @@
+"""Images that a vendor wants to see before they are sent (HarmonyOS): shown to it once for the whole fleet, then sent as it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from workers.delivery.lane import Lane
+from workers.delivery.work import Work
+from workers.vendors.base import AccessToken, ImageSpec, Parcel
+from workers.wire import Answer, NoAnswer, Transport
+
+#: Images shown in one round: the round's pushes wait for the answers.
+AT_ONCE_MAX = 10
+#: ... so long at most: with the send itself it must stay within the lease of a claim.
+WAIT_S = 1.5
+KNOWN_MS_MAX = 86_400_000
+
+
+class Images(Protocol):
+    """What the vendor said of images, for the whole fleet."""
+
+    def known(self, lane: Lane, images: Sequence[str]) -> Mapping[str, str]:
+        """Image -> the address to be sent in its place, "" where the vendor won't have it; those it was not asked about are missing."""
+        ...
+
+    def keep(self, lane: Lane, image: str, given: str, life_ms: int) -> None: ...
+
+    def room(self, lane: Lane, wanted: int, per_minute: int) -> int:
+        """How many of so many images may be shown now; they count from now on."""
+        ...
+
+
+class World(Protocol):
+    """What of delivery's world this file needs."""
+
+    @property
+    def images(self) -> Images: ...
+    @property
+    def transport(self) -> Transport: ...
+    @property
+    def observe(self) -> Callable[[Lane, Answer | NoAnswer], None]: ...
+    @property
+    def now_ms(self) -> Callable[[], int]: ...
+
+
+Granted = Sequence[tuple[Parcel, list[Work]]]
+
+
+def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: World) -> Granted:
+    """The parcels, each with the address that the vendor gave for its image. Where there is no word on an image it stays as it was."""
+    spec = lane.spec.images
+    if spec is None:
+        return granted
+    wanted = [spec.wanted(parcel, lane.credential) for parcel, _ in granted]
+    different = list(dict.fromkeys(image for image in wanted if image is not None))
+    if not different:
+        return granted
+    given = dict(world.images.known(lane, different))
+    unknown = [image for image in different if image not in given][:AT_ONCE_MAX]
+    if unknown:
+        given |= _asked(unknown[: world.images.room(lane, len(unknown), spec.per_minute)], spec, lane, access, world)
+    return [
+        (replace(parcel, image=given[image]) if image in given else parcel, works)
+        for (parcel, works), image in zip(granted, wanted, strict=True)
+    ]
+
+
+def _asked(unknown: Sequence[str], spec: ImageSpec, lane: Lane, access: AccessToken | None, world: World) -> dict[str, str]:
+    """What the vendor says of each now; those it says nothing of are missing."""
+    if not unknown:
+        return {}
+    requests = [spec.ask(image, lane.credential, access) for image in unknown]
+    told = {}
+    for image, answer in zip(unknown, lane.send_many(world.transport, requests, WAIT_S), strict=True):
+        world.observe(lane, answer)
+        now_ms = world.now_ms()
+        word = spec.read(answer, now_ms) if isinstance(answer, Answer) else None
+        if word is not None:
+            told[image] = word[0]
+            world.images.keep(lane, image, word[0], min(word[1] - now_ms, KNOWN_MS_MAX))
+    return told
