@@ -37,7 +37,7 @@ def test_the_steps_lead_to_all_files_of_each_vendor_there_is(vendor: Vendor) -> 
     for path in set(re.findall(r"`((?:docs|simulators|workers|tests)/[a-z_/]*(?:meizu)\.(?:py|md))`", text)):
         if "simulators" in path and vendor == Vendor.HARMONY:
             continue  # Huawei's is HarmonyOS' too
-        if ("receipts" in path and vendor not in READERS) or ("simulators" in path and SIMULATORS[vendor].protocol == "http2"):
+        if ("receipts" in path and vendor not in READERS) or ("simulators" in path and not SIMULATORS[vendor].manners.http1_only):
             continue
         own = path.replace("meizu", vendor)
         if "receipts" in path and not (ROOT / own).exists():
