@@ -39,7 +39,10 @@ def check_request(headers: Iterable[tuple[bytes, bytes]]) -> None:
             seen.add(name)
         else:
             ordinary = True
-            named_host = named_host or name == b"host"
+            if name == b"host":
+                if named_host:
+                    raise ProtocolError("host named twice")
+                named_host = True
             if name == b"te" and value.lower() != b"trailers":
                 raise ProtocolError("te other than trailers")
     if not seen.issuperset((b":method", b":path", b":scheme")) or not (named_host or b":authority" in seen):
