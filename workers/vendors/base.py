@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import regex
@@ -305,12 +306,14 @@ def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:
         return None
 
 
+#: What Python's float takes beside it (NAN, INF, 1_0) is no number of seconds.
+_SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
+
+
 def retry_after_s(answer: Answer) -> float | None:
     """Seconds of a `Retry-After` header, bounded to a day; None when absent or not a number (dates are ignored)."""
-    try:
-        return min(max(float(answer.headers["retry-after"]), 0.0), 86_400.0)
-    except (KeyError, ValueError):
-        return None
+    told = answer.headers.get("retry-after", "").strip()
+    return min(float(told), 86_400.0) if _SECONDS.fullmatch(told) else None
 
 
 def no_answer(parcel: Parcel, answer: NoAnswer) -> Sequence[Outcome]:
