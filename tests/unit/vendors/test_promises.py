@@ -101,6 +101,13 @@ def test_only_a_number_of_seconds_is_a_retry_after(told, seconds):
     assert retry_after_s(answer(503, b"", retry_after=told)) == seconds
 
 
+def test_a_date_counts_from_the_answers_own_date():
+    until = {"retry_after": "Wed, 21 Oct 2026 07:28:30 GMT"}
+    assert retry_after_s(answer(503, b"", **until)) is None
+    assert retry_after_s(answer(503, b"", **until, date="Wed, 21 Oct 2026 07:28:00 GMT")) == 30.0
+    assert retry_after_s(answer(503, b"", **until, date="Wed, 21 Oct 2026 08:28:00 GMT")) == 0.0
+
+
 @every_spec
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 410, 418])
 @pytest.mark.parametrize(
