@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import pstats
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -143,6 +144,7 @@ def lane(vendor: Vendor, by_simulator: bool = False) -> Iterator[tuple[Runtime, 
                 runtime.close()
     finally:
         servers.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
