@@ -21,6 +21,7 @@ import redis
 
 from tests.benchmarks.plain_celery import push
 from tests.benchmarks.stand import APP, Stand, apns_options, stand, vendor
+from tests.npm import install
 
 USERS = 5_000
 
@@ -128,10 +129,30 @@ def _speed(bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: 
         peer = plain_celery(ours.runtime.settings.redis_url, url, ca, folder, 1_000)
         bench.note("plain_celery_pushes_per_second", round(peer, 1))
         bench.note("c2c_over_plain_celery", round(fast / peer, 1))
-    bench.note("c2c_over_node_apn", None, "not measured in this form: the npm peer speaks to the simulator in the tests only")
+    if wanted("c2c_over_node_apn"):
+        _beside_node_apn(bench, fast, url, ca, folder)
     if wanted("cpu_over_pycurl"):
         bare = bare_pycurl_us(url, ca)
         bench.note("cpu_over_pycurl", round(per_push_us / bare, 1), f"a bare pycurl loop took {bare:.0f} us CPU a request")
+
+
+def _beside_node_apn(bench: Bench, fast: float, url: str, ca: Path, folder: Path) -> None:
+    """The bare client, without a core, presence, rules, ledger or retry, against our whole way."""
+    place = folder / "npm"
+    place.mkdir()
+    why = install(place)
+    if why is not None:
+        bench.note("c2c_over_node_apn", None, why)
+        return
+    options = dict(zip(apns_options(folder)[::2], apns_options(folder)[1::2], strict=True))
+    wanted = {"port": int(url.rpartition(":")[2]), "key": Path(options["--p8"]).read_text(), "keyId": options["--key-id"]}
+    wanted |= {"team": options["--team-id"], "topic": options["--topic"], "count": 10_000, "inFlight": 500}
+    environ = {**os.environ, "NODE_EXTRA_CA_CERTS": str(ca)}
+    argv = ["node", "bench.mjs"]
+    done = subprocess.run(argv, cwd=place, input=json.dumps(wanted), capture_output=True, text=True, timeout=120, check=True, env=environ)
+    peer = float(json.loads(done.stdout.splitlines()[-1])["pushes_per_second"])
+    bench.note("node_apn_pushes_per_second", round(peer), "the bare client: no core, no presence, no rules, no ledger")
+    bench.note("c2c_over_node_apn", round(fast / peer, 2))
 
 
 def bare_pycurl_us(url: str, ca: Path) -> float:

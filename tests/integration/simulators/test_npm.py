@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 import uuid
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests import simulator_keys as keys
+from tests.npm import install
 
 pytestmark = pytest.mark.npm
 
-HERE = Path(__file__).parent / "npm"
-#: npm's words for a registry that can't be had; any other failure of the installation is a failure of the test.
-NO_REGISTRY = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "E403", "E407", "E502", "E503", "ENETUNREACH")
 TOPIC = "com.example.chat"
 
 
@@ -33,28 +29,10 @@ def absent(why: str) -> None:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """A folder outside the repository with the scripts and their node_modules, as the lock file has them."""
-    if not (shutil.which("npm") and shutil.which("node")):
-        absent("no npm or no node here")
-    major = int(subprocess.run(["node", "-p", "process.versions.node"], capture_output=True, text=True, check=True).stdout.split(".")[0])
-    if major < 20:
-        absent(f"node {major} is older than the clients take")
     folder = tmp_path_factory.mktemp("npm")
-    for name in ("package.json", "package-lock.json", "send.mjs", "send_fcm.mjs"):
-        shutil.copy(HERE / name, folder)
-    try:
-        done = subprocess.run(
-            ["npm", "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        absent("no answer from its registry")
-    if done.returncode and any(word in done.stderr for word in NO_REGISTRY):
-        absent("its registry can't be reached")
-    assert done.returncode == 0, done.stderr
+    why = install(folder)
+    if why is not None:
+        absent(why)
     return folder
 
 
