@@ -460,10 +460,11 @@ def _later(waits: Sequence[settling.Wait], lane: Lane, now: int) -> list[Later]:
     ]
 
 
-def _held_back(waits: Sequence[settling.Wait]) -> list[tuple[tuple[str, ...], str, int]]:
-    """Those that an outage holds from now on (workers/delivery/fold.py)."""
+def _held_back(waits: Sequence[settling.Wait]) -> list[tuple[tuple[str, ...], str, int, int]]:
+    """Those that an outage holds from now on, however short it may turn out to be: whether they fold, their backlog's age says
+    when they come back (workers/delivery/fold.py)."""
     return [
-        (group_of(wait.work), wait.work.target.push_id, wait.work.note.ts_ms)
+        (group_of(wait.work), wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms)
         for wait in waits
         if joins(wait.work, wait.target.held_by) and not joins(wait.work, wait.work.target.held_by)
     ]

@@ -109,8 +109,8 @@ class AccessTokens(Protocol):
 
 
 class Backlog(Protocol):
-    def look(self, asks: Sequence[tuple[Group, str]]) -> Sequence[View | None]:
-        """Each held push's group (by group and push id), None where no outage held it."""
+    def look(self, asks: Sequence[tuple[Group, str, int]]) -> Sequence[View | None]:
+        """Each held push's group (by group, push id and when it was received, ms), None where no outage held it."""
         ...
 
 
@@ -235,9 +235,9 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
-    """What an outage held back goes out as one push a conversation and device."""
+    """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
     held = [work for work in works if work.target.held_by is not None and may_fold(work)]
-    found = world.backlog.look([(group_of(work), work.target.push_id) for work in held]) if held else ()
+    found = world.backlog.look([(group_of(work), work.target.push_id, work.note.received_ms) for work in held]) if held else ()
     views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
     folded = fold(works, views, world.now_ms())
     done.decided += [(work, Decision.FOLDED, "a newer message of its conversation went out for it") for work in folded.folded]
