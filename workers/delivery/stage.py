@@ -8,7 +8,7 @@ from typing import Protocol
 
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
-from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.fold import OUTAGES, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
@@ -230,7 +230,8 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
     done.probe = room == 1
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
     ordered = sorted(works, key=lambda work: len(work.target.attempts)) if room < len(works) else list(works)
-    done.waiting += [(work, 0.5, Decision.UNAVAILABLE) for work in ordered[room:]]
+    # the others go where the lane's waiting pushes are, and leave with them in their order
+    done.parked += [(work, Decision(held) if (held := work.target.held_by) in OUTAGES else Decision.UNAVAILABLE) for work in ordered[room:]]
     return ordered[:room]
 
 

@@ -1,7 +1,8 @@
 -- admit: leave to send for a batch of one lane: rate (GCRA), the day's quota of each bucket, caps per device. All or nothing per push.
 -- KEYS[1] push:rate:<lane>      hash: t theoretical arrival time, r rate after a throttle, ra since when, h hold until, ha since when,
 --                               l last grant, b begin of the ramp (all in seconds of the server's clock); per level of urgency 0 to 2
---                               w<n> what it was refused lately (cost), u<n> until when that counts, g<n> its last grant
+--                               w<n> what it was refused lately (cost), u<n> until when that counts, s<n> since when it
+--                               has waited without a grant (0: it does not)
 -- KEYS[2] push:quota:<lane>:    prefix, the script appends the day of the vendor's calendar: hash: <bucket> used, <bucket>:<class number>
 --                               used by that class, <bucket>:limit and <bucket>:spent as the vendor told them; 3 days
 -- KEYS[3] push:cap:             prefix + day + ":" + 4 hex: hash: <bucket's letter><digest of lane and device token> -> pushes of that
@@ -21,7 +22,7 @@
 --         same push; it pays the rate, because it is one more request on the vendor's side
 --         who waits for the rate comes back within tenths of a second, and meanwhile a campaign would have taken every grant: so the
 --         less urgent leave as much of the burst free as the more urgent were refused lately, groups a half and bulk three quarters
---         of it at most. They take all of it when nobody more urgent waits, and also when they had nothing for STARVED_S
+--         of it at most. They take all of it when nobody more urgent waits, and once when they have waited for STARVED_S in vain
 local HELD_S, DAY_S, CAP_S, RATE_S, WAIT_MAX_MS, BYTES = 2 * 86400, 3 * 86400, 2 * 86400, 2 * 86400, 10000, 47
 local STRUCT = '<c4c14di4BBBc4c10'
 local GRACE_S, STARVED_S, YIELD_MAX = 1, 5, {[0] = 0, [1] = 0.5, [2] = 0.75}
@@ -63,17 +64,18 @@ local lim = math.max(1, burst * rate / limit) / rate
 if tat > now + lim + 1e-6 then tat = now + lim; note('t', tat) end
 
 -- who steps aside for whom: room[level] is how far ahead of now its grants may reach
-local w = redis.call('HMGET', KEYS[1], 'w0', 'u0', 'w1', 'u1', 'g1', 'g2')
+local w = redis.call('HMGET', KEYS[1], 'w0', 'u0', 'w1', 'u1', 's1', 's2')
 local function wanted(cost, till)
   local left = tonumber(till or '0') - now -- longer than ever set: the clock stepped back
   return left > 0 and left <= WAIT_MAX_MS / 1000 + GRACE_S and tonumber(cost) or 0
 end
 local want = {[0] = wanted(w[1], w[2]), [1] = wanted(w[3], w[4])}
-local function room_of(level, above, last_grant)
-  if math.abs(now - tonumber(last_grant or '0')) > STARVED_S then return lim end
+local starves = {tonumber(w[5] or '0'), tonumber(w[6] or '0')}
+local function room_of(level, above)
+  if starves[level] > 0 and math.abs(now - starves[level]) > STARVED_S then return lim end
   return lim - math.min(above / rate, YIELD_MAX[level] * lim)
 end
-local room = {[0] = lim, [1] = room_of(1, want[0], w[5]), [2] = room_of(2, want[0] + want[1], w[6])}
+local room = {[0] = lim, [1] = room_of(1, want[0]), [2] = room_of(2, want[0] + want[1])}
 
 -- the day's counts
 local day = math.floor((now + offset) / 86400)
@@ -160,12 +162,16 @@ for level = 0, 1 do -- the largest refusal, less what was granted since: who ask
   if left ~= want[level] then note('w' .. level, left) end
   if refused[level] > 0 and now >= hold then note('u' .. level, now + longest[level] / 1000 + GRACE_S) end
 end
+for level = 1, 2 do
+  if got[level] > 0 then
+    if starves[level] > 0 then note('s' .. level, 0) end
+  elseif refused[level] > 0 and starves[level] == 0 then
+    note('s' .. level, now)
+  end
+end
 if granted > 0 then
   note('t', now + ahead)
   note('l', now)
-  for level = 1, 2 do
-    if got[level] > 0 then note('g' .. level, now) end
-  end
   redis.call('HSET', KEYS[6], ARGV[13], string.format('%d|%.3f', granted, now + tonumber(ARGV[14])))
   redis.call('EXPIRE', KEYS[6], 60)
 end

@@ -12,7 +12,7 @@ from common.storage.admission import Answer, Ask, Given, Terms, Usage
 
 WAIT_MAX_MS = 10_000
 LEVEL = {Urgency.CALL: 0, Urgency.CHAT: 0, Urgency.GROUP: 1, Urgency.BULK: 2}
-#: What a level leaves at most of the burst to the more urgent, and the silence after which it leaves nothing.
+#: What a level leaves at most of the burst to the more urgent, and the time in vain after which it leaves nothing.
 YIELD_MAX, STARVED_S = {1: 0.5, 2: 0.75}, 5
 
 
@@ -25,7 +25,7 @@ def kept(value: float) -> float:
 class Model:
     """One lane. counts: (day, bucket) and (day, bucket, class); held: push id -> what was taken, on which day.
 
-    wants: by level, (cost refused lately, until when it counts); last: by level, the last grant.
+    wants: by level, (cost refused lately, until when it counts); starves: by level, since when it waits without a grant.
     """
 
     terms: Terms
@@ -35,7 +35,7 @@ class Model:
     hold: float = 0.0
     hold_at: float = 0.0
     wants: dict[int, tuple[float, float]] = field(default_factory=dict)
-    last: dict[int, float] = field(default_factory=dict)
+    starves: dict[int, float] = field(default_factory=dict)
     counts: Counter[tuple[object, ...]] = field(default_factory=Counter)
     caps: Counter[tuple[int, Bucket, str]] = field(default_factory=Counter)
     held: dict[tuple[int, str], tuple[Bucket, object, str]] = field(default_factory=dict)
@@ -122,7 +122,7 @@ class Model:
         return cost if 0 < till - now <= WAIT_MAX_MS / 1000 + 1 else 0.0
 
     def _room(self, now: float, room: float, level: int, wanted_s: float) -> float:
-        if abs(now - self.last.get(level, 0.0)) > STARVED_S:
+        if level in self.starves and abs(now - self.starves[level]) > STARVED_S:
             return room
         return room - min(wanted_s, YIELD_MAX[level] * room)
 
@@ -138,7 +138,9 @@ class Model:
             self.wants[level] = (cost, till)
         for level in (1, 2):
             if got[level] > 0:
-                self.last[level] = kept(now)
+                self.starves.pop(level, None)
+            elif refused[level] > 0:
+                self.starves.setdefault(level, kept(now))
 
     def _refusal(self, now: float, ask: Ask) -> Answer | None:
         day = self.day(now)
