@@ -1,6 +1,6 @@
 """Campaigns against the running fleet: ill vendors beside healthy ones, a huge group beside chats, traffic that a strict vendor would ban.
 
-Short by default; PUSHFLEET_TEST_LONG=1 plays them at full length (100,000 members, a minute of chats).
+Short by default; PUSHFLEET_TEST_LONG=1 plays them at full length (a vendor hangs for five minutes; 100,000 members) and prints figures.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ LONG = os.environ.get("PUSHFLEET_TEST_LONG") == "1"
 CHATS = 600 if LONG else 40
 MEMBERS = 100_000 if LONG else 5_000
 CHAT_EVERY_S = 0.05
+#: How long a vendor hangs, and the pause between two chats of one lane meanwhile.
+HANGS_S, STEADY_S = (300, 0.5) if LONG else (12, 0.25)
 RANKS = {"call": 0, "chat": 1, "late": 1, "group": 2, "bulk": 3}
 HONEST: dict[str, Any] = {"no_answer": 0.0, "status": 0, "status_share": 0.0, "over_quota": False}
 
@@ -120,6 +122,36 @@ def no_slower(ill_ms: float, well_ms: float) -> bool:
     return ill_ms <= max(5 * well_ms, well_ms + 3_000)
 
 
+def test_a_vendor_that_hangs_for_minutes_costs_the_others_nothing(house: House, crowd: Crowd, ill: Callable[..., None]) -> None:
+    """Chats go on to the hung lane all the while, so that it hangs again at every try."""
+    count = int(HANGS_S / STEADY_S)
+    people = {vendor: crowd.people(vendor, count) for vendor in ("apns", "fcm", "xiaomi", "huawei")}
+    well = [vendor for vendor in people if vendor != "huawei"]
+    steady(crowd, " before", {vendor: people[vendor][: max(count // 5, 40)] for vendor in well})
+    before = {vendor: (crowd.decided(f"{vendor} before"), crowd.p99_ms(f"{vendor} before"))[1] for vendor in well}
+    ill("huawei", no_answer=1.0)
+    steady(crowd, " beside", people)
+    for vendor in well:
+        assert crowd.decided(f"{vendor} beside") == Counter(accepted=count), vendor
+        beside = crowd.p99_ms(f"{vendor} beside")
+        print(f"{vendor} beside a vendor that hangs for {HANGS_S} s: p99 {beside:.0f} ms, before {before[vendor]:.0f} ms")
+        assert no_slower(beside, before[vendor]), (vendor, beside, before[vendor])
+    ill("huawei")
+    hung = crowd.decided("huawei beside", 120)
+    print(f"huawei afterwards: {dict(hung)}")
+    assert set(hung) <= {"accepted", "uncertain"}, "each a conversation of its own, and their time had not run out"
+    assert sum(hung.values()) == count
+
+
+def steady(crowd: Crowd, what: str, people: dict[str, list[str]]) -> None:
+    """A chat to the next person of each vendor every STEADY_S."""
+    began = time.monotonic()
+    for turn, users in enumerate(zip(*people.values(), strict=True)):
+        for vendor, user in zip(people, users, strict=True):
+            crowd.chat(vendor + what, [user])
+        time.sleep(max(began + (turn + 1) * STEADY_S - time.monotonic(), 0))
+
+
 def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterwards(
     house: House, crowd: Crowd, ill: Callable[..., None]
 ) -> None:
@@ -204,9 +236,11 @@ def test_a_huge_group_does_not_delay_the_chats_beside_it(house: House, crowd: Cr
     crowd.chat("beside", friends, CHAT_EVERY_S)
     assert crowd.decided("beside") == Counter(accepted=CHATS)
     alone, beside = crowd.p99_ms("alone"), crowd.p99_ms("beside")
+    print(f"c2c beside a group of {MEMBERS}: p99 {alone:.0f} ms alone, {beside:.0f} ms during; {crowd.count('group')} of the group decided")
     assert beside <= max(10 * alone, alone + 4_000), (alone, beside)
 
     wait_for(lambda: crowd.count("group") == MEMBERS, "the whole group", 1_200 if LONG else 90)
+    print(f"the whole group after {max(row.ms for row in crowd.rows('group')) / 1000:.1f} s")
     assert Counter(row.decision for row in crowd.rows("group")) == Counter(accepted=MEMBERS)
 
 
