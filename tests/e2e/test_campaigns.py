@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -59,6 +60,24 @@ class Crowd:
             self._publish("device.registered", {**data, "business_id": BUSINESS[vendor]})
         wait_for(lambda: not self.redis.xlen("im:events"), "everybody is registered", 120)
         return names
+
+    def members(self, group: str, count: int) -> None:
+        """So many people with an iPhone each, in this group; as a core that moved here brings its devices along, not one by one."""
+        first = uuid.uuid4().hex[:8]
+        statement = text(
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
+            " SELECT :app, CAST(:first AS text) || n, 'phone', 'ios', 'apns', 'ios', 'a1' || md5(CAST(:first AS text) || n)"
+            " || lpad(to_hex(n), 30, '0'), 1, 'active', '', 1 FROM generate_series(1, CAST(:count AS int)) AS n"
+        )
+        engine = self.house.core.runtime.engine
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(statement, {"app": self.house.app, "first": first, "count": count})
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ANALYZE devices"))
+        names = [f"{first}{number}" for number in range(1, count + 1)]
+        for start in range(0, count, 5_000):
+            self.redis.sadd(f"im:members:{{{self.house.app}:{group}}}", *names[start : start + 5_000])
 
     def chat(self, name: str, to: Sequence[str], every_s: float = 0.0, kind: str = "c2c", **push: Any) -> None:
         """One message to each; each from a person of its own or in a group of its own, so that each is a conversation of its own."""
@@ -225,9 +244,7 @@ def shown_state(house: House, vendor: str) -> int:
 def test_a_huge_group_does_not_delay_the_chats_beside_it(house: House, crowd: Crowd) -> None:
     friends = crowd.people("apns", CHATS, "friend")
     group = f"crowd-{now_ms()}"
-    members = crowd.people("apns", MEMBERS, "m")
-    for start in range(0, len(members), 5_000):
-        house.core.redis.sadd(f"im:members:{{{house.app}:{group}}}", *members[start : start + 5_000])
+    crowd.members(group, MEMBERS)
     crowd.chat("alone", friends, CHAT_EVERY_S)
     crowd.decided("alone")
     data = house.message("shouter", "", conversation={"type": "group", "id": group, "name": "Everybody"})
