@@ -78,16 +78,21 @@ class Drain:
         self.finish = finish
         self._takeover_at = 0.0
         self._running = threading.Lock()
+        self._called = threading.Event()
         self.progress_at = time.monotonic()
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
-        """One slice of work. One at a time in a process: what is in flight stays within its bound, and no vendor takes all slots."""
-        if not self._running.acquire(blocking=False):
-            return
-        try:
-            self._slice(stopping)
-        finally:
-            self._running.release()
+        """One slice of work. One at a time in a process: what is in flight stays within its bound, and no vendor takes all slots.
+
+        A bell that rings meanwhile is heard when the slice ends: else what came after its last look would wait for the bell's end.
+        """
+        self._called.set()
+        while self._called.is_set() and self._running.acquire(blocking=False):
+            self._called.clear()
+            try:
+                self._slice(stopping)
+            finally:
+                self._running.release()
 
     def _slice(self, stopping: Callable[[], bool]) -> None:
         belts = self.runtime.belts
