@@ -13,8 +13,8 @@ import msgspec
 from common.model import BadgeMode, Bucket, Kind, MessageClass, PushType, Urgency, Vendor
 
 
-class Frozen(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Base of all values on a queue."""
+class Frozen(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Base of all values on a queue. They hold one another as a tree, never in a ring: the collector need not know them."""
 
 
 # ---------------------------------------------------------------- the push fields of an event (im-dialects §1)
@@ -152,6 +152,7 @@ class Device(Frozen, frozen=True, array_like=True, omit_defaults=False):
     app_version: str | None
     registered_ms: int
     content_key: str | None = None
+    push_id: str | None = None  # an alias of device_id
 
 
 class Recipient(Frozen, frozen=True, array_like=True, omit_defaults=False):

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 #: After a death, seconds until the next start: doubled with each death within HEALTHY_S of its start, up to the bound.
 RESTART_S_FIRST: Final = 0.2
-RESTART_S_MAX: Final = 10.0
+#: What dies is back within a second (contract §1), however often it dies.
+RESTART_S_MAX: Final = 0.8
 #: A process that lived this long has left its crash loop, seconds.
 HEALTHY_S: Final = 10.0
 #: How long processes may take to end at SIGTERM, seconds: a slice plus one send deadline.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
 from redis import Redis
 from redis.client import Pipeline
 
@@ -13,8 +14,10 @@ from common.storage import badges
 from common.storage.keys import Keys
 from common.storage.scripts import script, source
 
-#: A claim outlives every attempt at its push: the longest ttl of a message (7 days) and a day of grace.
-KEEP_S = 8 * 86_400
+#: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of its day and a day of grace.
+KEEP_S = 9 * 86_400
+#: Leases of one script call: nobody else is served meanwhile.
+LEASE_MAX = 1_000
 
 
 class ClaimState(IntEnum):
@@ -22,6 +25,10 @@ class ClaimState(IntEnum):
     DONE = 1
     ELSEWHERE = 2
     GONE = 3
+
+
+_STATES = tuple(ClaimState)
+_told = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +71,18 @@ class Claims:
 
     def lease(self, asks: Sequence[Ask]) -> list[Claim]:
         """One claim per ask, in order."""
-        if not asks:
-            return []
+        return [claim for start in range(0, len(asks), LEASE_MAX) for claim in self._lease(asks[start : start + LEASE_MAX])]
+
+    def _lease(self, asks: Sequence[Ask]) -> list[Claim]:
         keys = self._keys
-        names = [keys.claims(day_of(a.ts_ms), a.push_id) for a in asks]
-        names += [keys.badges(a.app, a.user) for a in asks]
-        names += [keys.gone(a.app, a.message_id) for a in asks]
-        names += [keys.read(a.app, a.user) for a in asks]
-        args: list[str | int] = [len(asks), KEEP_S, badges.KEEP_S]
-        for a in asks:
-            args += (a.push_id, a.entry, a.device, a.badge_step, a.conversation, a.message_id, a.ts_ms)
-        return [
-            Claim(ClaimState(state), None if badge < 0 else badge, why.decode()) for state, badge, why in self._claim(keys=names, args=args)
-        ]
+        packed = msgspec.msgpack.encode(
+            [
+                (a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device, a.conversation, a.ts_ms, a.entry, a.badge_step)
+                for a in asks
+            ]
+        )
+        told = self._claim(keys=[keys.claim, keys.badge, keys.gone_marks, keys.read_marks], args=[KEEP_S, badges.KEEP_S, packed])
+        return [Claim(_STATES[state], None if badge < 0 else badge, why) for state, badge, why in _told(told)]
 
     def mark_done(self, pipe: Pipeline, done: Sequence[tuple[str, int]]) -> None:
         """Inside the caller's MULTI: these (push id, event ts) are never sent again."""

@@ -23,7 +23,7 @@ STANDING = (ACTIVE, "retired", "silenced")
 
 _BY_USERS = text(
     'SELECT d."user", d.device_id, d.platform, d.vendor, d.business_id, d.token, d.voip_token, d.lang, d.tz, d.app_version,'
-    " d.registered_ms, k.value #>> '{}' AS content_key"
+    " d.registered_ms, k.value #>> '{}' AS content_key, d.push_id"
     ' FROM devices d LEFT JOIN settings k ON k.app = d.app AND k."user" = d."user" AND k.field = \'content_key:\' || d.device_id'
     ' AND NOT EXISTS (SELECT FROM settings c WHERE c.app = k.app AND c."user" = k."user" AND c.field = \'content_key:\''
     " AND c.ts_ms > k.ts_ms)"
@@ -100,6 +100,12 @@ class Devices:
         statement = update(devices).where(devices.c.app == app, devices.c.user == user, named, devices.c.state.in_(STANDING))
         with self._engine.begin() as connection:
             return bool(connection.execute(statement.values(state=state, reason=reason)).rowcount)
+
+
+def named(connection: Connection, app: str, user: str, name: str) -> str:
+    """The device id of a device that an event may call by its push id; the name itself where it is nobody's alias."""
+    known = select(devices.c.device_id).where(devices.c.app == app, devices.c.user == user, devices.c.push_id == name)
+    return str(connection.execute(known.order_by(devices.c.registered_ms.desc()).limit(1)).scalar() or name)
 
 
 def _keyed() -> list[ColumnElement[bool]]:

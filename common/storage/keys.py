@@ -38,11 +38,35 @@ class Keys:
     def event(self, app: str, event_id: str) -> str:
         return f"{self.prefix}:ev:{app}:{event_id}"
 
+    # claim.lua makes these four by itself, from the prefix
+
+    @property
+    def claim(self) -> str:
+        return f"{self.prefix}:claim:"
+
     def claims(self, day: str, push_id: str) -> str:
-        return f"{self.prefix}:claim:{day}:{push_id[:4]}"
+        return f"{self.claim}{day}:{push_id[:4]}"
+
+    @property
+    def badge(self) -> str:
+        return f"{self.prefix}:badge:"
 
     def badges(self, app: str, user: str) -> str:
-        return f"{self.prefix}:badge:{{{app}:{user}}}"
+        return f"{self.badge}{{{app}:{user}}}"
+
+    @property
+    def gone_marks(self) -> str:
+        return f"{self.prefix}:gone:"
+
+    def gone(self, app: str, message_id: str) -> str:
+        return f"{self.gone_marks}{app}:{message_id}"
+
+    @property
+    def read_marks(self) -> str:
+        return f"{self.prefix}:read:"
+
+    def read(self, app: str, user: str) -> str:
+        return f"{self.read_marks}{{{app}:{user}}}"
 
     @property
     def delayed(self) -> str:
@@ -90,12 +114,6 @@ class Keys:
 
     def guard(self, lane: str) -> str:
         return f"{self.prefix}:guard:{lane}"
-
-    def gone(self, app: str, message_id: str) -> str:
-        return f"{self.prefix}:gone:{app}:{message_id}"
-
-    def read(self, app: str, user: str) -> str:
-        return f"{self.prefix}:read:{{{app}:{user}}}"
 
     def silent(self, app: str, user: str, device: str) -> str:
         return f"{self.prefix}:silent:{{{app}:{user}}}:{device}"

@@ -34,7 +34,7 @@ RANK = dict.fromkeys(Decision, 50) | {
 PENDING_RANK = 10
 
 
-class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e"):
+class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e", gc=False):
     app: str
     event_id: str
     message_id: str
@@ -47,7 +47,7 @@ class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", t
     screen: str = ""
 
 
-class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r"):
+class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r", gc=False):
     """device: "" where no device came into play. decision None: not final yet."""
 
     app: str
@@ -69,7 +69,7 @@ class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag
     note: str
 
 
-class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="n"):
+class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="n", gc=False):
     app: str
     event_id: str
     ts_ms: int
@@ -81,7 +81,7 @@ class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", ta
     note: str
 
 
-class DeadRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="d"):
+class DeadRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="d", gc=False):
     """raw: encrypted already."""
 
     id: str

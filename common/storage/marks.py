@@ -23,6 +23,7 @@ class Marks:
         self._keys = keys
         self._dedupe = script(redis, "dedupe")
         self._read = script(redis, "read")
+        self._times = script(redis, "times")
 
     def repeats(self, events: Sequence[tuple[str, str, str]]) -> list[bool]:
         """For each (app, event id, entry id): whether another entry brought it within 24 h."""
@@ -62,10 +63,9 @@ class Marks:
 
     def note_times(self, messages: Sequence[tuple[str, str, int]]) -> None:
         """(app, message id, ts) of messages on their way, for a read report that comes before the ledger has them."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for app, message_id, ts_ms in messages:
-                pipe.set(self._keys.message_time(app, message_id), ts_ms, ex=TIME_KEEP_S)
-            pipe.execute()
+        if messages:
+            names = [self._keys.message_time(app, message_id) for app, message_id, _ in messages]
+            self._times(keys=names, args=[TIME_KEEP_S, *(ts_ms for _, _, ts_ms in messages)])
 
     def time_of(self, app: str, message_id: str) -> int | None:
         told = self._redis.get(self._keys.message_time(app, message_id))

@@ -82,6 +82,18 @@ def test_zego_push_id_belongs_to_the_user_who_logged_in_last(house: House) -> No
     assert len(house.pushes(address)) == 1
 
 
+def test_zego_push_id_is_another_name_of_the_device_everywhere(house: House) -> None:
+    """The gateway's presence and the app's own reports may use either name."""
+    a, b = house.people()
+    address = house.register(b, "phone", push_id="zpns-2")
+    house.core.presence(house.app, b, "zpns-2", "foreground")
+    assert told(house, peer(house, a, b, WORDS)) == "online"
+    house.core.presence(house.app, b, "zpns-2", "background")
+    house.event("app.background", {"user": b, "device_id": "zpns-2", "badge": 40})
+    assert told(house, peer(house, a, b, {**WORDS, "enableBadge": True, "badgeIncrement": 1})) == "accepted"
+    assert house.push(address)["body"]["aps"]["badge"] == 41
+
+
 def test_zego_logged_out_user_gets_no_push(house: House) -> None:
     a, b = house.people()
     address = house.register(b)

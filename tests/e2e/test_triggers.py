@@ -249,6 +249,13 @@ def call_ended(scene: Scene) -> str:
     return call_id
 
 
+def imported(scene: Scene) -> str:
+    """A core that fills in old conversations stores them with their own times: what is older than its ttl reaches nobody's phone."""
+    data = scene.town.message(scene.user)
+    scene.town.event("message.stored", data, ts=now_ms() - 8 * 86_400_000)
+    return str(data["message_id"])
+
+
 def custom(scene: Scene, **block: Any) -> str:
     return scene.tencent(MsgBody=[{"MsgType": "TIMCustomElem", "MsgContent": {"Data": "{}"}}], **block)
 
@@ -293,6 +300,7 @@ ROWS: dict[str, tuple[Callable[[Scene], str], str]] = {
     "Tencent: MsgLifeTime 0": (lambda s: s.tencent(MsgLifeTime=0), "online_only"),
     "NIM: persistent false": (lambda s: s.nim(option={"persistent": False}), "push_disabled"),
     "native: not to be stored": (lambda s: s.native(push={"gate": {"store_offline": False}}), "push_disabled"),
+    "imported history": (imported, "expired"),
     "desktop online, phones not wanted": (lambda s: desktop(s, False), "online_elsewhere"),
     "desktop online, phones wanted": (lambda s: desktop(s, True), PUSH),
     "desktop online, nothing said": (lambda s: desktop(s, None), PUSH),

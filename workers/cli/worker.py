@@ -18,6 +18,7 @@ from common.model import Vendor
 from common.storage import keys, sql
 from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
+from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
             stop.wait(HEARTBEAT_S)
 
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+    calm_collector()
 
 
 def _ready(runtime: Runtime) -> bool:

@@ -66,9 +66,11 @@ class StateKeeper:
         elif isinstance(data, events.SessionEnded):
             self._session_ended(connection, event, ignored)
         elif isinstance(data, events.Background) and data.badge is not None:
-            self._badges.report(event.app, data.user, data.device_id, event.ts_ms, data.badge)
+            self._badges.report(
+                event.app, data.user, devices.named(connection, event.app, data.user, data.device_id), event.ts_ms, data.badge
+            )
         elif isinstance(data, events.Foreground):
-            self._badges.report(event.app, data.user, data.device_id, event.ts_ms, None)
+            self._badges.report(event.app, data.user, devices.named(connection, event.app, data.user, data.device_id), event.ts_ms, None)
         elif isinstance(data, events.SettingsUpdated):
             _settings(connection, event)
         return None

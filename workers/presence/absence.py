@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.contracts import Device, Message, Recipient
@@ -39,12 +39,17 @@ def judge(message: Message, user: str, sessions: Sequence[Session], devices: Seq
         if message.second_look:
             return Verdicts(((None, Decision.NO_DEVICE),), None)
         return Verdicts((), None, waits=True)
-    away = tuple(device for device in devices if not front.get(device.device_id, False))
-    online = tuple((device, Decision.ONLINE) for device in devices if front.get(device.device_id, False))
+    away = tuple(device for device in devices if not _front(device, front))
+    online = tuple((device, Decision.ONLINE) for device in devices if _front(device, front))
     if not away:
         return Verdicts(online, None)
     desktop = any(session.platform in DESKTOPS and front[session.device_id] for session in sessions)
     return Verdicts(online, Recipient(user, away, desktop))
+
+
+def _front(device: Device, front: Mapping[str, bool]) -> bool:
+    """A gateway may know a device by either of its names."""
+    return front.get(device.device_id, False) or (device.push_id is not None and front.get(device.push_id, False))
 
 
 def _each(devices: Sequence[Device], decision: Decision) -> tuple[tuple[Device | None, Decision], ...]:

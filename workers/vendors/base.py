@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import regex
@@ -305,11 +308,26 @@ def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:
         return None
 
 
+#: What Python's float takes beside it (NAN, INF, 1_0) is no number of seconds.
+_SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
+
+
 def retry_after_s(answer: Answer) -> float | None:
-    """Seconds of a `Retry-After` header, bounded to a day; None when absent or not a number (dates are ignored)."""
+    """Seconds of a `Retry-After` header, bounded to a day; None when absent or neither a number nor a date (RFC 9110 §10.2.3).
+
+    A date counts from the answer's own `Date`: the vendor's clock, not ours.
+    """
+    told = answer.headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(told):
+        return min(float(told), 86_400.0)
+    at, now = _http_date(told), _http_date(answer.headers.get("date", ""))
+    return min(max((at - now).total_seconds(), 0.0), 86_400.0) if at is not None and now is not None else None
+
+
+def _http_date(words: str) -> datetime | None:
     try:
-        return min(max(float(answer.headers["retry-after"]), 0.0), 86_400.0)
-    except (KeyError, ValueError):
+        return parsedate_to_datetime(words[:40]).astimezone(UTC)
+    except (ValueError, OverflowError, IndexError):
         return None
 
 

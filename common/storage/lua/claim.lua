@@ -1,33 +1,49 @@
 -- claim: leases on push ids for one batch, so that a repeated fan-out sends nothing twice; takes the badge number with it.
--- KEYS[1..n]     push:claim:<day>:<4 hex>   hash: push id -> "D" done, "L<entry>|<badge>" leased by a stream entry, "R<badge>" released
--- KEYS[n+1..2n]  push:badge:{app:user}      hash: <device>:b base, <device>:n pushes since; the device "" has the base of those without
--- KEYS[2n+1..3n] push:gone:<app>:<message>  string: why nothing of this message may be sent any more ("recalled", "call_ended", …)
--- KEYS[3n+1..4n] push:read:{app:user}       hash: <conversation> -> read up to this ts, ms; m:<message>; c:<call> -> ts of this person's answer
--- ARGV[1] n, ARGV[2] seconds a claim is kept, ARGV[3] seconds a badge is kept; then per push: push id, entry id, device,
---         increment (-1: badge not touched), conversation ("" = can't be read), message, ts
--- returns per push {state, badge, why}: 0 ours, 1 done already, 2 leased by another entry, 3 gone (why: the decision); badge -1: none
--- why            an entry that is delivered again may take its own lease (its reader is dead), a twin in another entry may not;
---                the badge is counted once per push id however often the push is tried
-local n, keep, keep_badge = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local out = {}
-for i = 1, n do
-  local at = 3 + (i - 1) * 7
-  local id, entry, device, step = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
-  local old = redis.call('HGET', KEYS[i], id)
+-- KEYS[1] push:claim:   prefix + <day>:<4 hex>  hash: push id -> "D" done, "L<entry>|<badge>" leased by an entry, "R<badge>" released
+-- KEYS[2] push:badge:   prefix + {app:user}     hash: <device>:b base, <device>:n pushes since; the device "" has the base of those without
+-- KEYS[3] push:gone:    prefix + <app>:<message> string: why nothing of this message may be sent any more ("recalled", "call_ended", …)
+-- KEYS[4] push:read:    prefix + {app:user}     hash: <conversation> -> read up to this ts, ms; m:<message>; c:<call> -> ts of the answer
+-- ARGV[1] seconds a claim is kept, ARGV[2] seconds a badge is kept, ARGV[3] MessagePack: a list of {push id, day, app, message, user,
+--         device, conversation ("" = can't be read), ts, entry, increment (-1: badge not touched)}
+-- returns MessagePack: per push {state, badge, why}: 0 ours, 1 done already, 2 leased by another entry, 3 gone (why: the decision);
+--         badge -1: none
+-- why     an entry that is delivered again may take its own lease (its reader is dead), a twin in another entry may not;
+--         the badge is counted once per push id however often the push is tried; packed, as keys and answers by the thousand cost
+--         the server and us more than the work itself
+local keep, keep_badge = tonumber(ARGV[1]), tonumber(ARGV[2])
+local asks = cmsgpack.unpack(ARGV[3])
+local call, out = redis.call, {}
+local marks = {}
+for i, ask in ipairs(asks) do marks[i] = KEYS[3] .. ask[3] .. ':' .. ask[4] end
+local withdrawn = call('MGET', unpack(marks))
+
+-- why this person need not see it any more, or nil
+local function read_by(ask)
+  if ask[7] == '' then return nil end
+  local read = call('HMGET', KEYS[4] .. '{' .. ask[3] .. ':' .. ask[5] .. '}', ask[7], 'm:' .. ask[4], 'c:' .. ask[4])
+  -- 2 s of grace: the invitation's clock and the answer's may differ; what comes later is a new invitation into the call
+  if read[3] and ask[8] <= tonumber(read[3]) + 2000 then return 'call_ended' end
+  if read[2] or (read[1] and ask[8] <= tonumber(read[1])) then return 'read_elsewhere' end
+end
+
+local function next_badge(ask)
+  local key, device = KEYS[2] .. '{' .. ask[3] .. ':' .. ask[5] .. '}', ask[6]
+  local bases = call('HMGET', key, device .. ':b', ':b')
+  local since = call('HINCRBY', key, device .. ':n', ask[10])
+  -- renewed now and then only: it is told to the log file and the replicas each time
+  if call('TTL', key) < keep_badge / 2 then call('EXPIRE', key, keep_badge) end
+  return tonumber(bases[1] or bases[2] or '0') + since
+end
+
+for i, ask in ipairs(asks) do
+  local id, entry = ask[1], ask[9]
+  local key = KEYS[1] .. ask[2] .. ':' .. string.sub(id, 1, 4)
+  local old = call('HGET', key, id)
   local state, badge, why = 0, -1, ''
   if old == 'D' then
     state = 1
   else
-    local gone = redis.call('GET', KEYS[2 * n + i])
-    if not gone and ARGV[at + 5] ~= '' then
-      local read = redis.call('HMGET', KEYS[3 * n + i], ARGV[at + 5], 'm:' .. ARGV[at + 6], 'c:' .. ARGV[at + 6])
-      -- 2 s of grace: the invitation's clock and the answer's may differ; what comes later is a new invitation into the call
-      if read[3] and tonumber(ARGV[at + 7]) <= tonumber(read[3]) + 2000 then
-        gone = 'call_ended'
-      elseif read[2] or (read[1] and tonumber(ARGV[at + 7]) <= tonumber(read[1])) then
-        gone = 'read_elsewhere'
-      end
-    end
+    local gone = withdrawn[i] or read_by(ask)
     local kind = old and string.sub(old, 1, 1)
     if kind == 'L' then
       local owner, number = string.match(old, '^L([^|]*)|(.*)$')
@@ -40,15 +56,11 @@ for i = 1, n do
       -- leased by this very entry before: its first reader died, perhaps after it had sent
       state, why = 3, kind == 'L' and 'uncertain' or gone
     elseif state == 0 then
-      if badge == -1 and step >= 0 then
-        local bases = redis.call('HMGET', KEYS[n + i], device .. ':b', ':b')
-        badge = tonumber(bases[1] or bases[2] or '0') + redis.call('HINCRBY', KEYS[n + i], device .. ':n', step)
-        redis.call('EXPIRE', KEYS[n + i], keep_badge)
-      end
-      redis.call('HSET', KEYS[i], id, 'L' .. entry .. '|' .. badge)
-      redis.call('EXPIRE', KEYS[i], keep)
+      if badge == -1 and ask[10] >= 0 then badge = next_badge(ask) end
+      call('HSET', key, id, 'L' .. entry .. '|' .. badge)
+      if call('TTL', key) < keep / 2 then call('EXPIRE', key, keep) end
     end
   end
   out[i] = {state, badge, why}
 end
-return out
+return cmsgpack.pack(out)

@@ -47,6 +47,12 @@ def test_each_device_is_judged_by_its_own_session():
     assert judge(message(), "bob", [FRONT], [PHONE]).away is None
 
 
+def test_a_gateway_may_know_a_device_by_its_push_id():
+    named = device(device_id="phone", push_id="p1")
+    assert rows(judge(message(), "bob", [Session("p1", True, "ios")], [named])) == [("phone", Decision.ONLINE)]
+    assert judge(message(), "bob", [Session("p1", False, "ios")], [named]).away is not None
+
+
 @pytest.mark.parametrize(
     ("platform", "front", "desktop"), [("mac", True, True), ("web", True, True), ("mac", False, False), ("ipad", True, False)]
 )

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from common.model import Again, Bucket, Kind, PushType, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, json_values, kept_whole, note, parcel, texts
 from workers.vendors.apns import APNS
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, compact, cut, secret_text, shrink, told, utf8_bytes
+from workers.vendors.base import (
+    AccessRefused,
+    AccessToken,
+    CredentialError,
+    compact,
+    cut,
+    retry_after_s,
+    secret_text,
+    shrink,
+    told,
+    utf8_bytes,
+)
 from workers.vendors.fcm import FCM
 from workers.vendors.meizu import MEIZU, utf16_units
 from workers.vendors.vivo import VIVO, formal, weight
@@ -80,6 +91,21 @@ def test_any_bytes_give_exactly_one_outcome_a_token(spec, status, body, retry_af
         assert len(outcomes) == size
         assert all(isinstance(o.verdict, Verdict) and len(o.words) <= 200 for o in outcomes)
         assert all(o.retry_after_s is None or 0 <= o.retry_after_s <= 86_400 for o in outcomes)
+
+
+HEADERS = {"7": 7.0, " 1.5 ": 1.5, "0": 0.0, "9999999": 86_400.0, "": None, "NAN": None, "inf": None, "-1": None, "1_0": None, "soon": None}
+
+
+@pytest.mark.parametrize(("told", "seconds"), HEADERS.items(), ids=[f"[{name}]" for name in HEADERS])
+def test_only_a_number_of_seconds_is_a_retry_after(told, seconds):
+    assert retry_after_s(answer(503, b"", retry_after=told)) == seconds
+
+
+def test_a_date_counts_from_the_answers_own_date():
+    until = {"retry_after": "Wed, 21 Oct 2026 07:28:30 GMT"}
+    assert retry_after_s(answer(503, b"", **until)) is None
+    assert retry_after_s(answer(503, b"", **until, date="Wed, 21 Oct 2026 07:28:00 GMT")) == 30.0
+    assert retry_after_s(answer(503, b"", **until, date="Wed, 21 Oct 2026 08:28:00 GMT")) == 0.0
 
 
 @every_spec
