@@ -118,6 +118,7 @@ class FleetGate:
                 item.note.message_class,
                 item.target.token,
                 request=number if by_request else None,
+                urgency=item.note.urgency,
             )
             for item, number in wanted
         ]

@@ -410,9 +410,10 @@ class _Backlog:
     def __init__(self, store: Backlog) -> None:
         self._store = store
 
-    def look(self, asks: Sequence[tuple[tuple[str, ...], str]]) -> Sequence[View | None]:
+    def look(self, asks: Sequence[tuple[tuple[str, ...], str, int]]) -> Sequence[View | None]:
         return [
-            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.patient) if one.member else None for one in self._store.look(asks)
+            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.patient, one.ripe) if one.member else None
+            for one in self._store.look(asks)
         ]
 
 

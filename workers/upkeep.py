@@ -29,6 +29,7 @@ from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.gate import terms_of
 from workers.runtime import Runtime
+from workers.unparking import Unparking
 from workers.withdraw import withdraw_due
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Upkeep:
     def __init__(self, runtime: Runtime, stopping: Callable[[], bool]) -> None:
         self._runtime = runtime
         self._stopping = stopping
+        self._unparking = Unparking(runtime, self._ring)
         self._word = uuid.uuid4().hex
         self._next = 0.0
         self._lanes = 0.0
@@ -104,6 +106,7 @@ class Upkeep:
             if not moved:
                 break
         self._ring(belts)
+        self._unparking.go_on()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
             self._each_second()
@@ -126,7 +129,7 @@ class Upkeep:
         missed = {belt for belt, backlog in found.items() if backlog.unread}
         missed |= {belt for belt, backlog in found.items() if backlog.pending and self._runtime.belts.stale(belt)}
         self._ring(missed)
-        self._without_database(self._unpark)
+        self._without_database(self._unparking.look)
         _show(found)
         self._show_waiting()
         self._without_database(lambda: withdraw_due(self._runtime))
@@ -151,26 +154,6 @@ class Upkeep:
                 self._runtime.ring(stage)
         for vendor in {Vendor(belt.split(":")[1]) for belt in belts if belt.startswith("send:")}:
             self._runtime.ring(DELIVERY, vendor)
-
-    def _unpark(self) -> None:
-        """Lanes that flow again get back what was parked behind them; behind the others only what ran out of time moves."""
-        delayed = self._runtime.delayed
-        waiting = delayed.parked_lanes()
-        if not waiting:
-            return
-        lanes = {lane.id: lane for lane in self._runtime.catalog.now.lanes.values()}
-        for lane_id in waiting:
-            lane = lanes.get(lane_id)
-            flows = lane is None or (not lane.paused and self._may_flow(lane_id, lane.credential.version))
-            for _ in range(FULL_PACE_MOVES):
-                belts = delayed.release_lane(lane_id, only_expired=not flows)
-                if not belts:
-                    break
-                self._ring(belts)
-
-    def _may_flow(self, lane_id: str, version: int) -> bool:
-        """Flowing, or due for a probe: then the newest of some conversation is let through to be it, and the others wait for its answer."""
-        return self._runtime.lane_states.may_flow(lane_id, version)
 
     def _now_and_then(self) -> None:
         runtime = self._runtime

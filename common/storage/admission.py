@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from redis import Redis
 
-from common.model import Bucket, MessageClass
+from common.model import Bucket, MessageClass, Urgency
 from common.storage.keys import Keys
 from common.storage.scripts import source
 
@@ -37,9 +37,11 @@ CLASSES: Final = (
 )
 _BUCKET: Final = {bucket: number for number, bucket in enumerate(BUCKETS)}
 _CLASS: Final = {message_class: number for number, message_class in enumerate(CLASSES)}
+#: How urgent: the more urgent are first where the rate is short.
+_LEVEL: Final = {Urgency.CALL: 0, Urgency.CHAT: 0, Urgency.GROUP: 1, Urgency.BULK: 2}
 _LETTER: Final = {Bucket.PRIVATE: b"a", Bucket.PUBLIC: b"b"}
 #: One push as admit.lua and refund.lua unpack it.
-_ADMIT: Final = struct.Struct("<4s14sdiBB4s10s")
+_ADMIT: Final = struct.Struct("<4s14sdiBBB4s10s")
 _REFUND: Final = struct.Struct("<4s14sB4s10s")
 #: A round that has not ended by then has died; its pushes are no longer in flight.
 ROUND_S: Final = 15
@@ -81,6 +83,7 @@ class Ask:
     token: str = field(repr=False)
     cost: float = 1.0
     request: int | None = None  # None: a request of its own
+    urgency: Urgency = Urgency.CHAT
 
 
 class Answer(IntEnum):
@@ -136,6 +139,7 @@ class Admission:
         """One answer per ask, in order; None: the counts were lost, `rebuild` first. round_: names this round until `refund` ends it.
 
         A push id that was granted and not refunded is granted again without quota and cap; it pays the rate, as it is a request.
+        What is less urgent leaves room for the more urgent that the rate refused lately, and gets all of it when there are none.
         """
         if not asks:
             return []
@@ -256,7 +260,7 @@ def _packed(terms: Terms, index: int, ask: Ask) -> bytes:
     held = _push_place(terms, ask.push_id) if ask.bucket in terms.counted else _NO_PLACE
     device = _device_place(terms, ask.token) if ask.bucket in terms.caps else _NO_PLACE
     request = -1 - index if ask.request is None else ask.request
-    return _ADMIT.pack(*held, ask.cost, request, _BUCKET[ask.bucket], _CLASS[ask.message_class], *device)
+    return _ADMIT.pack(*held, ask.cost, request, _BUCKET[ask.bucket], _CLASS[ask.message_class], _LEVEL[ask.urgency], *device)
 
 
 def _push_place(terms: Terms, push_id: str) -> Place:

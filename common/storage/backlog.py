@@ -11,13 +11,16 @@ from redis import Redis
 from redis.client import Pipeline
 
 from common.storage.keys import Keys
-from common.storage.scripts import script
+from common.storage.scripts import script, source
 
 #: As long as the longest push may live, and a day of grace.
 KEEP_S = 8 * 86_400
 MARKS_S = 86_400
 #: So long the others wait for the newest of their group to come back, then they go without it.
 PATIENCE_MS = 10_000
+#: A backlog whose first push was received longer ago folds. Below are waits that nobody calls an outage: the first access token of an
+#: account, a retry or two, a breaker's first pause (2 s); a person would rather see those messages one by one, a moment late.
+FOLD_AFTER_MS = 10_000
 
 #: What makes pushes one group: app, conversation, person, device, class.
 Group = tuple[str, ...]
@@ -28,7 +31,7 @@ class Seen:
     """One push's group as it stands. member: this push is in it. upto_ms: a newer one spoke for all up to this ts.
 
     newest, newest_ms: the youngest that nobody spoke for; waiting: how many of those there are; patient: the newest is not
-    here and worth waiting for.
+    here and worth waiting for. ripe: the group waits for so long that it folds.
     """
 
     member: bool = False
@@ -37,6 +40,7 @@ class Seen:
     newest_ms: int = 0
     waiting: int = 0
     patient: bool = False
+    ripe: bool = False
 
 
 class Backlog:
@@ -46,35 +50,38 @@ class Backlog:
         self._keys = keys
         self._look = script(redis, "backlog")
 
-    def look(self, asks: Sequence[tuple[Group, str]], now_ms: int | None = None) -> list[Seen]:
-        """One answer per (group, push id), in order. now_ms: for tests only, in place of the server's time."""
+    def look(self, asks: Sequence[tuple[Group, str, int]], now_ms: int | None = None) -> list[Seen]:
+        """One answer per (group, push id, received ms), in order. now_ms: for tests only, in place of the server's time."""
         if not asks:
             return []
-        names = [name for group, _ in asks for name in self._names(group)]
-        args: list[Any] = [len(asks), PATIENCE_MS, "" if now_ms is None else now_ms, *(push_id for _, push_id in asks)]
+        names = [name for group, *_ in asks for name in self._names(group)]
+        args: list[Any] = [len(asks), PATIENCE_MS, FOLD_AFTER_MS, "" if now_ms is None else now_ms]
+        args += [part for _, push_id, received_ms in asks for part in (push_id, received_ms)]
         return [
-            Seen(bool(member), int(upto), newest.decode(), int(newest_ms), int(waiting), bool(patient))
-            for member, upto, newest, newest_ms, waiting, patient in self._look(keys=names, args=args)
+            Seen(bool(member), int(upto), newest.decode(), int(newest_ms), int(waiting), bool(patient), bool(ripe))
+            for member, upto, newest, newest_ms, waiting, patient, ripe in self._look(keys=names, args=args)
         ]
 
-    def join(self, pipe: Pipeline, held: Iterable[tuple[Group, str, int]]) -> None:
-        """These (group, push id, event ts) wait from now on."""
-        for group, push_id, ts_ms in held:
-            name = self._names(group)[0]
-            pipe.zadd(name, {push_id: ts_ms})
-            pipe.expire(name, KEEP_S)
+    def join(self, pipe: Pipeline, held: Iterable[tuple[Group, str, int, int]]) -> None:
+        """These (group, push id, event ts, received ms) wait from now on."""
+        self._change(pipe, list(held))
 
     def leave(self, pipe: Pipeline, decided: Iterable[tuple[Group, str]]) -> None:
         """These (group, push id) wait no more."""
-        for group, push_id in decided:
-            pipe.zrem(self._names(group)[0], push_id)
+        self._change(pipe, [(group, push_id, "", 0) for group, push_id in decided])
+
+    def _change(self, pipe: Pipeline, changes: Sequence[tuple[Group, str, int | str, int]]) -> None:
+        if changes:
+            names = [name for group, *_ in changes for name in self._names(group)]
+            args: list[Any] = [KEEP_S, *(part for _, *parts in changes for part in parts)]
+            pipe.eval(source("held"), len(names), *names, *args)
 
     def spoken(self, pipe: Pipeline, for_all: Iterable[tuple[Group, int]]) -> None:
         """The newest of the group, of this event ts, went out for all that are older."""
         for group, ts_ms in for_all:
             marks = self._names(group)[1]
             pipe.hset(marks, "upto", str(ts_ms))
-            pipe.hdel(marks, "patience")
+            pipe.hdel(marks, "patience", "since")  # who is younger, or joins later, is a backlog of its own
             pipe.expire(marks, MARKS_S)
 
     def _names(self, group: Group) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis
 from redis.client import Pipeline
@@ -16,6 +16,8 @@ from common.storage.keys import BELTS, Keys
 from common.storage.scripts import script
 
 RELEASE_MAX = 500
+#: Share of a stopped lane's tries that take any entry.
+STRAY = 0.25
 #: Entries of one parking lot that are looked through for what was recalled: about 200,000 pushes. The rest is told when its time comes.
 PULL_LOOK_MAX = 1_000
 PULL_PAGE = 50
@@ -32,6 +34,10 @@ class Later:
 
 
 _INDEX = {belt: index for index, belt in enumerate(BELTS)}
+
+
+def _now() -> str:
+    return str(int(time.time() * 1000))
 
 
 def _urgency(belt: str) -> Urgency:
@@ -58,23 +64,48 @@ class Delayed:
 
     def release_due(self) -> set[str]:
         """Moves what is due; the belts that got something. At most RELEASE_MAX entries a call."""
-        return self._move(self._keys.delayed, str(int(time.time() * 1000)))[1]
+        return set(self._move(self._keys.delayed, _now()))
 
-    def release_lane(self, lane: str, *, only_expired: bool) -> set[str]:
-        """Moves a lane's parked entries back, the most urgent first: all, or those past their time while the lane stays shut.
+    def release_expired(self, lane: str) -> set[str]:
+        """Of a lane that stays shut, moves what ran out of time; the belts that got something."""
+        return set[str]().union(*(self._move(key, _now()) for key in self._lots(lane)))
 
-        At most RELEASE_MAX entries of one urgency a call; the belts that got something.
+    def release_probe(self, lane: str, chance: float) -> set[str]:
+        """Of a lane that is to be tried, moves one entry: of the most urgent that which may stay longest, the newest of its conversation
+        as a rule, for whom the others need not wait. The belt, if there was one.
+
+        chance: 0..1; below STRAY it is any entry, lest a push that can never succeed is tried each time.
         """
-        until = str(int(time.time() * 1000)) if only_expired else "+inf"
+        lots = [key for key in self._lots(lane) if self._redis.exists(key)]
+        if not lots:
+            return set()
+        if chance >= STRAY:
+            return set(self._move(lots[0], "+inf", 1, last=True))
+        key = lots[int(chance / STRAY * len(lots))]
+        member = cast(bytes | None, self._redis.zrandmember(key))
+        return self._pulled(key, [member]) if member is not None else set()
+
+    def release_lane(self, lane: str) -> dict[str, str]:
+        """Of a lane that flows, moves the most urgent: at most RELEASE_MAX entries a call. The belt, and its entry that was the last
+        of them (see `passed`)."""
         for key in self._lots(lane):
-            belts = self._move(key, until)[1]
+            belts = self._move(key, "+inf")
             if belts:
                 return belts
         if not self._redis.exists(*self._lots(lane)):
             self._redis.srem(self._keys.parked_lanes, lane)
             if self._redis.exists(*self._lots(lane)):  # somebody parked in between
                 self._redis.sadd(self._keys.parked_lanes, lane)
-        return set()
+        return {}
+
+    def most_urgent(self, lane: str) -> Urgency | None:
+        """Of what waits in the lane's lots."""
+        return next((urgency for urgency in Urgency if self._redis.exists(self._keys.parked(lane, urgency))), None)
+
+    def passed(self, belt: str, entry: str) -> bool:
+        """Whether everything on the belt up to this entry is done with."""
+        first: Any = self._redis.xrange(self._keys.belt(belt), "-", entry, count=1)
+        return not first
 
     def _lots(self, lane: str) -> list[str]:
         return [self._keys.parked(lane, urgency) for urgency in Urgency]
@@ -91,7 +122,7 @@ class Delayed:
             page = cast(list[bytes], self._redis.zrange(key, start, start + PULL_PAGE - 1))
             chosen = [member for member in page if any(word in member for word in wanted)]
             if chosen:
-                belts |= self._moved(self._pull(keys=[key, *(self._keys.belt(belt) for belt in BELTS)], args=chosen))
+                belts |= self._pulled(key, chosen)
             if len(page) < PULL_PAGE:
                 break
         return belts
@@ -115,10 +146,11 @@ class Delayed:
         first = self._redis.zrange(self._keys.delayed, 0, 0, withscores=True)
         return int(first[0][1]) if first else None
 
-    def _move(self, key: str, until: str) -> tuple[int, set[str]]:
-        moved, indexes = self._release(keys=[key, *(self._keys.belt(belt) for belt in BELTS)], args=[until, RELEASE_MAX])
-        return int(moved), self._moved(indexes)
+    def _move(self, key: str, until: str, most: int = RELEASE_MAX, *, last: bool = False) -> dict[str, str]:
+        args: list[str | int] = [until, most, int(last)]
+        told = iter(self._release(keys=[key, *(self._keys.belt(belt) for belt in BELTS)], args=args))
+        return {BELTS[int(index)]: entry.decode() for index, entry in zip(told, told, strict=True)}
 
-    @staticmethod
-    def _moved(indexes: Sequence[bytes]) -> set[str]:
+    def _pulled(self, key: str, members: Sequence[bytes]) -> set[str]:
+        indexes = self._pull(keys=[key, *(self._keys.belt(belt) for belt in BELTS)], args=list(members))
         return {BELTS[int(index)] for index in indexes}

@@ -12,7 +12,7 @@ from typing import Any
 
 from common.model import Vendor
 from common.storage.tenants import Tenant
-from tests.e2e.conftest import Core, now_ms, wait_for
+from tests.e2e.conftest import Core, digits, now_ms, wait_for
 from tests.e2e.conftest import token as apns_token
 from workers.cli.demo import account
 from workers.cli.demo_world import account_options
@@ -26,7 +26,7 @@ def new_token(vendor: str) -> str:
     """A device token as the vendor's look, that its simulator takes."""
     if vendor == "apns":
         return apns_token()
-    return f"CN_{uuid.uuid4().hex}" if vendor == "oppo" else f"live-{vendor}-{uuid.uuid4().hex}"
+    return f"CN_{digits()[:32]}" if vendor == "oppo" else f"live-{vendor}-{digits()[:32]}"
 
 
 class House:

@@ -19,7 +19,7 @@ import pytest
 
 from common import runfile
 from common.model import Vendor
-from tests.e2e.conftest import Core
+from tests.e2e.conftest import Core, digits
 from workers.cli import run
 from workers.cli.demo_world import account_options
 
@@ -154,12 +154,12 @@ def first_words(error: str) -> str:
 
 def token(vendor: str, mood: str = "") -> str:
     """A device token whose text tells the simulator what shall become of it: "", `dead` or `fail`."""
-    digits = uuid.uuid4().hex + uuid.uuid4().hex
+    rest = digits()
     if vendor == "apns":
-        return {"": "a1b2", "dead": "dead", "fail": "5007"}[mood] + digits[4:]
+        return {"": "a1b2", "dead": "dead", "fail": "5007"}[mood] + rest[4:64]
     if vendor == "oppo":
-        return "CN_" + {"": "a1b2", "dead": "dead", "fail": "fa11"}[mood] + digits[:28]
-    return f"{mood or 'live'}-{vendor}-{digits[:40]}"
+        return "CN_" + {"": "a1b2", "dead": "dead", "fail": "fa11"}[mood] + rest[:28]
+    return f"{mood or 'live'}-{vendor}-{rest[:40]}"
 
 
 @pytest.fixture(scope="module")

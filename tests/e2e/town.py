@@ -14,7 +14,7 @@ from typing import Any
 
 from common.model import Vendor
 from common.storage.tenants import Tenant
-from tests.e2e.conftest import Core, now_ms, wait_for
+from tests.e2e.conftest import Core, digits, now_ms, wait_for
 from workers import cli
 from workers.cli.demo import account
 from workers.cli.demo_world import account_options
@@ -24,12 +24,12 @@ PLATFORMS = {"apns": "ios", "harmony": "harmony"}
 
 def device_token(vendor: str, mood: str = "") -> str:
     """A token of the vendor's look; the mood tells its simulator what shall become of it."""
-    digits = uuid.uuid4().hex + uuid.uuid4().hex
+    rest = digits()
     if vendor == "apns":
-        return (mood or "a1") + digits[len(mood or "a1") :]
+        return (mood or "a1") + rest[len(mood or "a1") : 64]
     if vendor == "oppo":
-        return "CN_" + (mood or "a1b2") + digits[:28]
-    return f"{mood or 'live'}-{vendor}-{digits[:40]}"
+        return "CN_" + (mood or "a1b2") + rest[:28]
+    return f"{mood or 'live'}-{vendor}-{rest[:40]}"
 
 
 class Town:

@@ -1,4 +1,7 @@
-"""A backlog after an outage -> one push per conversation and device: the newest, which says for how many it speaks. Pure."""
+"""A backlog after an outage -> one push per conversation and device: the newest, which says for how many it speaks. Pure.
+
+A wait of a moment is no outage: what it held goes out singly, in order (common/storage/backlog.py: FOLD_AFTER_MS).
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,14 @@ SHARED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One held push's group as the whole fleet knows it (common/storage/backlog.py: Seen)."""
+    """One held push's group as the whole fleet knows it (common/storage/backlog.py: Seen). ripe: it waits for so long that it folds."""
 
     upto_ms: int
     newest: str
     newest_ms: int
     waiting: int
     patient: bool
+    ripe: bool = True
 
 
 @dataclass(slots=True)
@@ -77,25 +81,30 @@ def fold(works: Sequence[Work], views: Mapping[str, View], now_ms: int) -> Folde
     for work in works:
         if may_fold(work) and (work.target.push_id in views or _old(work, now_ms)):
             groups.setdefault(group_of(work), []).append(work)
-    heads: set[int] = set()
+    turns: dict[int, Work] = {}  # whose turn it is where this one stood
     held: set[int] = set()
     for group in groups.values():
         held |= {id(work) for work in group}
-        head = _one(group, views, done)
-        if head is not None:
-            heads.add(id(head))
-    done.go = [work for work in works if id(work) in heads or id(work) not in held]
+        turns |= _turns(group, views, now_ms, done)
+    done.go = [turns.get(id(work), work) for work in works if id(work) in turns or id(work) not in held]
     return done
 
 
-def _one(group: Sequence[Work], views: Mapping[str, View], done: Folded) -> Work | None:
-    """The one that goes for the group, None when none does now."""
+def _turns(group: Sequence[Work], views: Mapping[str, View], now_ms: int, done: Folded) -> dict[int, Work]:
+    """Who of the group goes now, by the id of the one in whose place."""
     view = next((views[work.target.push_id] for work in group if work.target.push_id in views), None)
     upto_ms = view.upto_ms if view is not None else 0
     done.folded += [work for work in group if work.target.push_id in views and work.note.ts_ms <= upto_ms]
-    left = sorted((work for work in group if work.target.push_id not in views or work.note.ts_ms > upto_ms), key=_age)
-    if not left:
-        return None
+    left = [work for work in group if work.target.push_id not in views or work.note.ts_ms > upto_ms]
+    in_order = sorted(left, key=_age)
+    if not any(_ripe(work, views, now_ms) for work in left):
+        return {id(place): work for place, work in zip(left, in_order, strict=True)}
+    head = _head(in_order, views, view, done)
+    return {} if head is None else {id(head): head}
+
+
+def _head(left: Sequence[Work], views: Mapping[str, View], view: View | None, done: Folded) -> Work | None:
+    """The one that goes for all of them, None while their newest is worth waiting for. left: oldest first, not empty."""
     head = left[-1]
     if view is not None and view.patient and (view.newest_ms, view.newest) > _age(head):
         done.later += left
@@ -104,6 +113,11 @@ def _one(group: Sequence[Work], views: Mapping[str, View], done: Folded) -> Work
     head.led = tuple(left[:-1])
     head.speaks_for = max(len(left), (view.waiting if view is not None else 0) + strangers)
     return head
+
+
+def _ripe(work: Work, views: Mapping[str, View], now_ms: int) -> bool:
+    view = views.get(work.target.push_id)
+    return _old(work, now_ms) or (view is not None and view.ripe)
 
 
 def _age(work: Work) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
-from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.fold import OUTAGES, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
@@ -110,8 +110,8 @@ class AccessTokens(Protocol):
 
 
 class Backlog(Protocol):
-    def look(self, asks: Sequence[tuple[Group, str]]) -> Sequence[View | None]:
-        """Each held push's group (by group and push id), None where no outage held it."""
+    def look(self, asks: Sequence[tuple[Group, str, int]]) -> Sequence[View | None]:
+        """Each held push's group (by group, push id and when it was received, ms), None where no outage held it."""
         ...
 
 
@@ -232,14 +232,15 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
     done.probe = room == 1
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
     ordered = sorted(works, key=lambda work: len(work.target.attempts)) if room < len(works) else list(works)
-    done.waiting += [(work, 0.5, Decision.UNAVAILABLE) for work in ordered[room:]]
+    # the others go where the lane's waiting pushes are, and leave with them in their order
+    done.parked += [(work, Decision(held) if (held := work.target.held_by) in OUTAGES else Decision.UNAVAILABLE) for work in ordered[room:]]
     return ordered[:room]
 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
-    """What an outage held back goes out as one push a conversation and device."""
+    """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
     held = [work for work in works if work.target.held_by is not None and may_fold(work)]
-    found = world.backlog.look([(group_of(work), work.target.push_id) for work in held]) if held else ()
+    found = world.backlog.look([(group_of(work), work.target.push_id, work.note.received_ms) for work in held]) if held else ()
     views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
     folded = fold(works, views, world.now_ms())
     done.decided += [(work, Decision.FOLDED, "a newer message of its conversation went out for it") for work in folded.folded]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from redis import Redis
 
-from common.model import Bucket, MessageClass
+from common.model import Bucket, MessageClass, Urgency
 from common.storage.admission import Admission, Answer, Ask, Terms
 from common.storage.keys import Keys
 from tests.integration.admission.model import Model
@@ -27,7 +28,8 @@ def ask_of(number: int, cost: float = 1.0, request: int | None = None) -> Ask:
     """What a push is follows from its number: a repeat is the same push."""
     bucket = Bucket.PRIVATE if number % 4 == 3 else Bucket.PUBLIC
     message_class = (MessageClass.CHAT, MessageClass.MARKETING, MessageClass.NEWS)[number % 3]
-    return Ask(f"{number:032x}", bucket, message_class, f"device-{number % 5}", cost, request)
+    urgency = (Urgency.CHAT, Urgency.BULK, Urgency.GROUP, Urgency.BULK, Urgency.CALL)[number % 5]
+    return Ask(f"{number:032x}", bucket, message_class, f"device-{number % 5}", cost, request, urgency)
 
 
 ASK = st.builds(ask_of, IDS, st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.25, 0.0]), st.sampled_from([None, None, 1, 2]))
@@ -67,6 +69,17 @@ def machine(redis: Redis, keys: Keys, read: Callable[[str], str]) -> type[RuleBa
             given = self.store.admit(self.terms, asks)
             assert given == self.model.admit(self.now, asks)
             self.granted += [ask for ask, one in zip(asks, given, strict=True) if one.answer == Answer.GRANTED]
+
+        @rule(before=st.integers(1, 8), after=st.integers(0, 4), pause_s=st.sampled_from([0.0, 0.125, 0.25]), bulk=st.integers(1, 6))
+        def chats_meet_a_campaign(self, before: int, after: int, pause_s: float, bulk: int) -> None:
+            """Of a bucket and a class that nothing limits but the rate, if anything is free."""
+            chats = [replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.CHAT) for number in range(max(before, after))]
+            crowd = [replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.BULK) for number in range(bulk)]
+            self.admit([*chats[:before], *crowd])
+            self.now += pause_s
+            if after:
+                self.admit(chats[:after])
+            self.admit(crowd)
 
         @rule(which=st.integers(0, 7), wait_s=st.sampled_from([0.0, 1.0]), others=st.lists(ASK, max_size=2))
         def one_is_refused_by_the_vendor_and_goes_again(self, which: int, wait_s: float, others: Sequence[Ask]) -> None:

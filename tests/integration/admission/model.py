@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from common.model import Bucket
+from common.model import Bucket, Urgency
 from common.storage.admission import Answer, Ask, Given, Terms, Usage
 
 WAIT_MAX_MS = 10_000
+LEVEL = {Urgency.CALL: 0, Urgency.CHAT: 0, Urgency.GROUP: 1, Urgency.BULK: 2}
+#: What a level leaves at most of the burst to the more urgent, and the time in vain after which it leaves nothing.
+YIELD_MAX, STARVED_S = {1: 0.5, 2: 0.75}, 5
 
 
 def kept(value: float) -> float:
@@ -20,7 +23,10 @@ def kept(value: float) -> float:
 
 @dataclass
 class Model:
-    """One lane. counts: (day, bucket) and (day, bucket, class); held: push id -> what was taken, on which day."""
+    """One lane. counts: (day, bucket) and (day, bucket, class); held: push id -> what was taken, on which day.
+
+    wants: by level, (cost refused lately, until when it counts); starves: by level, since when it waits without a grant.
+    """
 
     terms: Terms
     tat: float = 0.0
@@ -28,6 +34,8 @@ class Model:
     slow_at: float = 0.0
     hold: float = 0.0
     hold_at: float = 0.0
+    wants: dict[int, tuple[float, float]] = field(default_factory=dict)
+    starves: dict[int, float] = field(default_factory=dict)
     counts: Counter[tuple[object, ...]] = field(default_factory=Counter)
     caps: Counter[tuple[int, Bucket, str]] = field(default_factory=Counter)
     held: dict[tuple[int, str], tuple[Bucket, object, str]] = field(default_factory=dict)
@@ -74,29 +82,65 @@ class Model:
         if self.tat > now + room + 1e-6:
             self.tat = now + room
         ahead = max(0.0, self.tat - now)
-        dry, queue, paid, granted = now < self.hold, max(ahead, self.hold - now), set(), False
+        wants = {level: self._wanted(now, level) for level in (0, 1)}
+        rooms = [room, self._room(now, room, 1, wants[0] / rate), self._room(now, room, 2, (wants[0] + wants[1]) / rate)]
+        dry, paid, waiting = 0 if now < self.hold else 3, set(), set()
+        behind, got, refused, longest = [0.0] * 3, [0.0] * 3, [0.0] * 3, [0] * 3
         answers = []
         for ask in asks:
             refusal = self._refusal(now, ask)
             if refusal is not None:
                 answers.append(Given(refusal))
                 continue
-            step = 0.0 if ask.request is not None and ask.request in paid else ask.cost / rate
-            if not dry and ahead + step > room + 1e-6:
-                dry, queue = True, ahead
-            paid.add(ask.request)
-            if dry:
-                queue += step
-                most = WAIT_MAX_MS + max(0, math.ceil((self.hold - now) * 1000))
-                answers.append(Given(Answer.WAIT, min(most, max(1, math.ceil(max(queue - room, self.hold - now) * 1000)))))
+            level = LEVEL[ask.urgency]
+            request = object() if ask.request is None else ask.request
+            step = 0.0 if request in paid else ask.cost / rate
+            if level < dry and step > 0 and ahead + step > rooms[level] + 1e-6:
+                dry = level
+            if level < dry:
+                paid.add(request)
+                ahead += step
+                got[level] += step * rate
+                self._take(now, ask)
+                answers.append(Given(Answer.GRANTED))
                 continue
-            ahead += step
-            granted = True
-            self._take(now, ask)
-            answers.append(Given(Answer.GRANTED))
-        if granted:
+            step = 0.0 if request in waiting else step
+            waiting.add(request)
+            behind[level:] = [queue + step for queue in behind[level:]]
+            most = WAIT_MAX_MS + max(0, math.ceil((self.hold - now) * 1000))
+            wait_s = max(max(ahead, self.hold - now) + behind[level] - rooms[level], self.hold - now)
+            answers.append(Given(Answer.WAIT, min(most, max(1, math.ceil(wait_s * 1000)))))
+            refused[level] += step * rate
+            longest[level] = max(longest[level], answers[-1].wait_ms)
+        self._remember(now, wants, got, refused, longest)
+        if Answer.GRANTED in [one.answer for one in answers]:
             self.tat = kept(now + ahead)
         return answers
+
+    def _wanted(self, now: float, level: int) -> float:
+        cost, till = self.wants.get(level, (0.0, 0.0))
+        return cost if 0 < till - now <= WAIT_MAX_MS / 1000 + 1 else 0.0
+
+    def _room(self, now: float, room: float, level: int, wanted_s: float) -> float:
+        if level in self.starves and abs(now - self.starves[level]) > STARVED_S:
+            return room
+        return room - min(wanted_s, YIELD_MAX[level] * room)
+
+    def _remember(
+        self, now: float, wants: dict[int, float], got: Sequence[float], refused: Sequence[float], longest: Sequence[int]
+    ) -> None:
+        for level in (0, 1):
+            cost, till = self.wants.get(level, (0.0, 0.0))
+            flows = now >= self.hold
+            left = max(wants[level] - got[level], refused[level] if flows else 0.0)
+            cost = kept(left) if left != wants[level] else cost
+            till = kept(now + longest[level] / 1000 + 1) if refused[level] > 0 and flows else till
+            self.wants[level] = (cost, till)
+        for level in (1, 2):
+            if got[level] > 0:
+                self.starves.pop(level, None)
+            elif refused[level] > 0:
+                self.starves.setdefault(level, kept(now))
 
     def _refusal(self, now: float, ask: Ask) -> Answer | None:
         day = self.day(now)

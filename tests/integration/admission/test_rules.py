@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.model import Bucket, MessageClass
+from common.model import Bucket, MessageClass, Urgency
 from common.storage.admission import Admission, Answer, Ask, Count, Given, Terms
 from common.storage.keys import Keys
 from tests.integration.admission.conftest import Clock
@@ -187,6 +188,78 @@ def test_waiting_pushes_are_told_different_times(store: Admission) -> None:
     given = store.admit(Terms("a:vivo:b", rate_per_s=8, burst=1), asks(4))
     assert given is not None
     assert [one.wait_ms for one in given] == [0, 125, 250, 375]
+
+
+# ---------------------------------------------------------------- who is first at the rate
+
+LANE = Terms("a:vivo:b", rate_per_s=100, burst=20)
+CHATS, GROUPS, CAMPAIGN = Urgency.CHAT, Urgency.GROUP, Urgency.BULK
+
+
+def wanted(store: Admission, count: int, urgency: Urgency, terms: Terms = LANE) -> int:
+    """How many of so many new pushes get leave now."""
+    return told(store.admit(terms, [replace(ask, urgency=urgency) for ask in asks(count)])).count(Answer.GRANTED)
+
+
+def test_a_campaign_leaves_the_slots_that_chats_were_refused(store: Admission, clock: Clock) -> None:
+    assert wanted(store, 500, CAMPAIGN) == 20, "all of the burst while nobody else wants it"
+    assert wanted(store, 8, CHATS) == 0
+    clock.now += 0.1
+    assert wanted(store, 500, CAMPAIGN) == 2, "of ten that came free"
+    assert wanted(store, 8, CHATS) == 8
+    assert wanted(store, 500, CAMPAIGN) == 0
+    clock.now += 0.1
+    assert wanted(store, 500, CAMPAIGN) == 10, "the chats have what they wanted"
+
+
+@pytest.mark.parametrize(("urgency", "grants"), [(GROUPS, 10), (CAMPAIGN, 5)])
+def test_however_many_chats_wait_some_of_the_burst_is_for_the_others(store: Admission, clock: Clock, urgency: Urgency, grants: int) -> None:
+    wanted(store, 1, urgency)
+    assert wanted(store, 400, CHATS) == 19
+    clock.now += 0.2
+    assert wanted(store, 400, urgency) == grants
+
+
+def test_a_campaign_steps_aside_for_groups_and_they_for_nobody_less_urgent(store: Admission, clock: Clock) -> None:
+    assert wanted(store, 20, CAMPAIGN) == 20
+    assert wanted(store, 6, GROUPS) == 0
+    clock.now += 0.1
+    assert wanted(store, 50, CAMPAIGN) == 4
+    assert wanted(store, 50, CHATS) == 6, "groups' slots are not kept from chats"
+
+
+def test_who_wanted_slots_and_never_came_keeps_them_for_a_second_only(store: Admission, clock: Clock) -> None:
+    wanted(store, 20, CAMPAIGN)
+    wanted(store, 8, CHATS)
+    clock.now += 1.0
+    assert wanted(store, 500, CAMPAIGN) == 12
+    clock.now += 0.2
+    assert wanted(store, 500, CAMPAIGN) == 20
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(100.0, 20.0), (5.0, 1.0)])
+def test_endless_chats_do_not_starve_a_campaign(store: Admission, clock: Clock, rate: float, burst: float) -> None:
+    """It asks first each time, as it does in a process that the chats don't go through; they want twice the rate."""
+    terms = Terms("a:vivo:c", rate_per_s=rate, burst=burst)
+    seconds, bulk, chats = 60, 0, 0
+    for _ in range(seconds * 10):
+        bulk += wanted(store, 50, CAMPAIGN, terms)
+        chats += wanted(store, max(1, int(rate / 5)), CHATS, terms)
+        clock.now += 0.1
+    assert bulk >= 10
+    assert chats > 2 * bulk
+    assert bulk + chats >= 0.9 * rate * seconds, "the lane is as fast as ever"
+
+
+def test_a_lane_of_one_push_at_a_time_gives_the_next_to_the_chat(store: Admission, clock: Clock) -> None:
+    terms = Terms("a:vivo:d", rate_per_s=2, burst=1)
+    assert wanted(store, 9, CAMPAIGN, terms) == 1
+    assert wanted(store, 1, CHATS, terms) == 0
+    clock.now += 0.5
+    assert wanted(store, 9, CAMPAIGN, terms) == 0
+    assert wanted(store, 1, CHATS, terms) == 1
+    clock.now += 0.5
+    assert wanted(store, 9, CAMPAIGN, terms) == 1
 
 
 STEP = st.tuples(st.sampled_from([0.0, 0.01, 0.05, 0.3, 1.0]), st.integers(1, 30), st.booleans())

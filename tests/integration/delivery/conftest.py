@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ from workers.delivery.work import Work
 from workers.pipeline import Stages
 from workers.routing.stage import parts
 from workers.runtime import Runtime
-from workers.upkeep import Upkeep
+from workers.upkeep import TICK_S, Upkeep
 
 __all__ = ["lane", "own_url", "secret_key", "work"]
 
@@ -76,6 +78,29 @@ class World:
                 return found
             time.sleep(0.02)
         raise AssertionError(f"not within {seconds:g} s")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Upkeep and the drain beside the test, each in its thread as in its process of the fleet."""
+        over = threading.Event()
+
+        def upkeep() -> None:
+            while not over.wait(TICK_S):
+                self.upkeep._tick()
+
+        def drain() -> None:
+            while not over.wait(0.005):  # the bell's way
+                self.drain(over.is_set)
+
+        threads = [threading.Thread(target=run) for run in (upkeep, drain)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join(30)
 
     def accepted(self) -> list[dict[str, Any]]:
         return self.meizu.simulator.record.lines()

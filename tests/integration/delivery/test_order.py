@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from common.model import MessageClass, Urgency
+from tests.e2e.conftest import wait_for
 from tests.integration.admission.conftest import work
 from tests.integration.delivery.conftest import World, chat
 from workers.delivery.work import Work
@@ -59,7 +60,8 @@ def test_what_was_parked_leaves_in_order_of_urgency(world: World, expiry: str, s
     world.turn(lambda: len(world.accepted()) >= 150)
     order = classes(world)
     assert order.count("chat") == len(chats)
-    assert order[: len(chats) + 20].count("chat") >= len(chats) - 10, "the chats were among the first"
+    assert order[:20].count("chat") == 20, "no advert before the chats, as far as the rate goes"
+    assert order[: len(chats) + 40].count("chat") == len(chats), "and of what waits for the rate they are the first"
     world.turn(lambda: world.all_decided([*bulk, *chats]), 30)
     assert set(world.decisions([*bulk, *chats])) == {"accepted"}
 
@@ -82,3 +84,23 @@ def shut_and_open(world: World) -> Callable[[Sequence[Work]], None]:
         world.runtime.catalog.changed()
 
     return play
+
+
+def test_chats_at_the_lanes_limit_get_its_slots_before_the_campaign_does(world: World) -> None:
+    """60 chats are a third of a second of the rate. When the campaign took every slot meanwhile, the last of them waited for ten."""
+    bursts, chats = 3, 60
+    world.put(campaign(3_000))
+    put: dict[str, float] = {}
+    with world.running():
+        wait_for(lambda: len(world.accepted()) >= 60, "the campaign runs")
+        for burst in range(bursts):
+            works = [chat(burst * chats + index, urgency=Urgency.CHAT) for index in range(chats)]
+            put |= {one.target.token: time.time() for one in works}
+            world.put(works)
+            time.sleep(1.5)
+        wait_for(lambda: classes(world).count("chat") == bursts * chats, "the chats have left")
+        so_far = classes(world).count("bulk")
+        wait_for(lambda: classes(world).count("bulk") > so_far + 100, "the campaign goes on", 10)
+    took = sorted(line["at_ms"] / 1000 - put[line["token"]] for line in world.accepted() if line["token"] in put)
+    assert took[len(took) * 9 // 10] < 2.5, took[-10:]
+    assert so_far > 60 + bursts * chats, "and it had its share all the while"

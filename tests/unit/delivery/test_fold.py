@@ -20,7 +20,9 @@ from workers.vendors.base import Outcome
 HELD = Decision.UNAVAILABLE
 
 
-def backlog(works: Sequence[Work], *, elsewhere: Sequence[Work] = (), upto_ms: int = 0, patient: bool = True) -> dict[str, View]:
+def backlog(
+    works: Sequence[Work], *, elsewhere: Sequence[Work] = (), upto_ms: int = 0, patient: bool = True, ripe: bool = True
+) -> dict[str, View]:
     """What the fleet would say of these works, were they (and those elsewhere) the whole backlog."""
     views = {}
     for one in works:
@@ -34,7 +36,8 @@ def backlog(works: Sequence[Work], *, elsewhere: Sequence[Work] = (), upto_ms: i
             newest.target.push_id if newest else "",
             newest.note.ts_ms if newest else 0,
             len(mates),
-            patient and not here,
+            patient and not here and ripe,
+            ripe,
         )
     return views
 
@@ -96,6 +99,32 @@ def test_those_who_come_back_after_the_newest_went_are_folded_and_later_ones_go_
     assert [(one.note.ts_ms, one.speaks_for) for one in folded.go] == [(NOW_MS + 3, 2)]
 
 
+def test_what_waited_a_moment_goes_singly_and_in_order() -> None:
+    first, second, third = series(3)
+    beside = work(None, conversation_id="eve")
+    works = [third, beside, first, second]
+    folded = fold(works, backlog(works, elsewhere=[work(HELD, ts_ms=NOW_MS + 50)], ripe=False), NOW_MS)
+    assert folded.go == [first, beside, second, third]
+    assert [one.speaks_for for one in folded.go] == [1] * 4
+    assert not folded.later
+
+
+def test_what_a_newer_one_spoke_for_stays_folded_however_young_the_rest_is() -> None:
+    works = series(4)
+    folded = fold(works, backlog(works, upto_ms=NOW_MS + 1, ripe=False), NOW_MS)
+    assert (folded.folded, folded.go) == (works[:2], works[2:])
+
+
+def test_messages_of_one_conversation_that_fail_together_come_back_together() -> None:
+    works = [*series(3), *series(2, conversation_id="eve")]
+    done = Delivered(told=[(one, Outcome(Verdict.UNAVAILABLE, "503")) for one in works])
+    chances = iter((0.1, 0.2, 0.3, 0.4, 0.5))
+    waits = settle(done, lane(), NOW_MS, None, lambda: next(chances)).waits
+    assert [wait.work for wait in waits] == works
+    assert len({wait.delay_s for wait in waits[:3]}) == len({wait.delay_s for wait in waits[3:]}) == 1
+    assert waits[0].delay_s != waits[3].delay_s
+
+
 held = st.sampled_from([None, *Decision])
 some_works = st.lists(
     st.builds(
@@ -113,10 +142,11 @@ some_works = st.lists(
 )
 
 
-@given(some_works, st.integers(NOW_MS - 6, NOW_MS + 6), st.booleans(), st.data())
-def test_every_work_ends_in_exactly_one_place(works: list[Work], upto_ms: int, patient: bool, data: st.DataObject) -> None:
+@given(some_works, st.integers(NOW_MS - 6, NOW_MS + 6), st.booleans(), st.booleans(), st.data())
+def test_every_work_ends_in_exactly_one_place(works: list[Work], upto_ms: int, patient: bool, ripe: bool, data: st.DataObject) -> None:
     known = data.draw(st.sets(st.sampled_from([w.target.push_id for w in works])) if works else st.just(set()))
-    views = {push_id: view for push_id, view in backlog(works, upto_ms=upto_ms, patient=patient).items() if push_id in known}
+    told = backlog(works, upto_ms=upto_ms, patient=patient, ripe=ripe)
+    views = {push_id: view for push_id, view in told.items() if push_id in known}
     folded = fold(works, views, NOW_MS)
     places = [*folded.go, *folded.folded, *folded.later, *(one for lead in folded.go for one in lead.led)]
     assert sorted(id(one) for one in places) == sorted(id(one) for one in works)

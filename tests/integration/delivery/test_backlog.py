@@ -1,0 +1,99 @@
+"""What outages hold back, as the whole fleet knows it: who is in a group, when it is old enough to fold, who waits for whom."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from common.storage.backlog import FOLD_AFTER_MS, PATIENCE_MS, Backlog
+from common.storage.keys import Keys
+
+NOW_MS = 1_700_000_000_000
+ANN = ("demo", "c2c", "ann", "bob", "phone", "chat")
+EVE = ("demo", "c2c", "eve", "bob", "phone", "chat")
+OLD = NOW_MS - FOLD_AFTER_MS
+
+
+class Fleet:
+    """Two processes' stores over one server; what they change goes through a MULTI, as in the pipeline."""
+
+    def __init__(self, client: redis.Redis, space: str) -> None:
+        self.client, self.keys = client, Keys(f"push{space}")
+        self.one, self.two = Backlog(client, self.keys), Backlog(client, self.keys)
+
+    def join(self, *held: tuple[str, int, int], group: tuple[str, ...] = ANN) -> None:
+        """held: (push id, event ts, received) each."""
+        with self.client.pipeline(transaction=True) as pipe:
+            self.one.join(pipe, [(group, *one) for one in held])
+            pipe.execute()
+
+    def leave(self, *push_ids: str) -> None:
+        with self.client.pipeline(transaction=True) as pipe:
+            self.two.leave(pipe, [(ANN, push_id) for push_id in push_ids])
+            pipe.execute()
+
+    def spoken(self, ts_ms: int) -> None:
+        with self.client.pipeline(transaction=True) as pipe:
+            self.two.spoken(pipe, [(ANN, ts_ms)])
+            pipe.execute()
+
+    def ripe(self, push_id: str, received_ms: int, now_ms: int = NOW_MS) -> bool:
+        (seen,) = self.two.look([(ANN, push_id, received_ms)], now_ms)
+        assert seen.member
+        return seen.ripe
+
+
+@pytest.fixture
+def fleet(redis_client: redis.Redis, space: str) -> Fleet:
+    return Fleet(redis_client, space)
+
+
+@pytest.mark.parametrize(("waited_ms", "ripe"), [(0, False), (FOLD_AFTER_MS - 1, False), (FOLD_AFTER_MS, True)])
+def test_a_backlog_folds_once_its_first_push_was_received_long_ago(fleet: Fleet, waited_ms: int, ripe: bool) -> None:
+    fleet.join(("a", 1, NOW_MS - waited_ms), ("b", 2, NOW_MS))
+    assert fleet.ripe("b", NOW_MS) == ripe
+
+
+def test_a_push_that_joins_late_is_part_of_the_backlog_and_counted(fleet: Fleet) -> None:
+    fleet.join(("a", 1, OLD))
+    fleet.join(("b", 2, NOW_MS - 50))
+    fleet.join(("other", 9, NOW_MS), group=EVE)
+    (seen,) = fleet.two.look([(ANN, "b", NOW_MS - 50)], NOW_MS)
+    assert (seen.ripe, seen.waiting, seen.newest) == (True, 2, "b")
+
+
+def test_the_age_begins_anew_when_everybody_has_left(fleet: Fleet) -> None:
+    fleet.join(("a", 1, OLD), ("b", 2, OLD))
+    fleet.leave("a")
+    fleet.join(("c", 3, NOW_MS))
+    assert fleet.ripe("c", NOW_MS), "b still waits"
+    fleet.leave("b", "c")
+    fleet.join(("d", 4, NOW_MS))
+    assert not fleet.ripe("d", NOW_MS)
+
+
+def test_who_comes_after_the_newest_has_spoken_is_a_backlog_of_its_own(fleet: Fleet) -> None:
+    fleet.join(("a", 1, OLD), ("b", 2, OLD), ("late", 7, NOW_MS - 50), ("old", 6, OLD))
+    fleet.spoken(2)
+    fleet.leave("b")
+    assert not fleet.ripe("late", NOW_MS - 50)
+    assert fleet.ripe("old", OLD), "it has waited itself"
+    (seen,) = fleet.one.look([(ANN, "a", OLD)], NOW_MS)
+    assert (seen.upto_ms, seen.waiting) == (2, 2)
+
+
+def test_nobody_waits_for_the_newest_of_a_young_backlog_and_of_an_old_one_not_for_ever(fleet: Fleet) -> None:
+    fleet.join(("a", 1, NOW_MS), ("b", 2, NOW_MS))
+    assert not fleet.one.look([(ANN, "a", NOW_MS)], NOW_MS)[0].patient
+    ripe_ms = NOW_MS + FOLD_AFTER_MS
+    told = [fleet.one.look([(ANN, "a", NOW_MS)], ripe_ms + ms)[0].patient for ms in (0, PATIENCE_MS - 1, PATIENCE_MS)]
+    assert told == [True, True, False]
+    both = fleet.one.look([(ANN, "a", NOW_MS), (ANN, "b", NOW_MS)], ripe_ms)
+    assert not any(one.patient for one in both), "it is here"
+
+
+def test_what_left_leaves_no_trace(fleet: Fleet) -> None:
+    fleet.join(("a", 1, OLD))
+    fleet.one.look([(ANN, "a", OLD)], NOW_MS)
+    fleet.leave("a")
+    assert not list(fleet.client.scan_iter(f"{fleet.keys.backlog('')}*"))
