@@ -102,7 +102,7 @@ def test_now_and_then_any_entry_tries_it(world: World, parked: list[Work], chanc
 
 
 def test_those_that_came_with_the_probe_go_back_and_leave_in_their_order(world: World) -> None:
-    works = [*pushes(Urgency.CHAT, 5, 0), *pushes(Urgency.BULK, 3, 100)]
+    works = [*pushes(Urgency.GROUP, 5, 0), *pushes(Urgency.BULK, 3, 100)]  # chats have rounds of their own
     stop(world)
     over(world)
     world.put(works)
