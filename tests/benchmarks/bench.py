@@ -20,7 +20,7 @@ from typing import Any
 import redis
 
 from tests.benchmarks.plain_celery import push
-from tests.benchmarks.stand import APP, Stand, apns_options, stand, vendor
+from tests.benchmarks.stand import APP, TAKES_EFFECT_S, Stand, apns_options, stand, vendor
 from tests.npm import install
 
 USERS = 5_000
@@ -190,7 +190,7 @@ def _sizes(bench: Bench, ours: Stand, wanted: Callable[[str], bool]) -> None:
             ours.tenant(app)
             ours.devices_quick(app, 5)
         ours.runtime.catalog.changed()
-        time.sleep(3)
+        time.sleep(TAKES_EFFECT_S)
         prefix = ours.publish_c2c(bench.messages // 4, 5, apps)
         ours.accepted(prefix, bench.messages // 4)
         many = bench.messages // 4 / max(ours.span_ms(prefix), 1) * 1000

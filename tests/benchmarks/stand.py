@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,8 @@ delivery-apns: pushfleet worker delivery --vendors apns
 upkeep: pushfleet worker upkeep
 """
 APP = "bench"
+#: Contract §2: tenants and credentials that change take effect within so long; no process says when.
+TAKES_EFFECT_S = 2.0
 
 
 def built_mock(folder: Path) -> Path | None:
@@ -58,6 +61,18 @@ def built_mock(folder: Path) -> Path | None:
 MOCK = "h2mock (C)"
 
 
+def _listening(port: int, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("localhost", port), 1.0).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
 @contextlib.contextmanager
 def serving_mock(mock: Path, key: Path, certificate: Path, max_streams: int, delay_ms: int = 0) -> Iterator[tuple[str, int]]:
     """The C server's address and pid while it runs."""
@@ -65,8 +80,8 @@ def serving_mock(mock: Path, key: Path, certificate: Path, max_streams: int, del
     server = subprocess.Popen(
         [str(mock), str(port), str(key), str(certificate), str(max_streams), str(delay_ms)], stderr=subprocess.DEVNULL
     )
-    time.sleep(0.3)
     try:
+        _listening(port)
         yield f"https://localhost:{port}", server.pid
     finally:
         server.kill()
@@ -227,7 +242,7 @@ def stand(url: str, ca: Path, **settings: str) -> Iterator[Stand]:
                 made = Stand(runtime, fleet.names, folder)
                 made.tenant(APP)
                 runtime.catalog.changed()
-                time.sleep(1.5)
+                time.sleep(TAKES_EFFECT_S)
                 yield made
             finally:
                 runtime.close()
