@@ -16,8 +16,8 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml
 	@touch $@ $(VENV)/.installed
 
 lock:
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-strip-extras --universal --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-strip-extras --universal --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
 
 demo: install
 	@$(BIN)/pushfleet demo
