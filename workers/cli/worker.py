@@ -159,8 +159,10 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
     belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else [stage]
 
-    def progress() -> float:
-        return max((drain.progress_at for drain in stages.drains.values()), default=time.monotonic())
+    started = time.monotonic()
+
+    def progress() -> float:  # a worker that never heard a bell while work waits is not well
+        return max((drain.progress_at for drain in stages.drains.values()), default=started)
 
     def waiting() -> bool:
         return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(belts).values())
