@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Engine, func, or_, select, text
 
 from common.contracts import Attempt
 from common.model import Decision, Kind, Vendor
+from common.storage import sql
 from common.storage.tables import PARTITIONED, dead_letters, devices, events, ledger, notes
 
 #: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
@@ -147,7 +148,7 @@ class Ledger:
         self._days: set[date] = set()
 
     def write(self, records: Iterable[Record]) -> None:
-        """All of the records or none. What was written before is absorbed."""
+        """All of the records or none. What was written before is absorbed. DataError: one of them can never be stored."""
         by_type: dict[type, list[Any]] = {}
         for record in records:
             by_type.setdefault(type(record), []).append(record)
@@ -155,10 +156,13 @@ class Ledger:
         with self._engine.begin() as connection:
             raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
             with raw.cursor() as cursor:
-                _write_rows(cursor, by_type.get(RowRecord, []))
-                _write_events(cursor, by_type.get(EventRecord, []))
-                _write_notes(cursor, by_type.get(NoteRecord, []))
-                _write_dead(cursor, by_type.get(DeadRecord, []))
+                try:
+                    _write_rows(cursor, by_type.get(RowRecord, []))
+                    _write_events(cursor, by_type.get(EventRecord, []))
+                    _write_notes(cursor, by_type.get(NoteRecord, []))
+                    _write_dead(cursor, by_type.get(DeadRecord, []))
+                except sql.ROW_ERRORS as error:
+                    raise psycopg.DataError(type(error).__name__) from error
 
     def _ensure_days(self, days: set[date]) -> None:
         """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice."""

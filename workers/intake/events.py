@@ -12,9 +12,18 @@ from common.model import Vendor
 
 EVENT_ID_MAX = 128
 NAME_MAX = 512
+#: The same in UTF-8: what is part of a key in PostgreSQL shares 2,700 bytes with the other parts.
+NAME_BYTES_MAX = 1000
+#: The longest token that the registry's keys hold; no vendor's comes near it.
+TOKEN_BYTES_MAX = 2_048
+APP_MAX = 64
+UTF8_BYTES_MAX = 4  # of one character
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 EventId = Annotated[str, Meta(min_length=1, max_length=EVENT_ID_MAX)]
-Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+#: Of a time that is too far ahead only that matters, so there is no upper bound.
+Millis = Annotated[int, Meta(ge=0)]
+#: A badge, an unread total: no phone shows more.
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 
 
@@ -24,7 +33,7 @@ class Envelope(msgspec.Struct, frozen=True):
     ts: Millis
     data: msgspec.Raw
     v: Literal[1] = 1
-    app: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    app: str | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -44,7 +53,7 @@ class Read(msgspec.Struct, frozen=True):
     up_to_message_id: Name | None = None
     message_id: Name | None = None
     up_to_ms: Millis | None = None
-    unread: Annotated[int, Meta(ge=0)] | None = None
+    unread: Count | None = None
 
 
 class Recalled(msgspec.Struct, frozen=True):
@@ -77,8 +86,8 @@ class Registered(msgspec.Struct, frozen=True):
     platform: Annotated[str, Meta(min_length=1, max_length=16)]
     vendor: Vendor
     business_id: Annotated[str, Meta(min_length=1, max_length=32)]
-    token: Annotated[str, Meta(min_length=1, max_length=4096)]
-    voip_token: Annotated[str, Meta(max_length=4096)] | None = None
+    token: Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
+    voip_token: Annotated[str, Meta(max_length=TOKEN_BYTES_MAX)] | None = None
     push_id: Annotated[str, Meta(max_length=512)] | None = None
     lang: Annotated[str, Meta(max_length=16)] | None = None
     tz: Annotated[str, Meta(max_length=64)] | None = None
@@ -99,7 +108,7 @@ class SessionEnded(msgspec.Struct, frozen=True):
 class Background(msgspec.Struct, frozen=True):
     user: Name
     device_id: Name
-    badge: Annotated[int, Meta(ge=0)] | None = None
+    badge: Count | None = None
 
 
 class Foreground(msgspec.Struct, frozen=True):
@@ -152,3 +161,30 @@ TYPES: dict[str, type[msgspec.Struct]] = {
 }
 DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(shape) for name, shape in TYPES.items()}
 decode_envelope = msgspec.json.Decoder(Envelope).decode
+
+
+def too_long(data: Any) -> str | None:
+    """What of an event is longer in UTF-8 than PostgreSQL's keys allow, by the field's name; None: all of it fits."""
+    for name in ("user", "device_id", "platform", "push_id"):
+        if _over(getattr(data, name, None), NAME_BYTES_MAX):
+            return name
+    if isinstance(data, Registered) and _over(data.token, TOKEN_BYTES_MAX):
+        return "token"
+    if isinstance(data, Stored | Read) and _over(data.conversation.id, NAME_BYTES_MAX):
+        return "conversation.id"
+    if isinstance(data, SettingsUpdated):
+        return _setting_too_long(data)
+    people = data.recipients if isinstance(data, Stored) else data.invitees if isinstance(data, Invited) else None
+    return "recipients" if people and any(_over(one, NAME_BYTES_MAX) for one in people) else None
+
+
+def _setting_too_long(data: SettingsUpdated) -> str | None:
+    if isinstance(data.mute, Mute) and _over(data.mute.conversation.id, NAME_BYTES_MAX):
+        return "mute.conversation.id"
+    if isinstance(data.content_key, ContentKey) and _over(data.content_key.device_id, NAME_BYTES_MAX):
+        return "content_key.device_id"
+    return None
+
+
+def _over(name: str | None, most: int) -> bool:
+    return name is not None and len(name) * UTF8_BYTES_MAX > most and len(name.encode()) > most
