@@ -53,7 +53,7 @@ def apply(keeper: StateKeeper, told: Sequence[Told], *, app: str | None = None, 
         Event(app, uuid.uuid4().hex, kind, ts, ts, "e", events.DECODERS[kind].decode(msgspec.json.encode(data))) for kind, ts, data in told
     ]
     for part in [[one] for one in batch] if singly else [batch]:
-        keeper.apply(part, lambda _reason: None)
+        keeper.apply(part, lambda _event, _reason: None)
     return app
 
 

@@ -37,8 +37,8 @@ class StateKeeper:
         self._badges = badges
         self._marks = marks
 
-    def apply(self, batch: Sequence[Event], ignored: Callable[[str], None]) -> list[Withdrawal]:
-        """All of the batch or none (SQL); what has to be withdrawn. ignored: told the reason of each event that changes nothing."""
+    def apply(self, batch: Sequence[Event], ignored: Callable[[Event, str], None]) -> list[Withdrawal]:
+        """All of the batch or none (SQL); what has to be withdrawn. ignored: told of each event that changes nothing, with the reason."""
         if not batch:
             return []
         withdrawals: list[Withdrawal] = []
@@ -49,7 +49,7 @@ class StateKeeper:
                     withdrawals.append(withdrawal)
         return withdrawals
 
-    def _one(self, connection: Connection, event: Event, ignored: Callable[[str], None]) -> Withdrawal | None:
+    def _one(self, connection: Connection, event: Event, ignored: Callable[[Event, str], None]) -> Withdrawal | None:
         data = event.data
         if isinstance(data, events.Recalled):
             self._marks.withdraw(event.app, data.message_id, Decision.RECALLED)
@@ -60,7 +60,7 @@ class StateKeeper:
             self._read(connection, event)
         elif isinstance(data, events.Registered):
             if not devices.register(connection, event.app, msgspec.structs.asdict(data), event.ts_ms):
-                ignored("older_state")
+                ignored(event, "older_state")
         elif isinstance(data, events.Unregistered):
             devices.unbind(connection, event.app, data.user, event.ts_ms, "unregistered", device_id=data.device_id)
         elif isinstance(data, events.SessionEnded):
@@ -75,10 +75,10 @@ class StateKeeper:
             _settings(connection, event)
         return None
 
-    def _session_ended(self, connection: Connection, event: Event, ignored: Callable[[str], None]) -> None:
+    def _session_ended(self, connection: Connection, event: Event, ignored: Callable[[Event, str], None]) -> None:
         data: events.SessionEnded = event.data
         if data.device_id is None and data.platform is None:
-            ignored("no_device_no_platform")
+            ignored(event, "no_device_no_platform")
             return
         reason = "kicked" if event.type == "session.kicked" else "logout"
         devices.unbind(connection, event.app, data.user, event.ts_ms, reason, data.device_id, data.platform)
