@@ -372,6 +372,7 @@ class _Claims:
                 work.entry,
                 step,
                 _read_as(work),
+                work.target.registered_ms,
             )
             for work, step in zip(works, badge_steps, strict=True)
         ]

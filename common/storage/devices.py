@@ -7,6 +7,7 @@ finds the newer word.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, bindparam, or_, select, text, update
@@ -112,8 +113,18 @@ def _keyed() -> list[ColumnElement[bool]]:
     return [devices.c.app == bindparam("b_app"), devices.c.user == bindparam("b_user"), devices.c.device_id == bindparam("b_device")]
 
 
-def register(connection: Connection, app: str, device: Mapping[str, Any], ts_ms: int) -> bool:
-    """Binds a token to a user's device as of `ts_ms`. False where a newer word is known already.
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """changed: False where a newer word is known already. active: the token may be sent to. displaced: (user, device) who lost it."""
+
+    changed: bool
+    active: bool
+    displaced: tuple[tuple[str, str], ...]
+    since_ms: int
+
+
+def register(connection: Connection, app: str, device: Mapping[str, Any], ts_ms: int) -> Registered:
+    """Binds a token to a user's device as of `ts_ms`.
 
     What remains depends on the events' times only, not on their order: an older registration leaves its trace in
     `token_owners`, so that a token which wandered to another person stays away from those who had it before.
@@ -133,7 +144,7 @@ def register(connection: Connection, app: str, device: Mapping[str, Any], ts_ms:
             where=devices.c.registered_ms <= ts_ms,
         )
     ).rowcount
-    connection.execute(
+    displaced = connection.execute(
         update(devices)
         .where(
             *_same(devices, token),
@@ -142,8 +153,10 @@ def register(connection: Connection, app: str, device: Mapping[str, Any], ts_ms:
             devices.c.state.in_(STANDING),
         )
         .values(state="moved", reason="another user or device registered this token later", state_ms=owner.at_ms)
+        .returning(devices.c.user, devices.c.device_id)
     )
-    return bool(changed)
+    lost = tuple((str(user), str(device_id)) for user, device_id in displaced)
+    return Registered(bool(changed), bool(changed) and state == ACTIVE, lost, int(owner.at_ms))
 
 
 def _same(table: Table, values: Mapping[str, Any]) -> list[ColumnElement[bool]]:
@@ -185,8 +198,8 @@ def _left_at(connection: Connection, app: str, device: Mapping[str, Any]) -> int
 
 def unbind(
     connection: Connection, app: str, user: str, ts_ms: int, reason: str, device_id: str | None = None, platform: str | None = None
-) -> int:
-    """Logout, kick or unregistration as of `ts_ms`, of one device or of all on a platform (`ios` covers iPad)."""
+) -> list[str]:
+    """Logout, kick or unregistration as of `ts_ms`, of one device or of all on a platform (`ios` covers iPad); the devices that left."""
     if device_id is not None:
         scopes, which = [f"device:{device_id}"], or_(devices.c.device_id == device_id, devices.c.push_id == device_id)
     else:
@@ -197,8 +210,10 @@ def unbind(
         connection.execute(
             statement.on_conflict_do_update(index_elements=["app", "user", "scope"], set_={"at_ms": ts_ms}, where=logouts.c.at_ms < ts_ms)
         )
-    return connection.execute(
+    left = connection.execute(
         update(devices)
         .where(devices.c.app == app, devices.c.user == user, which, devices.c.registered_ms <= ts_ms, devices.c.state != "moved")
         .values(state="unbound", reason=reason, state_ms=ts_ms)
-    ).rowcount
+        .returning(devices.c.device_id)
+    )
+    return [str(device) for device in left.scalars()]

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from common.config import Settings
 from common.storage import sql
 from common.storage.badges import Badges
+from common.storage.claims import Ask, Claims
 from common.storage.devices import Devices
 from common.storage.keys import Keys
 from common.storage.marks import Marks
@@ -165,6 +166,32 @@ def test_two_replicas_that_read_a_registration_and_its_logout_at_once_agree(keep
             both = [replicas.submit(apply, keeper, [one], app=app) for one in (came, left)]
             assert [one.result() for one in both] == [app, app]
     assert active(tables, app, *users) == set()
+
+
+LEAVES: dict[str, list[Told]] = {
+    "it logged out": [logout(20, "u1", device_id="d1")],
+    "its platform logged out": [logout(20, "u1", platform="ios")],
+    "it was unregistered by its push id": [unregistered(20, "u1", "p1")],
+    "another user has its token": [registered(20, "u2", "d1", "A")],
+    "another device has its token": [registered(20, "u1", "d2", "A")],
+}
+
+
+@pytest.mark.parametrize("since", LEAVES.values(), ids=LEAVES)
+def test_a_push_that_waits_for_a_device_is_not_sent_once_it_left(
+    keeper: StateKeeper, redis_client: redis.Redis, space: str, since: list[Told]
+) -> None:
+    def waiting(app: str, push_id: str, registered_ms: int) -> str:
+        ask = Ask(app, "m", "u1", "d1", push_id, 15, "e", -1, "c2c:u2", registered_ms)
+        return Claims(redis_client, Keys(f"push{space}")).lease([ask])[0].why
+
+    came = registered(10, "u1", "d1", "A", push_id="p1")
+    app = apply(keeper, [came, logout(5, "u1", platform="ios")])
+    assert waiting(app, "1" * 32, 10) == ""
+    apply(keeper, since, app=app)
+    assert waiting(app, "2" * 32, 10) == "no_device"
+    apply(keeper, [registered(30, "u1", "d1", "A")], app=app)
+    assert [waiting(app, "3" * 32, 10), waiting(app, "4" * 32, 30)] == ["", ""]
 
 
 def test_a_retired_token_lives_again_when_it_is_registered_anew(keeper: StateKeeper, tables: Engine) -> None:

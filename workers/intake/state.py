@@ -59,10 +59,10 @@ class StateKeeper:
         if isinstance(data, events.Read):
             self._read(connection, event)
         elif isinstance(data, events.Registered):
-            if not devices.register(connection, event.app, msgspec.structs.asdict(data), event.ts_ms):
+            if not self._registered(connection, event):
                 ignored(event, "older_state")
         elif isinstance(data, events.Unregistered):
-            devices.unbind(connection, event.app, data.user, event.ts_ms, "unregistered", device_id=data.device_id)
+            self._leave(event, devices.unbind(connection, event.app, data.user, event.ts_ms, "unregistered", device_id=data.device_id))
         elif isinstance(data, events.SessionEnded):
             self._session_ended(connection, event, ignored)
         elif isinstance(data, events.Background) and data.badge is not None:
@@ -81,7 +81,21 @@ class StateKeeper:
             ignored(event, "no_device_no_platform")
             return
         reason = "kicked" if event.type == "session.kicked" else "logout"
-        devices.unbind(connection, event.app, data.user, event.ts_ms, reason, data.device_id, data.platform)
+        self._leave(event, devices.unbind(connection, event.app, data.user, event.ts_ms, reason, data.device_id, data.platform))
+
+    def _registered(self, connection: Connection, event: Event) -> bool:
+        """Whether the event says anything new. While our transaction holds the rows nobody else's marks of them can cross ours."""
+        data: events.Registered = event.data
+        told = devices.register(connection, event.app, msgspec.structs.asdict(data), event.ts_ms)
+        for user, device in told.displaced:
+            self._marks.leave(event.app, user, device, told.since_ms)
+        if told.active:
+            self._marks.come(event.app, data.user, data.device_id)
+        return told.changed
+
+    def _leave(self, event: Event, left: Sequence[str]) -> None:
+        for device in left:
+            self._marks.leave(event.app, event.data.user, device, event.ts_ms)
 
     def _call_ended(self, event: Event) -> Withdrawal:
         data: events.Ended = event.data
