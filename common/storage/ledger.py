@@ -36,6 +36,8 @@ PENDING_RANK = 10
 
 
 class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e", gc=False):
+    """filed_ms: its day is this one's; 0: that of its ts."""
+
     app: str
     event_id: str
     message_id: str
@@ -46,6 +48,7 @@ class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", t
     decision: str | None
     note: str
     screen: str = ""
+    filed_ms: int = 0
 
 
 class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r", gc=False):
@@ -152,7 +155,8 @@ class Ledger:
         by_type: dict[type, list[Any]] = {}
         for record in records:
             by_type.setdefault(type(record), []).append(record)
-        self._ensure_days({day_of(r.ts_ms) for kind in (EventRecord, RowRecord, NoteRecord) for r in by_type.get(kind, ())})
+        days = {day_of(r.ts_ms) for kind in (RowRecord, NoteRecord) for r in by_type.get(kind, ())}
+        self._ensure_days(days | {day_of(r.filed_ms or r.ts_ms) for r in by_type.get(EventRecord, ())})
         with self._engine.begin() as connection:
             raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
             with raw.cursor() as cursor:
@@ -368,7 +372,8 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_events (LIKE events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
     rows = (
         (
-            *(day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note),
+            *(day_of(r.filed_ms or r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation),
+            *(r.ts_ms, r.received_ms, r.decision, r.note),
             _tag(r),
             r.screen,
         )

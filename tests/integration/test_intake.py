@@ -8,6 +8,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,20 @@ def test_what_broke_the_intake_can_be_published_again(intake: Intake) -> None:
     again = intake.put(recall)
     assert again not in intake.finish(seen.extend)
     assert [one.message_id for one in seen] == ["m1"]
+
+
+@pytest.mark.parametrize("ts", [1, 1_767_225_600], ids=["1970", "seconds for milliseconds"])
+def test_an_event_from_long_ago_is_kept_as_long_as_any_other(intake: Intake, runtime: Runtime, ts: int) -> None:
+    data = {"message_id": uuid.uuid4().hex, "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+    body = intake.event("message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]}, ts=ts)
+    intake.put(body)
+    intake.put(body)
+    intake.finish()
+    runtime.ledger.drop_old(ledger.day_of(int(time.time() * 1000)) - timedelta(days=1))
+    found = runtime.ledger.find(str(data["message_id"]), intake.app, None)
+    assert found is not None
+    assert (found["decision"], found["ts_ms"]) == ("expired", ts)
+    assert [note["note"] for note in runtime.ledger.notes(found)] == ["the same event id came again: ignored"]
 
 
 def test_a_logout_of_nothing_is_counted_as_ignored(intake: Intake) -> None:

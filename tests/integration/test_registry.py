@@ -213,6 +213,12 @@ def test_a_dead_voip_token_is_forgotten_and_the_device_stays(keeper: StateKeeper
     assert (device.token, device.voip_token) == ("A", None)
 
 
+def test_a_content_key_may_name_its_device_by_the_push_id(keeper: StateKeeper, tables: Engine) -> None:
+    keyed = ("settings.updated", 20, {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}})
+    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), keyed])
+    assert [device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["quiet"]
+
+
 def test_two_apps_of_one_tenant_do_not_share_their_devices(keeper: StateKeeper, tables: Engine) -> None:
     first, second = registered(10, "u1", "d1", "A"), registered(11, "u1", "d1-other", "B")
     second[2]["business_id"] = "other"

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Message, encode
+from common.contracts import TTL_MAX_S, Message, encode
 from common.model import Decision, PushType
 from common.storage import keys, ledger, sql
 from common.storage.marks import Marks
@@ -282,7 +282,8 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[ledger
 
 def _repeated(event: Event, now: int) -> ledger.NoteRecord:
     """A repeat writes no row, only a step."""
-    return ledger.NoteRecord(event.app, event.id, event.ts_ms, "", "", "step", "intake", now, "the same event id came again: ignored")
+    filed_ms = event.received_ms if _outlived(event.ts_ms, event.received_ms) else event.ts_ms
+    return ledger.NoteRecord(event.app, event.id, filed_ms, "", "", "step", "intake", now, "the same event id came again: ignored")
 
 
 def event_record(message: Message, decision: Decision | None, note: str = "") -> ledger.EventRecord:
@@ -298,7 +299,13 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         decision,
         note,
         _screen(message),
+        message.received_ms if _outlived(message.ts_ms, message.received_ms) else 0,
     )
+
+
+def _outlived(ts_ms: int, received_ms: int) -> bool:
+    """So old that no push of it can live. The ledger files such an event by its coming: the day of its ts would be dropped at once."""
+    return ts_ms <= received_ms - TTL_MAX_S * 1000
 
 
 def _screen(message: Message) -> str:

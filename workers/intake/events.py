@@ -1,4 +1,4 @@
-"""The shapes of what the core publishes (contract §3), field by field; decoding checks them."""
+"""The shapes of what the core publishes (contract §3), field by field; decoding checks them. null counts as absent where a field may be."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Stored(msgspec.Struct, frozen=True):
     conversation: Conversation
     sender: Sender
     recipients: tuple[Name, ...] | None = None
-    exclude: tuple[Name, ...] = ()
-    mentions: tuple[Name, ...] = ()
-    elements: tuple[Element, ...] = ()
-    push: PushFields = PushFields()
+    exclude: tuple[Name, ...] | None = ()
+    mentions: tuple[Name, ...] | None = ()
+    elements: tuple[Element, ...] | None = ()
+    push: PushFields | None = PushFields()
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ class Invited(msgspec.Struct, frozen=True):
     inviter: Inviter
     invitees: tuple[Name, ...]
     timeout_s: Annotated[int, Meta(ge=0)]
-    push: PushFields = PushFields()
+    push: PushFields | None = PushFields()
 
 
 class Ended(msgspec.Struct, frozen=True):

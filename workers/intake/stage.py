@@ -201,7 +201,7 @@ def _check(data: Any) -> None:
             raise _UnreadableError(f"wrong_shape: {part}.id has 1 to {events.NAME_MAX} characters")
     if (name := events.too_long(data)) is not None:
         raise _UnreadableError(f"wrong_shape: {name} has too many bytes")
-    if isinstance(data, events.Stored | events.Invited):
+    if isinstance(data, events.Stored | events.Invited) and data.push is not None:
         _check_travels(data.push)
     if isinstance(data, events.Stored) and data.conversation.type == "c2c" and len(set(data.recipients or ())) != 1:
         raise _UnreadableError("wrong_shape: a c2c message has exactly one recipient")
@@ -296,9 +296,10 @@ def take(event: Event, now_ms: int) -> Taken:
 
 def _stored(event: Event) -> Message:
     data: events.Stored = event.data
-    ttl_s = min(data.push.ttl_s, TTL_MAX_S)
+    wished = data.push or PushFields()
+    ttl_s = min(wished.ttl_s, TTL_MAX_S)
     recipients = tuple(dict.fromkeys(data.recipients)) if data.recipients is not None else None
-    push = msgspec.structs.replace(data.push, ttl_s=ttl_s)
+    push = msgspec.structs.replace(wished, ttl_s=ttl_s)
     if push.display.nick_prefix == "auto":  # an empty body is none: the text is built from the elements then
         display = msgspec.structs.replace(push.display, nick_prefix="off" if push.display.body else "on")
         push = msgspec.structs.replace(push, display=display)
@@ -313,16 +314,17 @@ def _stored(event: Event) -> Message:
         conversation=data.conversation,
         sender=data.sender,
         recipients=recipients,
-        exclude=data.exclude,
-        mentions=data.mentions,
-        elements=data.elements,
+        exclude=data.exclude or (),
+        mentions=data.mentions or (),
+        elements=data.elements or (),
         push=push,
     )
 
 
 def _invited(event: Event) -> Message:
     data: events.Invited = event.data
-    push: PushFields = msgspec.structs.replace(data.push, message_class=MessageClass.CALL, ttl_s=min(data.push.ttl_s, TTL_MAX_S))
+    wished = data.push or PushFields()
+    push: PushFields = msgspec.structs.replace(wished, message_class=MessageClass.CALL, ttl_s=min(wished.ttl_s, TTL_MAX_S))
     return Message(
         app=event.app,
         event_id=event.id,

@@ -215,6 +215,16 @@ def test_long_names_of_narrow_characters_are_fine() -> None:
     assert event(native({**STORED, "message_id": long, "recipients": [long]})).data.recipients == (long,)
 
 
+def test_null_counts_as_absent_where_a_field_may_be() -> None:
+    absent = dict.fromkeys(("exclude", "mentions", "elements", "push"))
+    group = {**C2C, "conversation": {"type": "group", "id": "g", "name": None}, "recipients": None}
+    message = take(event(native({**group, **absent})), NOW).message
+    assert (message.recipients, message.exclude, message.mentions, message.elements) == (None, (), (), ())
+    assert message.push.ttl_s == 86_400
+    call = {"call_id": "c", "inviter": {"id": "ann", "nick": None}, "invitees": ["bob"], "timeout_s": 30, "push": None}
+    assert take(event(native(call, "call.invited")), NOW).message.push.message_class == "call"
+
+
 # ---------------------------------------------------------------- nick_prefix
 
 PREFIXES = {
