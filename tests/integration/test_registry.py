@@ -213,6 +213,12 @@ def test_a_dead_voip_token_is_forgotten_and_the_device_stays(keeper: StateKeeper
     assert (device.token, device.voip_token) == ("A", None)
 
 
+def test_a_phones_long_name_of_its_language_is_kept_as_far_as_it_tells_the_language(keeper: StateKeeper, tables: Engine) -> None:
+    kind, ts, data = registered(10, "u1", "d1", "A")
+    app = apply(keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn"})])
+    assert [device.lang for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["en-US-u-ca-grego"]
+
+
 def test_a_content_key_may_name_its_device_by_the_push_id(keeper: StateKeeper, tables: Engine) -> None:
     keyed = ("settings.updated", 20, {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}})
     app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), keyed])

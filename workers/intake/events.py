@@ -17,6 +17,8 @@ NAME_BYTES_MAX = 1000
 #: The longest token that the registry's keys hold; no vendor's comes near it.
 TOKEN_BYTES_MAX = 2_048
 APP_MAX = 64
+#: Of a language's name only the start tells the language; a phone's own may go on with calendars and numerals.
+LANG_MAX = 16
 UTF8_BYTES_MAX = 4  # of one character
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 EventId = Annotated[str, Meta(min_length=1, max_length=EVENT_ID_MAX)]
@@ -89,9 +91,9 @@ class Registered(msgspec.Struct, frozen=True):
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
     voip_token: Annotated[str, Meta(max_length=TOKEN_BYTES_MAX)] | None = None
     push_id: Annotated[str, Meta(max_length=512)] | None = None
-    lang: Annotated[str, Meta(max_length=16)] | None = None
+    lang: Annotated[str, Meta(max_length=NAME_MAX)] | None = None
     tz: Annotated[str, Meta(max_length=64)] | None = None
-    app_version: Annotated[str, Meta(max_length=64)] | None = None
+    app_version: Annotated[str, Meta(max_length=NAME_MAX)] | None = None
 
 
 class Unregistered(msgspec.Struct, frozen=True):

@@ -75,7 +75,7 @@ def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: 
             return Passed((event,))
         return _foreign(dialect, body, names, apps, entry, received_ms, now_ms)
     except (_UnreadableError, DialectError) as error:
-        whose, kind = _head(raw or b"", names)
+        whose, kind = _head(raw or b"", names, apps)
         return Refused(entry, str(error), whose, (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX], names, kind)
 
 
@@ -94,12 +94,12 @@ class _Head(msgspec.Struct, frozen=True):
     type: Any = None
 
 
-def _head(raw: bytes, names: Mapping[str, str]) -> tuple[str | None, str]:
+def _head(raw: bytes, names: Mapping[str, str], apps: Sequence[str]) -> tuple[str | None, str]:
     """Whose a refused entry is and of which type, so far as that can be read: for the operator's eyes, nothing is decided by it."""
     native = names.get("d", "native") == "native"
     try:
         head = msgspec.json.decode(raw[:ENTRY_BYTES_MAX], type=_Head)
-        named = [head.app] if native else _tenants(names, msgspec.json.decode(raw[:ENTRY_BYTES_MAX]))
+        named = [head.app] if native else _tenants(names, msgspec.json.decode(raw[:ENTRY_BYTES_MAX])) or list(apps)
     except (msgspec.MsgspecError, DialectError, RecursionError):
         head, named = _Head(), []
     app = named[0] if len(named) == 1 else None if native else names.get("app")

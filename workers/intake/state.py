@@ -86,9 +86,10 @@ class StateKeeper:
     def _registered(self, connection: Connection, event: Event) -> bool:
         """Whether the event says anything new. While our transaction holds the rows nobody else's marks of them can cross ours."""
         data: events.Registered = event.data
-        told = devices.register(connection, event.app, msgspec.structs.asdict(data), event.ts_ms)
-        for user, device in told.displaced:
-            self._marks.leave(event.app, user, device, told.since_ms)
+        device_data = msgspec.structs.asdict(data) | {"lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
+        told = devices.register(connection, event.app, device_data, event.ts_ms)
+        for user, lost in told.displaced:
+            self._marks.leave(event.app, user, lost, told.since_ms)
         if told.active:
             self._marks.come(event.app, data.user, data.device_id)
         return told.changed

@@ -147,6 +147,9 @@ def test_the_only_tenant_has_what_names_nobody() -> None:
     found = read({"eventType": "2"}, apps=(APP,), d="nim")
     assert isinstance(found, Passed)
     assert found.ignored == "login"
+    dead = read({"eventType": "1"}, apps=(APP,), d="nim")
+    assert isinstance(dead, Refused)
+    assert dead.app == APP
 
 
 def test_what_a_copy_hides_in_a_text_is_checked_too() -> None:
