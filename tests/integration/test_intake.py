@@ -49,6 +49,7 @@ class Intake:
         self.runtime, self.app = runtime, "i" + uuid.uuid4().hex[:12]
         self.stream = runtime.settings.event_streams[0]
         runtime.tenants.add(Tenant(self.app, "", "zh", "Asia/Shanghai"))
+        self.known = [self.app]
         self._read: list[str] = []
 
     def event(self, kind: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -56,7 +57,8 @@ class Intake:
 
     def put(self, body: Any, **fields: Any) -> str:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        entry: Any = self.runtime.core.xadd(self.stream, {"e": raw, **fields})
+        whole: dict[Any, Any] = {"e": raw, **fields}
+        entry: Any = self.runtime.core.xadd(self.stream, whole)
         self._read.append(entry.decode())
         return self._read[-1]
 
@@ -64,9 +66,8 @@ class Intake:
         """Reads until nothing is left; the dead letters of what was put here, by entry."""
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
-        doors = Doors(
-            runtime.core, runtime.belts, runtime.marks, state, runtime.vault, lambda: [self.app], runtime.ring, withdraw, shared=True
-        )
+        stores = (runtime.core, runtime.belts, runtime.marks, state, runtime.vault)
+        doors = Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app])
         consumer = Consumer([self.stream], doors)
         consumer.once(block_ms=10)  # makes the group
         consumer.once(block_ms=10)
@@ -154,6 +155,15 @@ def test_an_event_from_long_ago_is_kept_as_long_as_any_other(intake: Intake, run
     assert found is not None
     assert (found["decision"], found["ts_ms"]) == ("expired", ts)
     assert [note["note"] for note in runtime.ledger.notes(found)] == ["the same event id came again: ignored"]
+
+
+def test_a_tenant_counts_as_unknown_only_when_nobody_has_added_it_meanwhile(intake: Intake) -> None:
+    recall = {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}}
+    intake.known = []
+    intake.put(intake.event("message.recalled", recall))
+    never = intake.put({**intake.event("message.recalled", recall), "app": "nobody"})
+    intake.put(intake.event("message.recalled", recall))
+    assert {entry: letter["reason"] for entry, letter in intake.finish().items()} == {never: "unknown_app"}
 
 
 def test_a_logout_of_nothing_is_counted_as_ignored(intake: Intake) -> None:

@@ -58,6 +58,7 @@ class Doors:
     ring: Callable[[str], None]
     withdraw: Callable[[Sequence[Withdrawal]], None]
     shared: bool  # the core's server is ours: one MULTI does it all
+    apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
 
 class Consumer:
@@ -220,8 +221,12 @@ class Consumer:
         """New events in stream order, repeated ones, and what can't be read."""
         found: list[Event] = []
         refused: list[Refused] = []
+        asked = False  # once a read: unknown tenants by the thousand cost no more than one
         for entry_id, fields in raws:
             read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
+            if isinstance(read, Refused) and read.reason == stage.UNKNOWN_APP and not asked and self._doors.apps_now is not None:
+                apps, asked = self._doors.apps_now(), True
+                read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
             if isinstance(read, Refused):
                 refused.append(read)
                 metrics.EVENTS.labels(read.type, "dead_letter").inc()

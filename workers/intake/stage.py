@@ -18,6 +18,8 @@ from workers.intake.dialects import DIALECTS, DialectError, tenant_named
 #: Contract §3: entries up to this size; nested no deeper than this.
 ENTRY_BYTES_MAX = 256 * 1024
 DEPTH_MAX = 32
+#: Reason of an entry whose tenant is not registered.
+UNKNOWN_APP = "unknown_app"
 #: A ts further ahead than this counts as now.
 AHEAD_MAX_MS = 300_000
 
@@ -227,7 +229,7 @@ def _without_values(words: str) -> str:
 
 def _known(app: str, apps: Sequence[str]) -> None:
     if app not in apps:
-        raise _UnreadableError("unknown_app")
+        raise _UnreadableError(UNKNOWN_APP)
 
 
 def _foreign(dialect: str, body: bytes, names: Mapping[str, str], apps: Sequence[str], entry: str, received_ms: int, now_ms: int) -> Passed:
