@@ -167,17 +167,20 @@ decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 def too_long(data: Any) -> str | None:
     """What of an event is longer in UTF-8 than PostgreSQL's keys allow, by the field's name; None: all of it fits."""
+    if isinstance(data, Stored | Invited):
+        people = (data.recipients or ()) if isinstance(data, Stored) else data.invitees
+        return "recipients" if any(_over(one, NAME_BYTES_MAX) for one in people) else _conversation_too_long(data)
     for name in ("user", "device_id", "platform", "push_id"):
         if _over(getattr(data, name, None), NAME_BYTES_MAX):
             return name
     if isinstance(data, Registered) and _over(data.token, TOKEN_BYTES_MAX):
         return "token"
-    if isinstance(data, Stored | Read) and _over(data.conversation.id, NAME_BYTES_MAX):
-        return "conversation.id"
-    if isinstance(data, SettingsUpdated):
-        return _setting_too_long(data)
-    people = data.recipients if isinstance(data, Stored) else data.invitees if isinstance(data, Invited) else None
-    return "recipients" if people and any(_over(one, NAME_BYTES_MAX) for one in people) else None
+    return _setting_too_long(data) if isinstance(data, SettingsUpdated) else _conversation_too_long(data)
+
+
+def _conversation_too_long(data: Any) -> str | None:
+    conversation: Conversation | None = getattr(data, "conversation", None)
+    return "conversation.id" if conversation is not None and _over(conversation.id, NAME_BYTES_MAX) else None
 
 
 def _setting_too_long(data: SettingsUpdated) -> str | None:

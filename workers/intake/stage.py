@@ -213,8 +213,11 @@ def _check(data: Any) -> None:
 
 def _check_travels(push: PushFields) -> None:
     """The parts of any shape fit into what our queues carry."""
+    found = [part for part in (push.data.payload, push.template, push.vendor, push.vendor_raw) if part is not None]
+    if not found:
+        return
     try:
-        encode([part for part in (push.data.payload, push.template, push.vendor, push.vendor_raw) if part is not None])
+        encode(found)
     except OverflowError:
         raise _UnreadableError("out_of_range: push holds a number beyond 64 bits") from None
 
@@ -301,7 +304,7 @@ def _stored(event: Event) -> Message:
     wished = data.push or PushFields()
     ttl_s = min(wished.ttl_s, TTL_MAX_S)
     recipients = tuple(dict.fromkeys(data.recipients)) if data.recipients is not None else None
-    push = msgspec.structs.replace(wished, ttl_s=ttl_s)
+    push = wished if wished.ttl_s == ttl_s else msgspec.structs.replace(wished, ttl_s=ttl_s)
     if push.display.nick_prefix == "auto":  # an empty body is none: the text is built from the elements then
         display = msgspec.structs.replace(push.display, nick_prefix="off" if push.display.body else "on")
         push = msgspec.structs.replace(push, display=display)
