@@ -103,6 +103,11 @@ class Catalog:
                 self._snapshot = self._load(0)
             return self._snapshot
 
+    def fresh(self) -> Snapshot:
+        """As `now`, but our copy is no older than this call."""
+        self._look_at = 0.0
+        return self.now
+
     def changed(self) -> None:
         """Tells every process that something changed."""
         self._runtime.redis.incr(self._runtime.keys.config_version)
@@ -372,6 +377,7 @@ class _Claims:
                 work.entry,
                 step,
                 _read_as(work),
+                work.target.registered_ms,
             )
             for work, step in zip(works, badge_steps, strict=True)
         ]

@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Engine, func, or_, select, text
 
 from common.contracts import Attempt
 from common.model import Decision, Kind, Vendor
+from common.storage import sql
 from common.storage.tables import PARTITIONED, dead_letters, devices, events, ledger, notes
 
 #: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
@@ -35,6 +36,8 @@ PENDING_RANK = 10
 
 
 class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e", gc=False):
+    """filed_ms: its day is this one's; 0: that of its ts."""
+
     app: str
     event_id: str
     message_id: str
@@ -45,6 +48,7 @@ class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", t
     decision: str | None
     note: str
     screen: str = ""
+    filed_ms: int = 0
 
 
 class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r", gc=False):
@@ -147,18 +151,22 @@ class Ledger:
         self._days: set[date] = set()
 
     def write(self, records: Iterable[Record]) -> None:
-        """All of the records or none. What was written before is absorbed."""
+        """All of the records or none. What was written before is absorbed. DataError: one of them can never be stored."""
         by_type: dict[type, list[Any]] = {}
         for record in records:
             by_type.setdefault(type(record), []).append(record)
-        self._ensure_days({day_of(r.ts_ms) for kind in (EventRecord, RowRecord, NoteRecord) for r in by_type.get(kind, ())})
+        days = {day_of(r.ts_ms) for kind in (RowRecord, NoteRecord) for r in by_type.get(kind, ())}
+        self._ensure_days(days | {day_of(r.filed_ms or r.ts_ms) for r in by_type.get(EventRecord, ())})
         with self._engine.begin() as connection:
             raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
             with raw.cursor() as cursor:
-                _write_rows(cursor, by_type.get(RowRecord, []))
-                _write_events(cursor, by_type.get(EventRecord, []))
-                _write_notes(cursor, by_type.get(NoteRecord, []))
-                _write_dead(cursor, by_type.get(DeadRecord, []))
+                try:
+                    _write_rows(cursor, by_type.get(RowRecord, []))
+                    _write_events(cursor, by_type.get(EventRecord, []))
+                    _write_notes(cursor, by_type.get(NoteRecord, []))
+                    _write_dead(cursor, by_type.get(DeadRecord, []))
+                except sql.ROW_ERRORS as error:
+                    raise psycopg.DataError(type(error).__name__) from error
 
     def _ensure_days(self, days: set[date]) -> None:
         """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice."""
@@ -364,7 +372,8 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_events (LIKE events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
     rows = (
         (
-            *(day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note),
+            *(day_of(r.filed_ms or r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation),
+            *(r.ts_ms, r.received_ms, r.decision, r.note),
             _tag(r),
             r.screen,
         )

@@ -44,6 +44,19 @@ class Registration:
         return [(self.app, self.device["user"], name) for name in names]
 
 
+#: (app, user, device) whose token is its user's no more, since when (ms).
+Gone = tuple[str, str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """news: for each registration, whether no newer word was known. came: (app, user, device) that may be sent to. lost: who may not."""
+
+    news: tuple[bool, ...]
+    came: tuple[tuple[str, str, str], ...]
+    lost: tuple[Gone, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Leaving:
     """A logout, kick or unregistration as of `ts_ms`, of one device (by its id or push id) or of all on a platform (`ios` covers iPad)."""
@@ -117,17 +130,18 @@ _MOVE = text(
     f" FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)"
     " WHERE d.app = o.app AND d.vendor = o.vendor AND d.token = o.token AND d.registered_ms <= o.at_ms"
     " AND (d.\"user\" <> o.\"user\" OR d.device_id <> o.device_id) AND d.state IN ('active', 'retired', 'silenced')"
+    ' RETURNING d.app, d."user", d.device_id, o.at_ms'
 )
 
 
-def register(connection: Connection, registrations: Sequence[Registration]) -> int:
-    """Binds tokens to devices; how many told something that a newer word had overtaken.
+def register(connection: Connection, registrations: Sequence[Registration]) -> Registered:
+    """Binds tokens to devices.
 
     An older registration leaves its trace in `token_owners`, so that a token which wandered to another person stays away from
     those who had it before.
     """
     if not registrations:
-        return 0
+        return Registered((), (), ())
     tokens = _newest(registrations, lambda one: one.token_key)
     rows = [(*key, one.device["user"], one.device["device_id"], one.ts_ms) for key, one in tokens]
     connection.execute(_OWN, _arrays(_OWNER, rows))
@@ -138,8 +152,13 @@ def register(connection: Connection, registrations: Sequence[Registration]) -> i
     devices = _newest(registrations, lambda one: one.device_key)
     bound = [_bound(one, owners[one.token_key], max(left[scope] for scope in one.scopes)) for _, one in devices]
     changed = {(app, user, device_id) for app, user, device_id in connection.execute(_BIND, _arrays(_DEVICE, bound))}
-    connection.execute(_MOVE, {**named, "reason": MOVED})
-    return sum(not fresh for fresh in _told(registrations, changed))
+    lost: list[Gone] = [
+        (app, user, device_id, at_ms) for app, user, device_id, at_ms in connection.execute(_MOVE, {**named, "reason": MOVED})
+    ]
+    bindings = {row[:3]: (row[-3], row[-1]) for row in bound if row[:3] in changed}
+    lost += [(*key, state_ms) for key, (state, state_ms) in bindings.items() if state != ACTIVE]
+    came = tuple(key for key, (state, _) in bindings.items() if state == ACTIVE)
+    return Registered(tuple(_told(registrations, changed)), came, tuple(lost))
 
 
 def _newest(registrations: Sequence[Registration], key: Any) -> list[tuple[tuple[str, str, str], Registration]]:
@@ -190,14 +209,17 @@ _UNBIND = text(
     " AND x.scope IN ('device:' || m.device_id, 'device:' || m.push_id, 'platform:' || m.platform)"
     ' ORDER BY m.app, m."user", m.device_id, x.at_ms DESC, x.place DESC) l'
     ' WHERE d.app = l.app AND d."user" = l."user" AND d.device_id = l.device_id AND d.registered_ms <= l.at_ms'
-    " AND d.state <> 'moved'"
+    " AND d.state <> 'moved' RETURNING d.app, d.\"user\", d.device_id, l.at_ms"
 )
 
 
-def leave(connection: Connection, leavings: Sequence[Leaving]) -> None:
-    """Unbinds the tokens of devices that their users left; whoever registers such a device as of an earlier time finds the word."""
+def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Gone]:
+    """Unbinds the tokens of devices that their users left; returns those devices.
+
+    Who registers such a device as of an earlier time finds the word.
+    """
     if not leavings:
-        return
+        return []
     left: dict[tuple[str, str, str], int] = {}
     for one in leavings:
         for scope in one.scopes:
@@ -205,7 +227,11 @@ def leave(connection: Connection, leavings: Sequence[Leaving]) -> None:
             left[key] = max(left.get(key, 0), one.ts_ms)
     connection.execute(_LEAVE, _arrays(_SCOPE, [(*key, at_ms) for key, at_ms in sorted(left.items())]))
     rows = [(one.app, one.user, scope, one.reason, one.ts_ms) for one in leavings for scope in one.scopes]
-    connection.execute(_UNBIND, _arrays(_LEAVING, rows))
+    return _gone(connection, _UNBIND, _arrays(_LEAVING, rows))
+
+
+def _gone(connection: Connection, statement: TextClause, given: Mapping[str, Any]) -> list[Gone]:
+    return [(app, user, device_id, at_ms) for app, user, device_id, at_ms in connection.execute(statement, given)]
 
 
 # ---------------------------------------------------------------- names

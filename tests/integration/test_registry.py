@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from common.config import Settings
 from common.storage import sql
 from common.storage.badges import Badges
+from common.storage.claims import Ask, Claims
 from common.storage.devices import Devices
 from common.storage.keys import Keys
 from common.storage.marks import Marks
@@ -53,7 +54,7 @@ def apply(keeper: StateKeeper, told: Sequence[Told], *, app: str | None = None, 
         Event(app, uuid.uuid4().hex, kind, ts, ts, "e", events.DECODERS[kind].decode(msgspec.json.encode(data))) for kind, ts, data in told
     ]
     for part in [[one] for one in batch] if singly else [batch]:
-        keeper.apply(part, lambda _reason: None)
+        keeper.apply(part, lambda _event, _reason: None)
     return app
 
 
@@ -167,6 +168,32 @@ def test_two_replicas_that_read_a_registration_and_its_logout_at_once_agree(keep
     assert active(tables, app, *users) == set()
 
 
+LEAVES: dict[str, list[Told]] = {
+    "it logged out": [logout(20, "u1", device_id="d1")],
+    "its platform logged out": [logout(20, "u1", platform="ios")],
+    "it was unregistered by its push id": [unregistered(20, "u1", "p1")],
+    "another user has its token": [registered(20, "u2", "d1", "A")],
+    "another device has its token": [registered(20, "u1", "d2", "A")],
+}
+
+
+@pytest.mark.parametrize("since", LEAVES.values(), ids=LEAVES)
+def test_a_push_that_waits_for_a_device_is_not_sent_once_it_left(
+    keeper: StateKeeper, redis_client: redis.Redis, space: str, since: list[Told]
+) -> None:
+    def waiting(app: str, push_id: str, registered_ms: int) -> str:
+        ask = Ask(app, "m", "u1", "d1", push_id, 15, "e", -1, "c2c:u2", registered_ms)
+        return Claims(redis_client, Keys(f"push{space}")).lease([ask])[0].why
+
+    came = registered(10, "u1", "d1", "A", push_id="p1")
+    app = apply(keeper, [came, logout(5, "u1", platform="ios")])
+    assert waiting(app, "1" * 32, 10) == ""
+    apply(keeper, since, app=app)
+    assert waiting(app, "2" * 32, 10) == "no_device"
+    apply(keeper, [registered(30, "u1", "d1", "A")], app=app)
+    assert [waiting(app, "3" * 32, 10), waiting(app, "4" * 32, 30)] == ["", ""]
+
+
 def test_a_retired_token_lives_again_when_it_is_registered_anew(keeper: StateKeeper, tables: Engine) -> None:
     app = apply(keeper, [registered(10, "u1", "d1", "A")])
     assert Devices(tables).retire([(app, "u1", "d1", "A", 10, "Unregistered")], "retired") == 1
@@ -184,6 +211,18 @@ def test_a_dead_voip_token_is_forgotten_and_the_device_stays(keeper: StateKeeper
     assert Devices(tables).retire([(app, "u1", "d1", "V", 10, "Unregistered")], "retired") == 0
     (device,) = Devices(tables).of_users(app, ["u1"])["u1"]
     assert (device.token, device.voip_token) == ("A", None)
+
+
+def test_a_phones_long_name_of_its_language_is_kept_as_far_as_it_tells_the_language(keeper: StateKeeper, tables: Engine) -> None:
+    kind, ts, data = registered(10, "u1", "d1", "A")
+    app = apply(keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn"})])
+    assert [device.lang for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["en-US-u-ca-grego"]
+
+
+def test_a_content_key_may_name_its_device_by_the_push_id(keeper: StateKeeper, tables: Engine) -> None:
+    keyed = ("settings.updated", 20, {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}})
+    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), keyed])
+    assert [device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["quiet"]
 
 
 def test_two_apps_of_one_tenant_do_not_share_their_devices(keeper: StateKeeper, tables: Engine) -> None:

@@ -45,7 +45,7 @@ class Sent:
         self.message_class = message_class
         self.event = EventRecord(self.app, "e1", self.message_id, "message.stored", "group:g", self.ts, self.ts, None, "", screen)
         keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
-        keeper.apply([self._registered(user) for user in users], lambda _reason: None)
+        keeper.apply([self._registered(user) for user in users], lambda _event, _reason: None)
         self.rows = [self.row(user) for user in users]
 
     def _registered(self, user: str) -> Event:

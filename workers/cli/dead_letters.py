@@ -26,7 +26,7 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @_STAGE
 @_APP
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=1_000, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def listed(stage: str | None, app_id: str | None, limit: int, as_json: bool) -> None:
     """The newest dead letters. --json has their content, too."""

@@ -109,6 +109,7 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
         ring=runtime.ring,
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
         shared=runtime.core is runtime.redis,
+        apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
     consumer = Consumer(runtime.settings.event_streams, doors)
     _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)

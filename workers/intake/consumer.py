@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from redis import Redis
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Message, encode
+from common.contracts import TTL_MAX_S, Message, encode
 from common.model import Decision, PushType
 from common.storage import keys, ledger, sql
 from common.storage.marks import Marks
@@ -57,6 +58,7 @@ class Doors:
     ring: Callable[[str], None]
     withdraw: Callable[[Sequence[Withdrawal]], None]
     shared: bool  # the core's server is ours: one MULTI does it all
+    apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
 
 class Consumer:
@@ -78,7 +80,7 @@ class Consumer:
                 self.once()
             except AWAY as error:
                 self._behind = True
-                log.warning("a store is away, waiting", extra={"error": type(error).__name__})
+                log.warning("a store is away, waiting", extra={"reason": type(error).__name__})
                 time.sleep(BACKOFF_S)
             self.progress_at = time.monotonic()
 
@@ -177,8 +179,18 @@ class Consumer:
             if len(raws) > 1:
                 return sum(self._finish(name, [raw]) for raw in raws)
             log.exception("an entry broke the intake", extra={"reason": type(error).__name__})
+            self._free(name, raws[0])
             self._bury(name, raws[0], f"broke_stage: {type(error).__name__}")
         return len(raws)
+
+    def _free(self, name: str, raw: tuple[bytes, Mapping[bytes, bytes]]) -> None:
+        """A dead letter gives back the event ids it took: published again, its event is no repeat."""
+        try:
+            read = stage.read_entry(name, raw[0].decode(), raw[1], self._doors.apps(), now_ms())
+        except Exception:  # noqa: BLE001 - then reading is what broke, and nothing was taken
+            return
+        for event in read.events if isinstance(read, stage.Passed) else ():
+            self._doors.marks.free(event.app, event.id, event.entry)
 
     def _bury(self, name: str, raw: tuple[bytes, Mapping[bytes, bytes]], reason: str) -> None:
         entry_id, fields = raw
@@ -192,24 +204,32 @@ class Consumer:
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
         doors.marks.note_times([(m.app, m.message_id, m.ts_ms) for m in messages])  # first: a read report beside them names one of them
-        withdrawals = doors.state.apply([event for event in fresh if not isinstance(event.data, Stored | Invited)], _ignored)
+        ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
+        states = [event for event in fresh if not isinstance(event.data, Stored | Invited)]
+        withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
         doors.withdraw(withdrawals)
         self._hand_on(name, [entry for entry, _ in raws], messages, records)
+        for why in ignored.values():
+            _ignored(why)
         for event in fresh:
-            metrics.EVENTS.labels(event.type, "accepted").inc()
+            metrics.EVENTS.labels(event.type, "ignored" if event.entry in ignored else "accepted").inc()
         metrics.STAGE_SECONDS.labels("intake").observe(time.perf_counter() - started)
 
     def _sorted(self, name: str, raws: Sequence[Any], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
         """New events in stream order, repeated ones, and what can't be read."""
         found: list[Event] = []
         refused: list[Refused] = []
+        asked = False  # once a read: unknown tenants by the thousand cost no more than one
         for entry_id, fields in raws:
             read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
+            if isinstance(read, Refused) and read.reason == stage.UNKNOWN_APP and not asked and self._doors.apps_now is not None:
+                apps, asked = self._doors.apps_now(), True
+                read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
             if isinstance(read, Refused):
                 refused.append(read)
-                metrics.EVENTS.labels("unknown", "dead_letter").inc()
+                metrics.EVENTS.labels(read.type, "dead_letter").inc()
                 continue
             if read.ignored is not None:
                 _ignored(read.ignored)
@@ -267,7 +287,8 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[ledger
 
 def _repeated(event: Event, now: int) -> ledger.NoteRecord:
     """A repeat writes no row, only a step."""
-    return ledger.NoteRecord(event.app, event.id, event.ts_ms, "", "", "step", "intake", now, "the same event id came again: ignored")
+    filed_ms = event.received_ms if _outlived(event.ts_ms, event.received_ms) else event.ts_ms
+    return ledger.NoteRecord(event.app, event.id, filed_ms, "", "", "step", "intake", now, "the same event id came again: ignored")
 
 
 def event_record(message: Message, decision: Decision | None, note: str = "") -> ledger.EventRecord:
@@ -283,7 +304,13 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         decision,
         note,
         _screen(message),
+        message.received_ms if _outlived(message.ts_ms, message.received_ms) else 0,
     )
+
+
+def _outlived(ts_ms: int, received_ms: int) -> bool:
+    """So old that no push of it can live. The ledger files such an event by its coming: the day of its ts would be dropped at once."""
+    return ts_ms <= received_ms - TTL_MAX_S * 1000
 
 
 def _screen(message: Message) -> str:
@@ -296,10 +323,11 @@ def _screen(message: Message) -> str:
 
 
 def _dead(refused: Refused, vault: Vault, now: int) -> ledger.DeadRecord:
-    log.warning("an entry became a dead letter", extra={"entry": refused.entry, "reason": refused.reason})
+    log.warning("an entry became a dead letter", extra={"entry_id": refused.entry, "reason": refused.reason})
     return ledger.DeadRecord(
-        uuid.uuid4().hex,
-        refused.entry.split("/", 1)[1],
+        # the same when the entry is read again: the core's server may be another, and acknowledge after the letter is stored
+        blake2b(refused.entry.encode() + refused.raw, digest_size=16).hexdigest(),
+        refused.entry.rsplit("/", 1)[1],
         "intake",
         refused.reason,
         refused.app,

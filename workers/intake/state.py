@@ -6,7 +6,7 @@ however many events there are. Kinds do not depend on each other's order, but a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,13 @@ from common.storage.registry import Leaving, Registration
 from workers.intake import events
 from workers.intake.stage import Event
 
-Ignored = Callable[[str], None]
+Ignored = Callable[[Event, str], None]
+
+
+#: (app, user, device, since when its token is that person's no more; None: from now on it is).
+Move = tuple[str, str, str, int | None]
+#: (app, user, push id) -> device id.
+Names = Mapping[tuple[str, str, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +51,17 @@ class StateKeeper:
         self._marks = marks
 
     def apply(self, batch: Sequence[Event], ignored: Ignored) -> list[Withdrawal]:
-        """All of the batch or none (SQL); what has to be withdrawn. ignored: told the reason of each event that changes nothing."""
+        """All of the batch or none (SQL); what has to be withdrawn. ignored: told of each event that changes nothing, with the reason."""
         if not batch:
             return []
         with self._engine.begin() as connection:
-            _registry(connection, batch, ignored)
-            _settings(connection, [event for event in batch if isinstance(event.data, events.SettingsUpdated)])
-            reads = [event for event in batch if isinstance(event.data, events.Read)]
-            apps = [event for event in batch if isinstance(event.data, events.Background | events.Foreground)]
-            names = registry.named(connection, [(event.app, event.data.user, event.data.device_id) for event in apps])
-            times = self._times(connection, reads)
-            with self._marks.pipeline() as pipe:
+            moves = _registry(connection, batch, ignored)
+            names = registry.named(connection, _names(batch))
+            _settings(connection, [event for event in batch if isinstance(event.data, events.SettingsUpdated)], names)
+            times = self._times(connection, [event for event in batch if isinstance(event.data, events.Read)])
+            with self._marks.pipeline() as pipe:  # while our transaction holds the rows nobody else's marks of them can cross ours
+                for move in moves:
+                    self._move(pipe, move)
                 for event in batch:
                     self._tell(pipe, event, names, times)
                 pipe.execute()
@@ -68,7 +74,14 @@ class StateKeeper:
         found = self._marks.times_of(asked)
         return {**_times_kept(connection, [one for one in asked if one not in found]), **found}
 
-    def _tell(self, pipe: Any, event: Event, names: dict[tuple[str, str, str], str], times: dict[tuple[str, str], int]) -> None:
+    def _move(self, pipe: Any, move: Move) -> None:
+        app, user, device, left_ms = move
+        if left_ms is None:
+            self._marks.come(app, user, device, pipe)
+        else:
+            self._marks.leave(app, user, device, left_ms, pipe)
+
+    def _tell(self, pipe: Any, event: Event, names: Names, times: dict[tuple[str, str], int]) -> None:
         """Marks and badges of one event."""
         app, data = event.app, event.data
         if isinstance(data, events.Recalled):
@@ -112,7 +125,7 @@ def _withdrawal(event: Event) -> Withdrawal | None:
 # ---------------------------------------------------------------- the registry
 
 
-def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> None:
+def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
     """Registrations and leavings, in rounds: a person's words in the order of the stream, everybody's first words together."""
     rounds: dict[int, list[Event]] = {}
     reached: dict[tuple[str, str], int] = {}
@@ -125,13 +138,26 @@ def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) 
         at += at % 2 != leaving  # even rounds register, odd ones leave
         reached[person] = at
         rounds.setdefault(at, []).append(event)
+    moves: list[Move] = []
     for at in sorted(rounds):
-        if at % 2:
-            registry.leave(connection, [one for event in rounds[at] if (one := _leaving(event, ignored)) is not None])
-            continue
-        told = [Registration(event.app, msgspec.structs.asdict(event.data), event.ts_ms) for event in rounds[at]]
-        for _ in range(registry.register(connection, told)):
-            ignored("older_state")
+        moves += (_leave if at % 2 else _register)(connection, rounds[at], ignored)
+    return moves
+
+
+def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
+    told = registry.register(connection, [Registration(event.app, _device(event.data), event.ts_ms) for event in batch])
+    for event, news in zip(batch, told.news, strict=True):
+        if not news:
+            ignored(event, "older_state")
+    return [*told.lost, *((*device, None) for device in told.came)]
+
+
+def _device(data: events.Registered) -> dict[str, Any]:
+    return msgspec.structs.asdict(data) | {"lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
+
+
+def _leave(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
+    return [*registry.leave(connection, [one for event in batch if (one := _leaving(event, ignored)) is not None])]
 
 
 def _leaving(event: Event, ignored: Ignored) -> Leaving | None:
@@ -139,10 +165,22 @@ def _leaving(event: Event, ignored: Ignored) -> Leaving | None:
     if isinstance(data, events.Unregistered):
         return Leaving(event.app, data.user, event.ts_ms, "unregistered", data.device_id)
     if data.device_id is None and data.platform is None:
-        ignored("no_device_no_platform")
+        ignored(event, "no_device_no_platform")
         return None
     reason = "kicked" if event.type == "session.kicked" else "logout"
     return Leaving(event.app, data.user, event.ts_ms, reason, data.device_id, data.platform)
+
+
+def _names(batch: Sequence[Event]) -> list[tuple[str, str, str]]:
+    """What events call devices, each perhaps a push id: (app, user, name)."""
+    named = []
+    for event in batch:
+        data = event.data
+        if isinstance(data, events.Background | events.Foreground):
+            named.append((event.app, data.user, data.device_id))
+        elif isinstance(data, events.SettingsUpdated) and isinstance(data.content_key, events.ContentKey):
+            named.append((event.app, data.user, data.content_key.device_id))
+    return named
 
 
 # ---------------------------------------------------------------- times and settings
@@ -162,7 +200,7 @@ def _times_kept(connection: Connection, messages: Sequence[tuple[str, str]]) -> 
     return {(app, message_id): int(ts_ms) for app, message_id, ts_ms in rows}
 
 
-def _settings(connection: Connection, batch: Sequence[Event]) -> None:
+def _settings(connection: Connection, batch: Sequence[Event], names: Names) -> None:
     """One statement for all, but for those that clear every field of a kind: what came before them goes first."""
     words: list[preferences.Word] = []
     for event in batch:
@@ -172,12 +210,13 @@ def _settings(connection: Connection, batch: Sequence[Event]) -> None:
                 preferences.apply(connection, words)
                 words = []
                 preferences.clear_all(connection, event.app, data.user, kind, event.ts_ms)
-        words += [(event.app, data.user, field, value, event.ts_ms) for field, value in _fields(data).items()]
+        words += [(event.app, data.user, field, value, event.ts_ms) for field, value in _fields(event, names).items()]
     preferences.apply(connection, words)
 
 
-def _fields(data: events.SettingsUpdated) -> dict[str, Any]:
+def _fields(event: Event, names: Names) -> dict[str, Any]:
     """The fields that the event names, as the settings table keeps them."""
+    data: events.SettingsUpdated = event.data
     fields: dict[str, Any] = {}
     for name in ("dnd", "blocked", "show_detail", "mobile_when_desktop_online"):
         value = getattr(data, name)
@@ -187,5 +226,6 @@ def _fields(data: events.SettingsUpdated) -> dict[str, Any]:
         key = f"mute:{data.mute.conversation.type}:{data.mute.conversation.id}"
         fields[key] = {"mode": data.mute.mode, "until_ms": data.mute.until_ms}
     if isinstance(data.content_key, events.ContentKey):
-        fields[f"content_key:{data.content_key.device_id}"] = data.content_key.key
+        device = data.content_key.device_id
+        fields[f"content_key:{names.get((event.app, data.user, device), device)}"] = data.content_key.key
     return fields
