@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from redis import Redis
@@ -12,6 +13,8 @@ from common.storage.scripts import script
 STATES = (b"foreground", b"background")
 PLATFORMS = frozenset({b"ios", b"android", b"harmony", b"windows", b"mac", b"linux", b"web", b"ipad"})
 
+_MILLIS = re.compile(rb"[0-9]{1,18}")
+
 
 class Presence:
     """One script call for hundreds of users."""
@@ -21,7 +24,7 @@ class Presence:
         self._sessions = script(redis, "presence")
 
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        """For each (app, user) the live sessions; and how many malformed fields were passed over."""
+        """For each (app, user) the live sessions; and how many malformed fields (and keys that are no hash) were passed over."""
         if not people:
             return [], 0
         now_ms, hashes = self._sessions(keys=[f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people])
@@ -29,7 +32,8 @@ class Presence:
         found: list[list[Session]] = []
         for fields in hashes:
             live: list[Session] = []
-            for device, value in zip(fields[::2], fields[1::2], strict=True):
+            malformed += fields is None
+            for device, value in zip(*[iter(fields or ())] * 2, strict=True):
                 session = _session(device, value)
                 if session is None:
                     malformed += 1
@@ -44,9 +48,11 @@ def _session(device: bytes, value: bytes) -> tuple[Session, int] | None:
     parts = value.split(b"|")
     if len(parts) not in (3, 4) or parts[0] not in STATES or parts[1] not in PLATFORMS:
         return None
-    try:
-        name, expires_ms = device.decode(), int(parts[2])
-        since_ms = int(parts[3]) if len(parts) == 4 else None
-    except (ValueError, UnicodeDecodeError):
+    if not all(_MILLIS.fullmatch(number) for number in parts[2:]):
         return None
-    return Session(name, parts[0] == b"foreground", parts[1].decode(), since_ms), expires_ms
+    try:
+        name = device.decode()
+    except UnicodeDecodeError:
+        return None
+    since_ms = int(parts[3]) if len(parts) == 4 else None
+    return Session(name, parts[0] == b"foreground", parts[1].decode(), since_ms), int(parts[2])
