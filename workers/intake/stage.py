@@ -241,7 +241,7 @@ def _stored(event: Event) -> Message:
     recipients = tuple(dict.fromkeys(data.recipients)) if data.recipients is not None else None
     push = data.push
     if push.display.nick_prefix == "auto":
-        display = msgspec.structs.replace(push.display, nick_prefix="off" if push.display.body is not None else "on")
+        display = msgspec.structs.replace(push.display, nick_prefix="off" if _said(push.display.body) else "on")
         push = msgspec.structs.replace(push, display=display)
     return Message(
         app=event.app,
@@ -298,8 +298,14 @@ _SPEAKING = frozenset({"sound", "file", "image", "video", "face", "location", "m
 
 
 def _has_text(message: Message) -> bool:
-    if message.kind == Kind.CALL_INVITE or message.push.display.body:
+    if message.kind == Kind.CALL_INVITE or _said(message.push.display.body):
         return True
-    if message.push.force is not None and message.push.force.body:
+    force = message.push.force
+    if force is not None and force.on and message.conversation.type == "group" and _said(force.body):
         return True
-    return any(element.type in _SPEAKING or (element.text or "").strip() for element in message.elements)
+    return any(element.type in _SPEAKING or _said(element.text) for element in message.elements)
+
+
+def _said(text: str | None) -> bool:
+    """Whether a text holds anything to read; one of blanks counts as not given."""
+    return bool(text and text.strip())

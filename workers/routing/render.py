@@ -66,13 +66,18 @@ def _sender_name(message: Message) -> str:
 
 def _text(message: Message, lang: str, forced: bool, own: Catalogue) -> str:
     force = message.push.force
-    if forced and force is not None and force.body:
-        return force.body
-    if message.push.display.body:
-        return message.push.display.body
+    if forced and force is not None and _said(force.body):
+        return str(force.body)
+    if _said(message.push.display.body):
+        return str(message.push.display.body)
     if message.kind == Kind.CALL_INVITE:
         return say("call_invite", lang, own)
-    return "".join(_element(element.type, element.text, lang, own) for element in message.elements) or say("hidden", lang, own)
+    built = "".join(_element(element.type, element.text, lang, own) for element in message.elements)
+    return built if _said(built) else say("hidden", lang, own)
+
+
+def _said(text: str | None) -> bool:
+    return bool(text and text.strip())
 
 
 def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:

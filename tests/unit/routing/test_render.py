@@ -42,6 +42,7 @@ BODIES = {
         message(elements=[{"type": "file", "text": "a.pdf"}], push=OFF),
         "[File]",
     ),
+    "a body of blanks is none": (message(push={"display": {"body": " ", "nick_prefix": "on"}}), "Ann:hello"),
     "nothing to say": (message(elements=[{"type": "text"}], push=OFF), "You have a new message"),
     "a call": (message(kind=Kind.CALL_INVITE, elements=[]), "Ann:Incoming call"),
     "a recall has words of its own": (message(kind=Kind.RECALL), "This message was recalled"),
@@ -85,6 +86,7 @@ FORCE = {
     "forced, with a text for it": ({"on": True, "body": "Wake up"}, True, "Wake up"),
     "not forced: the usual text": ({"on": True, "body": "Wake up"}, False, "hello"),
     "forced without a text for it": ({"on": True}, True, "hello"),
+    "forced with blanks for it": ({"on": True, "body": " "}, True, "hello"),
     "no such block": (None, True, "hello"),
 }
 

@@ -1,0 +1,62 @@
+"""What is decided of a message before anybody's presence is asked: whether it has words, and whose name stands before them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from common.model import Decision
+from workers.intake.stage import Passed, read_entry, take
+
+NOW_MS = 1_763_787_600_000
+TEXT = [{"type": "text", "text": "hello"}]
+FORCE = {"force": {"on": True, "body": "Wake up"}}
+
+
+def taken(push: dict[str, Any], elements: list[dict[str, Any]] | None = None, kind: str = "group") -> Any:
+    conversation = {"type": kind, "id": "g1"}
+    data = {"message_id": "m1", "conversation": conversation, "sender": {"id": "ann", "nick": "Ann"}, "recipients": ["bob"], "push": push}
+    data["elements"] = elements or []
+    event = {"v": 1, "id": "e1", "type": "message.stored", "app": "demo", "ts": NOW_MS, "data": data}
+    read = read_entry("im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS)
+    assert isinstance(read, Passed), read
+    return take(read.events[0], NOW_MS)
+
+
+WORDS: dict[str, tuple[dict[str, Any], list[dict[str, Any]], str, Decision | None]] = {
+    "an element's text": ({}, TEXT, "group", None),
+    "a picture has words of ours": ({}, [{"type": "image"}], "group", None),
+    "a custom element without a text": ({}, [{"type": "custom"}], "group", Decision.NO_TEXT),
+    "a text of blanks": ({}, [{"type": "text", "text": " \n"}], "group", Decision.NO_TEXT),
+    "nothing": ({}, [], "group", Decision.NO_TEXT),
+    "the sender's body": ({"display": {"body": "Look!"}}, [], "group", None),
+    "a body of blanks": ({"display": {"body": "  "}}, [], "group", Decision.NO_TEXT),
+    "a title alone is no text": ({"display": {"title": "Hi"}}, [], "group", Decision.NO_TEXT),
+    "the text of a forced push": (FORCE, [], "group", None),
+    "the text of a forced push that is off": ({"force": {"on": False, "body": "Wake up"}}, [], "group", Decision.NO_TEXT),
+    "the text of a forced push of blanks": ({"force": {"on": True, "body": " "}}, [], "group", Decision.NO_TEXT),
+    "a chat of two is never forced": (FORCE, [], "c2c", Decision.NO_TEXT),
+    "a silent push needs none": ({"push_type": "silent"}, [], "group", None),
+}
+
+
+@pytest.mark.parametrize(("push", "elements", "kind", "decision"), WORDS.values(), ids=WORDS)
+def test_a_message_without_words_is_not_pushed(push: dict[str, Any], elements: list[dict[str, Any]], kind: str, decision: Any) -> None:
+    assert taken(push, elements, kind).decision == decision
+
+
+PREFIXES: dict[str, tuple[dict[str, Any], str]] = {
+    "built from the elements": ({}, "on"),
+    "the sender's body": ({"body": "Look!"}, "off"),
+    "an empty body is none": ({"body": ""}, "on"),
+    "a body of blanks is none": ({"body": " "}, "on"),
+    "the sender's wish": ({"body": "Look!", "nick_prefix": "on"}, "on"),
+    "the sender's other wish": ({"nick_prefix": "off"}, "off"),
+}
+
+
+@pytest.mark.parametrize(("display", "prefix"), PREFIXES.values(), ids=PREFIXES)
+def test_the_name_stands_before_words_that_are_built_and_not_before_the_senders_own(display: dict[str, Any], prefix: str) -> None:
+    assert taken({"display": display}, TEXT).message.push.display.nick_prefix == prefix
