@@ -36,10 +36,15 @@ class HiddenMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Veil:
-    """What stands in place of a message. title: "" or the one who wrote. bare: the sender's data do not travel either, only ids."""
+    """What stands in place of a message.
+
+    title: "" or the one who wrote. everywhere: the text stands for title, subtitle and names too, else the app's name does
+    where a vendor wants one. bare: the sender's data do not travel either, only ids.
+    """
 
     text: str
     title: str = ""
+    everywhere: bool = False
     bare: bool = False
 
 
@@ -49,8 +54,7 @@ def words(message: Message, lang: str, app_name: str, *, veil: Veil | None, forc
         said = say(message.kind, lang, own)
         return Words("", None, said, app_name or said, app_name, said, hidden=False)
     if veil is not None:
-        name = veil.title or app_name
-        return Words(veil.title, None, veil.text, name or veil.text, name, veil.text, hidden=True)
+        return _veiled(message, veil, app_name)
     display = message.push.display
     text = _text(message, lang, forced, own)
     body = _prefix(message) + text if display.nick_prefix == "on" else text
@@ -58,6 +62,14 @@ def words(message: Message, lang: str, app_name: str, *, veil: Veil | None, forc
     spare = sender_name if message.conversation.type == "c2c" else message.conversation.name or sender_name
     title = display.title or ""
     return Words(title, display.subtitle, body, title or spare or app_name or body, sender_name or title or app_name, text, hidden=False)
+
+
+def _veiled(message: Message, veil: Veil, app_name: str) -> Words:
+    """The veil's words; a line that the message has not is not made up for it."""
+    display = message.push.display
+    title, subtitle = (veil.text if veil.everywhere and line else "" for line in (display.title, display.subtitle))
+    name = veil.title or (veil.text if veil.everywhere else app_name)
+    return Words(veil.title or title, subtitle or None, veil.text, name or veil.text, name, veil.text, hidden=True)
 
 
 def _sender_name(message: Message) -> str:
@@ -107,10 +119,9 @@ def veil_of(
     mode = options.get("hidden_mode", HiddenMode.FULL)
     keyed = (options.get("content_keys") or {}).get(content_key or "")
     neutral = say("hidden", lang, own)
-    if mode == HiddenMode.ID:
-        return Veil(str(keyed or neutral), bare=True)
-    if settings.get("show_detail") is False:
-        return Veil(str(keyed or neutral))
+    hides = settings.get("show_detail") is False
+    if hides or mode == HiddenMode.ID:
+        return Veil(str(keyed or neutral), everywhere=hides, bare=mode == HiddenMode.ID)
     if mode == HiddenMode.SENDER:
         return Veil(neutral, title=_sender_name(message))
     if mode == HiddenMode.TEXT:
