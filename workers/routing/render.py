@@ -14,7 +14,10 @@ from workers.routing.texts import NOTHING, Catalogue, say
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a person will read. title "": the vendor shows the app's name, or `android_title` where it needs one."""
+    """What a person will read. title "": the vendor shows the app's name, or `android_title` where it needs one.
+
+    prefix: the name that `body` begins with, "" for none.
+    """
 
     title: str
     subtitle: str | None
@@ -23,6 +26,7 @@ class Words:
     sender_name: str
     text: str
     hidden: bool
+    prefix: str = ""
 
 
 class HiddenMode(StrEnum):
@@ -57,11 +61,12 @@ def words(message: Message, lang: str, app_name: str, *, veil: Veil | None, forc
         return _veiled(message, veil, app_name)
     display = message.push.display
     text = _text(message, lang, forced, own)
-    body = _prefix(message) + text if display.nick_prefix == "on" else text
+    prefix = _prefix(message) if display.nick_prefix == "on" else ""
     sender_name = _sender_name(message)
     spare = sender_name if message.conversation.type == "c2c" else message.conversation.name or sender_name
     title = display.title or ""
-    return Words(title, display.subtitle, body, title or spare or app_name or body, sender_name or title or app_name, text, hidden=False)
+    body, name = prefix + text, sender_name or title or app_name
+    return Words(title, display.subtitle, body, title or spare or app_name or body, name, text, hidden=False, prefix=prefix)
 
 
 def _veiled(message: Message, veil: Veil, app_name: str) -> Words:

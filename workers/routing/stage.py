@@ -220,6 +220,7 @@ def _note(
         title=title,
         subtitle=said.subtitle,
         body=said.body,
+        prefix=said.prefix,
         fallback_body=say("hidden", lang, own),
         hidden=said.hidden,
         sender_name=said.sender_name,

@@ -188,6 +188,27 @@ def test_a_chat_is_placed_on_oppo_by_rights_template_and_the_senders_wish(over, 
     assert fields.items() <= placed.items()
 
 
+LONG_NAMES = {
+    "as long as a cloud takes them": ("张" * 30, "群" * 30, None),
+    "longer than a vendor's whole text": ("👨‍👩‍👧‍👦张" * 60, "群" * 200, None),
+    "beside data that leave hardly any room": ("张" * 30, "群" * 10, "x" * 3500),
+}
+
+
+@pytest.mark.parametrize("vendor", Vendor)
+@pytest.mark.parametrize(("nick", "name", "ext"), LONG_NAMES.values(), ids=LONG_NAMES)
+def test_a_long_name_before_the_words_leaves_ten_characters_of_them(vendor, nick, name, ext):
+    about = group(
+        sender={"id": "ann", "nick": nick},
+        conversation={"type": "group", "id": "g1", "name": name},
+        elements=[{"type": "text", "text": "一二三四五六七八九十" * 100}],
+        push={"display": {"title": "Hi", "nick_prefix": "on"}, "data": {"ext": ext and ext[: 500 if vendor == Vendor.VIVO else None]}},
+    )
+    said = shown_of(wire(about, device(vendor), Books()))
+    assert "一二三四五六七八九十" in said
+    assert "张" in said
+
+
 # ---------------------------------------------------------------- badge
 
 BADGES: dict[str, tuple[dict[str, Any], Vendor, int]] = {
