@@ -239,10 +239,6 @@ def _stored(event: Event) -> Message:
     data: events.Stored = event.data
     ttl_s = min(data.push.ttl_s, TTL_MAX_S)
     recipients = tuple(dict.fromkeys(data.recipients)) if data.recipients is not None else None
-    push = data.push
-    if push.display.nick_prefix == "auto":
-        display = msgspec.structs.replace(push.display, nick_prefix="off" if _said(push.display.body) else "on")
-        push = msgspec.structs.replace(push, display=display)
     return Message(
         app=event.app,
         event_id=event.id,
@@ -257,13 +253,21 @@ def _stored(event: Event) -> Message:
         exclude=data.exclude,
         mentions=data.mentions,
         elements=data.elements,
-        push=push,
+        push=_prefixed(data.push),
     )
+
+
+def _prefixed(push: PushFields) -> PushFields:
+    """`auto` decided: the name stands before words that we build, not before the sender's own."""
+    if push.display.nick_prefix != "auto":
+        return push
+    display = msgspec.structs.replace(push.display, nick_prefix="off" if _said(push.display.body) else "on")
+    return msgspec.structs.replace(push, display=display)
 
 
 def _invited(event: Event) -> Message:
     data: events.Invited = event.data
-    push: PushFields = msgspec.structs.replace(data.push, message_class=MessageClass.CALL)
+    push: PushFields = msgspec.structs.replace(_prefixed(data.push), message_class=MessageClass.CALL)
     return Message(
         app=event.app,
         event_id=event.id,

@@ -18,11 +18,14 @@ FORCE = {"force": {"on": True, "body": "Wake up"}}
 def taken(push: dict[str, Any], elements: list[dict[str, Any]] | None = None, kind: str = "group") -> Any:
     conversation = {"type": kind, "id": "g1"}
     data = {"message_id": "m1", "conversation": conversation, "sender": {"id": "ann", "nick": "Ann"}, "recipients": ["bob"], "push": push}
-    data["elements"] = elements or []
-    event = {"v": 1, "id": "e1", "type": "message.stored", "app": "demo", "ts": NOW_MS, "data": data}
+    return take(passed("message.stored", {**data, "elements": elements or []}), NOW_MS)
+
+
+def passed(kind: str, data: dict[str, Any]) -> Any:
+    event = {"v": 1, "id": "e1", "type": kind, "app": "demo", "ts": NOW_MS, "data": data}
     read = read_entry("im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS)
     assert isinstance(read, Passed), read
-    return take(read.events[0], NOW_MS)
+    return read.events[0]
 
 
 WORDS: dict[str, tuple[dict[str, Any], list[dict[str, Any]], str, Decision | None]] = {
@@ -60,3 +63,12 @@ PREFIXES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("display", "prefix"), PREFIXES.values(), ids=PREFIXES)
 def test_the_name_stands_before_words_that_are_built_and_not_before_the_senders_own(display: dict[str, Any], prefix: str) -> None:
     assert taken({"display": display}, TEXT).message.push.display.nick_prefix == prefix
+
+
+CALLS = {"words of ours": ({}, "on"), "the inviter's": ({"body": "Look!"}, "off"), "as wished": ({"nick_prefix": "off"}, "off")}
+
+
+@pytest.mark.parametrize(("display", "prefix"), CALLS.values(), ids=CALLS)
+def test_an_invitation_says_who_calls_as_a_message_says_who_wrote(display: dict[str, Any], prefix: str) -> None:
+    data = {"call_id": "c1", "inviter": {"id": "ann", "nick": "Ann"}, "invitees": ["bob"], "timeout_s": 60, "push": {"display": display}}
+    assert take(passed("call.invited", data), NOW_MS).message.push.display.nick_prefix == prefix
