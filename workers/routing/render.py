@@ -63,38 +63,41 @@ def words(message: Message, lang: str, app_name: str, *, veil: Veil | None, forc
     text = _text(message, lang, forced, own)
     prefix = _prefix(message) if display.nick_prefix == "on" else ""
     sender_name = _sender_name(message)
-    spare = sender_name if message.conversation.type == "c2c" else message.conversation.name or sender_name
-    title = display.title or ""
-    body, name = prefix + text, sender_name or title or app_name
-    return Words(title, display.subtitle, body, title or spare or app_name or body, name, text, hidden=False, prefix=prefix)
+    spare = sender_name if message.conversation.type == "c2c" else _shown(message.conversation.name) or sender_name
+    title = _shown(display.title)
+    name = sender_name or title or app_name
+    android_title = title or spare or app_name or prefix + text
+    return Words(title, _shown(display.subtitle) or None, prefix + text, android_title, name, text, hidden=False, prefix=prefix)
+
+
+def _shown(text: str | None) -> str:
+    """The text; "" for one of blanks, which counts as not given."""
+    return text if text and text.strip() else ""
 
 
 def _veiled(message: Message, veil: Veil, app_name: str) -> Words:
     """The veil's words; a line that the message has not is not made up for it."""
     display = message.push.display
-    title, subtitle = (veil.text if veil.everywhere and line else "" for line in (display.title, display.subtitle))
+    title, subtitle = (veil.text if veil.everywhere and _shown(line) else "" for line in (display.title, display.subtitle))
     name = veil.title or (veil.text if veil.everywhere else app_name)
     return Words(veil.title or title, subtitle or None, veil.text, name or veil.text, name, veil.text, hidden=True)
 
 
 def _sender_name(message: Message) -> str:
-    return message.sender.group_card or message.sender.nick or ""
+    """The card in a group, else the nick."""
+    sender = message.sender
+    return (_shown(sender.group_card) if message.conversation.type == "group" else "") or _shown(sender.nick)
 
 
 def _text(message: Message, lang: str, forced: bool, own: Catalogue) -> str:
     force = message.push.force
-    if forced and force is not None and _said(force.body):
-        return str(force.body)
-    if _said(message.push.display.body):
-        return str(message.push.display.body)
+    given = (_shown(force.body) if forced and force is not None else "") or _shown(message.push.display.body)
+    if given:
+        return given
     if message.kind == Kind.CALL_INVITE:
         return say("call_invite", lang, own)
     built = "".join(_element(element.type, element.text, lang, own) for element in message.elements)
-    return built if _said(built) else say("hidden", lang, own)
-
-
-def _said(text: str | None) -> bool:
-    return bool(text and text.strip())
+    return _shown(built) or say("hidden", lang, own)
 
 
 def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:
@@ -105,12 +108,10 @@ def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:
 
 def _prefix(message: Message) -> str:
     """`Nick:` in a chat of two; `name(group):` in a group, as far as the names are known (im-dialects §2.4)."""
-    sender = message.sender
-    if message.conversation.type == "c2c":
-        return f"{sender.nick}:" if sender.nick else ""
     name = _sender_name(message)
-    group = f"({message.conversation.name})" if message.conversation.name else ""
-    return f"{name}{group}:" if name or group else ""
+    group = _shown(message.conversation.name) if message.conversation.type == "group" else ""
+    shown = f"{name}({group})" if group else name
+    return f"{shown}:" if shown else ""
 
 
 def veil_of(

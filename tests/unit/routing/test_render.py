@@ -30,6 +30,8 @@ BODIES = {
     "group: the nick where there is no card": (group(), "Ann(Team):hello"),
     "group: no name of the sender": (group(sender={"id": "ann"}), "(Team):hello"),
     "group: no name of the group": (group(conversation={"type": "group", "id": "g1"}), "Ann:hello"),
+    "names of blanks": (group(conversation={"type": "group", "id": "g1", "name": " "}, sender={"id": "ann", "nick": " "}), "hello"),
+    "a nick of blanks": (message(sender={"id": "ann", "nick": " "}), "hello"),
     "group: no name at all": (group(conversation={"type": "group", "id": "g1"}, sender={"id": "ann"}), "hello"),
     "the sender's body as it is": (message(push={"display": {"body": "Look!", "nick_prefix": "off"}}), "Look!"),
     "the sender's body with the prefix he asked for": (message(push={"display": {"body": "Look!", "nick_prefix": "on"}}), "Ann:Look!"),
@@ -67,6 +69,12 @@ TITLES = {
     "none, group: Android shows the group": (group(), "", "Team"),
     "none, group without a name: Android shows who wrote": (group(conversation={"type": "group", "id": "g1"}), "", "Ann"),
     "nothing known: the app": (message(sender={"id": "ann"}), "", "Chat"),
+    "a title of blanks is none": (message(push={"display": {"title": " "}}), "", "Ann"),
+    "a name of blanks is none": (
+        group(conversation={"type": "group", "id": "g1", "name": " "}, sender={"id": "a", "nick": " "}),
+        "",
+        "Chat",
+    ),
 }
 
 

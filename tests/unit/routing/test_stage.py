@@ -134,6 +134,8 @@ def test_the_message_overrides_the_strategy_and_the_strategy_the_defaults():
     own = note(message(push={"strategy_id": "s1", "sound": {"ios": "own.caf"}}), device(), books)
     assert (own.sound_ios, own.sound_android) == ("own.caf", "p")
     assert note(message(push={"strategy_id": "nobody's"}), device(Vendor.FCM), books).vendor == {}
+    asked = [offline(message(push={"strategy_id": name} if name else {})) for name in ("nobody's", "s1", None)]
+    assert route(asked, world(books), NOW_MS).presets_missing == 1
 
 
 @pytest.mark.parametrize(("preset", "push_type"), [({"push_type": "silent"}, "silent"), ({"push_type": "loud"}, "alert"), ({}, "alert")])
