@@ -234,6 +234,13 @@ def test_devices_are_listed_without_their_tokens_and_retired_and_restored_by_id_
     assert command("device", "retire", app, "u1", "nobody") == (1, command("device", "retire", app, "u1", "nobody")[1])
 
 
+def test_a_content_key_may_name_its_device_by_its_push_id(keeper: StateKeeper, tables: Engine) -> None:
+    key = ("settings.updated", 20, {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}})
+    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), registered(10, "u1", "d2", "B"), key])
+    found = {device.device_id: device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]}
+    assert found == {"d1": "quiet", "d2": None}
+
+
 @pytest.mark.parametrize(
     "since", [logout(20, "u1", device_id="d1"), registered(20, "u2", "d1", "A")], ids=["it logged out", "another user has the token"]
 )

@@ -129,7 +129,8 @@ def _settings(connection: Connection, event: Event) -> None:
     elif data.mute is None:
         preferences.clear_all(connection, event.app, data.user, "mute", event.ts_ms)
     if isinstance(data.content_key, events.ContentKey):
-        fields[f"content_key:{data.content_key.device_id}"] = data.content_key.key
+        device = devices.named(connection, event.app, data.user, data.content_key.device_id)
+        fields[f"content_key:{device}"] = data.content_key.key
     elif data.content_key is None:
         preferences.clear_all(connection, event.app, data.user, "content_key", event.ts_ms)
     preferences.apply(connection, event.app, data.user, fields, event.ts_ms)
