@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import ColumnElement, Engine, func, or_, select, text
+from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, true
 
 from common.contracts import Attempt
 from common.model import Decision, Kind, Vendor
@@ -289,6 +289,17 @@ class Ledger:
         with self._engine.connect() as connection:
             for token, sent, pushes in connection.execution_options(yield_per=5_000).execute(statement):
                 yield token, sent, int(pushes)
+
+    def seen_among(self, messages: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those (app, message or call id) of which some push is, or may be, on somebody's screen. One query."""
+        if not messages:
+            return set()
+        own = (ledger.c.day == events.c.day) & (ledger.c.app == events.c.app) & (ledger.c.event_id == events.c.event_id)
+        pushed = select(literal(1)).where(own, _SEEN).limit(1).lateral()  # the limit: an index look-up for each, never a join of all
+        statement = select(events.c.app, events.c.message_id).join(pushed, true())
+        statement = statement.where(events.c.message_id.in_([message_id for _, message_id in messages]))
+        with self._engine.connect() as connection:
+            return {(app, message_id) for app, message_id in connection.execute(statement)} & set(messages)
 
     def accepted_of(self, app: str, message_id: str, since_ms: int = 0) -> list[dict[str, Any]]:
         """Rows of pushes that a vendor took, or may have taken, since then, of every event of this message."""
