@@ -13,6 +13,8 @@ from common.storage.scripts import script
 STATES = (b"foreground", b"background")
 PLATFORMS = frozenset({b"ios", b"android", b"harmony", b"windows", b"mac", b"linux", b"web", b"ipad"})
 
+#: People of one script call: nobody else is served meanwhile.
+LOOK_MAX = 2_000
 _MILLIS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -25,8 +27,15 @@ class Presence:
 
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
         """For each (app, user) the live sessions; and how many malformed fields (and keys that are no hash) were passed over."""
-        if not people:
-            return [], 0
+        found: list[list[Session]] = []
+        malformed = 0
+        for start in range(0, len(people), LOOK_MAX):
+            sessions, passed_over = self._look(people[start : start + LOOK_MAX])
+            found += sessions
+            malformed += passed_over
+        return found, malformed
+
+    def _look(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
         now_ms, hashes = self._sessions(keys=[f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people])
         malformed = 0
         found: list[list[Session]] = []

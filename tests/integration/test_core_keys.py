@@ -13,6 +13,7 @@ from common.config import Settings
 from common.contracts import Conversation, Message, Sender, encode
 from common.storage import keys
 from common.storage.migrations import migrate
+from common.storage.presence import LOOK_MAX
 from workers.app import PRESENCE
 from workers.pipeline import Stages
 from workers.runtime import Runtime
@@ -65,6 +66,13 @@ def test_one_key_that_is_no_hash_costs_nobody_else_their_presence(runtime: Runti
     runtime.core.hset(_key(runtime, "presence", "eve"), "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
     sessions, malformed = runtime.presence.sessions([("demo", "bob"), ("demo", "eve"), ("demo", "nobody")])
     assert ([len(each) for each in sessions], malformed) == ([0, 1, 0], 1)
+
+
+def test_thousands_are_looked_up_in_their_order(runtime: Runtime) -> None:
+    last = LOOK_MAX + 10
+    runtime.core.hset(_key(runtime, "presence", f"u{last}"), "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
+    sessions, _ = runtime.presence.sessions([("demo", f"u{number}") for number in range(last + 1)])
+    assert [number for number, each in enumerate(sessions) if each] == [last]
 
 
 def test_a_key_of_friends_that_is_no_set_holds_nobody(runtime: Runtime) -> None:

@@ -35,6 +35,9 @@ TAKEOVER_EVERY_S = 5.0
 #: Messages of one entry on the presence belt, and about how many bytes of them.
 PACK_MAX = 200
 PACK_BYTES = 512 * 1024
+#: A group whose members are not named counts as a list of so many: hundreds of groups in one entry would be a hundred thousand
+#: people, more than a process looks at before it is taken for dead.
+MEMBERS_GUESSED = 200
 #: Entries on the belts at which intake stops reading: the core's stream is the buffer.
 BELTS_MAX = 3_000
 BACKOFF_S = 1.0
@@ -314,7 +317,8 @@ def _packed(messages: Sequence[Message]) -> list[bytes]:
     blobs, pack, size = [], [], 0
     for message in messages:
         pack.append(message)
-        size += 64 * len(message.recipients or ()) + 1024
+        people = MEMBERS_GUESSED if message.recipients is None else len(message.recipients)
+        size += 64 * people + 1024
         if len(pack) >= PACK_MAX or size >= PACK_BYTES:
             blobs.append(encode(pack))
             pack, size = [], 0

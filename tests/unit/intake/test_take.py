@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from common.contracts import decode_messages
 from common.model import Decision
+from workers.intake.consumer import _packed
 from workers.intake.stage import Passed, read_entry, take
 
 NOW_MS = 1_763_787_600_000
@@ -63,6 +65,16 @@ PREFIXES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("display", "prefix"), PREFIXES.values(), ids=PREFIXES)
 def test_the_name_stands_before_words_that_are_built_and_not_before_the_senders_own(display: dict[str, Any], prefix: str) -> None:
     assert taken({"display": display}, TEXT).message.push.display.nick_prefix == prefix
+
+
+@pytest.mark.parametrize(("kind", "recipients", "most"), [("group", None, 40), ("c2c", ["bob"], 200), ("group", ["bob", "eve"], 200)])
+def test_an_entry_holds_no_more_people_than_a_process_can_look_at(kind: str, recipients: Any, most: int) -> None:
+    data = {"message_id": "m1", "conversation": {"type": kind, "id": "ann"}, "sender": {"id": "ann"}, "elements": TEXT}
+    event = passed("message.stored", {**data, "recipients": recipients})
+    blobs = _packed([take(event, NOW_MS).message] * 1_000)
+    sizes = [len(decode_messages(blob)) for blob in blobs]
+    assert sum(sizes) == 1_000
+    assert most // 2 < sizes[0] <= most
 
 
 CALLS = {"words of ours": ({}, "on"), "the inviter's": ({"body": "Look!"}, "off"), "as wished": ({"nick_prefix": "off"}, "off")}
