@@ -194,7 +194,7 @@ class Consumer:
         apps = doors.apps()
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
-        doors.marks.note_times([(m.app, m.message_id, m.ts_ms) for m in messages])  # first: a read report beside them names one of them
+        doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         withdrawals = doors.state.apply([event for event in fresh if not isinstance(event.data, Stored | Invited)], _ignored)
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
@@ -266,6 +266,11 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[ledger
             metrics.DECISIONS.labels("none", taken.decision, "none").inc()
         records.append(event_record(message, taken.decision))
     return messages, records
+
+
+def _times(batch: Sequence[Event]) -> list[tuple[str, str, int]]:
+    """(app, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the same."""
+    return [(event.app, event.data.message_id, event.ts_ms) for event in batch if isinstance(event.data, Stored)]
 
 
 def _repeated(event: Event, now: int) -> ledger.NoteRecord:

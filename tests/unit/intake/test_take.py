@@ -9,7 +9,7 @@ import pytest
 
 from common.contracts import decode_messages
 from common.model import Decision
-from workers.intake.consumer import _packed
+from workers.intake.consumer import _packed, _times
 from workers.intake.stage import Passed, read_entry, take
 
 NOW_MS = 1_763_787_600_000
@@ -75,6 +75,14 @@ def test_an_entry_holds_no_more_people_than_a_process_can_look_at(kind: str, rec
     sizes = [len(decode_messages(blob)) for blob in blobs]
     assert sum(sizes) == 1_000
     assert most // 2 < sizes[0] <= most
+
+
+def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
+    silent = {"message_id": "m2", "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+    stored = passed("message.stored", {**silent, "push": {"gate": {"enabled": False}}})
+    assert take(stored, NOW_MS).decision == Decision.PUSH_DISABLED
+    call = passed("call.invited", {"call_id": "c1", "inviter": {"id": "ann"}, "invitees": ["bob"], "timeout_s": 60})
+    assert _times([stored, call]) == [("demo", "m2", NOW_MS)]
 
 
 CALLS = {"words of ours": ({}, "on"), "the inviter's": ({"body": "Look!"}, "off"), "as wished": ({"nick_prefix": "off"}, "off")}
