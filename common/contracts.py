@@ -180,6 +180,7 @@ class Notification(Frozen, frozen=True, kw_only=True):
     placement: the wire fields that the class policy chose for this lane (see workers/routing/classes.py), for instance
     {"category": "IM"} for Huawei; `vendor` and `vendor_raw` hold only this vendor's overrides, already merged with the
     strategy preset. sender_name and text fill a vendor's private template; they are what `title` and `body` were made of.
+    prefix: the name before the words, a part of `body`; "" where there is none.
     collapse_id is the raw value (collapse key or message id) of which each vendor derives its own id on the screen.
     """
 
@@ -199,6 +200,7 @@ class Notification(Frozen, frozen=True, kw_only=True):
     title: str = ""
     subtitle: str | None = None
     body: str = ""
+    prefix: str = ""
     fallback_body: str = ""
     hidden: bool = False
     sender_name: str = ""

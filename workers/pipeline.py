@@ -328,6 +328,9 @@ def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
     adds = [(keys.send(batch.vendor, urgency), encode(batch)) for urgency, batch in routed.batches]
     adds += _ledger([_routing_row(row, now) for row in routed.rows])
     runtime.belts.hand_on(entries, adds)
+    if routed.presets_missing:
+        metrics.IGNORED.labels("unknown_strategy").inc(routed.presets_missing)
+        log.warning("a message names a preset that is not stored: defaults are used", extra={"count": routed.presets_missing})
     for row in routed.rows:
         metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
     for vendor in {batch.vendor for _, batch in routed.batches}:

@@ -273,6 +273,23 @@ def test_devices_are_listed_without_their_tokens_and_retired_and_restored_by_id_
     assert command("device", "retire", app, "u1", "nobody") == (1, command("device", "retire", app, "u1", "nobody")[1])
 
 
+def test_a_presets_vendors_may_stand_as_in_an_event(tables: Engine, command: Callable[..., tuple[int, str]], tmp_path: Any) -> None:
+    app = "r" + uuid.uuid4().hex[:8]
+    Tenants(tables).add(Tenant(app, "", "zh", "Asia/Shanghai"))
+    file = tmp_path / "preset.json"
+    file.write_text(json.dumps({"vendor": {"fcm": {"channel_id": "im"}}, "sound": {"ios": "a.caf"}}))
+    assert command("strategy", "add", app, "one", str(file))[0] == 0
+    (listed,) = json.loads(command("strategy", "list", app, "--json")[1])
+    assert listed["preset"] == {"fcm": {"channel_id": "im"}, "sound": {"ios": "a.caf"}}
+
+
+def test_a_content_key_may_name_its_device_by_its_push_id(keeper: StateKeeper, tables: Engine) -> None:
+    key = ("settings.updated", 20, {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}})
+    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), registered(10, "u1", "d2", "B"), key])
+    found = {device.device_id: device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]}
+    assert found == {"d1": "quiet", "d2": None}
+
+
 @pytest.mark.parametrize(
     "since", [logout(20, "u1", device_id="d1"), registered(20, "u2", "d1", "A")], ids=["it logged out", "another user has the token"]
 )

@@ -112,13 +112,18 @@ def strategy() -> None:
 @click.argument("strategy_id", metavar="ID")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def add_strategy(app_id: str, strategy_id: str, file: Path) -> None:
-    """Store the preset in FILE: a JSON object {"huawei": {"channel_id": …}, "sound": {"ios": …}, "push_type": "voip", …}."""
+    """Store the preset in FILE: a JSON object {"huawei": {"channel_id": …}, "sound": {"ios": …}, "push_type": "voip", …}.
+
+    The vendors may also stand under "vendor", as they do in an event.
+    """
     try:
         preset = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise CliError("FILE takes a JSON object") from None
     if not re.fullmatch(r"[!-~]{1,64}", strategy_id):
         raise CliError("ID takes 1-64 printable ASCII characters without spaces")
+    if isinstance(preset, dict) and isinstance(preset.get("vendor"), dict):
+        preset |= preset.pop("vendor")
     wrong = _wrong_with(preset)
     if wrong is not None:
         raise CliError(f"FILE: {wrong}")

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 3.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
+#: Rows of one message that the console reads: its page shows the first of them and counts all.
+STORY_ROWS_MAX = 100_000
 
 
 @click.command()
@@ -145,7 +147,9 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
             return "not_replayable"
 
     _heartbeat(runtime, stop, time.monotonic, lambda: False)
-    ports = Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda: console_rows(runtime))
+    ports = Ports(
+        lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX), again, lambda: console_rows(runtime)
+    )
     serve(runtime, stop, ports)
 
 

@@ -36,6 +36,9 @@ TAKEOVER_EVERY_S = 5.0
 #: Messages of one entry on the presence belt, and about how many bytes of them.
 PACK_MAX = 200
 PACK_BYTES = 512 * 1024
+#: A group whose members are not named counts as a list of so many: hundreds of groups in one entry would be a hundred thousand
+#: people, more than a process looks at before it is taken for dead.
+MEMBERS_GUESSED = 200
 #: Entries on the belts at which intake stops reading: the core's stream is the buffer.
 BELTS_MAX = 3_000
 BACKOFF_S = 1.0
@@ -203,7 +206,7 @@ class Consumer:
         apps = doors.apps()
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
-        doors.marks.note_times([(m.app, m.message_id, m.ts_ms) for m in messages])  # first: a read report beside them names one of them
+        doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         states = [event for event in fresh if not isinstance(event.data, Stored | Invited)]
         withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
@@ -285,6 +288,11 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[ledger
     return messages, records
 
 
+def _times(batch: Sequence[Event]) -> list[tuple[str, str, int]]:
+    """(app, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the same."""
+    return [(event.app, event.data.message_id, event.ts_ms) for event in batch if isinstance(event.data, Stored)]
+
+
 def _repeated(event: Event, now: int) -> ledger.NoteRecord:
     """A repeat writes no row, only a step."""
     filed_ms = event.received_ms if _outlived(event.ts_ms, event.received_ms) else event.ts_ms
@@ -342,7 +350,8 @@ def _packed(messages: Sequence[Message]) -> list[bytes]:
     blobs, pack, size = [], [], 0
     for message in messages:
         pack.append(message)
-        size += 64 * len(message.recipients or ()) + 1024
+        people = MEMBERS_GUESSED if message.recipients is None else len(message.recipients)
+        size += 64 * people + 1024
         if len(pack) >= PACK_MAX or size >= PACK_BYTES:
             blobs.append(encode(pack))
             pack, size = [], 0

@@ -305,9 +305,6 @@ def _stored(event: Event) -> Message:
     ttl_s = min(wished.ttl_s, TTL_MAX_S)
     recipients = tuple(dict.fromkeys(data.recipients)) if data.recipients is not None else None
     push = wished if wished.ttl_s == ttl_s else msgspec.structs.replace(wished, ttl_s=ttl_s)
-    if push.display.nick_prefix == "auto":  # an empty body is none: the text is built from the elements then
-        display = msgspec.structs.replace(push.display, nick_prefix="off" if push.display.body else "on")
-        push = msgspec.structs.replace(push, display=display)
     return Message(
         app=event.app,
         event_id=event.id,
@@ -322,14 +319,22 @@ def _stored(event: Event) -> Message:
         exclude=data.exclude or (),
         mentions=data.mentions or (),
         elements=data.elements or (),
-        push=push,
+        push=_prefixed(push),
     )
+
+
+def _prefixed(push: PushFields) -> PushFields:
+    """`auto` decided: the name stands before words that we build, not before the sender's own."""
+    if push.display.nick_prefix != "auto":
+        return push
+    display = msgspec.structs.replace(push.display, nick_prefix="off" if _said(push.display.body) else "on")
+    return msgspec.structs.replace(push, display=display)
 
 
 def _invited(event: Event) -> Message:
     data: events.Invited = event.data
     wished = data.push or PushFields()
-    push: PushFields = msgspec.structs.replace(wished, message_class=MessageClass.CALL, ttl_s=min(wished.ttl_s, TTL_MAX_S))
+    push: PushFields = msgspec.structs.replace(_prefixed(wished), message_class=MessageClass.CALL, ttl_s=min(wished.ttl_s, TTL_MAX_S))
     return Message(
         app=event.app,
         event_id=event.id,
@@ -364,8 +369,14 @@ _SPEAKING = frozenset({"sound", "file", "image", "video", "face", "location", "m
 
 
 def _has_text(message: Message) -> bool:
-    if message.kind == Kind.CALL_INVITE or message.push.display.body:
+    if message.kind == Kind.CALL_INVITE or _said(message.push.display.body):
         return True
-    if message.push.force is not None and message.push.force.body:
+    force = message.push.force
+    if force is not None and force.on and message.conversation.type == "group" and _said(force.body):
         return True
-    return any(element.type in _SPEAKING or (element.text or "").strip() for element in message.elements)
+    return any(element.type in _SPEAKING or _said(element.text) for element in message.elements)
+
+
+def _said(text: str | None) -> bool:
+    """Whether a text holds anything to read; one of blanks counts as not given."""
+    return bool(text and text.strip())

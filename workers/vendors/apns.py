@@ -268,7 +268,7 @@ def _body(note: Notification) -> tuple[bytes, bytes, bool]:
     excess = len(compact({"aps": aps, **rest})) - room
     if excess > 0 and "alert" in aps:
         words = {name: aps["alert"][name] for name in ("body", "subtitle", "title") if isinstance(aps["alert"].get(name), str)}
-        aps["alert"] |= shrink(words, excess, _json_bytes)
+        aps["alert"] |= shrink(words, excess, _json_bytes, note.prefix)
     raw = compact({"aps": aps, **rest})
     return raw[:8], raw[8:], len(raw) > room  # {"aps":{ is eight bytes
 

@@ -269,18 +269,33 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
     return text[:end].rstrip() + ELLIPSIS
 
 
-def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int]) -> dict[str, str]:
+def body_within(note: Notification, most: int, measure: Callable[[str], int] = characters) -> str:
+    """The note's body, not cut yet, with a name before it so short that `cut` leaves CHARACTERS_KEPT characters of the words."""
+    said = note.body.removeprefix(note.prefix)
+    if measure(note.body) <= most or len(said) + len(note.prefix) != len(note.body):
+        return note.body
+    least = min(measure(said), measure(_beginning(said) + ELLIPSIS))
+    if measure(note.prefix) + least <= most:
+        return note.body
+    name = cut(note.prefix.rstrip(":"), most - least - measure(":"), measure)
+    return f"{name}:{said}" if name else said
+
+
+def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int], prefix: str = "") -> dict[str, str]:
     """`texts`, cut one after the other in their order until `excess` units of `measure` are saved or nothing more can be.
 
-    Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is a screenful.
+    Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is a screenful; behind a name,
+    `prefix`, that some of them begins with, as long as the others have something to give.
     """
     result = dict(texts)
-    for name, text in texts.items():
-        if excess <= 0:
-            break
-        size = measure(text)
-        result[name] = cut(text, max(size - excess, measure(_beginning(text) + ELLIPSIS)), measure)
-        excess -= size - measure(result[name])
+    for kept in (prefix, "") if prefix else ("",):
+        for name, text in texts.items():
+            if excess <= 0:
+                return result
+            size = measure(result[name])
+            head = kept if text.startswith(kept) else ""
+            result[name] = cut(text, max(size - excess, measure(head + _beginning(text[len(head) :]) + ELLIPSIS)), measure)
+            excess -= size - measure(result[name])
     return result
 
 

@@ -274,7 +274,7 @@ def _data_only(note: Notification, credential: Credential) -> bool:
 def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:
     """(up to the count, after it, whether it is too large even so) of a message that Android draws."""
     look, data, words = _look(note), _data(note), _words(note)
-    words, too_large = _fitted(words, (look, data), spare=len("notification_count") + 10)
+    words, too_large = _fitted(words, (look, data), spare=len("notification_count") + 10, prefix=note.prefix)
     android = compact({"notification": look, "priority": _priority(note)})
     rest = {"data": data, "notification": words} if data else {"notification": words}
     split = len(b'{"notification":{')
@@ -286,17 +286,17 @@ def _data_message(note: Notification) -> tuple[bytes, bytes, bool]:
     silent = note.push_type is PushType.SILENT
     extra: dict[str, str] = {} if silent else _drawing(note)
     data = {**extra, **_data(note)}
-    words, too_large = _fitted({} if silent else _words(note), (data,), spare=len("badge") + 10)
+    words, too_large = _fitted({} if silent else _words(note), (data,), spare=len("badge") + 10, prefix=note.prefix)
     priority = "NORMAL" if silent else _priority(note)
     head = compact({"priority": priority})[1:] + b',"data":{'
     return head, compact({**words, **data})[1:], too_large
 
 
-def _fitted(words: dict[str, str], beside: Sequence[Mapping[str, Any]], spare: int) -> tuple[dict[str, str], bool]:
-    """Title and body cut so that everything stays within the limit; whether it does not even so."""
+def _fitted(words: dict[str, str], beside: Sequence[Mapping[str, Any]], spare: int, prefix: str) -> tuple[dict[str, str], bool]:
+    """Title and body (which may begin with a name, `prefix`) cut so that everything stays within the limit; whether it does not even so."""
     room = PAYLOAD_BYTES_MAX - spare - sum(_weight(part) for part in beside) - sum(map(utf8_bytes, words))
     texts: dict[str, str] = {name: words[name] for name in ("body", "title") if name in words}
-    cut_words = {**words, **shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes)}
+    cut_words = {**words, **shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes, prefix)}
     return cut_words, sum(map(utf8_bytes, cut_words.values())) > room
 
 

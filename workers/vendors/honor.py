@@ -20,6 +20,7 @@ from workers.vendors.base import (
     Outcome,
     Parcel,
     VendorSpec,
+    body_within,
     cut,
     no_answer,
     number_id,
@@ -121,7 +122,7 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
     if note.push_type is PushType.SILENT:
         body = _data_message(parcel)
     else:
-        title, text = cut(title_of(note), TITLE_MAX), cut(body_of(note), BODY_MAX)
+        title, text = cut(title_of(note), TITLE_MAX), cut(body_within(note, BODY_MAX) or body_of(note), BODY_MAX)
         repeats = 2 if _big_text(note) else 1
         body = fitted(lambda head, tail, keep: _alert(parcel, credential, head, tail, keep), title, text, repeats)
     body["token"] = [item.target.token for item in parcel.items]
