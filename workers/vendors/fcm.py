@@ -30,6 +30,7 @@ from workers.vendors.base import (
     Retry,
     VendorSpec,
     compact,
+    in_a_row,
     merged,
     no_answer,
     read,
@@ -76,7 +77,7 @@ STATUS_CODES: Final[Mapping[str, Verdict]] = {
     "UNSPECIFIED_ERROR": Verdict.UNAVAILABLE,
 }
 ALARMS: Final = frozenset({"THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR", "UNSPECIFIED_ERROR"})
-UNSPECIFIED_TRIES: Final = 3
+UNSPECIFIED_TRIES: Final = 3  # then it is taken for our request's fault
 #: A token registered less than this ago may not have reached all of Google: asked once more before it is given up.
 FRESH_TOKEN_S: Final = 120
 FRESH_TOKEN_RETRY_S: Final = 5.0
@@ -150,6 +151,8 @@ def _refused(parcel: Parcel, item: Item, answer: Answer, refusal: Refusal) -> Ou
         verdict = _by_status(answer.status)  # a code of next year: its status must not retire or pause anything
     if code == "INVALID_ARGUMENT":
         verdict = _bad_argument(refusal)
+    if code == "UNSPECIFIED_ERROR" and in_a_row(item, code) >= UNSPECIFIED_TRIES:
+        verdict = Verdict.REJECTED
     words = ", ".join(refusal.fields)[:200] or told(refusal.message, parcel)  # a BadRequest's message repeats the bad value
     outcome = Outcome(
         verdict,
@@ -158,17 +161,16 @@ def _refused(parcel: Parcel, item: Item, answer: Answer, refusal: Refusal) -> Ou
         words,
         retry_after_s=retry_after_s(answer),
         token_only=verdict is Verdict.THROTTLED and "device" in f"{refusal.message} {refusal.quota_text}".lower(),
-        attempts_max=UNSPECIFIED_TRIES if code == "UNSPECIFIED_ERROR" else None,
         alarm=verdict is Verdict.UNKNOWN or code in ALARMS,
     )
-    return _unregistered(parcel, item, outcome) if verdict is Verdict.TOKEN_DEAD else outcome
+    return _unregistered(parcel, item, outcome) if refusal.code == "UNREGISTERED" else outcome
 
 
 def _bad_argument(refusal: Refusal) -> Verdict:
     """400 is a dead token only where FCM itself speaks of the token and of no other field; even then other tokens' answers guard it."""
     elsewhere = [name for name in refusal.fields if name not in ("message.token", "message.fid")]
     about_token = "registration token" in refusal.message.lower() or "message.token" in refusal.fields
-    return Verdict.TOKEN_FOREIGN if refusal.code and about_token and not elsewhere else Verdict.REJECTED
+    return Verdict.TOKEN_DEAD if refusal.code and about_token and not elsewhere else Verdict.REJECTED
 
 
 def _unregistered(parcel: Parcel, item: Item, outcome: Outcome) -> Outcome:
@@ -177,10 +179,9 @@ def _unregistered(parcel: Parcel, item: Item, outcome: Outcome) -> Outcome:
     if age_ms < 0:
         words = "the device registered this token again after that"
         return Outcome(Verdict.REJECTED, outcome.status, outcome.code, words)
-    if age_ms < FRESH_TOKEN_S * 1000 and item.attempt == 1:
+    if age_ms < FRESH_TOKEN_S * 1000 and in_a_row(item, outcome.code) == 1:
         words = "registered moments ago: asked once more"
-        retry = FRESH_TOKEN_RETRY_S
-        return Outcome(Verdict.THROTTLED, outcome.status, outcome.code, words, retry_after_s=retry, token_only=True, attempts_max=2)
+        return Outcome(Verdict.THROTTLED, outcome.status, outcome.code, words, first_s=FRESH_TOKEN_RETRY_S, token_only=True)
     return outcome
 
 

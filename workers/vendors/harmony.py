@@ -59,6 +59,7 @@ AUDIENCE: Final = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
 JWT_LIFE_S: Final = 3600
 #: iat is floored to this, so that all processes sign the same claims without talking and a token has 30 min left when renewed.
 JWT_STEP_S: Final = 1800
+CLOCK_SPARE_S: Final = 60
 KEY_BITS_MIN: Final = 2048
 #: Source: 消息分类标准 and the v3 request page, read 2026-05.
 CATEGORIES: Final = frozenset(
@@ -314,7 +315,15 @@ def _base64url(data: bytes) -> str:
 
 def sign_access(credential: Credential, now_ms: int) -> AccessToken:
     """The JWT is the access token itself; no call is made."""
-    iat_s = now_ms // 1000 // JWT_STEP_S * JWT_STEP_S
+    return _signed(credential, now_ms // 1000 // JWT_STEP_S * JWT_STEP_S)
+
+
+def sign_again(credential: Credential, now_ms: int) -> AccessToken:
+    """One of this very moment, a minute back for clocks that differ."""
+    return _signed(credential, now_ms // 1000 - CLOCK_SPARE_S)
+
+
+def _signed(credential: Credential, iat_s: int) -> AccessToken:
     text = signing_input(credential.options["key_id"], credential.options["sub_account"], iat_s)
     pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
     signature = _rsa_key(credential.secrets["private_key"]).sign(text.encode(), pss, hashes.SHA256())
@@ -339,7 +348,7 @@ HARMONY: Final = VendorSpec(
     #: Sources: docs/vendors/harmony.md, 2026-05.
     limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_public=2),
     badge_in_body=True,
-    access=AccessSpec(sign_access, read_token),
+    access=AccessSpec(sign_access, read_token, sign_again),
     token_valid=token_valid,
     rights=frozenset(f"harmony.{category.lower()}" for category in CATEGORIES),
     images=ImageSpec(image_wanted, ask_image, read_image, per_minute=60),

@@ -46,7 +46,6 @@ REJECTED: Final = Meaning(Verdict.REJECTED)
 CREDENTIAL: Final = Meaning(Verdict.CREDENTIAL_REFUSED)
 LATER: Final = Meaning(Verdict.UNAVAILABLE)
 SLOWER: Final = Meaning(Verdict.THROTTLED)
-RENEW: Final = Meaning(Verdict.ACCESS_EXPIRED)
 RENEW_ONCE: Final = Meaning(Verdict.ACCESS_EXPIRED, retries=1, then=Verdict.CREDENTIAL_REFUSED)
 SINGLY: Final = Meaning(Verdict.UNAVAILABLE, again=Again.SINGLY)
 WITHOUT_IMAGE: Final = Meaning(Verdict.UNAVAILABLE, again=Again.WITHOUT_IMAGE, retries=1, then=Verdict.REJECTED)
@@ -69,8 +68,8 @@ CODES: Final[Mapping[str, Meaning]] = {
     "80100020": REJECTED,  # revoke: structure
     "80100022": WITHOUT_IMAGE,  # v3: image not verified
     "80200001": RENEW_ONCE,
-    "80200003": RENEW,
-    "80200005": RENEW,
+    "80200003": RENEW_ONCE,
+    "80200005": RENEW_ONCE,
     "80300002": CREDENTIAL,  # wrong id in the URL, Push switched off, other project: never the tokens' fault
     "80300008": REJECTED,  # body over 4096 bytes
     "80300010": REJECTED,  # number of tokens
@@ -80,7 +79,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     "80300029": SLOWER,  # v3: test messages, rate
     "80300030": REJECTED,  # v3: test messages, tokens
     "80300032": REJECTED,  # revoke: no right
-    "80300036": RENEW,  # JWT valid for over a day
+    "80300036": RENEW_ONCE,  # JWT valid for over a day
     "80300037": CREDENTIAL,  # penalty
     "80600003": OAUTH_FAULT,
     "81000001": LATER,
@@ -90,7 +89,7 @@ CODES: Final[Mapping[str, Meaning]] = {
 #: Unknown codes by their first three digits (page, §5: policy). What is not here is UNKNOWN. No row ever retires a token.
 PREFIXES: Final[Mapping[str, Meaning]] = {
     "802": replace(RENEW_ONCE, alarm=True),
-    **{prefix: Meaning(Verdict.UNAVAILABLE, retries=3, alarm=True) for prefix in ("800", "806")},
+    **{prefix: Meaning(Verdict.UNAVAILABLE, retries=3, then=Verdict.UNKNOWN, alarm=True) for prefix in ("800", "806")},
 }
 PREFIXES_SHORT: Final[Mapping[str, Meaning]] = dict.fromkeys(("81", "82"), PREFIXES["800"])
 

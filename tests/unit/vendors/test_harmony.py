@@ -101,10 +101,10 @@ CODES = {
     "80000000": (V.ACCEPTED, None, None, False),
     "80100022": (V.UNAVAILABLE, Again.WITHOUT_IMAGE, 2, False),
     "80200001": (V.ACCESS_EXPIRED, None, 2, False),
-    "80200005": (V.ACCESS_EXPIRED, None, None, False),
+    "80200005": (V.ACCESS_EXPIRED, None, 2, False),
     "80300029": (V.THROTTLED, None, None, False),
     "80300030": (V.REJECTED, None, None, False),
-    "80300036": (V.ACCESS_EXPIRED, None, None, False),
+    "80300036": (V.ACCESS_EXPIRED, None, 2, False),
     "80300037": (V.CREDENTIAL_REFUSED, None, None, False),
 }
 
@@ -188,6 +188,14 @@ def test_the_token_is_signed_here_with_the_same_claims_in_every_process():
     assert isinstance(token, AccessToken)
     assert "access" not in repr(token)
     assert token.value not in repr(token)
+
+
+def test_a_token_that_huawei_takes_for_expired_is_signed_anew_and_is_a_minute_old():
+    now_ms = 1_700_000_000_000
+    again = HARMONY.access.again(CRED, now_ms)
+    claims = json.loads(base64.urlsafe_b64decode(again.value.split(".")[1] + "=="))
+    assert (claims["iat"], claims["exp"]) == (1_699_999_940, 1_700_003_540)
+    assert (again.refresh_at_ms, again.expires_at_ms) == (now_ms + 1_740_000, now_ms + 3_540_000)
 
 
 @pytest.mark.parametrize("second", [0, 1, 1799, 1800, 86_399])
