@@ -194,7 +194,7 @@ def test_a_token_that_the_vendor_refuses_is_fetched_anew_once_and_nobody_takes_t
     assert "bad" not in new
 
 
-def test_a_word_against_the_token_is_believed_once_in_thirty_seconds(world: World) -> None:
+def test_a_word_against_the_token_is_believed_once_in_ten_seconds(world: World) -> None:
     access, lane = world.access(), world.lane()
     before = world.door.calls
     for _ in range(5):

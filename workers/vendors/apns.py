@@ -353,6 +353,8 @@ def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dic
     over = {key: value for key, value in raw.items() if value is not None}
     if not isinstance(over.get("alert"), Mapping) or not _own_words(note):
         over.pop("alert", None)  # a text would replace the object, and hidden words stay hidden
+    else:
+        over["alert"] = {key: value for key, value in over["alert"].items() if _is_words(value)}
     if "badge" in over and _count(over["badge"]) is None:
         del over["badge"]
     if note.kind in _AFTERTHOUGHTS or (isinstance(over.get("sound"), Mapping) and note.bucket is Bucket.PUBLIC):
@@ -361,6 +363,11 @@ def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dic
         wanted = _level(note, level, raw["interruption-level"])
         over |= {"interruption-level": wanted} if wanted else {}
     return merged(aps, over, RAW_APS)
+
+
+def _is_words(value: Any) -> bool:
+    """All that an alert consists of: texts, and lists of texts for the slots of localised ones."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
 def _count(value: Any) -> int | None:

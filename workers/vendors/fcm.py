@@ -221,6 +221,8 @@ RAW_NOTIFICATION: Final = frozenset(
         "proxy",
     }
 )
+#: Keys of a data message that the app draws.
+DRAWN: Final = frozenset({"title", "body", "tag", "channel_id", "sound", "image", "badge"})
 _RESERVED: Final = re.compile(r"from|message_type|collapse_key|gcm.*|google.*", re.DOTALL)
 _HEAD: Final = b'{"message":{"android":{"ttl":"%ds",'
 
@@ -285,9 +287,9 @@ def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:
 def _data_message(note: Notification) -> tuple[bytes, bytes, bool]:
     """The same for a message that the app reads: everything in `data`, values are texts."""
     silent = note.push_type is PushType.SILENT
-    extra: dict[str, str] = {} if silent else _drawing(note)
-    data = {**extra, **_data(note)}
-    words, too_large = _fitted({} if silent else _words(note), (data,), spare=len("badge") + 10)
+    extra, said = ({}, {}) if silent else (_drawing(note), _words(note))
+    data = {**extra, **_data(note, frozenset() if silent else DRAWN.union(extra))}
+    words, too_large = _fitted(said, (data,), spare=len("badge") + 10)
     priority = "NORMAL" if silent else _priority(note)
     head = compact({"priority": priority})[1:] + b',"data":{'
     return head, compact({**words, **data})[1:], too_large
@@ -323,7 +325,7 @@ def _look(note: Notification) -> dict[str, Any]:
     if sound not in ("none", "") and note.kind is not Kind.RECALL:
         look["sound"] = sound.rpartition(".")[0] or sound  # Android names resources without suffix
     image = note.vendor.get("image") or note.image
-    if isinstance(image, str) and image:
+    if isinstance(image, str) and image.startswith("https://"):
         look["image"] = image
     raw = _raw_notification(note)
     if note.kind is Kind.RECALL:
@@ -347,11 +349,12 @@ def _raw_notification(note: Notification) -> dict[str, Any]:
     return raw
 
 
-def _data(note: Notification) -> dict[str, str]:
-    """ext and the payload's keys; values as texts, as FCM wants. A key that FCM keeps for itself gets an x- before it."""
+def _data(note: Notification, ours: frozenset[str] = frozenset()) -> dict[str, str]:
+    """ext and the payload's keys; values as texts, as FCM wants. A key that FCM keeps for itself gets an x- before it, and
+    so does one of `ours`: what the app is to draw (hidden words stay hidden, a repeat replaces itself) is not the payload's to say."""
     data = {}
     for key, value in (note.payload or {}).items():
-        name = f"x-{key}" if _RESERVED.fullmatch(key) else key
+        name = f"x-{key}" if key in ours or _RESERVED.fullmatch(key) else key
         data[name] = value if isinstance(value, str) else compact(value).decode()
     if note.ext is not None:
         data["ext"] = note.ext

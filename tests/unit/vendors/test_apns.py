@@ -316,6 +316,16 @@ def test_a_raw_alert_of_text_does_not_replace_the_object():
     )
 
 
+def test_of_a_raw_alert_only_texts_are_laid_over_ours():
+    raw = {"alert": {"body": 5, "title": None, "loc-key": "IM_TEXT", "loc-args": ["a"], "title-loc-args": [1], "x": {"y": 1}}}
+    assert body_of(note(vendor_raw={"aps": raw}))["aps"]["alert"] == {
+        "title": "张三",
+        "body": "今晚八点开会",
+        "loc-key": "IM_TEXT",
+        "loc-args": ["a"],
+    }
+
+
 @pytest.mark.parametrize(("badge", "shown"), [(None, None), (0, 0), (7, 7), (2**40, 2**31 - 1), (-1, 0)])
 def test_badge(badge, shown):
     assert body_of(note(), badge=badge)["aps"].get("badge") == shown

@@ -237,6 +237,20 @@ def test_an_app_that_draws_itself_gets_everything_as_data():
     assert "notification" not in json.loads(by_credential.body)["message"]
 
 
+def test_a_payload_says_nothing_of_what_the_app_is_to_draw():
+    about = note(
+        hidden=True, vendor={"data_only": True}, payload={"title": "secret", "tag": "theirs", "badge": 9, "sound": "loud", "mid": "m"}
+    )
+    data = message_of(about, badge=7)["data"]
+    assert (data["title"], data["tag"], data["badge"], data["sound"]) == ("张三", "m-9f3c", "7", "default")
+    assert (data["x-title"], data["x-tag"], data["x-badge"], data["x-sound"], data["mid"]) == ("secret", "theirs", "9", "loud", "m")
+    assert message_of(note(payload={"title": "t"}))["data"] == {"title": "t"}
+
+
+def test_a_picture_is_taken_from_https_only():
+    assert "image" not in message_of(note(vendor={"image": "http://i/2"}))["android"]["notification"]
+
+
 def test_a_silent_push_is_normal_data_and_nothing_to_see():
     message = message_of(note(push_type=PushType.SILENT, ext="e", placement=PLACED), badge=7)
     assert message == {"token": "aa11", "android": {"ttl": "86400s", "priority": "NORMAL"}, "data": {"ext": "e"}}

@@ -399,6 +399,8 @@ FIELDS = {
     "badge override": ({"vendor": {"badge": 5}}, {"badge": 1}, ("badge",), {"setNum": 5}),
     "badge left alone": ({"vendor": {"badge": False}}, {"badge": 1}, ("badge",), None),
     "no badge": ({}, {}, ("badge",), None),
+    "raw badge in place of the number taken": ({"vendor_raw": {"badge": {"addNum": 2}}}, {"badge": 1}, ("badge",), {"addNum": 2}),
+    "raw badge without a number": ({"vendor_raw": {"badge": {"x": 2}}}, {"badge": 1}, ("badge",), {"setNum": 1, "x": 2}),
     "lines": ({"body": "a\nb\nc\nd", "vendor": {"style": 3}}, {}, ("inboxContent",), ["a", "b", "c\nd"]),
     "raw lines": ({"vendor_raw": {"notification": {"inboxContent": ["x"]}}}, {}, ("style",), 3),
     "no raw lines for who hides detail": (
