@@ -165,7 +165,7 @@ class Apns:
             self.faults.expire_access = False
             self.provider.expire_all_seen()
         if call.certificate is not None:
-            return self.provider.by_certificate(call.certificate, env)
+            return self.provider.by_certificate(call.certificate, env, time.time())
         return self.provider.by_token(call.headers.get("authorization"), env, call.connection, time.time(), self.options.wedge_on_expired)
 
     def _token(self, raw: str, env: str) -> str:
