@@ -28,6 +28,7 @@ from workers.vendors.base import (
     Parcel,
     VendorSpec,
     base62,
+    cut,
     number_id,
     read,
 )
@@ -86,6 +87,7 @@ RAW_NOTIFICATION: Final = frozenset({"badge", "clickAction", "foregroundShow", "
 RAW_WORDS: Final = frozenset({"inboxContent"})
 RAW_OPTIONS: Final = frozenset({"backgroundMode", "collapseKey"})
 INBOX_LINES_MAX: Final = 3
+INBOX_LINE_MAX: Final = 1024
 #: Only of the revoke call, where they speak of the tokens' app: one token may be foreign, several mean a wrong client id.
 REVOKE_CODE: Final = "80300028"
 
@@ -201,8 +203,8 @@ def _inbox(note: Notification) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    """At most three lines; what is over stays in the last."""
-    return text.split("\n", INBOX_LINES_MAX - 1)
+    """At most three lines; what is over stays in the last, as far as it fits: a longer line is refused with the whole push."""
+    return [cut(line, INBOX_LINE_MAX) for line in text.split("\n", INBOX_LINES_MAX - 1)]
 
 
 def category_of(note: Notification, rights: frozenset[str]) -> str:

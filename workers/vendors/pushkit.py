@@ -146,36 +146,38 @@ def meaning_of(code: str, status: int) -> Meaning:
     return UNKNOWN if code.startswith(("801", "803")) else replace(by_status, alarm=by_status.alarm or bool(code))
 
 
-def _listed(parcel: Parcel, said: Said, illegal: Mapping[str, str]) -> Sequence[Outcome]:
+def _listed(parcel: Parcel, said: Said, illegal: Mapping[str, str] | None) -> Sequence[Outcome]:
     """Partial success and "all invalid": each token by its reason, those that are not named by the code."""
     alone = len(parcel.items) == 1
-    unnamed = ACCEPTED if illegal else UNKNOWN  # unknown: some failed and we can't read which
+    unnamed = UNKNOWN if illegal is None else ACCEPTED  # unknown: some failed and we can't read which
     if said.code == "80300007":
         unnamed = DEAD if alone else SINGLY
     no_right = NO_RIGHT_ALONE if alone else CREDENTIAL
-    everybody = all(illegal.get(item.target.token) == "noRight" for item in parcel.items)
+    reasons = illegal or {}
+    everybody = all(reasons.get(item.target.token) == "noRight" for item in parcel.items)
     outcomes = []
     for item in parcel.items:
-        reason = illegal.get(item.target.token)
+        reason = reasons.get(item.target.token)
         meaning = unnamed if reason is None else no_right if everybody else REASONS.get(reason, UNKNOWN)
         outcomes.append(outcome(item, meaning, replace(said, words=reason or said.words)))
     return outcomes
 
 
-def illegal_tokens(msg: Any) -> dict[str, str]:
-    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or already an object); {} for plain text and junk."""
+def illegal_tokens(msg: Any) -> dict[str, str] | None:
+    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or already an object); None for plain text and junk."""
     detail = msg
     if isinstance(msg, str) and msg.lstrip().startswith("{"):
         try:
             detail = msgspec.json.decode(msg)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return {}
+            return None
     if not isinstance(detail, dict):
-        return {}
-    listed = detail.get("illegalTokens", detail.get("illegal_tokens"))
+        return None
+    listed = detail.get("illegalTokens") or detail.get("illegal_tokens")
     if isinstance(listed, dict):
         return {token: plain(reason) for reason, tokens in listed.items() for token in texts(tokens)}
-    return dict.fromkeys(texts(listed), "")
+    named = dict.fromkeys(texts(listed), "")
+    return named if named or plain(detail.get("failure")) == "0" else None
 
 
 def texts(value: Any) -> list[str]:

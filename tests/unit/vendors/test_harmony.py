@@ -402,6 +402,7 @@ FIELDS = {
     "raw badge in place of the number taken": ({"vendor_raw": {"badge": {"addNum": 2}}}, {"badge": 1}, ("badge",), {"addNum": 2}),
     "raw badge without a number": ({"vendor_raw": {"badge": {"x": 2}}}, {"badge": 1}, ("badge",), {"setNum": 1, "x": 2}),
     "lines": ({"body": "a\nb\nc\nd", "vendor": {"style": 3}}, {}, ("inboxContent",), ["a", "b", "c\nd"]),
+    "a long line": ({"body": "x" * 1500 + "\ny", "vendor": {"style": 3}}, {}, ("inboxContent",), ["x" * 1023 + "…", "y"]),
     "raw lines": ({"vendor_raw": {"notification": {"inboxContent": ["x"]}}}, {}, ("style",), 3),
     "no raw lines for who hides detail": (
         {"hidden": True, "vendor_raw": {"notification": {"inboxContent": ["x"]}}},

@@ -128,6 +128,13 @@ LISTS = {
         [V.TOKEN_DEAD, V.ACCEPTED],
     ),
     "a token nobody sent is ignored": ({"code": "80100000", "msg": '{"illegal_tokens":["zzz"]}'}, ["T1", "T2"], [V.ACCEPTED, V.ACCEPTED]),
+    "an empty list of one spelling, tokens under the other": (
+        {"code": "80100000", "msg": '{"illegalTokens":null,"illegal_tokens":["T1"]}'},
+        ["T1", "T2"],
+        [V.TOKEN_DEAD, V.ACCEPTED],
+    ),
+    "nobody failed after all": ({"code": "80100000", "msg": '{"success":2,"failure":0}'}, ["T1", "T2"], [V.ACCEPTED, V.ACCEPTED]),
+    "some failed and none is named": ({"code": "80100000", "msg": '{"success":1,"failure":1}'}, ["T1", "T2"], [V.UNKNOWN, V.UNKNOWN]),
     "a list that can't be read: nobody knows who failed": (
         {"code": "80100000", "msg": "some failed"},
         ["T1", "T2"],
