@@ -338,6 +338,13 @@ def read_token(answer: Answer, now_ms: int) -> AccessRefused:
     return AccessRefused(Verdict.UNAVAILABLE, str(answer.status), "HarmonyOS tokens are signed here")
 
 
+def check(credential: Credential, access: AccessToken | None) -> Request:
+    """v3 has no dry run, so a push to no token: Huawei looks at the JWT and the project before it counts them (80300010)."""
+    shown = {"category": MARKETING, "title": "check", "body": "check", "clickAction": {"actionType": 0}}
+    body = encoded({"payload": {"notification": shown}, "target": {"token": []}})
+    return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", _headers(access, NOTIFICATION), body)
+
+
 HARMONY: Final = VendorSpec(
     vendor=Vendor.HARMONY,
     endpoints=ENDPOINTS,
@@ -352,6 +359,8 @@ HARMONY: Final = VendorSpec(
     badge_in_body=True,
     access=AccessSpec(sign_access, read_token, sign_again),
     token_valid=token_valid,
+    check=check,
+    checked=pushkit.checked,
     rights=frozenset(f"harmony.{category.lower()}" for category in CATEGORIES),
     images=ImageSpec(image_wanted, ask_image, read_image, per_minute=60),
 )

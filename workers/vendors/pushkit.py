@@ -146,6 +146,19 @@ def meaning_of(code: str, status: int) -> Meaning:
     return UNKNOWN if code.startswith(("801", "803")) else replace(by_status, alarm=by_status.alarm or bool(code))
 
 
+#: Answers to the credential check that prove the credential, whatever they think of what was sent to nobody.
+PROVEN: Final = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.REJECTED})
+
+
+def checked(answer: Answer) -> Verdict:
+    """ACCEPTED where the answer proves the credential, else why not."""
+    code = plain((read(answer, dict[str, Any]) or {}).get("code"))
+    if code in ("80100000", "80300007"):
+        return Verdict.ACCEPTED
+    verdict = meaning_of(code, answer.status).verdict
+    return Verdict.ACCEPTED if code and verdict in PROVEN else verdict
+
+
 def _listed(parcel: Parcel, said: Said, illegal: Mapping[str, str] | None) -> Sequence[Outcome]:
     """Partial success and "all invalid": each token by its reason, those that are not named by the code."""
     alone = len(parcel.items) == 1

@@ -365,6 +365,18 @@ def test_a_recall_revokes_where_the_client_id_is_known():
     assert json.loads(request.body) == {"notifyId": number_id("m-1"), "token": ["a", "b"]}
 
 
+def test_the_check_of_a_credential_is_a_push_to_nobody():
+    request = HARMONY.check(CRED, ACCESS)
+    assert (request.path, request.headers["push-type"], request.headers["authorization"]) == (
+        "/v3/p1/messages:send",
+        "0",
+        "Bearer access-1",
+    )
+    assert json.loads(request.body)["target"] == {"token": []}
+    said = {"80300010": V.ACCEPTED, "80200001": V.ACCESS_EXPIRED, "80300002": V.CREDENTIAL_REFUSED, "81000001": V.UNAVAILABLE}
+    assert {code: HARMONY.checked(reply({"code": code})) for code in said} == said
+
+
 def test_a_recall_overwrites_where_it_is_not():
     request, body = built(note(kind=Kind.RECALL, collapse_id="m-1"))
     assert request.path == "/v3/p1/messages:send"
