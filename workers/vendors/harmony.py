@@ -43,6 +43,7 @@ from workers.vendors.shaping import (
     image_of,
     json_text,
     laid,
+    note_tag,
     part,
     plain,
     raw_fields,
@@ -165,8 +166,7 @@ def _notification(parcel: Parcel, credential: Credential, title: str, text: str,
         "body": text,
         "clickAction": _click(note, keep),
         "notifyId": number_id(note.collapse_id),
-        # The phone shows an id once in 24 h, so a repeat is not seen: the push id, or a batch's own id.
-        "appMessageId": base62(receipt_tag(parcel), 22),
+        "appMessageId": _shown_once(parcel),
     }
     if (badge := _badge(parcel)) is not None:
         shown["badge"] = {"setNum": badge}
@@ -177,6 +177,13 @@ def _notification(parcel: Parcel, credential: Credential, title: str, text: str,
     if (image := image_of(parcel)) and keep is Keep.ALL:
         shown["image"] = image
     return shown
+
+
+def _shown_once(parcel: Parcel) -> str:
+    """The phone shows an id once in 24 h, so a repeat is not seen. In a group the event's own: who was one of many in the
+    first attempt may be alone in the next. In a chat of two the push id, or the event's for several phones."""
+    note = parcel.items[0].note
+    return base62(receipt_tag(parcel) if note.conversation_type == "c2c" else note_tag(note), 22)
 
 
 def _click(note: Notification, keep: Keep) -> dict[str, Any]:

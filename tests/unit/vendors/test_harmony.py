@@ -365,6 +365,19 @@ def test_a_recall_revokes_where_the_client_id_is_known():
     assert json.loads(request.body) == {"notifyId": number_id("m-1"), "token": ["a", "b"]}
 
 
+def test_a_repeat_is_shown_once_however_the_batch_fell_apart():
+    def shown_as(*tokens, **of_note):
+        return built_id(parcel(*tokens, note_=note(**of_note)))
+
+    def built_id(sent):
+        return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"]["appMessageId"]
+
+    group = {"conversation_type": "group", "conversation_id": "g1"}
+    assert shown_as("a", "b", **group) == shown_as("b", **group) == shown_as("a", **group)
+    assert shown_as("a", **group) != shown_as("a", event_id="e-2", **group)
+    assert shown_as("a") == base62(PUSH_ID, 22)
+
+
 def test_the_check_of_a_credential_is_a_push_to_nobody():
     request = HARMONY.check(CRED, ACCESS)
     assert (request.path, request.headers["push-type"], request.headers["authorization"]) == (
