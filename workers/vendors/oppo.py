@@ -42,6 +42,7 @@ from workers.vendors.words import (
     scalar,
     title_of,
     told,
+    unreadable_once,
     veiled,
     whole,
 )
@@ -362,7 +363,7 @@ def _judge(parcel: Parcel, answer: Answer) -> Callable[[Item], Outcome]:
     reply = _reply(answer)
     code, data, several = code_of(reply.get("code")), reply.get("data"), len(sent(parcel)) > 1
     if not _usable(answer, code):
-        return lambda _item: _by_status(answer, code)
+        return lambda item: unreadable_once(item, _by_status(answer, code))
     if code != "0":
         tokens = [item.target.token for item in parcel.items]
         words = told(reply.get("message"), *tokens)
@@ -444,7 +445,7 @@ def _refused(item: Item, answer: Answer, code: str, words: str) -> Outcome:
         wait, alarm = retry_after_s(answer) or WAITS.get(code), code == "54" or (code == "29" and repeat)
         lowered = code in ("33", "34") and item.note.bucket is Bucket.PRIVATE and not _private(item.note, _category(item.note))
         return Outcome(CODES[code], status, code, words, retry_after_s=wait, token_only=lowered, alarm=alarm)
-    return _undocumented(status, code, words)
+    return _undocumented(item, status, code, words)
 
 
 def _class_refused(item: Item, status: str, words: str) -> Outcome:
@@ -455,10 +456,11 @@ def _class_refused(item: Item, status: str, words: str) -> Outcome:
     return Outcome(Verdict.UNAVAILABLE, status, "67", words, attempts_max=item.attempt + 1, again=again, alarm=True)
 
 
-def _undocumented(status: str, code: str, words: str) -> Outcome:
+def _undocumented(item: Item, status: str, code: str, words: str) -> Outcome:
     """No row of its own: a range, a code that no source explains, or one nobody has heard of. Never a dead token."""
     if code in UNCONFIRMED:
-        return Outcome(Verdict.UNAVAILABLE, status, code, words, attempts_max=UNCONFIRMED_ATTEMPTS, alarm=True)
+        verdict = Verdict.REJECTED if item.attempt >= UNCONFIRMED_ATTEMPTS else Verdict.UNAVAILABLE
+        return Outcome(verdict, status, code, words, alarm=True)
     if number(code, 500, 599):
         return Outcome(Verdict.UNAVAILABLE, status, code, words)
     return Outcome(Verdict.REJECTED if _business(code) else Verdict.UNKNOWN, status, code, words, alarm=True)

@@ -134,6 +134,8 @@ def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     reply = read(answer, dict[str, Any]) or {}
     code = _number(reply.get("result"))
     status, words, wait = str(answer.status), told(reply.get("desc"), parcel), retry_after_s(answer)
+    if not 200 <= answer.status < 300 and (code == 0 or answer.status >= 500):
+        code = None  # a result travels on a 200; what a broken server or a proxy says beside its status is no word on a push
     if code is None or (code not in CODES and code != 0):
         verdict = Verdict.UNKNOWN if answer.status == 200 else _by_status(answer.status)
         text = "" if code is None else str(code)
@@ -431,7 +433,7 @@ def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
     code, token = _number(reply.get("result")), reply.get("authToken")
     if answer.status == 200 and code == 0 and isinstance(token, str) and _TOKEN.fullmatch(token):
         return AccessToken(token, now_ms + ACCESS_REFRESH_S * 1000, now_ms + ACCESS_LIFE_S * 1000)
-    verdict = CODES.get(code) if code is not None else None
+    verdict = CODES.get(code) if code is not None and answer.status < 500 else None
     if verdict not in (Verdict.CREDENTIAL_REFUSED, Verdict.THROTTLED):
         verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.UNAVAILABLE
     words = "this machine's clock is off by more than 10 minutes" if code == CLOCK_CODE else told(reply.get("desc"))

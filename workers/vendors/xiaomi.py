@@ -46,6 +46,7 @@ from workers.vendors.words import (
     scalar,
     title_of,
     told,
+    unreadable,
     veiled,
     whole,
 )
@@ -274,9 +275,9 @@ def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     reply = read(answer, dict[str, Any]) or {}
     code = _code(reply)
     if answer.status >= 500 or not code:
-        return same(parcel, _by_status(answer, code))
+        return unreadable(parcel, _by_status(answer, code))
     if code != "0":
-        return same(parcel, _refused(parcel, answer, reply, code))
+        return _given_up(parcel, _refused(parcel, answer, reply, code))
     if not 200 <= answer.status < 300:
         return same(parcel, _by_status(answer, code))
     return same(parcel, _accepted(parcel, answer, reply))
@@ -308,7 +309,14 @@ def _refused(parcel: Parcel, answer: Answer, reply: Mapping[str, Any], code: str
         return Outcome(Verdict.UNKNOWN, status, code, words, alarm=True)
     if re.fullmatch(r"66[0-9]{3}", code):
         return Outcome(Verdict.REJECTED, status, code, words, alarm=True)
-    return Outcome(Verdict.UNAVAILABLE, status, code, words, attempts_max=UNKNOWN_ATTEMPTS, alarm=True)
+    return Outcome(Verdict.UNAVAILABLE, status, code, words, alarm=True)
+
+
+def _given_up(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
+    """A code that nobody documents is tried a few times; what it meant is unknown then, too."""
+    last = replace(outcome, verdict=Verdict.UNKNOWN)
+    undocumented = outcome.code not in CODES and outcome.verdict is Verdict.UNAVAILABLE
+    return [last if undocumented and item.attempt >= UNKNOWN_ATTEMPTS else outcome for item in parcel.items]
 
 
 def _by_status(answer: Answer, code: str) -> Outcome:

@@ -126,7 +126,7 @@ ROWS = {code: ((verdict, None, None, False),) * 2 for verdict, codes in PLAIN.it
     32: ((X, None, None, False), (Verdict.ACCEPTED, None, None, False)),
     54: ((X, None, None, True),) * 2,
     67: ((R, 2, WITHOUT_LEVEL, True), (R, 3, WITHOUT_LEVEL, True)),
-    **dict.fromkeys((35, 36, 52, 60, 61, 62, 63, 41000), ((R, 3, None, True),) * 2),
+    **dict.fromkeys((35, 36, 52, 60, 61, 62, 63, 41000), ((R, None, None, True),) * 2),
     **dict.fromkeys((10001, 15000, 20000), ((X, None, None, True),) * 2),
     **dict.fromkeys((1, 99, 600, 9999, 20001, 30000), ((Verdict.UNKNOWN, None, None, True),) * 2),
 }
@@ -145,6 +145,20 @@ def test_each_code_gives_its_verdict(code, expected, attempt, shape):
     outcome = OPPO.classify(parcel_of(*items), answer_of(reply))[0]
     assert (outcome.verdict, outcome.attempts_max, outcome.again, outcome.alarm) == expected[attempt - 1]
     assert (outcome.code, outcome.words, outcome.status, outcome.token_only) == (str(code), "why", "200", False)
+
+
+@pytest.mark.parametrize("code", [35, 41000])
+def test_a_code_that_no_source_explains_is_our_fault_after_two_retries(code):
+    verdicts = [OPPO.classify(parcel_of(item_of(attempt=n)), answer_of({"code": code}))[0].verdict for n in (1, 2, 3, 4)]
+    assert verdicts == [R, R, X, X]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b'{"data":{}}'])
+def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
+    verdicts = [OPPO.classify(parcel_of(item_of(attempt=n)), answer_of(body))[0].verdict for n in (1, 2, 3)]
+    assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
+    advert = item_of(OPEN)
+    assert OPPO.classify(parcel_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
 
 
 def test_no_code_of_the_table_is_left_untried():

@@ -110,6 +110,20 @@ def test_without_a_result_the_status_decides(status, verdict):
     assert outcome.verdict is verdict
 
 
+BROKEN = {
+    "accepted": (502, {"result": 0, "taskId": "1"}, Verdict.UNAVAILABLE),
+    "a dead token": (500, {"result": 10302}, Verdict.UNAVAILABLE),
+    "accepted, says a proxy's 404": (404, {"result": 0, "taskId": "1"}, Verdict.UNKNOWN),
+    "a known code beside a 400": (400, {"result": 10206}, Verdict.CREDENTIAL_REFUSED),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "verdict"), BROKEN.values(), ids=BROKEN)
+def test_what_a_broken_server_says_beside_its_status_is_no_word_on_a_push(status, body, verdict):
+    [outcome] = vivo.classify(parcel(), answer(status, body))
+    assert outcome.verdict is verdict
+
+
 TOKENS = tuple(f"r{n}" for n in range(20))
 LISTS = {
     "all taken": ({"result": 0, "requestId": "q"}, {}, Verdict.ACCEPTED),

@@ -114,8 +114,8 @@ ROWS = {code: (verdict, None, False) for verdict, codes in PLAIN.items() for cod
     10035: (Verdict.UNKNOWN, None, True),  # says nothing about a push
     66113: (X, None, True),  # 66xxx: unconfirmed, fix-request
     66999: (X, None, True),
-    99999: (R, 3, True),  # any other code: three times, then fail
-    70000: (R, 3, True),
+    99999: (R, None, True),  # any other code: three times, then nobody knows
+    70000: (R, None, True),
 }
 
 
@@ -126,6 +126,21 @@ def test_each_code_gives_its_verdict(code, expected, as_text):
     (outcome,) = XIAOMI.classify(parcel_of(), answer_of(reply))
     assert (outcome.verdict, outcome.attempts_max, outcome.alarm) == expected
     assert (outcome.code, outcome.words, outcome.status, outcome.again) == (str(code), "why", "200", None)
+
+
+@pytest.mark.parametrize(("code", "last"), [(99999, Verdict.UNKNOWN), (10001, R), (20301, R)])
+def test_a_code_that_nobody_documents_is_unknown_in_the_end(code, last):
+    reply = answer_of({"result": "error", "code": code, "reason": "why"})
+    verdicts = [XIAOMI.classify(parcel_of(attempt=attempt), reply)[0].verdict for attempt in (1, 2, 3)]
+    assert verdicts == [R, R, last]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b'{"result":"ok"}'])
+def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
+    verdicts = [XIAOMI.classify(parcel_of(attempt=attempt), answer_of(body))[0].verdict for attempt in (1, 2, 3)]
+    assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
+    advert = msgspec.structs.replace(NOTE, message_class=MessageClass.MARKETING)
+    assert XIAOMI.classify(parcel_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
 
 
 def test_no_code_of_the_table_is_left_untried():
