@@ -100,8 +100,10 @@ class FleetGate:
         self._store.told_spent(terms_of(lane, self._now_ms()), bucket)
 
     def told_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
-        terms = terms_of(lane, self._now_ms())
-        if bucket in terms.quotas:  # an unlimited bucket has no use for another bucket's numbers
+        terms, own = terms_of(lane, self._now_ms()), lane.spec.limits
+        counted = own.quota_private if bucket is Bucket.PRIVATE else own.quota_public
+        # What the vendor does not limit it does not count: its numbers are another bucket's, also where an operator has set a quota.
+        if bucket in terms.quotas and counted is not None:
             self._store.told_quota(terms, bucket, used, limit)
 
     def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:

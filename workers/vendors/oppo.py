@@ -136,7 +136,8 @@ def _travelling(parcel: Parcel) -> Sequence[int]:
 
 # ---------------------------------------------------------------- build
 
-#: Keys of `notification` that a sender may set verbatim. None names a target, a class, a template, a receipt or a mode.
+#: Keys of `notification` that a sender may set verbatim. None names a target, a template, a receipt or a mode; channel, category and
+#: level are overrides by the time they come here (workers/routing/classes.py: with_raw).
 RAW_NUMBERS: Final = {
     "click_action_type": (0, 5),
     "show_time_type": (0, 1),

@@ -25,7 +25,6 @@ from workers.vendors.base import (
     VendorSpec,
     compact,
     cut,
-    merged,
     no_answer,
     number_id,
     read,
@@ -205,8 +204,13 @@ def _until_morning_s(now_ms: int) -> float:
 
 _SYSTEM_CATEGORIES: Final = frozenset({"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"})
 _OPERATIONAL_CATEGORIES: Final = frozenset({"NEWS", "CONTENT", "MARKETING", "SOCIAL"})
-#: Keys of the body that a sender may lay over ours (NIM's vivoField). classification and category go their own, guarded way.
-RAW_BODY: Final = frozenset({"notifyType", "skipType", "skipContent", "networkType", "foregroundShow", "sendOnline", "addBadge"})
+#: Keys of the body that a sender may lay over ours (NIM's vivoField), with the values that vivo takes: any other would cost the
+#: person the message. classification and category go their own, guarded way.
+RAW_NUMBERS: Final = {"notifyType": (1, 2, 3, 4), "networkType": (-1, 1)}
+RAW_SWITCHES: Final = ("foregroundShow", "sendOnline", "addBadge")
+SKIP_CONTENT_CHARACTERS_MAX: Final = 1024
+SKIP_HOME: Final = 1
+SKIP_TO: Final = (2, 3, 4)  # an address, the app's own, a page: each needs its skipContent
 
 
 def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
@@ -294,7 +298,19 @@ def _message(parcel: Parcel, credential: Credential) -> dict[str, Any]:
         "addBadge": True if note.vendor.get("add_badge") in (True, 1, "1") else None,
     }
     body |= {name: value for name, value in optional.items() if value}
-    return merged(body, note.vendor_raw, RAW_BODY)
+    return body | _raw(note.vendor_raw)
+
+
+def _raw(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A sender's own fields as far as vivo would take them."""
+    fields: dict[str, Any] = {name: value for name in RAW_NUMBERS if (value := _number(raw.get(name))) in RAW_NUMBERS[name]}
+    fields |= {name: raw[name] for name in RAW_SWITCHES if isinstance(raw.get(name), bool)}
+    skip, content = _number(raw.get("skipType")), raw.get("skipContent")
+    if skip == SKIP_HOME:
+        fields["skipType"] = skip
+    elif skip in SKIP_TO and isinstance(content, str) and 0 < len(content) <= SKIP_CONTENT_CHARACTERS_MAX:
+        fields |= {"skipType": skip, "skipContent": whole(content)}
+    return fields
 
 
 def _class(note: Notification) -> tuple[int, str | None]:

@@ -64,7 +64,8 @@ TEMPLATE_VARIABLES_MAX: Final = 9
 GIVEN_CHARS_MAX: Final = 10_000  # of a sender-given value before it is cleaned and cut; ours
 CALLBACK_BYTES_MAX: Final = 128
 JOBKEY_CHARS: Final = 20
-EXTRA_CHARS_MAX: Final = 512  # of one override's value; ours, so that all stay under 1024 together (code 65015)
+EXTRA_CHARS_MAX: Final = 512  # of one override's value; ours
+OWN_EXTRA_CHARS_MAX: Final = 1024  # keys and values of extras that are none of the page's, together (code 65015)
 #: invalid target and delivered. A wrong sum silently stops all receipts: 17 is one that is known to work.
 CALLBACK_TYPE: Final = 17
 SOUND, VIBRATE, LIGHT, ALL = 1, 2, 4, -1
@@ -104,12 +105,15 @@ NO_TARGETS: Final = "no valid targets"  # 20301 with these words is about the to
 
 # ---------------------------------------------------------------- build
 
-#: Keys of `extra` that a sender may set verbatim. None of them names a target, a class, a template, a receipt or a mode.
+#: Keys of `extra` that a sender may set verbatim. None of them names a target, a template, a receipt or a mode; the channel is an
+#: override by the time it comes here (workers/routing/classes.py: with_raw).
 _RAW = (
     "channel_name channel_description notify_foreground notify_effect intent_uri web_uri sound_uri badge "
     "notification_style_type notification_large_icon_uri notification_small_icon_uri ticker notification_bigPic_uri"
 )
 RAW_EXTRA: Final = frozenset(_RAW.split())
+#: Those that the page does not give a meaning: to the vendor they are the app's own, of which it takes only so much.
+OWN_EXTRA: Final = frozenset({"channel_name", "channel_description", "badge", "ticker", "notification_small_icon_uri"})
 #: Those that show something of the message: not when details are hidden.
 RAW_TELLING: Final = frozenset({"ticker", "notification_bigPic_uri", "notification_large_icon_uri"})
 BIG_TEXT: Final = "1"  # of vendor.xiaomi.style and of extra.notification_style_type alike
@@ -135,7 +139,8 @@ def build(parcel: Parcel, credential: Credential, _access: AccessToken | None) -
         "description": body_of(note, DESCRIPTION_MAX),
         "payload": click_text(note, PAYLOAD_BYTES_MAX),
     }
-    extra = {**_class_extra(note, private), **_look(note, credential), **_raw(note), **_callback(parcel), "jobkey": jobkey(parcel)}
+    look = _within({**_look(note, credential), **_raw(note)})
+    extra = {**_class_extra(note, private), **look, **_callback(parcel), "jobkey": jobkey(parcel)}
     form = [(key, value) for key, value in fields.items() if value] + [(f"extra.{key}", value) for key, value in extra.items()]
     headers = {
         "authorization": f"key={credential.secrets.get('app_secret', '')}",
@@ -251,6 +256,17 @@ def _raw(note: Notification) -> dict[str, str]:
     if effect is not None and (effect not in needs or (needs[effect] and needs[effect] not in extra)):
         del extra["notify_effect"]
     return extra
+
+
+def _within(extra: Mapping[str, str]) -> dict[str, str]:
+    """`extra` without what would be too much of the app's own: the whole message would be refused for it."""
+    kept, room = {}, OWN_EXTRA_CHARS_MAX
+    for key, value in extra.items():
+        size = len(key) + len(value) if key in OWN_EXTRA else 0
+        if size <= room:
+            kept[key] = value
+            room -= size
+    return kept
 
 
 def _callback(parcel: Parcel) -> dict[str, str]:

@@ -200,6 +200,14 @@ def test_the_vendors_numbers_are_taken_over(runtime: Runtime, lane: MakeLane) ->
     assert (usage.used, usage.limit) == (123, 50_000)
 
 
+def test_numbers_of_the_public_day_say_nothing_about_the_private_one(runtime: Runtime, lane: MakeLane) -> None:
+    xiaomi = lane(Vendor.XIAOMI, {"quota": {"private": 50_000}}, "xiaomi.private")
+    done = said(200, {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "20000", "day_acked": "20000"}})
+    round_of(runtime, xiaomi, [work(1, MessageClass.CHAT)], done)
+    usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[0]
+    assert (usage.bucket, usage.used, usage.limit) == (Bucket.PRIVATE, 1, 50_000)
+
+
 def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": 1}})
     assert round_of(runtime, xiaomi, [work(1)], said(503, {})).told[0][1].verdict == "unavailable"

@@ -305,6 +305,29 @@ def test_notify_type(about, kind):
     assert body_of(about)["notifyType"] == kind
 
 
+RAW = {
+    "all that vivo takes": (
+        {"notifyType": 2, "networkType": 1, "foregroundShow": True, "sendOnline": True, "addBadge": False, "skipType": 1},
+        {"notifyType": 2, "networkType": 1, "foregroundShow": True, "sendOnline": True, "addBadge": False, "skipType": 1},
+    ),
+    "an address": ({"skipType": "2", "skipContent": "https://a.example"}, {"skipType": 2, "skipContent": "https://a.example"}),
+    "an address that is missing": ({"skipType": 2}, {"skipType": 1}),
+    "an address that is too long": ({"skipType": 4, "skipContent": "x" * 1025}, {"skipType": 1}),
+    "what vivo would refuse": (
+        {"notifyType": 9, "networkType": 7, "foregroundShow": "yes", "skipType": {"a": 1}, "skipContent": 5, "timeToLive": 1},
+        {"notifyType": 4, "foregroundShow": False, "skipType": 1, "timeToLive": 86_400},
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "sent"), RAW.values(), ids=RAW)
+def test_a_sender_s_own_fields_travel_as_far_as_vivo_takes_them(raw, sent):
+    body = body_of(note(vendor_raw=raw))
+    assert {name: body.get(name) for name in sent} == sent
+    names = {"networkType", "sendOnline", "addBadge", "skipContent"}
+    assert {name for name in names if name in body} == {name for name in names if name in sent}
+
+
 def test_test_mode_and_badge_are_the_sender_s_wish():
     body = body_of(note(vendor={"push_mode": 1, "add_badge": True}))
     assert (body["pushMode"], body["addBadge"]) == (1, True)

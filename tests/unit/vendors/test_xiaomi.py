@@ -190,6 +190,14 @@ def test_what_has_no_code_is_judged_by_its_status(status, body, verdict):
     assert [o.verdict for o in XIAOMI.classify(parcel_of(), answer_of(body, status))] == [verdict]
 
 
+def test_what_is_the_app_s_own_stays_within_the_vendors_bound():
+    own = dict.fromkeys(("channel_name", "channel_description", "ticker", "badge", "notification_small_icon_uri"), "x" * 480)
+    form = wire(with_(vendor_raw={"extra": {**own, "sound_uri": "y" * 500}}))
+    kept = {name: value for name, value in form.items() if value.startswith("xx")}
+    assert set(kept) == {"extra.channel_name", "extra.channel_description"}
+    assert form["extra.sound_uri"] == "y" * 500
+
+
 def test_silence_is_uncertain_when_written_else_unavailable():
     assert XIAOMI.classify(parcel_of(tokens=2), NoAnswer("timeout", sent=True))[1].verdict is Verdict.UNCERTAIN
     assert XIAOMI.classify(parcel_of(tokens=2), NoAnswer("refused", sent=False))[1].verdict is Verdict.UNAVAILABLE
