@@ -22,16 +22,16 @@ class AccessStore:
         self._vault = vault
         self._reject = script(redis, "access_reject")
 
-    def load(self, lane: str, version: int) -> tuple[str, int, int] | None:
-        """(value, refresh_at_ms, expires_at_ms)"""
+    def load(self, lane: str, version: int) -> tuple[str, int, int, int] | None:
+        """(value, refresh_at_ms, expires_at_ms, fetched_ms)"""
         blob = self._redis.get(self._keys.access(lane, version))
         if blob is None:
             return None
-        value, refresh_at_ms, expires_at_ms = json.loads(self._vault.decrypt(cast(bytes, blob)))
-        return str(value), int(refresh_at_ms), int(expires_at_ms)
+        value, refresh_at_ms, expires_at_ms, *fetched_ms = json.loads(self._vault.decrypt(cast(bytes, blob)))
+        return str(value), int(refresh_at_ms), int(expires_at_ms), int(fetched_ms[0]) if fetched_ms else 0
 
-    def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int) -> None:
-        blob = self._vault.encrypt(json.dumps([value, refresh_at_ms, expires_at_ms]).encode())
+    def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int, fetched_ms: int = 0) -> None:
+        blob = self._vault.encrypt(json.dumps([value, refresh_at_ms, expires_at_ms, fetched_ms]).encode())
         self._redis.set(self._keys.access(lane, version), blob, pxat=max(expires_at_ms, 1))
 
     def lock(self, lane: str, version: int) -> str | None:

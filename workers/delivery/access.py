@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from common.model import Verdict
@@ -19,8 +20,8 @@ FORCE_EVERY_S = 30
 
 
 class Store(Protocol):
-    def load(self, lane: str, version: int) -> tuple[str, int, int] | None: ...
-    def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int) -> None: ...
+    def load(self, lane: str, version: int) -> tuple[str, int, int, int] | None: ...
+    def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int, fetched_ms: int) -> None: ...
     def lock(self, lane: str, version: int) -> str | None: ...
     def unlock(self, lane: str, version: int, word: str) -> None: ...
     def reject(self, lane: str, version: int, value: str, seconds: int) -> bool: ...
@@ -73,7 +74,7 @@ class FleetAccess:
         found = self._store.load(*key)
         if found is None:
             return None
-        return AccessToken(found[0], refresh_at_ms=found[1], expires_at_ms=found[2])
+        return AccessToken(*found)
 
     def _fetch_or_wait(self, lane: Lane, key: tuple[str, int], now_ms: int, bad: str | None) -> AccessToken | AccessRefused:
         waited = 0.0
@@ -98,7 +99,8 @@ class FleetAccess:
                 return stored
             told = self._ask(lane, now_ms)
             if isinstance(told, AccessToken):
-                self._store.save(*key, told.value, told.refresh_at_ms, told.expires_at_ms)
+                told = replace(told, fetched_ms=now_ms)
+                self._store.save(*key, told.value, told.refresh_at_ms, told.expires_at_ms, now_ms)
                 self._own[key] = told
             elif stored is not None and stored.value != bad and now_ms < stored.expires_at_ms - MARGIN_MS:
                 return stored  # the door is shut for the moment, the old key still turns

@@ -358,8 +358,19 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     if expired and access is not None:
         world.access.refused(lane, access, sent_ms)
         world.transport.renew(lane.route.pool)
-    _settle_with_gate(lane, world, done, len(answers) - failed, failed)
+    again = access is not None and any(_refused_again(work, outcome, access) for work, outcome in done.told)
+    # A probe whose access token was only too old has not tried the lane: another is the probe, with a new token.
+    good = 0 if done.probe and expired else len(answers) - failed
+    _settle_with_gate(lane, world, done, good, failed, again)
     _sync(granted, answers, lane, world)
+
+
+def _refused_again(work: Work, outcome: Outcome, access: AccessToken) -> bool:
+    """Whether an access token was refused that was fetched because the last one was: then it is the credential that is no good."""
+    if outcome.verdict != Verdict.ACCESS_EXPIRED or not work.target.attempts:
+        return False
+    last = work.target.attempts[-1]
+    return (last.status, last.code) == (outcome.status, outcome.code) and access.fetched_ms > last.at_ms
 
 
 def _follow(
@@ -397,8 +408,11 @@ def is_down(outcome: Outcome) -> bool:
     return outcome.verdict in DOWN and outcome.again in (None, Again.NEW_CONNECTION)
 
 
-def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
-    """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
+def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int, refused: bool) -> None:
+    """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went.
+
+    refused: the access tokens say that the credential is, whatever the answers themselves say.
+    """
     world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
     for bucket in {work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
         world.gate.told_spent(lane, bucket)
@@ -406,7 +420,7 @@ def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, fail
     if capped:
         world.gate.told_capped(lane, capped)
     outcomes = [outcome for _, outcome in done.told]
-    refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
+    refused = refused or any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
     throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
     hold_s = _retry_after_s(outcomes, failed >= good)
     world.breaker.report(lane, good, failed, refused, hold_s, throttled)

@@ -54,11 +54,15 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a credential was exchanged for. refresh_at_ms: from then on somebody should fetch a new one; unusable after expires_at_ms."""
+    """What a credential was exchanged for. refresh_at_ms: from then on somebody should fetch a new one; unusable after expires_at_ms.
+
+    fetched_ms: when it was asked for; 0 where that is not known, as of one that was signed here.
+    """
 
     value: str = field(repr=False)
     refresh_at_ms: int
     expires_at_ms: int
+    fetched_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

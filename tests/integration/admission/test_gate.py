@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,11 +15,14 @@ from sqlalchemy import text
 
 from common.clock import now_ms
 from common.model import Bucket, Decision, MessageClass, Vendor
+from common.storage.access import AccessStore
 from common.storage.admission import Admission, Ask
 from common.storage.admission import Answer as Grant
 from common.storage.ledger import Record, RowRecord
 from tests.integration.admission.conftest import Clock, work
+from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
+from workers.delivery.settle import settle
 from workers.delivery.stage import Delivered, Leave, Work, deliver
 from workers.gate import FleetGate, terms_of
 from workers.runtime import Runtime
@@ -215,6 +219,37 @@ def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> N
     assert runtime.admission.in_flight(xiaomi.id) == 0
     again = round_of(runtime, xiaomi, [work(2)], said(200, {"code": 0, "result": "ok", "data": {"id": "x1"}}))
     assert again.told[0][1].verdict == "accepted"
+
+
+class Stubborn(Vendor1):
+    """Gives access tokens, and then says that they are none."""
+
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+        self.asked += len(requests)
+        token = {"result": 0, "authToken": f"t{self.asked}"}
+        return [said(200, token if request.path == "/message/auth" else {"result": 10000}) for request in requests]
+
+
+def test_a_new_access_token_that_is_refused_too_stops_the_lane(runtime: Runtime, lane: MakeLane) -> None:
+    vivo, vendor = lane(Vendor.VIVO, {}, "vivo.system"), Stubborn()
+    usual = runtime.delivery(Vendor.VIVO)
+    access = FleetAccess(AccessStore(runtime.redis, runtime.keys, runtime.vault), vendor, now_ms, time.sleep, 1.0)
+    world = replace(usual, transport=vendor, access=access)
+
+    def tried(one: Work) -> Work:
+        settled = settle(deliver([one], vivo, world), vivo, now_ms(), None, lambda: 0.5)
+        (wait,) = settled.waits
+        return Work(one.entry, one.note, wait.target)
+
+    time.sleep(0.002)
+    once = tried(work(1, MessageClass.CHAT))
+    assert runtime.lane_states.peek(vivo.id).state == "flowing"
+    time.sleep(0.002)
+    twice = tried(once)
+    assert runtime.lane_states.peek(vivo.id).why == "credential_refused"
+    assert [attempt.code for attempt in twice.target.attempts] == ["10000", "10000"]
+    parked = deliver([work(2, MessageClass.CHAT)], vivo, world)
+    assert [decision for _, decision in parked.parked] == [Decision.CREDENTIAL_REFUSED]
 
 
 def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(runtime: Runtime, lane: MakeLane) -> None:
