@@ -74,17 +74,14 @@ class Devices:
             return sum(connection.execute(statement, row).rowcount for row in rows)
 
     def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
-        """(app, user, device, token, new token, sent_ms): those not registered anew since the send get the new one. Returns how many."""
+        """(app, user, device, token, new token, sent_ms): those not registered anew since the send get the new one. Returns how many.
+
+        A token has one owner: a device whose new token somebody else has registered already has moved to them.
+        """
         count = 0
         for app, user, device, token, new, sent_ms in moved:
-            statement = (
-                update(devices)
-                .where(devices.c.app == app, devices.c.user == user, devices.c.device_id == device, devices.c.token == token)
-                .where(devices.c.state == ACTIVE, devices.c.registered_ms <= sent_ms)
-                .values(token=new)
-            )
             with self._engine.begin() as connection:
-                count += connection.execute(statement).rowcount
+                count += _replace(connection, {"app": app, "user": user, "device_id": device}, token, new, sent_ms)
         return count
 
     def listed(self, app: str, user: str | None = None, most: int = 1000) -> list[Mapping[str, Any]]:
@@ -106,6 +103,20 @@ def named(connection: Connection, app: str, user: str, name: str) -> str:
     """The device id of a device that an event may call by its push id; the name itself where it is nobody's alias."""
     known = select(devices.c.device_id).where(devices.c.app == app, devices.c.user == user, devices.c.push_id == name)
     return str(connection.execute(known.order_by(devices.c.registered_ms.desc()).limit(1)).scalar() or name)
+
+
+def _replace(connection: Connection, key: Mapping[str, str], token: str, new: str, sent_ms: int) -> int:
+    mine = (*_same(devices, {**key, "token": token}), devices.c.state == ACTIVE, devices.c.registered_ms <= sent_ms)
+    device = connection.execute(select(devices.c.vendor, devices.c.registered_ms).where(*mine).with_for_update()).first()
+    if device is None:
+        return 0
+    wanted = {"app": key["app"], "vendor": device.vendor, "token": new}
+    owner = connection.execute(select(token_owners.c.user, token_owners.c.device_id).where(*_same(token_owners, wanted))).first()
+    if owner is not None and (owner.user, owner.device_id) != (key["user"], key["device_id"]):
+        connection.execute(update(devices).where(*mine).values(state="moved", reason="another user or device has its new token"))
+        return 0
+    _own(connection, {**wanted, "user": key["user"], "device_id": key["device_id"], "at_ms": device.registered_ms})
+    return connection.execute(update(devices).where(*mine).values(token=new)).rowcount
 
 
 def _keyed() -> list[ColumnElement[bool]]:
