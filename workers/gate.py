@@ -111,6 +111,16 @@ class FleetGate:
         for bucket in {work.note.bucket for work in works}:
             self._store.told_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
 
+    def told_by_receipts(self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]) -> None:
+        """capped: (device token, when it was sent to); spent_ms: when pushes went out that were over the day. What was sent on an earlier
+        day says nothing about today, and a private day is closed by answers only: too much hangs on it, and few vendors sign receipts.
+        """
+        terms = terms_of(lane, self._now_ms())
+        _, began_ms = self._store.day(terms)
+        self._store.told_capped(terms, bucket, [token for token, sent_ms in capped if sent_ms >= began_ms])
+        if bucket is Bucket.PUBLIC and any(sent_ms >= began_ms for sent_ms in spent_ms):
+            self.told_spent(lane, bucket)
+
     def _ask(self, lane: Lane, terms: Terms, wanted: Sequence[tuple[Item, int]]) -> Sequence[Given]:
         by_request = lane.limits.rate_unit == "request"
         asks = [

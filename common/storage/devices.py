@@ -84,6 +84,14 @@ class Devices:
                 count += _replace(connection, {"app": app, "user": user, "device_id": device}, token, new, sent_ms)
         return count
 
+    def owners(self, app: str, vendor: Vendor, tokens: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """(user, device) that registered each of these tokens last, those that were given up since too."""
+        statement = select(token_owners.c.token, token_owners.c.user, token_owners.c.device_id).where(
+            *_same(token_owners, {"app": app, "vendor": vendor}), token_owners.c.token.in_(list(tokens))
+        )
+        with self._engine.connect() as connection:
+            return {token: (user, device) for token, user, device in connection.execute(statement)}
+
     def listed(self, app: str, user: str | None = None, most: int = 1000) -> list[Mapping[str, Any]]:
         statement = select(devices).where(devices.c.app == app).order_by(devices.c.user, devices.c.device_id).limit(most)
         if user is not None:

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX: Final = 1 << 20
 BODY_S_MAX: Final = 10.0
+#: Receipts of one callback: a body of commas would make half a million.
+RECEIPTS_MAX: Final = 10_000
 #: Receipts of one entry of the belt; entries at which vendors are told to come again.
 RECEIPTS_A_CALLBACK: Final = 1000
 BELT_MAX: Final = 20_000
@@ -121,7 +123,7 @@ class _Door:
             if credential is None:
                 raise Refusal(404, "no such address")
             nonce = _checked_nonce(credential, headers) if reader.signed else None
-            receipts = reader.read(body, headers)
+            receipts = reader.read(body, headers)[:RECEIPTS_MAX]
             if receipts:
                 self._store(address, receipts, nonce)
         except ReceiptsError as error:

@@ -212,6 +212,17 @@ def test_numbers_of_the_public_day_say_nothing_about_the_private_one(runtime: Ru
     assert (usage.bucket, usage.used, usage.limit) == (Bucket.PRIVATE, 1, 50_000)
 
 
+def test_receipts_close_the_day_of_a_device_and_of_the_public_class(runtime: Runtime, gate: FleetGate, lane: MakeLane) -> None:
+    xiaomi, now, public = lane(Vendor.XIAOMI, {}, "xiaomi.private"), now_ms(), Bucket.PUBLIC
+    yesterday = now - 86_400_000
+    first, second = work(1), work(2)
+    gate.told_by_receipts(xiaomi, public, [(first.target.token, now), (second.target.token, yesterday)], [yesterday])
+    assert admit(gate, xiaomi, [first, second]) == [Decision.DEVICE_CAP, None]
+    gate.told_by_receipts(xiaomi, Bucket.PRIVATE, [(first.target.token, now)], [now])
+    gate.told_by_receipts(xiaomi, public, [], [now])
+    assert admit(gate, xiaomi, [work(3), work(4, MessageClass.CHAT)]) == [Decision.QUOTA_SPENT, None]
+
+
 def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": 1}})
     assert round_of(runtime, xiaomi, [work(1)], said(503, {})).told[0][1].verdict == "unavailable"
