@@ -194,7 +194,6 @@ class Matcher:
         ]
         devices.replace_tokens(moved)
 
-
     def _limit(self, callback: Callback, settled: Settled) -> None:
         """What a vendor tells too late for the push itself, of its day: no further one is sent to learn the same."""
         lane = (callback.app, callback.vendor, callback.business_id)
