@@ -106,6 +106,12 @@ class FleetGate:
         if bucket in terms.quotas and counted is not None:
             self._store.told_quota(terms, bucket, used, limit)
 
+    def told_lists_spent(self, lane: Lane) -> None:
+        self._store.told_lists_spent(terms_of(lane, self._now_ms()))
+
+    def lists_spent(self, lane: Lane) -> bool:
+        return self._store.lists_spent(terms_of(lane, self._now_ms()))
+
     def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:
         terms = terms_of(lane, self._now_ms())
         for bucket in {work.note.bucket for work in works}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from common.contracts import Notification
@@ -83,6 +83,12 @@ class Gate(Protocol):
     def told_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
         """The vendor's own numbers of the day."""
         ...
+
+    def told_lists_spent(self, lane: Lane) -> None:
+        """The vendor takes no more requests for several tokens today."""
+        ...
+
+    def lists_spent(self, lane: Lane) -> bool: ...
 
     def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:
         """The vendor says that these devices had enough today."""
@@ -293,7 +299,9 @@ def _admitted(
         return []
     work_of = {id(item): work for work, item in sendable}
     url = world.callback_url(lane)
-    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url)
+    least = lane.spec.request_tokens_min_list
+    singly = 1 < least <= len(sendable) and world.gate.lists_spent(lane)
+    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly)
     asks = [(item, number) for number, parcel in enumerate(parcels) for item in parcel.items]
     leaves = iter(world.gate.admit(lane, asks))
     granted = []
@@ -381,7 +389,10 @@ def _follow(
     world: World,
     done: Delivered,
 ) -> None:
-    """Sends the second request where a first answer asks for one (vivo's list push); its answer takes the first one's place."""
+    """Sends the second request where a first answer asks for one (vivo's list push); its answer takes the first one's place.
+
+    The first one of several tokens pushes nothing by itself: when it is lost, nobody has seen anything.
+    """
     if lane.spec.follow is None:
         return
     second: list[tuple[int, Request]] = []
@@ -389,6 +400,8 @@ def _follow(
         request = lane.spec.follow(parcel, answer, lane.credential, access) if isinstance(answer, Answer) else None
         if request is not None:
             second.append((index, request))
+        elif isinstance(answer, NoAnswer) and len(parcel.items) > 1:
+            answers[index] = replace(answer, sent=False)
     if second:
         for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
             answers[index] = answer
@@ -416,6 +429,8 @@ def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, fail
     world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
     for bucket in {work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
         world.gate.told_spent(lane, bucket)
+    if any(o.lists_spent for _, o in done.told):
+        world.gate.told_lists_spent(lane)
     capped = [work for work, o in done.told if o.verdict == Verdict.DEVICE_CAP]
     if capped:
         world.gate.told_capped(lane, capped)

@@ -116,7 +116,8 @@ CURES: Final[Mapping[int, Again]] = {
     10155: Again.SAVE_AGAIN,
 }
 #: Refusals of a whole list that may be about one of its tokens, or about lists only (10252).
-ONE_BY_ONE: Final = frozenset({10302, 10311, 10252})
+LISTS_CODE: Final = 10252
+ONE_BY_ONE: Final = frozenset({10302, 10311, LISTS_CODE})
 #: invalidUser.status. 4: no test device, while in test mode.
 USER_STATUS: Final[Mapping[int, Verdict]] = {1: Verdict.TOKEN_DEAD, 2: Verdict.TOKEN_DEAD, 3: Verdict.TOKEN_DEAD, 4: Verdict.REJECTED}
 TOO_FAST_S: Final = 1.0
@@ -154,7 +155,8 @@ def _of_token(parcel: Parcel, item: Item, code: int, usual: Outcome, user_status
         verdict = USER_STATUS.get(user_status, Verdict.UNKNOWN)
         return replace(usual, verdict=verdict, code=f"{code}.{user_status}", alarm=verdict is Verdict.UNKNOWN)
     if code in ONE_BY_ONE and len(parcel.items) > 1:
-        return replace(usual, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0)
+        spent = code == LISTS_CODE
+        return replace(usual, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0, lists_spent=spent)
     cure = CURES.get(code)
     if cure is not None and item.target.again != cure:
         return replace(usual, verdict=Verdict.UNAVAILABLE, again=cure, retry_after_s=0.0)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -230,6 +231,54 @@ def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> N
     assert runtime.admission.in_flight(xiaomi.id) == 0
     again = round_of(runtime, xiaomi, [work(2)], said(200, {"code": 0, "result": "ok", "data": {"id": "x1"}}))
     assert again.told[0][1].verdict == "accepted"
+
+
+def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(runtime: Runtime, lane: MakeLane) -> None:
+    vivo = lane(Vendor.VIVO, {}, "vivo.system")
+    one = work(0, MessageClass.CHAT)
+    works = [Work(one.entry, one.note, work(i).target) for i in range(1, 41)]
+    first = Paths({"/message/saveListPayload": {"result": 10252}})
+    world = replace(runtime.delivery(Vendor.VIVO), transport=first, access=first.access(runtime))
+    told = deliver(works[:20], vivo, world).told
+    assert {(outcome.again, outcome.lists_spent) for _, outcome in told} == {("singly", True)}
+    second = Paths({"/message/send": {"result": 0, "taskId": "1"}})
+    world = replace(runtime.delivery(Vendor.VIVO), transport=second, access=second.access(runtime))
+    assert {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).told} == {"accepted"}
+    assert Counter(second.paths) == {"/message/send": 20}
+
+
+LISTS = {
+    "the body was not saved": ({"/message/saveListPayload": NoAnswer("timeout", sent=True)}, "unavailable"),
+    "it was, and then silence": (
+        {"/message/saveListPayload": {"result": 0, "taskId": "1"}, "/message/pushToList": NoAnswer("timeout", sent=True)},
+        "uncertain",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answers", "verdict"), LISTS.values(), ids=LISTS)
+def test_only_the_second_half_of_a_list_may_have_been_seen(runtime: Runtime, lane: MakeLane, answers: Any, verdict: str) -> None:
+    one, vendor = work(0, MessageClass.CHAT), Paths(answers)
+    world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
+    works = [Work(one.entry, one.note, work(i).target) for i in range(1, 21)]
+    told = deliver(works, lane(Vendor.VIVO, {}, "vivo.system"), world).told
+    assert [outcome.verdict for _, outcome in told] == [verdict] * 20
+
+
+class Paths(Vendor1):
+    """Answers by path, and remembers them; access tokens as one likes."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        super().__init__()
+        self.says = {"/message/auth": {"result": 0, "authToken": "t"}, **answers}
+        self.paths: list[str] = []
+
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+        self.paths += [request.path for request in requests if request.path != "/message/auth"]
+        return [told if isinstance(told := self.says[request.path], NoAnswer) else said(200, told) for request in requests]
+
+    def access(self, runtime: Runtime) -> FleetAccess:
+        return FleetAccess(AccessStore(runtime.redis, runtime.keys, runtime.vault), self, now_ms, time.sleep, 1.0)
 
 
 class Stubborn(Vendor1):

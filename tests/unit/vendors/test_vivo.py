@@ -162,6 +162,11 @@ def test_each_token_of_a_list_has_its_own_verdict(body, named, rest):
     assert all((o.again == Again.SINGLY) == (o.verdict is Verdict.UNAVAILABLE) for o in outcomes)
 
 
+@pytest.mark.parametrize(("code", "spent"), [(10252, True), (10302, False), (10311, False)])
+def test_only_the_end_of_the_days_lists_ends_lists(code, spent):
+    assert {o.lists_spent for o in vivo.classify(parcel(tokens=TOKENS), answer(200, {"result": code}))} == {spent}
+
+
 def test_a_number_as_userid_is_the_token_of_those_digits():
     [outcome] = vivo.classify(
         parcel(tokens=("16587320000000012",)), answer(200, {"result": 10302, "invalidUser": {"status": 4, "userid": 16587320000000012}})
