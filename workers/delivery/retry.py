@@ -74,7 +74,7 @@ def _delay(outcome: Outcome, attempt: int, retry: Retry, first_cap_s: float | No
     """The vendor's wish with a little jitter above it; else doubling from the first delay, with jitter around it."""
     if outcome.retry_after_s is not None:
         return outcome.retry_after_s * (1 + 0.1 * chance)
-    first_s = retry.first_s.get(outcome.verdict, 1.0)
+    first_s = retry.first_s.get(outcome.verdict, 1.0) if outcome.first_s is None else outcome.first_s
     if first_cap_s is not None:
         first_s = min(first_s, first_cap_s)
     return min(first_s * 2.0 ** min(attempt - 1, 20), retry.delay_max_s) * (0.5 + chance)

@@ -93,8 +93,10 @@ CODES: Final[Mapping[str, Verdict]] = {
 #: Asked for, found in no source: "fix-request after 2 retries".
 UNCONFIRMED: Final = frozenset({"35", "36", "52", "60", "61", "62", "63", "41000"})
 UNCONFIRMED_ATTEMPTS: Final = 3
-#: Seconds to wait at least: flow control ("longer back-off"), call frequency (">= 1 s").
-WAITS: Final = {"-2": 5.0, "55": 1.0}
+#: Seconds to wait at least: call frequency (">= 1 s").
+WAITS: Final = {"55": 1.0}
+#: First delay of a code that asks for a longer back-off: the service's flow control.
+FIRST_S: Final = {"-2": 5.0}
 #: Codes about one message of a batch. In a batch of different messages one of them must not spoil the others.
 ABOUT_A_MESSAGE: Final = frozenset({"32", "40", "41", "51", "54", "59", "67"})
 _NAMES_REGID = re.compile(r"registration[_ ]?id", re.IGNORECASE)
@@ -445,7 +447,7 @@ def _refused(item: Item, answer: Answer, code: str, words: str) -> Outcome:
     if code in CODES:
         wait, alarm = retry_after_s(answer) or WAITS.get(code), code == "54" or (code == "29" and repeat)
         lowered = code in ("33", "34") and item.note.bucket is Bucket.PRIVATE and not _private(item.note, _category(item.note))
-        return Outcome(CODES[code], status, code, words, retry_after_s=wait, token_only=lowered, alarm=alarm)
+        return Outcome(CODES[code], status, code, words, retry_after_s=wait, token_only=lowered, first_s=FIRST_S.get(code), alarm=alarm)
     return _undocumented(item, status, code, words)
 
 
@@ -505,7 +507,7 @@ def _access_refused(answer: Answer, code: str, words: str, now_ms: int) -> Acces
         verdict = Verdict.CREDENTIAL_REFUSED
     elif verdict is Verdict.QUOTA_SPENT:
         verdict = Verdict.THROTTLED
-    return AccessRefused(verdict, code, words, retry_after_s(answer) or WAITS.get(code))
+    return AccessRefused(verdict, code, words, retry_after_s(answer) or WAITS.get(code) or FIRST_S.get(code))
 
 
 def _clock_right(answer: Answer, now_ms: int) -> bool:

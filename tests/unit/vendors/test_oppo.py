@@ -250,7 +250,12 @@ def test_silence_is_uncertain_when_written_else_unavailable():
     assert [o.verdict for o in OPPO.classify(batch_of(2), NoAnswer("refused", sent=False))] == [R] * 2
 
 
-@pytest.mark.parametrize(("code", "headers", "wait"), [(-2, {}, 5.0), (55, {}, 1.0), (13, {}, None), (55, {"retry-after": "30"}, 30.0)])
+def test_flow_control_of_the_service_wants_a_longer_back_off():
+    assert OPPO.classify(parcel_of(), answer_of({"code": -2}))[0].first_s == 5.0
+    assert OPPO.classify(parcel_of(), answer_of({"code": -1}))[0].first_s is None
+
+
+@pytest.mark.parametrize(("code", "headers", "wait"), [(-2, {}, None), (55, {}, 1.0), (13, {}, None), (55, {"retry-after": "30"}, 30.0)])
 def test_waits_are_the_vendors_or_the_pages(code, headers, wait):
     assert OPPO.classify(parcel_of(), answer_of({"code": code}, headers=headers))[0].retry_after_s == wait
 
