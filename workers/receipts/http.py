@@ -123,7 +123,7 @@ class _Door:
             if credential is None:
                 raise Refusal(404, "no such address")
             nonce = _checked_nonce(credential, headers) if reader.signed else None
-            receipts = reader.read(body, headers)[:RECEIPTS_MAX]
+            receipts = [one for one in reader.read(body, headers)[:RECEIPTS_MAX] if _storable(one)]
             if receipts:
                 self._store(address, receipts, nonce)
         except ReceiptsError as error:
@@ -149,6 +149,11 @@ class _Door:
                 pipe.set(seen, b"1", ex=NONCE_S)
 
         world.belts.hand_on((), [(keys.RECEIPTS, blob) for blob in blobs], remember)
+
+
+def _storable(receipt: Receipt) -> bool:
+    """No device of ours has a token with a NUL in it: PostgreSQL takes none."""
+    return "\0" not in receipt.token + (receipt.replacement or "")
 
 
 def _checked_nonce(credential: Credential, headers: Mapping[str, str]) -> str | None:

@@ -15,14 +15,12 @@ from typing import Any, Protocol, cast
 import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common import metrics
 from common.clock import now_ms
 from common.contracts import encode
 from common.model import PRIVATE_CLASSES, Bucket, Vendor
-from common.storage import keys, ledger
+from common.storage import keys, ledger, sql
 from common.storage.devices import Devices
 from common.storage.guard import Guard
 from common.storage.keys import Keys
@@ -40,7 +38,7 @@ DUE_MAX = 100
 IDLE_S = 0.1
 AWAY_S = 1.0
 #: A store is away: the entries are not to blame.
-AWAY = (RedisError, DBAPIError, PoolTimeout, OSError)
+AWAY = (RedisError, OSError, *sql.AWAY)
 _decode = msgspec.msgpack.Decoder(Callback).decode
 
 
