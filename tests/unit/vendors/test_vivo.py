@@ -551,6 +551,10 @@ RECEIPTS = {
         {"1": {"targets": "r1", "ackType": "0", "subStatus": 2183}},
         [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)],
     ),
+    "not arrived, as subStatus explains": (
+        {"1": {"targets": "r1", "ackType": "1", "subStatus": "2183"}},
+        [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)],
+    ),
     "cap": ({"1": {"targets": "r1", "ackType": 12000}}, [("r1", "", "1", "device_cap", 0, Verdict.DEVICE_CAP)]),
     "volume": ({"1": {"targets": "r1", "ackType": 11001}}, [("r1", "", "1", "quota_spent", 0, Verdict.QUOTA_SPENT)]),
     "new": ({"1": {"targets": "r1", "ackType": "777"}}, [("r1", "", "1", "other", 0, None)]),
