@@ -427,7 +427,7 @@ def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, fail
     refused: the access tokens say that the credential is, whatever the answers themselves say.
     """
     world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
-    for bucket in {work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
+    for bucket in {o.bucket or work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
         world.gate.told_spent(lane, bucket)
     if any(o.lists_spent for _, o in done.told):
         world.gate.told_lists_spent(lane)

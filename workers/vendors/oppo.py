@@ -446,8 +446,8 @@ def _refused(item: Item, answer: Answer, code: str, words: str) -> Outcome:
         return Outcome(Verdict.TOKEN_DEAD, status, code, words)
     if code in CODES:
         wait, alarm = retry_after_s(answer) or WAITS.get(code), code == "54" or (code == "29" and repeat)
-        lowered = code in ("33", "34") and item.note.bucket is Bucket.PRIVATE and not _private(item.note, _category(item.note))
-        return Outcome(CODES[code], status, code, words, retry_after_s=wait, token_only=lowered, first_s=FIRST_S.get(code), alarm=alarm)
+        spent = Bucket.PUBLIC if CODES[code] is Verdict.QUOTA_SPENT else None  # the private class has no daily limit
+        return Outcome(CODES[code], status, code, words, retry_after_s=wait, first_s=FIRST_S.get(code), alarm=alarm, bucket=spent)
     return _undocumented(item, status, code, words)
 
 

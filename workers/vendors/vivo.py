@@ -120,6 +120,8 @@ LISTS_CODE: Final = 10252
 ONE_BY_ONE: Final = frozenset({10302, 10311, LISTS_CODE})
 #: invalidUser.status. 4: no test device, while in test mode.
 USER_STATUS: Final[Mapping[int, Verdict]] = {1: Verdict.TOKEN_DEAD, 2: Verdict.TOKEN_DEAD, 3: Verdict.TOKEN_DEAD, 4: Verdict.REJECTED}
+#: Whose day is over. vivo's classification of its own may send a system message down, and count it there.
+SPENT: Final[Mapping[int, Bucket]] = {10070: Bucket.PUBLIC, 10073: Bucket.PRIVATE}
 TOO_FAST_S: Final = 1.0
 CLOCK_CODE: Final = 10207
 HOURS_CODE: Final = 10071
@@ -164,7 +166,7 @@ def _of_token(parcel: Parcel, item: Item, code: int, usual: Outcome, user_status
         return replace(usual, retry_after_s=_until_morning_s(parcel.now_ms), token_only=True)
     if usual.verdict is Verdict.THROTTLED and usual.retry_after_s is None:
         return replace(usual, retry_after_s=TOO_FAST_S)
-    return replace(usual, alarm=True) if code == CLOCK_CODE else usual
+    return replace(usual, alarm=code == CLOCK_CODE, bucket=SPENT.get(code))
 
 
 def _taken(parcel: Parcel, reply: Mapping[str, Any]) -> bool:

@@ -197,6 +197,16 @@ def test_the_vendors_over_quota_ends_our_day_too(runtime: Runtime, lane: MakeLan
     assert second.requests == 0
 
 
+def test_the_end_of_the_public_day_stops_no_chat(runtime: Runtime, lane: MakeLane) -> None:
+    """Even where it was a chat that heard of it: vivo may send one down to the operational class."""
+    vivo, vendor = lane(Vendor.VIVO, {}, "vivo.system"), Paths({"/message/send": {"result": 10070}})
+    world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
+    told = deliver([work(1, MessageClass.CHAT)], vivo, world).told
+    assert [outcome.verdict for _, outcome in told] == ["quota_spent"]
+    spent = {usage.bucket: usage.limit == usage.used for usage in runtime.admission.usage(terms_of(vivo, now_ms()))}
+    assert spent == {Bucket.PUBLIC: True, Bucket.PRIVATE: False}
+
+
 def test_the_vendors_numbers_are_taken_over(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {})
     done = said(200, {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "50000", "day_acked": "123"}})

@@ -213,10 +213,10 @@ def test_an_outer_code_speaks_for_all_but_one_item_does_not_spoil_the_others(cod
     assert [(o.verdict, o.again) for o in outcomes] == [(verdict, again)] * 3
 
 
-def test_quota_told_for_a_push_that_the_sender_lowered_does_not_close_the_private_class():
-    lowered = with_(vendor={"category": "MARKETING"})
-    assert OPPO.classify(parcel_of(item_of(lowered)), answer_of({"code": 33}))[0].token_only
-    assert not OPPO.classify(parcel_of(item_of(OPEN)), answer_of({"code": 33}))[0].token_only
+@pytest.mark.parametrize("note", [NOTE, OPEN, with_(vendor={"category": "MARKETING"})])
+def test_a_spent_day_is_the_public_class_s_whatever_push_it_is_told_of(note):
+    (outcome,) = OPPO.classify(parcel_of(item_of(note)), answer_of({"code": 33}))
+    assert (outcome.verdict, outcome.bucket, outcome.token_only) == (Q, Bucket.PUBLIC, False)
 
 
 STATUSES = {

@@ -162,6 +162,11 @@ def test_each_token_of_a_list_has_its_own_verdict(body, named, rest):
     assert all((o.again == Again.SINGLY) == (o.verdict is Verdict.UNAVAILABLE) for o in outcomes)
 
 
+@pytest.mark.parametrize(("code", "bucket"), [(10070, Bucket.PUBLIC), (10073, Bucket.PRIVATE), (10254, None), (10040, None)])
+def test_the_code_says_whose_day_is_over(code, bucket):
+    assert {o.bucket for o in vivo.classify(parcel(), answer(200, {"result": code}))} == {bucket}
+
+
 @pytest.mark.parametrize(("code", "spent"), [(10252, True), (10302, False), (10311, False)])
 def test_only_the_end_of_the_days_lists_ends_lists(code, spent):
     assert {o.lists_spent for o in vivo.classify(parcel(tokens=TOKENS), answer(200, {"result": code}))} == {spent}
