@@ -126,6 +126,7 @@ TOO_FAST_S: Final = 1.0
 CLOCK_CODE: Final = 10207
 HOURS_CODE: Final = 10071
 PUBLIC_HOURS: Final = (7, 23)
+CLOCKS_DIFFER_S: Final = 60.0
 _BEIJING: Final = timedelta(hours=8)  # no daylight saving time since 1991
 
 
@@ -198,8 +199,10 @@ def _by_status(status: int) -> Verdict:
 
 
 def _until_morning_s(now_ms: int) -> float:
-    """Seconds from now_ms to the next 07:00 in Beijing."""
+    """Seconds from now_ms to the next 07:00 in Beijing; a minute where it is day by our clock: then vivo's is a little behind or ahead."""
     now = datetime.fromtimestamp(now_ms / 1000, UTC) + _BEIJING
+    if PUBLIC_HOURS[0] <= now.hour < PUBLIC_HOURS[1]:
+        return CLOCKS_DIFFER_S
     morning = now.replace(hour=PUBLIC_HOURS[0], minute=0, second=0, microsecond=0)
     return ((morning if morning > now else morning + timedelta(days=1)) - now).total_seconds()
 
