@@ -38,6 +38,7 @@ from workers.vendors.words import (
     first_words,
     generic,
     json_text,
+    mapping,
     number,
     scalar,
     title_of,
@@ -285,17 +286,13 @@ def _own(note: Notification) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _given(note: Notification, values: Any) -> dict[str, str]:
-    """A sender's template values (an object, or its JSON text), each as text that is not blank; hidden details stay hidden."""
-    if isinstance(values, str):
-        values = _loads(values.encode("utf-8", "replace"))
-    if not isinstance(values, Mapping):
-        return {}
-    shown = {
-        whole(key): first_words(TEMPLATE_VALUE_MAX, generic(note) if veiled(note) else scalar(value, PARAMETERS_CHARS_MAX))
-        for key, value in values.items()
+    """A sender's template values (an object, or its JSON text), each as text that is not blank, of ours where theirs is none or may not
+    be seen: a variable that is missing would cost the person the message."""
+    return {
+        whole(key): first_words(TEMPLATE_VALUE_MAX, None if veiled(note) else scalar(value, PARAMETERS_CHARS_MAX), generic(note))
+        for key, value in mapping(values).items()
         if isinstance(key, str)
     }
-    return {key: value for key, value in shown.items() if value}
 
 
 def _raw_notification(note: Notification) -> Mapping[str, Any]:
@@ -324,12 +321,9 @@ def _raw(note: Notification) -> dict[str, Any]:
     return fields
 
 
-def _raw_parameters(note: Notification) -> Mapping[str, Any] | None:
+def _raw_parameters(note: Notification) -> Mapping[str, Any]:
     """A sender's own action_parameters, object or text; they lie below `ext`."""
-    value = _raw_notification(note).get("action_parameters")
-    if isinstance(value, str):
-        value = _loads(value.encode("utf-8", "replace"))
-    return value if isinstance(value, Mapping) else None
+    return mapping(_raw_notification(note).get("action_parameters"))
 
 
 def _loads(raw: bytes) -> Any:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
+
 from common.contracts import Notification
 from common.model import PRIVATE_CLASSES, Kind, Verdict
 from workers.vendors.base import Item, Outcome, Parcel, compact, cut, utf8_bytes
@@ -96,6 +98,16 @@ def number(value: Any, low: int, high: int) -> int | None:
     if text is None or not re.fullmatch(r"-?[0-9]+", text):
         return None
     return wanted if low <= (wanted := int(text)) <= high else None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """An object, or its JSON text (as some clouds' senders write template values); {} for anything else."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(value.encode("utf-8", "replace"))
+        except (msgspec.DecodeError, RecursionError):
+            return {}
+    return value if isinstance(value, Mapping) else {}
 
 
 def code_of(value: Any) -> str:

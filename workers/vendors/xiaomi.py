@@ -41,6 +41,7 @@ from workers.vendors.words import (
     code_of,
     generic,
     json_text,
+    mapping,
     message_tag,
     number,
     scalar,
@@ -197,13 +198,17 @@ def _own_values(note: Notification) -> dict[str, str]:
 
 
 def _given_values(note: Notification, given: Mapping[str, Any]) -> dict[str, str]:
-    """A sender-given template's values, each made valid; a value of which nothing remains is dropped (the vendor then says why)."""
+    """A sender-given template's values (objects, or their JSON text), each made valid: where nothing remains, words of ours.
+
+    A variable that is missing would cost the person the message (10017).
+    """
     values: dict[str, str] = {}
-    for part in (given.get("title_params"), given.get("content_params")):
-        for key, value in part.items() if isinstance(part, Mapping) else ():
-            shown = generic(note) if veiled(note) else template_value(scalar(value, GIVEN_CHARS_MAX) or "")
-            if shown and isinstance(key, str) and len(values) < TEMPLATE_VARIABLES_MAX:
-                values[whole(key)] = shown
+    words = template_value(generic(note)) or GENERIC["en"]
+    for part, spare in (("title_params", template_value(note.app_name) or words), ("content_params", words)):
+        for key, value in mapping(given.get(part)).items():
+            shown = words if veiled(note) else template_value(scalar(value, GIVEN_CHARS_MAX) or "")
+            if isinstance(key, str) and len(values) < TEMPLATE_VARIABLES_MAX:
+                values[whole(key)] = shown or spare
     return values
 
 

@@ -499,6 +499,8 @@ def test_a_senders_template_fills_its_own_variables_as_object_or_as_text():
     sent_ = wire(with_(template=GIVEN), text)
     assert (sent_["private_title_parameters"], sent_["private_content_parameters"]) == ('{"a":"b"}', '{"c":"d"}')
     assert "private_title_parameters" not in wire(with_(template={"id": "T9", "title_params": ["a"], "content_params": "{"}))
+    blank = with_(template={"id": "T9", "title_params": {"a": " ", "b": 7, "c": ["x"]}})
+    assert wire(blank)["private_title_parameters"] == {"a": "您收到一条新消息", "b": "7", "c": "您收到一条新消息"}
 
 
 def test_template_variables_have_the_vendors_names_and_are_never_blank():

@@ -434,10 +434,17 @@ def test_template_variables_have_the_vendors_names_and_fall_back_when_nothing_re
 
 
 def test_a_senders_template_fills_its_own_variables():
-    note = with_(template={"id": "T9", "title_params": {"a": "A★"}, "content_params": {"b": 7, "c": "👌"}})
-    form = wire(note)
-    assert form["extra.template_id"] == "T9"
-    assert json.loads(form["extra.template_param"]) == {"a": "A", "b": "7"}
+    title, content = {"a": "A★", "d": "🎉"}, {"b": 7, "c": "👌"}
+    for form in (
+        wire(with_(template={"id": "T9", "title_params": one, "content_params": other}))
+        for one, other in (
+            (title, content),
+            (json.dumps(title), json.dumps(content)),
+        )
+    ):
+        assert form["extra.template_id"] == "T9"
+        assert json.loads(form["extra.template_param"]) == {"a": "A", "d": "Example", "b": "7", "c": "您收到一条新消息"}
+    assert json.loads(wire(with_(template={"id": "T9", "title_params": "{half"}))["extra.template_param"]) == {}
 
 
 @pytest.mark.parametrize("changes", [{"hidden": True}, {"kind": Kind.RECALL}], ids=["hidden", "recalled"])
