@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -21,6 +22,10 @@ import redis
 from common.config import Settings
 from common.storage.redis import connect
 from workers.embedded import Running, start_embedded
+
+# How fast examples are made, or run, says how busy the machine is.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 
 def data_settings(folder: Path, **more: str) -> Settings:

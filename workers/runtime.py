@@ -25,7 +25,7 @@ from common import metrics
 from common.clock import now_ms
 from common.config import Settings, secret_keys
 from common.contracts import Notification
-from common.model import Decision, Kind, PushType, Vendor
+from common.model import Bucket, Decision, Kind, PushType, Vendor
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
 from common.storage import sql
@@ -308,7 +308,7 @@ class Runtime:
             claims=_Claims(self.claims, self.silences),
             backlog=_Backlog(self.backlog),
             folded_words=self._folded_words,
-            gate=FleetGate(self.admission, self.ledger, now_ms),
+            gate=self.gate(),
             breaker=_Breaker(self.lane_states, self.admission),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
             transport=transport,
@@ -318,6 +318,17 @@ class Runtime:
             observe=_observe,
             images=_Images(SeenImages(self.redis, self.keys)),
         )
+
+    def gate(self) -> FleetGate:
+        return FleetGate(self.admission, self.ledger, now_ms)
+
+    def told_by_receipts(
+        self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
+    ) -> None:
+        """A vendor's later word on a bucket's day (workers/gate.py); a lane that was removed has none."""
+        found = self.catalog.lane(*lane)
+        if found is not None:
+            self.gate().told_by_receipts(found, bucket, capped, spent_ms)
 
     def _folded_words(self, note: Notification, count: int) -> str:
         own = self.catalog.tenant(note.app).options.get("texts") or NOTHING

@@ -45,6 +45,9 @@ _ADMIT: Final = struct.Struct("<4s14sdiBBB4s10s")
 _REFUND: Final = struct.Struct("<4s14sB4s10s")
 #: A round that has not ended by then has died; its pushes are no longer in flight.
 ROUND_S: Final = 15
+#: A field beside a day's counts, and how long those are kept (as told.lua has it).
+LISTS_SPENT: Final = "lists:spent"
+QUOTA_KEPT_S: Final = 3 * 86_400
 #: Counts of one call while the ledger's word is written.
 REBUILD_BATCH: Final = 500
 
@@ -179,6 +182,17 @@ class Admission:
         """The vendor says these devices had enough of this bucket today; without a cap of ours there is nothing to fill."""
         if bucket in terms.caps and tokens:
             self._tell(terms, "capped", bucket, terms.caps[bucket], *(part for token in tokens for part in _device_place(terms, token)))
+
+    def told_lists_spent(self, terms: Terms) -> None:
+        """The vendor takes no more requests for several tokens until its midnight."""
+        key = f"{self._keys.quota(terms.lane)}{self.day(terms)[0]}"
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(key, LISTS_SPENT, 1)
+            pipe.expire(key, QUOTA_KEPT_S)
+            pipe.execute()
+
+    def lists_spent(self, terms: Terms) -> bool:
+        return bool(self._redis.hexists(f"{self._keys.quota(terms.lane)}{self.day(terms)[0]}", LISTS_SPENT))
 
     def slow_down(self, terms: Terms, *, throttled: bool, hold_s: float = 0) -> float:
         """Flow control has answered: half the rate (once a second at most, 1/s at least), no grant for hold_s. The rate now."""

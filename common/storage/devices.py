@@ -12,6 +12,7 @@ from sqlalchemy import Engine, or_, select, text, update
 
 from common.contracts import Device
 from common.model import Vendor
+from common.storage import registry
 from common.storage.registry import ACTIVE
 from common.storage.tables import devices
 
@@ -62,18 +63,21 @@ class Devices:
             return connection.execute(_RETIRE, {**given, "state": state}).rowcount
 
     def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
-        """(app, user, device, token, new token, sent_ms): those not registered anew since the send get the new one. Returns how many."""
+        """(app, user, device, token, new token, sent_ms): those not registered anew since the send get the new one. Returns how many.
+
+        A token has one owner: a device whose new token somebody else has registered already has moved to them.
+        """
         count = 0
         for app, user, device, token, new, sent_ms in moved:
-            statement = (
-                update(devices)
-                .where(devices.c.app == app, devices.c.user == user, devices.c.device_id == device, devices.c.token == token)
-                .where(devices.c.state == ACTIVE, devices.c.registered_ms <= sent_ms)
-                .values(token=new)
-            )
             with self._engine.begin() as connection:
-                count += connection.execute(statement).rowcount
+                count += registry.replace(connection, (app, user, device), token, new, sent_ms)
         return count
+
+    def owners(self, app: str, vendor: Vendor, tokens: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """(user, device) that registered each of these tokens last, those that were given up since too."""
+        with self._engine.connect() as connection:
+            found = registry.owners(connection, [(app, str(vendor), token) for token in tokens])
+        return {token: (row.user, row.device_id) for (_, _, token), row in found.items()}
 
     def listed(self, app: str, user: str | None = None, most: int = 1000) -> list[Mapping[str, Any]]:
         statement = select(devices).where(devices.c.app == app).order_by(devices.c.user, devices.c.device_id).limit(most)

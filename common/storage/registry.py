@@ -146,11 +146,11 @@ def register(connection: Connection, registrations: Sequence[Registration]) -> R
     rows = [(*key, one.device["user"], one.device["device_id"], one.ts_ms) for key, one in tokens]
     connection.execute(_OWN, _arrays(_OWNER, rows))
     named = _arrays(("app", "vendor", "token"), [key for key, _ in tokens])
-    owners = {(row.app, row.vendor, row.token): row for row in connection.execute(_OWNERS, named)}
+    owned = owners(connection, [key for key, _ in tokens])
     scopes = sorted({scope for one in registrations for scope in one.scopes})
     left = {(app, user, scope): at_ms for app, user, scope, at_ms in connection.execute(_LEFT, _arrays(_SCOPE, [(*s, 0) for s in scopes]))}
     devices = _newest(registrations, lambda one: one.device_key)
-    bound = [_bound(one, owners[one.token_key], max(left[scope] for scope in one.scopes)) for _, one in devices]
+    bound = [_bound(one, owned[one.token_key], max(left[scope] for scope in one.scopes)) for _, one in devices]
     changed = {(app, user, device_id) for app, user, device_id in connection.execute(_BIND, _arrays(_DEVICE, bound))}
     lost: list[Gone] = [
         (app, user, device_id, at_ms) for app, user, device_id, at_ms in connection.execute(_MOVE, {**named, "reason": MOVED})
@@ -159,6 +159,39 @@ def register(connection: Connection, registrations: Sequence[Registration]) -> R
     lost += [(*key, state_ms) for key, (state, state_ms) in bindings.items() if state != ACTIVE]
     came = tuple(key for key, (state, _) in bindings.items() if state == ACTIVE)
     return Registered(tuple(_told(registrations, changed)), came, tuple(lost))
+
+
+def owners(connection: Connection, tokens: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row[Any]]:
+    """(app, vendor, token) -> user, device_id, at_ms of its last registration; without those that nobody ever registered."""
+    found = connection.execute(_OWNERS, _arrays(("app", "vendor", "token"), tokens))
+    return {(row.app, row.vendor, row.token): row for row in found}
+
+
+def replace(connection: Connection, device: tuple[str, str, str], token: str, new: str, sent_ms: int) -> int:
+    """Gives a device (app, user, device) the token that its vendor put in the place of its old one, unless it registered since `sent_ms`.
+
+    1 when it has the new one; 0 when it had another already, or when the new one is somebody else's: then the device has moved to them.
+    """
+    app, user, device_id = device
+    mine = {"app": app, "user": user, "device_id": device_id, "token": token, "sent": sent_ms}
+    found = connection.execute(_HELD, mine).first()
+    if found is None:
+        return 0
+    key = (app, str(found.vendor), new)
+    owner = owners(connection, [key]).get(key)
+    if owner is not None and (owner.user, owner.device_id) != (user, device_id):
+        connection.execute(_LOSE, {**mine, "reason": "another user or device has its new token"})
+        return 0
+    connection.execute(_OWN, _arrays(_OWNER, [(*key, user, device_id, found.registered_ms)]))
+    return connection.execute(_REPLACE, {**mine, "new": new}).rowcount
+
+
+_MINE = (
+    " WHERE app = :app AND \"user\" = :user AND device_id = :device_id AND token = :token AND state = 'active' AND registered_ms <= :sent"
+)
+_HELD = text(f"SELECT vendor, registered_ms FROM devices{_MINE} FOR UPDATE")
+_LOSE = text(f"UPDATE devices SET state = 'moved', reason = :reason{_MINE}")
+_REPLACE = text(f"UPDATE devices SET token = :new{_MINE}")
 
 
 def _newest(registrations: Sequence[Registration], key: Any) -> list[tuple[tuple[str, str, str], Registration]]:

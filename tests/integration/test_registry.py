@@ -225,6 +225,16 @@ def test_a_content_key_may_name_its_device_by_the_push_id(keeper: StateKeeper, t
     assert [device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["quiet"]
 
 
+def test_a_token_that_the_vendor_replaced_never_leads_to_somebody_else(keeper: StateKeeper, tables: Engine) -> None:
+    """The phone was sold: its new token is registered by its new owner, before the old owner's receipt tells of it or after."""
+    app = apply(keeper, [registered(1, "u1", "d1", "old"), registered(1, "u2", "d2", "old-2"), registered(5, "u3", "d3", "new")])
+    moved = [(app, "u1", "d1", "old", "new", 9), (app, "u2", "d2", "old-2", "new-2", 9), (app, "u2", "d2", "nobody's", "x", 9)]
+    assert Devices(tables).replace_tokens(moved) == 1
+    assert active(tables, app) == {("u2", "d2", "new-2"), ("u3", "d3", "new")}
+    apply(keeper, [registered(20, "u1", "d1", "new-2")], app=app)
+    assert active(tables, app) == {("u1", "d1", "new-2"), ("u3", "d3", "new")}
+
+
 def test_two_apps_of_one_tenant_do_not_share_their_devices(keeper: StateKeeper, tables: Engine) -> None:
     first, second = registered(10, "u1", "d1", "A"), registered(11, "u1", "d1-other", "B")
     second[2]["business_id"] = "other"

@@ -8,15 +8,17 @@ from common.model import Again
 from workers.vendors.base import Credential, Item, Parcel, VendorSpec
 
 
-def pack(items: Sequence[Item], spec: VendorSpec, credential: Credential, now_ms: int, callback_url: str | None) -> list[Parcel]:
+def pack(
+    items: Sequence[Item], spec: VendorSpec, credential: Credential, now_ms: int, callback_url: str | None, *, singly: bool = False
+) -> list[Parcel]:
     """The items in as few requests as the vendor allows: same words together, never more than its bound, never a token twice.
 
-    Where the body carries the badge, different badges go apart; what a vendor judged as a batch before goes alone.
+    Where the body carries the badge, different badges go apart; what a vendor judged as a batch before goes alone. singly: all do.
     """
     prepared: dict[int, object] = {}
     parcels = []
     badges = spec.badge_in_body and (spec.badge_option is None or bool(credential.options.get(spec.badge_option)))
-    for group in _groups(items, spec, badges):
+    for group in ([item] for item in items) if singly else _groups(items, spec, badges):
         note = group[0].note
         if spec.prepare is not None and not spec.mixed and id(note) not in prepared:
             prepared[id(note)] = spec.prepare(note, credential)

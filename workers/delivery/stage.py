@@ -84,6 +84,12 @@ class Gate(Protocol):
         """The vendor's own numbers of the day."""
         ...
 
+    def told_lists_spent(self, lane: Lane) -> None:
+        """The vendor takes no more requests for several tokens today."""
+        ...
+
+    def lists_spent(self, lane: Lane) -> bool: ...
+
     def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:
         """The vendor says that these devices had enough today."""
         ...
@@ -294,7 +300,9 @@ def _admitted(
         return []
     work_of = {id(item): work for work, item in sendable}
     url = world.callback_url(lane)
-    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url)
+    least = lane.spec.request_tokens_min_list
+    singly = 1 < least <= len(sendable) and world.gate.lists_spent(lane)
+    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly)
     asks = [(item, number) for number, parcel in enumerate(parcels) for item in parcel.items]
     leaves = iter(world.gate.admit(lane, asks))
     granted = []
@@ -360,7 +368,10 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
         if access is not None:
             world.access.refused(lane, access, sent_ms)
         world.transport.renew(lane.route.pool)
-    _settle_with_gate(lane, world, done, len(answers) - failed, failed)
+    # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
+    expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.told)
+    good = 0 if done.probe and expired else len(answers) - failed
+    _settle_with_gate(lane, world, done, good, failed)
     _sync(granted, answers, lane, world)
 
 
@@ -378,7 +389,10 @@ def _follow(
     world: World,
     done: Delivered,
 ) -> None:
-    """Sends the second request where a first answer asks for one (vivo's list push); its answer takes the first one's place."""
+    """Sends the second request where a first answer asks for one (vivo's list push); its answer takes the first one's place.
+
+    The first one of several tokens pushes nothing by itself: when it is lost, nobody has seen anything.
+    """
     if lane.spec.follow is None:
         return
     second: list[tuple[int, Request]] = []
@@ -386,6 +400,8 @@ def _follow(
         request = lane.spec.follow(parcel, answer, lane.credential, access) if isinstance(answer, Answer) else None
         if request is not None:
             second.append((index, request))
+        elif isinstance(answer, NoAnswer) and len(parcel.items) > 1:
+            answers[index] = replace(answer, sent=False)
     if second:
         for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
             answers[index] = answer
@@ -408,8 +424,10 @@ def is_down(outcome: Outcome) -> bool:
 def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
     world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
-    for bucket in {work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
+    for bucket in {o.bucket or work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
         world.gate.told_spent(lane, bucket)
+    if any(o.lists_spent for _, o in done.told):
+        world.gate.told_lists_spent(lane)
     capped = [work for work, o in done.told if o.verdict == Verdict.DEVICE_CAP]
     if capped:
         world.gate.told_capped(lane, capped)

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX: Final = 1 << 20
 BODY_S_MAX: Final = 10.0
+#: Receipts of one callback: a body of commas would make half a million.
+RECEIPTS_MAX: Final = 10_000
 #: Receipts of one entry of the belt; entries at which vendors are told to come again.
 RECEIPTS_A_CALLBACK: Final = 1000
 BELT_MAX: Final = 20_000
@@ -121,7 +123,7 @@ class _Door:
             if credential is None:
                 raise Refusal(404, "no such address")
             nonce = _checked_nonce(credential, headers) if reader.signed else None
-            receipts = reader.read(body, headers)
+            receipts = [one for one in reader.read(body, headers)[:RECEIPTS_MAX] if _storable(one)]
             if receipts:
                 self._store(address, receipts, nonce)
         except ReceiptsError as error:
@@ -147,6 +149,11 @@ class _Door:
                 pipe.set(seen, b"1", ex=NONCE_S)
 
         world.belts.hand_on((), [(keys.RECEIPTS, blob) for blob in blobs], remember)
+
+
+def _storable(receipt: Receipt) -> bool:
+    """No device of ours has a token with a NUL in it: PostgreSQL takes none."""
+    return "\0" not in receipt.token + (receipt.replacement or "")
 
 
 def _checked_nonce(credential: Credential, headers: Mapping[str, str]) -> str | None:

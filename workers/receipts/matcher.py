@@ -15,13 +15,12 @@ from typing import Any, Protocol, cast
 import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common import metrics
 from common.clock import now_ms
 from common.contracts import encode
-from common.storage import keys, ledger
+from common.model import PRIVATE_CLASSES, Bucket, Vendor
+from common.storage import keys, ledger, sql
 from common.storage.devices import Devices
 from common.storage.guard import Guard
 from common.storage.keys import Keys
@@ -39,7 +38,7 @@ DUE_MAX = 100
 IDLE_S = 0.1
 AWAY_S = 1.0
 #: A store is away: the entries are not to blame.
-AWAY = (RedisError, DBAPIError, PoolTimeout, OSError)
+AWAY = (RedisError, OSError, *sql.AWAY)
 _decode = msgspec.msgpack.Decoder(Callback).decode
 
 
@@ -60,6 +59,12 @@ class Stores(Protocol):
     def guard(self) -> Guard: ...
     @property
     def vault(self) -> Vault: ...
+    def told_by_receipts(
+        self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
+    ) -> None:
+        """Of (app, vendor, business id): devices that had enough of the bucket, each with when it was sent to, and when pushes went
+        out that were over its day."""
+        ...
 
 
 class Matcher:
@@ -134,6 +139,7 @@ class Matcher:
         for callback in _merged([_decode(entry.blob) for entry in entries]):
             settled = settle(callback.receipts, self._sent(callback), callback.looks, strict=READERS[callback.vendor].strict)
             self._retire(callback, settled)
+            self._limit(callback, settled)
             records += [_note(row, receipt, callback.received_ms) for row, receipt in settled.noted]
             told += [(callback.vendor, label_of(receipt.status)) for _, receipt in settled.noted]
             told += [(callback.vendor, "unmatched")] * len(settled.lost)
@@ -157,7 +163,14 @@ class Matcher:
         asked = [(tags[number], callback.receipts[number].token) for number in shared]
         by_tag = self._stores.ledger.find_tagged(callback.app, callback.vendor, asked)
         rows |= {shared[index]: row for index, row in by_tag.items()}
-        return {number: _sent(row) for number, row in rows.items() if _is_of(row, callback)}
+        fit = {number: _sent(row) for number, row in rows.items() if _is_of(row, callback)}
+        return self._of_their_tokens(callback, fit) if READERS[callback.vendor].strict else fit
+
+    def _of_their_tokens(self, callback: Callback, found: Mapping[int, Sent]) -> dict[int, Sent]:
+        """Those whose receipt names a token of the very device that the push went to."""
+        tokens = sorted({callback.receipts[number].token for number in found})
+        owners = self._stores.devices.owners(callback.app, callback.vendor, tokens) if tokens else {}
+        return {number: row for number, row in found.items() if owners.get(callback.receipts[number].token) == (row.user, row.device)}
 
     def _retire(self, callback: Callback, settled: Settled) -> None:
         """What a vendor file's verdict would have done, with the same guard."""
@@ -182,6 +195,15 @@ class Matcher:
         ]
         devices.replace_tokens(moved)
 
+    def _limit(self, callback: Callback, settled: Settled) -> None:
+        """What a vendor tells too late for the push itself, of its day: no further one is sent to learn the same."""
+        lane = (callback.app, callback.vendor, callback.business_id)
+        for bucket in Bucket:
+            capped = [(receipt.token, row.decided_ms) for row, receipt in settled.capped if row.bucket == bucket]
+            spent_ms = [row.decided_ms for row, _ in settled.spent if row.bucket == bucket]
+            if capped or spent_ms:
+                self._stores.told_by_receipts(lane, bucket, capped, spent_ms)
+
 
 def _whose(row: Sent, receipt: Receipt) -> tuple[str, str, str, str, int]:
     return row.app, row.user, row.device, receipt.token, row.decided_ms
@@ -205,7 +227,8 @@ def _sent(row: Mapping[str, Any]) -> Sent:
     attempts = json.loads(row["attempts"]) if row["attempts"] else []
     day_ms = int(datetime.combine(row["day"], day_time(), UTC).timestamp() * 1000)
     names = frozenset(attempt[4] for attempt in attempts if attempt[4])
-    return Sent(row["app"], row["event_id"], day_ms, row["user"], row["device"], row["decided_ms"], names)
+    bucket = Bucket.PRIVATE if (row["class_sent"] or row["class"]) in PRIVATE_CLASSES else Bucket.PUBLIC
+    return Sent(row["app"], row["event_id"], day_ms, row["user"], row["device"], row["decided_ms"], names, bucket)
 
 
 def _note(row: Sent, receipt: Receipt, received_ms: int) -> ledger.NoteRecord:

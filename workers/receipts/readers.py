@@ -17,7 +17,7 @@ Read = Callable[[bytes, Mapping[str, str]], list[Receipt]]
 class Reader:
     """read: raises ReceiptsError, and nothing else. ack: body of the 200. signed: the callback may carry Huawei's signature.
 
-    strict: nothing proves who sends it, so the vendor's message id must fit, too (docs/vendors/honor.md, receipts).
+    strict: nothing proves who sends it, so the vendor's message id and the device's token must fit, too (docs/vendors/honor.md, receipts).
     """
 
     read: Read

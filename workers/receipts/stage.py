@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from common.model import Vendor, Verdict
+from common.model import Bucket, Vendor, Verdict
 from workers.receipts.base import Receipt
 
 #: A receipt may come before the ledger has its push: it is looked for again after so many seconds, then it is lost.
@@ -29,7 +29,8 @@ class Callback(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The row of the push that a receipt speaks of. day_ms: some time of the row's day; message_ids: what the vendor called it."""
+    """The row of the push that a receipt speaks of. day_ms: some time of the row's day; message_ids: what the vendor called it;
+    bucket: in which it counted."""
 
     app: str
     event_id: str
@@ -38,17 +39,21 @@ class Sent:
     device: str
     decided_ms: int
     message_ids: frozenset[str] = frozenset()
+    bucket: Bucket = Bucket.PRIVATE
 
 
 @dataclass(slots=True)
 class Settled:
-    """noted: (row, receipt), each with a status for the ledger. lost: receipts that fit no push of ours."""
+    """noted: (row, receipt), each with a status for the ledger. capped: of devices that had enough of the row's bucket that day;
+    spent: of pushes over the app's day. lost: receipts that fit no push of ours."""
 
     noted: list[tuple[Sent, Receipt]] = field(default_factory=list)
     dead: list[tuple[Sent, Receipt]] = field(default_factory=list)
     foreign: list[tuple[Sent, Receipt]] = field(default_factory=list)
     silenced: list[tuple[Sent, Receipt]] = field(default_factory=list)
     replaced: list[tuple[Sent, Receipt]] = field(default_factory=list)
+    capped: list[tuple[Sent, Receipt]] = field(default_factory=list)
+    spent: list[tuple[Sent, Receipt]] = field(default_factory=list)
     again: list[Receipt] = field(default_factory=list)
     lost: list[Receipt] = field(default_factory=list)
 
@@ -77,6 +82,10 @@ def _tell(row: Sent, receipt: Receipt, settled: Settled) -> None:
         settled.foreign.append((row, receipt))
     elif receipt.verdict == Verdict.SILENCED:
         settled.silenced.append((row, receipt))
+    elif receipt.verdict == Verdict.DEVICE_CAP:
+        settled.capped.append((row, receipt))
+    elif receipt.verdict == Verdict.QUOTA_SPENT:
+        settled.spent.append((row, receipt))
 
 
 def is_tag(tag: str) -> bool:

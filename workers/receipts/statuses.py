@@ -34,7 +34,8 @@ def read_statuses(body: bytes) -> list[dict[str, object]]:
 
 def word_of(code: str, words: Mapping[str, tuple[str, Verdict | None]]) -> tuple[str, Verdict | None]:
     """Our word for a vendor's code and what it changes; `code <n>` and nothing where nobody documents it."""
-    return words.get(code, (f"code {code[:16]}", None))
+    shown = "".join(char for char in code[:16] if char.isprintable())
+    return words.get(code, (f"code {shown}", None))
 
 
 def text(value: object) -> str:

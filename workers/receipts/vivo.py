@@ -51,7 +51,7 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
 
 def _of_task(task_id: str, told: Mapping[str, Any]) -> Iterator[Receipt]:
     kind, detail = _text(told.get("ackType")) or "0", _text(told.get("subStatus")) or "0"
-    code = detail if kind == "0" and detail in STATUS else kind
+    code = next((one for one in (kind, detail) if one != "0" and one in STATUS), kind)  # which of them tells is unconfirmed
     status = STATUS.get(code, "other")
     moment = _text(told.get("ackTime"))
     at_ms = int(moment) if moment.isdecimal() and len(moment) <= 15 else 0

@@ -76,6 +76,29 @@ def place(wanted: MessageClass, push_type: PushType, credential: Credential, ove
     return _TABLE[credential.vendor](wanted, push_type, credential, over)
 
 
+#: Where a sender's verbatim fields (vendor_raw) speak of class and channel: the object they stand in, if it is there, and their
+#: names, which are those of the overrides. The other vendors' files read theirs themselves.
+_RAW_WISHES: Final[Mapping[Vendor, tuple[str, tuple[str, ...]]]] = {
+    Vendor.XIAOMI: ("extra", ("channel_id",)),
+    Vendor.OPPO: ("notification", ("channel_id", "category", "notify_level")),
+    Vendor.VIVO: ("", ("classification", "category")),
+}
+
+
+def with_raw(vendor: Vendor, over: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides with what the verbatim fields say of class and channel laid over them (im-dialects §1, precedence): one wish for
+    the wire, the quota and the row."""
+    part, names = _RAW_WISHES.get(vendor, ("", ()))
+    inner = raw.get(part)
+    fields = inner if isinstance(inner, Mapping) else raw
+    return {**over, **{name: fields[name] for name in names if _word(fields.get(name))}}
+
+
+def _word(value: Any) -> str:
+    """A wish as text: a text or a whole number; "" for what is none."""
+    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
 def _private(wanted: MessageClass, fields: Mapping[str, str]) -> Placement:
     return Placement(Bucket.PRIVATE, wanted, downgraded=False, fields=fields)
 
@@ -109,7 +132,7 @@ def _honor(wanted: MessageClass, _push_type: PushType, credential: Credential, o
 def _xiaomi(wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]) -> Placement:
     channel, template = credential.channels.get(wanted), credential.templates.get(wanted)
     if wanted in PRIVATE_CLASSES and "xiaomi.private" in credential.rights and channel and template:
-        fields = {"channel_id": str(over.get("channel_id") or channel), "template_id": str(over.get("template_id") or template.id)}
+        fields = {"channel_id": _word(over.get("channel_id")) or channel, "template_id": _word(over.get("template_id")) or template.id}
         return _private(wanted, {**fields, "template_sender": template.sender, "template_text": template.text})
     public = credential.channels.get(wanted if wanted not in PRIVATE_CLASSES else C.MARKETING) or credential.channels.get(C.MARKETING)
     return _public(wanted, {"channel_id": public} if public else {})
@@ -172,8 +195,8 @@ def _apns(wanted: MessageClass, push_type: PushType, _credential: Credential, _o
 
 
 def _channel(credential: Credential, wanted: MessageClass, over: Mapping[str, Any]) -> dict[str, str]:
-    channel = over.get("channel_id") or credential.channels.get(wanted)
-    return {"channel_id": str(channel)} if channel else {}
+    channel = _word(over.get("channel_id")) or credential.channels.get(wanted)
+    return {"channel_id": channel} if channel else {}
 
 
 _TABLE: Final[Mapping[Vendor, Callable[[MessageClass, PushType, Credential, Mapping[str, Any]], Placement]]] = {

@@ -200,7 +200,8 @@ def _note(
 ) -> Notification:
     message, push, vendor = one.message, one.message.push, credential.vendor
     preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id else None
-    over = _overrides(preset, push.vendor, vendor)
+    raw = _raw(push.vendor_raw, vendor)
+    over = classes.with_raw(vendor, _overrides(preset, push.vendor, vendor), raw)
     own = _catalogue(tenant)
     said = words(message, lang, tenant.name, veil=veil, forced=is_forced, own=own)
     bare = veil is not None and veil.bare
@@ -248,7 +249,7 @@ def _note(
         image=_image(push.image, vendor) if not neutral else None,
         template=(push.template or {}).get(vendor) if not neutral else None,
         vendor=_shown(over, neutral, bare),
-        vendor_raw=_raw(push.vendor_raw, vendor) if not neutral else {},
+        vendor_raw=raw if not neutral else {},
         voip=_call_data(message, over, neutral) if push_type == PushType.VOIP else None,
     )
 

@@ -118,7 +118,9 @@ class Outcome:
     code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset. retry_after_s: the vendor's
     wish. first_s: the first delay that this code asks for, where it is not its verdict's. token_only: a throttle or cap of
     this token, not of the lane. attempts_max: fewer tries than the vendor's policy allows. again: how the next attempt must
-    differ. alarm: a person should look (rings the unknown-codes counter).
+    differ. alarm: a person should look (rings the unknown-codes counter). bucket: whose day is over, where the
+    code says that; None: the push's own. lists_spent: the vendor takes no more requests for several tokens today; singly it
+    takes them.
     """
 
     verdict: Verdict
@@ -132,6 +134,8 @@ class Outcome:
     attempts_max: int | None = None
     again: Again | None = None
     alarm: bool = False
+    bucket: Bucket | None = None
+    lists_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

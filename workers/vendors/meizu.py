@@ -90,6 +90,7 @@ TOKEN_CODES: Final[Mapping[str, Verdict]] = {
 #: Of a call with several tokens these judge one of them, and don't say which.
 ONE_BY_ONE: Final = frozenset({"110002", "110003"})
 NO_PERMISSION: Final = "201"
+OTHER_ERROR: Final = "500"
 OTHER_ERROR_TRIES: Final = 3
 
 
@@ -109,13 +110,15 @@ def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     reply = read(answer, Reply) or Reply()
     code, status = str(reply.code).strip()[:32], str(answer.status)
     words, wait = told(reply.message, parcel), retry_after_s(answer)
+    if not 200 <= answer.status < 300 and (code == "200" or answer.status >= 500):
+        code = ""  # every answer of Meizu is an HTTP 200: what a broken server or a proxy says beside its status is no word on a push
     if code == "200":
         return _partial(parcel, Outcome(Verdict.ACCEPTED, status, code, words, told(reply.msgId) or None), reply.value)
     verdict = REQUEST_CODES.get(code) or _by_status(answer.status)
     alarm = verdict is Verdict.UNKNOWN or code == "300"
-    outcome = Outcome(
-        verdict, status, code, words, retry_after_s=wait, alarm=alarm, attempts_max=OTHER_ERROR_TRIES if code == "500" else None
-    )
+    outcome = Outcome(verdict, status, code, words, retry_after_s=wait, alarm=alarm)
+    if code == OTHER_ERROR:  # also said of wrong arguments, so at last it is taken for one
+        return [replace(outcome, verdict=Verdict.REJECTED) if item.attempt >= OTHER_ERROR_TRIES else outcome for item in parcel.items]
     if code in ONE_BY_ONE and len(parcel.items) > 1:
         outcome = replace(outcome, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0)
     return same(parcel, outcome)
@@ -250,7 +253,7 @@ def check(credential: Credential, _access: AccessToken | None) -> Request:
 
 def checked(answer: Answer) -> Verdict:
     """ACCEPTED when Meizu got as far as looking at the pushId."""
-    code = str((read(answer, Reply) or Reply()).code).strip()
+    code = str((read(answer, Reply) or Reply()).code).strip() if answer.status < 500 else ""
     verdict = Verdict.ACCEPTED if code == "200" else REQUEST_CODES.get(code) or _by_status(answer.status)
     return Verdict.ACCEPTED if verdict is Verdict.TOKEN_DEAD else verdict
 

@@ -38,10 +38,12 @@ from workers.vendors.words import (
     first_words,
     generic,
     json_text,
+    mapping,
     number,
     scalar,
     title_of,
     told,
+    unreadable_once,
     veiled,
     whole,
 )
@@ -92,8 +94,10 @@ CODES: Final[Mapping[str, Verdict]] = {
 #: Asked for, found in no source: "fix-request after 2 retries".
 UNCONFIRMED: Final = frozenset({"35", "36", "52", "60", "61", "62", "63", "41000"})
 UNCONFIRMED_ATTEMPTS: Final = 3
-#: Seconds to wait at least: flow control ("longer back-off"), call frequency (">= 1 s").
-WAITS: Final = {"-2": 5.0, "55": 1.0}
+#: Seconds to wait at least: call frequency (">= 1 s").
+WAITS: Final = {"55": 1.0}
+#: First delay of a code that asks for a longer back-off: the service's flow control.
+FIRST_S: Final = {"-2": 5.0}
 #: Codes about one message of a batch. In a batch of different messages one of them must not spoil the others.
 ABOUT_A_MESSAGE: Final = frozenset({"32", "40", "41", "51", "54", "59", "67"})
 _NAMES_REGID = re.compile(r"registration[_ ]?id", re.IGNORECASE)
@@ -135,7 +139,8 @@ def _travelling(parcel: Parcel) -> Sequence[int]:
 
 # ---------------------------------------------------------------- build
 
-#: Keys of `notification` that a sender may set verbatim. None names a target, a class, a template, a receipt or a mode.
+#: Keys of `notification` that a sender may set verbatim. None names a target, a template, a receipt or a mode; channel, category and
+#: level are overrides by the time they come here (workers/routing/classes.py: with_raw).
 RAW_NUMBERS: Final = {
     "click_action_type": (0, 5),
     "show_time_type": (0, 1),
@@ -281,17 +286,13 @@ def _own(note: Notification) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _given(note: Notification, values: Any) -> dict[str, str]:
-    """A sender's template values (an object, or its JSON text), each as text that is not blank; hidden details stay hidden."""
-    if isinstance(values, str):
-        values = _loads(values.encode("utf-8", "replace"))
-    if not isinstance(values, Mapping):
-        return {}
-    shown = {
-        whole(key): first_words(TEMPLATE_VALUE_MAX, generic(note) if veiled(note) else scalar(value, PARAMETERS_CHARS_MAX))
-        for key, value in values.items()
+    """A sender's template values (an object, or its JSON text), each as text that is not blank, of ours where theirs is none or may not
+    be seen: a variable that is missing would cost the person the message."""
+    return {
+        whole(key): first_words(TEMPLATE_VALUE_MAX, None if veiled(note) else scalar(value, PARAMETERS_CHARS_MAX), generic(note))
+        for key, value in mapping(values).items()
         if isinstance(key, str)
     }
-    return {key: value for key, value in shown.items() if value}
 
 
 def _raw_notification(note: Notification) -> Mapping[str, Any]:
@@ -320,12 +321,9 @@ def _raw(note: Notification) -> dict[str, Any]:
     return fields
 
 
-def _raw_parameters(note: Notification) -> Mapping[str, Any] | None:
+def _raw_parameters(note: Notification) -> Mapping[str, Any]:
     """A sender's own action_parameters, object or text; they lie below `ext`."""
-    value = _raw_notification(note).get("action_parameters")
-    if isinstance(value, str):
-        value = _loads(value.encode("utf-8", "replace"))
-    return value if isinstance(value, Mapping) else None
+    return mapping(_raw_notification(note).get("action_parameters"))
 
 
 def _loads(raw: bytes) -> Any:
@@ -362,7 +360,7 @@ def _judge(parcel: Parcel, answer: Answer) -> Callable[[Item], Outcome]:
     reply = _reply(answer)
     code, data, several = code_of(reply.get("code")), reply.get("data"), len(sent(parcel)) > 1
     if not _usable(answer, code):
-        return lambda _item: _by_status(answer, code)
+        return lambda item: unreadable_once(item, _by_status(answer, code))
     if code != "0":
         tokens = [item.target.token for item in parcel.items]
         words = told(reply.get("message"), *tokens)
@@ -442,9 +440,9 @@ def _refused(item: Item, answer: Answer, code: str, words: str) -> Outcome:
         return Outcome(Verdict.TOKEN_DEAD, status, code, words)
     if code in CODES:
         wait, alarm = retry_after_s(answer) or WAITS.get(code), code == "54" or (code == "29" and repeat)
-        lowered = code in ("33", "34") and item.note.bucket is Bucket.PRIVATE and not _private(item.note, _category(item.note))
-        return Outcome(CODES[code], status, code, words, retry_after_s=wait, token_only=lowered, alarm=alarm)
-    return _undocumented(status, code, words)
+        spent = Bucket.PUBLIC if CODES[code] is Verdict.QUOTA_SPENT else None  # the private class has no daily limit
+        return Outcome(CODES[code], status, code, words, retry_after_s=wait, first_s=FIRST_S.get(code), alarm=alarm, bucket=spent)
+    return _undocumented(item, status, code, words)
 
 
 def _class_refused(item: Item, status: str, words: str) -> Outcome:
@@ -455,10 +453,11 @@ def _class_refused(item: Item, status: str, words: str) -> Outcome:
     return Outcome(Verdict.UNAVAILABLE, status, "67", words, attempts_max=item.attempt + 1, again=again, alarm=True)
 
 
-def _undocumented(status: str, code: str, words: str) -> Outcome:
+def _undocumented(item: Item, status: str, code: str, words: str) -> Outcome:
     """No row of its own: a range, a code that no source explains, or one nobody has heard of. Never a dead token."""
     if code in UNCONFIRMED:
-        return Outcome(Verdict.UNAVAILABLE, status, code, words, attempts_max=UNCONFIRMED_ATTEMPTS, alarm=True)
+        verdict = Verdict.REJECTED if item.attempt >= UNCONFIRMED_ATTEMPTS else Verdict.UNAVAILABLE
+        return Outcome(verdict, status, code, words, alarm=True)
     if number(code, 500, 599):
         return Outcome(Verdict.UNAVAILABLE, status, code, words)
     return Outcome(Verdict.REJECTED if _business(code) else Verdict.UNKNOWN, status, code, words, alarm=True)
@@ -502,7 +501,7 @@ def _access_refused(answer: Answer, code: str, words: str, now_ms: int) -> Acces
         verdict = Verdict.CREDENTIAL_REFUSED
     elif verdict is Verdict.QUOTA_SPENT:
         verdict = Verdict.THROTTLED
-    return AccessRefused(verdict, code, words, retry_after_s(answer) or WAITS.get(code))
+    return AccessRefused(verdict, code, words, retry_after_s(answer) or WAITS.get(code) or FIRST_S.get(code))
 
 
 def _clock_right(answer: Answer, now_ms: int) -> bool:

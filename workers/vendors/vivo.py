@@ -26,7 +26,6 @@ from workers.vendors.base import (
     body_within,
     compact,
     cut,
-    merged,
     no_answer,
     number_id,
     read,
@@ -118,13 +117,17 @@ CURES: Final[Mapping[int, Again]] = {
     10155: Again.SAVE_AGAIN,
 }
 #: Refusals of a whole list that may be about one of its tokens, or about lists only (10252).
-ONE_BY_ONE: Final = frozenset({10302, 10311, 10252})
+LISTS_CODE: Final = 10252
+ONE_BY_ONE: Final = frozenset({10302, 10311, LISTS_CODE})
 #: invalidUser.status. 4: no test device, while in test mode.
 USER_STATUS: Final[Mapping[int, Verdict]] = {1: Verdict.TOKEN_DEAD, 2: Verdict.TOKEN_DEAD, 3: Verdict.TOKEN_DEAD, 4: Verdict.REJECTED}
+#: Whose day is over. vivo's classification of its own may send a system message down, and count it there.
+SPENT: Final[Mapping[int, Bucket]] = {10070: Bucket.PUBLIC, 10073: Bucket.PRIVATE}
 TOO_FAST_S: Final = 1.0
 CLOCK_CODE: Final = 10207
 HOURS_CODE: Final = 10071
 PUBLIC_HOURS: Final = (7, 23)
+CLOCKS_DIFFER_S: Final = 60.0
 _BEIJING: Final = timedelta(hours=8)  # no daylight saving time since 1991
 
 
@@ -135,6 +138,8 @@ def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     reply = read(answer, dict[str, Any]) or {}
     code = _number(reply.get("result"))
     status, words, wait = str(answer.status), told(reply.get("desc"), parcel), retry_after_s(answer)
+    if not 200 <= answer.status < 300 and (code == 0 or answer.status >= 500):
+        code = None  # a result travels on a 200; what a broken server or a proxy says beside its status is no word on a push
     if code is None or (code not in CODES and code != 0):
         verdict = Verdict.UNKNOWN if answer.status == 200 else _by_status(answer.status)
         text = "" if code is None else str(code)
@@ -154,7 +159,8 @@ def _of_token(parcel: Parcel, item: Item, code: int, usual: Outcome, user_status
         verdict = USER_STATUS.get(user_status, Verdict.UNKNOWN)
         return replace(usual, verdict=verdict, code=f"{code}.{user_status}", alarm=verdict is Verdict.UNKNOWN)
     if code in ONE_BY_ONE and len(parcel.items) > 1:
-        return replace(usual, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0)
+        spent = code == LISTS_CODE
+        return replace(usual, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0, lists_spent=spent)
     cure = CURES.get(code)
     if cure is not None and item.target.again != cure:
         return replace(usual, verdict=Verdict.UNAVAILABLE, again=cure, retry_after_s=0.0)
@@ -162,7 +168,7 @@ def _of_token(parcel: Parcel, item: Item, code: int, usual: Outcome, user_status
         return replace(usual, retry_after_s=_until_morning_s(parcel.now_ms), token_only=True)
     if usual.verdict is Verdict.THROTTLED and usual.retry_after_s is None:
         return replace(usual, retry_after_s=TOO_FAST_S)
-    return replace(usual, alarm=True) if code == CLOCK_CODE else usual
+    return replace(usual, alarm=code == CLOCK_CODE, bucket=SPENT.get(code))
 
 
 def _taken(parcel: Parcel, reply: Mapping[str, Any]) -> bool:
@@ -194,8 +200,10 @@ def _by_status(status: int) -> Verdict:
 
 
 def _until_morning_s(now_ms: int) -> float:
-    """Seconds from now_ms to the next 07:00 in Beijing."""
+    """Seconds from now_ms to the next 07:00 in Beijing; a minute where it is day by our clock: then vivo's is a little behind or ahead."""
     now = datetime.fromtimestamp(now_ms / 1000, UTC) + _BEIJING
+    if PUBLIC_HOURS[0] <= now.hour < PUBLIC_HOURS[1]:
+        return CLOCKS_DIFFER_S
     morning = now.replace(hour=PUBLIC_HOURS[0], minute=0, second=0, microsecond=0)
     return ((morning if morning > now else morning + timedelta(days=1)) - now).total_seconds()
 
@@ -204,8 +212,13 @@ def _until_morning_s(now_ms: int) -> float:
 
 _SYSTEM_CATEGORIES: Final = frozenset({"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"})
 _OPERATIONAL_CATEGORIES: Final = frozenset({"NEWS", "CONTENT", "MARKETING", "SOCIAL"})
-#: Keys of the body that a sender may lay over ours (NIM's vivoField). classification and category go their own, guarded way.
-RAW_BODY: Final = frozenset({"notifyType", "skipType", "skipContent", "networkType", "foregroundShow", "sendOnline", "addBadge"})
+#: Keys of the body that a sender may lay over ours (NIM's vivoField), with the values that vivo takes: any other would cost the
+#: person the message. classification and category go their own, guarded way.
+RAW_NUMBERS: Final = {"notifyType": (1, 2, 3, 4), "networkType": (-1, 1)}
+RAW_SWITCHES: Final = ("foregroundShow", "sendOnline", "addBadge")
+SKIP_CONTENT_CHARACTERS_MAX: Final = 1024
+SKIP_HOME: Final = 1
+SKIP_TO: Final = (2, 3, 4)  # an address, the app's own, a page: each needs its skipContent
 
 
 def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
@@ -293,7 +306,19 @@ def _message(parcel: Parcel, credential: Credential) -> dict[str, Any]:
         "addBadge": True if note.vendor.get("add_badge") in (True, 1, "1") else None,
     }
     body |= {name: value for name, value in optional.items() if value}
-    return merged(body, note.vendor_raw, RAW_BODY)
+    return body | _raw(note.vendor_raw)
+
+
+def _raw(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A sender's own fields as far as vivo would take them."""
+    fields: dict[str, Any] = {name: value for name in RAW_NUMBERS if (value := _number(raw.get(name))) in RAW_NUMBERS[name]}
+    fields |= {name: raw[name] for name in RAW_SWITCHES if isinstance(raw.get(name), bool)}
+    skip, content = _number(raw.get("skipType")), raw.get("skipContent")
+    if skip == SKIP_HOME:
+        fields["skipType"] = skip
+    elif skip in SKIP_TO and isinstance(content, str) and 0 < len(content) <= SKIP_CONTENT_CHARACTERS_MAX:
+        fields |= {"skipType": skip, "skipContent": whole(content)}
+    return fields
 
 
 def _class(note: Notification) -> tuple[int, str | None]:
@@ -433,7 +458,7 @@ def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
     code, token = _number(reply.get("result")), reply.get("authToken")
     if answer.status == 200 and code == 0 and isinstance(token, str) and _TOKEN.fullmatch(token):
         return AccessToken(token, now_ms + ACCESS_REFRESH_S * 1000, now_ms + ACCESS_LIFE_S * 1000)
-    verdict = CODES.get(code) if code is not None else None
+    verdict = CODES.get(code) if code is not None and answer.status < 500 else None
     if verdict not in (Verdict.CREDENTIAL_REFUSED, Verdict.THROTTLED):
         verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.UNAVAILABLE
     words = "this machine's clock is off by more than 10 minutes" if code == CLOCK_CODE else told(reply.get("desc"))

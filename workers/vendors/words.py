@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
+
 from common.contracts import Notification
-from common.model import Kind
-from workers.vendors.base import Item, body_within, compact, cut, utf8_bytes
+from common.model import PRIVATE_CLASSES, Kind, Verdict
+from workers.vendors.base import Item, Outcome, Parcel, body_within, compact, cut, utf8_bytes
 
 #: Shown where a message leaves no words at all: by the device's language.
 GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
@@ -17,6 +20,8 @@ GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new messag
 WORDS_MAX: Final = 200
 #: Most characters of a vendor's code that are kept; real ones have at most six.
 CODE_MAX: Final = 32
+#: Tries of a push whose answers can't be read.
+UNREADABLE_ATTEMPTS: Final = 3
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -95,6 +100,16 @@ def number(value: Any, low: int, high: int) -> int | None:
     return wanted if low <= (wanted := int(text)) <= high else None
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """An object, or its JSON text (as some clouds' senders write template values); {} for anything else."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(value.encode("utf-8", "replace"))
+        except (msgspec.DecodeError, RecursionError):
+            return {}
+    return value if isinstance(value, Mapping) else {}
+
+
 def code_of(value: Any) -> str:
     """A vendor's code as text; "" for what can't be one."""
     return scalar(value, CODE_MAX) or ""
@@ -107,6 +122,23 @@ def told(value: Any, *tokens: str) -> str:
         if token and token in text:
             text = text.replace(token, "<token>")
     return text[:WORDS_MAX]
+
+
+def unreadable_once(item: Item, outcome: Outcome) -> Outcome:
+    """`outcome` of an answer without a usable code, as it stands for this item.
+
+    What may have been done is tried again, under the same ids, where a repeat does less harm than silence; after that, and for all
+    else at once, nobody can say what the answer meant.
+    """
+    if outcome.verdict is not Verdict.UNCERTAIN:
+        return outcome
+    again = item.note.message_class in PRIVATE_CLASSES and item.attempt < UNREADABLE_ATTEMPTS
+    return outcome if again else replace(outcome, verdict=Verdict.UNKNOWN, alarm=True)
+
+
+def unreadable(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
+    """The same for all items of a request."""
+    return [unreadable_once(item, outcome) for item in parcel.items]
 
 
 def message_tag(item: Item) -> str:

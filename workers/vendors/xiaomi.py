@@ -41,11 +41,13 @@ from workers.vendors.words import (
     code_of,
     generic,
     json_text,
+    mapping,
     message_tag,
     number,
     scalar,
     title_of,
     told,
+    unreadable,
     veiled,
     whole,
 )
@@ -63,7 +65,8 @@ TEMPLATE_VARIABLES_MAX: Final = 9
 GIVEN_CHARS_MAX: Final = 10_000  # of a sender-given value before it is cleaned and cut; ours
 CALLBACK_BYTES_MAX: Final = 128
 JOBKEY_CHARS: Final = 20
-EXTRA_CHARS_MAX: Final = 512  # of one override's value; ours, so that all stay under 1024 together (code 65015)
+EXTRA_CHARS_MAX: Final = 512  # of one override's value; ours
+OWN_EXTRA_CHARS_MAX: Final = 1024  # keys and values of extras that are none of the page's, together (code 65015)
 #: invalid target and delivered. A wrong sum silently stops all receipts: 17 is one that is known to work.
 CALLBACK_TYPE: Final = 17
 SOUND, VIBRATE, LIGHT, ALL = 1, 2, 4, -1
@@ -103,12 +106,15 @@ NO_TARGETS: Final = "no valid targets"  # 20301 with these words is about the to
 
 # ---------------------------------------------------------------- build
 
-#: Keys of `extra` that a sender may set verbatim. None of them names a target, a class, a template, a receipt or a mode.
+#: Keys of `extra` that a sender may set verbatim. None of them names a target, a template, a receipt or a mode; the channel is an
+#: override by the time it comes here (workers/routing/classes.py: with_raw).
 _RAW = (
     "channel_name channel_description notify_foreground notify_effect intent_uri web_uri sound_uri badge "
     "notification_style_type notification_large_icon_uri notification_small_icon_uri ticker notification_bigPic_uri"
 )
 RAW_EXTRA: Final = frozenset(_RAW.split())
+#: Those that the page does not give a meaning: to the vendor they are the app's own, of which it takes only so much.
+OWN_EXTRA: Final = frozenset({"channel_name", "channel_description", "badge", "ticker", "notification_small_icon_uri"})
 #: Those that show something of the message: not when details are hidden.
 RAW_TELLING: Final = frozenset({"ticker", "notification_bigPic_uri", "notification_large_icon_uri"})
 BIG_TEXT: Final = "1"  # of vendor.xiaomi.style and of extra.notification_style_type alike
@@ -134,7 +140,8 @@ def build(parcel: Parcel, credential: Credential, _access: AccessToken | None) -
         "description": body_of(note, DESCRIPTION_MAX),
         "payload": click_text(note, PAYLOAD_BYTES_MAX),
     }
-    extra = {**_class_extra(note, private), **_look(note, credential), **_raw(note), **_callback(parcel), "jobkey": jobkey(parcel)}
+    look = _within({**_look(note, credential), **_raw(note)})
+    extra = {**_class_extra(note, private), **look, **_callback(parcel), "jobkey": jobkey(parcel)}
     form = [(key, value) for key, value in fields.items() if value] + [(f"extra.{key}", value) for key, value in extra.items()]
     headers = {
         "authorization": f"key={credential.secrets.get('app_secret', '')}",
@@ -191,13 +198,17 @@ def _own_values(note: Notification) -> dict[str, str]:
 
 
 def _given_values(note: Notification, given: Mapping[str, Any]) -> dict[str, str]:
-    """A sender-given template's values, each made valid; a value of which nothing remains is dropped (the vendor then says why)."""
+    """A sender-given template's values (objects, or their JSON text), each made valid: where nothing remains, words of ours.
+
+    A variable that is missing would cost the person the message (10017).
+    """
     values: dict[str, str] = {}
-    for part in (given.get("title_params"), given.get("content_params")):
-        for key, value in part.items() if isinstance(part, Mapping) else ():
-            shown = generic(note) if veiled(note) else template_value(scalar(value, GIVEN_CHARS_MAX) or "")
-            if shown and isinstance(key, str) and len(values) < TEMPLATE_VARIABLES_MAX:
-                values[whole(key)] = shown
+    words = template_value(generic(note)) or GENERIC["en"]
+    for part, spare in (("title_params", template_value(note.app_name) or words), ("content_params", words)):
+        for key, value in mapping(given.get(part)).items():
+            shown = words if veiled(note) else template_value(scalar(value, GIVEN_CHARS_MAX) or "")
+            if isinstance(key, str) and len(values) < TEMPLATE_VARIABLES_MAX:
+                values[whole(key)] = shown or spare
     return values
 
 
@@ -252,6 +263,17 @@ def _raw(note: Notification) -> dict[str, str]:
     return extra
 
 
+def _within(extra: Mapping[str, str]) -> dict[str, str]:
+    """`extra` without what would be too much of the app's own: the whole message would be refused for it."""
+    kept, room = {}, OWN_EXTRA_CHARS_MAX
+    for key, value in extra.items():
+        size = len(key) + len(value) if key in OWN_EXTRA else 0
+        if size <= room:
+            kept[key] = value
+            room -= size
+    return kept
+
+
 def _callback(parcel: Parcel) -> dict[str, str]:
     """Where receipts go and what they echo: the push id of a single push, the batch's tag of a list."""
     url = parcel.callback_url
@@ -274,9 +296,9 @@ def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     reply = read(answer, dict[str, Any]) or {}
     code = _code(reply)
     if answer.status >= 500 or not code:
-        return same(parcel, _by_status(answer, code))
+        return unreadable(parcel, _by_status(answer, code))
     if code != "0":
-        return same(parcel, _refused(parcel, answer, reply, code))
+        return _given_up(parcel, _refused(parcel, answer, reply, code))
     if not 200 <= answer.status < 300:
         return same(parcel, _by_status(answer, code))
     return same(parcel, _accepted(parcel, answer, reply))
@@ -308,7 +330,14 @@ def _refused(parcel: Parcel, answer: Answer, reply: Mapping[str, Any], code: str
         return Outcome(Verdict.UNKNOWN, status, code, words, alarm=True)
     if re.fullmatch(r"66[0-9]{3}", code):
         return Outcome(Verdict.REJECTED, status, code, words, alarm=True)
-    return Outcome(Verdict.UNAVAILABLE, status, code, words, attempts_max=UNKNOWN_ATTEMPTS, alarm=True)
+    return Outcome(Verdict.UNAVAILABLE, status, code, words, alarm=True)
+
+
+def _given_up(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
+    """A code that nobody documents is tried a few times; what it meant is unknown then, too."""
+    last = replace(outcome, verdict=Verdict.UNKNOWN)
+    undocumented = outcome.code not in CODES and outcome.verdict is Verdict.UNAVAILABLE
+    return [last if undocumented and item.attempt >= UNKNOWN_ATTEMPTS else outcome for item in parcel.items]
 
 
 def _by_status(answer: Answer, code: str) -> Outcome:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,11 +16,14 @@ from sqlalchemy import text
 
 from common.clock import now_ms
 from common.model import Bucket, Decision, MessageClass, Vendor
+from common.storage.access import AccessStore
 from common.storage.admission import Admission, Ask
 from common.storage.admission import Answer as Grant
 from common.storage.ledger import Record, RowRecord
 from tests.integration.admission.conftest import Clock, work
+from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
+from workers.delivery.settle import settle
 from workers.delivery.stage import Delivered, Leave, Work, deliver
 from workers.gate import FleetGate, terms_of
 from workers.runtime import Runtime
@@ -192,12 +197,41 @@ def test_the_vendors_over_quota_ends_our_day_too(runtime: Runtime, lane: MakeLan
     assert second.requests == 0
 
 
+def test_the_end_of_the_public_day_stops_no_chat(runtime: Runtime, lane: MakeLane) -> None:
+    """Even where it was a chat that heard of it: vivo may send one down to the operational class."""
+    vivo, vendor = lane(Vendor.VIVO, {}, "vivo.system"), Paths({"/message/send": {"result": 10070}})
+    world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
+    told = deliver([work(1, MessageClass.CHAT)], vivo, world).told
+    assert [outcome.verdict for _, outcome in told] == ["quota_spent"]
+    spent = {usage.bucket: usage.limit == usage.used for usage in runtime.admission.usage(terms_of(vivo, now_ms()))}
+    assert spent == {Bucket.PUBLIC: True, Bucket.PRIVATE: False}
+
+
 def test_the_vendors_numbers_are_taken_over(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {})
     done = said(200, {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "50000", "day_acked": "123"}})
     round_of(runtime, xiaomi, [work(1)], done)
     usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[1]
     assert (usage.used, usage.limit) == (123, 50_000)
+
+
+def test_numbers_of_the_public_day_say_nothing_about_the_private_one(runtime: Runtime, lane: MakeLane) -> None:
+    xiaomi = lane(Vendor.XIAOMI, {"quota": {"private": 50_000}}, "xiaomi.private")
+    done = said(200, {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "20000", "day_acked": "20000"}})
+    round_of(runtime, xiaomi, [work(1, MessageClass.CHAT)], done)
+    usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[0]
+    assert (usage.bucket, usage.used, usage.limit) == (Bucket.PRIVATE, 1, 50_000)
+
+
+def test_receipts_close_the_day_of_a_device_and_of_the_public_class(runtime: Runtime, gate: FleetGate, lane: MakeLane) -> None:
+    xiaomi, now, public = lane(Vendor.XIAOMI, {}, "xiaomi.private"), now_ms(), Bucket.PUBLIC
+    yesterday = now - 86_400_000
+    first, second = work(1), work(2)
+    gate.told_by_receipts(xiaomi, public, [(first.target.token, now), (second.target.token, yesterday)], [yesterday])
+    assert admit(gate, xiaomi, [first, second]) == [Decision.DEVICE_CAP, None]
+    gate.told_by_receipts(xiaomi, Bucket.PRIVATE, [(first.target.token, now)], [now])
+    gate.told_by_receipts(xiaomi, public, [], [now])
+    assert admit(gate, xiaomi, [work(3), work(4, MessageClass.CHAT)]) == [Decision.QUOTA_SPENT, None]
 
 
 def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> None:
@@ -207,6 +241,85 @@ def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> N
     assert runtime.admission.in_flight(xiaomi.id) == 0
     again = round_of(runtime, xiaomi, [work(2)], said(200, {"code": 0, "result": "ok", "data": {"id": "x1"}}))
     assert again.told[0][1].verdict == "accepted"
+
+
+def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(runtime: Runtime, lane: MakeLane) -> None:
+    vivo = lane(Vendor.VIVO, {}, "vivo.system")
+    one = work(0, MessageClass.CHAT)
+    works = [Work(one.entry, one.note, work(i).target) for i in range(1, 41)]
+    first = Paths({"/message/saveListPayload": {"result": 10252}})
+    world = replace(runtime.delivery(Vendor.VIVO), transport=first, access=first.access(runtime))
+    told = deliver(works[:20], vivo, world).told
+    assert {(outcome.again, outcome.lists_spent) for _, outcome in told} == {("singly", True)}
+    second = Paths({"/message/send": {"result": 0, "taskId": "1"}})
+    world = replace(runtime.delivery(Vendor.VIVO), transport=second, access=second.access(runtime))
+    assert {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).told} == {"accepted"}
+    assert Counter(second.paths) == {"/message/send": 20}
+
+
+LISTS = {
+    "the body was not saved": ({"/message/saveListPayload": NoAnswer("timeout", sent=True)}, "unavailable"),
+    "it was, and then silence": (
+        {"/message/saveListPayload": {"result": 0, "taskId": "1"}, "/message/pushToList": NoAnswer("timeout", sent=True)},
+        "uncertain",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answers", "verdict"), LISTS.values(), ids=LISTS)
+def test_only_the_second_half_of_a_list_may_have_been_seen(runtime: Runtime, lane: MakeLane, answers: Any, verdict: str) -> None:
+    one, vendor = work(0, MessageClass.CHAT), Paths(answers)
+    world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
+    works = [Work(one.entry, one.note, work(i).target) for i in range(1, 21)]
+    told = deliver(works, lane(Vendor.VIVO, {}, "vivo.system"), world).told
+    assert [outcome.verdict for _, outcome in told] == [verdict] * 20
+
+
+class Paths(Vendor1):
+    """Answers by path, and remembers them; access tokens as one likes."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        super().__init__()
+        self.says = {"/message/auth": {"result": 0, "authToken": "t"}, **answers}
+        self.paths: list[str] = []
+
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+        self.paths += [request.path for request in requests if request.path != "/message/auth"]
+        return [told if isinstance(told := self.says[request.path], NoAnswer) else said(200, told) for request in requests]
+
+    def access(self, runtime: Runtime) -> FleetAccess:
+        return FleetAccess(AccessStore(runtime.redis, runtime.keys, runtime.vault), self, now_ms, time.sleep, 1.0)
+
+
+class Stubborn(Vendor1):
+    """Gives access tokens, and then says that they are none."""
+
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+        self.asked += len(requests)
+        token = {"result": 0, "authToken": f"t{self.asked}"}
+        return [said(200, token if request.path == "/message/auth" else {"result": 10000}) for request in requests]
+
+
+def test_a_new_access_token_that_is_refused_too_stops_the_lane(runtime: Runtime, lane: MakeLane) -> None:
+    vivo, vendor = lane(Vendor.VIVO, {}, "vivo.system"), Stubborn()
+    usual = runtime.delivery(Vendor.VIVO)
+    access = FleetAccess(AccessStore(runtime.redis, runtime.keys, runtime.vault), vendor, now_ms, time.sleep, 1.0)
+    world = replace(usual, transport=vendor, access=access)
+
+    def tried(one: Work) -> Work:
+        settled = settle(deliver([one], vivo, world), vivo, now_ms(), None, lambda: 0.5)
+        (wait,) = settled.waits
+        return Work(one.entry, one.note, wait.target)
+
+    time.sleep(0.002)
+    once = tried(work(1, MessageClass.CHAT))
+    assert runtime.lane_states.peek(vivo.id).state == "flowing"
+    time.sleep(0.002)
+    twice = tried(once)
+    assert runtime.lane_states.peek(vivo.id).why == "credential_refused"
+    assert [attempt.code for attempt in twice.target.attempts] == ["10000", "10000"]
+    parked = deliver([work(2, MessageClass.CHAT)], vivo, world)
+    assert [decision for _, decision in parked.parked] == [Decision.CREDENTIAL_REFUSED]
 
 
 def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(runtime: Runtime, lane: MakeLane) -> None:

@@ -136,6 +136,7 @@ def tenant(cli, tmp_path) -> str:
     for options in (
         ("meizu", "--app-id", "110001", *file, "--right", "meizu.private", "--option", "callback=on"),
         ("huawei", "--app-id", "100001", *file, "--callback-user", "push", "--callback-key-file", str(key)),
+        ("honor", "--app-id", "104000001", "--app-key", "104000001", *file),
         ("xiaomi", *file, "--package", "com.example.im"),
         ("vivo", "--app-id", "10001", "--app-key", "a1b2c3d4-0000-0000-0000-000000000000", *file),
     ):

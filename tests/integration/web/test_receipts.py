@@ -9,9 +9,13 @@ import time
 import urllib.parse
 
 import pytest
+from sqlalchemy import text
 
-from common.model import Vendor
+from common.clock import now_ms
+from common.contracts import Attempt
+from common.model import Decision, Vendor
 from common.storage import keys
+from common.storage.ledger import RowRecord
 from simulators.huawei import callback_headers
 from tests.integration.web.conftest import APP, call, eventually, message, registered
 from workers.cli.why import story
@@ -133,6 +137,30 @@ def test_what_huawei_says_stands_in_the_ledger_and_changes_the_device(runtime, f
     eventually(lambda: state_of(runtime) == state)
 
 
+HONORS = {
+    "its own": ({}, ["delivered"]),
+    "another token": ({"token": "live-9"}, []),
+    "another message id": ({"requestId": "no-such"}, []),
+}
+
+
+@pytest.mark.parametrize(("changes", "statuses"), HONORS.values(), ids=HONORS)
+def test_honors_receipt_must_fit_in_tag_token_and_message_id(runtime, fleet, receipts, changes, statuses):
+    publish(runtime, registered("bob", "bob-phone", "honor", "live-1"), registered("eve", "eve-phone", "honor", "live-9"))
+    fleet.step()
+    now, tag = now_ms(), "5" * 32
+    sent = Attempt(now, "200", "200", "", "r-1")
+    where = (APP, "e1", now, "bob", "bob-phone", Vendor.HONOR, "honor-1")
+    runtime.ledger.write([RowRecord(*where, Decision.ACCEPTED, False, "chat", "chat", tag, (sent,), 0, 0, now, "")])
+    told = {"biTag": tag, "token": "live-1", "status": 40000002, "timestamp": now, "requestId": "r-1"} | changes
+    answer = call(url(runtime, Vendor.HONOR), json.dumps({"statuses": [told]}).encode())
+    assert (answer.status, answer.body) == (200, b'{"code":"0","message":"success"}')
+    eventually(lambda: runtime.redis.xlen(runtime.keys.belt(keys.RECEIPTS)) == 0)
+    fleet._upkeep.flush()
+    with runtime.engine.connect() as connection:
+        assert [note for (note,) in connection.execute(text("SELECT note FROM notes WHERE kind = 'receipt'"))] == statuses
+
+
 def test_huaweis_signature_is_checked_and_a_replay_changes_nothing(runtime, fleet, receipts):
     row = pushed(fleet, runtime, "huawei", {"bob": "live1"})["bob"]
     body, where = huawei_body(row["push_id"], "live1", 2), url(runtime, Vendor.HUAWEI)
@@ -191,6 +219,16 @@ def test_a_token_that_moved_is_replaced(runtime, fleet, receipts):
     assert state_of(runtime) == "active"
 
 
+def test_a_device_that_has_had_enough_today_gets_no_more(runtime, fleet, receipts):
+    """Xiaomi tells by receipt only; without the private right a chat counts as public."""
+    row = pushed(fleet, runtime, "xiaomi", {"bob": "live-1"})["bob"]
+    told = {"77": {"param": row["push_id"], "type": 128, "targets": "live-1", "extra": {"ack": 5, "quota": 20000}}}
+    assert call(url(runtime, Vendor.XIAOMI), urllib.parse.urlencode({"data": json.dumps(told)}).encode()).status == 200
+    assert told_of(runtime, fleet) == ["over_quota"]
+    again = pushed(fleet, runtime, "xiaomi", {"bob": "live-1"}, message_id="m2")["bob"]
+    assert (again["decision"], again["attempts"]) == ("device_cap", [])
+
+
 def test_a_device_that_registered_anew_since_is_not_retired(runtime, fleet, receipts):
     row = pushed(fleet, runtime, "huawei", {"bob": "live1"})["bob"]
     later = registered("bob", "bob-phone", "huawei", "live1")
@@ -224,6 +262,7 @@ BODIES = {
     "nothing": (Vendor.MEIZU, b"", 200),
     "junk": (Vendor.VIVO, b"\xff\x00[", 200),
     "as large as may be": (Vendor.MEIZU, b"x" * (1 << 20), 200),
+    "a token that no database takes": (Vendor.MEIZU, meizu_body("0" * 32, "live\0"), 200),
     "larger": (Vendor.MEIZU, b"x" * ((1 << 20) + 1), 413),
     "somebody else's push": (Vendor.MEIZU, meizu_body("0" * 32, "live1"), 200),
 }
@@ -233,6 +272,7 @@ BODIES = {
 def test_any_body_gets_an_answer_and_changes_nothing(runtime, receipts, vendor, body, status):
     answer = call(url(runtime, vendor), body, signed() if vendor == Vendor.HUAWEI else {})
     assert answer.status == status
+    eventually(lambda: runtime.redis.xlen(runtime.keys.belt(keys.RECEIPTS)) == 0)
     assert call(receipts + "/healthz").status == 200
 
 

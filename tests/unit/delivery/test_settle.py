@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from common.contracts import Attempt
 from common.model import Again, Decision, Vendor, Verdict
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
 from workers.delivery.lane import Lane
@@ -39,6 +40,26 @@ def settled(outcome: Outcome, again: str | None = None) -> Settled:
 def test_a_cure_stays_with_its_push_unless_it_was_for_one_attempt(before: str | None, told: Again | None, after: str | None) -> None:
     (wait,) = settled(Outcome(Verdict.UNAVAILABLE, "500", again=told), before).waits
     assert wait.target.again == after
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempts", "cap_s", "delay_s"),
+    [
+        (Outcome(Verdict.UNAVAILABLE, "500"), 0, None, 1.0),
+        (Outcome(Verdict.UNAVAILABLE, "500"), 2, None, 4.0),
+        (Outcome(Verdict.UNAVAILABLE, "200", first_s=5.0), 0, None, 5.0),
+        (Outcome(Verdict.UNAVAILABLE, "200", first_s=5.0), 1, None, 10.0),
+        (Outcome(Verdict.UNAVAILABLE, "200", first_s=5.0), 1, 0.2, 0.4),
+        (Outcome(Verdict.UNAVAILABLE, "503", retry_after_s=10.0, first_s=5.0), 1, 0.2, 10.0),
+    ],
+)
+def test_the_delay_doubles_from_the_codes_own_or_the_vendors_first_within_the_operators_cap(
+    outcome: Outcome, attempts: int, cap_s: float | None, delay_s: float
+) -> None:
+    before = tuple(Attempt(NOW_MS, "500", "", "", None) for _ in range(attempts))
+    work = Work("belt/1-0", note(), target("live-1", attempts=before))
+    (wait,) = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, cap_s, lambda: 0.0).waits
+    assert wait.delay_s == pytest.approx(delay_s)
 
 
 @pytest.mark.parametrize(

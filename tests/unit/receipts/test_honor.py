@@ -28,6 +28,11 @@ def test_a_code_nobody_documents_is_kept_and_changes_nothing(code):
     assert (receipt.status, receipt.verdict) == (f"code {code}", None)
 
 
+def test_a_code_of_odd_characters_can_be_stored():
+    [receipt] = read_receipts(body({**STATUS, "status": "a\0b\n"}), {})
+    assert receipt.status == "code ab"
+
+
 def test_receipts_without_a_token_are_left_out():
     assert read_receipts(body({**STATUS, "token": ""}, {**STATUS, "token": None}, 7), {}) == []
 

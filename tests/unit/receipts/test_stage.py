@@ -27,7 +27,8 @@ FOLLOWS = {
     "dead": (receipt(Verdict.TOKEN_DEAD), {"noted", "dead"}),
     "of another region": (receipt(Verdict.TOKEN_FOREIGN), {"noted", "foreign"}),
     "switched off": (receipt(Verdict.SILENCED), {"noted", "silenced"}),
-    "a device's cap retires nobody": (receipt(Verdict.DEVICE_CAP), {"noted"}),
+    "a device's cap retires nobody": (receipt(Verdict.DEVICE_CAP), {"noted", "capped"}),
+    "nor does a spent day": (receipt(Verdict.QUOTA_SPENT), {"noted", "spent"}),
     "our own mistake retires nobody": (receipt(Verdict.REJECTED), {"noted"}),
     "a token that moved is replaced, not retired": (receipt(Verdict.TOKEN_DEAD, replacement="new"), {"noted", "replaced"}),
 }

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 import pytest
 
 from common.contracts import Conversation, Device, Element, Message, OfflineRecipients, PushFields, Recipient, Sender
-from common.model import Kind, PushType, Vendor
+from common.model import Bucket, Kind, PushType, Vendor
 from common.storage.tenants import Tenant
 from workers.delivery.parcels import pack
 from workers.routing.stage import World, route
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Credential, Item
+from workers.vendors.base import AccessToken, Credential, Item, Template
 
 NOW_MS = 1_763_787_600_000
 
@@ -23,15 +24,17 @@ NOW_MS = 1_763_787_600_000
 class House:
     """One tenant's accounts and presets, as values."""
 
-    def __init__(self, presets: Mapping[str, Any], channels: Mapping[str, str], rights: tuple[str, ...]) -> None:
-        self.presets, self.channels, self.rights = presets, channels, frozenset(rights)
+    def __init__(
+        self, presets: Mapping[str, Any], channels: Mapping[str, str], rights: tuple[str, ...], templates: Mapping[str, Template]
+    ) -> None:
+        self.presets, self.channels, self.rights, self.templates = presets, channels, frozenset(rights), templates
 
     def tenant(self, app: str) -> Tenant:
         return Tenant(app, "Chat", "en", "UTC")
 
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential:
         options = {"topic": "com.example.chat", "env": "production", "project_id": "p1", "app_id": "1000"}
-        return Credential(app, vendor, business_id, 1, options, {}, self.rights, self.channels)
+        return Credential(app, vendor, business_id, 1, options, {}, self.rights, self.channels, self.templates)
 
     def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None:
         return self.presets.get(strategy_id)
@@ -53,7 +56,8 @@ def device(vendor: Vendor, voip_token: str | None = None) -> Device:
 
 def note_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], channels: Mapping[str, str] = {}, **more: Any) -> Any:
     """The one push that routing makes: (notification, target, house)."""
-    house = House({"s1": preset}, channels, more.pop("rights", ("huawei.im", "harmony.im", "harmony.voip")))
+    rights = more.pop("rights", ("huawei.im", "harmony.im", "harmony.voip"))
+    house = House({"s1": preset}, channels, rights, more.pop("templates", {}))
     message = Message(
         app="a",
         event_id="e",
@@ -143,3 +147,80 @@ def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(rights: tup
     request = VENDORS[Vendor.HARMONY].build(parcel, credential, AccessToken("t", 0, NOW_MS * 2))
     assert request.headers["push-type"] == expected
     assert note.voip == {"call": {"id": "m", "action": "invite", "handle": "u_1", "video": True}}
+
+
+#: (vendor, its raw fields, the message's override, class) -> (bucket, class as sent, what stands on the wire under these names).
+VERBATIM = {
+    "a channel at Xiaomi": (
+        Vendor.XIAOMI,
+        {"extra": {"channel_id": "raw"}},
+        {"channel_id": "own"},
+        "chat",
+        (Bucket.PRIVATE, "chat", {"extra.channel_id": "raw"}),
+    ),
+    "never for an advert": (
+        Vendor.XIAOMI,
+        {"extra": {"channel_id": "raw"}},
+        {},
+        "marketing",
+        (Bucket.PUBLIC, "marketing", {"extra.channel_id": None}),
+    ),
+    "what is no channel": (
+        Vendor.XIAOMI,
+        {"extra": {"channel_id": {"a": 1}}},
+        {"channel_id": ["own"]},
+        "chat",
+        (Bucket.PRIVATE, "chat", {"extra.channel_id": "account"}),
+    ),
+    "channel, category and level at OPPO": (
+        Vendor.OPPO,
+        {"channel_id": "raw", "category": "ORDER", "notify_level": 1},
+        {"channel_id": "own", "category": "TODO", "notify_level": 2},
+        "chat",
+        (Bucket.PRIVATE, "chat", {"channel_id": "raw", "category": "ORDER", "notify_level": 1}),
+    ),
+    "in OPPO's own object, and lower": (
+        Vendor.OPPO,
+        {"notification": {"category": "SOCIAL", "notify_level": 16}},
+        {},
+        "chat",
+        (Bucket.PUBLIC, "marketing", {"category": "SOCIAL", "notify_level": 1}),
+    ),
+    "nor an advert at OPPO": (
+        Vendor.OPPO,
+        {"channel_id": "raw", "category": "IM", "notify_level": 16},
+        {},
+        "marketing",
+        (Bucket.PUBLIC, "marketing", {"channel_id": None, "category": "MARKETING", "notify_level": 1}),
+    ),
+    "another category at vivo": (
+        Vendor.VIVO,
+        {"category": "ORDER"},
+        {"category": "TODO"},
+        "chat",
+        (Bucket.PRIVATE, "chat", {"classification": 1, "category": "ORDER"}),
+    ),
+    "lower at vivo: it counts as what it is": (
+        Vendor.VIVO,
+        {"classification": 0, "category": "SOCIAL"},
+        {},
+        "chat",
+        (Bucket.PUBLIC, "marketing", {"classification": 0, "category": "SOCIAL"}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("vendor", "raw", "own", "wanted", "expected"), VERBATIM.values(), ids=VERBATIM)
+def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(
+    vendor: Vendor, raw: Any, own: Any, wanted: str, expected: Any
+) -> None:
+    push = {"class": wanted, "vendor": {vendor: own}, "vendor_raw": {vendor: raw}}
+    rights = ("xiaomi.private", "oppo.private", "oppo.strong", "vivo.system")
+    note, target, house = note_of(vendor, push, {}, {"chat": "account"}, rights=rights, templates={"chat": Template("T1")})
+    credential = house.credential("a", vendor, "b1")
+    (parcel,) = pack([Item(note, target, None, 60)], VENDORS[vendor], credential, NOW_MS, None)
+    body = VENDORS[vendor].build(parcel, credential, AccessToken("t", 0, NOW_MS * 2)).body.decode()
+    sent = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
+    sent = json.loads(sent["message"])["notification"] if "message" in sent else sent
+    assert (note.bucket, note.class_sent, {name: sent.get(name) for name in expected[2]}) == expected
+    assert not note.downgraded

@@ -62,7 +62,12 @@ def test_each_code_of_the_call_has_its_verdict(code, verdict):
         [outcome] = meizu.classify(parcel(), answer(200, {"code": said, "message": "words", "value": "", "redirect": ""}))
         assert (outcome.verdict, outcome.code, outcome.words) == (verdict, code, "words")
         assert outcome.alarm == (code in ("424242", "300"))
-        assert outcome.attempts_max == (3 if code == "500" else None)
+
+
+def test_another_error_is_our_fault_after_three_tries():
+    reply = answer(200, {"code": "500", "message": "words", "value": ""})
+    verdicts = [meizu.classify(parcel(attempt=attempt), reply)[0].verdict for attempt in (1, 2, 3)]
+    assert verdicts == [Verdict.UNAVAILABLE, Verdict.UNAVAILABLE, Verdict.REJECTED]
 
 
 @pytest.mark.parametrize(("code", "verdict"), TOKEN_CODES.items())
@@ -107,6 +112,20 @@ STATUSES = {200: Verdict.UNKNOWN, 404: Verdict.UNKNOWN, 429: Verdict.THROTTLED, 
 @pytest.mark.parametrize(("status", "verdict"), STATUSES.items())
 def test_without_a_code_the_status_decides(status, verdict):
     [outcome] = meizu.classify(parcel(), answer(status, b"<html>"))
+    assert outcome.verdict is verdict
+
+
+BROKEN = {
+    "accepted": (502, {"code": "200", "value": {}, "msgId": "m"}, Verdict.UNAVAILABLE),
+    "a dead token": (500, {"code": "110002", "value": ""}, Verdict.UNAVAILABLE),
+    "accepted, says a proxy's 403": (403, {"code": "200", "value": {}}, Verdict.UNKNOWN),
+    "a known code beside a 400": (400, {"code": "1006", "value": ""}, Verdict.CREDENTIAL_REFUSED),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "verdict"), BROKEN.values(), ids=BROKEN)
+def test_what_a_broken_server_says_beside_its_status_is_no_word_on_a_push(status, body, verdict):
+    [outcome] = meizu.classify(parcel(), answer(status, body))
     assert outcome.verdict is verdict
 
 

@@ -126,7 +126,7 @@ ROWS = {code: ((verdict, None, None, False),) * 2 for verdict, codes in PLAIN.it
     32: ((X, None, None, False), (Verdict.ACCEPTED, None, None, False)),
     54: ((X, None, None, True),) * 2,
     67: ((R, 2, WITHOUT_LEVEL, True), (R, 3, WITHOUT_LEVEL, True)),
-    **dict.fromkeys((35, 36, 52, 60, 61, 62, 63, 41000), ((R, 3, None, True),) * 2),
+    **dict.fromkeys((35, 36, 52, 60, 61, 62, 63, 41000), ((R, None, None, True),) * 2),
     **dict.fromkeys((10001, 15000, 20000), ((X, None, None, True),) * 2),
     **dict.fromkeys((1, 99, 600, 9999, 20001, 30000), ((Verdict.UNKNOWN, None, None, True),) * 2),
 }
@@ -145,6 +145,20 @@ def test_each_code_gives_its_verdict(code, expected, attempt, shape):
     outcome = OPPO.classify(parcel_of(*items), answer_of(reply))[0]
     assert (outcome.verdict, outcome.attempts_max, outcome.again, outcome.alarm) == expected[attempt - 1]
     assert (outcome.code, outcome.words, outcome.status, outcome.token_only) == (str(code), "why", "200", False)
+
+
+@pytest.mark.parametrize("code", [35, 41000])
+def test_a_code_that_no_source_explains_is_our_fault_after_two_retries(code):
+    verdicts = [OPPO.classify(parcel_of(item_of(attempt=n)), answer_of({"code": code}))[0].verdict for n in (1, 2, 3, 4)]
+    assert verdicts == [R, R, X, X]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b'{"data":{}}'])
+def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
+    verdicts = [OPPO.classify(parcel_of(item_of(attempt=n)), answer_of(body))[0].verdict for n in (1, 2, 3)]
+    assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
+    advert = item_of(OPEN)
+    assert OPPO.classify(parcel_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
 
 
 def test_no_code_of_the_table_is_left_untried():
@@ -199,10 +213,10 @@ def test_an_outer_code_speaks_for_all_but_one_item_does_not_spoil_the_others(cod
     assert [(o.verdict, o.again) for o in outcomes] == [(verdict, again)] * 3
 
 
-def test_quota_told_for_a_push_that_the_sender_lowered_does_not_close_the_private_class():
-    lowered = with_(vendor={"category": "MARKETING"})
-    assert OPPO.classify(parcel_of(item_of(lowered)), answer_of({"code": 33}))[0].token_only
-    assert not OPPO.classify(parcel_of(item_of(OPEN)), answer_of({"code": 33}))[0].token_only
+@pytest.mark.parametrize("note", [NOTE, OPEN, with_(vendor={"category": "MARKETING"})])
+def test_a_spent_day_is_the_public_class_s_whatever_push_it_is_told_of(note):
+    (outcome,) = OPPO.classify(parcel_of(item_of(note)), answer_of({"code": 33}))
+    assert (outcome.verdict, outcome.bucket, outcome.token_only) == (Q, Bucket.PUBLIC, False)
 
 
 STATUSES = {
@@ -236,7 +250,12 @@ def test_silence_is_uncertain_when_written_else_unavailable():
     assert [o.verdict for o in OPPO.classify(batch_of(2), NoAnswer("refused", sent=False))] == [R] * 2
 
 
-@pytest.mark.parametrize(("code", "headers", "wait"), [(-2, {}, 5.0), (55, {}, 1.0), (13, {}, None), (55, {"retry-after": "30"}, 30.0)])
+def test_flow_control_of_the_service_wants_a_longer_back_off():
+    assert OPPO.classify(parcel_of(), answer_of({"code": -2}))[0].first_s == 5.0
+    assert OPPO.classify(parcel_of(), answer_of({"code": -1}))[0].first_s is None
+
+
+@pytest.mark.parametrize(("code", "headers", "wait"), [(-2, {}, None), (55, {}, 1.0), (13, {}, None), (55, {"retry-after": "30"}, 30.0)])
 def test_waits_are_the_vendors_or_the_pages(code, headers, wait):
     assert OPPO.classify(parcel_of(), answer_of({"code": code}, headers=headers))[0].retry_after_s == wait
 
@@ -480,6 +499,8 @@ def test_a_senders_template_fills_its_own_variables_as_object_or_as_text():
     sent_ = wire(with_(template=GIVEN), text)
     assert (sent_["private_title_parameters"], sent_["private_content_parameters"]) == ('{"a":"b"}', '{"c":"d"}')
     assert "private_title_parameters" not in wire(with_(template={"id": "T9", "title_params": ["a"], "content_params": "{"}))
+    blank = with_(template={"id": "T9", "title_params": {"a": " ", "b": 7, "c": ["x"]}})
+    assert wire(blank)["private_title_parameters"] == {"a": "您收到一条新消息", "b": "7", "c": "您收到一条新消息"}
 
 
 def test_template_variables_have_the_vendors_names_and_are_never_blank():

@@ -110,6 +110,20 @@ def test_without_a_result_the_status_decides(status, verdict):
     assert outcome.verdict is verdict
 
 
+BROKEN = {
+    "accepted": (502, {"result": 0, "taskId": "1"}, Verdict.UNAVAILABLE),
+    "a dead token": (500, {"result": 10302}, Verdict.UNAVAILABLE),
+    "accepted, says a proxy's 404": (404, {"result": 0, "taskId": "1"}, Verdict.UNKNOWN),
+    "a known code beside a 400": (400, {"result": 10206}, Verdict.CREDENTIAL_REFUSED),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "verdict"), BROKEN.values(), ids=BROKEN)
+def test_what_a_broken_server_says_beside_its_status_is_no_word_on_a_push(status, body, verdict):
+    [outcome] = vivo.classify(parcel(), answer(status, body))
+    assert outcome.verdict is verdict
+
+
 TOKENS = tuple(f"r{n}" for n in range(20))
 LISTS = {
     "all taken": ({"result": 0, "requestId": "q"}, {}, Verdict.ACCEPTED),
@@ -148,6 +162,16 @@ def test_each_token_of_a_list_has_its_own_verdict(body, named, rest):
     assert all((o.again == Again.SINGLY) == (o.verdict is Verdict.UNAVAILABLE) for o in outcomes)
 
 
+@pytest.mark.parametrize(("code", "bucket"), [(10070, Bucket.PUBLIC), (10073, Bucket.PRIVATE), (10254, None), (10040, None)])
+def test_the_code_says_whose_day_is_over(code, bucket):
+    assert {o.bucket for o in vivo.classify(parcel(), answer(200, {"result": code}))} == {bucket}
+
+
+@pytest.mark.parametrize(("code", "spent"), [(10252, True), (10302, False), (10311, False)])
+def test_only_the_end_of_the_days_lists_ends_lists(code, spent):
+    assert {o.lists_spent for o in vivo.classify(parcel(tokens=TOKENS), answer(200, {"result": code}))} == {spent}
+
+
 def test_a_number_as_userid_is_the_token_of_those_digits():
     [outcome] = vivo.classify(
         parcel(tokens=("16587320000000012",)), answer(200, {"result": 10302, "invalidUser": {"status": 4, "userid": 16587320000000012}})
@@ -155,12 +179,13 @@ def test_a_number_as_userid_is_the_token_of_those_digits():
     assert (outcome.verdict, outcome.code) == (Verdict.REJECTED, "10302.4")
 
 
-@pytest.mark.parametrize(("hour_utc", "wait_h"), [(15, 8), (22, 1), (23, 24), (0, 23)])
-def test_outside_the_hours_a_public_push_waits_for_seven_in_beijing_and_holds_up_nobody(hour_utc, wait_h):
+@pytest.mark.parametrize(("hour_utc", "wait_s"), [(15, 8 * 3600), (22, 3600), (23, 60), (0, 60), (14, 60)])
+def test_outside_the_hours_a_public_push_waits_for_seven_in_beijing_and_holds_up_nobody(hour_utc, wait_s):
+    """By day vivo's clock is not ours: what waited all night for our seven o'clock must not wait for tomorrow's."""
     push = parcel()
     now_ms = int(datetime(2026, 1, 2, hour_utc, tzinfo=UTC).timestamp() * 1000)
     [outcome] = vivo.classify(type(push)(push.items, now_ms), answer(200, {"result": 10071}))
-    assert (outcome.retry_after_s, outcome.token_only) == (wait_h * 3600, True)
+    assert (outcome.retry_after_s, outcome.token_only) == (wait_s, True)
 
 
 def test_too_fast_waits_a_second():
@@ -289,6 +314,29 @@ NOTIFY = {
 @pytest.mark.parametrize(("about", "kind"), NOTIFY.values(), ids=NOTIFY)
 def test_notify_type(about, kind):
     assert body_of(about)["notifyType"] == kind
+
+
+RAW = {
+    "all that vivo takes": (
+        {"notifyType": 2, "networkType": 1, "foregroundShow": True, "sendOnline": True, "addBadge": False, "skipType": 1},
+        {"notifyType": 2, "networkType": 1, "foregroundShow": True, "sendOnline": True, "addBadge": False, "skipType": 1},
+    ),
+    "an address": ({"skipType": "2", "skipContent": "https://a.example"}, {"skipType": 2, "skipContent": "https://a.example"}),
+    "an address that is missing": ({"skipType": 2}, {"skipType": 1}),
+    "an address that is too long": ({"skipType": 4, "skipContent": "x" * 1025}, {"skipType": 1}),
+    "what vivo would refuse": (
+        {"notifyType": 9, "networkType": 7, "foregroundShow": "yes", "skipType": {"a": 1}, "skipContent": 5, "timeToLive": 1},
+        {"notifyType": 4, "foregroundShow": False, "skipType": 1, "timeToLive": 86_400},
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "sent"), RAW.values(), ids=RAW)
+def test_a_sender_s_own_fields_travel_as_far_as_vivo_takes_them(raw, sent):
+    body = body_of(note(vendor_raw=raw))
+    assert {name: body.get(name) for name in sent} == sent
+    names = {"networkType", "sendOnline", "addBadge", "skipContent"}
+    assert {name for name in names if name in body} == {name for name in names if name in sent}
 
 
 def test_test_mode_and_badge_are_the_sender_s_wish():
@@ -507,6 +555,10 @@ RECEIPTS = {
     "unsubscribed": ({"1": {"targets": "r1", "ackType": "20001"}}, [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)]),
     "invalid, by subStatus": (
         {"1": {"targets": "r1", "ackType": "0", "subStatus": 2183}},
+        [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)],
+    ),
+    "not arrived, as subStatus explains": (
+        {"1": {"targets": "r1", "ackType": "1", "subStatus": "2183"}},
         [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)],
     ),
     "cap": ({"1": {"targets": "r1", "ackType": 12000}}, [("r1", "", "1", "device_cap", 0, Verdict.DEVICE_CAP)]),

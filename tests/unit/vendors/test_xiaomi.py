@@ -114,8 +114,8 @@ ROWS = {code: (verdict, None, False) for verdict, codes in PLAIN.items() for cod
     10035: (Verdict.UNKNOWN, None, True),  # says nothing about a push
     66113: (X, None, True),  # 66xxx: unconfirmed, fix-request
     66999: (X, None, True),
-    99999: (R, 3, True),  # any other code: three times, then fail
-    70000: (R, 3, True),
+    99999: (R, None, True),  # any other code: three times, then nobody knows
+    70000: (R, None, True),
 }
 
 
@@ -126,6 +126,21 @@ def test_each_code_gives_its_verdict(code, expected, as_text):
     (outcome,) = XIAOMI.classify(parcel_of(), answer_of(reply))
     assert (outcome.verdict, outcome.attempts_max, outcome.alarm) == expected
     assert (outcome.code, outcome.words, outcome.status, outcome.again) == (str(code), "why", "200", None)
+
+
+@pytest.mark.parametrize(("code", "last"), [(99999, Verdict.UNKNOWN), (10001, R), (20301, R)])
+def test_a_code_that_nobody_documents_is_unknown_in_the_end(code, last):
+    reply = answer_of({"result": "error", "code": code, "reason": "why"})
+    verdicts = [XIAOMI.classify(parcel_of(attempt=attempt), reply)[0].verdict for attempt in (1, 2, 3)]
+    assert verdicts == [R, R, last]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b'{"result":"ok"}'])
+def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
+    verdicts = [XIAOMI.classify(parcel_of(attempt=attempt), answer_of(body))[0].verdict for attempt in (1, 2, 3)]
+    assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
+    advert = msgspec.structs.replace(NOTE, message_class=MessageClass.MARKETING)
+    assert XIAOMI.classify(parcel_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
 
 
 def test_no_code_of_the_table_is_left_untried():
@@ -173,6 +188,14 @@ STATUSES = {
 @pytest.mark.parametrize(("status", "body", "verdict"), STATUSES.values(), ids=STATUSES)
 def test_what_has_no_code_is_judged_by_its_status(status, body, verdict):
     assert [o.verdict for o in XIAOMI.classify(parcel_of(), answer_of(body, status))] == [verdict]
+
+
+def test_what_is_the_app_s_own_stays_within_the_vendors_bound():
+    own = dict.fromkeys(("channel_name", "channel_description", "ticker", "badge", "notification_small_icon_uri"), "x" * 480)
+    form = wire(with_(vendor_raw={"extra": {**own, "sound_uri": "y" * 500}}))
+    kept = {name: value for name, value in form.items() if value.startswith("xx")}
+    assert set(kept) == {"extra.channel_name", "extra.channel_description"}
+    assert form["extra.sound_uri"] == "y" * 500
 
 
 def test_silence_is_uncertain_when_written_else_unavailable():
@@ -411,10 +434,17 @@ def test_template_variables_have_the_vendors_names_and_fall_back_when_nothing_re
 
 
 def test_a_senders_template_fills_its_own_variables():
-    note = with_(template={"id": "T9", "title_params": {"a": "A★"}, "content_params": {"b": 7, "c": "👌"}})
-    form = wire(note)
-    assert form["extra.template_id"] == "T9"
-    assert json.loads(form["extra.template_param"]) == {"a": "A", "b": "7"}
+    title, content = {"a": "A★", "d": "🎉"}, {"b": 7, "c": "👌"}
+    for form in (
+        wire(with_(template={"id": "T9", "title_params": one, "content_params": other}))
+        for one, other in (
+            (title, content),
+            (json.dumps(title), json.dumps(content)),
+        )
+    ):
+        assert form["extra.template_id"] == "T9"
+        assert json.loads(form["extra.template_param"]) == {"a": "A", "d": "Example", "b": "7", "c": "您收到一条新消息"}
+    assert json.loads(wire(with_(template={"id": "T9", "title_params": "{half"}))["extra.template_param"]) == {}
 
 
 @pytest.mark.parametrize("changes", [{"hidden": True}, {"kind": Kind.RECALL}], ids=["hidden", "recalled"])
