@@ -400,7 +400,7 @@ class Deliveries:
         entries = [entry for entry, _ in batches]
         works = [work for entry, batch in batches for work in settling.works_of(owner_of(entry), batch)]
         if lane is None:
-            self._without_lane(entries, works)
+            self._without_lane(entries, works, key[2])
             return
         done = delivery.deliver(works, lane, self._world)
         now = now_ms()
@@ -409,17 +409,19 @@ class Deliveries:
         self._retire(lane, done, settled)
         _count(lane, done, settled, now)
 
-    def _without_lane(self, entries: Sequence[Entry], works: Sequence[Work]) -> None:
+    def _without_lane(self, entries: Sequence[Entry], works: Sequence[Work], business_id: str) -> None:
         """The credential was removed while its pushes were on their way."""
         now = now_ms()
-        ended = [settling.Ended(work, Decision.NO_CREDENTIAL, work.target.attempts, "the credential was removed") for work in works]
-        rows = [_delivery_row(one, self._vendor, "", now) for one in ended]
+        ended = settling.without_lane(works)
+        rows = [_delivery_row(one, self._vendor, business_id, now) for one in ended]
 
         def more(pipe: Any) -> None:
             self._runtime.claims.mark_done(pipe, [(work.target.push_id, work.note.ts_ms) for work in works])
             self._runtime.backlog.leave(pipe, _decided(ended))
 
         self._runtime.belts.hand_on(entries, _ledger(rows), more)
+        for one in ended:
+            metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
 
     def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
         """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
@@ -523,7 +525,9 @@ def _delivery_row(one: settling.Ended, vendor: Vendor, business_id: str, now: in
 
 
 def _pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int) -> ledger.Record:
-    note = f"waits: {wait.reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
+    held = wait.target.held_by  # the ledger knows by this word what may be on a screen
+    reason = wait.reason if held != Decision.UNCERTAIN or wait.reason == held else f"{held}, then {wait.reason}"
+    note = f"waits: {reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
     return _row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
 
 

@@ -178,8 +178,6 @@ def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work
 
 def expired_as(work: Work) -> Decision:
     """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
-    if work.target.attempts and work.target.attempts[-1].status in ("timeout", "reset") and work.target.held_by == Decision.UNCERTAIN:
-        return Decision.UNCERTAIN
     return Decision(work.target.held_by) if work.target.held_by else Decision.EXPIRED
 
 
