@@ -56,7 +56,7 @@ from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import ClaimAnswer, Shut
+from workers.delivery.stage import ClaimAnswer, Probe, Shut
 from workers.delivery.stage import World as DeliveryWorld
 from workers.delivery.work import Work
 from workers.gate import FleetGate, terms_of
@@ -436,13 +436,14 @@ class _Breaker:
         self._store = store
         self._admission = admission
 
-    def open_for(self, lane: Lane) -> int | Shut:
+    def open_for(self, lane: Lane) -> Probe | Shut | None:
         if lane.paused:
             return Shut(Decision.LANE_PAUSED)
         state = self._store.ask(lane.id, lane.credential.version)
         if state.state == lane_store.FLOWING:
-            return 1_000_000
-        return 1 if state.probe else Shut(Decision(state.why or Decision.UNAVAILABLE))
+            return None
+        why = Decision(state.why or Decision.UNAVAILABLE)
+        return Probe(why) if state.probe else Shut(why)
 
     def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
         if throttled or retry_after_s:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
-from workers.delivery.fold import OUTAGES, Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
@@ -63,6 +63,13 @@ class Shut:
     why: Decision
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in Shut."""
+
+    why: Decision
+
+
 class Claims(Protocol):
     def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
 
@@ -90,8 +97,8 @@ class Gate(Protocol):
 
 
 class Breaker(Protocol):
-    def open_for(self, lane: Lane) -> int | Shut:
-        """How many pushes the lane takes now (1 when it is being probed), or why none."""
+    def open_for(self, lane: Lane) -> Probe | Shut | None:
+        """None: the lane flows."""
         ...
 
     def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
@@ -222,17 +229,19 @@ def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
 def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
     if not works:
         return []
-    room = world.breaker.open_for(lane)
-    if isinstance(room, Shut):
-        done.parked += [(work, room.why) for work in works]
+    state = world.breaker.open_for(lane)
+    if isinstance(state, Shut):
+        done.parked += [(work, state.why) for work in works]
         return []
     works = _folded(works, world, done)
-    done.probe = room == 1
+    if state is None:
+        return works
+    done.probe = True
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
-    ordered = sorted(works, key=lambda work: len(work.target.attempts)) if room < len(works) else list(works)
+    ordered = sorted(works, key=lambda work: len(work.target.attempts))
     # the others go where the lane's waiting pushes are, and leave with them in their order
-    done.parked += [(work, Decision(held) if (held := work.target.held_by) in OUTAGES else Decision.UNAVAILABLE) for work in ordered[room:]]
-    return ordered[:room]
+    done.parked += [(work, state.why) for work in ordered[1:]]
+    return ordered[:1]
 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
