@@ -533,7 +533,7 @@ def _pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int
 
 def _news(wait: settling.Wait) -> bool:
     """Whether a waiting push has something to tell: a first wait, or an answer. Waiting for the rate again is no news."""
-    return wait.work.target.held_by is None or len(wait.target.attempts) != len(wait.work.target.attempts)
+    return wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried
 
 
 def _row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> ledger.Record:

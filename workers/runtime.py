@@ -297,8 +297,8 @@ class Runtime:
 
     def delivery(self, vendor: Vendor) -> DeliveryWorld:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
-        store = AccessStore(self.redis, self.keys, self.vault)
         deadline_s = self.settings.send_timeout_s
+        store = AccessStore(self.redis, self.keys, self.vault, deadline_s)
         return DeliveryWorld(
             claims=_Claims(self.claims, self.silences),
             backlog=_Backlog(self.backlog),

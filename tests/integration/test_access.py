@@ -177,7 +177,7 @@ def _refused_by_the_vendor(world: World, access: FleetAccess, barrier: Any) -> l
     token = access.get(world.lane(), now_ms())
     assert isinstance(token, AccessToken)
     barrier.wait(30)
-    access.refused(world.lane(), token, now_ms())
+    access.refused(world.lane(), token)
     return [token, access.get(world.lane(), now_ms())]
 
 
@@ -198,7 +198,7 @@ def test_a_word_against_the_token_is_believed_once_in_thirty_seconds(world: Worl
     for _ in range(5):
         token = access.get(lane, now_ms())
         assert isinstance(token, AccessToken)
-        access.refused(lane, token, now_ms())
+        access.refused(lane, token)
     assert world.door.calls == before + 2
 
 

@@ -101,16 +101,18 @@ def _kept(work: Work, held_by: Decision) -> Target:
 
 
 def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
+    tried = work.target.tried + 1
     attempts = (*work.target.attempts, _attempt(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
     left_s = (work.note.expires_at_ms - now_ms) / 1000
-    step = next_step(outcome, len(work.target.attempts) + 1, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
+    step = next_step(outcome, tried, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
         settled.ended.append(Ended(work, _final(work, step.decision), attempts, _story(outcome)))
         _retire(work, outcome, settled)
         return
     held = Decision.CREDENTIAL_REFUSED if isinstance(step, Park) else _HELD[outcome.verdict]
-    target = msgspec.structs.replace(_held(work.target, held), attempts=attempts, again=_again(work.target, outcome))
+    again, earlier = _again(work.target, outcome), tried - len(attempts)
+    target = msgspec.structs.replace(_held(work.target, held), attempts=attempts, again=again, earlier=earlier)
     settled.waits.append(Wait(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from common.contracts import Notification
@@ -111,7 +111,7 @@ class Breaker(Protocol):
 
 class AccessTokens(Protocol):
     def get(self, lane: Lane, now_ms: int) -> AccessToken | AccessRefused | None: ...
-    def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
+    def refused(self, lane: Lane, token: AccessToken) -> None:
         """The vendor would not take this token: fetch another, once for the whole fleet."""
         ...
 
@@ -238,7 +238,7 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
         return works
     done.probe = True
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
-    ordered = sorted(works, key=lambda work: len(work.target.attempts))
+    ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
     done.parked += [(work, state.why) for work in ordered[1:]]
     return ordered[:1]
@@ -283,7 +283,7 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
             key = (id(note), work.speaks_for)
             note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
-        item = Item(note, work.target, work.badge, left_s, attempt=len(work.target.attempts) + 1)
+        item = Item(note, work.target, work.badge, left_s, attempt=work.target.tried + 1)
         reason = lane.spec.refuse(item) if lane.spec.refuse is not None else None
         if reason is None:
             sendable.append((work, item))
@@ -353,20 +353,31 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-    expired, failed = False, 0
+    anew, failed = False, 0
     for (parcel, works), answer in zip(granted, answers, strict=True):
         world.observe(lane, answer)
-        outcomes = lane.spec.classify(parcel, answer)
+        outcomes = [_believed(work, told) for work, told in zip(works, lane.spec.classify(parcel, answer), strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
             done.told.append((work, outcome))
-            expired = expired or outcome.verdict == Verdict.ACCESS_EXPIRED
-    if expired and access is not None:
-        world.access.refused(lane, access, sent_ms)
+            anew = anew or outcome.verdict in (Verdict.ACCESS_EXPIRED, Verdict.CREDENTIAL_REFUSED)
+    if anew and access is not None:  # also of an account that is refused: the push that tries it later must not come with this token
+        world.access.refused(lane, access)
         world.transport.renew(lane.route.pool)
     _settle_with_gate(lane, world, done, len(answers) - failed, failed)
     _sync(granted, answers, lane, world)
+
+
+def _believed(work: Work, outcome: Outcome) -> Outcome:
+    """An access token may be refused once, and another is fetched; who hears the same of that has an account that is refused.
+
+    Sources: docs/vendors/apns.md, fcm.md, vivo.md, answers: "once, then fix-credential".
+    """
+    last = work.target.attempts[-1] if work.target.attempts else None
+    if outcome.verdict != Verdict.ACCESS_EXPIRED or last is None or (last.code or last.status) != (outcome.code or outcome.status):
+        return outcome
+    return replace(outcome, verdict=Verdict.CREDENTIAL_REFUSED, again=None)
 
 
 def _follow(

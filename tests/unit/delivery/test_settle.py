@@ -9,7 +9,7 @@ from common.model import Again, Decision, Vendor, Verdict
 from common.storage.ledger import RowRecord
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
 from workers.delivery.lane import Lane
-from workers.delivery.settle import Settled, settle, without_lane
+from workers.delivery.settle import ATTEMPTS_KEPT, Settled, settle, without_lane
 from workers.delivery.stage import Delivered, Work, is_down
 from workers.pipeline import _pending_row
 from workers.vendors import VENDORS
@@ -62,6 +62,20 @@ def test_each_kind_of_dead_token_has_a_guard_of_its_own(verdict: Verdict, guarde
 @pytest.mark.parametrize("verdict", sorted({*Verdict} - {Verdict.TOKEN_DEAD, Verdict.TOKEN_FOREIGN, Verdict.SILENCED}))
 def test_no_other_word_of_a_vendor_retires_a_token(verdict: Verdict) -> None:
     assert not settled(Outcome(verdict, "200")).retires
+
+
+def test_attempts_are_counted_beyond_those_that_travel_with_the_push() -> None:
+    """With PUSHFLEET_RETRY_FIRST_S=0 nothing else would end the tries before the push's day is over."""
+    one, tries = target("live-1"), 0
+    while True:
+        tries += 1
+        work = Work("belt/1-0", note(), one)
+        done = settle(Delivered(told=[(work, Outcome(Verdict.THROTTLED, "429"))]), LANE, NOW_MS, 0.0, lambda: 0.5)
+        if done.ended:
+            break
+        one = done.waits[0].target
+        assert (one.tried, len(one.attempts)) == (tries, min(tries, ATTEMPTS_KEPT))
+    assert (tries, done.ended[0].decision) == (VIVO.retry.attempts_max[Verdict.THROTTLED], Decision.THROTTLED)
 
 
 #: what the lane says of a push whose first request was never answered -> its decision, None: it waits
