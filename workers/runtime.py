@@ -45,7 +45,7 @@ from common.storage.marks import Marks
 from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
-from common.storage.redis import connect
+from common.storage.redis import connect, may_be_lost
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
@@ -446,9 +446,10 @@ class _Breaker:
         return Probe(why) if state.probe else Shut(why)
 
     def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
-        if throttled or retry_after_s:
-            self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
-        self._store.tell(lane.id, lane.credential.version, good, failed, refused)
+        with may_be_lost("how a round went"):
+            if throttled or retry_after_s:
+                self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
+            self._store.tell(lane.id, lane.credential.version, good, failed, refused)
 
 
 def _observe(lane: Lane, answer: Answer | NoAnswer) -> None:
