@@ -153,7 +153,9 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         app=stored.app,
         vendor=spec.vendor,
         business_id=stored.business_id,
-        version=stored.version,
+        # not the number in the store, which begins anew when an account is removed and added again: it would come to a stopped lane, and
+        # send with the access token and on the connections of the one before
+        version=stored.created_ms,
         options=stored.options,
         secrets=stored.secrets,
         rights=stored.rights,
@@ -161,7 +163,7 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         templates={name: Template(*template) for name, template in stored.templates.items()},
     )
     bases = {name: settings.endpoints.get(name, url) for name, url in spec.endpoints.items()}
-    route = Route(f"{credential.lane}:{stored.version}", bases, spec.http2, spec.identity(credential))
+    route = Route(f"{credential.lane}:{credential.version}", bases, spec.http2, spec.identity(credential))
     reserve = {name: float(share) for name, share in (stored.limits.get("reserve") or {}).items()}
     return Lane(spec, credential, route, limits_of(spec, stored.limits), stored.paused, reserve)
 

@@ -33,7 +33,10 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One app's account with one vendor, one version of it. The pair (vendor, business_id) is unique within an app."""
+    """One app's account with one vendor, one version of it. The pair (vendor, business_id) is unique within an app.
+
+    version: grows with each, and never comes again for the same pair.
+    """
 
     app: str
     vendor: Vendor
