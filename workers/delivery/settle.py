@@ -67,9 +67,9 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
         if decision == Decision.TOKEN_DEAD:
             settled.retires.append(Retire(work, "retired", "malformed", guarded=False))
     for work, delay_s, held_by in done.waiting:
-        settled.waits.append(Wait(work, _held(work.target, held_by), delay_s, held_by))
+        settled.waits.append(Wait(work, _held(work, held_by), delay_s, held_by))
     for work, held_by in done.parked:
-        settled.waits.append(Wait(work, _held(work.target, held_by), None, held_by))
+        settled.waits.append(Wait(work, _held(work, held_by), None, held_by))
     chances: dict[Group, float] = {}  # one jitter a conversation and device: its messages come back together, in their order
     for work, outcome in done.told:
         mine = chances.setdefault(group_of(work), chance())
@@ -97,7 +97,7 @@ def _follow(settled: Settled) -> None:
 
 
 def _kept(work: Work, held_by: Decision) -> Target:
-    return work.target if work.target.held_by == held_by else _held(work.target, held_by)
+    return work.target if work.target.held_by == held_by else _held(work, held_by)
 
 
 def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
@@ -112,7 +112,7 @@ def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: fl
         return
     held = Decision.CREDENTIAL_REFUSED if isinstance(step, Park) else _HELD[outcome.verdict]
     again, earlier = _again(work.target, outcome), tried - len(attempts)
-    target = msgspec.structs.replace(_held(work.target, held), attempts=attempts, again=again, earlier=earlier)
+    target = msgspec.structs.replace(_held(work, held), attempts=attempts, again=again, earlier=earlier)
     settled.waits.append(Wait(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
 
 
@@ -141,7 +141,7 @@ _OF_THE_LANE: Final = frozenset(
 
 def _final(work: Work, decision: Decision) -> Decision:
     """A request that was written and never answered is `uncertain`, whatever stopped the lane later (contract §7)."""
-    return Decision.UNCERTAIN if work.target.held_by == Decision.UNCERTAIN and decision in _OF_THE_LANE else decision
+    return Decision.UNCERTAIN if work.doubtful and decision in _OF_THE_LANE else decision
 
 
 def without_lane(works: Sequence[Work]) -> list[Ended]:
@@ -157,11 +157,9 @@ def _again(target: Target, outcome: Outcome) -> str | None:
     return outcome.again or (target.again if target.again not in _ONCE else None)
 
 
-def _held(target: Target, held_by: Decision) -> Target:
+def _held(work: Work, held_by: Decision) -> Target:
     """Uncertain stays uncertain: see `_final`."""
-    if target.held_by == Decision.UNCERTAIN:
-        return target
-    return msgspec.structs.replace(target, held_by=held_by)
+    return msgspec.structs.replace(work.target, held_by=Decision.UNCERTAIN if work.doubtful else held_by)
 
 
 def _attempt(work: Work, outcome: Outcome, now_ms: int) -> Attempt:

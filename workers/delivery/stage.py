@@ -41,7 +41,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class ClaimAnswer:
-    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone."""
+    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time."""
 
     state: str
     badge: int | None
@@ -185,6 +185,8 @@ def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work
 
 def expired_as(work: Work) -> Decision:
     """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
+    if work.doubtful:
+        return Decision.UNCERTAIN
     return Decision(work.target.held_by) if work.target.held_by else Decision.EXPIRED
 
 
@@ -201,6 +203,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) 
     steps = [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
     answers = world.claims.lease(works, steps) if works else ()
     for work, answer in zip(works, answers, strict=True):
+        work.repeated = answer.why == Decision.UNCERTAIN
         if answer.state == "gone":
             done.decided.append((work, *_gone(work, Decision(answer.why))))
         elif answer.state != "ours":
@@ -222,7 +225,7 @@ _GONE_NOTES = {
 
 def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
     """Decision and note. A try that was never answered may be on the screen, whatever was said since (contract §7)."""
-    decision = Decision.UNCERTAIN if work.target.held_by == Decision.UNCERTAIN else why
+    decision = Decision.UNCERTAIN if work.doubtful else why
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
 
