@@ -401,6 +401,7 @@ def _follow(
             second.append((index, request))
     if second:
         for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
+            world.observe(lane, answers[index])
             answers[index] = answer
         done.requests += len(second)
 
