@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -70,6 +70,9 @@ from workers.wire import Answer, NoAnswer, Route, Transport
 
 log = logging.getLogger(__name__)
 
+#: Connections of a lane over HTTP/1.1 in one process, where each takes one request at a time: with them a round of 500 is answered within
+#: the usual deadline by a vendor that takes a second for each. HTTP/2 needs few (workers/wire.py).
+HTTP1_CONNECTIONS_MAX = 50
 #: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this often.
 CONFIG_EVERY_S = 1.0
 
@@ -164,6 +167,8 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
     )
     bases = {name: settings.endpoints.get(name, url) for name, url in spec.endpoints.items()}
     route = Route(f"{credential.lane}:{credential.version}", bases, spec.http2, spec.identity(credential))
+    if not spec.http2:
+        route = replace(route, connections_max=HTTP1_CONNECTIONS_MAX)
     reserve = {name: float(share) for name, share in (stored.limits.get("reserve") or {}).items()}
     return Lane(spec, credential, route, limits_of(spec, stored.limits), stored.paused, reserve)
 

@@ -94,3 +94,15 @@ def test_vendors_that_share_a_process_share_what_it_may_have_on_the_wire(world: 
     tokens = accepted_in(world, stages.drain(DELIVERY, Vendor.MEIZU))
     assert len(tokens) == len(set(tokens)) == 15
     assert not world.runtime.redis.xlen(world.runtime.keys.belt(BELT))
+
+
+def test_a_vendor_that_takes_its_time_is_not_taken_for_one_that_is_down(world: World) -> None:
+    """Over HTTP/1.1 a connection has one request at a time: what waits for one in vain would be told `unavailable`."""
+    works = [chat(number, urgency=Urgency.CHAT) for number in range(100)]
+    world.runtime.credentials.set_limits("demo", "meizu", world.lane.credential.business_id, {"rate": 10_000})
+    world.runtime.catalog.changed()
+    world.meizu.door("faults", delay_ms=250)  # eight connections would do 64 within the deadline of 2 s
+    world.put(works)
+    world.drain(lambda: False)
+    world.meizu.door("faults", delay_ms=0)
+    assert len(world.accepted()) == len(works)
