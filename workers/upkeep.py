@@ -6,7 +6,6 @@ own, so that a database that is away does not stop the bells.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -17,11 +16,12 @@ from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from common import metrics
 from common.clock import now_ms
-from common.model import Bucket, Vendor
+from common.model import Vendor
 from common.storage import keys, ledger, sql
 from common.storage import lanes as lane_store
 from common.storage.streams import Entry
@@ -60,8 +60,6 @@ class Upkeep:
         self._next = 0.0
         self._lanes = 0.0
         self._seldom = 0.0
-        self._shown: set[tuple[str, ...]] = set()
-        self._buried: set[str] = set()
         self.progress_at = time.monotonic()
 
     def run(self) -> None:
@@ -166,7 +164,9 @@ class Upkeep:
             expires_ms = lane.credential.options.get("expires_ms")
             if expires_ms:
                 metrics.CREDENTIAL_EXPIRES_SECONDS.labels(*labels).set((int(expires_ms) - now_ms()) / 1000)
-        self._show_dead_letters()
+        with runtime.engine.connect() as connection:
+            for stage, count in connection.execute(text("SELECT stage, count(*) FROM dead_letters GROUP BY stage")):
+                metrics.DEAD_LETTERS.labels(stage).set(count)
         runtime.ledger.ready_for(datetime.now(UTC).date() + timedelta(days=1))
         dropped = runtime.ledger.drop_old(datetime.now(UTC).date() - timedelta(days=runtime.settings.ledger_days))
         if dropped:
@@ -178,17 +178,6 @@ class Upkeep:
         lanes = list(self._runtime.catalog.now.lanes.values())
         for lane, state in zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True):
             metrics.LANE_STATE.labels(*_labels(lane)).set(2 if lane.paused else LANE_NUMBERS[state.state])
-        shown = {_labels(lane) for lane in lanes}
-        for labels in self._shown - shown:
-            _forget(labels)
-        self._shown = shown
-
-    def _show_dead_letters(self) -> None:
-        """A stage whose last one was dropped is shown with none: its alert has to end."""
-        found = self._runtime.dead_letters.counts()
-        for stage in self._buried | found.keys():
-            metrics.DEAD_LETTERS.labels(stage).set(found.get(stage, 0))
-        self._buried |= found.keys()
 
     def _show_quotas(self, lane: Lane, labels: tuple[str, ...]) -> None:
         for usage in self._runtime.admission.usage(terms_of(lane, now_ms())):
@@ -256,15 +245,6 @@ class Upkeep:
 
 def _labels(lane: Lane) -> tuple[str, ...]:
     return lane.credential.app, lane.vendor, lane.credential.business_id
-
-
-def _forget(labels: tuple[str, ...]) -> None:
-    """Of an account that was removed nothing is shown any more."""
-    of_lane = ((gauge, labels) for gauge in (metrics.LANE_STATE, metrics.TOKEN_GUARD, metrics.CREDENTIAL_EXPIRES_SECONDS))
-    of_bucket = ((gauge, (*labels, bucket)) for gauge in (metrics.QUOTA_USED, metrics.QUOTA_LIMIT) for bucket in Bucket)
-    for gauge, names in (*of_lane, *of_bucket):
-        with contextlib.suppress(KeyError):  # it was never shown
-            gauge.remove(*names)
 
 
 def _show(found: dict[str, Any]) -> None:
