@@ -413,7 +413,8 @@ class Deliveries:
                 raise error
 
     def _lane(self, key: tuple[str, Vendor, str], batches: Sequence[tuple[Entry, Batch]]) -> None:
-        lane = self._runtime.catalog.lane(*key)
+        # routing may know of a new account a second before this process does: that one was removed is told after a fresh look only
+        lane = self._runtime.catalog.lane(*key) or self._runtime.catalog.fresh().lanes.get(key)
         entries = [entry for entry, _ in batches]
         works = [work for entry, batch in batches for work in settling.works_of(owner_of(entry), batch)]
         if lane is None:

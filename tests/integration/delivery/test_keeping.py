@@ -106,3 +106,28 @@ def test_a_vendor_that_takes_its_time_is_not_taken_for_one_that_is_down(world: W
     world.drain(lambda: False)
     world.meizu.door("faults", delay_ms=0)
     assert len(world.accepted()) == len(works)
+
+
+def test_an_account_that_only_routing_knows_yet_is_not_one_that_was_removed(world: World) -> None:
+    """Each process looks for changes once a second, and not in the same moment."""
+    one = chat(1, urgency=Urgency.CHAT)
+    credential = world.lane.credential
+    assert world.runtime.catalog.now.lanes
+    (stored,) = [row for row in world.runtime.credentials.all() if row.business_id == credential.business_id]
+    world.runtime.credentials.remove("demo", "meizu", credential.business_id)
+    world.runtime.catalog.changed()
+    assert world.runtime.catalog.lane("demo", Vendor.MEIZU, credential.business_id) is None
+    world.runtime.credentials.add(stored)
+    world.runtime.redis.incr(world.runtime.keys.config_version)  # another process has added it
+    world.put([one])
+    world.drain(lambda: False)
+    assert len(world.accepted()) == 1
+
+
+def test_pushes_of_an_account_that_was_removed_name_it_in_their_rows(world: World) -> None:
+    one = chat(1, urgency=Urgency.CHAT)
+    world.put([one])
+    world.runtime.credentials.remove("demo", "meizu", world.lane.credential.business_id)
+    world.runtime.catalog.changed()
+    world.drain(lambda: False)
+    assert world.decisions([one]) == ["no_credential"]
