@@ -14,7 +14,7 @@ from workers.wire import Answer, Transport
 MARGIN_MS = 5_000
 #: Longest wait for another process's refresh beyond that request's own deadline, and the step of looking.
 GRACE_S, STEP_S = 2.0, 0.05
-#: The vendor's word "expired" is believed once in so many seconds.
+#: The vendor's word "expired" is believed once in so many seconds. Source: docs/vendors/vivo.md; the others name no figure as large.
 FORCE_EVERY_S = 30
 
 
@@ -59,14 +59,17 @@ class FleetAccess:
             return asked
         return self._fetch_or_wait(lane, key, now_ms)
 
-    def refused(self, lane: Lane, token: AccessToken) -> None:
+    def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
         """The vendor would not take it: whoever comes next fetches another, once for the fleet and not more often than allowed.
 
         It is not fetched here: the answers of the round that heard it have to be written first.
         """
         key = (lane.id, lane.credential.version)
-        self._own.pop(key, None)
-        self._store.reject(*key, token.value, FORCE_EVERY_S)
+        again = lane.spec.access.again if lane.spec.access is not None else None
+        if again is not None:
+            self._own[key] = again(lane.credential, now_ms)
+        else:
+            self._store.reject(*key, token.value, FORCE_EVERY_S)
 
     def _stored(self, key: tuple[str, int]) -> AccessToken | None:
         found = self._store.load(*key)

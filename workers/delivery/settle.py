@@ -10,7 +10,7 @@ import msgspec
 
 from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Urgency, Verdict
-from workers.delivery.fold import SHARED, Group, group_of
+from workers.delivery.fold import SHARED, Group
 from workers.delivery.lane import Lane
 from workers.delivery.retry import Done, Park, next_step
 from workers.delivery.stage import Delivered
@@ -70,9 +70,10 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
         settled.waits.append(Wait(work, _held(work, held_by), delay_s, held_by))
     for work, held_by in done.parked:
         settled.waits.append(Wait(work, _held(work, held_by), None, held_by))
-    chances: dict[Group, float] = {}  # one jitter a conversation and device: its messages come back together, in their order
+    # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
+    chances: dict[Group, float] = {}
     for work, outcome in done.told:
-        mine = chances.setdefault(group_of(work), chance())
+        mine = chances.setdefault((work.note.app, work.note.conversation_type, work.note.conversation_id), chance())
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
     _follow(settled)
     return settled

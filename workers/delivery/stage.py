@@ -14,7 +14,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
-from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel
+from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, in_a_row
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
@@ -111,7 +111,7 @@ class Breaker(Protocol):
 
 class AccessTokens(Protocol):
     def get(self, lane: Lane, now_ms: int) -> AccessToken | AccessRefused | None: ...
-    def refused(self, lane: Lane, token: AccessToken) -> None:
+    def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
         """The vendor would not take this token: fetch another, once for the whole fleet."""
         ...
 
@@ -356,31 +356,27 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-    anew, failed = False, 0
+    stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
     for (parcel, works), answer in zip(granted, answers, strict=True):
         world.observe(lane, answer)
-        outcomes = [_believed(work, told) for work, told in zip(works, lane.spec.classify(parcel, answer), strict=True)]
+        outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, lane.spec.classify(parcel, answer), strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
             done.told.append((work, outcome))
-            anew = anew or outcome.verdict in (Verdict.ACCESS_EXPIRED, Verdict.CREDENTIAL_REFUSED)
-    if anew and access is not None:  # also of an account that is refused: the push that tries it later must not come with this token
-        world.access.refused(lane, access)
+            stale = stale or outcome.verdict in (Verdict.ACCESS_EXPIRED, Verdict.CREDENTIAL_REFUSED)
+    if stale:
+        if access is not None:
+            world.access.refused(lane, access, sent_ms)
         world.transport.renew(lane.route.pool)
     _settle_with_gate(lane, world, done, len(answers) - failed, failed)
     _sync(granted, answers, lane, world)
 
 
-def _believed(work: Work, outcome: Outcome) -> Outcome:
-    """An access token may be refused once, and another is fetched; who hears the same of that has an account that is refused.
-
-    Sources: docs/vendors/apns.md, fcm.md, vivo.md, answers: "once, then fix-credential".
-    """
-    last = work.target.attempts[-1] if work.target.attempts else None
-    if outcome.verdict != Verdict.ACCESS_EXPIRED or last is None or (last.code or last.status) != (outcome.code or outcome.status):
-        return outcome
-    return replace(outcome, verdict=Verdict.CREDENTIAL_REFUSED, again=None)
+def believed(item: Item, outcome: Outcome) -> Outcome:
+    """An access token is renewed once, never in a loop: what a new one does not cure is about the credential, or the clock."""
+    again = outcome.verdict is Verdict.ACCESS_EXPIRED and in_a_row(item, outcome.code or outcome.status) > 1
+    return replace(outcome, verdict=Verdict.CREDENTIAL_REFUSED) if again else outcome
 
 
 def _follow(

@@ -76,10 +76,14 @@ class AccessRefused:
 
 @dataclass(frozen=True, slots=True)
 class AccessSpec:
-    """How a credential becomes an access token. `ask` gives the request, or the token itself where it is signed here (APNs, HarmonyOS)."""
+    """How a credential becomes an access token. `ask` gives the request, or the token itself where it is signed here (APNs, HarmonyOS).
+
+    again: where it is signed here, the one to use when the vendor takes `ask`'s for expired: another, as far as its rules allow.
+    """
 
     ask: Callable[[Credential, int], Request | AccessToken]  # (credential, now_ms)
     read: Callable[[Answer, int], AccessToken | AccessRefused]  # (answer, now_ms); any bytes whatever
+    again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +119,9 @@ class Outcome:
     """What an answer means for one token. Exactly one per item of the parcel, in the parcel's order.
 
     code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset. retry_after_s: the vendor's
-    wish. token_only: a throttle or cap of this token, not of the lane. attempts_max: fewer tries than the vendor's
-    policy allows. again: how the next attempt must differ. alarm: a person should look (rings the unknown-codes counter).
+    wish. first_s: the first delay that this code asks for, where it is not its verdict's. token_only: a throttle or cap of
+    this token, not of the lane. attempts_max: fewer tries than the vendor's policy allows. again: how the next attempt must
+    differ. alarm: a person should look (rings the unknown-codes counter).
     """
 
     verdict: Verdict
@@ -125,6 +130,7 @@ class Outcome:
     words: str = ""
     vendor_message_id: str | None = None
     retry_after_s: float | None = None
+    first_s: float | None = None
     token_only: bool = False
     attempts_max: int | None = None
     again: Again | None = None
@@ -191,6 +197,7 @@ class VendorSpec:
 
     endpoints: name -> the vendor's own base URL. mixed: items of different notifications may share a request.
     badge_in_body: the request's body carries the badge number, so items with different badges need different requests.
+    badge_option: the credential's option without which it does not; None: it always does.
     token_valid: false for what can't be a token of this vendor (such a push is `token_dead` without a request).
     read_credential: checks what `credential add` was given, offline: (options, secrets, now_ms) -> (options, secrets)
     completed, e.g. with what a p12 holds; raises CredentialError. identity: client certificate, if any.
@@ -216,6 +223,7 @@ class VendorSpec:
     retry: Retry = DEFAULT_RETRY
     mixed: bool = False
     badge_in_body: bool = False
+    badge_option: str | None = None
     access: AccessSpec | None = None
     token_valid: Callable[[str], bool] = bool
     identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None
@@ -358,6 +366,16 @@ def no_answer(parcel: Parcel, answer: NoAnswer) -> Sequence[Outcome]:
     """Nothing came back: uncertain where the request was written, else unavailable."""
     verdict = Verdict.UNCERTAIN if answer.sent else Verdict.UNAVAILABLE
     return [Outcome(verdict, answer.reason, words=answer.words)] * len(parcel.items)
+
+
+def in_a_row(item: Item, code: str) -> int:
+    """How often the vendor has now said `code` (or, where it has none, the status) to this push, without another answer between."""
+    times = 1
+    for attempt in reversed(item.target.attempts):
+        if (attempt.code or attempt.status) != code:
+            break
+        times += 1
+    return times
 
 
 def same(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:

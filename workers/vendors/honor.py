@@ -34,7 +34,6 @@ from workers.vendors.pushkit import (
     DEAD,
     LATER,
     REJECTED,
-    RENEW,
     RENEW_ONCE,
     SINGLY,
     SLOWER,
@@ -80,7 +79,7 @@ PARTIAL: Final = "80100000"
 ALL_INVALID: Final = "80300007"
 #: "retry, max 2": two more tries.
 TWICE: Final = Meaning(Verdict.UNAVAILABLE, retries=2)
-TWICE_ALARM: Final = Meaning(Verdict.UNAVAILABLE, retries=2, alarm=True)
+TWICE_ALARM: Final = Meaning(Verdict.UNAVAILABLE, retries=2, then=Verdict.UNKNOWN, alarm=True)
 UNREADABLE: Final = Meaning(Verdict.UNCERTAIN, alarm=True)  # it may have been accepted
 #: Codes in the body, or HTTP statuses where it has none. Source: docs/vendors/honor.md §codes, rows A, P and H; Honor's own list is unread.
 CODES: Final[Mapping[str, Meaning]] = {
@@ -98,7 +97,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     "80100003": REJECTED,
     "80100004": REJECTED,
     "80200001": RENEW_ONCE,
-    "80200003": RENEW,
+    "80200003": RENEW_ONCE,
     "80300002": CREDENTIAL,
     "80300008": REJECTED,
     "80300010": REJECTED,
@@ -277,6 +276,7 @@ HONOR: Final = VendorSpec(
     #: Sources: docs/vendors/honor.md, 2026-05.
     limits=Limits(rate_per_s=2400, burst=2400, rate_unit="token", device_cap_public=2),
     badge_in_body=True,
+    badge_option="badge_class",
     access=AccessSpec(ask_access, read_token),
     token_valid=token_valid,
     rights=frozenset({"honor.service"}),

@@ -40,7 +40,7 @@ class Door(Street):
     def get(self, _lane: Lane, _now_ms: int) -> AccessToken:  # type: ignore[override]
         return TOKEN
 
-    def refused(self, _lane: Lane, token: AccessToken) -> None:
+    def refused(self, _lane: Lane, token: AccessToken, _now_ms: int) -> None:
         self.taken_out.append(token)
 
     def renew(self, _pool: str) -> None:

@@ -136,3 +136,14 @@ def test_of_an_account_that_was_removed_only_what_was_never_answered_is_uncertai
 )
 def test_a_vendor_that_wants_another_form_was_there(outcome: Outcome, down: bool) -> None:
     assert is_down(outcome) is down
+
+
+def test_those_who_shared_a_request_come_back_together() -> None:
+    chances = iter([0.1, 0.9, 0.5, 0.3])
+    shared = note()
+    works = [Work("belt/1-0", shared, target(f"live-{n}", device=f"d{n}", user=f"u{n}")) for n in range(3)]
+    other = Work("belt/1-0", note(conversation_id="c2c_9"), target("live-9"))
+    told = [(work, Outcome(Verdict.UNAVAILABLE, "500")) for work in (*works, other)]
+    delays = [wait.delay_s for wait in settle(Delivered(told=told), LANE, NOW_MS, None, lambda: next(chances)).waits]
+    assert len({*delays[:3]}) == 1
+    assert delays[3] != delays[0]
