@@ -238,7 +238,7 @@ class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """Whom a push is for. push_id: 32 hex digits, the same in every attempt."""
+    """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that were before those kept here."""
 
     user: str
     device: str
@@ -249,6 +249,12 @@ class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
     attempts: tuple[Attempt, ...] = ()
     again: str | None = None
     held_by: str | None = None
+    earlier: int = 0
+
+    @property
+    def tried(self) -> int:
+        """How often it was tried."""
+        return self.earlier + len(self.attempts)
 
 
 class Push(Frozen, frozen=True, kw_only=True):

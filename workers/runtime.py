@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -45,7 +45,7 @@ from common.storage.marks import Marks
 from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
-from common.storage.redis import connect
+from common.storage.redis import connect, may_be_lost
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
@@ -56,7 +56,7 @@ from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import ClaimAnswer, Shut
+from workers.delivery.stage import ClaimAnswer, Probe, Shut
 from workers.delivery.stage import World as DeliveryWorld
 from workers.delivery.work import Work
 from workers.gate import FleetGate, terms_of
@@ -70,6 +70,9 @@ from workers.wire import Answer, NoAnswer, Route, Transport
 
 log = logging.getLogger(__name__)
 
+#: Connections of a lane over HTTP/1.1 in one process, where each takes one request at a time: with them a round of 500 is answered within
+#: the usual deadline by a vendor that takes a second for each. HTTP/2 needs few (workers/wire.py).
+HTTP1_CONNECTIONS_MAX = 50
 #: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this often.
 CONFIG_EVERY_S = 1.0
 
@@ -158,7 +161,9 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         app=stored.app,
         vendor=spec.vendor,
         business_id=stored.business_id,
-        version=stored.version,
+        # not the number in the store, which begins anew when an account is removed and added again: it would come to a stopped lane, and
+        # send with the access token and on the connections of the one before
+        version=stored.created_ms,
         options=stored.options,
         secrets=stored.secrets,
         rights=stored.rights,
@@ -166,7 +171,9 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         templates={name: Template(*template) for name, template in stored.templates.items()},
     )
     bases = {name: settings.endpoints.get(name, url) for name, url in spec.endpoints.items()}
-    route = Route(f"{credential.lane}:{stored.version}", bases, spec.http2, spec.identity(credential))
+    route = Route(f"{credential.lane}:{credential.version}", bases, spec.http2, spec.identity(credential))
+    if not spec.http2:
+        route = replace(route, connections_max=HTTP1_CONNECTIONS_MAX)
     reserve = {name: float(share) for name, share in (stored.limits.get("reserve") or {}).items()}
     return Lane(spec, credential, route, limits_of(spec, stored.limits), stored.paused, reserve)
 
@@ -302,8 +309,8 @@ class Runtime:
 
     def delivery(self, vendor: Vendor) -> DeliveryWorld:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
-        store = AccessStore(self.redis, self.keys, self.vault)
         deadline_s = self.settings.send_timeout_s
+        store = AccessStore(self.redis, self.keys, self.vault, deadline_s)
         return DeliveryWorld(
             claims=_Claims(self.claims, self.silences),
             backlog=_Backlog(self.backlog),
@@ -453,18 +460,20 @@ class _Breaker:
         self._store = store
         self._admission = admission
 
-    def open_for(self, lane: Lane) -> int | Shut:
+    def open_for(self, lane: Lane) -> Probe | Shut | None:
         if lane.paused:
             return Shut(Decision.LANE_PAUSED)
         state = self._store.ask(lane.id, lane.credential.version)
         if state.state == lane_store.FLOWING:
-            return 1_000_000
-        return 1 if state.probe else Shut(Decision(state.why or Decision.UNAVAILABLE))
+            return None
+        why = Decision(state.why or Decision.UNAVAILABLE)
+        return Probe(why) if state.probe else Shut(why)
 
     def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
-        if throttled or retry_after_s:
-            self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
-        self._store.tell(lane.id, lane.credential.version, good, failed, refused)
+        with may_be_lost("how a round went"):
+            if throttled or retry_after_s:
+                self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
+            self._store.tell(lane.id, lane.credential.version, good, failed, refused)
 
 
 def _observe(lane: Lane, answer: Answer | NoAnswer) -> None:

@@ -51,7 +51,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """badge: the number for this push, None where it carries none. why: reason of GONE, a decision's name."""
+    """badge: the number for this push, None where it carries none. why: reason of GONE, a decision's name; of OURS `uncertain` where an
+    earlier reader of the entry had it and may have sent it."""
 
     state: ClaimState
     badge: int | None

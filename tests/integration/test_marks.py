@@ -79,6 +79,11 @@ def test_what_its_dead_reader_may_have_sent_is_uncertain_when_the_word_comes_aft
     assert store.lease("e1") == (ClaimState.GONE, "uncertain")
 
 
+def test_who_takes_over_from_a_dead_reader_is_told_that_it_may_have_sent(store: Store) -> None:
+    assert store.lease("e1") == (ClaimState.OURS, "")
+    assert store.lease("e1") == (ClaimState.OURS, "uncertain")
+
+
 def test_what_waited_in_between_was_not_sent(store: Store) -> None:
     store.lease("e1")
     (push_id,) = [name.decode() for name in store.client.hkeys(next(store.client.scan_iter(match=f"{store.keys.prefix}:claim:*")))]

@@ -313,7 +313,7 @@ def check(app_id: str, vendor: str, business_id: str) -> None:
         if lane is None:
             raise CliError(f"this fleet does not know {vendor}")
         world = runtime.delivery(lane.vendor)
-        store = AccessStore(runtime.redis, runtime.keys, runtime.vault)
+        store = AccessStore(runtime.redis, runtime.keys, runtime.vault, world.deadline_s)
         import time
 
         access = FleetAccess(store, runtime.transport, now_ms, time.sleep, world.deadline_s).get(lane, now_ms())

@@ -65,7 +65,7 @@ def next_step(
         return Done(FINAL[verdict])
     most = min(retry.attempts_max.get(verdict, 1), outcome.attempts_max or 1_000)
     if attempt >= most:
-        return Park() if verdict == Verdict.ACCESS_EXPIRED else Done(FINAL[verdict])
+        return Done(FINAL[verdict])
     delay_s = _delay(outcome, attempt, retry, first_cap_s, chance)
     return Done(FINAL[verdict]) if delay_s >= left_s else TryAgain(delay_s)
 

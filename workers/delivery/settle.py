@@ -63,13 +63,13 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
     """What follows from a round. Every work of it, led ones too, stands in exactly one of ended and waits (dropped ones in none)."""
     settled = Settled()
     for work, decision, note in done.decided:
-        settled.ended.append(Ended(work, decision, work.target.attempts, note))
+        settled.ended.append(Ended(work, _final(work, decision), work.target.attempts, note))
         if decision == Decision.TOKEN_DEAD:
             settled.retires.append(Retire(work, "retired", "malformed", guarded=False))
     for work, delay_s, held_by in done.waiting:
-        settled.waits.append(Wait(work, _held(work.target, held_by), delay_s, held_by))
+        settled.waits.append(Wait(work, _held(work, held_by), delay_s, held_by))
     for work, held_by in done.parked:
-        settled.waits.append(Wait(work, _held(work.target, held_by), None, held_by))
+        settled.waits.append(Wait(work, _held(work, held_by), None, held_by))
     # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
     chances: dict[Group, float] = {}
     for work, outcome in done.told:
@@ -98,20 +98,22 @@ def _follow(settled: Settled) -> None:
 
 
 def _kept(work: Work, held_by: Decision) -> Target:
-    return work.target if work.target.held_by == held_by else _held(work.target, held_by)
+    return work.target if work.target.held_by == held_by else _held(work, held_by)
 
 
 def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
+    tried = work.target.tried + 1
     attempts = (*work.target.attempts, _attempt(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
     left_s = (work.note.expires_at_ms - now_ms) / 1000
-    step = next_step(outcome, len(work.target.attempts) + 1, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
+    step = next_step(outcome, tried, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
-        settled.ended.append(Ended(work, step.decision, attempts, _story(outcome)))
+        settled.ended.append(Ended(work, _final(work, step.decision), attempts, _story(outcome)))
         _retire(work, outcome, settled)
         return
     held = Decision.CREDENTIAL_REFUSED if isinstance(step, Park) else _HELD[outcome.verdict]
-    target = msgspec.structs.replace(work.target, attempts=attempts, again=_again(work.target, outcome), held_by=held)
+    again, earlier = _again(work.target, outcome), tried - len(attempts)
+    target = msgspec.structs.replace(_held(work, held), attempts=attempts, again=again, earlier=earlier)
     settled.waits.append(Wait(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
 
 
@@ -123,6 +125,31 @@ _HELD: Final = {
 }
 
 
+#: What a lane may say of a later try; the earlier one that was never answered may be on the screen all the same. Any other word is about
+#: the push or its device, and holds for both tries.
+_OF_THE_LANE: Final = frozenset(
+    {
+        Decision.CREDENTIAL_REFUSED,
+        Decision.THROTTLED,
+        Decision.UNAVAILABLE,
+        Decision.LANE_PAUSED,
+        Decision.NO_CREDENTIAL,
+        Decision.QUOTA_SPENT,
+        Decision.DEVICE_CAP,
+    }
+)
+
+
+def _final(work: Work, decision: Decision) -> Decision:
+    """A request that was written and never answered is `uncertain`, whatever stopped the lane later (contract §7)."""
+    return Decision.UNCERTAIN if work.doubtful and decision in _OF_THE_LANE else decision
+
+
+def without_lane(works: Sequence[Work]) -> list[Ended]:
+    """Of an account that was removed while its pushes were on their way."""
+    return [Ended(work, _final(work, Decision.NO_CREDENTIAL), work.target.attempts, "the credential was removed") for work in works]
+
+
 #: Cures of one attempt only. The others stay with the push: a 500 in between does not make refused words good again.
 _ONCE: Final = frozenset({Again.NEW_CONNECTION, Again.SAVE_AGAIN})
 
@@ -131,11 +158,9 @@ def _again(target: Target, outcome: Outcome) -> str | None:
     return outcome.again or (target.again if target.again not in _ONCE else None)
 
 
-def _held(target: Target, held_by: Decision) -> Target:
-    """Uncertain stays uncertain: the push may be on somebody's screen, whatever stopped the lane later (contract §7)."""
-    if target.held_by == Decision.UNCERTAIN:
-        return target
-    return msgspec.structs.replace(target, held_by=held_by)
+def _held(work: Work, held_by: Decision) -> Target:
+    """Uncertain stays uncertain: see `_final`."""
+    return msgspec.structs.replace(work.target, held_by=Decision.UNCERTAIN if work.doubtful else held_by)
 
 
 def _attempt(work: Work, outcome: Outcome, now_ms: int) -> Attempt:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
-from workers.delivery.fold import OUTAGES, Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
@@ -41,7 +41,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class ClaimAnswer:
-    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone."""
+    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time."""
 
     state: str
     badge: int | None
@@ -59,6 +59,13 @@ class Leave:
 @dataclass(frozen=True, slots=True)
 class Shut:
     """A lane that sends nothing now. why: what its pushes will be told when their time runs out."""
+
+    why: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in Shut."""
 
     why: Decision
 
@@ -96,8 +103,8 @@ class Gate(Protocol):
 
 
 class Breaker(Protocol):
-    def open_for(self, lane: Lane) -> int | Shut:
-        """How many pushes the lane takes now (1 when it is being probed), or why none."""
+    def open_for(self, lane: Lane) -> Probe | Shut | None:
+        """None: the lane flows."""
         ...
 
     def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
@@ -184,7 +191,7 @@ def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work
 
 def expired_as(work: Work) -> Decision:
     """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
-    if work.target.attempts and work.target.attempts[-1].status in ("timeout", "reset") and work.target.held_by == Decision.UNCERTAIN:
+    if work.doubtful:
         return Decision.UNCERTAIN
     return Decision(work.target.held_by) if work.target.held_by else Decision.EXPIRED
 
@@ -202,6 +209,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) 
     steps = [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
     answers = world.claims.lease(works, steps) if works else ()
     for work, answer in zip(works, answers, strict=True):
+        work.repeated = answer.why == Decision.UNCERTAIN
         if answer.state == "gone":
             done.decided.append((work, *_gone(work, Decision(answer.why))))
         elif answer.state != "ours":
@@ -224,24 +232,26 @@ _GONE_NOTES = {
 
 def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
     """Decision and note. A try that was never answered may be on the screen, whatever was said since (contract §7)."""
-    decision = Decision.UNCERTAIN if work.target.held_by == Decision.UNCERTAIN else why
+    decision = Decision.UNCERTAIN if work.doubtful else why
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
 
 def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
     if not works:
         return []
-    room = world.breaker.open_for(lane)
-    if isinstance(room, Shut):
-        done.parked += [(work, room.why) for work in works]
+    state = world.breaker.open_for(lane)
+    if isinstance(state, Shut):
+        done.parked += [(work, state.why) for work in works]
         return []
     works = _folded(works, world, done)
-    done.probe = room == 1
+    if state is None:
+        return works
+    done.probe = True
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
-    ordered = sorted(works, key=lambda work: len(work.target.attempts)) if room < len(works) else list(works)
+    ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
-    done.parked += [(work, Decision(held) if (held := work.target.held_by) in OUTAGES else Decision.UNAVAILABLE) for work in ordered[room:]]
-    return ordered[:room]
+    done.parked += [(work, state.why) for work in ordered[1:]]
+    return ordered[:1]
 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
@@ -283,7 +293,7 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
             key = (id(note), work.speaks_for)
             note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
-        item = Item(note, work.target, work.badge, left_s, attempt=len(work.target.attempts) + 1)
+        item = Item(note, work.target, work.badge, left_s, attempt=work.target.tried + 1)
         reason = lane.spec.refuse(item) if lane.spec.refuse is not None else None
         if reason is None:
             sendable.append((work, item))
@@ -404,6 +414,7 @@ def _follow(
             answers[index] = replace(answer, sent=False)
     if second:
         for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
+            world.observe(lane, answers[index])
             answers[index] = answer
         done.requests += len(second)
 

@@ -33,7 +33,10 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One app's account with one vendor, one version of it. The pair (vendor, business_id) is unique within an app."""
+    """One app's account with one vendor, one version of it. The pair (vendor, business_id) is unique within an app.
+
+    version: grows with each, and never comes again for the same pair.
+    """
 
     app: str
     vendor: Vendor
@@ -169,7 +172,7 @@ class Retry:
 #: What most vendor pages ask for; a vendor file replaces what its page says differently.
 DEFAULT_RETRY = Retry(
     first_s={Verdict.UNAVAILABLE: 1.0, Verdict.UNCERTAIN: 1.0, Verdict.THROTTLED: 1.0, Verdict.ACCESS_EXPIRED: 0.0, Verdict.UNKNOWN: 5.0},
-    attempts_max={Verdict.UNAVAILABLE: 8, Verdict.UNCERTAIN: 3, Verdict.THROTTLED: 50, Verdict.ACCESS_EXPIRED: 2, Verdict.UNKNOWN: 1},
+    attempts_max={Verdict.UNAVAILABLE: 8, Verdict.UNCERTAIN: 3, Verdict.THROTTLED: 50, Verdict.ACCESS_EXPIRED: 8, Verdict.UNKNOWN: 1},
 )
 
 

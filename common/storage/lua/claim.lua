@@ -7,7 +7,7 @@
 -- ARGV[1] seconds a claim is kept, ARGV[2] seconds a badge is kept, ARGV[3] MessagePack: a list of {push id, day, app, message, user,
 --         device, conversation ("" = can't be read), ts, entry, increment (-1: badge not touched), when the device registered}
 -- returns MessagePack: per push {state, badge, why}: 0 ours, 1 done already, 2 leased by another entry, 3 gone (why: the decision);
---         badge -1: none
+--         badge -1: none; with 0, why "uncertain": this very entry had leased it before, so its first reader may have sent it and died
 -- why     an entry that is delivered again may take its own lease (its reader is dead), a twin in another entry may not;
 --         the badge is counted once per push id however often the push is tried; packed, as keys and answers by the thousand cost
 --         the server and us more than the work itself
@@ -54,9 +54,10 @@ for i, ask in ipairs(asks) do
     elseif kind == 'R' then
       badge = tonumber(string.sub(old, 2))
     end
+    -- leased by this very entry before: its first reader died, perhaps after it had sent
+    if state == 0 and kind == 'L' then why = 'uncertain' end
     if state == 0 and gone then
-      -- leased by this very entry before: its first reader died, perhaps after it had sent
-      state, why = 3, kind == 'L' and 'uncertain' or gone
+      state, why = 3, why ~= '' and why or gone
     elseif state == 0 then
       if badge == -1 and ask[10] >= 0 then badge = next_badge(ask) end
       call('HSET', key, id, 'L' .. entry .. '|' .. badge)

@@ -41,6 +41,7 @@ def work(*, late: bool, held_by: str | None) -> Work:
 
 
 RECALLED, OURS, DONE = ClaimAnswer("gone", None, "recalled"), ClaimAnswer("ours", None, ""), ClaimAnswer("done", None, "")
+TAKEN_OVER = ClaimAnswer("ours", None, "uncertain")
 #: (what the claim says, whether its time is over, what held it before) -> what it is told, None: nothing (another entry's)
 CASES = {
     "recalled in time": (RECALLED, False, None, Decision.RECALLED),
@@ -51,6 +52,8 @@ CASES = {
     "too late, no lane was asked": (OURS, True, None, Decision.EXPIRED),
     "too late behind a stopped lane": (OURS, True, "lane_paused", Decision.LANE_PAUSED),
     "too late, but sent already": (DONE, True, None, None),
+    "too late after its first reader died, perhaps after it had sent": (TAKEN_OVER, True, None, Decision.UNCERTAIN),
+    "the same, held before": (TAKEN_OVER, True, "unavailable", Decision.UNCERTAIN),
 }
 
 
