@@ -41,6 +41,7 @@ from common.storage.guard import Guard
 from common.storage.images import SeenImages
 from common.storage.keys import Keys
 from common.storage.ledger import Ledger
+from common.storage.living import Living
 from common.storage.marks import Marks
 from common.storage.members import Members
 from common.storage.preferences import Preferences
@@ -181,9 +182,10 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
 class Runtime:
     """Everything a process needs of the world, made when first asked for."""
 
-    def __init__(self, settings: Settings, name: str = "tool") -> None:
+    def __init__(self, settings: Settings, name: str = "tool", role: str = "tool") -> None:
         self.settings = settings
         self.name = name
+        self.role = role
         self.keys = Keys(settings.prefix)
         self.metrics_at: str | None = None
 
@@ -193,7 +195,7 @@ class Runtime:
 
     @cached_property
     def core(self) -> Redis:
-        return self.redis if self.settings.core_url == self.settings.redis_url else connect(self.settings.core_url)
+        return self.redis if self.settings.core_url == self.settings.redis_url else connect(self.settings.core_url, "PUSHFLEET_CORE_URL")
 
     @cached_property
     def engine(self) -> Engine:
@@ -206,6 +208,10 @@ class Runtime:
     @cached_property
     def app(self) -> Celery:
         return make_app(self.settings)
+
+    @cached_property
+    def living(self) -> Living:
+        return Living(self.redis, self.keys)
 
     @cached_property
     def belts(self) -> Belts:
@@ -364,9 +370,11 @@ class Runtime:
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
-        self.redis.set(self.keys.alive(self.name), now_ms(), ex=15)
-        if self.metrics_at:
-            self.redis.set(self.keys.metrics_at(self.name), self.metrics_at, ex=15)
+        self.living.say(self.name, self.role, self.metrics_at)
+
+    def leave(self) -> None:
+        """Says that this process ends, so that nobody waits for it or rings because of it."""
+        self.living.leave([self.name])
 
     def close(self) -> None:
         for part in ("transport", "apns_transport"):

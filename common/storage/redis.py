@@ -32,29 +32,30 @@ RETRY_BASE_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL") -> redis.Redis:
     """A client of a pool of its own, bytes in and out, that has been answered once.
 
     Sent again only after a broken connection, never after silence: what a server that hangs may have done, the caller decides.
-    A server in cluster mode is a SettingError; one that can't be reached redis.exceptions.ConnectionError or TimeoutError.
+    A server in cluster mode is a SettingError that names `setting`; one that can't be reached redis.exceptions.ConnectionError or
+    TimeoutError.
     """
     client = _sentinel_client(url) if url.startswith("sentinel://") else redis.Redis.from_url(url, **_options(url))
     try:
-        refuse_cluster(client)
+        refuse_cluster(client, setting)
     except BaseException:
         client.close()
         raise
     return client
 
 
-def refuse_cluster(client: redis.Redis) -> None:
+def refuse_cluster(client: redis.Redis, setting: str = "PUSHFLEET_REDIS_URL") -> None:
     """SettingError when the server is in cluster mode: the scripts and the hand-on touch keys of several slots."""
     try:
         info: Any = client.info("cluster")
     except ResponseError:  # INFO forbidden to this user: then only a MOVED would tell
         return
     if int(info.get("cluster_enabled", 0)):
-        raise SettingError("PUSHFLEET_REDIS_URL takes a server that is not in cluster mode: shard by instance and PUSHFLEET_PREFIX")
+        raise SettingError(f"{setting} takes a server that is not in cluster mode: shard by instance and PUSHFLEET_PREFIX")
 
 
 @contextlib.contextmanager

@@ -112,10 +112,13 @@ def as_words(told: Mapping[str, Any]) -> str:
         lines.append(f"\n{one['user']}  {one['device'] or 'no device'}  {lane}: {one['decision'] or 'waiting'}{down}")
         if one["push_id"]:
             lines.append(f"  push {one['push_id']}")
-        lines += [f"  {at(step['at_ms'])}  {step['stage']:9} {step['note']}" for step in one["steps"]]
-        lines += [
-            f"  {at(attempt['at_ms'])}  attempt   {attempt['status']} {attempt['code']} {attempt['words']}".rstrip()
-            for attempt in one["attempts"]
-        ]
-        lines += [f"  {at(receipt['at_ms'])}  receipt   {receipt['status']}" for receipt in one["receipts"]]
+        lines += [f"  {at(at_ms)}  {stage:9} {note}".rstrip() for at_ms, stage, note in in_order(one)]
     return "\n".join(lines)
+
+
+def in_order(one: Mapping[str, Any]) -> list[tuple[int, str, str]]:
+    """(ms, stage, words) of all that a recipient's row knows, as it happened."""
+    found = [(step["at_ms"], step["stage"], step["note"]) for step in one["steps"]]
+    found += [(each["at_ms"], "attempt", f"{each['status']} {each['code']} {each['words']}".strip()) for each in one["attempts"]]
+    found += [(each["at_ms"], "receipt", each["status"]) for each in one["receipts"]]
+    return sorted(found, key=lambda line: line[0])

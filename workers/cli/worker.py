@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 from redis.exceptions import RedisError
@@ -16,6 +18,7 @@ from common import logs, metrics
 from common.config import Settings, resolve
 from common.model import Vendor
 from common.storage import keys, sql
+from common.storage.living import role_of
 from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.processes import calm_collector
@@ -49,8 +52,7 @@ def worker(stage: str, vendors: str, index: int) -> None:
     settings = resolve(Settings.load())
     logs.setup(settings, stage)
     chosen = [_vendor(name) for name in vendors.split(",") if name] or list(Vendor)
-    name = os.environ.get("PUSHFLEET_PROCESS") or os.environ.get("HONCHO_PROCESS_NAME") or f"{stage}.{index}"
-    runtime = Runtime(settings, name)
+    runtime = Runtime(settings, process_name(stage, chosen, index, os.environ), role_of(stage, chosen))
     stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):
         _celery(runtime, stage, chosen, stop)
@@ -59,6 +61,12 @@ def worker(stage: str, vendors: str, index: int) -> None:
         signal.signal(number, lambda *_: stop.set())
     {"intake": _intake, "upkeep": _upkeep, "receipts": _receipts, "console": _console}[stage](runtime, stop)
     runtime.close()
+
+
+def process_name(stage: str, vendors: Sequence[Vendor], index: int, environ: Mapping[str, str]) -> str:
+    """As its supervisor calls it, else its line of the Procfile, its number and this host: two of one name would hide each other."""
+    line = f"{stage}-{'-'.join(vendors)}" if stage == DELIVERY and len(vendors) < len(Vendor) else stage
+    return environ.get("PUSHFLEET_PROCESS") or environ.get("HONCHO_PROCESS_NAME") or f"{line}.{index}@{socket.gethostname()}"
 
 
 def _vendor(name: str) -> Vendor:
@@ -84,6 +92,8 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
             except RedisError as error:
                 log.warning("Redis is away", extra={"reason": type(error).__name__})
             stop.wait(HEARTBEAT_S)
+        with contextlib.suppress(RedisError):
+            runtime.leave()
 
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()
     calm_collector()
@@ -98,9 +108,11 @@ def _ready(runtime: Runtime) -> bool:
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
     from workers.intake.consumer import Consumer, Doors
+    from workers.intake.dialects import DIALECTS
     from workers.intake.state import StateKeeper
     from workers.withdraw import schedule
 
+    metrics.begin(dialects=DIALECTS)
     doors = Doors(
         core=runtime.core,
         belts=runtime.belts,
@@ -159,6 +171,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     from workers.pipeline import Stages, register
 
+    metrics.begin(vendors if stage == DELIVERY else ())
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
