@@ -173,6 +173,19 @@ def test_a_logout_of_nothing_is_counted_as_ignored(intake: Intake) -> None:
     assert (counted("ignored", "session.logout"), counted("accepted", "session.logout")) == (before[0] + 1, before[1])
 
 
+def test_the_number_of_dead_letters_falls_to_nothing_with_the_last_one(intake: Intake, runtime: Runtime) -> None:
+    def shown() -> float:
+        upkeep._show_dead_letters()
+        return float(metrics.DEAD_LETTERS.labels("intake")._value.get())
+
+    upkeep = Upkeep(runtime, lambda: False)
+    intake.put(b"{")
+    intake.finish()
+    assert shown() >= 1
+    runtime.dead_letters.drop(runtime.dead_letters.ids("intake"))
+    assert shown() == 0
+
+
 def test_a_refusal_is_counted_by_its_type(intake: Intake) -> None:
     before = counted("dead_letter", "message.read"), counted("dead_letter", "unknown")
     intake.put(intake.event("message.read", {"user": "bob"}))
