@@ -177,10 +177,9 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
         envelope = events.decode_envelope(body)
         if not envelope.app:
             raise _UnreadableError("no_app")
-        decoder = events.DECODERS.get(envelope.type)
-        if decoder is None:
+        if envelope.type not in events.TYPES:
             raise _UnreadableError("unknown_type")
-        data = decoder.decode(envelope.data)
+        data = events.decode_data(envelope.type, envelope.data)
     except msgspec.ValidationError as error:
         raise _UnreadableError(f"wrong_shape: {_without_values(str(error))}") from None
     except msgspec.DecodeError:

@@ -228,6 +228,21 @@ def test_null_counts_as_absent_where_a_field_may_be() -> None:
     assert take(event(native(call, "call.invited")), NOW).message.push.message_class == "call"
 
 
+def test_a_wish_that_is_null_is_none() -> None:
+    nulls = dict.fromkeys(("gate", "force", "class", "ttl_s", "collapse_key", "image", "vendor"))
+    push = {
+        **nulls,
+        "display": {"title": None, "nick_prefix": None, "body": "B"},
+        "badge": {"increment": None},
+        "data": {"payload": {"k": None}},
+    }
+    read = take(event(native({**STORED, "push": push})), NOW).message.push
+    assert (read.ttl_s, read.message_class, read.gate.enabled, read.badge.increment) == (86_400, "chat", True, 1)
+    assert (read.display.body, read.display.nick_prefix, read.data.payload) == ("B", "off", {"k": None})
+    assert refused(native({**STORED, "message_id": None, "push": push})).reason.startswith("wrong_shape")
+    assert refused(native({**STORED, "push": {"ttl_s": "60", "gate": None}})).reason.startswith("wrong_shape")
+
+
 # ---------------------------------------------------------------- nick_prefix
 
 PREFIXES = {
