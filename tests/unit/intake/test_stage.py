@@ -236,9 +236,9 @@ def test_a_wish_that_is_null_is_none() -> None:
         "badge": {"increment": None},
         "data": {"payload": {"k": None}},
     }
-    read = take(event(native({**STORED, "push": push})), NOW).message.push
-    assert (read.ttl_s, read.message_class, read.gate.enabled, read.badge.increment) == (86_400, "chat", True, 1)
-    assert (read.display.body, read.display.nick_prefix, read.data.payload) == ("B", "off", {"k": None})
+    wished = take(event(native({**STORED, "push": push})), NOW).message.push
+    assert (wished.ttl_s, wished.message_class, wished.gate.enabled, wished.badge.increment) == (86_400, "chat", True, 1)
+    assert (wished.display.body, wished.display.nick_prefix, wished.data.payload) == ("B", "off", {"k": None})
     assert refused(native({**STORED, "message_id": None, "push": push})).reason.startswith("wrong_shape")
     assert refused(native({**STORED, "push": {"ttl_s": "60", "gate": None}})).reason.startswith("wrong_shape")
 
