@@ -25,7 +25,7 @@ from common.storage import keys, ledger
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from workers.intake import events
-from workers.intake.consumer import Consumer, Doors
+from workers.intake.consumer import PACK_BYTES, Consumer, Doors
 from workers.intake.stage import Event
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.runtime import Runtime
@@ -62,13 +62,16 @@ class Intake:
         self._read.append(entry.decode())
         return self._read[-1]
 
-    def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
-        """Reads until nothing is left; the dead letters of what was put here, by entry."""
+    def doors(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> Doors:
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         stores = (runtime.core, runtime.belts, runtime.marks, state, runtime.vault)
-        doors = Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app])
-        consumer = Consumer([self.stream], doors)
+        return Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app])
+
+    def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
+        """Reads until nothing is left; the dead letters of what was put here, by entry."""
+        runtime = self.runtime
+        consumer = Consumer([self.stream], self.doors(withdraw))
         consumer.once(block_ms=10)  # makes the group
         consumer.once(block_ms=10)
         assert runtime.core.xlen(self.stream) == 0
@@ -127,6 +130,18 @@ def test_a_row_that_the_ledger_can_not_hold_does_not_hold_up_the_others(intake: 
     intake.finish()
     written = runtime.ledger.rows({"day": ledger.day_of(now), "app": intake.app, "event_id": "e1"})
     assert [one["user"] for one in written] == ["bob"]
+
+
+def test_large_letters_travel_in_entries_of_a_bearable_size(intake: Intake, runtime: Runtime) -> None:
+    for _ in range(6):
+        intake.put(b"[" + b"1," * 150_000)
+    Consumer([intake.stream], intake.doors()).once(block_ms=10)
+    Consumer([intake.stream], intake.doors()).once(block_ms=10)
+    entries: Any = runtime.redis.xrange(runtime.keys.belt(keys.LEDGER))
+    sizes = [len(fields[b"b"]) for _, fields in entries]
+    assert len(sizes) == 3
+    assert max(sizes) < 2 * PACK_BYTES
+    assert len(intake.finish()) == 6
 
 
 def test_what_broke_the_intake_can_be_published_again(intake: Intake) -> None:
