@@ -98,8 +98,8 @@ def _leaves(leaving: dict[str, Any], data: dict[str, Any]) -> bool:
         return False
     if leaving.get("device_id") is not None:
         return leaving["device_id"] in (data["device_id"], data["push_id"])
-    covered = ("ios", "ipad") if leaving["platform"] == "ios" else (leaving["platform"],)
-    return data["platform"] in covered
+    platform = leaving["platform"].lower()
+    return data["platform"].lower() in (("ios", "ipad") if platform == "ios" else (platform,))
 
 
 LIVES = {
@@ -122,6 +122,7 @@ LIVES = {
         registered(11, "u1", "d2", "B", "android"),
         logout(20, "u1", platform="ios"),
     ],
+    "a platform is the same however its letters are written": [registered(10, "u1", "d1", "A", "iOS"), logout(20, "u1", platform="IOS")],
     "unregistered by its push id": [registered(10, "u1", "d1", "A", push_id="p1"), unregistered(20, "u1", "p1")],
     "two phones of one user": [registered(10, "u1", "d1", "A"), registered(11, "u1", "d2", "B"), logout(20, "u1", device_id="d2")],
     "ping pong between two users": [

@@ -81,12 +81,14 @@ class StateKeeper:
             ignored(event, "no_device_no_platform")
             return
         reason = "kicked" if event.type == "session.kicked" else "logout"
-        self._leave(event, devices.unbind(connection, event.app, data.user, event.ts_ms, reason, data.device_id, data.platform))
+        platform = data.platform.lower() if data.platform is not None else None
+        self._leave(event, devices.unbind(connection, event.app, data.user, event.ts_ms, reason, data.device_id, platform))
 
     def _registered(self, connection: Connection, event: Event) -> bool:
         """Whether the event says anything new. While our transaction holds the rows nobody else's marks of them can cross ours."""
         data: events.Registered = event.data
-        device_data = msgspec.structs.asdict(data) | {"lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
+        kept = {"platform": data.platform.lower(), "lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
+        device_data = msgspec.structs.asdict(data) | kept
         told = devices.register(connection, event.app, device_data, event.ts_ms)
         for user, lost in told.displaced:
             self._marks.leave(event.app, user, lost, told.since_ms)
