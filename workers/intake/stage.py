@@ -68,7 +68,7 @@ def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: 
     names = {key: _readable(fields[name]) for name, key in _NAMES.items() if name in fields}
     entry = f"{stream}/{entry_id}"
     received_ms = int(entry_id.split("-", maxsplit=1)[0])
-    dialect = names.get("d", "native")
+    dialect = names.get("d") or "native"
     try:
         body = checked(raw)
         if dialect == "native":
@@ -98,7 +98,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 def _head(raw: bytes, names: Mapping[str, str], apps: Sequence[str]) -> tuple[str | None, str]:
     """Whose a refused entry is and of which type, so far as that can be read: for the operator's eyes, nothing is decided by it."""
-    native = names.get("d", "native") == "native"
+    native = (names.get("d") or "native") == "native"
     try:
         head = msgspec.json.decode(raw[:ENTRY_BYTES_MAX], type=_Head)
         named = [head.app] if native else _tenants(names, msgspec.json.decode(raw[:ENTRY_BYTES_MAX])) or list(apps)

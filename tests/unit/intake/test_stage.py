@@ -152,6 +152,10 @@ def test_the_only_tenant_has_what_names_nobody() -> None:
     assert dead.app == APP
 
 
+def test_an_empty_field_beside_the_event_is_none() -> None:
+    assert event(native(), d="", app="", q="").app == APP
+
+
 def test_what_a_copy_hides_in_a_text_is_checked_too() -> None:
     copy = {"eventType": "1", "convType": "TEAM", "to": "t", "fromAccount": "ann", "msgType": "TEXT", "msgidServer": "1"}
     assert refused({**copy, "tMembers": '["bob\\u0000"]'}, d="nim", app=APP).reason.startswith("nul")
