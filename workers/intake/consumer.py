@@ -303,12 +303,13 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         decision,
         note,
         _screen(message),
-        message.received_ms if _outlived(message.ts_ms, message.received_ms) else 0,
+        # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
+        message.received_ms if decision is not None else 0,
     )
 
 
 def _outlived(ts_ms: int, received_ms: int) -> bool:
-    """So old that no push of it can live. The ledger files such an event by its coming: the day of its ts would be dropped at once."""
+    """So old that no push of it can live: it was decided here."""
     return ts_ms <= received_ms - TTL_MAX_S * 1000
 
 
