@@ -102,7 +102,7 @@ def _head(raw: bytes, names: Mapping[str, str], apps: Sequence[str]) -> tuple[st
     try:
         head = msgspec.json.decode(raw[:ENTRY_BYTES_MAX], type=_Head)
         named = [head.app] if native else _tenants(names, msgspec.json.decode(raw[:ENTRY_BYTES_MAX])) or list(apps)
-    except (msgspec.MsgspecError, DialectError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # a DialectError and half a character are ValueErrors
         head, named = _Head(), []
     app = named[0] if len(named) == 1 else None if native else names.get("app")
     kind = head.type if native and isinstance(head.type, str) and head.type in events.TYPES else "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from typing import Any
 
@@ -104,6 +105,21 @@ def test_no_bytes_hold_the_reader_up(part: bytes) -> None:
     started = time.monotonic()
     assert refused(raw).reason.startswith("too_deep")
     assert time.monotonic() - started < 5
+
+
+SPLINTERS = [b'"', b"{", b"[", b"\\", rb"\u0000", rb"\ud800", b"1e999", b"NaN", b"null", b"\0", b"-", b"9" * 30, b"\xff"]
+
+
+@pytest.mark.parametrize("dialect", [b"native", b"tencent", b"zego", b"nim", b"\xff"])
+def test_broken_bytes_are_an_event_or_a_letter_and_never_an_exception(dialect: bytes) -> None:
+    whole, dice = text('"\u00e9 \u5582"') + b" ", random.Random(5)
+    for _ in range(1_500):
+        raw = bytearray(whole)
+        for _ in range(dice.randint(1, 4)):
+            at = dice.randrange(len(raw))
+            raw[at : at + dice.randint(0, 3)] = dice.choice([*SPLINTERS, bytes([dice.randrange(256)]), raw[at : at + 20]])
+        found = read_entry("im:events", f"{NOW}-0", {b"e": bytes(raw), b"d": dialect, b"app": APP.encode()}, (APP,), NOW)
+        assert isinstance(found, Passed | Refused)
 
 
 # ---------------------------------------------------------------- whose it is, and of which type
