@@ -216,7 +216,7 @@ def test_a_dead_voip_token_is_forgotten_and_the_device_stays(keeper: StateKeeper
 
 def test_a_phones_long_name_of_its_language_is_kept_as_far_as_it_tells_the_language(keeper: StateKeeper, tables: Engine) -> None:
     kind, ts, data = registered(10, "u1", "d1", "A")
-    app = apply(keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn"})])
+    app = apply(keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn", "platform": "İ" * 16})])
     assert [device.lang for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["en-US-u-ca-grego"]
 
 

@@ -17,6 +17,7 @@ NAME_BYTES_MAX = 1000
 #: The longest token that the registry's keys hold; no vendor's comes near it.
 TOKEN_BYTES_MAX = 2_048
 APP_MAX = 64
+PLATFORM_MAX = 16
 #: Of a language's name only the start tells the language; a phone's own may go on with calendars and numerals.
 LANG_MAX = 16
 UTF8_BYTES_MAX = 4  # of one character
@@ -85,7 +86,7 @@ class Ended(msgspec.Struct, frozen=True):
 class Registered(msgspec.Struct, frozen=True):
     user: Name
     device_id: Name
-    platform: Annotated[str, Meta(min_length=1, max_length=16)]
+    platform: Annotated[str, Meta(min_length=1, max_length=PLATFORM_MAX)]
     vendor: Vendor
     business_id: Annotated[str, Meta(min_length=1, max_length=32)]
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]

@@ -87,7 +87,8 @@ class StateKeeper:
     def _registered(self, connection: Connection, event: Event) -> bool:
         """Whether the event says anything new. While our transaction holds the rows nobody else's marks of them can cross ours."""
         data: events.Registered = event.data
-        kept = {"platform": data.platform.lower(), "lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
+        platform = data.platform.lower()[: events.PLATFORM_MAX]  # some letters are two in lower case
+        kept = {"platform": platform, "lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
         device_data = msgspec.structs.asdict(data) | kept
         told = devices.register(connection, event.app, device_data, event.ts_ms)
         for user, lost in told.displaced:
