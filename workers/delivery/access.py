@@ -48,13 +48,15 @@ class FleetAccess:
         own = self._own.get(key)
         if own is not None and now_ms < own.refresh_at_ms:
             return own
-        asked = lane.spec.access.ask(lane.credential, now_ms) if lane.spec.identity(lane.credential) is None else None
-        if asked is None:
+        if lane.spec.identity(lane.credential) is not None:
             return None
-        if isinstance(asked, AccessToken):  # signed here, the same in every process by construction
-            self._own[key] = asked
-            return asked
-        return self._shared(lane, key, now_ms)
+        if lane.spec.access.again is None:
+            return self._shared(lane, key, now_ms)
+        signed = lane.spec.access.ask(lane.credential, now_ms)  # here, the same in every process by construction
+        if not isinstance(signed, AccessToken):
+            raise TypeError(f"{lane.vendor} is to sign its access tokens here")
+        self._own[key] = signed
+        return signed
 
     def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
         """The vendor would not take it: whoever comes next fetches another, once for the fleet and not more often than allowed."""
