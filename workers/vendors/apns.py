@@ -275,10 +275,10 @@ def _json_bytes(text: str) -> int:
 
 
 def _beside(note: Notification) -> dict[str, Any]:
-    """The keys beside `aps`: ext, the app's own payload, a call's data, the picture. ext and aps are never overwritten."""
+    """The keys beside `aps`: ext, the app's own payload, a call's data, the picture. ext, aps and the call are never overwritten."""
     image = {"image": note.image} if note.image and note.push_type is PushType.ALERT else {}
     call = note.voip or {} if note.push_type is PushType.VOIP else {}
-    rest: dict[str, Any] = {**image, **call, **(note.payload or {})}
+    rest: dict[str, Any] = {**image, **(note.payload or {}), **call}
     rest.pop("aps", None)
     if note.ext is not None:
         rest["ext"] = note.ext

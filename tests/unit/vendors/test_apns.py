@@ -227,7 +227,7 @@ def test_each_class_has_its_type_priority_and_topic(about, push_type, priority, 
 
 def test_a_call_for_callkit_carries_the_call_and_no_sound():
     call = {"handle": "u_1001", "video": True, "ext": "not this"}
-    body = body_of(note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}'), badge=3)
+    body = body_of(note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}', payload={"handle": "another"}), badge=3)
     assert body == {"aps": {"alert": {"title": "张三", "body": "今晚八点开会"}}, "handle": "u_1001", "video": True, "ext": '{"call":"1"}'}
 
 
