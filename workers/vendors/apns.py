@@ -222,9 +222,10 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
 def refuse(item: Item) -> str | None:
     """`payload_too_large` where data alone leave no room for ten characters of text; looks at the notification only."""
     note = item.note
-    plain = note.payload is None and note.voip is None and note.image is None and not note.vendor and not note.vendor_raw
-    if plain and len(note.ext or "") + len(note.thread_id or note.conversation_id) <= 512:
-        return None  # six bytes a character at the most: it fits
+    if note.payload is None and note.voip is None and not note.vendor_raw:
+        uncut = (note.ext, note.thread_id or note.conversation_id, note.image, note.vendor.get("category"))
+        if sum(len(text) for text in uncut if isinstance(text, str)) <= 512:
+            return None  # six bytes a character at the most: it fits
     return "payload_too_large" if _body(note)[2] else None
 
 
