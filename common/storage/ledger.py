@@ -5,6 +5,7 @@ One row per (day, app, event, user, device): a record that is repeated, or that 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, true
+from sqlalchemy import ColumnElement, Engine, Table, func, literal, or_, select, text, true
+from sqlalchemy.exc import IntegrityError
 
 from common.contracts import Attempt
 from common.model import Decision, Kind, Vendor
@@ -22,6 +24,8 @@ from common.storage.tables import PARTITIONED, dead_letters, devices, events, le
 #: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
 BELT_MAX = 20_000
 
+#: Days that have a partition of their own, until today; all before share one.
+OWN_DAYS = 30
 #: Rows of one event that are read at once: the largest group, each member with several devices.
 ROWS_MAX = 1_000_000
 
@@ -175,19 +179,26 @@ class Ledger:
                 _write_dead(cursor, by_type.get(DeadRecord, []))
 
     def _ensure_days(self, days: set[date]) -> None:
-        """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice."""
+        """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice.
+
+        A day of long ago gets none of its own: history of ten years must not make ten thousand tables.
+        """
+        long_ago = datetime.now(UTC).date() - timedelta(days=OWN_DAYS)
         for day in sorted(days - self._days):
+            until = day + timedelta(days=1)
             for table in PARTITIONED:
-                name = f"{table.name}_{day:%Y%m%d}"
-                with self._engine.begin() as connection:
-                    if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is not None:
-                        continue
-                    connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
-                    until = day + timedelta(days=1)
-                    connection.execute(
-                        text(f"CREATE TABLE IF NOT EXISTS \"{name}\" PARTITION OF {table.name} FOR VALUES FROM ('{day}') TO ('{until}')")
-                    )
+                name, bounds = f"{table.name}_{day:%Y%m%d}", f"FOR VALUES FROM ('{day}') TO ('{until}')"
+                if day < long_ago:
+                    name, bounds = _rest(table), "DEFAULT"
+                with contextlib.suppress(IntegrityError):  # by another clock it was long ago already: its rows are with the rest
+                    self._ensure(table.name, name, bounds)
             self._days.add(day)
+
+    def _ensure(self, table: str, name: str, bounds: str) -> None:
+        with self._engine.begin() as connection:
+            if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is None:
+                connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
+                connection.execute(text(f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF {table} {bounds}'))
 
     def ready_for(self, day: date) -> None:
         """Makes a day's partitions before its first row comes."""
@@ -205,12 +216,16 @@ class Ledger:
                 names = [name for (name,) in connection.execute(query, {"parent": table.name})]
             old = [name for name in names if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}"]
             dropped += [name.strip('"') for name in old if self._drop(table.name, name, before)]
+            if _rest(table) in names:
+                with self._engine.begin() as connection:
+                    statement = text(f"DELETE FROM {_rest(table)} WHERE {_WRITTEN[table.name]} < :since")
+                    connection.execute(statement, {"since": _midnight_ms(before)})
         self._days = {day for day in self._days if day >= before}
         return dropped
 
     def _drop(self, table: str, name: str, before: date) -> bool:
         """One partition, unless something in it is younger; asked again under the lock, as a writer may have come first."""
-        since_ms = int(datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp() * 1000)
+        since_ms = _midnight_ms(before)
         young = text(f"SELECT EXISTS (SELECT FROM {name} WHERE {_WRITTEN[table]} >= :since)")
         with self._engine.begin() as connection:
             if connection.execute(young, {"since": since_ms}).scalar():
@@ -350,6 +365,15 @@ def _sent_since(app: str, vendor: str, business_id: str, since_ms: int) -> Seque
         ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN, Decision.UNKNOWN)),
         ledger.c.decided_ms >= since_ms,
     )
+
+
+def _rest(table: Table) -> str:
+    """The partition of the days of long ago."""
+    return f"{table.name}_rest"
+
+
+def _midnight_ms(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
 
 
 def _copy(cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
