@@ -317,9 +317,10 @@ class Ledger:
             return {(app, message_id) for app, message_id in connection.execute(statement)} & set(messages)
 
     def accepted_of(self, app: str, message_id: str, since_ms: int = 0) -> list[dict[str, Any]]:
-        """Rows of pushes that a vendor took, or may have taken, since then, of every event of this message."""
+        """Pushes that a vendor took, or may have taken, since then, of every event of this message: what a withdrawal has to know."""
+        columns = (ledger.c.event_id, ledger.c.user, ledger.c.device, ledger.c["class"], events.c.ts_ms, events.c.conversation)
         statement = (
-            select(ledger, events.c.message_id, events.c.ts_ms, events.c.conversation, events.c.screen)
+            select(*columns, events.c.screen)
             .join(
                 events,
                 (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
