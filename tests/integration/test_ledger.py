@@ -113,6 +113,10 @@ def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> Non
     assert told(runtime, app)["event_id"] == "again"
     assert told(runtime, app, event_id="first")["event_id"] == "first"
     assert told(runtime, app, event_id="other") is None
+    runtime.ledger.write([EventRecord(app, "back", "m1", "message.recalled", "c2c:ann", now, now + 2, None, "")])
+    assert told(runtime, app)["event_id"] == "again"
+    recall = told(runtime, app, event_id="back")
+    assert (recall["type"], recall["recipients"]) == ("message.recalled", [])
 
 
 def test_each_row_has_its_own_steps_and_a_push_id_as_apples_header_has_it(runtime: Runtime, app: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from common.contracts import decode_messages
 from common.model import Decision
-from workers.intake.consumer import _packed, _times
+from workers.intake.consumer import _packed, _taken_back, _times
 from workers.intake.stage import Passed, read_entry, take
 
 NOW_MS = 1_763_787_600_000
@@ -83,6 +83,17 @@ def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
     assert take(stored, NOW_MS).decision == Decision.PUSH_DISABLED
     call = passed("call.invited", {"call_id": "c1", "inviter": {"id": "ann"}, "invitees": ["bob"], "timeout_s": 60})
     assert _times([stored, call]) == [("demo", "m2", NOW_MS)]
+
+
+def test_the_ledger_hears_of_a_recall_and_of_the_end_of_a_call() -> None:
+    told = [
+        _taken_back(passed("message.recalled", {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}})),
+        _taken_back(passed("call.ended", {"call_id": "c1", "reason": "cancelled"})),
+    ]
+    assert [(one.event_id, one.message_id, one.type, one.conversation, one.decision) for one in told] == [
+        ("e1", "m1", "message.recalled", "group:g1", None),
+        ("e1", "c1", "call.ended", "", None),
+    ]
 
 
 CALLS = {"words of ours": ({}, "on"), "the inviter's": ({"body": "Look!"}, "off"), "as wished": ({"nick_prefix": "off"}, "off")}
