@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import psycopg
 from sqlalchemy import ColumnElement, Engine, Table, func, literal, or_, select, text, true
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from common.contracts import Attempt
 from common.model import Decision, Kind, Vendor
@@ -172,11 +172,14 @@ class Ledger:
     def _store(self, by_type: Mapping[type, list[Any]]) -> None:
         with self._engine.begin() as connection:
             raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-            with raw.cursor() as cursor:
-                _write_rows(cursor, by_type.get(RowRecord, []))
-                _write_events(cursor, by_type.get(EventRecord, []))
-                _write_notes(cursor, by_type.get(NoteRecord, []))
-                _write_dead(cursor, by_type.get(DeadRecord, []))
+            try:
+                with raw.cursor() as cursor:
+                    _write_rows(cursor, by_type.get(RowRecord, []))
+                    _write_events(cursor, by_type.get(EventRecord, []))
+                    _write_notes(cursor, by_type.get(NoteRecord, []))
+                    _write_dead(cursor, by_type.get(DeadRecord, []))
+            except psycopg.errors.ProgramLimitExceeded as error:  # a name too long for its index is no server that is away
+                raise DataError(None, None, error) from error
 
     def _ensure_days(self, days: set[date]) -> None:
         """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import psycopg
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy import exc as sql_errors
+from sqlalchemy.engine import ExceptionContext
 
 #: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about the rows themselves are none of these.
 AWAY = (
@@ -26,7 +27,7 @@ STATEMENT_TIMEOUT_MS = 30_000
 
 def engine(url: str) -> Engine:
     """An engine for `postgresql+psycopg://…`; connections are checked before use and given back within bounds."""
-    return create_engine(
+    made = create_engine(
         url,
         pool_size=POOL_SIZE,
         max_overflow=4,
@@ -42,3 +43,12 @@ def engine(url: str) -> Engine:
             "tcp_user_timeout": 20_000,
         },
     )
+    event.listen(made, "handle_error", _blame_the_row)
+    return made
+
+
+def _blame_the_row(context: ExceptionContext) -> None:
+    """psycopg counts a row that is too long for its index among the troubles of the server; waiting for it would never end."""
+    error = context.original_exception
+    if isinstance(error, psycopg.errors.ProgramLimitExceeded):
+        raise sql_errors.DataError(context.statement, None, error) from error

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DataError
 
 from common.clock import now_ms
 from common.config import Settings
+from common.storage import sql
 from common.storage.ledger import EventRecord, Ledger, NoteRecord, Record, RowRecord, day_of
 from common.storage.migrations import migrate
 from workers.cli.why import story
@@ -105,6 +108,13 @@ def test_a_day_that_another_process_dropped_is_made_again(runtime: Runtime, app:
     assert set(Ledger(runtime.engine).drop_old(today() - timedelta(days=7))) >= parts(old)
     runtime.ledger.write([event(app, "e2", ts=old)])
     assert told(runtime, app)["event_id"] == "e2"
+
+
+def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(runtime: Runtime, app: str) -> None:
+    noise = "".join(random.Random(7).choices("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096))
+    with pytest.raises(DataError) as refused:
+        runtime.ledger.write([row(event(app), user=noise)])
+    assert not isinstance(refused.value, sql.AWAY)
 
 
 def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
+from sqlalchemy.exc import DataError
 
 from common.config import Settings
 from common.storage import sql
@@ -242,6 +244,13 @@ def test_a_presets_vendors_may_stand_as_in_an_event(tables: Engine, command: Cal
     assert command("strategy", "add", app, "one", str(file))[0] == 0
     (listed,) = json.loads(command("strategy", "list", app, "--json")[1])
     assert listed["preset"] == {"fcm": {"channel_id": "im"}, "sound": {"ios": "a.caf"}}
+
+
+def test_a_token_that_is_too_long_for_its_index_is_no_database_that_is_away(keeper: StateKeeper) -> None:
+    noise = "".join(random.Random(7).choices("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096))
+    with pytest.raises(DataError) as refused:
+        apply(keeper, [registered(10, "u1", "d1", noise)])
+    assert not isinstance(refused.value, sql.AWAY)
 
 
 def test_a_content_key_may_name_its_device_by_its_push_id(keeper: StateKeeper, tables: Engine) -> None:

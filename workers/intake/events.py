@@ -12,6 +12,8 @@ from common.model import Vendor
 
 EVENT_ID_MAX = 128
 NAME_MAX = 512
+#: Of names that stand together in an index of ours, whose rows PostgreSQL bounds at 2704 bytes.
+NAME_BYTES_MAX = 768
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 EventId = Annotated[str, Meta(min_length=1, max_length=EVENT_ID_MAX)]
 Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,10 +162,41 @@ def _check(data: Any) -> None:
     for part in ("conversation", "sender", "inviter"):
         if hasattr(data, part) and not 0 < len(getattr(data, part).id) <= events.NAME_MAX:
             raise _UnreadableError(f"wrong_shape: {part}.id has 1 to {events.NAME_MAX} characters")
+    if any(len(name) > _SURELY_FITS and len(name.encode()) > events.NAME_BYTES_MAX for name in _names(data)):
+        raise _UnreadableError(f"wrong_shape: a name has at most {events.NAME_BYTES_MAX} bytes")
     if isinstance(data, events.Stored) and data.conversation.type == "c2c" and len(set(data.recipients or ())) != 1:
         raise _UnreadableError("wrong_shape: a c2c message has exactly one recipient")
     if isinstance(data, events.Read) and (data.up_to_message_id, data.message_id, data.up_to_ms).count(None) != 2:
         raise _UnreadableError("wrong_shape: a read report names exactly one of up_to_message_id, message_id, up_to_ms")
+
+
+#: Characters that fit whatever they are.
+_SURELY_FITS = events.NAME_BYTES_MAX // 4
+_NAME_FIELDS = ("user", "device_id", "push_id", "message_id", "call_id")
+_LIST_FIELDS = ("recipients", "invitees", "users")
+#: Shape -> its fields that hold a name, and those that hold a list of them.
+_NAMED = {
+    shape: (
+        [name for name in _NAME_FIELDS if name in shape.__struct_fields__],
+        [name for name in _LIST_FIELDS if name in shape.__struct_fields__],
+    )
+    for shape in events.TYPES.values()
+}
+
+
+def _names(data: Any) -> Iterator[str]:
+    """The names in an event under which something of it is kept."""
+    single, lists = _NAMED[type(data)]
+    yield from filter(None, (getattr(data, name) for name in single))
+    for name in lists:
+        yield from getattr(data, name) or ()
+    if isinstance(data, events.Stored | events.Read):
+        yield data.conversation.id
+    if isinstance(data, events.SettingsUpdated):
+        if isinstance(data.mute, events.Mute):
+            yield data.mute.conversation.id
+        if isinstance(data.content_key, events.ContentKey):
+            yield data.content_key.device_id
 
 
 _VALUE = re.compile(r"'[^']*'|\"[^\"]*\"")

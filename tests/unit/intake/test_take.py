@@ -103,3 +103,29 @@ CALLS = {"words of ours": ({}, "on"), "the inviter's": ({"body": "Look!"}, "off"
 def test_an_invitation_says_who_calls_as_a_message_says_who_wrote(display: dict[str, Any], prefix: str) -> None:
     data = {"call_id": "c1", "inviter": {"id": "ann", "nick": "Ann"}, "invitees": ["bob"], "timeout_s": 60, "push": {"display": display}}
     assert take(passed("call.invited", data), NOW_MS).message.push.display.nick_prefix == prefix
+
+
+CJK, ASCII = "长" * 257, "a" * 512
+SENT = {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+DEVICE = {"user": "bob", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": "t"}
+NAMES: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "512 characters of ASCII": ("device.registered", {**DEVICE, "user": ASCII, "device_id": ASCII, "push_id": ASCII}, True),
+    "256 of Chinese": ("device.registered", {**DEVICE, "user": CJK[1:], "device_id": CJK[1:]}, True),
+    "a person": ("device.registered", {**DEVICE, "user": CJK}, False),
+    "a device": ("device.registered", {**DEVICE, "device_id": CJK}, False),
+    "an alias": ("device.registered", {**DEVICE, "push_id": CJK}, False),
+    "a message": ("message.stored", {**SENT, "message_id": CJK}, False),
+    "one of many recipients": ("message.stored", {**SENT, "recipients": ["bob", CJK]}, False),
+    "a group": ("message.stored", {**SENT, "conversation": {"type": "group", "id": CJK}}, False),
+    "a muted group": ("settings.updated", {"user": "bob", "mute": {"conversation": {"type": "group", "id": CJK}, "mode": "all"}}, False),
+    "a device of a content key": ("settings.updated", {"user": "bob", "content_key": {"device_id": CJK, "key": "k"}}, False),
+    "nothing named": ("settings.updated", {"user": "bob", "mute": None, "content_key": None}, True),
+}
+
+
+@pytest.mark.parametrize(("kind", "data", "fits"), NAMES.values(), ids=NAMES)
+def test_a_name_that_no_index_takes_is_a_dead_letter(kind: str, data: dict[str, Any], fits: bool) -> None:
+    event = {"v": 1, "id": "e1", "type": kind, "app": "demo", "ts": NOW_MS, "data": data}
+    read = read_entry("im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS)
+    assert isinstance(read, Passed) is fits
+    assert isinstance(read, Passed) or read.reason == "wrong_shape: a name has at most 768 bytes"
