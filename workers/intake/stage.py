@@ -284,7 +284,7 @@ def _stored(event: Event) -> Message:
         exclude=data.exclude,
         mentions=data.mentions,
         elements=data.elements,
-        push=_prefixed(data.push),
+        push=_prefixed(msgspec.structs.replace(data.push, ttl_s=ttl_s)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.contracts import decode_messages
+from common.contracts import decode_messages, encode
 from common.model import Decision
 from workers.intake.consumer import _packed, _taken_back, _times
 from workers.intake.stage import Passed, read_entry, take
@@ -65,6 +65,12 @@ PREFIXES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("display", "prefix"), PREFIXES.values(), ids=PREFIXES)
 def test_the_name_stands_before_words_that_are_built_and_not_before_the_senders_own(display: dict[str, Any], prefix: str) -> None:
     assert taken({"display": display}, TEXT).message.push.display.nick_prefix == prefix
+
+
+def test_a_life_longer_than_a_week_is_cut_however_long_it_is() -> None:
+    message = taken({"ttl_s": 10**25}, TEXT).message
+    assert message.expires_at_ms == NOW_MS + 7 * 86_400_000
+    assert decode_messages(encode([message])) == [message]
 
 
 @pytest.mark.parametrize(("kind", "recipients", "most"), [("group", None, 40), ("c2c", ["bob"], 200), ("group", ["bob", "eve"], 200)])
