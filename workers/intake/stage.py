@@ -153,6 +153,8 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
     except msgspec.DecodeError:
         raise _UnreadableError("not_json") from None
     _check(data)
+    if isinstance(data, events.Stored | events.Invited) and _LONG_NUMBER.search(body):
+        _check_numbers(data.push)
     ts_ms = now_ms if envelope.ts > now_ms + AHEAD_MAX_MS else envelope.ts
     return Event(envelope.app, envelope.id, envelope.type, ts_ms, received_ms, entry, data)
 
@@ -168,6 +170,17 @@ def _check(data: Any) -> None:
         raise _UnreadableError("wrong_shape: a c2c message has exactly one recipient")
     if isinstance(data, events.Read) and (data.up_to_message_id, data.message_id, data.up_to_ms).count(None) != 2:
         raise _UnreadableError("wrong_shape: a read report names exactly one of up_to_message_id, message_id, up_to_ms")
+
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+
+
+def _check_numbers(push: PushFields) -> None:
+    """JSON knows numbers of any length, the belts of ours whole ones of 64 bits."""
+    try:
+        msgspec.msgpack.encode((push.data.payload, push.template, push.vendor, push.vendor_raw))
+    except OverflowError:
+        raise _UnreadableError("wrong_shape: a whole number has at most 64 bits") from None
 
 
 #: Characters that fit whatever they are.
