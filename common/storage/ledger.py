@@ -415,7 +415,7 @@ def _row(r: RowRecord) -> Sequence[Any]:
         r.presence_ms,
         r.routed_ms,
         r.decided_ms,
-        r.note,
+        _storable(r.note),
     )
 
 
@@ -445,7 +445,7 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
 
 
 def _write_notes(cursor: psycopg.Cursor[Any], records: Sequence[NoteRecord]) -> None:
-    rows = ((day_of(r.ts_ms), r.app, r.event_id, r.user, r.device, r.kind, r.stage, r.at_ms, r.note) for r in records)
+    rows = ((day_of(r.ts_ms), r.app, r.event_id, r.user, r.device, r.kind, r.stage, r.at_ms, _storable(r.note)) for r in records)
     if records:
         cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_notes (LIKE notes INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
         _copy(cursor, "incoming_notes", _NOTE_COLUMNS, rows)

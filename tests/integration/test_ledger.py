@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy.exc import DataError
 
 from common.clock import now_ms
 from common.config import Settings
+from common.contracts import Attempt
 from common.storage import sql
 from common.storage.ledger import EventRecord, Ledger, NoteRecord, Record, RowRecord, day_of
 from common.storage.migrations import migrate
@@ -108,6 +110,15 @@ def test_a_day_that_another_process_dropped_is_made_again(runtime: Runtime, app:
     assert set(Ledger(runtime.engine).drop_old(today() - timedelta(days=7))) >= parts(old)
     runtime.ledger.write([event(app, "e2", ts=old)])
     assert told(runtime, app)["event_id"] == "e2"
+
+
+def test_a_vendors_code_with_a_nul_in_it_loses_no_row(runtime: Runtime, app: str) -> None:
+    about = event(app)
+    odd = msgspec.structs.replace(row(about), note="400 \0", attempts=(Attempt(about.ts_ms, "400", "\0", "\0", "\0"),))
+    runtime.ledger.write([about, odd, note(about, "bob", "phone", "\0")])
+    (told_of,) = told(runtime, app)["recipients"]
+    assert [step["note"] for step in told_of["steps"]][-2:] == ["accepted: 400 \\0", "\\0"]
+    assert len(told_of["attempts"]) == 1
 
 
 def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(runtime: Runtime, app: str) -> None:
