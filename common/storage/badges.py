@@ -8,6 +8,8 @@ from common.storage.keys import Keys
 from common.storage.scripts import script
 
 KEEP_S = 90 * 86_400
+#: More is no number of messages; the claim script's numbers are exact up to 2**53, and beyond 2**63 they are no whole numbers.
+BASE_MAX = 2**31 - 1
 
 
 class Badges:
@@ -20,5 +22,5 @@ class Badges:
 
         pipe: the pipeline that carries it, with others.
         """
-        args: list[str | int] = [device or "", ts_ms, -1 if base is None else base, KEEP_S]
+        args: list[str | int] = [device or "", ts_ms, -1 if base is None else min(base, BASE_MAX), KEEP_S]
         self._set(keys=[self._keys.badges(app, user)], args=args, client=pipe)

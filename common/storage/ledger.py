@@ -5,6 +5,7 @@ One row per (day, app, event, user, device): a record that is repeated, or that 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, true
+from sqlalchemy import ColumnElement, Engine, Table, func, literal, or_, select, text, true
+from sqlalchemy.exc import IntegrityError
 
 from common.contracts import Attempt
 from common.model import Decision, Kind, Vendor
@@ -23,6 +25,8 @@ from common.storage.tables import PARTITIONED, dead_letters, devices, events, le
 #: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
 BELT_MAX = 20_000
 
+#: Days that have a partition of their own, until today; all before share one.
+OWN_DAYS = 30
 #: Rows of one event that are read at once: the largest group, each member with several devices.
 ROWS_MAX = 1_000_000
 
@@ -183,19 +187,26 @@ class Ledger:
                     raise psycopg.DataError(type(error).__name__) from error
 
     def _ensure_days(self, days: set[date]) -> None:
-        """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice."""
+        """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice.
+
+        A day of long ago gets none of its own: history of ten years must not make ten thousand tables.
+        """
+        long_ago = datetime.now(UTC).date() - timedelta(days=OWN_DAYS)
         for day in sorted(days - self._days):
+            until = day + timedelta(days=1)
             for table in PARTITIONED:
-                name = f"{table.name}_{day:%Y%m%d}"
-                with self._engine.begin() as connection:
-                    if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is not None:
-                        continue
-                    connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
-                    until = day + timedelta(days=1)
-                    connection.execute(
-                        text(f"CREATE TABLE IF NOT EXISTS \"{name}\" PARTITION OF {table.name} FOR VALUES FROM ('{day}') TO ('{until}')")
-                    )
+                name, bounds = f"{table.name}_{day:%Y%m%d}", f"FOR VALUES FROM ('{day}') TO ('{until}')"
+                if day < long_ago:
+                    name, bounds = _rest(table), "DEFAULT"
+                with contextlib.suppress(IntegrityError):  # by another clock it was long ago already: its rows are with the rest
+                    self._ensure(table.name, name, bounds)
             self._days.add(day)
+
+    def _ensure(self, table: str, name: str, bounds: str) -> None:
+        with self._engine.begin() as connection:
+            if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is None:
+                connection.execute(text("SELECT pg_advisory_xact_lock(1886745448)"))
+                connection.execute(text(f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF {table} {bounds}'))
 
     def ready_for(self, day: date) -> None:
         """Makes a day's partitions before its first row comes."""
@@ -213,12 +224,16 @@ class Ledger:
                 names = [name for (name,) in connection.execute(query, {"parent": table.name})]
             old = [name for name in names if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}"]
             dropped += [name.strip('"') for name in old if self._drop(table.name, name, before)]
+            if _rest(table) in names:
+                with self._engine.begin() as connection:
+                    statement = text(f"DELETE FROM {_rest(table)} WHERE {_WRITTEN[table.name]} < :since")
+                    connection.execute(statement, {"since": _midnight_ms(before)})
         self._days = {day for day in self._days if day >= before}
         return dropped
 
     def _drop(self, table: str, name: str, before: date) -> bool:
         """One partition, unless something in it is younger; asked again under the lock, as a writer may have come first."""
-        since_ms = int(datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp() * 1000)
+        since_ms = _midnight_ms(before)
         young = text(f"SELECT EXISTS (SELECT FROM {name} WHERE {_WRITTEN[table]} >= :since)")
         with self._engine.begin() as connection:
             if connection.execute(young, {"since": since_ms}).scalar():
@@ -310,9 +325,10 @@ class Ledger:
             return {(app, message_id) for app, message_id in connection.execute(statement)} & set(messages)
 
     def accepted_of(self, app: str, message_id: str, since_ms: int = 0) -> list[dict[str, Any]]:
-        """Rows of pushes that a vendor took, or may have taken, since then, of every event of this message."""
+        """Pushes that a vendor took, or may have taken, since then, of every event of this message: what a withdrawal has to know."""
+        columns = (ledger.c.event_id, ledger.c.user, ledger.c.device, ledger.c["class"], events.c.ts_ms, events.c.conversation)
         statement = (
-            select(ledger, events.c.message_id, events.c.ts_ms, events.c.conversation, events.c.screen)
+            select(*columns, events.c.screen)
             .join(
                 events,
                 (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
@@ -360,6 +376,15 @@ def _sent_since(app: str, vendor: str, business_id: str, since_ms: int) -> Seque
     )
 
 
+def _rest(table: Table) -> str:
+    """The partition of the days of long ago."""
+    return f"{table.name}_rest"
+
+
+def _midnight_ms(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
 def _copy(cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
     with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
         for row in rows:
@@ -395,7 +420,7 @@ def _row(r: RowRecord) -> Sequence[Any]:
         r.presence_ms,
         r.routed_ms,
         r.decided_ms,
-        r.note,
+        _storable(r.note),
     )
 
 
@@ -426,7 +451,7 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
 
 
 def _write_notes(cursor: psycopg.Cursor[Any], records: Sequence[NoteRecord]) -> None:
-    rows = ((day_of(r.ts_ms), r.app, r.event_id, r.user, r.device, r.kind, r.stage, r.at_ms, r.note) for r in records)
+    rows = ((day_of(r.ts_ms), r.app, r.event_id, r.user, r.device, r.kind, r.stage, r.at_ms, _storable(r.note)) for r in records)
     if records:
         cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_notes (LIKE notes INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
         _copy(cursor, "incoming_notes", _NOTE_COLUMNS, rows)

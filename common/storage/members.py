@@ -32,7 +32,8 @@ class Members:
             if _no_set(error):
                 raise NoSetError("the key of a group's members is no set") from error
             raise
-        return [name.decode("utf-8", "replace") for name in names], int(following)
+        # no event can name one with a NUL, and PostgreSQL, asked for their devices, would answer for nobody of the page
+        return [name.decode("utf-8", "replace") for name in names if b"\0" not in name], int(following)
 
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:
         """Those of `users` who have `sender` among their friends. A key that is no set holds nobody."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import psycopg
-from sqlalchemy import Engine, ExceptionContext, create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy import exc as sql_errors
+from sqlalchemy.engine import ExceptionContext
 
 #: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about the rows themselves are none of these
 #: (but for `ROW_ERRORS` of cursors that are used without SQLAlchemy: catch those first).

@@ -176,7 +176,7 @@ notes = Table(
     postgresql_partition_by="RANGE (day)",
 )
 
-#: The ledger's tables, made of one partition a day; old days are dropped whole.
+#: The ledger's tables, made of one partition a day, which is dropped whole; days of long ago share one.
 PARTITIONED = (events, ledger, notes)
 
 dead_letters = Table(

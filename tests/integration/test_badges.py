@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from common.storage.badges import Badges
+from common.storage.badges import BASE_MAX, Badges
 from common.storage.claims import Ask, Claims, ClaimState
 from common.storage.keys import Keys
 
@@ -100,6 +100,12 @@ def test_a_badge_is_the_base_and_what_was_pushed_since(
     if base is not None:
         desk.report(base)
     assert desk.numbers(*steps) == shown
+
+
+@pytest.mark.parametrize("base", [2**53 + 1, 2**63, 2**64, 10**25])
+def test_a_base_that_is_no_number_of_messages_stops_nobodys_push(desk: Desk, base: int) -> None:
+    desk.report(base)
+    assert desk.numbers(1, 1) == [BASE_MAX + 1, BASE_MAX + 2]
 
 
 def test_a_push_that_is_tried_again_keeps_its_number(desk: Desk) -> None:

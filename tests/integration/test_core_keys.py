@@ -81,6 +81,13 @@ def test_a_key_of_friends_that_is_no_set_holds_nobody(runtime: Runtime) -> None:
     assert runtime.members.friends("demo", ["bob", "eve", "nobody"], "ann") == {"eve"}
 
 
+def test_a_member_whom_no_event_can_name_is_passed_over(runtime: Runtime) -> None:
+    runtime.core.sadd(_key(runtime, "members", "g"), "eve", b"b\0b", b"\xff")
+    names, cursor = runtime.members.page("demo", "g", 0)
+    assert (sorted(names), cursor) == (["eve", "\ufffd"], 0)
+    assert runtime.devices.of_users("demo", names) == {}
+
+
 def test_a_group_whose_members_are_no_set_is_a_dead_letter_and_holds_nobody_up(runtime: Runtime) -> None:
     runtime.core.set(_key(runtime, "members", "broken"), json.dumps(["bob"]))
     runtime.core.sadd(_key(runtime, "members", "sound"), "eve")

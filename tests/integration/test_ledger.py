@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
+from sqlalchemy.exc import DataError
 
 from common.clock import now_ms
 from common.config import Settings
+from common.contracts import Attempt
+from common.storage import sql
 from common.storage.ledger import EventRecord, Ledger, NoteRecord, Record, RowRecord, day_of
 from common.storage.migrations import migrate
 from workers.cli.why import story
@@ -64,8 +69,9 @@ def parts(ts_ms: int) -> set[str]:
     return {f"{table}_{day_of(ts_ms):%Y%m%d}" for table in ("events", "ledger", "notes")}
 
 
-def test_what_was_written_lately_is_kept_however_old_its_event_is(runtime: Runtime, app: str) -> None:
-    long_ago = now_ms() - 400 * DAY_MS
+@pytest.mark.parametrize("days_ago", [9, 400])
+def test_what_was_written_lately_is_kept_however_old_its_event_is(runtime: Runtime, app: str, days_ago: int) -> None:
+    long_ago = now_ms() - days_ago * DAY_MS
     about = event(app, ts=long_ago)
     runtime.ledger.write([about, row(about), note(about, "bob", "phone", "recall: accepted")])
     assert not dropped(runtime.ledger, 7) & parts(long_ago)
@@ -73,7 +79,7 @@ def test_what_was_written_lately_is_kept_however_old_its_event_is(runtime: Runti
 
 
 def test_an_old_day_goes_whole_when_nothing_in_it_is_young(runtime: Runtime, app: str) -> None:
-    old = now_ms() - 9 * DAY_MS
+    old = now_ms() - 12 * DAY_MS
     about = event(app, ts=old, received=old)
     late: list[Record] = [event(app, "e2", "m2", old - DAY_MS, old - DAY_MS)]
     runtime.ledger.write([about, row(about), *late])
@@ -81,12 +87,45 @@ def test_an_old_day_goes_whole_when_nothing_in_it_is_young(runtime: Runtime, app
     assert told(runtime, app, "m2") is None
 
 
+def test_history_of_years_makes_no_table_a_day_and_goes_when_it_was_kept_long_enough(runtime: Runtime, app: str) -> None:
+    def tables() -> int:
+        with runtime.engine.connect() as connection:
+            return int(connection.exec_driver_sql("SELECT count(*) FROM pg_inherits").scalar() or 0)
+
+    runtime.ledger.write([event(app, "e0", "m0", now_ms() - 31 * DAY_MS)])
+    before = tables()
+    old = [event(app, f"e{days}", f"m{days}", now_ms() - days * DAY_MS, now_ms() - 8 * DAY_MS) for days in range(100, 3_000, 100)]
+    runtime.ledger.write([*old, *(row(about) for about in old)])
+    runtime.ledger.write([row(old[0])])
+    assert tables() == before
+    assert [one["decision"] for one in told(runtime, app, "m300")["recipients"]] == ["accepted"]
+    runtime.ledger.drop_old(today() - timedelta(days=7))
+    assert told(runtime, app, "m300") is None
+    assert told(runtime, app, "m0") is not None
+
+
 def test_a_day_that_another_process_dropped_is_made_again(runtime: Runtime, app: str) -> None:
-    old = now_ms() - 30 * DAY_MS
+    old = now_ms() - 20 * DAY_MS
     runtime.ledger.write([event(app, ts=old, received=old)])
     assert set(Ledger(runtime.engine).drop_old(today() - timedelta(days=7))) >= parts(old)
     runtime.ledger.write([event(app, "e2", ts=old)])
     assert told(runtime, app)["event_id"] == "e2"
+
+
+def test_a_vendors_code_with_a_nul_in_it_loses_no_row(runtime: Runtime, app: str) -> None:
+    about = event(app)
+    odd = msgspec.structs.replace(row(about), note="400 \0", attempts=(Attempt(about.ts_ms, "400", "\0", "\0", "\0"),))
+    runtime.ledger.write([about, odd, note(about, "bob", "phone", "\0")])
+    (told_of,) = told(runtime, app)["recipients"]
+    assert [step["note"] for step in told_of["steps"]][-2:] == ["accepted: 400 \\0", "\\0"]
+    assert len(told_of["attempts"]) == 1
+
+
+def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(runtime: Runtime, app: str) -> None:
+    noise = "".join(random.Random(7).choices("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096))
+    with pytest.raises(DataError) as refused:
+        runtime.ledger.write([row(event(app), user=noise)])
+    assert not isinstance(refused.value, sql.AWAY)
 
 
 def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> None:
@@ -95,6 +134,10 @@ def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> Non
     assert told(runtime, app)["event_id"] == "again"
     assert told(runtime, app, event_id="first")["event_id"] == "first"
     assert told(runtime, app, event_id="other") is None
+    runtime.ledger.write([EventRecord(app, "back", "m1", "message.recalled", "c2c:ann", now, now + 2, None, "")])
+    assert told(runtime, app)["event_id"] == "again"
+    recall = told(runtime, app, event_id="back")
+    assert (recall["type"], recall["recipients"]) == ("message.recalled", [])
 
 
 def test_each_row_has_its_own_steps_and_a_push_id_as_apples_header_has_it(runtime: Runtime, app: str) -> None:

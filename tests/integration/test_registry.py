@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,10 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
+from sqlalchemy.exc import DataError
 
 from common.config import Settings
-from common.storage import sql
+from common.storage import registry, sql
 from common.storage.badges import Badges
 from common.storage.claims import Ask, Claims
 from common.storage.devices import Devices
@@ -292,6 +294,14 @@ def test_a_presets_vendors_may_stand_as_in_an_event(tables: Engine, command: Cal
     assert command("strategy", "add", app, "one", str(file))[0] == 0
     (listed,) = json.loads(command("strategy", "list", app, "--json")[1])
     assert listed["preset"] == {"fcm": {"channel_id": "im"}, "sound": {"ios": "a.caf"}}
+
+
+def test_a_token_that_is_too_long_for_its_index_is_no_database_that_is_away(tables: Engine) -> None:
+    noise = "".join(random.Random(7).choices("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096))
+    device = {**dict.fromkeys(registry.BROUGHT), "user": "u1", "device_id": "d1", "platform": "ios", "vendor": "apns", "token": noise}
+    with pytest.raises(DataError) as refused, tables.begin() as connection:
+        registry.register(connection, [registry.Registration("a", device, 10)])
+    assert not isinstance(refused.value, sql.AWAY)
 
 
 def test_a_content_key_may_name_its_device_by_its_push_id(keeper: StateKeeper, tables: Engine) -> None:

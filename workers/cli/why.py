@@ -104,6 +104,8 @@ def as_words(told: Mapping[str, Any]) -> str:
     lines = [f"{told['type']} {told['message_id']} of {told['app']} (event {told['event_id']}), received {at(told['received_ms'])}"]
     if told["decision"]:
         lines.append(f"decided at intake: {told['decision']}")
+    elif told["type"] in ("message.recalled", "call.ended"):
+        lines.append("what it took back stands in the steps of its message's recipients")
     elif not told["recipients"]:
         lines.append("no recipient is decided yet")
     for one in told["recipients"]:

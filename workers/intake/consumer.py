@@ -24,7 +24,7 @@ from common.storage.scripts import script
 from common.storage.streams import DELIVERIES_MAX, GROUP, TAKEOVER_IDLE_MS, Belts
 from common.storage.vault import Vault
 from workers.intake import stage
-from workers.intake.events import Invited, Stored
+from workers.intake.events import Ended, Invited, Recalled, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 
@@ -210,6 +210,7 @@ class Consumer:
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         states = [event for event in fresh if not isinstance(event.data, Stored | Invited)]
         withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
+        records += [_taken_back(event) for event in fresh if isinstance(event.data, Recalled | Ended)]
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
         doors.withdraw(withdrawals)
@@ -290,6 +291,14 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[ledger
 def _times(batch: Sequence[Event]) -> list[tuple[str, str, int]]:
     """(app, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the same."""
     return [(event.app, event.data.message_id, event.ts_ms) for event in batch if isinstance(event.data, Stored)]
+
+
+def _taken_back(event: Event) -> ledger.EventRecord:
+    """A recall or the end of a call, so that `why --event` knows of it; what it did stands in the rows of its message."""
+    data = event.data
+    conversation = f"{data.conversation.type}:{data.conversation.id}" if isinstance(data, Recalled) else ""
+    about = data.message_id if isinstance(data, Recalled) else data.call_id
+    return ledger.EventRecord(event.app, event.id, about, event.type, conversation, event.ts_ms, event.received_ms, None, "")
 
 
 def _repeated(event: Event, now: int) -> ledger.NoteRecord:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from common.contracts import decode_messages
+from common.contracts import decode_messages, encode
 from common.model import Decision
-from workers.intake.consumer import _packed, _times
+from workers.intake.consumer import _packed, _taken_back, _times
 from workers.intake.stage import Passed, read_entry, take
 
 NOW_MS = 1_763_787_600_000
@@ -67,6 +67,12 @@ def test_the_name_stands_before_words_that_are_built_and_not_before_the_senders_
     assert taken({"display": display}, TEXT).message.push.display.nick_prefix == prefix
 
 
+def test_a_life_longer_than_a_week_is_cut_however_long_it_is() -> None:
+    message = taken({"ttl_s": 10**25}, TEXT).message
+    assert message.expires_at_ms == NOW_MS + 7 * 86_400_000
+    assert decode_messages(encode([message])) == [message]
+
+
 @pytest.mark.parametrize(("kind", "recipients", "most"), [("group", None, 40), ("c2c", ["bob"], 200), ("group", ["bob", "eve"], 200)])
 def test_an_entry_holds_no_more_people_than_a_process_can_look_at(kind: str, recipients: Any, most: int) -> None:
     data = {"message_id": "m1", "conversation": {"type": kind, "id": "ann"}, "sender": {"id": "ann"}, "elements": TEXT}
@@ -85,6 +91,17 @@ def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
     assert _times([stored, call]) == [("demo", "m2", NOW_MS)]
 
 
+def test_the_ledger_hears_of_a_recall_and_of_the_end_of_a_call() -> None:
+    told = [
+        _taken_back(passed("message.recalled", {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}})),
+        _taken_back(passed("call.ended", {"call_id": "c1", "reason": "cancelled"})),
+    ]
+    assert [(one.event_id, one.message_id, one.type, one.conversation, one.decision) for one in told] == [
+        ("e1", "m1", "message.recalled", "group:g1", None),
+        ("e1", "c1", "call.ended", "", None),
+    ]
+
+
 CALLS = {"words of ours": ({}, "on"), "the inviter's": ({"body": "Look!"}, "off"), "as wished": ({"nick_prefix": "off"}, "off")}
 
 
@@ -92,3 +109,43 @@ CALLS = {"words of ours": ({}, "on"), "the inviter's": ({"body": "Look!"}, "off"
 def test_an_invitation_says_who_calls_as_a_message_says_who_wrote(display: dict[str, Any], prefix: str) -> None:
     data = {"call_id": "c1", "inviter": {"id": "ann", "nick": "Ann"}, "invitees": ["bob"], "timeout_s": 60, "push": {"display": display}}
     assert take(passed("call.invited", data), NOW_MS).message.push.display.nick_prefix == prefix
+
+
+CJK, ASCII = "长" * 334, "a" * 512
+SENT = {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+DEVICE = {"user": "bob", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": "t"}
+NAMES: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "512 characters of ASCII": ("device.registered", {**DEVICE, "user": ASCII, "device_id": ASCII, "push_id": ASCII}, True),
+    "333 of Chinese": ("device.registered", {**DEVICE, "user": CJK[1:], "device_id": CJK[1:]}, True),
+    "a person": ("device.registered", {**DEVICE, "user": CJK}, False),
+    "a device": ("device.registered", {**DEVICE, "device_id": CJK}, False),
+    "an alias": ("device.registered", {**DEVICE, "push_id": CJK}, False),
+    "a message": ("message.stored", {**SENT, "message_id": CJK}, False),
+    "one of many recipients": ("message.stored", {**SENT, "recipients": ["bob", CJK]}, False),
+    "a group": ("message.stored", {**SENT, "conversation": {"type": "group", "id": CJK}}, False),
+    "a muted group": ("settings.updated", {"user": "bob", "mute": {"conversation": {"type": "group", "id": CJK}, "mode": "all"}}, False),
+    "a device of a content key": ("settings.updated", {"user": "bob", "content_key": {"device_id": CJK, "key": "k"}}, False),
+    "nothing named": ("settings.updated", {"user": "bob", "mute": None, "content_key": None}, True),
+}
+
+
+@pytest.mark.parametrize(("kind", "data", "fits"), NAMES.values(), ids=NAMES)
+def test_a_name_that_no_index_takes_is_a_dead_letter(kind: str, data: dict[str, Any], fits: bool) -> None:
+    event = {"v": 1, "id": "e1", "type": kind, "app": "demo", "ts": NOW_MS, "data": data}
+    read = read_entry("im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS)
+    assert isinstance(read, Passed) is fits
+    assert isinstance(read, Passed) or read.reason.startswith("wrong_shape: ")
+
+
+@pytest.mark.parametrize(("number", "fits"), [(2**64 - 1, True), (-(2**63), True), (2**64, False), (10**40, False), (1e300, True)])
+@pytest.mark.parametrize("place", ["data", "vendor_raw"])
+def test_a_number_that_no_belt_carries_is_a_dead_letter_with_its_reason(number: float, fits: bool, place: str) -> None:
+    push = {"data": {"payload": {"n": [number]}}} if place == "data" else {"vendor_raw": {"apns": {"n": number}}}
+    event = {"v": 1, "id": "e1", "type": "message.stored", "app": "demo", "ts": NOW_MS, "data": {**SENT, "elements": TEXT, "push": push}}
+    read = read_entry("im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS)
+    assert isinstance(read, Passed) is fits
+    if isinstance(read, Passed):
+        message = take(read.events[0], NOW_MS).message
+        assert decode_messages(encode([message])) == [message]
+    else:
+        assert read.reason.startswith("out_of_range: ")
