@@ -104,7 +104,8 @@ def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: fl
     attempts = (*work.target.attempts, _attempt(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
     left_s = (work.note.expires_at_ms - now_ms) / 1000
-    step = next_step(outcome, len(work.target.attempts) + 1, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
+    tries = 1 + sum(one.verdict in ("", outcome.verdict) for one in work.target.attempts)  # a long throttle uses up no try after silence
+    step = next_step(outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
         settled.ended.append(Ended(work, step.decision, attempts, _story(outcome)))
         _retire(work, outcome, settled)
@@ -138,7 +139,8 @@ def _held(target: Target, held_by: Decision) -> Target:
 
 
 def _attempt(work: Work, outcome: Outcome, now_ms: int) -> Attempt:
-    return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, outcome.words[:WORDS_MAX], outcome.vendor_message_id)
+    words = outcome.words[:WORDS_MAX]
+    return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, words, outcome.vendor_message_id, outcome.verdict)
 
 
 def _story(outcome: Outcome) -> str:
