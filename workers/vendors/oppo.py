@@ -30,6 +30,7 @@ from workers.vendors.base import (
     require,
     retry_after_s,
     secret_text,
+    tries_with,
 )
 from workers.vendors.words import (
     body_of,
@@ -435,7 +436,8 @@ def _refused(item: Item, answer: Answer, code: str, words: str) -> Outcome:
     if code == "32":  # duplicate: on a repeat it is our own first attempt that got through
         return Outcome(Verdict.ACCEPTED if repeat else Verdict.REJECTED, status, code, words)
     if code == "19":
-        return Outcome(Verdict.CREDENTIAL_REFUSED if repeat else Verdict.UNAVAILABLE, status, code, words, attempts_max=2)
+        verdict = Verdict.CREDENTIAL_REFUSED if tries_with(item, code) > 1 else Verdict.UNAVAILABLE
+        return Outcome(verdict, status, code, words)
     if code == "41" and _NAMES_REGID.search(words):
         return Outcome(Verdict.TOKEN_DEAD, status, code, words)
     if code in CODES:
@@ -456,7 +458,7 @@ def _class_refused(item: Item, status: str, words: str) -> Outcome:
 def _undocumented(item: Item, status: str, code: str, words: str) -> Outcome:
     """No row of its own: a range, a code that no source explains, or one nobody has heard of. Never a dead token."""
     if code in UNCONFIRMED:
-        verdict = Verdict.REJECTED if item.attempt >= UNCONFIRMED_ATTEMPTS else Verdict.UNAVAILABLE
+        verdict = Verdict.REJECTED if tries_with(item, code) >= UNCONFIRMED_ATTEMPTS else Verdict.UNAVAILABLE
         return Outcome(verdict, status, code, words, alarm=True)
     if number(code, 500, 599):
         return Outcome(Verdict.UNAVAILABLE, status, code, words)
