@@ -99,6 +99,7 @@ UNCONFIRMED_ATTEMPTS: Final = 3
 WAITS: Final = {"55": 1.0}
 #: First delay of a code that asks for a longer back-off: the service's flow control.
 FIRST_S: Final = {"-2": 5.0}
+TOO_LARGE: Final = 413  # HTTP, of the body
 #: Codes about one message of a batch. In a batch of different messages one of them must not spoil the others.
 ABOUT_A_MESSAGE: Final = frozenset({"32", "40", "41", "51", "54", "59", "67"})
 _NAMES_REGID = re.compile(r"registration[_ ]?id", re.IGNORECASE)
@@ -360,6 +361,8 @@ def _judge(parcel: Parcel, answer: Answer) -> Callable[[Item], Outcome]:
     """What the answer means, as a function of one item that travelled."""
     reply = _reply(answer)
     code, data, several = code_of(reply.get("code")), reply.get("data"), len(sent(parcel)) > 1
+    if answer.status == TOO_LARGE and several:  # no page says how large a body may be
+        return lambda _item: Outcome(Verdict.UNAVAILABLE, str(TOO_LARGE), code, again=Again.SINGLY)
     if not _usable(answer, code):
         return lambda item: unreadable_once(item, _by_status(answer, code))
     if code != "0":

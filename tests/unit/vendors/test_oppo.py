@@ -220,6 +220,12 @@ def test_an_outer_code_speaks_for_all_but_one_item_does_not_spoil_the_others(cod
     assert [(o.verdict, o.again) for o in outcomes] == [(verdict, again)] * 3
 
 
+def test_a_batch_that_is_too_large_goes_one_by_one():
+    outcomes = OPPO.classify(batch_of(3), answer_of(b"", 413))
+    assert [(o.verdict, o.again) for o in outcomes] == [(R, Again.SINGLY)] * 3
+    assert [(o.verdict, o.again) for o in OPPO.classify(parcel_of(), answer_of(b"", 413))] == [(R, None)]
+
+
 @pytest.mark.parametrize("note", [NOTE, OPEN, with_(vendor={"category": "MARKETING"})])
 def test_a_spent_day_is_the_public_class_s_whatever_push_it_is_told_of(note):
     (outcome,) = OPPO.classify(parcel_of(item_of(note)), answer_of({"code": 33}))
