@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,10 +123,10 @@ def _load(read: _Reader) -> Settings:
         event_streams=_names(read.text("EVENT_STREAMS", "im:events", _stream_list, "names of streams, separated by commas, each once")),
         key_prefix=read.text("KEY_PREFIX", "im:", _key_part, "printable ASCII without spaces and braces"),
         prefix=read.text("PREFIX", "push", _key_part, "printable ASCII without spaces and braces"),
-        secret_keys_file=read.file("SECRET_KEYS_FILE", "the path of a readable file with Fernet keys, one a line"),
+        secret_keys_file=read.file("SECRET_KEYS_FILE", "the path of a readable file with Fernet keys, one a line", _fernet_file),
         secret_keys=_names(read.text("SECRET_KEYS", "", _fernet_list, "Fernet keys (32 bytes in URL-safe base64), separated by commas")),
         endpoints=_endpoints(read),
-        ca_file=read.file("CA_FILE", "the path of a readable file with CA certificates in PEM"),
+        ca_file=read.file("CA_FILE", "the path of a readable file with CA certificates in PEM", _ca_file),
         apns_client=read.choice("APNS_CLIENT", ("curl", "aioapns")),
         send_timeout_s=read.number("SEND_TIMEOUT_S", 10.0, 0.1, 60.0),
         retry_first_s=None if read.unset("RETRY_FIRST_S") else read.number("RETRY_FIRST_S", 0.0, 0.0, 86_400.0),
@@ -182,11 +183,15 @@ class _Reader:
 
         return int(self.text(name, str(default), check, f"a whole number from {least} to {most}"))
 
-    def file(self, name: str, takes: str) -> Path | None:
+    def file(self, name: str, takes: str, inside: Callable[[Path], object]) -> Path | None:
+        """inside: reads the file; ValueError or OSError when it does not hold what it should."""
+
         def check(value: str) -> str:
             path = Path(_home(value)).absolute()
-            if not path.is_file() or not os.access(path, os.R_OK):
-                raise ValueError
+            try:
+                inside(path)
+            except OSError:
+                raise ValueError from None
             return str(path)
 
         found = self.text(name, "", check, takes)
@@ -202,8 +207,15 @@ def _home(value: str) -> str:
 
 
 def _folder(value: str) -> str:
+    """What is there of the path must be a folder; the rest can be made."""
     path = Path(_home(value))
-    return _checked(str(path), path.is_dir() or not path.exists())
+    there = next((one for one in (path, *path.absolute().parents) if os.path.lexists(one)), path)
+    return _checked(str(path), there.is_dir())
+
+
+def _ca_file(path: Path) -> None:
+    """OSError (ssl.SSLError is one) when no certificate is in it: else every request would fail, and none would say why."""
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
 
 
 def _names(comma_list: str) -> tuple[str, ...]:
@@ -449,14 +461,19 @@ def _generate_key(path: Path) -> tuple[str, ...]:
     return _keys_in(path)
 
 
+def _fernet_file(path: Path) -> tuple[str, ...]:
+    """The keys in it, at least one; ValueError or OSError."""
+    lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
+    keys = tuple(check_fernet_key(line) for line in lines if line and not line.startswith("#"))
+    _checked("", bool(keys))
+    return keys
+
+
 def _keys_in(path: Path) -> tuple[str, ...]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
-        keys = tuple(check_fernet_key(line) for line in lines if line and not line.startswith("#"))
+        keys = _fernet_file(path)
     except (OSError, ValueError):
-        keys = ()
-    if not keys:
-        raise SettingError("PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, one a line")
+        raise SettingError("PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, one a line") from None
     if path.stat().st_mode & 0o077:
         log.warning("the file of PUSHFLEET_SECRET_KEYS_FILE can be read by others: chmod 0600")
     return keys

@@ -180,6 +180,7 @@ class Notification(Frozen, frozen=True, kw_only=True):
     placement: the wire fields that the class policy chose for this lane (see workers/routing/classes.py), for instance
     {"category": "IM"} for Huawei; `vendor` and `vendor_raw` hold only this vendor's overrides, already merged with the
     strategy preset. sender_name and text fill a vendor's private template; they are what `title` and `body` were made of.
+    prefix: the name before the words, a part of `body`; "" where there is none.
     collapse_id is the raw value (collapse key or message id) of which each vendor derives its own id on the screen.
     """
 
@@ -199,6 +200,7 @@ class Notification(Frozen, frozen=True, kw_only=True):
     title: str = ""
     subtitle: str | None = None
     body: str = ""
+    prefix: str = ""
     fallback_body: str = ""
     hidden: bool = False
     sender_name: str = ""
@@ -237,7 +239,7 @@ class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """Whom a push is for. push_id: 32 hex digits, the same in every attempt."""
+    """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that were before those kept here."""
 
     user: str
     device: str
@@ -248,6 +250,12 @@ class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
     attempts: tuple[Attempt, ...] = ()
     again: str | None = None
     held_by: str | None = None
+    earlier: int = 0
+
+    @property
+    def tried(self) -> int:
+        """How often it was tried."""
+        return self.earlier + len(self.attempts)
 
 
 class Push(Frozen, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -30,6 +30,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 #: How many ports are tried from PUSHFLEET_METRICS_PORT on.
 PORTS_MAX: Final = 100
+#: How long a process of this machine may take to accept a connection before it counts as gone, seconds.
+LISTENS_S_MAX: Final = 1.0
 NONE: Final = "none"
 VENDORS: Final = frozenset(vendor.value for vendor in Vendor)
 EVENT_RESULTS: Final = frozenset({"accepted", "duplicate", "ignored", "dead_letter"})
@@ -69,6 +71,37 @@ UNKNOWN_FIELDS: Final = Counter("pushfleet_unknown_fields_total", "Fields of a c
 DEAD_LETTERS: Final = Gauge("pushfleet_dead_letters", "Dead letters kept, by stage.", ("stage",))
 CREDENTIAL_EXPIRES_SECONDS: Final = Gauge("pushfleet_credential_expires_seconds", "Until a credential expires.", LANE)
 RECEIPTS: Final = Counter("pushfleet_receipts_total", "Receipts of the vendors.", ("vendor", "status"))
+
+
+#: What only the active upkeep tells, as it is of the whole fleet: two processes that told it would contradict each other.
+FLEET_GAUGES: Final = (
+    *(BACKLOG, OLDEST_SECONDS, QUOTA_USED, QUOTA_LIMIT, LANE_STATE, TOKEN_GUARD, DEAD_LETTERS, CREDENTIAL_EXPIRES_SECONDS),
+)
+_shown: dict[Gauge, set[tuple[str, ...]]] = {}
+
+
+def show(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+    """These series of a fleet-wide gauge and no others: an account that was removed has no state any more. One thread a gauge."""
+    for labels, value in values.items():
+        gauge.labels(*labels).set(value)
+    for labels in _shown.get(gauge, set()) - values.keys():
+        gauge.remove(*labels)
+    _shown[gauge] = set(values)
+
+
+def hide() -> None:
+    """Another process tells the fleet-wide gauges now."""
+    for gauge in FLEET_GAUGES:
+        show(gauge, {})
+
+
+def begin(vendors: Iterable[str] = (), dialects: Iterable[str] = ()) -> None:
+    """Shows 0 where an alert asks for an increase: a series that begins at 1 has none."""
+    for vendor in vendors:
+        TOKENS_RETIRED.labels(vendor)
+        UNKNOWN_CODES.labels(vendor)
+    for name in dialects:
+        UNKNOWN_FIELDS.labels(name)
 
 
 def event_type(said: str) -> str:
@@ -124,8 +157,9 @@ def _first_free(host: str, ports: Iterable[int], checks: _Checks) -> ThreadingHT
     class Server(ThreadingHTTPServer):
         address_family = family
         daemon_threads = True
-        # SO_REUSEADDR would not hinder a second listener on some systems, and a port in TIME_WAIT is not worth having
-        allow_reuse_address = False
+        # a process that was killed comes back on its own port, though calls of its last life are in TIME_WAIT there; a second listener
+        # is still refused, except on Windows, where no worker runs
+        allow_reuse_address = True
 
     for port in ports:
         try:
@@ -184,12 +218,27 @@ def target(settings: Settings, port: int) -> str:
     return f"{host}:{port}"
 
 
+def _refused(url: str) -> bool:
+    """Whether certainly nobody listens there; whatever else goes wrong is no proof."""
+    try:
+        host, port = host_port(url.removeprefix("http://").removesuffix("/metrics"))
+        socket.create_connection((host, port), LISTENS_S_MAX).close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def _announce(settings: Settings, url: str) -> None:
-    """Into run.json's `metrics`, out of it at the exit. A folder that can't be written costs the entry, not the process."""
+    """Into run.json's `metrics`, out of it at the exit. A folder that can't be written costs the entry, not the process.
+
+    What a killed process has left there goes: nobody listens on its port any more.
+    """
     owner = os.getpid()
 
     def add(run: runfile.Run) -> None:
-        run["metrics"] = sorted({*run.get("metrics", ()), url})
+        run["metrics"] = sorted({url, *(one for one in run.get("metrics", ()) if one != url and not _refused(one))})
 
     def drop(run: runfile.Run) -> None:
         run["metrics"] = [one for one in run.get("metrics", ()) if one != url]

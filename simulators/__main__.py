@@ -31,11 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
     wanted = parser.parse_args(arguments)
-    there = present()
+    there = [vendor for vendor, entry in SIMULATORS.items() if entry.present()]
     missing = [vendor for vendor in wanted.vendors if vendor not in there]
     if missing:
         parser.error(f"no simulator: {', '.join(missing)}; there are {', '.join(there)}")
-    vendors = list(dict.fromkeys(wanted.vendors)) or there
+    vendors = list(dict.fromkeys(wanted.vendors)) or present()
     if not 0 <= wanted.port <= 65535 - sum(SIMULATORS[vendor].ports for vendor in vendors):
         parser.error("--port: 0 or a port with room for all behind it")
     wanted.dir.mkdir(parents=True, exist_ok=True)

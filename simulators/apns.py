@@ -60,7 +60,7 @@ STATUS = {
     "Shutdown": 503,
 }  # all others: 400
 
-#: First hex digits of a device token -> the reason it is always refused with.
+#: First hex digits of a device token -> the reason it is always refused with. `deadbeef…` is everybody's made-up token and lives.
 TOKEN_REASONS = {"dead": "Unregistered", "badd": "BadDeviceToken", "0e0e": "DeviceTokenNotForTopic"}
 #: ... -> the one environment it belongs to.
 TOKEN_ENVIRONMENT = {"5a4d": "sandbox", "9c0d": "production"}
@@ -165,7 +165,7 @@ class Apns:
             self.faults.expire_access = False
             self.provider.expire_all_seen()
         if call.certificate is not None:
-            return self.provider.by_certificate(call.certificate, env)
+            return self.provider.by_certificate(call.certificate, env, time.time())
         return self.provider.by_token(call.headers.get("authorization"), env, call.connection, time.time(), self.options.wedge_on_expired)
 
     def _token(self, raw: str, env: str) -> str:
@@ -179,7 +179,7 @@ class Apns:
         start = token[:4]
         if TOKEN_ENVIRONMENT.get(start, env) != env:
             raise RefusedError("BadDeviceToken")
-        if start in TOKEN_REASONS:
+        if start in TOKEN_REASONS and not token.startswith("deadbeef"):
             raise RefusedError(TOKEN_REASONS[start])
         return token
 

@@ -24,7 +24,8 @@ TOKEN_UPDATE_S_MIN = 1200  # "no more than once every 20 minutes"
 JWTS_MAX = 10_000
 CONNECTIONS_MAX = 10_000
 
-TOPICS_OID = ObjectIdentifier("1.2.840.113635.100.6.3.6")
+#: The list of topics; the second is VoIP's.
+TOPICS_OIDS = (ObjectIdentifier("1.2.840.113635.100.6.3.6"), ObjectIdentifier("1.2.840.113635.100.6.3.4"))
 ENVIRONMENT_OIDS = {
     "sandbox": ObjectIdentifier("1.2.840.113635.100.6.3.1"),
     "production": ObjectIdentifier("1.2.840.113635.100.6.3.2"),
@@ -174,9 +175,11 @@ class Provider:
 
     # ---- certificates
 
-    def by_certificate(self, der: bytes, env: str) -> Identity:
-        """Raises RefusedError. Source of the fields: pushy's apns-extensions.cnf, node-apn's oids.js."""
-        identity, environments = _read_certificate(der)
+    def by_certificate(self, der: bytes, env: str, now: float) -> Identity:
+        """Raises RefusedError. now: seconds. Source of the fields: pushy's apns-extensions.cnf, node-apn's oids.js."""
+        identity, environments, (begins, ends) = _read_certificate(der)
+        if not begins <= now <= ends:
+            raise RefusedError("BadCertificate")
         if environments and env not in environments:
             raise RefusedError("BadCertificateEnvironment")
         return identity
@@ -187,8 +190,8 @@ def _digest(text: str) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _read_certificate(der: bytes) -> tuple[Identity, frozenset[str]]:
-    """(identity, environments; none marked: both). Raises RefusedError BadCertificate for one that names no topic."""
+def _read_certificate(der: bytes) -> tuple[Identity, frozenset[str], tuple[float, float]]:
+    """(identity, environments; none marked: both, life in s). Raises RefusedError BadCertificate for one that names no topic."""
     certificate = x509.load_der_x509_certificate(der)
     uids = [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.USER_ID)]
     try:
@@ -201,13 +204,15 @@ def _read_certificate(der: bytes) -> tuple[Identity, frozenset[str]]:
     default = next(iter(topics)) if len(topics) == 1 else None
     present = {extension.oid for extension in certificate.extensions}
     environments = frozenset(env for env, oid in ENVIRONMENT_OIDS.items() if oid in present)
-    return Identity(f"{certificate.serial_number:x}", topics, default, certificate=True), environments
+    life = (certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
+    return Identity(f"{certificate.serial_number:x}", topics, default, certificate=True), environments, life
 
 
 def _topics(certificate: x509.Certificate) -> list[str]:
     """SEQUENCE of a topic (UTF8String) and its kinds (SEQUENCE of UTF8String), by turns."""
+    found = []
     for extension in certificate.extensions:
-        if extension.oid == TOPICS_OID and isinstance(extension.value, x509.UnrecognizedExtension):
+        if extension.oid in TOPICS_OIDS and isinstance(extension.value, x509.UnrecognizedExtension):
             parts = asn1.SequenceOf.load(extension.value.value, spec=asn1.Any)
-            return [part.native for part in (one.parse() for one in parts) if isinstance(part, asn1.UTF8String)]
-    return []
+            found += [part.native for part in (one.parse() for one in parts) if isinstance(part, asn1.UTF8String)]
+    return found

@@ -48,6 +48,8 @@ CLOCK_SKEW_S = 300
 IMAGE_LIFE_S = 86_400  # derived: the page says only that there is an end
 TEST_TOKENS_MAX = 10
 PUSH_TYPES = frozenset({0, 1, 2, 6, 7, 10})
+#: Push types with a right of their own; here it goes by the name of the category that it comes with.
+TYPE_RIGHTS = {"2": "harmony.play_voice", "10": "harmony.voip"}
 
 _PATH = re.compile(r"/v([123])/([^/]+)/(messages:send|messages:revoke|images:verify)")
 
@@ -286,7 +288,9 @@ class Huawei(ChinaSimulator):
             raise VendorError("80100022", "The image has not been verified.")
         if options.get("testMessage") and not self.days.take(self.limits["test_daily_v3"], 1, account.id, "test"):
             raise VendorError("80300029", "The number of test messages exceeds the limit.")
-        private = not notification  # the other push types have rights of their own
+        if push_type in TYPE_RIGHTS and not account.may(TYPE_RIGHTS[push_type]):
+            return self._verdict(tokens, {"noPushTypeRight": [*dict.fromkeys(tokens)]}, {*tokens}, self.new_id(), 3)
+        private = not notification  # the other push types are no class
         if notification:
             category = notification["category"]
             texts = (notification["title"], notification["body"])

@@ -27,16 +27,18 @@ class Entry:
         return importlib.import_module(f"simulators.{self.module}").make(record)
 
 
-#: Vendor -> its simulator; Huawei's is HarmonyOS's too.
+#: Vendor -> its simulator. HarmonyOS's is Huawei's, who stands on the same host: where all are started it is started once.
 SIMULATORS: dict[str, Entry] = {
     "apns": Entry("apns", 2, Manners(max_streams=1000, certificates=True, http2_only=True)),
     "fcm": Entry("fcm", 1, Manners(max_streams=100)),
     **{vendor: Entry(vendor, 1, Manners(http1_only=True)) for vendor in ("huawei", "honor", "xiaomi", "oppo", "vivo", "meizu")},
+    "harmony": Entry("huawei", 1, Manners(http1_only=True)),
 }
 
 
 def present() -> list[str]:
-    return [vendor for vendor, entry in SIMULATORS.items() if entry.present()]
+    """One for each simulator that is there."""
+    return [vendor for vendor, entry in SIMULATORS.items() if entry.present() and entry.module == vendor]
 
 
 def doors(simulator: Any) -> list[tuple[tuple[str, ...], Simulator]]:

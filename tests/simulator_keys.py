@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
-DEVELOPMENT, PRODUCTION, TOPICS = (x509.ObjectIdentifier(f"1.2.840.113635.100.6.3.{last}") for last in (1, 2, 6))
+DEVELOPMENT, PRODUCTION, VOIP_TOPICS, TOPICS = (x509.ObjectIdentifier(f"1.2.840.113635.100.6.3.{last}") for last in (1, 2, 4, 6))
 
 
 def part(value) -> str:
@@ -55,17 +55,21 @@ def assertion(key: rsa.RSAPrivateKey, header=None, **claims) -> str:
     return f"{signed}.{part(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
-def push_certificate(uid="com.example.chat", topics=(), marks=()) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """Self-signed, with Apple's fields: Subject UID, the list of topics, the environments' markers."""
+def push_certificate(
+    uid="com.example.chat", topics=(), marks=(), voip_topics=(), days=1
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Self-signed, with Apple's fields: Subject UID, the lists of topics, the environments' markers. days: from now to its end."""
     key = ec_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services"), x509.NameAttribute(NameOID.USER_ID, uid)])
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(0xA11CE).not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+    builder = builder.serial_number(0xA11CE).not_valid_before(now - datetime.timedelta(9)).not_valid_after(now + datetime.timedelta(days))
     for mark in marks:
         builder = builder.add_extension(x509.UnrecognizedExtension(mark, asn1.Null().dump()), critical=False)
     if topics:
         builder = builder.add_extension(x509.UnrecognizedExtension(TOPICS, topic_list(topics)), critical=False)
+    if voip_topics:
+        builder = builder.add_extension(x509.UnrecognizedExtension(VOIP_TOPICS, topic_list(voip_topics)), critical=False)
     return builder.sign(key, hashes.SHA256()), key
 
 

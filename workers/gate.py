@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from common.model import PRIVATE_CLASSES, Bucket, Decision, MessageClass, PushType
 from common.storage.admission import Admission, Answer, Ask, Count, Given, Terms
 from common.storage.ledger import Ledger
+from common.storage.redis import may_be_lost
 from workers.delivery.hours import offset_s, shut_for_s
 from workers.delivery.lane import Lane
 from workers.delivery.stage import Leave
@@ -93,21 +94,25 @@ class FleetGate:
 
     def refund(self, lane: Lane, works: Sequence[Work]) -> None:
         asks = [Ask(work.target.push_id, work.note.bucket, work.note.message_class, work.target.token) for work in works]
-        self._store.refund(terms_of(lane, self._now_ms()), asks, self._round())
+        with may_be_lost("a refund"):
+            self._store.refund(terms_of(lane, self._now_ms()), asks, self._round())
 
     def told_spent(self, lane: Lane, bucket: Bucket) -> None:
         log.warning("the vendor says this day's quota is spent", extra={"vendor": lane.vendor, "business_id": lane.credential.business_id})
-        self._store.told_spent(terms_of(lane, self._now_ms()), bucket)
+        with may_be_lost("the vendor's word on a quota"):
+            self._store.told_spent(terms_of(lane, self._now_ms()), bucket)
 
     def told_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
         terms, own = terms_of(lane, self._now_ms()), lane.spec.limits
         counted = own.quota_private if bucket is Bucket.PRIVATE else own.quota_public
         # What the vendor does not limit it does not count: its numbers are another bucket's, also where an operator has set a quota.
         if bucket in terms.quotas and counted is not None:
-            self._store.told_quota(terms, bucket, used, limit)
+            with may_be_lost("the vendor's word on a quota"):
+                self._store.told_quota(terms, bucket, used, limit)
 
     def told_lists_spent(self, lane: Lane) -> None:
-        self._store.told_lists_spent(terms_of(lane, self._now_ms()))
+        with may_be_lost("the vendor's word on its lists"):
+            self._store.told_lists_spent(terms_of(lane, self._now_ms()))
 
     def lists_spent(self, lane: Lane) -> bool:
         return self._store.lists_spent(terms_of(lane, self._now_ms()))
@@ -115,7 +120,8 @@ class FleetGate:
     def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:
         terms = terms_of(lane, self._now_ms())
         for bucket in {work.note.bucket for work in works}:
-            self._store.told_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
+            with may_be_lost("the vendor's word on a device"):
+                self._store.told_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
 
     def told_by_receipts(self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]) -> None:
         """capped: (device token, when it was sent to); spent_ms: when pushes went out that were over the day. What was sent on an earlier

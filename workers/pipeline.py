@@ -34,6 +34,7 @@ from workers.delivery import stage as delivery
 from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.work import Work
+from workers.keeping import Keeper
 from workers.presence import stage as presence
 from workers.routing import stage as routing
 from workers.runtime import Runtime
@@ -56,8 +57,11 @@ BESIDE = (
     {Urgency.CALL: 32, Urgency.CHAT: 32, Urgency.GROUP: 1},
     {Urgency.CALL: 32, Urgency.CHAT: 32, Urgency.GROUP: 1, Urgency.BULK: 1},
 )
-#: A lease is over before somebody else may take an entry over: what waited longer in this process is claimed anew first.
+#: What waited longer in this process is claimed anew before its round: while it was stopped, another may have taken it over.
 LEASE_RENEW_S = 4.0
+#: What a vendor has answered is written though Redis goes away meanwhile, or all of it would be sent again: so long it is waited for,
+#: and so long by a process that is to end.
+WRITE_PATIENCE_S, LAST_PATIENCE_S, WRITE_AGAIN_S = 30.0, 5.0, 0.3
 #: Lanes of one vendor that are sent to at the same time.
 LANES_AT_ONCE = 16
 
@@ -91,6 +95,7 @@ class Drain:
         self._takeover_at = 0.0
         self._running = threading.Lock()
         self._called = threading.Event()
+        self.stopping: Callable[[], bool] = lambda: False
         self.progress_at = time.monotonic()
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
@@ -108,6 +113,7 @@ class Drain:
 
     def _slice(self, stopping: Callable[[], bool]) -> None:
         belts = self.runtime.belts
+        self.stopping = stopping
         try:
             belts.clear_bell(queue_of(self.stage, self.vendor))
             end = time.monotonic() + SLICE_S
@@ -149,7 +155,7 @@ class Drain:
             self.runtime.belts.recount(entry, entry.deliveries - 1)
         self._work([entry for entry in fit if entry.deliveries <= SUSPECT_AFTER])
         for entry in suspects:
-            if self.runtime.belts.recount(entry, entry.deliveries):
+            if not self.stopping() and self.runtime.belts.recount(entry, entry.deliveries):
                 self._work([entry])
 
     def _work(self, fit: Sequence[Entry]) -> None:
@@ -328,6 +334,9 @@ def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
     adds = [(keys.send(batch.vendor, urgency), encode(batch)) for urgency, batch in routed.batches]
     adds += _ledger([_routing_row(row, now) for row in routed.rows])
     runtime.belts.hand_on(entries, adds)
+    if routed.presets_missing:
+        metrics.IGNORED.labels("unknown_strategy").inc(routed.presets_missing)
+        log.warning("a message names a preset that is not stored: defaults are used", extra={"count": routed.presets_missing})
     for row in routed.rows:
         metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
     for vendor in {batch.vendor for _, batch in routed.batches}:
@@ -366,22 +375,33 @@ def _routing_row(row: routing.Row, now: int) -> ledger.Record:
 class Deliveries:
     """One vendor's delivery in one process."""
 
-    def __init__(self, runtime: Runtime, vendor: Vendor) -> None:
+    def __init__(self, runtime: Runtime, vendor: Vendor, in_flight_max: int, stopping: Callable[[], bool]) -> None:
+        """in_flight_max: pushes on the wire at once. stopping: the process is to end."""
         self._runtime = runtime
         self._vendor = vendor
+        self._in_flight_max = in_flight_max
+        self._stopping = stopping
+        self._keeper = Keeper(runtime.belts)
         self._world = runtime.delivery(vendor)
         self._pool = ThreadPoolExecutor(LANES_AT_ONCE, thread_name_prefix=f"lanes-{vendor}")
 
     def entries(self, entries: Sequence[Entry]) -> None:
-        """Rounds of at most IN_FLIGHT_MAX pushes: what a kill may double."""
+        """Rounds of at most in_flight_max pushes. A process that is to end gives back what no round has begun with."""
         read_at = time.monotonic()
         todo: list[tuple[Entry, Batch]] = [(entry, decode_batch(entry.blob)) for entry in entries]
-        while todo:
-            round_, todo = _round(todo)
+        with self._keeper.holding(entries):
+            todo = self._rounds(todo, read_at)
+        self._runtime.belts.forgive([entry for entry, _ in todo])
+
+    def _rounds(self, todo: list[tuple[Entry, Batch]], read_at: float) -> list[tuple[Entry, Batch]]:
+        """What is left of them when the process is to end."""
+        while todo and not self._stopping():
+            round_, todo = _round(todo, self._in_flight_max)
             if time.monotonic() - read_at > LEASE_RENEW_S:
                 ours = {entry.id for entry in self._runtime.belts.renew([entry for entry, _ in round_])}
                 round_ = [(entry, batch) for entry, batch in round_ if entry.id in ours]
             self._round(round_)
+        return todo
 
     def _round(self, round_: Sequence[tuple[Entry, Batch]]) -> None:
         by_lane: dict[tuple[str, Vendor, str], list[tuple[Entry, Batch]]] = {}
@@ -396,30 +416,50 @@ class Deliveries:
                 raise error
 
     def _lane(self, key: tuple[str, Vendor, str], batches: Sequence[tuple[Entry, Batch]]) -> None:
-        lane = self._runtime.catalog.lane(*key)
+        # routing may know of a new account a second before this process does: that one was removed is told after a fresh look only
+        lane = self._runtime.catalog.lane(*key) or self._runtime.catalog.fresh().lanes.get(key)
         entries = [entry for entry, _ in batches]
         works = [work for entry, batch in batches for work in settling.works_of(owner_of(entry), batch)]
         if lane is None:
-            self._without_lane(entries, works)
+            self._without_lane(entries, works, key[2])
             return
+        parts = [works[start : start + self._in_flight_max] for start in range(0, len(works), self._in_flight_max)] or [works]
+        for part in parts:  # an entry may hold more than this process may have on the wire: it is acknowledged with the last of it
+            self._part(part, lane, entries if part is parts[-1] else ())
+
+    def _part(self, works: Sequence[Work], lane: Lane, entries: Sequence[Entry]) -> None:
         done = delivery.deliver(works, lane, self._world)
         now = now_ms()
         settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
-        self._write(entries, lane, settled, now)
+        self._insist(lambda: self._write(entries, lane, settled, now), WRITE_PATIENCE_S if done.requests else 0.0)
         self._retire(lane, done, settled)
         _count(lane, done, settled, now)
 
-    def _without_lane(self, entries: Sequence[Entry], works: Sequence[Work]) -> None:
+    def _insist(self, write: Callable[[], None], patience_s: float) -> None:
+        """Writes, again and again while Redis is away. What is written twice changes nothing (docs/nothing-lost.md)."""
+        began = time.monotonic()
+        while True:
+            try:
+                return write()
+            except (RedisError, OSError) as error:
+                if time.monotonic() - began >= (min(patience_s, LAST_PATIENCE_S) if self._stopping() else patience_s):
+                    raise
+                log.warning("Redis is away: answers wait to be written", extra={"reason": type(error).__name__})
+                time.sleep(WRITE_AGAIN_S)
+
+    def _without_lane(self, entries: Sequence[Entry], works: Sequence[Work], business_id: str) -> None:
         """The credential was removed while its pushes were on their way."""
         now = now_ms()
-        ended = [settling.Ended(work, Decision.NO_CREDENTIAL, work.target.attempts, "the credential was removed") for work in works]
-        rows = [_delivery_row(one, self._vendor, "", now) for one in ended]
+        ended = settling.without_lane(works)
+        rows = [_delivery_row(one, self._vendor, business_id, now) for one in ended]
 
         def more(pipe: Any) -> None:
             self._runtime.claims.mark_done(pipe, [(work.target.push_id, work.note.ts_ms) for work in works])
             self._runtime.backlog.leave(pipe, _decided(ended))
 
         self._runtime.belts.hand_on(entries, _ledger(rows), more)
+        for one in ended:
+            metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
 
     def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
         """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
@@ -467,15 +507,17 @@ class Deliveries:
                 metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
 
 
-def _round(todo: list[tuple[Entry, Batch]]) -> tuple[list[tuple[Entry, Batch]], list[tuple[Entry, Batch]]]:
-    """As many whole entries from the front as stay within IN_FLIGHT_MAX pushes (one at least), and the rest.
+def _round(
+    todo: list[tuple[Entry, Batch]], most: int = delivery.IN_FLIGHT_MAX
+) -> tuple[list[tuple[Entry, Batch]], list[tuple[Entry, Batch]]]:
+    """As many whole entries from the front as stay within `most` pushes (one at least), and the rest.
 
     A round ends with its last answer: the urgent are not in one with a group of hundreds.
     """
     size = 0
     for index, (entry, batch) in enumerate(todo):
         size += sum(len(push.targets) for push in batch.pushes)
-        if index and (size > delivery.IN_FLIGHT_MAX or urgent(entry) != urgent(todo[0][0])):
+        if index and (size > most or urgent(entry) != urgent(todo[0][0])):
             return todo[:index], todo[index:]
     return todo, []
 
@@ -523,13 +565,15 @@ def _delivery_row(one: settling.Ended, vendor: Vendor, business_id: str, now: in
 
 
 def _pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int) -> ledger.Record:
-    note = f"waits: {wait.reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
+    held = wait.target.held_by  # the ledger knows by this word what may be on a screen
+    reason = wait.reason if held != Decision.UNCERTAIN or wait.reason == held else f"{held}, then {wait.reason}"
+    note = f"waits: {reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
     return _row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
 
 
 def _news(wait: settling.Wait) -> bool:
     """Whether a waiting push has something to tell: a first wait, or an answer. Waiting for the rate again is no news."""
-    return wait.work.target.held_by is None or len(wait.target.attempts) != len(wait.work.target.attempts)
+    return wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried
 
 
 def _row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> ledger.Record:
@@ -580,10 +624,15 @@ def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now:
 
 
 class Stages:
-    """The drains of one process, made once."""
+    """The drains of one process, made once.
 
-    def __init__(self, runtime: Runtime) -> None:
+    vendors: how many it delivers to. What a kill may double is the process's, so they share it. stopping: it is to end.
+    """
+
+    def __init__(self, runtime: Runtime, vendors: int = 1, stopping: Callable[[], bool] = lambda: False) -> None:
         self.runtime = runtime
+        self.in_flight_max = delivery.IN_FLIGHT_MAX // vendors
+        self.stopping = stopping
         self.drains: dict[str, Drain] = {}
 
     def drain(self, stage: str, vendor: Vendor | None = None) -> Drain:
@@ -601,7 +650,8 @@ class Stages:
         if vendor is None:
             raise ValueError("delivery drains one vendor's belts")
         counts, *beside = ({keys.send(vendor, urgency): count for urgency, count in each.items()} for each in (WEIGHTS, *BESIDE))
-        return Drain(runtime, stage, counts, Deliveries(runtime, vendor).entries, vendor, beside)
+        deliveries = Deliveries(runtime, vendor, self.in_flight_max, self.stopping)
+        return Drain(runtime, stage, counts, deliveries.entries, vendor, beside)
 
 
 def register(app: Celery, stages: Stages, stopping: Callable[[], bool]) -> None:

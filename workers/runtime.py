@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -41,11 +41,12 @@ from common.storage.guard import Guard
 from common.storage.images import SeenImages
 from common.storage.keys import Keys
 from common.storage.ledger import Ledger
+from common.storage.living import Living
 from common.storage.marks import Marks
 from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
-from common.storage.redis import connect
+from common.storage.redis import connect, may_be_lost
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
@@ -56,7 +57,7 @@ from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import ClaimAnswer, Shut
+from workers.delivery.stage import ClaimAnswer, Probe, Shut
 from workers.delivery.stage import World as DeliveryWorld
 from workers.delivery.work import Work
 from workers.gate import FleetGate, terms_of
@@ -70,6 +71,9 @@ from workers.wire import Answer, NoAnswer, Route, Transport
 
 log = logging.getLogger(__name__)
 
+#: Connections of a lane over HTTP/1.1 in one process, where each takes one request at a time: with them a round of 500 is answered within
+#: the usual deadline by a vendor that takes a second for each. HTTP/2 needs few (workers/wire.py).
+HTTP1_CONNECTIONS_MAX = 50
 #: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this often.
 CONFIG_EVERY_S = 1.0
 
@@ -102,6 +106,11 @@ class Catalog:
             if self._snapshot is None:
                 self._snapshot = self._load(0)
             return self._snapshot
+
+    def fresh(self) -> Snapshot:
+        """As `now`, but our copy is no older than this call."""
+        self._look_at = 0.0
+        return self.now
 
     def changed(self) -> None:
         """Tells every process that something changed."""
@@ -153,7 +162,9 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         app=stored.app,
         vendor=spec.vendor,
         business_id=stored.business_id,
-        version=stored.version,
+        # not the number in the store, which begins anew when an account is removed and added again: it would come to a stopped lane, and
+        # send with the access token and on the connections of the one before
+        version=stored.created_ms,
         options=stored.options,
         secrets=stored.secrets,
         rights=stored.rights,
@@ -161,7 +172,9 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         templates={name: Template(*template) for name, template in stored.templates.items()},
     )
     bases = {name: settings.endpoints.get(name, url) for name, url in spec.endpoints.items()}
-    route = Route(f"{credential.lane}:{stored.version}", bases, spec.http2, spec.identity(credential))
+    route = Route(f"{credential.lane}:{credential.version}", bases, spec.http2, spec.identity(credential))
+    if not spec.http2:
+        route = replace(route, connections_max=HTTP1_CONNECTIONS_MAX)
     reserve = {name: float(share) for name, share in (stored.limits.get("reserve") or {}).items()}
     return Lane(spec, credential, route, limits_of(spec, stored.limits), stored.paused, reserve)
 
@@ -169,9 +182,10 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
 class Runtime:
     """Everything a process needs of the world, made when first asked for."""
 
-    def __init__(self, settings: Settings, name: str = "tool") -> None:
+    def __init__(self, settings: Settings, name: str = "tool", role: str = "tool") -> None:
         self.settings = settings
         self.name = name
+        self.role = role
         self.keys = Keys(settings.prefix)
         self.metrics_at: str | None = None
 
@@ -181,7 +195,7 @@ class Runtime:
 
     @cached_property
     def core(self) -> Redis:
-        return self.redis if self.settings.core_url == self.settings.redis_url else connect(self.settings.core_url)
+        return self.redis if self.settings.core_url == self.settings.redis_url else connect(self.settings.core_url, "PUSHFLEET_CORE_URL")
 
     @cached_property
     def engine(self) -> Engine:
@@ -194,6 +208,10 @@ class Runtime:
     @cached_property
     def app(self) -> Celery:
         return make_app(self.settings)
+
+    @cached_property
+    def living(self) -> Living:
+        return Living(self.redis, self.keys)
 
     @cached_property
     def belts(self) -> Belts:
@@ -297,8 +315,8 @@ class Runtime:
 
     def delivery(self, vendor: Vendor) -> DeliveryWorld:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
-        store = AccessStore(self.redis, self.keys, self.vault)
         deadline_s = self.settings.send_timeout_s
+        store = AccessStore(self.redis, self.keys, self.vault, deadline_s)
         return DeliveryWorld(
             claims=_Claims(self.claims, self.silences),
             backlog=_Backlog(self.backlog),
@@ -352,9 +370,11 @@ class Runtime:
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
-        self.redis.set(self.keys.alive(self.name), now_ms(), ex=15)
-        if self.metrics_at:
-            self.redis.set(self.keys.metrics_at(self.name), self.metrics_at, ex=15)
+        self.living.say(self.name, self.role, self.metrics_at)
+
+    def leave(self) -> None:
+        """Says that this process ends, so that nobody waits for it or rings because of it."""
+        self.living.leave([self.name])
 
     def close(self) -> None:
         for part in ("transport", "apns_transport"):
@@ -383,6 +403,7 @@ class _Claims:
                 work.entry,
                 step,
                 _read_as(work),
+                work.target.registered_ms,
             )
             for work, step in zip(works, badge_steps, strict=True)
         ]
@@ -447,18 +468,20 @@ class _Breaker:
         self._store = store
         self._admission = admission
 
-    def open_for(self, lane: Lane) -> int | Shut:
+    def open_for(self, lane: Lane) -> Probe | Shut | None:
         if lane.paused:
             return Shut(Decision.LANE_PAUSED)
         state = self._store.ask(lane.id, lane.credential.version)
         if state.state == lane_store.FLOWING:
-            return 1_000_000
-        return 1 if state.probe else Shut(Decision(state.why or Decision.UNAVAILABLE))
+            return None
+        why = Decision(state.why or Decision.UNAVAILABLE)
+        return Probe(why) if state.probe else Shut(why)
 
     def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
-        if throttled or retry_after_s:
-            self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
-        self._store.tell(lane.id, lane.credential.version, good, failed, refused)
+        with may_be_lost("how a round went"):
+            if throttled or retry_after_s:
+                self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
+            self._store.tell(lane.id, lane.credential.version, good, failed, refused)
 
 
 def _observe(lane: Lane, answer: Answer | NoAnswer) -> None:

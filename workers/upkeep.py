@@ -10,13 +10,12 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from common import metrics
@@ -24,7 +23,7 @@ from common.clock import now_ms
 from common.model import Vendor
 from common.storage import keys, ledger, sql
 from common.storage import lanes as lane_store
-from common.storage.streams import Entry
+from common.storage.streams import Backlog, Entry
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.gate import terms_of
@@ -39,10 +38,12 @@ AWAY = (RedisError, OSError, *sql.AWAY)
 LOCK_MS = 5_000
 TICK_S = 0.1
 EVERY_S = 1.0
-#: The lanes' states, all in one round trip.
+#: The lanes' states, all in one round trip, and the dead letters, in one query.
 LANES_EVERY_S = 2.0
 #: As pushfleet_lane_state tells them; a paused lane is a stopped one.
 LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED: 2}
+#: Where a dead letter can come from: shown as 0 before the first one comes, so that it is an increase.
+LETTER_STAGES = ("intake", PRESENCE, ROUTING, DELIVERY, "ledger")
 #: Gauges that cost a query, old days, dead readers.
 SELDOM_S = 15.0
 #: Ledger entries of one transaction: about 50,000 rows at most.
@@ -70,6 +71,8 @@ class Upkeep:
             try:
                 if self._mine():
                     self._tick()
+                else:
+                    metrics.hide()
                 self.progress_at = time.monotonic()
             except AWAY as error:
                 log.warning("a store is away, waiting", extra={"reason": type(error).__name__})
@@ -113,6 +116,7 @@ class Upkeep:
         if time.monotonic() >= self._lanes:
             self._lanes = time.monotonic() + LANES_EVERY_S
             self._without_database(self._show_lanes)
+            self._without_database(self._show_dead_letters)
         if time.monotonic() >= self._seldom:
             self._seldom = time.monotonic() + SELDOM_S
             self._without_database(self._now_and_then)
@@ -130,23 +134,26 @@ class Upkeep:
         missed |= {belt for belt, backlog in found.items() if backlog.pending and self._runtime.belts.stale(belt)}
         self._ring(missed)
         self._without_database(self._unparking.look)
-        _show(found)
-        self._show_waiting()
+        self._show_waiting(found)
         self._without_database(lambda: withdraw_due(self._runtime))
 
-    def _show_waiting(self) -> None:
-        """The core's streams and the delayed set, which are no belts of ours."""
+    def _show_waiting(self, found: Mapping[str, Backlog]) -> None:
+        """The belts, and what is no belt of ours: the core's streams and the delayed set."""
         core, now = self._runtime.core, now_ms()
-        depth, oldest = 0, now
+        depth, oldest = 0, None
         for stream in self._runtime.settings.event_streams:
             depth += int(core.xlen(stream))
             first: Any = core.xrange(stream, count=1)
-            oldest = min(oldest, int(first[0][0].split(b"-")[0])) if first else oldest
-        metrics.BACKLOG.labels("events").set(depth)
-        metrics.OLDEST_SECONDS.labels("events").set(max(now - oldest, 0) / 1000)
+            oldest = min(oldest or now, int(first[0][0].split(b"-")[0])) if first else oldest
         due = self._runtime.delayed.oldest_due_ms()
-        metrics.BACKLOG.labels("delayed").set(self._runtime.delayed.waiting_count())
-        metrics.OLDEST_SECONDS.labels("delayed").set(max(now - due, 0) / 1000 if due is not None else 0)
+        queues = {
+            **{belt: (backlog.unread + backlog.pending, backlog.oldest_ms) for belt, backlog in found.items()},
+            "events": (depth, oldest),
+            "delayed": (self._runtime.delayed.waiting_count(), due),
+        }
+        metrics.show(metrics.BACKLOG, {(queue,): number for queue, (number, _) in queues.items()})
+        ages = {queue: now - first if first is not None else 0 for queue, (_, first) in queues.items()}
+        metrics.show(metrics.OLDEST_SECONDS, {(queue,): max(age, 0) / 1000 for queue, age in ages.items()})
 
     def _ring(self, belts: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):
@@ -157,16 +164,11 @@ class Upkeep:
 
     def _now_and_then(self) -> None:
         runtime = self._runtime
-        for lane in runtime.catalog.now.lanes.values():
-            labels = _labels(lane)
-            metrics.TOKEN_GUARD.labels(*labels).set(int(runtime.guard.stopped(lane.id)))
-            self._show_quotas(lane, labels)
-            expires_ms = lane.credential.options.get("expires_ms")
-            if expires_ms:
-                metrics.CREDENTIAL_EXPIRES_SECONDS.labels(*labels).set((int(expires_ms) - now_ms()) / 1000)
-        with runtime.engine.connect() as connection:
-            for stage, count in connection.execute(text("SELECT stage, count(*) FROM dead_letters GROUP BY stage")):
-                metrics.DEAD_LETTERS.labels(stage).set(count)
+        lanes = list(runtime.catalog.now.lanes.values())
+        metrics.show(metrics.TOKEN_GUARD, {_labels(lane): int(runtime.guard.stopped(lane.id)) for lane in lanes})
+        ends = {_labels(lane): lane.credential.options.get("expires_ms") for lane in lanes}
+        metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
+        self._show_quotas(lanes)
         runtime.ledger.ready_for(datetime.now(UTC).date() + timedelta(days=1))
         dropped = runtime.ledger.drop_old(datetime.now(UTC).date() - timedelta(days=runtime.settings.ledger_days))
         if dropped:
@@ -174,16 +176,20 @@ class Upkeep:
         for belt in (*keys.BELTS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
 
+    def _show_dead_letters(self) -> None:
+        letters = {**dict.fromkeys(LETTER_STAGES, 0), **self._runtime.dead_letters.counts()}
+        metrics.show(metrics.DEAD_LETTERS, {(stage,): count for stage, count in letters.items()})
+
     def _show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())
-        for lane, state in zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True):
-            metrics.LANE_STATE.labels(*_labels(lane)).set(2 if lane.paused else LANE_NUMBERS[state.state])
+        states = zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
 
-    def _show_quotas(self, lane: Lane, labels: tuple[str, ...]) -> None:
-        for usage in self._runtime.admission.usage(terms_of(lane, now_ms())):
-            metrics.QUOTA_USED.labels(*labels, usage.bucket).set(usage.used)
-            if usage.limit is not None:
-                metrics.QUOTA_LIMIT.labels(*labels, usage.bucket).set(usage.limit)
+    def _show_quotas(self, lanes: Sequence[Lane]) -> None:
+        admission, now = self._runtime.admission, now_ms()
+        found = {(*_labels(lane), usage.bucket): usage for lane in lanes for usage in admission.usage(terms_of(lane, now))}
+        metrics.show(metrics.QUOTA_USED, {labels: usage.used for labels, usage in found.items()})
+        metrics.show(metrics.QUOTA_LIMIT, {labels: usage.limit for labels, usage in found.items() if usage.limit is not None})
 
     # ------------------------------------------------------------ the ledger
 
@@ -192,7 +198,6 @@ class Upkeep:
         while not self._stopping():
             try:
                 pause_s = 0.0 if self.flush() else 0.05
-                self._runtime.alive()
             except AWAY as error:
                 log.warning("the ledger waits in its belt: a store is away", extra={"reason": type(error).__name__})
                 pause_s = 1.0
@@ -245,10 +250,3 @@ class Upkeep:
 
 def _labels(lane: Lane) -> tuple[str, ...]:
     return lane.credential.app, lane.vendor, lane.credential.business_id
-
-
-def _show(found: dict[str, Any]) -> None:
-    now = now_ms()
-    for belt, backlog in found.items():
-        metrics.BACKLOG.labels(belt).set(backlog.unread + backlog.pending)
-        metrics.OLDEST_SECONDS.labels(belt).set(max(now - backlog.oldest_ms, 0) / 1000 if backlog.oldest_ms is not None else 0)

@@ -25,6 +25,10 @@ LATE_S = 5.0
 #: A withdrawal is worth sending for so long; a VoIP push would ring, so its cancel is worth nothing later.
 TTL_S = 86_400
 VOIP_TTL_S = 60
+#: Wishes of one round, and how long a call may go on with further rounds: upkeep has bells to ring, too. Most of them ask about
+#: what nobody saw (every call ends once), and those are told apart by one query a round.
+ROUND = 200
+BUDGET_S = 0.5
 #: People of one entry on the routing belt.
 CHUNK = 500
 #: A call's end for some of its people speaks of invitations up to its own time, and a little for differing clocks.
@@ -56,16 +60,30 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
         pipe.execute()
 
 
-def withdraw_due(runtime: Runtime, most: int = 100) -> int:
+def withdraw_due(runtime: Runtime) -> int:
     """Looks up who got what is to be withdrawn and sends them its withdrawal. Number of wishes looked at."""
+    until, looked = time.monotonic() + BUDGET_S, 0
+    while found := _round(runtime):
+        looked += found
+        if found < ROUND or time.monotonic() >= until:
+            break
+    return looked
+
+
+def _round(runtime: Runtime) -> int:
     key = _key(runtime)
-    due = cast(list[tuple[bytes, float]], runtime.redis.zrangebyscore(key, "-inf", time.time(), 0, most, withscores=True))
+    due = cast(list[tuple[bytes, float]], runtime.redis.zrangebyscore(key, "-inf", time.time(), 0, ROUND, withscores=True))
     if not due:
         return 0
     written_s = _written_until_s(runtime)
     wishes = [(member, due_s, msgspec.msgpack.decode(member[1:], type=Wish)) for member, due_s in due if due_s < written_s]
     _pull_parked(runtime, [wish for member, _, wish in wishes if member[:1] in (b"0", b"%d" % (len(LOOKS_S) - 1))])
-    for member, due_s, wish in wishes:
+    seen = runtime.ledger.seen_among([(wish.app, wish.message_id) for _, _, wish in wishes])
+    shown = [one for one in wishes if (one[2].app, one[2].message_id) in seen]
+    unseen = [member for member, _, wish in wishes if (wish.app, wish.message_id) not in seen]
+    if unseen:
+        runtime.redis.zrem(key, *unseen)
+    for member, due_s, wish in shown:
         offline = _offline(runtime, wish, _since_ms(int(member[:1]), due_s))
         adds = [(keys.ROUTING, encode([one])) for one in offline]
         runtime.belts.hand_on((), adds, lambda pipe, member=member: pipe.zrem(key, member))  # type: ignore[misc]

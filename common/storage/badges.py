@@ -15,7 +15,10 @@ class Badges:
         self._keys = keys
         self._set = script(redis, "badge")
 
-    def report(self, app: str, user: str, device: str | None, ts_ms: int, base: int | None) -> None:
-        """base: the unread total when the app went away; None: the app came back, only the count starts again. device None: all."""
+    def report(self, app: str, user: str, device: str | None, ts_ms: int, base: int | None, pipe: Redis | None = None) -> None:
+        """base: the unread total when the app went away; None: the app came back, only the count starts again. device None: all.
+
+        pipe: the pipeline that carries it, with others.
+        """
         args: list[str | int] = [device or "", ts_ms, -1 if base is None else base, KEEP_S]
-        self._set(keys=[self._keys.badges(app, user)], args=args)
+        self._set(keys=[self._keys.badges(app, user)], args=args, client=pipe)

@@ -35,7 +35,7 @@ _told = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 class Ask:
     """One push that wants to be sent. badge_step: what to add to the device's count, -1 to leave the badge alone.
 
-    conversation: `<type>:<id>`, or "" for a push that nobody can have read (a recall, a cancel)."""
+    conversation: `<type>:<id>`, or "" for a push that nobody can have read (a recall, a cancel). registered_ms: of the token."""
 
     app: str
     message_id: str
@@ -46,11 +46,13 @@ class Ask:
     entry: str
     badge_step: int
     conversation: str = ""
+    registered_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """badge: the number for this push, None where it carries none. why: reason of GONE, a decision's name."""
+    """badge: the number for this push, None where it carries none. why: reason of GONE, a decision's name; of OURS `uncertain` where an
+    earlier reader of the entry had it and may have sent it."""
 
     state: ClaimState
     badge: int | None
@@ -77,7 +79,10 @@ class Claims:
         keys = self._keys
         packed = msgspec.msgpack.encode(
             [
-                (a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device, a.conversation, a.ts_ms, a.entry, a.badge_step)
+                (
+                    *(a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device),
+                    *(a.conversation, a.ts_ms, a.entry, a.badge_step, a.registered_ms),
+                )
                 for a in asks
             ]
         )

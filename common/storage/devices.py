@@ -1,7 +1,6 @@
-"""The device registry (SQL, until unbound): who owns which token, newest word wins.
+"""The device registry (SQL, until unbound): its reads for the stages, and what settling and operators change.
 
-A token belongs to one user at a time. Rows are never deleted by an event, so that an older event that arrives late
-finds the newer word.
+What events change in it: registry.py.
 """
 
 from __future__ import annotations
@@ -9,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, bindparam, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Engine, or_, select, text, update
 
 from common.contracts import Device
 from common.model import Vendor
-from common.storage.tables import devices, logouts, token_owners
+from common.storage import registry
+from common.storage.registry import ACTIVE
+from common.storage.tables import devices
 
-#: States of a device whose token may be sent to.
-ACTIVE = "active"
 #: States of a device whose user is still the one who registered it.
 STANDING = (ACTIVE, "retired", "silenced")
 
@@ -30,9 +28,18 @@ _BY_USERS = text(
     " WHERE d.app = :app AND d.\"user\" = ANY(:users) AND d.state = 'active' ORDER BY d.device_id"
 )
 
+_DEAD = (
+    " FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[]), CAST(:devices AS text[]), CAST(:tokens AS text[]),"
+    ' CAST(:sent AS bigint[]), CAST(:reasons AS text[])) AS r (app, "user", device_id, token, sent_ms, reason)'
+    ' WHERE d.app = r.app AND d."user" = r."user" AND d.device_id = r.device_id AND d.registered_ms <= r.sent_ms'
+)
+_RETIRE = text(f"UPDATE devices d SET state = :state, reason = r.reason {_DEAD} AND d.token = r.token AND d.state = 'active'")
+#: A dead VoIP token is forgotten: calls reach the device as alerts then.
+_FORGET_VOIP = text(f"UPDATE devices d SET voip_token = NULL {_DEAD} AND d.voip_token = r.token")
+
 
 class Devices:
-    """Reads for the stages, writes for intake, settle and the command line."""
+    """Reads for the stages, writes for settle and the command line."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -46,32 +53,14 @@ class Devices:
         return found
 
     def retire(self, dead: Sequence[tuple[str, str, str, str, int, str]], state: str) -> int:
-        """(app, user, device, token, sent_ms, reason): those not registered anew since the send. Returns how many."""
+        """(app, user, device, token, sent_ms, reason): those not registered anew since the send. Returns how many devices."""
         if not dead:
             return 0
-        statement = (
-            update(devices)
-            .where(
-                *_keyed(),
-                devices.c.token == bindparam("b_token"),
-                devices.c.state == ACTIVE,
-                devices.c.registered_ms <= bindparam("b_sent"),
-            )
-            .values(state=state, reason=bindparam("b_reason"))
-        )
-        rows = [
-            {"b_app": app, "b_user": user, "b_device": device, "b_token": token, "b_sent": sent, "b_reason": reason}
-            for app, user, device, token, sent, reason in dead
-        ]
-        voip = (
-            update(devices)
-            .where(*_keyed(), devices.c.voip_token == bindparam("b_token"), devices.c.registered_ms <= bindparam("b_sent"))
-            .values(voip_token=None)
-        )
+        apps, users, names, tokens, sent, reasons = (list(column) for column in zip(*sorted(dead), strict=True))
+        given = {"apps": apps, "users": users, "devices": names, "tokens": tokens, "sent": sent, "reasons": reasons}
         with self._engine.begin() as connection:
-            for row in rows:  # a dead VoIP token is forgotten: calls reach the device as alerts then
-                connection.execute(voip, {name: value for name, value in row.items() if name != "b_reason"})
-            return sum(connection.execute(statement, row).rowcount for row in rows)
+            connection.execute(_FORGET_VOIP, given)
+            return connection.execute(_RETIRE, {**given, "state": state}).rowcount
 
     def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
         """(app, user, device, token, new token, sent_ms): those not registered anew since the send get the new one. Returns how many.
@@ -81,16 +70,14 @@ class Devices:
         count = 0
         for app, user, device, token, new, sent_ms in moved:
             with self._engine.begin() as connection:
-                count += _replace(connection, {"app": app, "user": user, "device_id": device}, token, new, sent_ms)
+                count += registry.replace(connection, (app, user, device), token, new, sent_ms)
         return count
 
     def owners(self, app: str, vendor: Vendor, tokens: Sequence[str]) -> dict[str, tuple[str, str]]:
         """(user, device) that registered each of these tokens last, those that were given up since too."""
-        statement = select(token_owners.c.token, token_owners.c.user, token_owners.c.device_id).where(
-            *_same(token_owners, {"app": app, "vendor": vendor}), token_owners.c.token.in_(list(tokens))
-        )
         with self._engine.connect() as connection:
-            return {token: (user, device) for token, user, device in connection.execute(statement)}
+            found = registry.owners(connection, [(app, str(vendor), token) for token in tokens])
+        return {token: (row.user, row.device_id) for (_, _, token), row in found.items()}
 
     def listed(self, app: str, user: str | None = None, most: int = 1000) -> list[Mapping[str, Any]]:
         statement = select(devices).where(devices.c.app == app).order_by(devices.c.user, devices.c.device_id).limit(most)
@@ -105,119 +92,3 @@ class Devices:
         statement = update(devices).where(devices.c.app == app, devices.c.user == user, named, devices.c.state.in_(STANDING))
         with self._engine.begin() as connection:
             return bool(connection.execute(statement.values(state=state, reason=reason)).rowcount)
-
-
-def named(connection: Connection, app: str, user: str, name: str) -> str:
-    """The device id of a device that an event may call by its push id; the name itself where it is nobody's alias."""
-    known = select(devices.c.device_id).where(devices.c.app == app, devices.c.user == user, devices.c.push_id == name)
-    return str(connection.execute(known.order_by(devices.c.registered_ms.desc()).limit(1)).scalar() or name)
-
-
-def _replace(connection: Connection, key: Mapping[str, str], token: str, new: str, sent_ms: int) -> int:
-    mine = (*_same(devices, {**key, "token": token}), devices.c.state == ACTIVE, devices.c.registered_ms <= sent_ms)
-    device = connection.execute(select(devices.c.vendor, devices.c.registered_ms).where(*mine).with_for_update()).first()
-    if device is None:
-        return 0
-    wanted = {"app": key["app"], "vendor": device.vendor, "token": new}
-    owner = connection.execute(select(token_owners.c.user, token_owners.c.device_id).where(*_same(token_owners, wanted))).first()
-    if owner is not None and (owner.user, owner.device_id) != (key["user"], key["device_id"]):
-        connection.execute(update(devices).where(*mine).values(state="moved", reason="another user or device has its new token"))
-        return 0
-    _own(connection, {**wanted, "user": key["user"], "device_id": key["device_id"], "at_ms": device.registered_ms})
-    return connection.execute(update(devices).where(*mine).values(token=new)).rowcount
-
-
-def _keyed() -> list[ColumnElement[bool]]:
-    return [devices.c.app == bindparam("b_app"), devices.c.user == bindparam("b_user"), devices.c.device_id == bindparam("b_device")]
-
-
-def register(connection: Connection, app: str, device: Mapping[str, Any], ts_ms: int) -> bool:
-    """Binds a token to a user's device as of `ts_ms`. False where a newer word is known already.
-
-    What remains depends on the events' times only, not on their order: an older registration leaves its trace in
-    `token_owners`, so that a token which wandered to another person stays away from those who had it before.
-    """
-    token = {"app": app, "vendor": device["vendor"], "token": device["token"]}
-    _own(connection, {**token, "user": device["user"], "device_id": device["device_id"], "at_ms": ts_ms})
-    owner = connection.execute(
-        select(token_owners.c.user, token_owners.c.device_id, token_owners.c.at_ms).where(*_same(token_owners, token))
-    ).one()
-    state, reason, state_ms = _state_of(connection, app, device, ts_ms, owner)
-    values = {**device, "app": app, "registered_ms": ts_ms, "state_ms": state_ms, "reason": reason, "state": state}
-    statement = insert(devices).values(values)
-    changed = connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["app", "user", "device_id"],
-            set_={name: statement.excluded[name] for name in values if name not in ("app", "user", "device_id")},
-            where=devices.c.registered_ms <= ts_ms,
-        )
-    ).rowcount
-    connection.execute(
-        update(devices)
-        .where(
-            *_same(devices, token),
-            devices.c.registered_ms <= owner.at_ms,
-            or_(devices.c.user != owner.user, devices.c.device_id != owner.device_id),
-            devices.c.state.in_(STANDING),
-        )
-        .values(state="moved", reason="another user or device registered this token later", state_ms=owner.at_ms)
-    )
-    return bool(changed)
-
-
-def _same(table: Table, values: Mapping[str, Any]) -> list[ColumnElement[bool]]:
-    return [table.c[name] == value for name, value in values.items()]
-
-
-def _own(connection: Connection, owner: Mapping[str, Any]) -> None:
-    """The latest registration of a token owns it."""
-    statement = insert(token_owners).values(owner)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["app", "vendor", "token"],
-            set_={name: statement.excluded[name] for name in ("user", "device_id", "at_ms")},
-            where=token_owners.c.at_ms <= owner["at_ms"],
-        )
-    )
-
-
-def _state_of(connection: Connection, app: str, device: Mapping[str, Any], ts_ms: int, owner: Row[Any, Any, Any]) -> tuple[str, str, int]:
-    """State, reason and its time of a registration as of `ts_ms`, by what is known to have come after it."""
-    later = _left_at(connection, app, device)
-    if later > ts_ms:
-        return "unbound", "logout", later
-    if (owner.user, owner.device_id) != (device["user"], device["device_id"]):
-        return "moved", "another user or device registered this token later", int(owner.at_ms)
-    return ACTIVE, "", ts_ms
-
-
-def _left_at(connection: Connection, app: str, device: Mapping[str, Any]) -> int:
-    """When the user last left this device, 0 for never. The rows are made where they are missing: whoever logs this device
-    out in another replica at this moment waits for us, or we for them, so neither overlooks the other."""
-    scopes = {f"device:{device['device_id']}", f"platform:{device['platform']}"}
-    if device.get("push_id"):
-        scopes.add(f"device:{device['push_id']}")
-    statement = insert(logouts).values([{"app": app, "user": device["user"], "scope": scope, "at_ms": 0} for scope in sorted(scopes)])
-    kept = statement.on_conflict_do_update(index_elements=["app", "user", "scope"], set_={"at_ms": logouts.c.at_ms})
-    return max(int(at_ms) for (at_ms,) in connection.execute(kept.returning(logouts.c.at_ms)))
-
-
-def unbind(
-    connection: Connection, app: str, user: str, ts_ms: int, reason: str, device_id: str | None = None, platform: str | None = None
-) -> int:
-    """Logout, kick or unregistration as of `ts_ms`, of one device or of all on a platform (`ios` covers iPad)."""
-    if device_id is not None:
-        scopes, which = [f"device:{device_id}"], or_(devices.c.device_id == device_id, devices.c.push_id == device_id)
-    else:
-        platforms = ["ios", "ipad"] if platform == "ios" else [str(platform)]
-        scopes, which = [f"platform:{name}" for name in platforms], devices.c.platform.in_(platforms)
-    for scope in scopes:
-        statement = insert(logouts).values(app=app, user=user, scope=scope, at_ms=ts_ms)
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["app", "user", "scope"], set_={"at_ms": ts_ms}, where=logouts.c.at_ms < ts_ms)
-        )
-    return connection.execute(
-        update(devices)
-        .where(devices.c.app == app, devices.c.user == user, which, devices.c.registered_ms <= ts_ms, devices.c.state != "moved")
-        .values(state="unbound", reason=reason, state_ms=ts_ms)
-    ).rowcount

@@ -13,14 +13,18 @@ from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import ColumnElement, Engine, func, or_, select, text
+from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, true
 
 from common.contracts import Attempt
 from common.model import Decision, Kind, Vendor
+from common.storage import sql
 from common.storage.tables import PARTITIONED, dead_letters, devices, events, ledger, notes
 
 #: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
 BELT_MAX = 20_000
+
+#: Rows of one event that are read at once: the largest group, each member with several devices.
+ROWS_MAX = 1_000_000
 
 #: The longest ttl of a push: so much older than its sending may the day of a row be.
 SENT_LATE_MAX_MS = 7 * 86_400_000
@@ -37,6 +41,8 @@ ATTEMPT_FIELDS = 5
 
 
 class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e", gc=False):
+    """filed_ms: its day is this one's; 0: that of its ts."""
+
     app: str
     event_id: str
     message_id: str
@@ -47,6 +53,7 @@ class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", t
     decision: str | None
     note: str
     screen: str = ""
+    filed_ms: int = 0
 
 
 class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r", gc=False):
@@ -131,6 +138,8 @@ _MERGE_ROWS = (
     " attempts = excluded.attempts, presence_ms = excluded.presence_ms, routed_ms = excluded.routed_ms,"
     " decided_ms = excluded.decided_ms, note = excluded.note WHERE excluded.rank > ledger.rank"
 )
+#: When a row of each partitioned table was written, ms; the first two have an index of it.
+_WRITTEN = {events.name: "received_ms", ledger.name: "decided_ms", notes.name: "at_ms"}
 _EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note, tag, screen"
 _NOTE_COLUMNS = 'day, app, event_id, "user", device, kind, stage, at_ms, note'
 
@@ -149,18 +158,31 @@ class Ledger:
         self._days: set[date] = set()
 
     def write(self, records: Iterable[Record]) -> None:
-        """All of the records or none. What was written before is absorbed."""
+        """All of the records or none. What was written before is absorbed. DataError: one of them can never be stored."""
         by_type: dict[type, list[Any]] = {}
         for record in records:
             by_type.setdefault(type(record), []).append(record)
-        self._ensure_days({day_of(r.ts_ms) for kind in (EventRecord, RowRecord, NoteRecord) for r in by_type.get(kind, ())})
+        days = {day_of(r.ts_ms) for kind in (RowRecord, NoteRecord) for r in by_type.get(kind, ())}
+        days |= {day_of(r.filed_ms or r.ts_ms) for r in by_type.get(EventRecord, ())}
+        self._ensure_days(days)
+        try:
+            self._store(by_type)
+        except psycopg.errors.CheckViolation:  # a day that this process made was dropped since, by it or another one
+            self._days -= days
+            self._ensure_days(days)
+            self._store(by_type)
+
+    def _store(self, by_type: Mapping[type, list[Any]]) -> None:
         with self._engine.begin() as connection:
             raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
             with raw.cursor() as cursor:
-                _write_rows(cursor, by_type.get(RowRecord, []))
-                _write_events(cursor, by_type.get(EventRecord, []))
-                _write_notes(cursor, by_type.get(NoteRecord, []))
-                _write_dead(cursor, by_type.get(DeadRecord, []))
+                try:
+                    _write_rows(cursor, by_type.get(RowRecord, []))
+                    _write_events(cursor, by_type.get(EventRecord, []))
+                    _write_notes(cursor, by_type.get(NoteRecord, []))
+                    _write_dead(cursor, by_type.get(DeadRecord, []))
+                except sql.ROW_ERRORS as error:
+                    raise psycopg.DataError(type(error).__name__) from error
 
     def _ensure_days(self, days: set[date]) -> None:
         """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice."""
@@ -182,41 +204,54 @@ class Ledger:
         self._ensure_days({day})
 
     def drop_old(self, before: date) -> list[str]:
-        """Drops the partitions of days before `before`, each in a transaction of its own; their names."""
+        """Drops the partitions of days before `before` in which nothing was written since then either; their names.
+
+        A day is that of the events' own time: what a core fills in today with times of last year is kept as long as today's.
+        """
         dropped = []
         query = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:parent AS regclass)")
         for table in PARTITIONED:
             with self._engine.connect() as connection:
                 names = [name for (name,) in connection.execute(query, {"parent": table.name})]
-            for name in names:
-                if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}":
-                    with self._engine.begin() as connection:
-                        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-                        connection.execute(text(f"DROP TABLE {name}"))
-                    dropped.append(name.strip('"'))
+            old = [name for name in names if name.strip('"').rsplit("_", 1)[-1] < f"{before:%Y%m%d}"]
+            dropped += [name.strip('"') for name in old if self._drop(table.name, name, before)]
         self._days = {day for day in self._days if day >= before}
         return dropped
 
+    def _drop(self, table: str, name: str, before: date) -> bool:
+        """One partition, unless something in it is younger; asked again under the lock, as a writer may have come first."""
+        since_ms = int(datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp() * 1000)
+        young = text(f"SELECT EXISTS (SELECT FROM {name} WHERE {_WRITTEN[table]} >= :since)")
+        with self._engine.begin() as connection:
+            if connection.execute(young, {"since": since_ms}).scalar():
+                return False
+            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+            if connection.execute(young, {"since": since_ms}).scalar():
+                return False
+            connection.execute(text(f"DROP TABLE {name}"))
+            return True
+
     def find(self, message_id: str, app: str | None, event_id: str | None) -> Mapping[str, Any] | None:
-        """The event that `why` tells of: the stored or invited one of this message or call id."""
-        statement = select(events).order_by(events.c.received_ms.desc())
+        """The event that `why` tells of: the last stored or invited one of this message or call id, or the named one of them."""
+        statement = select(events).where(events.c.message_id == message_id).order_by(events.c.received_ms.desc())
         if event_id is not None:
             statement = statement.where(events.c.event_id == event_id)
         else:
-            statement = statement.where(events.c.message_id == message_id, events.c.type.in_(("message.stored", "call.invited")))
+            statement = statement.where(events.c.type.in_(("message.stored", "call.invited")))
         if app is not None:
             statement = statement.where(events.c.app == app)
         with self._engine.connect() as connection:
             row = connection.execute(statement.limit(1)).mappings().first()
             return dict(row) if row is not None else None
 
-    def rows(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
-        """The event's rows by user and device, at most 100,000."""
+    def rows(self, event: Mapping[str, Any], user: str | None = None, most: int = ROWS_MAX) -> list[dict[str, Any]]:
+        """The event's rows by user and device, at most `most`."""
         statement = select(ledger).where(ledger.c.day == event["day"], ledger.c.app == event["app"], ledger.c.event_id == event["event_id"])
         if user is not None:
             statement = statement.where(ledger.c.user == user)
         with self._engine.connect() as connection:
-            found = connection.execute(statement.order_by(ledger.c.user, ledger.c.device).limit(100_000)).mappings()
+            found = connection.execute(statement.order_by(ledger.c.user, ledger.c.device).limit(most)).mappings()
             return [dict(row) for row in found]
 
     def notes(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
@@ -264,6 +299,17 @@ class Ledger:
         with self._engine.connect() as connection:
             for token, sent, pushes in connection.execution_options(yield_per=5_000).execute(statement):
                 yield token, sent, int(pushes)
+
+    def seen_among(self, messages: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those (app, message or call id) of which some push is, or may be, on somebody's screen. One query."""
+        if not messages:
+            return set()
+        own = (ledger.c.day == events.c.day) & (ledger.c.app == events.c.app) & (ledger.c.event_id == events.c.event_id)
+        pushed = select(literal(1)).where(own, _SEEN).limit(1).lateral()  # the limit: an index look-up for each, never a join of all
+        statement = select(events.c.app, events.c.message_id).join(pushed, true())
+        statement = statement.where(events.c.message_id.in_([message_id for _, message_id in messages]))
+        with self._engine.connect() as connection:
+            return {(app, message_id) for app, message_id in connection.execute(statement)} & set(messages)
 
     def accepted_of(self, app: str, message_id: str, since_ms: int = 0) -> list[dict[str, Any]]:
         """Rows of pushes that a vendor took, or may have taken, since then, of every event of this message."""
@@ -366,7 +412,8 @@ def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -
     cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_events (LIKE events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
     rows = (
         (
-            *(day_of(r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation, r.ts_ms, r.received_ms, r.decision, r.note),
+            *(day_of(r.filed_ms or r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation),
+            *(r.ts_ms, r.received_ms, r.decision, r.note),
             _tag(r),
             r.screen,
         )

@@ -1,8 +1,9 @@
-"""What intake remembers of events (Redis): seen event ids (24 h), messages withdrawn or read before they were pushed (8 days)."""
+"""What intake remembers of events (Redis): seen event ids (24 h); messages withdrawn or read, devices left meanwhile (8 days)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from redis import Redis
 
@@ -41,25 +42,37 @@ class Marks:
         if self._redis.get(self._keys.event(app, event_id)) == entry.encode():
             self.forget(app, event_id)
 
-    def withdraw(self, app: str, message_id: str, why: str) -> None:
-        """From now on nothing of this message (or call) is sent; `why` is the decision."""
-        self._redis.set(self._keys.gone(app, message_id), why, ex=MARK_KEEP_S)
+    def pipeline(self) -> Any:
+        """Carries many words in one round trip; the server also keeps the badges (badges.py)."""
+        return self._redis.pipeline(transaction=False)
 
-    def read_up_to(self, app: str, user: str, conversation: str, up_to_ms: int) -> None:
+    def withdraw(self, app: str, message_id: str, why: str, pipe: Redis | None = None) -> None:
+        """From now on nothing of this message (or call) is sent; `why` is the decision. pipe: the pipeline that carries it, with others."""
+        (self._redis if pipe is None else pipe).set(self._keys.gone(app, message_id), why, ex=MARK_KEEP_S)
+
+    def read_up_to(self, app: str, user: str, conversation: str, up_to_ms: int, pipe: Redis | None = None) -> None:
         """Every message of the conversation with a ts up to `up_to_ms` was read. An older word changes nothing."""
-        self._remember(app, user, conversation, up_to_ms)
+        self._remember(app, user, conversation, up_to_ms, pipe)
 
-    def read_message(self, app: str, user: str, message_id: str, ts_ms: int) -> None:
+    def read_message(self, app: str, user: str, message_id: str, ts_ms: int, pipe: Redis | None = None) -> None:
         """This one message was read, as of `ts_ms`."""
-        self._remember(app, user, f"m:{message_id}", ts_ms)
+        self._remember(app, user, f"m:{message_id}", ts_ms, pipe)
 
-    def end_call_of(self, app: str, user: str, call_id: str, ts_ms: int) -> None:
+    def end_call_of(self, app: str, user: str, call_id: str, ts_ms: int, pipe: Redis | None = None) -> None:
         """This person answered or refused as of `ts_ms`: their other devices need not ring. A later invitation into the
         same call rings again (a call is never read, so the mark can share the hash)."""
-        self._remember(app, user, f"c:{call_id}", ts_ms)
+        self._remember(app, user, f"c:{call_id}", ts_ms, pipe)
 
-    def _remember(self, app: str, user: str, field: str, value_ms: int) -> None:
-        self._read(keys=[self._keys.read(app, user)], args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX])
+    def leave(self, app: str, user: str, device: str, ts_ms: int, pipe: Redis | None = None) -> None:
+        """As of `ts_ms` the device's token is this person's no more: what waits for it goes nowhere."""
+        self._remember(app, user, f"d:{device}", ts_ms, pipe)
+
+    def come(self, app: str, user: str, device: str, pipe: Redis | None = None) -> None:
+        """The device is registered again: what still waits for it may go."""
+        (self._redis if pipe is None else pipe).hdel(self._keys.read(app, user), f"d:{device}")
+
+    def _remember(self, app: str, user: str, field: str, value_ms: int, pipe: Redis | None) -> None:
+        self._read(keys=[self._keys.read(app, user)], args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX], client=pipe)
 
     def note_times(self, messages: Sequence[tuple[str, str, int]]) -> None:
         """(app, message id, ts) of messages on their way, for a read report that comes before the ledger has them."""
@@ -67,6 +80,9 @@ class Marks:
             names = [self._keys.message_time(app, message_id) for app, message_id, _ in messages]
             self._times(keys=names, args=[TIME_KEEP_S, *(ts_ms for _, _, ts_ms in messages)])
 
-    def time_of(self, app: str, message_id: str) -> int | None:
-        told = self._redis.get(self._keys.message_time(app, message_id))
-        return int(told) if told is not None else None
+    def times_of(self, messages: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """The times noted of these (app, message id), where there are any."""
+        if not messages:
+            return {}
+        told: Any = self._redis.mget([self._keys.message_time(app, message_id) for app, message_id in messages])
+        return {message: int(ts_ms) for message, ts_ms in zip(messages, told, strict=True) if ts_ms is not None}

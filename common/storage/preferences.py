@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.dialects.postgresql import insert
 
 from common.storage.tables import settings
 
@@ -34,17 +34,29 @@ class Preferences:
         return found
 
 
-def apply(connection: Connection, app: str, user: str, fields: Mapping[str, Any], ts_ms: int) -> None:
-    """Sets each named field as of `ts_ms`; None clears (and is remembered, so that an older value can't come back)."""
-    for field, value in fields.items():
-        statement = insert(settings).values(app=app, user=user, field=field, value=value, ts_ms=ts_ms)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["app", "user", "field"],
-                set_={"value": statement.excluded.value, "ts_ms": ts_ms},
-                where=settings.c.ts_ms <= ts_ms,
-            )
-        )
+#: (app, user, field, value, ts_ms) of one setting.
+Word = tuple[str, str, str, Any, int]
+
+_APPLY = text(
+    'INSERT INTO settings (app, "user", field, value, ts_ms) SELECT app, "user", field, CAST(value AS jsonb), ts_ms FROM unnest('
+    "CAST(:apps AS text[]), CAST(:users AS text[]), CAST(:fields AS text[]), CAST(:values AS text[]), CAST(:times AS bigint[]))"
+    ' AS s (app, "user", field, value, ts_ms)'
+    ' ON CONFLICT (app, "user", field) DO UPDATE SET value = excluded.value, ts_ms = excluded.ts_ms WHERE settings.ts_ms <= excluded.ts_ms'
+)
+
+
+def apply(connection: Connection, words: Sequence[Word]) -> None:
+    """Sets each field as of its ts, one statement for all; None clears (and is remembered, so that an older value can't come back)."""
+    newest: dict[tuple[str, str, str], Word] = {}
+    for word in words:
+        known = newest.get(word[:3])
+        if known is None or known[4] <= word[4]:
+            newest[word[:3]] = word
+    if not newest:
+        return
+    apps, users, fields, values, times = (list(column) for column in zip(*(newest[key] for key in sorted(newest)), strict=True))
+    told = {"apps": apps, "users": users, "fields": fields, "values": [json.dumps(value) for value in values], "times": times}
+    connection.execute(_APPLY, told)
 
 
 def clear_all(connection: Connection, app: str, user: str, kind: str, ts_ms: int) -> None:
@@ -57,4 +69,4 @@ def clear_all(connection: Connection, app: str, user: str, kind: str, ts_ms: int
         .where(settings.c.app == app, settings.c.user == user, settings.c.field.startswith(f"{kind}:"), settings.c.ts_ms <= ts_ms)
         .values(value=None, ts_ms=ts_ms)
     )
-    apply(connection, app, user, {f"{kind}:": None}, ts_ms)
+    apply(connection, [(app, user, f"{kind}:", None, ts_ms)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from redis import Redis
@@ -12,6 +13,10 @@ from common.storage.scripts import script
 STATES = (b"foreground", b"background")
 PLATFORMS = frozenset({b"ios", b"android", b"harmony", b"windows", b"mac", b"linux", b"web", b"ipad"})
 
+#: People of one script call: nobody else is served meanwhile.
+LOOK_MAX = 2_000
+_MILLIS = re.compile(rb"[0-9]{1,18}")
+
 
 class Presence:
     """One script call for hundreds of users."""
@@ -21,15 +26,23 @@ class Presence:
         self._sessions = script(redis, "presence")
 
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        """For each (app, user) the live sessions; and how many malformed fields were passed over."""
-        if not people:
-            return [], 0
+        """For each (app, user) the live sessions; and how many malformed fields (and keys that are no hash) were passed over."""
+        found: list[list[Session]] = []
+        malformed = 0
+        for start in range(0, len(people), LOOK_MAX):
+            sessions, passed_over = self._look(people[start : start + LOOK_MAX])
+            found += sessions
+            malformed += passed_over
+        return found, malformed
+
+    def _look(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
         now_ms, hashes = self._sessions(keys=[f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people])
         malformed = 0
         found: list[list[Session]] = []
         for fields in hashes:
             live: list[Session] = []
-            for device, value in zip(fields[::2], fields[1::2], strict=True):
+            malformed += fields is None
+            for device, value in zip(*[iter(fields or ())] * 2, strict=True):
                 session = _session(device, value)
                 if session is None:
                     malformed += 1
@@ -44,9 +57,11 @@ def _session(device: bytes, value: bytes) -> tuple[Session, int] | None:
     parts = value.split(b"|")
     if len(parts) not in (3, 4) or parts[0] not in STATES or parts[1] not in PLATFORMS:
         return None
-    try:
-        name, expires_ms = device.decode(), int(parts[2])
-        since_ms = int(parts[3]) if len(parts) == 4 else None
-    except (ValueError, UnicodeDecodeError):
+    if not all(_MILLIS.fullmatch(number) for number in parts[2:]):
         return None
-    return Session(name, parts[0] == b"foreground", parts[1].decode(), since_ms), expires_ms
+    try:
+        name = device.decode()
+    except UnicodeDecodeError:
+        return None
+    since_ms = int(parts[3]) if len(parts) == 4 else None
+    return Session(name, parts[0] == b"foreground", parts[1].decode(), since_ms), int(parts[2])

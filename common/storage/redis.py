@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -9,11 +12,13 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel as SentinelClient
 
 from common.config import SettingError, sentinel_of
+
+log = logging.getLogger(__name__)
 
 #: Longest wait for any answer, seconds. A blocking read must ask for less. On half-open connections a worker stands still for so long
 #: and a little more: with 10 s it took 16 s and more until all stages went on, with 5 s it takes 5 to 10 (tests/chaos/test_belts.py).
@@ -27,29 +32,39 @@ RETRY_BASE_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL") -> redis.Redis:
     """A client of a pool of its own, bytes in and out, that has been answered once.
 
     Sent again only after a broken connection, never after silence: what a server that hangs may have done, the caller decides.
-    A server in cluster mode is a SettingError; one that can't be reached redis.exceptions.ConnectionError or TimeoutError.
+    A server in cluster mode is a SettingError that names `setting`; one that can't be reached redis.exceptions.ConnectionError or
+    TimeoutError.
     """
     client = _sentinel_client(url) if url.startswith("sentinel://") else redis.Redis.from_url(url, **_options(url))
     try:
-        refuse_cluster(client)
+        refuse_cluster(client, setting)
     except BaseException:
         client.close()
         raise
     return client
 
 
-def refuse_cluster(client: redis.Redis) -> None:
+def refuse_cluster(client: redis.Redis, setting: str = "PUSHFLEET_REDIS_URL") -> None:
     """SettingError when the server is in cluster mode: the scripts and the hand-on touch keys of several slots."""
     try:
         info: Any = client.info("cluster")
     except ResponseError:  # INFO forbidden to this user: then only a MOVED would tell
         return
     if int(info.get("cluster_enabled", 0)):
-        raise SettingError("PUSHFLEET_REDIS_URL takes a server that is not in cluster mode: shard by instance and PUSHFLEET_PREFIX")
+        raise SettingError(f"{setting} takes a server that is not in cluster mode: shard by instance and PUSHFLEET_PREFIX")
+
+
+@contextlib.contextmanager
+def may_be_lost(what: str) -> Iterator[None]:
+    """For words about pushes that a vendor has answered already: the answers must be written, whatever became of these."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        log.warning("Redis is away: %s is lost", what, extra={"reason": type(error).__name__})
 
 
 def _retry() -> Retry:

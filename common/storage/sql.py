@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import psycopg
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, ExceptionContext, create_engine, event
 from sqlalchemy import exc as sql_errors
 
-#: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about the rows themselves are none of these.
+#: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about the rows themselves are none of these
+#: (but for `ROW_ERRORS` of cursors that are used without SQLAlchemy: catch those first).
 AWAY = (
     sql_errors.OperationalError,
     sql_errors.InterfaceError,
@@ -18,6 +19,9 @@ AWAY = (
     psycopg.InternalError,
 )
 
+#: About the rows, though the driver counts them among the server's troubles: a value too long for an index, a statement too complex.
+ROW_ERRORS = (psycopg.errors.ProgramLimitExceeded,)
+
 POOL_SIZE = 4
 CONNECT_TIMEOUT_S = 5
 #: No statement of ours may hold a worker for longer.
@@ -26,7 +30,7 @@ STATEMENT_TIMEOUT_MS = 30_000
 
 def engine(url: str) -> Engine:
     """An engine for `postgresql+psycopg://…`; connections are checked before use and given back within bounds."""
-    return create_engine(
+    made = create_engine(
         url,
         pool_size=POOL_SIZE,
         max_overflow=4,
@@ -43,3 +47,11 @@ def engine(url: str) -> Engine:
             "tcp_user_timeout": 20_000,
         },
     )
+    event.listen(made, "handle_error", _by_cause, retval=True)
+    return made
+
+
+def _by_cause(context: ExceptionContext) -> BaseException | None:
+    """Who waits for a row that can never be stored waits for ever: such an error is told as one about data. None: as it is."""
+    error = context.original_exception
+    return sql_errors.DataError(context.statement, context.parameters, error) if isinstance(error, ROW_ERRORS) else None

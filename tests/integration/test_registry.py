@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from common.config import Settings
 from common.storage import sql
 from common.storage.badges import Badges
+from common.storage.claims import Ask, Claims
 from common.storage.devices import Devices
 from common.storage.keys import Keys
 from common.storage.marks import Marks
@@ -54,7 +55,7 @@ def apply(keeper: StateKeeper, told: Sequence[Told], *, app: str | None = None, 
         Event(app, uuid.uuid4().hex, kind, ts, ts, "e", events.DECODERS[kind].decode(msgspec.json.encode(data))) for kind, ts, data in told
     ]
     for part in [[one] for one in batch] if singly else [batch]:
-        keeper.apply(part, lambda _reason: None)
+        keeper.apply(part, lambda _event, _reason: None)
     return app
 
 
@@ -98,8 +99,8 @@ def _leaves(leaving: dict[str, Any], data: dict[str, Any]) -> bool:
         return False
     if leaving.get("device_id") is not None:
         return leaving["device_id"] in (data["device_id"], data["push_id"])
-    covered = ("ios", "ipad") if leaving["platform"] == "ios" else (leaving["platform"],)
-    return data["platform"] in covered
+    platform = leaving["platform"].lower()
+    return data["platform"].lower() in (("ios", "ipad") if platform == "ios" else (platform,))
 
 
 LIVES = {
@@ -122,6 +123,7 @@ LIVES = {
         registered(11, "u1", "d2", "B", "android"),
         logout(20, "u1", platform="ios"),
     ],
+    "a platform is the same however its letters are written": [registered(10, "u1", "d1", "A", "iOS"), logout(20, "u1", platform="IOS")],
     "unregistered by its push id": [registered(10, "u1", "d1", "A", push_id="p1"), unregistered(20, "u1", "p1")],
     "two phones of one user": [registered(10, "u1", "d1", "A"), registered(11, "u1", "d2", "B"), logout(20, "u1", device_id="d2")],
     "ping pong between two users": [
@@ -168,6 +170,32 @@ def test_two_replicas_that_read_a_registration_and_its_logout_at_once_agree(keep
     assert active(tables, app, *users) == set()
 
 
+LEAVES: dict[str, list[Told]] = {
+    "it logged out": [logout(20, "u1", device_id="d1")],
+    "its platform logged out": [logout(20, "u1", platform="ios")],
+    "it was unregistered by its push id": [unregistered(20, "u1", "p1")],
+    "another user has its token": [registered(20, "u2", "d1", "A")],
+    "another device has its token": [registered(20, "u1", "d2", "A")],
+}
+
+
+@pytest.mark.parametrize("since", LEAVES.values(), ids=LEAVES)
+def test_a_push_that_waits_for_a_device_is_not_sent_once_it_left(
+    keeper: StateKeeper, redis_client: redis.Redis, space: str, since: list[Told]
+) -> None:
+    def waiting(app: str, push_id: str, registered_ms: int) -> str:
+        ask = Ask(app, "m", "u1", "d1", push_id, 15, "e", -1, "c2c:u2", registered_ms)
+        return Claims(redis_client, Keys(f"push{space}")).lease([ask])[0].why
+
+    came = registered(10, "u1", "d1", "A", push_id="p1")
+    app = apply(keeper, [came, logout(5, "u1", platform="ios")])
+    assert waiting(app, "1" * 32, 10) == ""
+    apply(keeper, since, app=app)
+    assert waiting(app, "2" * 32, 10) == "no_device"
+    apply(keeper, [registered(30, "u1", "d1", "A")], app=app)
+    assert [waiting(app, "3" * 32, 10), waiting(app, "4" * 32, 30)] == ["", ""]
+
+
 def test_a_retired_token_lives_again_when_it_is_registered_anew(keeper: StateKeeper, tables: Engine) -> None:
     app = apply(keeper, [registered(10, "u1", "d1", "A")])
     assert Devices(tables).retire([(app, "u1", "d1", "A", 10, "Unregistered")], "retired") == 1
@@ -185,6 +213,18 @@ def test_a_dead_voip_token_is_forgotten_and_the_device_stays(keeper: StateKeeper
     assert Devices(tables).retire([(app, "u1", "d1", "V", 10, "Unregistered")], "retired") == 0
     (device,) = Devices(tables).of_users(app, ["u1"])["u1"]
     assert (device.token, device.voip_token) == ("A", None)
+
+
+def test_a_phones_long_name_of_its_language_is_kept_as_far_as_it_tells_the_language(keeper: StateKeeper, tables: Engine) -> None:
+    kind, ts, data = registered(10, "u1", "d1", "A")
+    app = apply(keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn", "platform": "İ" * 16})])
+    assert [device.lang for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["en-US-u-ca-grego"]
+
+
+def test_a_content_key_may_name_its_device_by_the_push_id(keeper: StateKeeper, tables: Engine) -> None:
+    keyed = ("settings.updated", 20, {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}})
+    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), keyed])
+    assert [device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["quiet"]
 
 
 def test_a_token_that_the_vendor_replaced_never_leads_to_somebody_else(keeper: StateKeeper, tables: Engine) -> None:
@@ -249,6 +289,23 @@ def test_devices_are_listed_without_their_tokens_and_retired_and_restored_by_id_
     assert command("device", "restore", app, "u1", "d1")[0] == 0
     assert active(tables, app, "u1") == {("u1", "d1", token)}
     assert command("device", "retire", app, "u1", "nobody") == (1, command("device", "retire", app, "u1", "nobody")[1])
+
+
+def test_a_presets_vendors_may_stand_as_in_an_event(tables: Engine, command: Callable[..., tuple[int, str]], tmp_path: Any) -> None:
+    app = "r" + uuid.uuid4().hex[:8]
+    Tenants(tables).add(Tenant(app, "", "zh", "Asia/Shanghai"))
+    file = tmp_path / "preset.json"
+    file.write_text(json.dumps({"vendor": {"fcm": {"channel_id": "im"}}, "sound": {"ios": "a.caf"}}))
+    assert command("strategy", "add", app, "one", str(file))[0] == 0
+    (listed,) = json.loads(command("strategy", "list", app, "--json")[1])
+    assert listed["preset"] == {"fcm": {"channel_id": "im"}, "sound": {"ios": "a.caf"}}
+
+
+def test_a_content_key_may_name_its_device_by_its_push_id(keeper: StateKeeper, tables: Engine) -> None:
+    key = ("settings.updated", 20, {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}})
+    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), registered(10, "u1", "d2", "B"), key])
+    found = {device.device_id: device.content_key for device in Devices(tables).of_users(app, ["u1"])["u1"]}
+    assert found == {"d1": "quiet", "d2": None}
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,29 @@ def test_a_second_up_in_the_same_folder_is_refused(procfile, data_dir, capsys):
         assert runfile.alive(runfile.read(data_dir))
 
 
+def test_what_an_earlier_fleet_said_makes_nobody_ready(procfile, data_dir):
+    (procfile.parent / "process.py").write_text("import time; time.sleep(60)")
+
+    def migrate(settings):  # an `up` that was killed a moment ago has left this in Redis
+        for name in ("intake.1", "presence.1"):
+            connect(settings.redis_url).set(f"push:alive:{name}", "intake", ex=15)
+
+    fleet = module.Fleet(data_settings(data_dir), {}, False, migrate, module.alive_in_redis)
+    try:
+        fleet.start()
+        assert not fleet.wait_ready(seconds=0.5)
+    finally:
+        fleet.stop()
+
+
+@pytest.mark.parametrize("folder", ["a file/inside", "/proc/nowhere"])
+def test_a_folder_that_can_not_be_made_is_one_line_and_nothing_starts(procfile, tmp_path, folder, capsys):
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(SettingError, match="PUSHFLEET_DATA_DIR takes"):
+        up(data_settings(tmp_path / folder), {}, False, migrate=lambda settings: None)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_what_can_not_migrate_leaves_nothing_running(procfile, data_dir):
     def broken(settings):
         raise RuntimeError("no such table")

@@ -45,7 +45,7 @@ class Sent:
         self.message_class = message_class
         self.event = EventRecord(self.app, "e1", self.message_id, "message.stored", "group:g", self.ts, self.ts, None, "", screen)
         keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
-        keeper.apply([self._registered(user) for user in users], lambda _reason: None)
+        keeper.apply([self._registered(user) for user in users], lambda _event, _reason: None)
         self.rows = [self.row(user) for user in users]
 
     def _registered(self, user: str) -> Event:
@@ -126,6 +126,14 @@ def test_an_answer_speaks_for_its_people_and_not_of_later_invitations(runtime: R
     assert names(sent.recalled(Kind.CALL_CANCEL, users=("u1",))) == ["u1"]
     sent.ts -= 10_000
     assert sent.recalled(Kind.CALL_CANCEL, users=("u2",)) == []
+
+
+def test_a_burst_of_ends_that_nobody_saw_does_not_delay_the_one_that_somebody_did(runtime: Runtime) -> None:
+    sent, many = Sent(runtime, ["u1"], message_class="call").written(), withdraw.ROUND * 3
+    ends = [Withdrawal(sent.app, f"x{number}", f"c{number}", Kind.CALL_CANCEL, sent.ts + 1) for number in range(many)]
+    withdraw.schedule(runtime, ends)
+    assert names(sent.recalled(Kind.CALL_CANCEL)) == ["u1"]
+    assert withdraw.withdraw_due(runtime) == 0
 
 
 def test_later_looks_ask_only_for_what_came_since_the_one_before(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

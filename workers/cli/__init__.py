@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
 
 DONE, NO, WRONG_USE, UNREACHABLE = 0, 1, 2, 3
+NO_SUCH_TABLE_OR_COLUMN = ("42P01", "42703")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command; what is wrong is one line on stderr."""
     import click
     from redis.exceptions import RedisError
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import OperationalError, ProgrammingError
 
     from common.config import NothingRunning, SettingError
     from common.storage.vault import VaultError
@@ -40,11 +45,21 @@ def run(arguments: Sequence[str]) -> int:
     except RedisError as error:
         print(f"Redis can't be reached ({type(error).__name__}): is it running, and is PUSHFLEET_REDIS_URL right?", file=sys.stderr)
         return UNREACHABLE
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) not in NO_SUCH_TABLE_OR_COLUMN:
+            raise
+        print("the database has not the tables of this version: pushfleet migrate", file=sys.stderr)
+        return WRONG_USE
     except OperationalError as error:
-        print(
-            f"PostgreSQL can't be reached ({type(error.orig).__name__}): is it running, and is PUSHFLEET_DATABASE_URL right?",
-            file=sys.stderr,
-        )
+        print(f"PostgreSQL can't be reached ({_why(error)}): is it running, and is PUSHFLEET_DATABASE_URL right?", file=sys.stderr)
         return UNREACHABLE
     except KeyboardInterrupt:
         return 130
+
+
+def _why(error: DBAPIError) -> str:
+    """The server's own words in one line, e.g. that the password or the database is wrong; they hold no password."""
+    from common.logs import scrub
+
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    return scrub(lines[0])[:200] if lines else type(error.orig).__name__

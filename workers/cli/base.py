@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,14 @@ def opened() -> Iterator[Runtime]:
 
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def print_json_rows(rows: Iterable[Any]) -> None:
+    """One array, written as it comes: what has no bound in bytes must not be held in memory."""
+    count = 0
+    for count, row in enumerate(rows, 1):
+        sys.stdout.write(("[" if count == 1 else ",") + "\n" + json.dumps(row, ensure_ascii=False, indent=1, default=str))
+    sys.stdout.write("\n]\n" if count else "[]\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty: str) -> None:

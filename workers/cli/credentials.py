@@ -268,10 +268,13 @@ def _find(runtime: Runtime, app_id: str, vendor: str, business_id: str) -> Store
 
 
 @credential.command("list")
-@click.option("--app", "app_id", default=None)
+@click.argument("app", metavar="[APP", required=False)
+@click.argument("vendor", metavar="[VENDOR", type=click.Choice([vendor.value for vendor in Vendor]), required=False)
+@click.argument("business_id", metavar="[BUSINESS_ID]]]", required=False)
+@click.option("--app", "app_option", help="As the argument APP.")
 @click.option("--json", "as_json", is_flag=True)
-def listed(app_id: str | None, as_json: bool) -> None:
-    """Accounts, without their secrets."""
+def listed(app: str | None, vendor: str | None, business_id: str | None, app_option: str | None, as_json: bool) -> None:
+    """Accounts, without their secrets: all, or those of a tenant, of a vendor, or one."""
     with opened() as runtime:
         rows = [
             {
@@ -280,7 +283,8 @@ def listed(app_id: str | None, as_json: bool) -> None:
                 "options": {name: value for name, value in row["options"].items() if name != "expires_ms"},
                 **{name: row[name] for name in ("rights", "channels", "templates", "limits")},
             }
-            for row in runtime.credentials.listed(app_id)
+            for row in runtime.credentials.listed(app or app_option)
+            if vendor in (None, row["vendor"]) and business_id in (None, row["business_id"])
         ]
     if as_json:
         print_json(rows)
@@ -313,7 +317,7 @@ def check(app_id: str, vendor: str, business_id: str) -> None:
         if lane is None:
             raise CliError(f"this fleet does not know {vendor}")
         world = runtime.delivery(lane.vendor)
-        store = AccessStore(runtime.redis, runtime.keys, runtime.vault)
+        store = AccessStore(runtime.redis, runtime.keys, runtime.vault, world.deadline_s)
         import time
 
         access = FleetAccess(store, runtime.transport, now_ms, time.sleep, world.deadline_s).get(lane, now_ms())

@@ -7,10 +7,13 @@ from typing import Any
 
 import click
 
-from common.storage.dead_letters import DeadLetter
-from workers.cli.base import CliError, at, opened, print_json, print_table
+from common.storage.dead_letters import LISTED_MAX, DeadLetter
+from workers.cli.base import CliError, at, opened, print_json, print_json_rows, print_table
 from workers.replay import NotReplayableError, replay
 from workers.runtime import Runtime
+
+#: Rows of the table that a person reads, unless more are asked for.
+TABLE_ROWS = 100
 
 _STAGE = click.option("--stage", help="intake, presence, routing, delivery or ledger.")
 _APP = click.option("--app", "app_id", help="Those of one tenant, where the tenant is known.")
@@ -26,16 +29,19 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @_STAGE
 @_APP
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(1, LISTED_MAX), help=f"How many.  [default: {TABLE_ROWS}; with --json: {LISTED_MAX}]")
 @click.option("--json", "as_json", is_flag=True)
-def listed(stage: str | None, app_id: str | None, limit: int, as_json: bool) -> None:
+def listed(stage: str | None, app_id: str | None, limit: int | None, as_json: bool) -> None:
     """The newest dead letters. --json has their content, too."""
     with opened() as runtime:
         if as_json:
-            print_json([as_contract(letter) for letter in runtime.dead_letters.listed(stage, app_id, limit)])
+            print_json_rows(as_contract(letter) for letter in runtime.dead_letters.each(stage, app_id, limit or LISTED_MAX))
             return
-        rows = [{**row, "at": at(row["at_ms"])} for row in runtime.dead_letters.heads(stage, app_id, limit)]
+        rows = [{**row, "at": at(row["at_ms"])} for row in runtime.dead_letters.heads(stage, app_id, limit or TABLE_ROWS)]
+        count = len(runtime.dead_letters.ids(stage, app_id))
     print_table(["id", "at", "stage", "app", "reason"], rows, "no dead letter")
+    if count > len(rows):
+        print(f"{count - len(rows)} older ones: --limit N, --stage, --app")
 
 
 def as_contract(letter: DeadLetter) -> dict[str, Any]:

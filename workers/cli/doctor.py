@@ -19,10 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from common.clock import now_ms
 from common.config import SettingError, Settings, resolve, secret_keys
 from common.model import Vendor
-from common.storage import keys, lanes, ledger, migrations
+from common.storage import keys, lanes, ledger, living, migrations
 from common.storage.streams import GROUP
 from common.storage.vault import VaultError
-from workers.app import DELIVERY, PRESENCE, ROUTING
+from workers.app import DELIVERY
 from workers.cli import NO, UNREACHABLE
 from workers.cli.base import at, print_json
 from workers.runtime import Runtime
@@ -34,8 +34,6 @@ OLD_S, DEEP = 60, 2_000
 MEMORY_SHARE_MAX = 0.8
 SKEW_MS_MAX = 1_000
 EXPIRES_SOON_MS = 30 * 86_400_000
-#: Without these nothing is pushed; the console is nobody's way.
-STAGES = ("intake", PRESENCE, ROUTING, "upkeep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,25 +230,16 @@ def _database_ms(runtime: Runtime) -> float:
 
 
 def process_findings(runtime: Runtime) -> Iterator[Finding]:
-    prefix = runtime.keys.alive("")
-    names = sorted(key.decode().removeprefix(prefix) for key in runtime.redis.scan_iter(match=f"{prefix}*", count=1000))
-    stems = {name.rpartition(".")[0] or name for name in names}
-    if not stems & {*STAGES, DELIVERY} and not any(stem.startswith(f"{DELIVERY}-") for stem in stems):
+    roles = runtime.living.roles()
+    if not any(role.startswith((*living.STAGES, living.DELIVERY)) for role in roles.values()):
         yield bad("processes", "none is alive", "pushfleet up, or start the lines of the Procfile")
         return
     vendors = {Vendor(row["vendor"]) for row in runtime.credentials.listed()}
-    missing = missing_processes(stems, vendors, receipts=runtime.settings.receipts_url is not None)
+    missing = living.missing(roles.values(), vendors, receipts=runtime.settings.receipts_url is not None)
     if missing:
         yield bad("processes", f"not alive: {', '.join(missing)}", "start them: " + "; ".join(_command(stage) for stage in missing))
     else:
-        yield good("processes", f"{len(names)} alive: {' '.join(names)}")
-
-
-def missing_processes(stems: set[str], vendors: set[Vendor], *, receipts: bool) -> list[str]:
-    """Stages nobody serves. stems: names of living processes without their numbers; a plain `delivery` serves every vendor."""
-    wanted = [*STAGES, *(["receipts"] if receipts else [])]
-    wanted += [] if DELIVERY in stems else [f"{DELIVERY}-{vendor}" for vendor in sorted(vendors)]
-    return [stage for stage in wanted if stage not in stems]
+        yield good("processes", f"{len(roles)} alive: {' '.join(roles)}")
 
 
 def _command(stage: str) -> str:

@@ -35,12 +35,13 @@ def _brief(quota: dict[str, Any]) -> str:
 
 
 @click.group(invoke_without_command=True)
+@click.option("--app", "app_id", default=None)
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_context
-def quota(context: click.Context, as_json: bool) -> None:
+def quota(context: click.Context, app_id: str | None, as_json: bool) -> None:
     """Daily quotas of the lanes; without a command: list them."""
     if context.invoked_subcommand is None:
-        _show(None, as_json)
+        _show(app_id, as_json)
 
 
 @quota.command("list")

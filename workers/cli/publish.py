@@ -16,7 +16,7 @@ from common.clock import now_ms
 from common.contracts import OfflineRecipients, Recipient, encode
 from common.storage import keys
 from workers.cli.base import CliError, at, opened
-from workers.cli.why import story
+from workers.cli.why import in_order, story
 from workers.intake import stage
 from workers.intake.consumer import event_record
 from workers.intake.dialects import DIALECTS
@@ -246,11 +246,7 @@ def _lines(told: Mapping[str, Any] | None) -> list[tuple[int, str, str, str]]:
     lines = [(told["received_ms"], "", "intake", told["decision"] or told["type"])]
     for one in told["recipients"]:
         device = one["device"] or ""
-        lines += [(step["at_ms"], device, step["stage"], step["note"]) for step in one["steps"] if step["stage"] != "intake"]
-        lines += [
-            (attempt["at_ms"], device, "attempt", f"{attempt['status']} {attempt['code']} {attempt['words']}".strip())
-            for attempt in one["attempts"]
-        ]
+        lines += [(at_ms, device, stage_name, words) for at_ms, stage_name, words in in_order(one) if stage_name != "intake"]
     return sorted(lines)
 
 

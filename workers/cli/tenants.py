@@ -112,13 +112,18 @@ def strategy() -> None:
 @click.argument("strategy_id", metavar="ID")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def add_strategy(app_id: str, strategy_id: str, file: Path) -> None:
-    """Store the preset in FILE: a JSON object {"huawei": {"channel_id": …}, "sound": {"ios": …}, "push_type": "voip", …}."""
+    """Store the preset in FILE: a JSON object {"huawei": {"channel_id": …}, "sound": {"ios": …}, "push_type": "voip", …}.
+
+    The vendors may also stand under "vendor", as they do in an event.
+    """
     try:
         preset = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise CliError("FILE takes a JSON object") from None
     if not re.fullmatch(r"[!-~]{1,64}", strategy_id):
         raise CliError("ID takes 1-64 printable ASCII characters without spaces")
+    if isinstance(preset, dict) and isinstance(preset.get("vendor"), dict):
+        preset |= preset.pop("vendor")
     wrong = _wrong_with(preset)
     if wrong is not None:
         raise CliError(f"FILE: {wrong}")
@@ -149,16 +154,19 @@ def _wrong_with(preset: object) -> str | None:
 
 
 @strategy.command("list")
-@click.argument("app_id", metavar="APP")
+@click.argument("app_id", metavar="APP", required=False)
 @click.option("--json", "as_json", is_flag=True)
-def list_strategies(app_id: str, as_json: bool) -> None:
-    """Presets of a tenant."""
+def list_strategies(app_id: str | None, as_json: bool) -> None:
+    """Presets of a tenant, or of all."""
     with opened() as runtime:
-        rows = [{"app": app, "id": name, "preset": preset} for (app, name), preset in runtime.strategies.all().items() if app == app_id]
+        stored = sorted(runtime.strategies.all().items())
+    rows = [{"app": app, "id": name, "preset": preset} for (app, name), preset in stored if app_id in (None, app)]
     if as_json:
         print_json(rows)
     else:
-        print_table(["id", "preset"], [{**row, "preset": json.dumps(row["preset"], ensure_ascii=False)} for row in rows], "no strategy")
+        print_table(
+            ["app", "id", "preset"], [{**row, "preset": json.dumps(row["preset"], ensure_ascii=False)} for row in rows], "no strategy"
+        )
 
 
 @strategy.command("remove")
@@ -168,5 +176,6 @@ def remove_strategy(app_id: str, strategy_id: str) -> None:
     """Remove a preset; messages that name it are sent with the defaults."""
     with opened() as runtime:
         if not runtime.strategies.remove(app_id, strategy_id):
-            raise CliError(f"no strategy {strategy_id}", exit_code=1)
+            raise CliError(f"no strategy {strategy_id} of {app_id}; there are: pushfleet strategy list {app_id}", exit_code=1)
         runtime.catalog.changed()
+    print("removed")

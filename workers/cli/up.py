@@ -24,6 +24,8 @@ from redis.exceptions import RedisError
 
 from common import runfile
 from common.config import VENDOR_ENDPOINTS, SettingError, Settings, environ_of, host_port, own_endpoints, secret_keys, simulated_endpoints
+from common.storage.keys import Keys
+from common.storage.living import Living
 from common.storage.redis import connect
 from workers.embedded import EmbeddedError, Running, start_embedded
 from workers.supervisor import Line, Supervisor, read_procfile
@@ -51,6 +53,12 @@ def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
         return False
 
 
+def forget_earlier(settings: Settings, names: Sequence[str]) -> None:
+    """What an `up` that was killed a moment ago left in Redis must not make this one look ready."""
+    with contextlib.closing(connect(settings.redis_url)) as client:
+        Living(client, Keys(settings.prefix)).leave(names)
+
+
 class Fleet:
     """Everything `up` starts. All calls from one thread that lives as long as the fleet: its end ends the processes."""
 
@@ -73,21 +81,33 @@ class Fleet:
         self._servers: Running | None = None
         self._simulators: Supervisor | None = None
         self._lines: Supervisor | None = None
+        self._read: list[Line] = []
         self._revive_at = 0.0
+
+    @property
+    def started(self) -> bool:
+        return bool(self._servers or self._simulators or self._lines)
 
     @property
     def names(self) -> list[str]:
         """The processes of the Procfile: `intake.1`, `presence.1`, `presence.2`, …"""
         return [worker.name for worker in self._lines.workers] if self._lines else []
 
-    def start(self) -> None:
-        """Starts everything, in order. EmbeddedError, SettingError, or what migrate raises; then call `stop`."""
-        run = runfile.read(self.wanted.data_dir)
+    def check(self) -> None:
+        """All that can be told before anything starts: EmbeddedError where a fleet runs here already, SettingError."""
+        data_dir = self.wanted.data_dir
+        run = runfile.read(data_dir)
         if runfile.alive(run) and run.get("pid") != os.getpid():
-            raise EmbeddedError(f"a fleet runs in {self.wanted.data_dir} already (process {run['pid']})")
-        lines = with_replicas(read_procfile(self._procfile, _procfile_environ(self.wanted)), self._replicas)
+            words = f"a fleet runs in {data_dir} already (process {run['pid']}): end that one, or set PUSHFLEET_DATA_DIR"
+            raise EmbeddedError(words)
+        _make_folder(data_dir)
+        self._read = with_replicas(read_procfile(self._procfile, _procfile_environ(self.wanted)), self._replicas)
         self.settings = _free_addrs(self.wanted)
         secret_keys(self.wanted)  # made now, if they are to be made: many processes will ask for them at once
+
+    def start(self) -> None:
+        """Starts everything, in order. EmbeddedError, SettingError, or what migrate raises; then call `stop`."""
+        self.check()
         self._start_servers()
         self._start_simulators()
         runfile.remove(self.wanted.data_dir)
@@ -95,8 +115,9 @@ class Fleet:
         self._migrate(self.settings)
         environ = environ_of(self.settings)
         self._lines = Supervisor(
-            [dataclasses.replace(line, env={**environ, **line.env}) for line in lines], log_dir=self.wanted.data_dir / "logs"
+            [dataclasses.replace(line, env={**environ, **line.env}) for line in self._read], log_dir=self.wanted.data_dir / "logs"
         )
+        forget_earlier(self.settings, self.names)
         self._lines.start()
 
     def wait_ready(self, stopped: Callable[[], bool] = lambda: False, seconds: float = READY_S_MAX) -> bool:
@@ -203,6 +224,17 @@ def procfile() -> Path:
     raise SettingError("there is no Procfile here: `pushfleet up` takes its lines from it")
 
 
+def _make_folder(data_dir: Path) -> None:
+    """SettingError where it can't be made or written to."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        writable = os.access(data_dir, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise SettingError("PUSHFLEET_DATA_DIR takes the path of a folder that this user can write to, or of one to be made")
+
+
 def _procfile_environ(settings: Settings) -> dict[str, str]:
     return {**os.environ, "PUSHFLEET_METRICS_PORT": str(settings.metrics_port or METRICS_PORT)}
 
@@ -303,6 +335,7 @@ def up(settings: Settings, replicas: Mapping[str, int], simulators: bool, *, mig
     stop = threading.Event()
     with _told_by_signals(stop):
         try:
+            fleet.check()  # here, so that what is wrong is one line and nothing else
             print("starting", flush=True)
             fleet.start()
             if not fleet.wait_ready(stop.is_set):
@@ -317,7 +350,8 @@ def up(settings: Settings, replicas: Mapping[str, int], simulators: bool, *, mig
             print(error, file=sys.stderr)
             return 3
         finally:
-            print("stopping", flush=True)
+            if fleet.started:
+                print("stopping", flush=True)
             fleet.stop()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import secrets
+import sys
 from pathlib import Path
 
 import click
@@ -19,17 +21,30 @@ def user() -> None:
 @user.command("add")
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True, help="viewer looks; operator pauses lanes and replays dead letters, too.")
-@click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Else the password is asked for.")
+@click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Else it is asked for.")
 def add(name: str, role: str, password_file: Path | None) -> None:
-    """Let somebody in, or give them another role and password: their open sessions end."""
+    """Let somebody in, or give them another role and password: their open sessions end.
+
+    Without a terminal the password is the next line of the input; where that is empty, one is made and shown.
+    """
     if not re.fullmatch(r"[!-~]{1,64}", name):
         raise CliError("NAME takes 1-64 printable ASCII characters without spaces")
-    password = _read(password_file) if password_file else click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    password, made = (_read(password_file), False) if password_file else _asked()
     if len(password) < PASSWORD_CHARACTERS_MIN or len(password.encode("utf-8", "replace")) > PASSWORD_BYTES_MAX:
         raise CliError(f"the password takes at least {PASSWORD_CHARACTERS_MIN} characters, and at most {PASSWORD_BYTES_MAX} bytes")
     with opened() as runtime:
         new = runtime.users.add(name, role, password)
     print(f"{name} may log in as {role}" if new else f"{name} is {role} now, with the new password")
+    if made:
+        print(f"the password, shown this once: {password}")
+
+
+def _asked() -> tuple[str, bool]:
+    """The password, and whether we have made it, as a script gave none."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True)), False
+    given = sys.stdin.readline().strip()
+    return (given, False) if given else (secrets.token_urlsafe(12), True)
 
 
 def _read(path: Path) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from common.storage.ledger import ROWS_MAX
 from workers.cli.base import CliError, at, opened, print_json
 from workers.runtime import Runtime
+from workers.vendors.base import uuid_text
 
 
 @click.command()
@@ -30,13 +32,18 @@ def why(message_id: str, user: str | None, app_id: str | None, event_id: str | N
         print(as_words(told))
 
 
-def story(runtime: Runtime, message_id: str, app: str | None, event_id: str | None, user: str | None) -> dict[str, Any] | None:
-    """The story in the contract's shape; None when nothing is known."""
+def story(
+    runtime: Runtime, message_id: str, app: str | None, event_id: str | None, user: str | None, most: int = ROWS_MAX
+) -> dict[str, Any] | None:
+    """The story in the contract's shape, of at most so many recipients' devices; None when nothing is known."""
     event = runtime.ledger.find(message_id, app, event_id)
     if event is None:
         return None
-    notes = runtime.ledger.notes(event, user)
-    rows = [] if event["decision"] else runtime.ledger.rows(event, user)
+    rows = [] if event["decision"] else runtime.ledger.rows(event, user, most)
+    notes: dict[str, list[Mapping[str, Any]]] = {}  # by user, "": of the whole event
+    for note in runtime.ledger.notes(event, user) if rows else ():
+        notes.setdefault(note["user"], []).append(note)
+    of_all = notes.get("", [])
     return {
         "app": event["app"],
         "message_id": event["message_id"],
@@ -44,12 +51,13 @@ def story(runtime: Runtime, message_id: str, app: str | None, event_id: str | No
         "type": event["type"],
         "received_ms": event["received_ms"],
         "decision": event["decision"],
-        "recipients": [_recipient(event, row, notes) for row in rows],
+        "recipients": [_recipient(event, row, [*of_all, *notes.get(row["user"], ())]) for row in rows],
     }
 
 
 def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    own = [note for note in notes if note["user"] in ("", row["user"]) and note["device"] in ("", row["device"])]
+    """notes: those of the row's person and of the whole event."""
+    own = [note for note in notes if note["device"] in ("", row["device"])]
     attempts = json.loads(row["attempts"]) if row["attempts"] else []
     names = ("at_ms", "status", "code", "words", "vendor_message_id")
     return {
@@ -61,7 +69,7 @@ def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence
         "downgraded": row["downgraded"],
         "class": row["class"],
         "class_sent": row["class_sent"],
-        "push_id": row["push_id"],
+        "push_id": uuid_text(row["push_id"]) if row["push_id"] else None,
         "attempts": [dict(zip(names, attempt, strict=True)) for attempt in attempts],
         "steps": _steps(event, row, own),
         "receipts": [{"status": note["note"], "at_ms": note["at_ms"]} for note in own if note["kind"] == "receipt"],
@@ -104,10 +112,13 @@ def as_words(told: Mapping[str, Any]) -> str:
         lines.append(f"\n{one['user']}  {one['device'] or 'no device'}  {lane}: {one['decision'] or 'waiting'}{down}")
         if one["push_id"]:
             lines.append(f"  push {one['push_id']}")
-        lines += [f"  {at(step['at_ms'])}  {step['stage']:9} {step['note']}" for step in one["steps"]]
-        lines += [
-            f"  {at(attempt['at_ms'])}  attempt   {attempt['status']} {attempt['code']} {attempt['words']}".rstrip()
-            for attempt in one["attempts"]
-        ]
-        lines += [f"  {at(receipt['at_ms'])}  receipt   {receipt['status']}" for receipt in one["receipts"]]
+        lines += [f"  {at(at_ms)}  {stage:9} {note}".rstrip() for at_ms, stage, note in in_order(one)]
     return "\n".join(lines)
+
+
+def in_order(one: Mapping[str, Any]) -> list[tuple[int, str, str]]:
+    """(ms, stage, words) of all that a recipient's row knows, as it happened."""
+    found = [(step["at_ms"], step["stage"], step["note"]) for step in one["steps"]]
+    found += [(each["at_ms"], "attempt", f"{each['status']} {each['code']} {each['words']}".strip()) for each in one["attempts"]]
+    found += [(each["at_ms"], "receipt", each["status"]) for each in one["receipts"]]
+    return sorted(found, key=lambda line: line[0])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 from redis.exceptions import RedisError
@@ -16,16 +19,22 @@ from common import logs, metrics
 from common.config import Settings, resolve
 from common.model import Vendor
 from common.storage import keys, sql
+from common.storage.living import role_of
 from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.processes import calm_collector
 from workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from workers.intake.consumer import Doors
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 3.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
+#: Rows of one message that the console reads: its page shows the first of them and counts all.
+STORY_ROWS_MAX = 100_000
 
 
 @click.command()
@@ -47,8 +56,7 @@ def worker(stage: str, vendors: str, index: int) -> None:
     settings = resolve(Settings.load())
     logs.setup(settings, stage)
     chosen = [_vendor(name) for name in vendors.split(",") if name] or list(Vendor)
-    name = os.environ.get("PUSHFLEET_PROCESS") or os.environ.get("HONCHO_PROCESS_NAME") or f"{stage}.{index}"
-    runtime = Runtime(settings, name)
+    runtime = Runtime(settings, process_name(stage, chosen, index, os.environ), role_of(stage, chosen))
     stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):
         _celery(runtime, stage, chosen, stop)
@@ -57,6 +65,12 @@ def worker(stage: str, vendors: str, index: int) -> None:
         signal.signal(number, lambda *_: stop.set())
     {"intake": _intake, "upkeep": _upkeep, "receipts": _receipts, "console": _console}[stage](runtime, stop)
     runtime.close()
+
+
+def process_name(stage: str, vendors: Sequence[Vendor], index: int, environ: Mapping[str, str]) -> str:
+    """As its supervisor calls it, else its line of the Procfile, its number and this host: two of one name would hide each other."""
+    line = f"{stage}-{'-'.join(vendors)}" if stage == DELIVERY and len(vendors) < len(Vendor) else stage
+    return environ.get("PUSHFLEET_PROCESS") or environ.get("HONCHO_PROCESS_NAME") or f"{line}.{index}@{socket.gethostname()}"
 
 
 def _vendor(name: str) -> Vendor:
@@ -82,6 +96,8 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
             except RedisError as error:
                 log.warning("Redis is away", extra={"reason": type(error).__name__})
             stop.wait(HEARTBEAT_S)
+        with contextlib.suppress(RedisError):
+            runtime.leave()
 
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()
     calm_collector()
@@ -95,11 +111,22 @@ def _ready(runtime: Runtime) -> bool:
 
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.intake.consumer import Consumer, Doors
+    from workers.intake.consumer import Consumer
+    from workers.intake.dialects import DIALECTS
+
+    metrics.begin(dialects=DIALECTS)
+    consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
+    _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
+    consumer.run(stop.is_set)
+
+
+def doors_of(runtime: Runtime) -> Doors:
+    """What intake asks of the world, in this process."""
+    from workers.intake.consumer import Doors
     from workers.intake.state import StateKeeper
     from workers.withdraw import schedule
 
-    doors = Doors(
+    return Doors(
         core=runtime.core,
         belts=runtime.belts,
         marks=runtime.marks,
@@ -109,10 +136,8 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
         ring=runtime.ring,
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
         shared=runtime.core is runtime.redis,
+        apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
-    consumer = Consumer(runtime.settings.event_streams, doors)
-    _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
-    consumer.run(stop.is_set)
 
 
 def _upkeep(runtime: Runtime, stop: threading.Event) -> None:
@@ -144,7 +169,9 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
             return "not_replayable"
 
     _heartbeat(runtime, stop, time.monotonic, lambda: False)
-    ports = Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda: console_rows(runtime))
+    ports = Ports(
+        lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX), again, lambda: console_rows(runtime)
+    )
     serve(runtime, stop, ports)
 
 
@@ -154,13 +181,16 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     from workers.pipeline import Stages, register
 
-    stages = Stages(runtime)
+    metrics.begin(vendors if stage == DELIVERY else ())
+    stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
     belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else [stage]
 
-    def progress() -> float:
-        return max((drain.progress_at for drain in stages.drains.values()), default=time.monotonic())
+    started = time.monotonic()
+
+    def progress() -> float:  # a worker that never heard a bell while work waits is not well
+        return max((drain.progress_at for drain in stages.drains.values()), default=started)
 
     def waiting() -> bool:
         return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(belts).values())

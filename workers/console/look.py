@@ -20,6 +20,7 @@ from common.storage.credentials import Credentials
 from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.keys import Keys
+from common.storage.living import Living, missing
 from common.storage.streams import Belts
 from common.storage.tally import LastHour, last_hour
 from common.storage.users import Users
@@ -29,8 +30,6 @@ from common.storage.vault import Vault
 SLOW_MS, LATE_MS = 10_000, 60_000
 EXPIRES_SOON_MS = 30 * 86_400_000
 TALLY_KEPT_S = 10.0
-#: Without these nothing is pushed.
-STAGES = ("intake", "presence", "routing", "upkeep")
 
 
 class Changed(Protocol):
@@ -48,6 +47,8 @@ class World(Protocol):
     def core(self) -> Redis: ...
     @property
     def keys(self) -> Keys: ...
+    @property
+    def living(self) -> Living: ...
     @property
     def belts(self) -> Belts: ...
     @property
@@ -117,16 +118,17 @@ class Look:
 
     def overview(self) -> Overview:
         now = now_ms()
-        queues, lanes, letters, processes = self.queues(now), self._ports.lanes(), self._world.dead_letters.counts(), self.processes()
-        count = sum(letters.values())
+        queues, lanes, letters, roles = self.queues(now), self._ports.lanes(), self._world.dead_letters.counts(), self._world.living.roles()
+        count, vendors = sum(letters.values()), {Vendor(lane["vendor"]) for lane in lanes}
+        gone = missing(roles.values(), vendors, receipts=self._world.settings.receipts_url is not None)
         problems = [
-            *(("problem_process", {"stage": stage}, "/") for stage in STAGES if stage not in {_stem(name) for name in processes}),
+            *(("problem_process", {"stage": stage}, "/") for stage in gone),
             *(problem for lane in lanes for problem in lane_problems(lane)),
             *(problem for row in self._world.credentials.listed() for problem in _expiry(row, now)),
             *(("problem_belt", {"queue": queue.name, "age": age_of(queue.age_ms)}, "/") for queue in queues if queue.mood == "bad"),
             *([("problem_letters", {"count": count}, "/dead-letters")] if count else []),
         ]
-        return Overview(now, queues, self.tally(now), lanes, count, processes, problems)
+        return Overview(now, queues, self.tally(now), lanes, count, list(roles), problems)
 
     def queues(self, now: int) -> list[Queue]:
         """From the core's streams to the ledger; a vendor's belts of all urgencies as one."""
@@ -148,10 +150,6 @@ class Look:
         found.append(Queue("delayed", world.delayed.waiting_count(), max(now - due, 0) if due is not None else None))
         return found
 
-    def processes(self) -> list[str]:
-        prefix = self._world.keys.alive("")
-        return sorted(key.decode().removeprefix(prefix) for key in self._world.redis.scan_iter(match=f"{prefix}*", count=1000))
-
     def tally(self, now: int) -> LastHour | None:
         """Counted at most each TALLY_KEPT_S seconds, however many people look."""
         with self._lock:
@@ -165,15 +163,8 @@ class Look:
             return self._tally[1]
 
     def targets(self) -> list[dict[str, Any]]:
-        """Prometheus' http_sd: every living process that serves metrics."""
-        prefix = self._world.keys.metrics_at("")
-        found = sorted(self._world.redis.scan_iter(match=f"{prefix}*", count=1000))
-        addresses = cast(list[bytes | None], self._world.redis.mget(found)) if found else []
-        return [
-            {"targets": [address.decode()], "labels": {"process": name.decode().removeprefix(prefix)}}
-            for name, address in zip(found, addresses, strict=True)
-            if address is not None
-        ]
+        """Prometheus' http_sd: every process that serves metrics, or should."""
+        return [{"targets": [address], "labels": {"process": name}} for name, address in self._world.living.targets().items()]
 
 
 def lane_problems(lane: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
@@ -191,10 +182,6 @@ def _expiry(row: Mapping[str, Any], now: int) -> list[tuple[str, Mapping[str, An
         return []
     name = f"{row['vendor']} {row['business_id']} ({row['app']})"
     return [("problem_expired" if ends <= now else "problem_expires", {"lane": name, "at": day_of(ends)}, "/lanes")]
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0] or name
 
 
 def _took_too_long(error: DBAPIError) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
 from common.model import Verdict
@@ -13,22 +12,23 @@ from workers.wire import Answer, Transport
 
 #: A token that expires sooner is not used any more.
 MARGIN_MS = 5_000
-#: Longest wait for another process's refresh, and the step of looking.
-WAIT_S, STEP_S = 12.0, 0.05
-#: The vendor's word "expired" is believed once in so many seconds.
+#: Longest wait for another process's refresh beyond that request's own deadline, and the step of looking.
+GRACE_S, STEP_S = 2.0, 0.05
+#: The vendor's word "expired" is believed once in so many seconds. Source: docs/vendors/vivo.md; the others name no figure as large.
 FORCE_EVERY_S = 30
 
 
 class Store(Protocol):
-    def load(self, lane: str, version: int) -> tuple[str, int, int, int] | None: ...
-    def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int, fetched_ms: int) -> None: ...
+    def load(self, lane: str, version: int) -> tuple[str, int, int] | None: ...
+    def save(self, lane: str, version: int, value: str, refresh_at_ms: int, expires_at_ms: int) -> None: ...
     def lock(self, lane: str, version: int) -> str | None: ...
     def unlock(self, lane: str, version: int, word: str) -> None: ...
-    def reject(self, lane: str, version: int, value: str, seconds: int) -> bool: ...
+    def reject(self, lane: str, version: int, value: str, seconds: int) -> None: ...
 
 
 class FleetAccess:
-    """One token per credential for the whole fleet; a process keeps a copy until it should be refreshed."""
+    """One token per credential for the whole fleet. Only what is signed here is kept here: a token that the vendor refused in one
+    process must not be sent again by another, or the second refusal would be taken for the account's."""
 
     def __init__(
         self, store: Store, transport: Transport, now_ms: Callable[[], int], sleep: Callable[[float], None], deadline_s: float
@@ -48,61 +48,59 @@ class FleetAccess:
         own = self._own.get(key)
         if own is not None and now_ms < own.refresh_at_ms:
             return own
-        asked = lane.spec.access.ask(lane.credential, now_ms) if lane.spec.identity(lane.credential) is None else None
-        if asked is None:
+        if lane.spec.identity(lane.credential) is not None:
             return None
+        stored = self._stored(key)
+        if stored is not None and now_ms < stored.refresh_at_ms:
+            return stored
+        asked = lane.spec.access.ask(lane.credential, now_ms)
         if isinstance(asked, AccessToken):  # signed here, the same in every process by construction
             self._own[key] = asked
             return asked
-        return self._shared(lane, key, now_ms)
+        return self._fetch_or_wait(lane, key, now_ms)
 
     def refused(self, lane: Lane, token: AccessToken, now_ms: int) -> None:
-        """The vendor would not take it: whoever comes next fetches another, once for the fleet and not more often than allowed."""
-        key = (lane.id, lane.credential.version)
-        self._own.pop(key, None)
-        if self._store.reject(*key, token.value, FORCE_EVERY_S):
-            self._fetch_or_wait(lane, key, now_ms, token.value)
+        """The vendor would not take it: whoever comes next fetches another, once for the fleet and not more often than allowed.
 
-    def _shared(self, lane: Lane, key: tuple[str, int], now_ms: int) -> AccessToken | AccessRefused:
-        stored = self._stored(key)
-        if stored is not None and now_ms < stored.refresh_at_ms:
-            self._own[key] = stored
-            return stored
-        return self._fetch_or_wait(lane, key, now_ms, None)
+        It is not fetched here: the answers of the round that heard it have to be written first.
+        """
+        key = (lane.id, lane.credential.version)
+        again = lane.spec.access.again if lane.spec.access is not None else None
+        if again is not None:
+            self._own[key] = again(lane.credential, now_ms)
+        else:
+            self._store.reject(*key, token.value, FORCE_EVERY_S)
 
     def _stored(self, key: tuple[str, int]) -> AccessToken | None:
         found = self._store.load(*key)
         if found is None:
             return None
-        return AccessToken(*found)
+        return AccessToken(found[0], refresh_at_ms=found[1], expires_at_ms=found[2])
 
-    def _fetch_or_wait(self, lane: Lane, key: tuple[str, int], now_ms: int, bad: str | None) -> AccessToken | AccessRefused:
+    def _fetch_or_wait(self, lane: Lane, key: tuple[str, int], now_ms: int) -> AccessToken | AccessRefused:
         waited = 0.0
         while True:
             word = self._store.lock(*key)
             if word is not None:
-                return self._fetch(lane, key, word, bad)
+                return self._fetch(lane, key, word)
             old = self._stored(key)
-            if old is not None and old.value != bad and now_ms < old.expires_at_ms - MARGIN_MS:
+            if old is not None and now_ms < old.expires_at_ms - MARGIN_MS:
                 return old  # another process is fetching; this one still lives
-            if waited >= WAIT_S:
+            if waited >= self._deadline_s + GRACE_S:
                 return AccessRefused(Verdict.UNAVAILABLE, "busy", "another process is fetching the access token")
             self._sleep(STEP_S)
             waited += STEP_S
 
-    def _fetch(self, lane: Lane, key: tuple[str, int], word: str, bad: str | None) -> AccessToken | AccessRefused:
+    def _fetch(self, lane: Lane, key: tuple[str, int], word: str) -> AccessToken | AccessRefused:
         try:
             now_ms = self._now_ms()
             stored = self._stored(key)  # the lock's last holder may have fetched it a moment ago
-            if stored is not None and stored.value != bad and now_ms < stored.refresh_at_ms:
-                self._own[key] = stored
+            if stored is not None and now_ms < stored.refresh_at_ms:
                 return stored
             told = self._ask(lane, now_ms)
             if isinstance(told, AccessToken):
-                told = replace(told, fetched_ms=now_ms)
-                self._store.save(*key, told.value, told.refresh_at_ms, told.expires_at_ms, now_ms)
-                self._own[key] = told
-            elif stored is not None and stored.value != bad and now_ms < stored.expires_at_ms - MARGIN_MS:
+                self._store.save(*key, told.value, told.refresh_at_ms, told.expires_at_ms)
+            elif stored is not None and now_ms < stored.expires_at_ms - MARGIN_MS:
                 return stored  # the door is shut for the moment, the old key still turns
             return told
         finally:

@@ -132,4 +132,5 @@ def spoken(note: Notification, said: str) -> Notification:
     """The newest message's words with ours before them (`said`: "5 new messages"); what hides its details goes on hiding them."""
     if note.hidden:
         return msgspec.structs.replace(note, body=said, text=said)
-    return msgspec.structs.replace(note, body=f"{said}: {note.body}", text=f"{said}: {note.text or note.body}")
+    prefix = f"{said}: {note.prefix}"
+    return msgspec.structs.replace(note, body=f"{said}: {note.body}", prefix=prefix, text=f"{said}: {note.text or note.body}")

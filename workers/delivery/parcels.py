@@ -17,7 +17,8 @@ def pack(
     """
     prepared: dict[int, object] = {}
     parcels = []
-    for group in ([item] for item in items) if singly else _groups(items, spec):
+    badges = spec.badge_in_body and (spec.badge_option is None or bool(credential.options.get(spec.badge_option)))
+    for group in ([item] for item in items) if singly else _groups(items, spec, badges):
         note = group[0].note
         if spec.prepare is not None and not spec.mixed and id(note) not in prepared:
             prepared[id(note)] = spec.prepare(note, credential)
@@ -25,7 +26,7 @@ def pack(
     return parcels
 
 
-def _groups(items: Sequence[Item], spec: VendorSpec) -> Iterator[list[Item]]:
+def _groups(items: Sequence[Item], spec: VendorSpec, badges: bool) -> Iterator[list[Item]]:
     most = spec.request_tokens_max
     if most == 1:
         yield from ([item] for item in items)
@@ -35,16 +36,16 @@ def _groups(items: Sequence[Item], spec: VendorSpec) -> Iterator[list[Item]]:
         if item.target.again == Again.SINGLY:
             yield [item]
         else:
-            together.setdefault(_key(item, spec), []).append(item)
+            together.setdefault(_key(item, spec, badges), []).append(item)
     for same in together.values():
         yield from _bounded(same, spec)
 
 
-def _key(item: Item, spec: VendorSpec) -> object:
+def _key(item: Item, spec: VendorSpec, badges: bool) -> object:
     group = spec.group(item)
     if spec.mixed:
         return group
-    return (id(item.note), item.badge if spec.badge_in_body else None, item.target.again, group)
+    return (id(item.note), item.badge if badges else None, item.target.again, group)
 
 
 def _bounded(items: Sequence[Item], spec: VendorSpec) -> Iterator[list[Item]]:

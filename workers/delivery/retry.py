@@ -65,16 +65,18 @@ def next_step(
         return Done(FINAL[verdict])
     most = min(retry.attempts_max.get(verdict, 1), outcome.attempts_max or 1_000)
     if attempt >= most:
-        return Park() if verdict == Verdict.ACCESS_EXPIRED else Done(FINAL[verdict])
+        return Done(FINAL[verdict])
     delay_s = _delay(outcome, attempt, retry, first_cap_s, chance)
     return Done(FINAL[verdict]) if delay_s >= left_s else TryAgain(delay_s)
 
 
 def _delay(outcome: Outcome, attempt: int, retry: Retry, first_cap_s: float | None, chance: float) -> float:
-    """The vendor's wish with a little jitter above it; else doubling from the first delay, with jitter around it."""
+    """The vendor's wish, else doubling from the first delay; jitter goes up, as a vendor's figure is the least. Only the
+    operator's cap of the first delay is a most, so that below it jitter goes down."""
     if outcome.retry_after_s is not None:
         return outcome.retry_after_s * (1 + 0.1 * chance)
-    first_s = retry.first_s.get(outcome.verdict, 1.0) if outcome.first_s is None else outcome.first_s
+    wish_s = retry.first_s.get(outcome.verdict, 1.0) if outcome.first_s is None else outcome.first_s
+    first_s = wish_s * (1 + 0.5 * chance)
     if first_cap_s is not None:
-        first_s = min(first_s, first_cap_s)
-    return min(first_s * 2.0 ** min(attempt - 1, 20), retry.delay_max_s) * (0.5 + chance)
+        first_s = min(first_s, first_cap_s if wish_s < first_cap_s else first_cap_s * (1 - 0.5 * chance))
+    return min(first_s * 2.0 ** min(attempt - 1, 20), retry.delay_max_s * (0.5 + 0.5 * chance))

@@ -10,7 +10,7 @@ import msgspec
 
 from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Urgency, Verdict
-from workers.delivery.fold import SHARED, Group, group_of
+from workers.delivery.fold import SHARED, Group
 from workers.delivery.lane import Lane
 from workers.delivery.retry import Done, Park, next_step
 from workers.delivery.stage import Delivered
@@ -63,16 +63,17 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
     """What follows from a round. Every work of it, led ones too, stands in exactly one of ended and waits (dropped ones in none)."""
     settled = Settled()
     for work, decision, note in done.decided:
-        settled.ended.append(Ended(work, decision, work.target.attempts, note))
+        settled.ended.append(Ended(work, _final(work, decision), work.target.attempts, note))
         if decision == Decision.TOKEN_DEAD:
             settled.retires.append(Retire(work, "retired", "malformed", guarded=False))
     for work, delay_s, held_by in done.waiting:
-        settled.waits.append(Wait(work, _held(work.target, held_by), delay_s, held_by))
+        settled.waits.append(Wait(work, _held(work, held_by), delay_s, held_by))
     for work, held_by in done.parked:
-        settled.waits.append(Wait(work, _held(work.target, held_by), None, held_by))
-    chances: dict[Group, float] = {}  # one jitter a conversation and device: its messages come back together, in their order
+        settled.waits.append(Wait(work, _held(work, held_by), None, held_by))
+    # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
+    chances: dict[Group, float] = {}
     for work, outcome in done.told:
-        mine = chances.setdefault(group_of(work), chance())
+        mine = chances.setdefault((work.note.app, work.note.conversation_type, work.note.conversation_id), chance())
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
     _follow(settled)
     return settled
@@ -97,22 +98,31 @@ def _follow(settled: Settled) -> None:
 
 
 def _kept(work: Work, held_by: Decision) -> Target:
-    return work.target if work.target.held_by == held_by else _held(work.target, held_by)
+    return work.target if work.target.held_by == held_by else _held(work, held_by)
 
 
 def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
+    tried = work.target.tried + 1
     attempts = (*work.target.attempts, _attempt(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
     left_s = (work.note.expires_at_ms - now_ms) / 1000
-    tries = 1 + sum(one.verdict in ("", outcome.verdict) for one in work.target.attempts)  # a long throttle uses up no try after silence
+    tries = _tries(work.target, outcome.verdict)
     step = next_step(outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
-        settled.ended.append(Ended(work, step.decision, attempts, _story(outcome)))
+        settled.ended.append(Ended(work, _final(work, step.decision), attempts, _story(outcome)))
         _retire(work, outcome, settled)
         return
     held = Decision.CREDENTIAL_REFUSED if isinstance(step, Park) else _HELD[outcome.verdict]
-    target = msgspec.structs.replace(work.target, attempts=attempts, again=_again(work.target, outcome), held_by=held)
+    again, earlier = _again(work.target, outcome), tried - len(attempts)
+    target = msgspec.structs.replace(_held(work, held), attempts=attempts, again=again, earlier=earlier)
     settled.waits.append(Wait(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
+
+
+def _tries(target: Target, verdict: Verdict) -> int:
+    """How many tries, this one included, met this verdict: a long throttle uses up none of those after silence. Only throttles come in
+    such numbers that the first of them no longer travel with the push."""
+    earlier = target.earlier if verdict == Verdict.THROTTLED else 0
+    return 1 + earlier + sum(one.verdict in ("", verdict) for one in target.attempts)
 
 
 _HELD: Final = {
@@ -123,6 +133,31 @@ _HELD: Final = {
 }
 
 
+#: What a lane may say of a later try; the earlier one that was never answered may be on the screen all the same. Any other word is about
+#: the push or its device, and holds for both tries.
+_OF_THE_LANE: Final = frozenset(
+    {
+        Decision.CREDENTIAL_REFUSED,
+        Decision.THROTTLED,
+        Decision.UNAVAILABLE,
+        Decision.LANE_PAUSED,
+        Decision.NO_CREDENTIAL,
+        Decision.QUOTA_SPENT,
+        Decision.DEVICE_CAP,
+    }
+)
+
+
+def _final(work: Work, decision: Decision) -> Decision:
+    """A request that was written and never answered is `uncertain`, whatever stopped the lane later (contract §7)."""
+    return Decision.UNCERTAIN if work.doubtful and decision in _OF_THE_LANE else decision
+
+
+def without_lane(works: Sequence[Work]) -> list[Ended]:
+    """Of an account that was removed while its pushes were on their way."""
+    return [Ended(work, _final(work, Decision.NO_CREDENTIAL), work.target.attempts, "the credential was removed") for work in works]
+
+
 #: Cures of one attempt only. The others stay with the push: a 500 in between does not make refused words good again.
 _ONCE: Final = frozenset({Again.NEW_CONNECTION, Again.SAVE_AGAIN})
 
@@ -131,11 +166,9 @@ def _again(target: Target, outcome: Outcome) -> str | None:
     return outcome.again or (target.again if target.again not in _ONCE else None)
 
 
-def _held(target: Target, held_by: Decision) -> Target:
-    """Uncertain stays uncertain: the push may be on somebody's screen, whatever stopped the lane later (contract §7)."""
-    if target.held_by == Decision.UNCERTAIN:
-        return target
-    return msgspec.structs.replace(target, held_by=held_by)
+def _held(work: Work, held_by: Decision) -> Target:
+    """Uncertain stays uncertain: see `_final`."""
+    return msgspec.structs.replace(work.target, held_by=Decision.UNCERTAIN if work.doubtful else held_by)
 
 
 def _attempt(work: Work, outcome: Outcome, now_ms: int) -> Attempt:

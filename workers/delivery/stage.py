@@ -8,13 +8,13 @@ from typing import Protocol
 
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
-from workers.delivery.fold import OUTAGES, Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
-from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel
+from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, in_a_row
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
@@ -41,7 +41,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class ClaimAnswer:
-    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone."""
+    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time."""
 
     state: str
     badge: int | None
@@ -59,6 +59,13 @@ class Leave:
 @dataclass(frozen=True, slots=True)
 class Shut:
     """A lane that sends nothing now. why: what its pushes will be told when their time runs out."""
+
+    why: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in Shut."""
 
     why: Decision
 
@@ -96,8 +103,8 @@ class Gate(Protocol):
 
 
 class Breaker(Protocol):
-    def open_for(self, lane: Lane) -> int | Shut:
-        """How many pushes the lane takes now (1 when it is being probed), or why none."""
+    def open_for(self, lane: Lane) -> Probe | Shut | None:
+        """None: the lane flows."""
         ...
 
     def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
@@ -184,7 +191,7 @@ def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work
 
 def expired_as(work: Work) -> Decision:
     """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
-    if work.target.attempts and work.target.attempts[-1].status in ("timeout", "reset") and work.target.held_by == Decision.UNCERTAIN:
+    if work.doubtful:
         return Decision.UNCERTAIN
     return Decision(work.target.held_by) if work.target.held_by else Decision.EXPIRED
 
@@ -202,6 +209,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) 
     steps = [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
     answers = world.claims.lease(works, steps) if works else ()
     for work, answer in zip(works, answers, strict=True):
+        work.repeated = answer.why == Decision.UNCERTAIN
         if answer.state == "gone":
             done.decided.append((work, *_gone(work, Decision(answer.why))))
         elif answer.state != "ours":
@@ -218,29 +226,32 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) 
 _GONE_NOTES = {
     Decision.THROTTLED: "another silent push went to this device less than 20 minutes ago",
     Decision.UNCERTAIN: "withdrawn, but an earlier try may have been seen",
+    Decision.NO_DEVICE: "logged out, or the token is another's, since it was routed",
 }
 
 
 def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
     """Decision and note. A try that was never answered may be on the screen, whatever was said since (contract §7)."""
-    decision = Decision.UNCERTAIN if work.target.held_by == Decision.UNCERTAIN else why
+    decision = Decision.UNCERTAIN if work.doubtful else why
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
 
 def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
     if not works:
         return []
-    room = world.breaker.open_for(lane)
-    if isinstance(room, Shut):
-        done.parked += [(work, room.why) for work in works]
+    state = world.breaker.open_for(lane)
+    if isinstance(state, Shut):
+        done.parked += [(work, state.why) for work in works]
         return []
     works = _folded(works, world, done)
-    done.probe = room == 1
+    if state is None:
+        return works
+    done.probe = True
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
-    ordered = sorted(works, key=lambda work: len(work.target.attempts)) if room < len(works) else list(works)
+    ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
-    done.parked += [(work, Decision(held) if (held := work.target.held_by) in OUTAGES else Decision.UNAVAILABLE) for work in ordered[room:]]
-    return ordered[:room]
+    done.parked += [(work, state.why) for work in ordered[1:]]
+    return ordered[:1]
 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
@@ -282,7 +293,7 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
             key = (id(note), work.speaks_for)
             note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
-        item = Item(note, work.target, work.badge, left_s, attempt=len(work.target.attempts) + 1)
+        item = Item(note, work.target, work.badge, left_s, attempt=work.target.tried + 1)
         reason = lane.spec.refuse(item) if lane.spec.refuse is not None else None
         if reason is None:
             sendable.append((work, item))
@@ -354,31 +365,32 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-    expired, failed = False, 0
+    stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
+    renew = False
     for (parcel, works), answer in zip(granted, answers, strict=True):
         world.observe(lane, answer)
-        outcomes = lane.spec.classify(parcel, answer)
+        outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, lane.spec.classify(parcel, answer), strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
             done.told.append((work, outcome))
-            expired = expired or outcome.verdict == Verdict.ACCESS_EXPIRED
-    if expired and access is not None:
+            stale = stale or outcome.verdict in (Verdict.ACCESS_EXPIRED, Verdict.CREDENTIAL_REFUSED)
+            renew = renew or outcome.again == Again.NEW_CONNECTION
+    if stale and access is not None:
         world.access.refused(lane, access, sent_ms)
+    if stale or renew:
         world.transport.renew(lane.route.pool)
-    again = access is not None and any(_refused_again(work, outcome, access) for work, outcome in done.told)
-    # A probe whose access token was only too old has not tried the lane: another is the probe, with a new token.
+    # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
+    expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.told)
     good = 0 if done.probe and expired else len(answers) - failed
-    _settle_with_gate(lane, world, done, good, failed, again)
+    _settle_with_gate(lane, world, done, good, failed)
     _sync(granted, answers, lane, world)
 
 
-def _refused_again(work: Work, outcome: Outcome, access: AccessToken) -> bool:
-    """Whether an access token was refused that was fetched because the last one was: then it is the credential that is no good."""
-    if outcome.verdict != Verdict.ACCESS_EXPIRED or not work.target.attempts:
-        return False
-    last = work.target.attempts[-1]
-    return (last.status, last.code) == (outcome.status, outcome.code) and access.fetched_ms > last.at_ms
+def believed(item: Item, outcome: Outcome) -> Outcome:
+    """An access token is renewed once, never in a loop: what a new one does not cure is about the credential, or the clock."""
+    again = outcome.verdict is Verdict.ACCESS_EXPIRED and in_a_row(item, outcome.code or outcome.status) > 1
+    return replace(outcome, verdict=Verdict.CREDENTIAL_REFUSED) if again else outcome
 
 
 def _follow(
@@ -404,6 +416,7 @@ def _follow(
             answers[index] = replace(answer, sent=False)
     if second:
         for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
+            world.observe(lane, answers[index])
             answers[index] = answer
         done.requests += len(second)
 
@@ -421,11 +434,8 @@ def is_down(outcome: Outcome) -> bool:
     return outcome.verdict in DOWN and outcome.again in (None, Again.NEW_CONNECTION)
 
 
-def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int, refused: bool) -> None:
-    """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went.
-
-    refused: the access tokens say that the credential is, whatever the answers themselves say.
-    """
+def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
+    """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
     world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
     for bucket in {o.bucket or work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
         world.gate.told_spent(lane, bucket)
@@ -435,7 +445,7 @@ def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, fail
     if capped:
         world.gate.told_capped(lane, capped)
     outcomes = [outcome for _, outcome in done.told]
-    refused = refused or any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
+    refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
     throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
     hold_s = _retry_after_s(outcomes, failed >= good)
     world.breaker.report(lane, good, failed, refused, hold_s, throttled)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.contracts import Notification, Target
+from common.model import Decision
 
 
 @dataclass(slots=True)
 class Work:
-    """entry: the stream entry it came in. led, speaks_for: older ones that share its fate, and how many its words say there are."""
+    """entry: the stream entry it came in. led, speaks_for: older ones that share its fate, and how many its words say there are.
+
+    repeated: an earlier reader of the entry had it and may have sent it.
+    """
 
     entry: str
     note: Notification
@@ -18,3 +22,9 @@ class Work:
     sent_ms: int = 0
     led: tuple[Work, ...] = ()
     speaks_for: int = 1
+    repeated: bool = False
+
+    @property
+    def doubtful(self) -> bool:
+        """It may be on somebody's screen: a request was written and never answered (contract §7)."""
+        return self.repeated or self.target.held_by == Decision.UNCERTAIN

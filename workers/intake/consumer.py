@@ -6,8 +6,9 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from redis import Redis
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Message, encode
+from common.contracts import TTL_MAX_S, Message, encode
 from common.model import Decision, PushType
 from common.storage import keys, ledger, sql
 from common.storage.marks import Marks
@@ -32,9 +33,12 @@ log = logging.getLogger(__name__)
 READ_COUNT = 500
 BLOCK_MS = 1_000
 TAKEOVER_EVERY_S = 5.0
-#: Messages of one entry on the presence belt, and about how many bytes of them.
+#: Messages of one entry on the presence belt, and about how many bytes of them (of dead letters, on the ledger's).
 PACK_MAX = 200
 PACK_BYTES = 512 * 1024
+#: A group whose members are not named counts as a list of so many: hundreds of groups in one entry would be a hundred thousand
+#: people, more than a process looks at before it is taken for dead.
+MEMBERS_GUESSED = 200
 #: Entries on the belts at which intake stops reading: the core's stream is the buffer.
 BELTS_MAX = 3_000
 BACKOFF_S = 1.0
@@ -57,6 +61,7 @@ class Doors:
     ring: Callable[[str], None]
     withdraw: Callable[[Sequence[Withdrawal]], None]
     shared: bool  # the core's server is ours: one MULTI does it all
+    apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
 
 class Consumer:
@@ -78,7 +83,7 @@ class Consumer:
                 self.once()
             except AWAY as error:
                 self._behind = True
-                log.warning("a store is away, waiting", extra={"error": type(error).__name__})
+                log.warning("a store is away, waiting", extra={"reason": type(error).__name__})
                 time.sleep(BACKOFF_S)
             self.progress_at = time.monotonic()
 
@@ -177,8 +182,18 @@ class Consumer:
             if len(raws) > 1:
                 return sum(self._finish(name, [raw]) for raw in raws)
             log.exception("an entry broke the intake", extra={"reason": type(error).__name__})
+            self._free(name, raws[0])
             self._bury(name, raws[0], f"broke_stage: {type(error).__name__}")
         return len(raws)
+
+    def _free(self, name: str, raw: tuple[bytes, Mapping[bytes, bytes]]) -> None:
+        """A dead letter gives back the event ids it took: published again, its event is no repeat."""
+        try:
+            read = stage.read_entry(name, raw[0].decode(), raw[1], self._doors.apps(), now_ms())
+        except Exception:  # noqa: BLE001 - then reading is what broke, and nothing was taken
+            return
+        for event in read.events if isinstance(read, stage.Passed) else ():
+            self._doors.marks.free(event.app, event.id, event.entry)
 
     def _bury(self, name: str, raw: tuple[bytes, Mapping[bytes, bytes]], reason: str) -> None:
         entry_id, fields = raw
@@ -191,25 +206,33 @@ class Consumer:
         apps = doors.apps()
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
-        doors.marks.note_times([(m.app, m.message_id, m.ts_ms) for m in messages])  # first: a read report beside them names one of them
-        withdrawals = doors.state.apply([event for event in fresh if not isinstance(event.data, Stored | Invited)], _ignored)
+        doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
+        ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
+        states = [event for event in fresh if not isinstance(event.data, Stored | Invited)]
+        withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
         doors.withdraw(withdrawals)
         self._hand_on(name, [entry for entry, _ in raws], messages, records)
+        for why in ignored.values():
+            _ignored(why)
         for event in fresh:
-            metrics.EVENTS.labels(event.type, "accepted").inc()
+            metrics.EVENTS.labels(event.type, "ignored" if event.entry in ignored else "accepted").inc()
         metrics.STAGE_SECONDS.labels("intake").observe(time.perf_counter() - started)
 
     def _sorted(self, name: str, raws: Sequence[Any], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
         """New events in stream order, repeated ones, and what can't be read."""
         found: list[Event] = []
         refused: list[Refused] = []
+        asked = False  # once a read: unknown tenants by the thousand cost no more than one
         for entry_id, fields in raws:
             read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
+            if isinstance(read, Refused) and read.reason == stage.UNKNOWN_APP and not asked and self._doors.apps_now is not None:
+                apps, asked = self._doors.apps_now(), True
+                read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
             if isinstance(read, Refused):
                 refused.append(read)
-                metrics.EVENTS.labels("unknown", "dead_letter").inc()
+                metrics.EVENTS.labels(read.type, "dead_letter").inc()
                 continue
             if read.ignored is not None:
                 _ignored(read.ignored)
@@ -228,8 +251,7 @@ class Consumer:
     def _hand_on(self, name: str, entry_ids: Sequence[bytes], messages: Sequence[Message], records: Sequence[ledger.Record]) -> None:
         doors = self._doors
         adds = [(keys.PRESENCE, blob) for blob in _packed(messages)]
-        if records:
-            adds.append((keys.LEDGER, encode(records)))
+        adds += [(keys.LEDGER, blob) for blob in _bundled(records)]
 
         def acknowledge(pipe: Any) -> None:
             pipe.xack(name, GROUP, *entry_ids)
@@ -265,9 +287,15 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[ledger
     return messages, records
 
 
+def _times(batch: Sequence[Event]) -> list[tuple[str, str, int]]:
+    """(app, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the same."""
+    return [(event.app, event.data.message_id, event.ts_ms) for event in batch if isinstance(event.data, Stored)]
+
+
 def _repeated(event: Event, now: int) -> ledger.NoteRecord:
     """A repeat writes no row, only a step."""
-    return ledger.NoteRecord(event.app, event.id, event.ts_ms, "", "", "step", "intake", now, "the same event id came again: ignored")
+    filed_ms = event.received_ms if _outlived(event.ts_ms, event.received_ms) else event.ts_ms
+    return ledger.NoteRecord(event.app, event.id, filed_ms, "", "", "step", "intake", now, "the same event id came again: ignored")
 
 
 def event_record(message: Message, decision: Decision | None, note: str = "") -> ledger.EventRecord:
@@ -283,7 +311,14 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         decision,
         note,
         _screen(message),
+        # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
+        message.received_ms if decision is not None else 0,
     )
+
+
+def _outlived(ts_ms: int, received_ms: int) -> bool:
+    """So old that no push of it can live: it was decided here."""
+    return ts_ms <= received_ms - TTL_MAX_S * 1000
 
 
 def _screen(message: Message) -> str:
@@ -296,10 +331,11 @@ def _screen(message: Message) -> str:
 
 
 def _dead(refused: Refused, vault: Vault, now: int) -> ledger.DeadRecord:
-    log.warning("an entry became a dead letter", extra={"entry": refused.entry, "reason": refused.reason})
+    log.warning("an entry became a dead letter", extra={"entry_id": refused.entry, "reason": refused.reason})
     return ledger.DeadRecord(
-        uuid.uuid4().hex,
-        refused.entry.split("/", 1)[1],
+        # the same when the entry is read again: the core's server may be another, and acknowledge after the letter is stored
+        blake2b(refused.entry.encode() + refused.raw, digest_size=16).hexdigest(),
+        refused.entry.rsplit("/", 1)[1],
         "intake",
         refused.reason,
         refused.app,
@@ -311,13 +347,29 @@ def _dead(refused: Refused, vault: Vault, now: int) -> ledger.DeadRecord:
 
 def _packed(messages: Sequence[Message]) -> list[bytes]:
     """Blobs of up to PACK_MAX messages and about PACK_BYTES."""
-    blobs, pack, size = [], [], 0
-    for message in messages:
-        pack.append(message)
-        size += 64 * len(message.recipients or ()) + 1024
-        if len(pack) >= PACK_MAX or size >= PACK_BYTES:
-            blobs.append(encode(pack))
+    sizes = (1024 + 64 * _people(one) + sum(len(part.text or "") for part in one.elements) for one in messages)
+    return [encode(pack) for pack in _packs(messages, sizes)]
+
+
+def _people(message: Message) -> int:
+    return MEMBERS_GUESSED if message.recipients is None else len(message.recipients)
+
+
+def _bundled(records: Sequence[ledger.Record]) -> list[bytes]:
+    """Blobs of about PACK_BYTES: a read may hold five hundred dead letters of the largest size."""
+    sizes = (len(one.raw) if isinstance(one, ledger.DeadRecord) else 0 for one in records)
+    return [encode(pack) for pack in _packs(records, sizes, READ_COUNT * PACK_MAX)]
+
+
+def _packs(items: Sequence[Any], sizes: Iterable[int], most: int = PACK_MAX) -> Iterator[list[Any]]:
+    """The items in order, in packs of up to `most` and about PACK_BYTES."""
+    pack: list[Any] = []
+    size = 0
+    for item, bytes_of in zip(items, sizes, strict=True):
+        pack.append(item)
+        size += bytes_of
+        if len(pack) >= most or size >= PACK_BYTES:
+            yield pack
             pack, size = [], 0
     if pack:
-        blobs.append(encode(pack))
-    return blobs
+        yield pack

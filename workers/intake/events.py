@@ -1,4 +1,4 @@
-"""The shapes of what the core publishes (contract §3), field by field; decoding checks them."""
+"""The shapes of what the core publishes (contract §3), field by field; decoding checks them. null counts as absent where a field may be."""
 
 from __future__ import annotations
 
@@ -12,9 +12,21 @@ from common.model import Vendor
 
 EVENT_ID_MAX = 128
 NAME_MAX = 512
+#: The same in UTF-8: what is part of a key in PostgreSQL shares 2,700 bytes with the other parts.
+NAME_BYTES_MAX = 1000
+#: The longest token that the registry's keys hold; no vendor's comes near it.
+TOKEN_BYTES_MAX = 2_048
+APP_MAX = 64
+PLATFORM_MAX = 16
+#: Of a language's name only the start tells the language; a phone's own may go on with calendars and numerals.
+LANG_MAX = 16
+UTF8_BYTES_MAX = 4  # of one character
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 EventId = Annotated[str, Meta(min_length=1, max_length=EVENT_ID_MAX)]
-Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+#: Of a time that is too far ahead only that matters, so there is no upper bound.
+Millis = Annotated[int, Meta(ge=0)]
+#: A badge, an unread total: no phone shows more.
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 
 
@@ -24,7 +36,7 @@ class Envelope(msgspec.Struct, frozen=True):
     ts: Millis
     data: msgspec.Raw
     v: Literal[1] = 1
-    app: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    app: str | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -32,10 +44,10 @@ class Stored(msgspec.Struct, frozen=True):
     conversation: Conversation
     sender: Sender
     recipients: tuple[Name, ...] | None = None
-    exclude: tuple[Name, ...] = ()
-    mentions: tuple[Name, ...] = ()
-    elements: tuple[Element, ...] = ()
-    push: PushFields = PushFields()
+    exclude: tuple[Name, ...] | None = ()
+    mentions: tuple[Name, ...] | None = ()
+    elements: tuple[Element, ...] | None = ()
+    push: PushFields | None = PushFields()
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -44,7 +56,7 @@ class Read(msgspec.Struct, frozen=True):
     up_to_message_id: Name | None = None
     message_id: Name | None = None
     up_to_ms: Millis | None = None
-    unread: Annotated[int, Meta(ge=0)] | None = None
+    unread: Count | None = None
 
 
 class Recalled(msgspec.Struct, frozen=True):
@@ -62,7 +74,7 @@ class Invited(msgspec.Struct, frozen=True):
     inviter: Inviter
     invitees: tuple[Name, ...]
     timeout_s: Annotated[int, Meta(ge=0)]
-    push: PushFields = PushFields()
+    push: PushFields | None = PushFields()
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -74,15 +86,15 @@ class Ended(msgspec.Struct, frozen=True):
 class Registered(msgspec.Struct, frozen=True):
     user: Name
     device_id: Name
-    platform: Annotated[str, Meta(min_length=1, max_length=16)]
+    platform: Annotated[str, Meta(min_length=1, max_length=PLATFORM_MAX)]
     vendor: Vendor
     business_id: Annotated[str, Meta(min_length=1, max_length=32)]
-    token: Annotated[str, Meta(min_length=1, max_length=4096)]
-    voip_token: Annotated[str, Meta(max_length=4096)] | None = None
+    token: Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
+    voip_token: Annotated[str, Meta(max_length=TOKEN_BYTES_MAX)] | None = None
     push_id: Annotated[str, Meta(max_length=512)] | None = None
-    lang: Annotated[str, Meta(max_length=16)] | None = None
+    lang: Annotated[str, Meta(max_length=NAME_MAX)] | None = None
     tz: Annotated[str, Meta(max_length=64)] | None = None
-    app_version: Annotated[str, Meta(max_length=64)] | None = None
+    app_version: Annotated[str, Meta(max_length=NAME_MAX)] | None = None
 
 
 class Unregistered(msgspec.Struct, frozen=True):
@@ -99,7 +111,7 @@ class SessionEnded(msgspec.Struct, frozen=True):
 class Background(msgspec.Struct, frozen=True):
     user: Name
     device_id: Name
-    badge: Annotated[int, Meta(ge=0)] | None = None
+    badge: Count | None = None
 
 
 class Foreground(msgspec.Struct, frozen=True):
@@ -152,3 +164,53 @@ TYPES: dict[str, type[msgspec.Struct]] = {
 }
 DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(shape) for name, shape in TYPES.items()}
 decode_envelope = msgspec.json.Decoder(Envelope).decode
+
+
+def decode_data(kind: str, data: msgspec.Raw) -> Any:
+    """`data` of an event of a known type. Raises msgspec.ValidationError, which says what is wrong."""
+    try:
+        return DECODERS[kind].decode(data)
+    except msgspec.ValidationError:
+        found = msgspec.json.decode(data) if b"null" in bytes(data) else None
+        if not isinstance(found, dict) or not isinstance(found.get("push"), dict):
+            raise
+        return msgspec.convert(found | {"push": _given(found["push"])}, TYPES[kind])
+
+
+def _given(push: dict[str, Any]) -> dict[str, Any]:
+    """Wishes that are none are left out, here and one level deeper; what lies deeper is the sender's or the vendor's own."""
+    objects = ("gate", "force", "display", "data", "badge", "sound")
+    inner = {key: {name: one for name, one in push[key].items() if one is not None} for key in objects if isinstance(push.get(key), dict)}
+    return {key: value for key, value in (push | inner).items() if value is not None}
+
+
+def too_long(data: Any) -> str | None:
+    """What of an event is longer in UTF-8 than PostgreSQL's keys allow, by the field's name; None: all of it fits."""
+    if isinstance(data, Stored | Invited):
+        people = (data.recipients or ()) if isinstance(data, Stored) else data.invitees
+        longest = max(map(len, people), default=0) * UTF8_BYTES_MAX  # there may be thousands of them
+        long = longest > NAME_BYTES_MAX and any(_over(one, NAME_BYTES_MAX) for one in people)
+        return "recipients" if long else _conversation_too_long(data)
+    for name in ("user", "device_id", "platform", "push_id"):
+        if _over(getattr(data, name, None), NAME_BYTES_MAX):
+            return name
+    if isinstance(data, Registered) and _over(data.token, TOKEN_BYTES_MAX):
+        return "token"
+    return _setting_too_long(data) if isinstance(data, SettingsUpdated) else _conversation_too_long(data)
+
+
+def _conversation_too_long(data: Any) -> str | None:
+    conversation: Conversation | None = getattr(data, "conversation", None)
+    return "conversation.id" if conversation is not None and _over(conversation.id, NAME_BYTES_MAX) else None
+
+
+def _setting_too_long(data: SettingsUpdated) -> str | None:
+    if isinstance(data.mute, Mute) and _over(data.mute.conversation.id, NAME_BYTES_MAX):
+        return "mute.conversation.id"
+    if isinstance(data.content_key, ContentKey) and _over(data.content_key.device_id, NAME_BYTES_MAX):
+        return "content_key.device_id"
+    return None
+
+
+def _over(name: str | None, most: int) -> bool:
+    return name is not None and len(name) * UTF8_BYTES_MAX > most and len(name.encode()) > most

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from common.contracts import TTL_MAX_S, Conversation, Message, PushFields, Sender
+from common.contracts import TTL_MAX_S, Conversation, Message, PushFields, Sender, encode
 from common.model import Decision, Kind, MessageClass, PushType
 from workers.intake import events
 from workers.intake.dialects import DIALECTS, DialectError, tenant_named
@@ -18,6 +18,8 @@ from workers.intake.dialects import DIALECTS, DialectError, tenant_named
 #: Contract §3: entries up to this size; nested no deeper than this.
 ENTRY_BYTES_MAX = 256 * 1024
 DEPTH_MAX = 32
+#: Reason of an entry whose tenant is not registered.
+UNKNOWN_APP = "unknown_app"
 #: A ts further ahead than this counts as now.
 AHEAD_MAX_MS = 300_000
 
@@ -63,24 +65,48 @@ class _UnreadableError(ValueError):
 def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: Sequence[str], now_ms: int) -> Passed | Refused:
     """One stream entry -> events, or why not. `apps`: the registered tenants; `stream` makes entry ids unique among streams."""
     raw = fields.get(b"e")
-    names = {key: fields[name].decode("utf-8", "replace")[:1024] for name, key in _NAMES.items() if name in fields}
+    names = {key: _readable(fields[name]) for name, key in _NAMES.items() if name in fields}
     entry = f"{stream}/{entry_id}"
     received_ms = int(entry_id.split("-", maxsplit=1)[0])
-    app: str | None = names.get("app")
+    dialect = names.get("d") or "native"
     try:
         body = checked(raw)
-        dialect = names.get("d", "native")
         if dialect == "native":
             event = _native(body, entry, received_ms, now_ms)
-            app = event.app
             _known(event.app, apps)
             return Passed((event,))
         return _foreign(dialect, body, names, apps, entry, received_ms, now_ms)
-    except _UnreadableError as error:
-        return Refused(entry, str(error), app, (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX], names)
+    except (_UnreadableError, DialectError) as error:
+        whose, kind = _head(raw or b"", names, apps)
+        return Refused(entry, str(error), whose, (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX], names, kind)
 
 
 _NAMES = {b"d": "d", b"app": "app", b"q": "q"}
+#: Bytes of a name beside `e` that are looked at.
+_NAME_BYTES_MAX = 1024
+
+
+def _readable(name: bytes) -> str:
+    """As an operator's list can show it and a database can keep it: Unicode without NUL."""
+    return name[:_NAME_BYTES_MAX].decode("utf-8", "replace").replace("\0", "\ufffd")
+
+
+class _Head(msgspec.Struct, frozen=True):
+    app: Any = None
+    type: Any = None
+
+
+def _head(raw: bytes, names: Mapping[str, str], apps: Sequence[str]) -> tuple[str | None, str]:
+    """Whose a refused entry is and of which type, so far as that can be read: for the operator's eyes, nothing is decided by it."""
+    native = (names.get("d") or "native") == "native"
+    try:
+        head = msgspec.json.decode(raw[:ENTRY_BYTES_MAX], type=_Head)
+        named = [head.app] if native else _tenants(names, msgspec.json.decode(raw[:ENTRY_BYTES_MAX])) or list(apps)
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # a DialectError and half a character are ValueErrors
+        head, named = _Head(), []
+    app = named[0] if len(named) == 1 else None if native else names.get("app")
+    kind = head.type if native and isinstance(head.type, str) and head.type in events.TYPES else "unknown"
+    return app.replace("\0", "\ufffd")[: events.APP_MAX] or None if isinstance(app, str) else None, kind
 
 
 def _all(fields: Mapping[bytes, bytes]) -> bytes:
@@ -95,7 +121,7 @@ def checked(raw: bytes | None) -> bytes:
         raise _UnreadableError("no_e: the entry has no field e")
     if len(raw) > ENTRY_BYTES_MAX:
         raise _UnreadableError(f"too_large: more than {ENTRY_BYTES_MAX} bytes")
-    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _depth(raw) > DEPTH_MAX:
+    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _too_deep(raw):
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}")
     try:
         json.loads(raw.decode("utf-8"), object_pairs_hook=_no_repeats, parse_constant=_no_constants)
@@ -107,12 +133,17 @@ def checked(raw: bytes | None) -> bytes:
         raise _UnreadableError("not_json") from None
     except RecursionError:
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}") from None
-    if b"\\u0000" in raw and _NUL.search(raw):
-        raise _UnreadableError("nul: a text holds U+0000")
+    _check_nul(raw)
     return raw
 
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def _check_nul(body: bytes) -> None:
+    """PostgreSQL keeps no U+0000, so no id, name or setting can hold one."""
+    if b"\\u0000" in body and _NUL.search(body):
+        raise _UnreadableError("nul: a text holds U+0000")
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> None:
@@ -124,37 +155,44 @@ def _no_constants(_name: str) -> None:
     raise _UnreadableError("not_json")
 
 
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+#: A string that never ends reaches to the end of the bytes: each byte is looked at once, however many quotes stand in it.
+_STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
-def _depth(raw: bytes) -> int:
-    depth = deepest = 0
+def _too_deep(raw: bytes) -> bool:
+    depth = 0
     for match in _STRUCTURE.finditer(raw):
         sign = match.group()
         if sign in (b"{", b"["):
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > DEPTH_MAX:
+                return True
         elif sign in (b"}", b"]"):
             depth -= 1
-    return deepest
+    return False
 
 
 def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
     try:
         envelope = events.decode_envelope(body)
-        if envelope.app is None:
-            raise _UnreadableError("no_app: the event names no tenant")
-        decoder = events.DECODERS.get(envelope.type)
-        if decoder is None:
+        if not envelope.app:
+            raise _UnreadableError("no_app")
+        if envelope.type not in events.TYPES:
             raise _UnreadableError("unknown_type")
-        data = decoder.decode(envelope.data)
+        data = events.decode_data(envelope.type, envelope.data)
     except msgspec.ValidationError as error:
         raise _UnreadableError(f"wrong_shape: {_without_values(str(error))}") from None
     except msgspec.DecodeError:
         raise _UnreadableError("not_json") from None
     _check(data)
-    ts_ms = now_ms if envelope.ts > now_ms + AHEAD_MAX_MS else envelope.ts
-    return Event(envelope.app, envelope.id, envelope.type, ts_ms, received_ms, entry, data)
+    if isinstance(data, events.Read) and data.up_to_ms is not None:  # nobody has read what is not written yet
+        data = msgspec.structs.replace(data, up_to_ms=_by_now(data.up_to_ms, now_ms))
+    return Event(envelope.app, envelope.id, envelope.type, _by_now(envelope.ts, now_ms), received_ms, entry, data)
+
+
+def _by_now(ts_ms: int, now_ms: int) -> int:
+    """A time that is too far ahead counts as now."""
+    return now_ms if ts_ms > now_ms + AHEAD_MAX_MS else ts_ms
 
 
 def _check(data: Any) -> None:
@@ -162,10 +200,25 @@ def _check(data: Any) -> None:
     for part in ("conversation", "sender", "inviter"):
         if hasattr(data, part) and not 0 < len(getattr(data, part).id) <= events.NAME_MAX:
             raise _UnreadableError(f"wrong_shape: {part}.id has 1 to {events.NAME_MAX} characters")
+    if (name := events.too_long(data)) is not None:
+        raise _UnreadableError(f"wrong_shape: {name} has too many bytes")
+    if isinstance(data, events.Stored | events.Invited) and data.push is not None:
+        _check_travels(data.push)
     if isinstance(data, events.Stored) and data.conversation.type == "c2c" and len(set(data.recipients or ())) != 1:
         raise _UnreadableError("wrong_shape: a c2c message has exactly one recipient")
     if isinstance(data, events.Read) and (data.up_to_message_id, data.message_id, data.up_to_ms).count(None) != 2:
         raise _UnreadableError("wrong_shape: a read report names exactly one of up_to_message_id, message_id, up_to_ms")
+
+
+def _check_travels(push: PushFields) -> None:
+    """The parts of any shape fit into what our queues carry."""
+    found = [part for part in (push.data.payload, push.template, push.vendor, push.vendor_raw) if part is not None]
+    if not found:
+        return
+    try:
+        encode(found)
+    except OverflowError:
+        raise _UnreadableError("out_of_range: push holds a number beyond 64 bits") from None
 
 
 _VALUE = re.compile(r"'[^']*'|\"[^\"]*\"")
@@ -178,38 +231,48 @@ def _without_values(words: str) -> str:
 
 def _known(app: str, apps: Sequence[str]) -> None:
     if app not in apps:
-        raise _UnreadableError("unknown_app: no such tenant; `pushfleet app add` first")
+        raise _UnreadableError(UNKNOWN_APP)
 
 
 def _foreign(dialect: str, body: bytes, names: Mapping[str, str], apps: Sequence[str], entry: str, received_ms: int, now_ms: int) -> Passed:
     translate = DIALECTS.get(dialect)
     if translate is None:
         raise _UnreadableError("unknown_dialect: d takes native, tencent, zego or nim")
-    value = msgspec.json.decode(body)
+    try:
+        value = msgspec.json.decode(body)
+    except msgspec.ValidationError:  # JSON's grammar allows a number that no type holds
+        raise _UnreadableError("out_of_range: the body holds a number beyond all bounds") from None
+    except msgspec.DecodeError:
+        raise _UnreadableError("not_json") from None
     if not isinstance(value, dict):
         raise _UnreadableError("wrong_shape: the body is not an object")
-    app = _settle_app(dialect, value, names, apps)
+    app = _settle_app(names, value, apps)
     _known(app, apps)
-    try:
-        translated = translate(value, app=app, query=names.get("q"), entry_ms=received_ms)
-    except DialectError as error:
-        raise _UnreadableError(f"{error.reason}: {error}") from None
+    translated = translate(value, app=app, query=names.get("q"), entry_ms=received_ms)
     found = []
     for index, event in enumerate(translated.events):
-        found.append(_native(msgspec.json.encode(event), f"{entry}#{index}" if index else entry, received_ms, now_ms))
+        encoded = msgspec.json.encode(event)
+        _check_nul(encoded)  # JSON inside a text of the body was not looked into before
+        found.append(_native(encoded, f"{entry}#{index}" if index else entry, received_ms, now_ms))
     return Passed(tuple(found), translated.ignored, translated.unknown_fields)
 
 
-def _settle_app(dialect: str, body: Mapping[str, Any], names: Mapping[str, str], apps: Sequence[str]) -> str:
+def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Sequence[str]) -> str:
     """The tenant, by the entry's field, the query or the body; differing names are refused (contract §3)."""
-    named = {name for name in (names.get("app"), *tenant_named(dialect, dict(body), names.get("q"))) if name}
+    named = _tenants(names, body)
     if len(named) > 1:
-        raise _UnreadableError("app_conflict: the entry, its query and its body name different tenants")
+        raise _UnreadableError("app_conflict")
     if named:
-        return named.pop()
+        return named[0]
     if len(apps) == 1:
         return apps[0]
-    raise _UnreadableError("no_app: nothing names the tenant")
+    raise _UnreadableError("no_app")
+
+
+def _tenants(names: Mapping[str, str], body: Any) -> list[str]:
+    """Every different tenant that a dialect's entry names. DialectError."""
+    told = tenant_named(names.get("d", ""), body, names.get("q")) if isinstance(body, dict) else []
+    return list(dict.fromkeys(name for name in (names.get("app"), *told) if name))
 
 
 # ---------------------------------------------------------------- message.stored, call.invited -> Message
@@ -237,12 +300,10 @@ def take(event: Event, now_ms: int) -> Taken:
 
 def _stored(event: Event) -> Message:
     data: events.Stored = event.data
-    ttl_s = min(data.push.ttl_s, TTL_MAX_S)
+    wished = data.push or PushFields()
+    ttl_s = min(wished.ttl_s, TTL_MAX_S)
     recipients = tuple(dict.fromkeys(data.recipients)) if data.recipients is not None else None
-    push = data.push
-    if push.display.nick_prefix == "auto":
-        display = msgspec.structs.replace(push.display, nick_prefix="off" if push.display.body is not None else "on")
-        push = msgspec.structs.replace(push, display=display)
+    push = wished if wished.ttl_s == ttl_s else msgspec.structs.replace(wished, ttl_s=ttl_s)
     return Message(
         app=event.app,
         event_id=event.id,
@@ -254,16 +315,25 @@ def _stored(event: Event) -> Message:
         conversation=data.conversation,
         sender=data.sender,
         recipients=recipients,
-        exclude=data.exclude,
-        mentions=data.mentions,
-        elements=data.elements,
-        push=push,
+        exclude=data.exclude or (),
+        mentions=data.mentions or (),
+        elements=data.elements or (),
+        push=_prefixed(push),
     )
+
+
+def _prefixed(push: PushFields) -> PushFields:
+    """`auto` decided: the name stands before words that we build, not before the sender's own."""
+    if push.display.nick_prefix != "auto":
+        return push
+    display = msgspec.structs.replace(push.display, nick_prefix="off" if _said(push.display.body) else "on")
+    return msgspec.structs.replace(push, display=display)
 
 
 def _invited(event: Event) -> Message:
     data: events.Invited = event.data
-    push: PushFields = msgspec.structs.replace(data.push, message_class=MessageClass.CALL)
+    wished = data.push or PushFields()
+    push: PushFields = msgspec.structs.replace(_prefixed(wished), message_class=MessageClass.CALL, ttl_s=min(wished.ttl_s, TTL_MAX_S))
     return Message(
         app=event.app,
         event_id=event.id,
@@ -298,8 +368,14 @@ _SPEAKING = frozenset({"sound", "file", "image", "video", "face", "location", "m
 
 
 def _has_text(message: Message) -> bool:
-    if message.kind == Kind.CALL_INVITE or message.push.display.body:
+    if message.kind == Kind.CALL_INVITE or _said(message.push.display.body):
         return True
-    if message.push.force is not None and message.push.force.body:
+    force = message.push.force
+    if force is not None and force.on and message.conversation.type == "group" and _said(force.body):
         return True
-    return any(element.type in _SPEAKING or (element.text or "").strip() for element in message.elements)
+    return any(element.type in _SPEAKING or _said(element.text) for element in message.elements)
+
+
+def _said(text: str | None) -> bool:
+    """Whether a text holds anything to read; one of blanks counts as not given."""
+    return bool(text and text.strip())

@@ -1,8 +1,12 @@
-"""State events -> the stores: registry, settings, badges, and the marks that stop what is queued. Newest `ts` wins everywhere."""
+"""State events -> the stores: registry, settings, badges, and the marks that stop what is queued. Newest `ts` wins everywhere.
+
+A read of the core's stream holds hundreds of them, and chats wait behind: each kind goes by a few statements and one pipeline,
+however many events there are. Kinds do not depend on each other's order, but a person's registrations and logouts do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +14,20 @@ import msgspec
 from sqlalchemy import Connection, Engine, text
 
 from common.model import Decision, Kind
-from common.storage import devices, preferences
+from common.storage import preferences, registry
 from common.storage.badges import Badges
 from common.storage.marks import Marks
+from common.storage.registry import Leaving, Registration
 from workers.intake import events
 from workers.intake.stage import Event
+
+Ignored = Callable[[Event, str], None]
+
+
+#: (app, user, device, since when its token is that person's no more; None: from now on it is).
+Move = tuple[str, str, str, int | None]
+#: (app, user, push id) -> device id.
+Names = Mapping[tuple[str, str, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,93 +43,181 @@ class Withdrawal:
 
 
 class StateKeeper:
-    """Applies the state events of one read, in stream order, in one transaction."""
+    """Applies the state events of one read as if one after the other, in one transaction."""
 
     def __init__(self, engine: Engine, badges: Badges, marks: Marks) -> None:
         self._engine = engine
         self._badges = badges
         self._marks = marks
 
-    def apply(self, batch: Sequence[Event], ignored: Callable[[str], None]) -> list[Withdrawal]:
-        """All of the batch or none (SQL); what has to be withdrawn. ignored: told the reason of each event that changes nothing."""
+    def apply(self, batch: Sequence[Event], ignored: Ignored) -> list[Withdrawal]:
+        """All of the batch or none (SQL); what has to be withdrawn. ignored: told of each event that changes nothing, with the reason."""
         if not batch:
             return []
-        withdrawals: list[Withdrawal] = []
         with self._engine.begin() as connection:
-            for event in batch:
-                withdrawal = self._one(connection, event, ignored)
-                if withdrawal is not None:
-                    withdrawals.append(withdrawal)
-        return withdrawals
+            moves = _registry(connection, batch, ignored)
+            names = registry.named(connection, _names(batch))
+            _settings(connection, [event for event in batch if isinstance(event.data, events.SettingsUpdated)], names)
+            times = self._times(connection, [event for event in batch if isinstance(event.data, events.Read)])
+            with self._marks.pipeline() as pipe:  # while our transaction holds the rows nobody else's marks of them can cross ours
+                for move in moves:
+                    self._move(pipe, move)
+                for event in batch:
+                    self._tell(pipe, event, names, times)
+                pipe.execute()
+        return [told for told in map(_withdrawal, batch) if told is not None]
 
-    def _one(self, connection: Connection, event: Event, ignored: Callable[[str], None]) -> Withdrawal | None:
-        data = event.data
+    def _times(self, connection: Connection, reads: Sequence[Event]) -> dict[tuple[str, str], int]:
+        """When the messages were stored up to which people read, of those that are known."""
+        named = ((event.app, event.data.up_to_message_id) for event in reads if event.data.up_to_ms is None)
+        asked = sorted({(app, message_id) for app, message_id in named if message_id is not None})
+        found = self._marks.times_of(asked)
+        return {**_times_kept(connection, [one for one in asked if one not in found]), **found}
+
+    def _move(self, pipe: Any, move: Move) -> None:
+        app, user, device, left_ms = move
+        if left_ms is None:
+            self._marks.come(app, user, device, pipe)
+        else:
+            self._marks.leave(app, user, device, left_ms, pipe)
+
+    def _tell(self, pipe: Any, event: Event, names: Names, times: dict[tuple[str, str], int]) -> None:
+        """Marks and badges of one event."""
+        app, data = event.app, event.data
         if isinstance(data, events.Recalled):
-            self._marks.withdraw(event.app, data.message_id, Decision.RECALLED)
-            return Withdrawal(event.app, event.id, data.message_id, Kind.RECALL, event.ts_ms)
-        if isinstance(data, events.Ended):
-            return self._call_ended(event)
-        if isinstance(data, events.Read):
-            self._read(connection, event)
-        elif isinstance(data, events.Registered):
-            if not devices.register(connection, event.app, msgspec.structs.asdict(data), event.ts_ms):
-                ignored("older_state")
-        elif isinstance(data, events.Unregistered):
-            devices.unbind(connection, event.app, data.user, event.ts_ms, "unregistered", device_id=data.device_id)
-        elif isinstance(data, events.SessionEnded):
-            self._session_ended(connection, event, ignored)
-        elif isinstance(data, events.Background) and data.badge is not None:
-            self._badges.report(
-                event.app, data.user, devices.named(connection, event.app, data.user, data.device_id), event.ts_ms, data.badge
-            )
-        elif isinstance(data, events.Foreground):
-            self._badges.report(event.app, data.user, devices.named(connection, event.app, data.user, data.device_id), event.ts_ms, None)
-        elif isinstance(data, events.SettingsUpdated):
-            _settings(connection, event)
-        return None
+            self._marks.withdraw(app, data.message_id, Decision.RECALLED, pipe)
+        elif isinstance(data, events.Ended):
+            if data.users is None:
+                self._marks.withdraw(app, data.call_id, Decision.CALL_ENDED, pipe)
+            for user in data.users or ():
+                self._marks.end_call_of(app, user, data.call_id, event.ts_ms, pipe)
+        elif isinstance(data, events.Read):
+            self._read(pipe, event, times)
+        elif isinstance(data, events.Background | events.Foreground):
+            base = data.badge if isinstance(data, events.Background) else None
+            if base is not None or isinstance(data, events.Foreground):
+                device = names.get((app, data.user, data.device_id), data.device_id)
+                self._badges.report(app, data.user, device, event.ts_ms, base, pipe)
 
-    def _session_ended(self, connection: Connection, event: Event, ignored: Callable[[str], None]) -> None:
-        data: events.SessionEnded = event.data
-        if data.device_id is None and data.platform is None:
-            ignored("no_device_no_platform")
-            return
-        reason = "kicked" if event.type == "session.kicked" else "logout"
-        devices.unbind(connection, event.app, data.user, event.ts_ms, reason, data.device_id, data.platform)
-
-    def _call_ended(self, event: Event) -> Withdrawal:
-        data: events.Ended = event.data
-        if data.users is None:
-            self._marks.withdraw(event.app, data.call_id, Decision.CALL_ENDED)
-        for user in data.users or ():
-            self._marks.end_call_of(event.app, user, data.call_id, event.ts_ms)
-        return Withdrawal(event.app, event.id, data.call_id, Kind.CALL_CANCEL, event.ts_ms, data.users)
-
-    def _read(self, connection: Connection, event: Event) -> None:
-        data: events.Read = event.data
+    def _read(self, pipe: Any, event: Event, times: dict[tuple[str, str], int]) -> None:
+        app, data = event.app, event.data
         conversation = f"{data.conversation.type}:{data.conversation.id}"
-        if data.up_to_ms is not None:
-            self._marks.read_up_to(event.app, data.user, conversation, data.up_to_ms)
-        elif data.up_to_message_id is not None:
-            known = self._marks.time_of(event.app, data.up_to_message_id) or _time_of(connection, event.app, data.up_to_message_id)
-            if known is None:
-                self._marks.read_message(event.app, data.user, data.up_to_message_id, event.ts_ms)
-            else:
-                self._marks.read_up_to(event.app, data.user, conversation, known)
-        elif data.message_id is not None:
-            self._marks.read_message(event.app, data.user, data.message_id, event.ts_ms)
+        up_to_ms = data.up_to_ms
+        if up_to_ms is None and data.up_to_message_id is not None:
+            up_to_ms = times.get((app, data.up_to_message_id))
+        if up_to_ms is not None:
+            self._marks.read_up_to(app, data.user, conversation, up_to_ms, pipe)
+        elif (message_id := data.up_to_message_id or data.message_id) is not None:
+            self._marks.read_message(app, data.user, message_id, event.ts_ms, pipe)
         if data.unread is not None:
-            self._badges.report(event.app, data.user, None, event.ts_ms, data.unread)
+            self._badges.report(app, data.user, None, event.ts_ms, data.unread, pipe)
 
 
-_TIME = text("SELECT max(ts_ms) FROM events WHERE app = :app AND message_id = :id AND type = 'message.stored'")
+def _withdrawal(event: Event) -> Withdrawal | None:
+    data = event.data
+    if isinstance(data, events.Recalled):
+        return Withdrawal(event.app, event.id, data.message_id, Kind.RECALL, event.ts_ms)
+    if isinstance(data, events.Ended):
+        return Withdrawal(event.app, event.id, data.call_id, Kind.CALL_CANCEL, event.ts_ms, data.users)
+    return None
 
 
-def _time_of(connection: Connection, app: str, message_id: str) -> int | None:
-    found = connection.execute(_TIME, {"app": app, "id": message_id}).scalar()
-    return int(found) if found is not None else None
+# ---------------------------------------------------------------- the registry
 
 
-def _settings(connection: Connection, event: Event) -> None:
+def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
+    """Registrations and leavings, in rounds: a person's words in the order of the stream, everybody's first words together."""
+    rounds: dict[int, list[Event]] = {}
+    reached: dict[tuple[str, str], int] = {}
+    for event in batch:
+        leaving = isinstance(event.data, events.Unregistered | events.SessionEnded)
+        if not leaving and not isinstance(event.data, events.Registered):
+            continue
+        person = (event.app, event.data.user)
+        at = reached.get(person, 0)
+        at += at % 2 != leaving  # even rounds register, odd ones leave
+        reached[person] = at
+        rounds.setdefault(at, []).append(event)
+    moves: list[Move] = []
+    for at in sorted(rounds):
+        moves += (_leave if at % 2 else _register)(connection, rounds[at], ignored)
+    return moves
+
+
+def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
+    told = registry.register(connection, [Registration(event.app, _device(event.data), event.ts_ms) for event in batch])
+    for event, news in zip(batch, told.news, strict=True):
+        if not news:
+            ignored(event, "older_state")
+    return [*told.lost, *((*device, None) for device in told.came)]
+
+
+def _device(data: events.Registered) -> dict[str, Any]:
+    platform = data.platform.lower()[: events.PLATFORM_MAX]  # some letters are two in lower case
+    return msgspec.structs.asdict(data) | {"platform": platform, "lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
+
+
+def _leave(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
+    return [*registry.leave(connection, [one for event in batch if (one := _leaving(event, ignored)) is not None])]
+
+
+def _leaving(event: Event, ignored: Ignored) -> Leaving | None:
+    data = event.data
+    if isinstance(data, events.Unregistered):
+        return Leaving(event.app, data.user, event.ts_ms, "unregistered", data.device_id)
+    if data.device_id is None and data.platform is None:
+        ignored(event, "no_device_no_platform")
+        return None
+    reason = "kicked" if event.type == "session.kicked" else "logout"
+    platform = data.platform.lower() if data.platform is not None else None
+    return Leaving(event.app, data.user, event.ts_ms, reason, data.device_id, platform)
+
+
+def _names(batch: Sequence[Event]) -> list[tuple[str, str, str]]:
+    """What events call devices, each perhaps a push id: (app, user, name)."""
+    named = []
+    for event in batch:
+        data = event.data
+        if isinstance(data, events.Background | events.Foreground):
+            named.append((event.app, data.user, data.device_id))
+        elif isinstance(data, events.SettingsUpdated) and isinstance(data.content_key, events.ContentKey):
+            named.append((event.app, data.user, data.content_key.device_id))
+    return named
+
+
+# ---------------------------------------------------------------- times and settings
+
+_TIMES = text(
+    "SELECT app, message_id, max(ts_ms) FROM events JOIN unnest(CAST(:apps AS text[]), CAST(:ids AS text[])) AS m (app, message_id)"
+    " USING (app, message_id) WHERE type = 'message.stored' GROUP BY app, message_id"
+)
+
+
+def _times_kept(connection: Connection, messages: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The ts of these (app, message id) by the ledger, where it has them; one query."""
+    if not messages:
+        return {}
+    apps, ids = zip(*messages, strict=True)
+    rows = connection.execute(_TIMES, {"apps": list(apps), "ids": list(ids)})
+    return {(app, message_id): int(ts_ms) for app, message_id, ts_ms in rows}
+
+
+def _settings(connection: Connection, batch: Sequence[Event], names: Names) -> None:
+    """One statement for all, but for those that clear every field of a kind: what came before them goes first."""
+    words: list[preferences.Word] = []
+    for event in batch:
+        data: events.SettingsUpdated = event.data
+        for kind in ("mute", "content_key"):
+            if getattr(data, kind) is None:
+                preferences.apply(connection, words)
+                words = []
+                preferences.clear_all(connection, event.app, data.user, kind, event.ts_ms)
+        words += [(event.app, data.user, field, value, event.ts_ms) for field, value in _fields(event, names).items()]
+    preferences.apply(connection, words)
+
+
+def _fields(event: Event, names: Names) -> dict[str, Any]:
+    """The fields that the event names, as the settings table keeps them."""
     data: events.SettingsUpdated = event.data
     fields: dict[str, Any] = {}
     for name in ("dnd", "blocked", "show_detail", "mobile_when_desktop_online"):
@@ -126,10 +227,7 @@ def _settings(connection: Connection, event: Event) -> None:
     if isinstance(data.mute, events.Mute):
         key = f"mute:{data.mute.conversation.type}:{data.mute.conversation.id}"
         fields[key] = {"mode": data.mute.mode, "until_ms": data.mute.until_ms}
-    elif data.mute is None:
-        preferences.clear_all(connection, event.app, data.user, "mute", event.ts_ms)
     if isinstance(data.content_key, events.ContentKey):
-        fields[f"content_key:{data.content_key.device_id}"] = data.content_key.key
-    elif data.content_key is None:
-        preferences.clear_all(connection, event.app, data.user, "content_key", event.ts_ms)
-    preferences.apply(connection, event.app, data.user, fields, event.ts_ms)
+        device = data.content_key.device_id
+        fields[f"content_key:{names.get((event.app, data.user, device), device)}"] = data.content_key.key
+    return fields

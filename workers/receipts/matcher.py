@@ -154,12 +154,15 @@ class Matcher:
 
     def _sent(self, callback: Callback) -> dict[int, Sent]:
         """Rows by the number of their receipt: by push id, else by the request's tag and the token."""
-        numbered = [(number, receipt) for number, receipt in enumerate(callback.receipts) if is_tag(receipt.tag)]
-        by_push = self._stores.ledger.find_pushes(sorted({receipt.tag for _, receipt in numbered}))
-        rows = {number: by_push[receipt.tag] for number, receipt in numbered if receipt.tag in by_push}
-        shared = [(number, receipt) for number, receipt in numbered if number not in rows]
-        by_tag = self._stores.ledger.find_tagged(callback.app, callback.vendor, [(one.tag, one.token) for _, one in shared])
-        rows |= {shared[index][0]: row for index, row in by_tag.items()}
+        tags = {
+            number: tag for number, one in enumerate(callback.receipts) if is_tag(tag := one.tag.replace("-", ""))
+        }  # or as `why` shows it
+        by_push = self._stores.ledger.find_pushes(sorted(set(tags.values())))
+        rows = {number: by_push[tag] for number, tag in tags.items() if tag in by_push}
+        shared = [number for number in tags if number not in rows]
+        asked = [(tags[number], callback.receipts[number].token) for number in shared]
+        by_tag = self._stores.ledger.find_tagged(callback.app, callback.vendor, asked)
+        rows |= {shared[index]: row for index, row in by_tag.items()}
         fit = {number: _sent(row) for number, row in rows.items() if _is_of(row, callback)}
         return self._of_their_tokens(callback, fit) if READERS[callback.vendor].strict else fit
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -50,7 +51,7 @@ def muted(message: Message, user: str, mute: Mapping[str, Any] | None, now_ms: i
     return mute["mode"] == "all" or not mentioned(message, user)
 
 
-def disturbed(dnd: Mapping[str, Any] | None, zone: ZoneInfo, now_ms: int) -> bool:
+def disturbed(dnd: Mapping[str, Any] | None, zone: tzinfo, now_ms: int) -> bool:
     """Whether now lies in the window, start included, end not; a window may cross midnight; start = end is the whole day."""
     if dnd is None:
         return False
@@ -66,7 +67,7 @@ def _minute(clock: str) -> int:
     return int(hour) * 60 + int(minute)
 
 
-def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> ZoneInfo:
+def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> tzinfo:
     """The window's own zone, else that of a device, else the tenant's; a name that nobody knows counts as none."""
     own = (settings.get("dnd") or {}).get("tz")
     found = (_zone(name) for name in (own, *(device.tz for device in who.devices), tenant_tz, FALLBACK_TZ) if name)
@@ -74,9 +75,21 @@ def _zone_of(who: Recipient, settings: Mapping[str, Any], tenant_tz: str) -> Zon
 
 
 @lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo | None:
-    """The zone of a name that may have come from a phone."""
+def _zone(name: str) -> tzinfo | None:
+    """The zone of a name that may have come from a phone; phones also say `GMT+08:00`, `GMT+0800`, `UTC+8` and `+08:00`."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # unknown, no name at all, the name of a folder
+        return _offset(name)
+
+
+_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])([0-9]{1,2})(?::?([0-5][0-9]))?")
+
+
+def _offset(name: str) -> timezone | None:
+    """A zone that is nothing but its distance from UTC, up to 14 hours."""
+    found = _OFFSET.fullmatch(name)
+    if found is None or int(found[2]) > 14:
         return None
+    east = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
+    return timezone(east if found[1] == "+" else -east)

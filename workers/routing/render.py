@@ -14,7 +14,10 @@ from workers.routing.texts import NOTHING, Catalogue, say
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a person will read. title "": the vendor shows the app's name, or `android_title` where it needs one."""
+    """What a person will read. title "": the vendor shows the app's name, or `android_title` where it needs one.
+
+    prefix: the name that `body` begins with, "" for none.
+    """
 
     title: str
     subtitle: str | None
@@ -23,6 +26,7 @@ class Words:
     sender_name: str
     text: str
     hidden: bool
+    prefix: str = ""
 
 
 class HiddenMode(StrEnum):
@@ -36,10 +40,15 @@ class HiddenMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Veil:
-    """What stands in place of a message. title: "" or the one who wrote. bare: the sender's data do not travel either, only ids."""
+    """What stands in place of a message.
+
+    title: "" or the one who wrote. everywhere: the text stands for title, subtitle and names too, else the app's name does
+    where a vendor wants one. bare: the sender's data do not travel either, only ids.
+    """
 
     text: str
     title: str = ""
+    everywhere: bool = False
     bare: bool = False
 
 
@@ -49,30 +58,46 @@ def words(message: Message, lang: str, app_name: str, *, veil: Veil | None, forc
         said = say(message.kind, lang, own)
         return Words("", None, said, app_name or said, app_name, said, hidden=False)
     if veil is not None:
-        name = veil.title or app_name
-        return Words(veil.title, None, veil.text, name or veil.text, name, veil.text, hidden=True)
+        return _veiled(message, veil, app_name)
     display = message.push.display
     text = _text(message, lang, forced, own)
-    body = _prefix(message) + text if display.nick_prefix == "on" else text
+    prefix = _prefix(message) if display.nick_prefix == "on" else ""
     sender_name = _sender_name(message)
-    spare = sender_name if message.conversation.type == "c2c" else message.conversation.name or sender_name
-    title = display.title or ""
-    return Words(title, display.subtitle, body, title or spare or app_name or body, sender_name or title or app_name, text, hidden=False)
+    spare = sender_name if message.conversation.type == "c2c" else _shown(message.conversation.name) or sender_name
+    title = _shown(display.title)
+    name = sender_name or title or app_name
+    android_title = title or spare or app_name or prefix + text
+    return Words(title, _shown(display.subtitle) or None, prefix + text, android_title, name, text, hidden=False, prefix=prefix)
+
+
+def _shown(text: str | None) -> str:
+    """The text; "" for one of blanks, which counts as not given."""
+    return text if text and text.strip() else ""
+
+
+def _veiled(message: Message, veil: Veil, app_name: str) -> Words:
+    """The veil's words; a line that the message has not is not made up for it."""
+    display = message.push.display
+    title, subtitle = (veil.text if veil.everywhere and _shown(line) else "" for line in (display.title, display.subtitle))
+    name = veil.title or (veil.text if veil.everywhere else app_name)
+    return Words(veil.title or title, subtitle or None, veil.text, name or veil.text, name, veil.text, hidden=True)
 
 
 def _sender_name(message: Message) -> str:
-    return message.sender.group_card or message.sender.nick or ""
+    """The card in a group, else the nick."""
+    sender = message.sender
+    return (_shown(sender.group_card) if message.conversation.type == "group" else "") or _shown(sender.nick)
 
 
 def _text(message: Message, lang: str, forced: bool, own: Catalogue) -> str:
     force = message.push.force
-    if forced and force is not None and force.body:
-        return force.body
-    if message.push.display.body:
-        return message.push.display.body
+    given = (_shown(force.body) if forced and force is not None else "") or _shown(message.push.display.body)
+    if given:
+        return given
     if message.kind == Kind.CALL_INVITE:
         return say("call_invite", lang, own)
-    return "".join(_element(element.type, element.text, lang, own) for element in message.elements) or say("hidden", lang, own)
+    built = "".join(_element(element.type, element.text, lang, own) for element in message.elements)
+    return _shown(built) or say("hidden", lang, own)
 
 
 def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:
@@ -83,12 +108,10 @@ def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:
 
 def _prefix(message: Message) -> str:
     """`Nick:` in a chat of two; `name(group):` in a group, as far as the names are known (im-dialects §2.4)."""
-    sender = message.sender
-    if message.conversation.type == "c2c":
-        return f"{sender.nick}:" if sender.nick else ""
     name = _sender_name(message)
-    group = f"({message.conversation.name})" if message.conversation.name else ""
-    return f"{name}{group}:" if name or group else ""
+    group = _shown(message.conversation.name) if message.conversation.type == "group" else ""
+    shown = f"{name}({group})" if group else name
+    return f"{shown}:" if shown else ""
 
 
 def veil_of(
@@ -102,10 +125,9 @@ def veil_of(
     mode = options.get("hidden_mode", HiddenMode.FULL)
     keyed = (options.get("content_keys") or {}).get(content_key or "")
     neutral = say("hidden", lang, own)
-    if mode == HiddenMode.ID:
-        return Veil(str(keyed or neutral), bare=True)
-    if settings.get("show_detail") is False:
-        return Veil(str(keyed or neutral))
+    hides = settings.get("show_detail") is False
+    if hides or mode == HiddenMode.ID:
+        return Veil(str(keyed or neutral), everywhere=hides, bare=mode == HiddenMode.ID)
     if mode == HiddenMode.SENDER:
         return Veil(neutral, title=_sender_name(message))
     if mode == HiddenMode.TEXT:

@@ -54,8 +54,11 @@ class Row:
 
 @dataclass(slots=True)
 class Routed:
+    """presets_missing: messages (chunks of them) that name a preset which nobody stored; they went with the defaults."""
+
     batches: list[tuple[Urgency, Batch]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    presets_missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,8 @@ def _one(
     mute = f"mute:{_conversation(message)}"
     friends = world.friends.friends(message.app, users, message.sender.id) if message.push.gate.require_friend else set(users)
     tenant = world.tenancy.tenant(message.app)
+    strategy_id = message.push.strategy_id
+    routed.presets_missing += bool(strategy_id) and world.tenancy.strategy(message.app, str(strategy_id)) is None
     drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]] = {}
     stale = message.expires_at_ms <= now_ms
     for who in one.recipients:
@@ -221,6 +226,7 @@ def _note(
         title=title,
         subtitle=said.subtitle,
         body=said.body,
+        prefix=said.prefix,
         fallback_body=say("hidden", lang, own),
         hidden=said.hidden,
         sender_name=said.sender_name,

@@ -33,6 +33,7 @@ from workers.vendors.base import (
     Retry,
     VendorSpec,
     compact,
+    in_a_row,
     merged,
     no_answer,
     read,
@@ -103,10 +104,12 @@ REASONS: Final[Mapping[str, Verdict]] = {
 
 #: Reasons whose next attempt must not use this connection.
 NEW_CONNECTION: Final = frozenset({"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"})
-#: Of those, the ones where the new connection is all it takes: no need to wait Apple's quarter of an hour.
-QUICK: Final = frozenset({"UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"})
 RETRY_FIRST_S: Final = 900.0  # Apple: 5xx may be tried again after 15 minutes
-TOKEN_UPDATES_S: Final = 1200.0  # the provider token may change every 20 minutes
+QUICK_S: Final = 1.0  # nothing was taken and nobody asked for the quarter of an hour
+#: First delays of single reasons: a new connection is all it takes, or the provider token may change every 20 minutes.
+FIRST_S: Final = {"UnrelatedKeyIdInToken": QUICK_S, "IdleTimeout": QUICK_S, "Shutdown": QUICK_S, "TooManyProviderTokenUpdates": 1200.0}
+#: Longer than any reason of Apple's, and all that is kept of one.
+REASON_MAX: Final = 64
 
 RETRY: Final = Retry(first_s={**DEFAULT_RETRY.first_s, Verdict.UNAVAILABLE: RETRY_FIRST_S}, attempts_max=DEFAULT_RETRY.attempts_max)
 
@@ -121,34 +124,31 @@ class Reply(msgspec.Struct):
 def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     """One outcome, as there is one token a request. Source: apns.md §5."""
     if isinstance(answer, NoAnswer):
-        quick = None if answer.sent else _quick_s(parcel)
-        return [Outcome(o.verdict, o.status, words=o.words, retry_after_s=quick) for o in no_answer(parcel, answer)]
-    vendor_id = answer.headers.get("apns-id")
+        quick = None if answer.sent else QUICK_S
+        return [Outcome(o.verdict, o.status, words=o.words, first_s=quick) for o in no_answer(parcel, answer)]
+    vendor_id = answer.headers.get("apns-id", "")[:REASON_MAX] or None
     if answer.status == 200:
         return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(parcel.items)
     reply = read(answer, Reply) or Reply()
-    return [_refused(item.target, parcel, answer, reply, vendor_id) for item in parcel.items]
+    return [_refused(item, answer, reply, vendor_id) for item in parcel.items]
 
 
-def _refused(target: Target, parcel: Parcel, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
-    reason = reply.reason
-    verdict = REASONS.get(reason) or _by_status(answer.status)
-    words, wait = "", retry_after_s(answer)
-    if verdict is Verdict.TOKEN_DEAD and _registered_since(target, reply.timestamp):
+def _refused(item: Item, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
+    reason = reply.reason[:REASON_MAX]
+    verdict, words = REASONS.get(reason) or _by_status(answer.status), ""
+    if verdict is Verdict.TOKEN_DEAD and _registered_since(item.target, reply.timestamp):
         verdict, words = Verdict.REJECTED, "the device registered this token again after that"
-    if wait is None and reason in QUICK:
-        wait = _quick_s(parcel)
-    if wait is None and reason == "TooManyProviderTokenUpdates":
-        wait = TOKEN_UPDATES_S
+    if reason == "UnrelatedKeyIdInToken" and in_a_row(item, reason) > 1:
+        verdict = Verdict.CREDENTIAL_REFUSED  # a new connection was no cure
     return Outcome(
         verdict,
         str(answer.status),
         reason,
         words,
         vendor_id,
-        retry_after_s=wait,
+        retry_after_s=retry_after_s(answer),
+        first_s=FIRST_S.get(reason),
         token_only=reason == "TooManyRequests",
-        attempts_max=2 if reason == "UnrelatedKeyIdInToken" else None,
         again=Again.NEW_CONNECTION if reason in NEW_CONNECTION else None,
         alarm=verdict is Verdict.UNKNOWN or reason == "TooManyProviderTokenUpdates",
     )
@@ -167,11 +167,6 @@ def _registered_since(target: Target, timestamp: Any) -> bool:
     """Whether the device gave us this token again after APNs saw it dead. Without a time the word of APNs stands."""
     known = isinstance(timestamp, int | float) and not isinstance(timestamp, bool) and timestamp > 0
     return known and target.registered_ms > timestamp
-
-
-def _quick_s(parcel: Parcel) -> float:
-    """1, 2, 4 … seconds by attempt: nothing was taken and nobody asked for the quarter of an hour."""
-    return float(2 ** min(max(item.attempt for item in parcel.items) - 1, 10))
 
 
 # ---------------------------------------------------------------- request
@@ -227,8 +222,10 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
 def refuse(item: Item) -> str | None:
     """`payload_too_large` where data alone leave no room for ten characters of text; looks at the notification only."""
     note = item.note
-    if note.payload is None and note.voip is None and not note.vendor_raw and len(note.ext or "") <= 256:
-        return None  # six bytes a character at the most: it fits
+    if note.payload is None and note.voip is None and not note.vendor_raw:
+        uncut = (note.ext, note.thread_id or note.conversation_id, note.image, note.vendor.get("category"))
+        if sum(len(text) for text in uncut if isinstance(text, str)) <= 512:
+            return None  # six bytes a character at the most: it fits
     return "payload_too_large" if _body(note)[2] else None
 
 
@@ -268,7 +265,7 @@ def _body(note: Notification) -> tuple[bytes, bytes, bool]:
     excess = len(compact({"aps": aps, **rest})) - room
     if excess > 0 and "alert" in aps:
         words = {name: aps["alert"][name] for name in ("body", "subtitle", "title") if isinstance(aps["alert"].get(name), str)}
-        aps["alert"] |= shrink(words, excess, _json_bytes)
+        aps["alert"] |= shrink(words, excess, _json_bytes, note.prefix)
     raw = compact({"aps": aps, **rest})
     return raw[:8], raw[8:], len(raw) > room  # {"aps":{ is eight bytes
 
@@ -279,10 +276,10 @@ def _json_bytes(text: str) -> int:
 
 
 def _beside(note: Notification) -> dict[str, Any]:
-    """The keys beside `aps`: ext, the app's own payload, a call's data, the picture. ext and aps are never overwritten."""
+    """The keys beside `aps`: ext, the app's own payload, a call's data, the picture. ext, aps and the call are never overwritten."""
     image = {"image": note.image} if note.image and note.push_type is PushType.ALERT else {}
     call = note.voip or {} if note.push_type is PushType.VOIP else {}
-    rest: dict[str, Any] = {**image, **call, **(note.payload or {})}
+    rest: dict[str, Any] = {**image, **(note.payload or {}), **call}
     rest.pop("aps", None)
     if note.ext is not None:
         rest["ext"] = note.ext
@@ -358,6 +355,8 @@ def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dic
     over = {key: value for key, value in raw.items() if value is not None}
     if not isinstance(over.get("alert"), Mapping) or not _own_words(note):
         over.pop("alert", None)  # a text would replace the object, and hidden words stay hidden
+    else:
+        over["alert"] = {key: value for key, value in over["alert"].items() if _is_words(value)}
     if "badge" in over and _count(over["badge"]) is None:
         del over["badge"]
     if note.kind in _AFTERTHOUGHTS or (isinstance(over.get("sound"), Mapping) and note.bucket is Bucket.PUBLIC):
@@ -366,6 +365,11 @@ def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dic
         wanted = _level(note, level, raw["interruption-level"])
         over |= {"interruption-level": wanted} if wanted else {}
     return merged(aps, over, RAW_APS)
+
+
+def _is_words(value: Any) -> bool:
+    """All that an alert consists of: texts, and lists of texts for the slots of localised ones."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
 def _count(value: Any) -> int | None:
@@ -409,18 +413,28 @@ def checked(answer: Answer) -> Verdict:
 # ---------------------------------------------------------------- provider token
 
 PROVIDER_TOKEN_S: Final = 2400  # a new one each 40 minutes: Apple wants 20 to 60
+PROVIDER_TOKEN_S_MIN: Final = 1200
 PROVIDER_TOKEN_LIFE_S: Final = 3600 - 60  # a minute for clocks that differ
 FOR_EVER_MS: Final = 253_402_300_799_000  # the year 9999
 
 
 def ask(credential: Credential, now_ms: int) -> AccessToken:
     """The provider token of this moment's 40 minutes, the same in every process; empty where a certificate speaks."""
-    options = credential.options
+    return _signed(credential, now_ms, PROVIDER_TOKEN_S)
+
+
+def ask_again(credential: Credential, now_ms: int) -> AccessToken:
+    """In the second half of the 40 minutes one that is 20 minutes younger, also the same in every process; else the same again."""
+    return _signed(credential, now_ms, PROVIDER_TOKEN_S_MIN)
+
+
+def _signed(credential: Credential, now_ms: int, step_s: int) -> AccessToken:
+    options, now_s = credential.options, now_ms // 1000
     if "p8" not in credential.secrets:
         return AccessToken("", FOR_EVER_MS, FOR_EVER_MS)
-    issued_s = now_ms // 1000 // PROVIDER_TOKEN_S * PROVIDER_TOKEN_S
+    issued_s, ends_s = now_s // step_s * step_s, (now_s // PROVIDER_TOKEN_S + 1) * PROVIDER_TOKEN_S
     value = provider_token(credential.secrets["p8"], options["key_id"], options["team_id"], issued_s)
-    return AccessToken(value, (issued_s + PROVIDER_TOKEN_S) * 1000, (issued_s + PROVIDER_TOKEN_LIFE_S) * 1000)
+    return AccessToken(value, ends_s * 1000, (issued_s + PROVIDER_TOKEN_LIFE_S) * 1000)
 
 
 def provider_token(p8: str, key_id: str, team_id: str, issued_s: int) -> str:
@@ -605,7 +619,7 @@ APNS: Final = VendorSpec(
     limits=Limits(rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"),  # Apple publishes none: a fuse
     retry=RETRY,
     badge_in_body=True,
-    access=AccessSpec(ask=ask, read=_never_asked),
+    access=AccessSpec(ask=ask, read=_never_asked, again=ask_again),
     token_valid=token_valid,
     identity=identity,
     check=check,

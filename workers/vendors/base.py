@@ -33,7 +33,10 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One app's account with one vendor, one version of it. The pair (vendor, business_id) is unique within an app."""
+    """One app's account with one vendor, one version of it. The pair (vendor, business_id) is unique within an app.
+
+    version: grows with each, and never comes again for the same pair.
+    """
 
     app: str
     vendor: Vendor
@@ -54,15 +57,11 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a credential was exchanged for. refresh_at_ms: from then on somebody should fetch a new one; unusable after expires_at_ms.
-
-    fetched_ms: when it was asked for; 0 where that is not known, as of one that was signed here.
-    """
+    """What a credential was exchanged for. refresh_at_ms: from then on somebody should fetch a new one; unusable after expires_at_ms."""
 
     value: str = field(repr=False)
     refresh_at_ms: int
     expires_at_ms: int
-    fetched_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +76,14 @@ class AccessRefused:
 
 @dataclass(frozen=True, slots=True)
 class AccessSpec:
-    """How a credential becomes an access token. `ask` gives the request, or the token itself where it is signed here (APNs, HarmonyOS)."""
+    """How a credential becomes an access token. `ask` gives the request, or the token itself where it is signed here (APNs, HarmonyOS).
+
+    again: set where it is signed here: the one to use when the vendor takes `ask`'s for expired, another as far as its rules allow.
+    """
 
     ask: Callable[[Credential, int], Request | AccessToken]  # (credential, now_ms)
     read: Callable[[Answer, int], AccessToken | AccessRefused]  # (answer, now_ms); any bytes whatever
+    again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +119,11 @@ class Outcome:
     """What an answer means for one token. Exactly one per item of the parcel, in the parcel's order.
 
     code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset. retry_after_s: the vendor's
-    wish. token_only: a throttle or cap of this token, not of the lane. attempts_max: fewer tries than the vendor's
-    policy allows. first_s: the first delay where the code's own row asks for another than the vendor's. again: how the
-    next attempt must differ. alarm: a person should look (rings the unknown-codes counter). bucket: whose day is over,
-    where the code says that; None: the push's own. lists_spent: the vendor takes no more requests for several tokens
-    today; singly it takes them.
+    wish. first_s: the first delay that this code asks for, where it is not its verdict's. token_only: a throttle or cap of
+    this token, not of the lane. attempts_max: fewer tries than the vendor's policy allows. again: how the next attempt must
+    differ. alarm: a person should look (rings the unknown-codes counter). bucket: whose day is over, where the
+    code says that; None: the push's own. lists_spent: the vendor takes no more requests for several tokens today; singly it
+    takes them.
     """
 
     verdict: Verdict
@@ -129,9 +132,9 @@ class Outcome:
     words: str = ""
     vendor_message_id: str | None = None
     retry_after_s: float | None = None
+    first_s: float | None = None
     token_only: bool = False
     attempts_max: int | None = None
-    first_s: float | None = None
     again: Again | None = None
     alarm: bool = False
     bucket: Bucket | None = None
@@ -169,7 +172,7 @@ class Retry:
 #: What most vendor pages ask for; a vendor file replaces what its page says differently.
 DEFAULT_RETRY = Retry(
     first_s={Verdict.UNAVAILABLE: 1.0, Verdict.UNCERTAIN: 1.0, Verdict.THROTTLED: 1.0, Verdict.ACCESS_EXPIRED: 0.0, Verdict.UNKNOWN: 5.0},
-    attempts_max={Verdict.UNAVAILABLE: 8, Verdict.UNCERTAIN: 3, Verdict.THROTTLED: 50, Verdict.ACCESS_EXPIRED: 2, Verdict.UNKNOWN: 1},
+    attempts_max={Verdict.UNAVAILABLE: 8, Verdict.UNCERTAIN: 3, Verdict.THROTTLED: 50, Verdict.ACCESS_EXPIRED: 8, Verdict.UNKNOWN: 1},
 )
 
 
@@ -198,6 +201,7 @@ class VendorSpec:
 
     endpoints: name -> the vendor's own base URL. mixed: items of different notifications may share a request.
     badge_in_body: the request's body carries the badge number, so items with different badges need different requests.
+    badge_option: the credential's option without which it does not; None: it always does.
     token_valid: false for what can't be a token of this vendor (such a push is `token_dead` without a request).
     read_credential: checks what `credential add` was given, offline: (options, secrets, now_ms) -> (options, secrets)
     completed, e.g. with what a p12 holds; raises CredentialError. identity: client certificate, if any.
@@ -223,6 +227,7 @@ class VendorSpec:
     retry: Retry = DEFAULT_RETRY
     mixed: bool = False
     badge_in_body: bool = False
+    badge_option: str | None = None
     access: AccessSpec | None = None
     token_valid: Callable[[str], bool] = bool
     identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None
@@ -279,18 +284,33 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
     return text[:end].rstrip() + ELLIPSIS
 
 
-def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int]) -> dict[str, str]:
+def body_within(note: Notification, most: int, measure: Callable[[str], int] = characters) -> str:
+    """The note's body, not cut yet, with a name before it so short that `cut` leaves CHARACTERS_KEPT characters of the words."""
+    said = note.body.removeprefix(note.prefix)
+    if measure(note.body) <= most or len(said) + len(note.prefix) != len(note.body):
+        return note.body
+    least = min(measure(said), measure(_beginning(said) + ELLIPSIS))
+    if measure(note.prefix) + least <= most:
+        return note.body
+    name = cut(note.prefix.rstrip(":"), most - least - measure(":"), measure)
+    return f"{name}:{said}" if name else said
+
+
+def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int], prefix: str = "") -> dict[str, str]:
     """`texts`, cut one after the other in their order until `excess` units of `measure` are saved or nothing more can be.
 
-    Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is a screenful.
+    Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is a screenful; behind a name,
+    `prefix`, that some of them begins with, as long as the others have something to give.
     """
     result = dict(texts)
-    for name, text in texts.items():
-        if excess <= 0:
-            break
-        size = measure(text)
-        result[name] = cut(text, max(size - excess, measure(_beginning(text) + ELLIPSIS)), measure)
-        excess -= size - measure(result[name])
+    for kept in (prefix, "") if prefix else ("",):
+        for name, text in texts.items():
+            if excess <= 0:
+                return result
+            size = measure(result[name])
+            head = kept if text.startswith(kept) else ""
+            result[name] = cut(text, max(size - excess, measure(head + _beginning(text[len(head) :]) + ELLIPSIS)), measure)
+            excess -= size - measure(result[name])
     return result
 
 
@@ -365,6 +385,16 @@ def no_answer(parcel: Parcel, answer: NoAnswer) -> Sequence[Outcome]:
     """Nothing came back: uncertain where the request was written, else unavailable."""
     verdict = Verdict.UNCERTAIN if answer.sent else Verdict.UNAVAILABLE
     return [Outcome(verdict, answer.reason, words=answer.words)] * len(parcel.items)
+
+
+def in_a_row(item: Item, code: str) -> int:
+    """How often the vendor has now said `code` (or, where it has none, the status) to this push, without another answer between."""
+    times = 1
+    for attempt in reversed(item.target.attempts):
+        if (attempt.code or attempt.status) != code:
+            break
+        times += 1
+    return times
 
 
 def same(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:

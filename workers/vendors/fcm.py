@@ -30,6 +30,7 @@ from workers.vendors.base import (
     Retry,
     VendorSpec,
     compact,
+    in_a_row,
     merged,
     no_answer,
     read,
@@ -76,7 +77,7 @@ STATUS_CODES: Final[Mapping[str, Verdict]] = {
     "UNSPECIFIED_ERROR": Verdict.UNAVAILABLE,
 }
 ALARMS: Final = frozenset({"THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR", "UNSPECIFIED_ERROR"})
-UNSPECIFIED_TRIES: Final = 3
+UNSPECIFIED_TRIES: Final = 3  # then it is taken for our request's fault
 #: A token registered less than this ago may not have reached all of Google: asked once more before it is given up.
 FRESH_TOKEN_S: Final = 120
 FRESH_TOKEN_RETRY_S: Final = 5.0
@@ -150,6 +151,8 @@ def _refused(parcel: Parcel, item: Item, answer: Answer, refusal: Refusal) -> Ou
         verdict = _by_status(answer.status)  # a code of next year: its status must not retire or pause anything
     if code == "INVALID_ARGUMENT":
         verdict = _bad_argument(refusal)
+    if code == "UNSPECIFIED_ERROR" and in_a_row(item, code) >= UNSPECIFIED_TRIES:
+        verdict = Verdict.REJECTED
     words = ", ".join(refusal.fields)[:200] or told(refusal.message, parcel)  # a BadRequest's message repeats the bad value
     outcome = Outcome(
         verdict,
@@ -158,17 +161,16 @@ def _refused(parcel: Parcel, item: Item, answer: Answer, refusal: Refusal) -> Ou
         words,
         retry_after_s=retry_after_s(answer),
         token_only=verdict is Verdict.THROTTLED and "device" in f"{refusal.message} {refusal.quota_text}".lower(),
-        attempts_max=UNSPECIFIED_TRIES if code == "UNSPECIFIED_ERROR" else None,
         alarm=verdict is Verdict.UNKNOWN or code in ALARMS,
     )
-    return _unregistered(parcel, item, outcome) if verdict is Verdict.TOKEN_DEAD else outcome
+    return _unregistered(parcel, item, outcome) if refusal.code == "UNREGISTERED" else outcome
 
 
 def _bad_argument(refusal: Refusal) -> Verdict:
     """400 is a dead token only where FCM itself speaks of the token and of no other field; even then other tokens' answers guard it."""
     elsewhere = [name for name in refusal.fields if name not in ("message.token", "message.fid")]
     about_token = "registration token" in refusal.message.lower() or "message.token" in refusal.fields
-    return Verdict.TOKEN_FOREIGN if refusal.code and about_token and not elsewhere else Verdict.REJECTED
+    return Verdict.TOKEN_DEAD if refusal.code and about_token and not elsewhere else Verdict.REJECTED
 
 
 def _unregistered(parcel: Parcel, item: Item, outcome: Outcome) -> Outcome:
@@ -177,10 +179,9 @@ def _unregistered(parcel: Parcel, item: Item, outcome: Outcome) -> Outcome:
     if age_ms < 0:
         words = "the device registered this token again after that"
         return Outcome(Verdict.REJECTED, outcome.status, outcome.code, words)
-    if age_ms < FRESH_TOKEN_S * 1000 and item.attempt == 1:
+    if age_ms < FRESH_TOKEN_S * 1000 and in_a_row(item, outcome.code) == 1:
         words = "registered moments ago: asked once more"
-        retry = FRESH_TOKEN_RETRY_S
-        return Outcome(Verdict.THROTTLED, outcome.status, outcome.code, words, retry_after_s=retry, token_only=True, attempts_max=2)
+        return Outcome(Verdict.THROTTLED, outcome.status, outcome.code, words, first_s=FRESH_TOKEN_RETRY_S, token_only=True)
     return outcome
 
 
@@ -220,6 +221,8 @@ RAW_NOTIFICATION: Final = frozenset(
         "proxy",
     }
 )
+#: Keys of a data message that the app draws.
+DRAWN: Final = frozenset({"title", "body", "tag", "channel_id", "sound", "image", "badge"})
 _RESERVED: Final = re.compile(r"from|message_type|collapse_key|gcm.*|google.*", re.DOTALL)
 _HEAD: Final = b'{"message":{"android":{"ttl":"%ds",'
 
@@ -260,8 +263,10 @@ def prepare(note: Notification, credential: Credential) -> Prepared:
 def refuse(item: Item) -> str | None:
     """`payload_too_large` where data alone leave no room for ten characters of text; looks at the notification only."""
     note = item.note
-    if note.payload is None and not note.vendor_raw and len(note.ext or "") <= 256:
-        return None
+    if note.payload is None and not note.vendor_raw:
+        uncut = (note.ext, note.image, note.vendor.get("image"), note.vendor.get("channel_id"))
+        if sum(len(text) for text in uncut if isinstance(text, str)) <= 256:
+            return None
     return "payload_too_large" if _data_message(note)[2] or _shown_message(note)[2] else None
 
 
@@ -274,7 +279,7 @@ def _data_only(note: Notification, credential: Credential) -> bool:
 def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:
     """(up to the count, after it, whether it is too large even so) of a message that Android draws."""
     look, data, words = _look(note), _data(note), _words(note)
-    words, too_large = _fitted(words, (look, data), spare=len("notification_count") + 10)
+    words, too_large = _fitted(words, (look, data), spare=len("notification_count") + 10, prefix=note.prefix)
     android = compact({"notification": look, "priority": _priority(note)})
     rest = {"data": data, "notification": words} if data else {"notification": words}
     split = len(b'{"notification":{')
@@ -284,19 +289,19 @@ def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:
 def _data_message(note: Notification) -> tuple[bytes, bytes, bool]:
     """The same for a message that the app reads: everything in `data`, values are texts."""
     silent = note.push_type is PushType.SILENT
-    extra: dict[str, str] = {} if silent else _drawing(note)
-    data = {**extra, **_data(note)}
-    words, too_large = _fitted({} if silent else _words(note), (data,), spare=len("badge") + 10)
+    extra, said = ({}, {}) if silent else (_drawing(note), _words(note))
+    data = {**extra, **_data(note, frozenset() if silent else DRAWN.union(extra))}
+    words, too_large = _fitted(said, (data,), spare=len("badge") + 10, prefix=note.prefix)
     priority = "NORMAL" if silent else _priority(note)
     head = compact({"priority": priority})[1:] + b',"data":{'
     return head, compact({**words, **data})[1:], too_large
 
 
-def _fitted(words: dict[str, str], beside: Sequence[Mapping[str, Any]], spare: int) -> tuple[dict[str, str], bool]:
-    """Title and body cut so that everything stays within the limit; whether it does not even so."""
+def _fitted(words: dict[str, str], beside: Sequence[Mapping[str, Any]], spare: int, prefix: str) -> tuple[dict[str, str], bool]:
+    """Title and body (which may begin with a name, `prefix`) cut so that everything stays within the limit; whether it does not even so."""
     room = PAYLOAD_BYTES_MAX - spare - sum(_weight(part) for part in beside) - sum(map(utf8_bytes, words))
     texts: dict[str, str] = {name: words[name] for name in ("body", "title") if name in words}
-    cut_words = {**words, **shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes)}
+    cut_words = {**words, **shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes, prefix)}
     return cut_words, sum(map(utf8_bytes, cut_words.values())) > room
 
 
@@ -322,7 +327,7 @@ def _look(note: Notification) -> dict[str, Any]:
     if sound not in ("none", "") and note.kind is not Kind.RECALL:
         look["sound"] = sound.rpartition(".")[0] or sound  # Android names resources without suffix
     image = note.vendor.get("image") or note.image
-    if isinstance(image, str) and image:
+    if isinstance(image, str) and image.startswith("https://"):
         look["image"] = image
     raw = _raw_notification(note)
     if note.kind is Kind.RECALL:
@@ -346,11 +351,12 @@ def _raw_notification(note: Notification) -> dict[str, Any]:
     return raw
 
 
-def _data(note: Notification) -> dict[str, str]:
-    """ext and the payload's keys; values as texts, as FCM wants. A key that FCM keeps for itself gets an x- before it."""
+def _data(note: Notification, ours: frozenset[str] = frozenset()) -> dict[str, str]:
+    """ext and the payload's keys; values as texts, as FCM wants. A key that FCM keeps for itself gets an x- before it, and
+    so does one of `ours`: what the app is to draw (hidden words stay hidden, a repeat replaces itself) is not the payload's to say."""
     data = {}
     for key, value in (note.payload or {}).items():
-        name = f"x-{key}" if _RESERVED.fullmatch(key) else key
+        name = f"x-{key}" if key in ours or _RESERVED.fullmatch(key) else key
         data[name] = value if isinstance(value, str) else compact(value).decode()
     if note.ext is not None:
         data["ext"] = note.ext

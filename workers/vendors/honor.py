@@ -20,6 +20,7 @@ from workers.vendors.base import (
     Outcome,
     Parcel,
     VendorSpec,
+    body_within,
     cut,
     no_answer,
     number_id,
@@ -34,7 +35,6 @@ from workers.vendors.pushkit import (
     DEAD,
     LATER,
     REJECTED,
-    RENEW,
     RENEW_ONCE,
     SINGLY,
     SLOWER,
@@ -80,7 +80,7 @@ PARTIAL: Final = "80100000"
 ALL_INVALID: Final = "80300007"
 #: "retry, max 2": two more tries.
 TWICE: Final = Meaning(Verdict.UNAVAILABLE, retries=2)
-TWICE_ALARM: Final = Meaning(Verdict.UNAVAILABLE, retries=2, alarm=True)
+TWICE_ALARM: Final = Meaning(Verdict.UNAVAILABLE, retries=2, then=Verdict.UNKNOWN, alarm=True)
 UNREADABLE: Final = Meaning(Verdict.UNCERTAIN, alarm=True)  # it may have been accepted
 #: Codes in the body, or HTTP statuses where it has none. Source: docs/vendors/honor.md §codes, rows A, P and H; Honor's own list is unread.
 CODES: Final[Mapping[str, Meaning]] = {
@@ -98,7 +98,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     "80100003": REJECTED,
     "80100004": REJECTED,
     "80200001": RENEW_ONCE,
-    "80200003": RENEW,
+    "80200003": RENEW_ONCE,
     "80300002": CREDENTIAL,
     "80300008": REJECTED,
     "80300010": REJECTED,
@@ -121,7 +121,7 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
     if note.push_type is PushType.SILENT:
         body = _data_message(parcel)
     else:
-        title, text = cut(title_of(note), TITLE_MAX), cut(body_of(note), BODY_MAX)
+        title, text = cut(title_of(note), TITLE_MAX), cut(body_within(note, BODY_MAX) or body_of(note), BODY_MAX)
         repeats = 2 if _big_text(note) else 1
         body = fitted(lambda head, tail, keep: _alert(parcel, credential, head, tail, keep), title, text, repeats)
     body["token"] = [item.target.token for item in parcel.items]
@@ -277,6 +277,7 @@ HONOR: Final = VendorSpec(
     #: Sources: docs/vendors/honor.md, 2026-05.
     limits=Limits(rate_per_s=2400, burst=2400, rate_unit="token", device_cap_public=2),
     badge_in_body=True,
+    badge_option="badge_class",
     access=AccessSpec(ask_access, read_token),
     token_valid=token_valid,
     rights=frozenset({"honor.service"}),

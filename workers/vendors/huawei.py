@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from common.contracts import Notification
-from common.model import Bucket, Kind, PushType, Vendor, Verdict
+from common.model import Bucket, Kind, PushType, Vendor
 from workers.vendors import pushkit
 from workers.vendors.base import (
     AccessRefused,
@@ -20,7 +20,6 @@ from workers.vendors.base import (
     Parcel,
     VendorSpec,
     number_id,
-    read,
     require,
     secret_text,
 )
@@ -94,8 +93,6 @@ RAW_NOTIFICATION: Final = frozenset(
 #: These are words too: not where the person chose to see none.
 RAW_WORDS: Final = frozenset({"buttons", "inbox_content", "notify_summary", "ticker"})
 RAW_ANDROID: Final = frozenset({"collapse_key", "fast_app_target"})
-#: Answers to the credential check that prove the credential, whatever they think of the token that never was.
-PROVEN: Final = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.REJECTED})
 CHECK_TOKEN: Final = "pushfleet-credential-check"
 
 _CLIENT_ID = re.compile(r"[0-9]{1,64}")
@@ -257,16 +254,6 @@ def check(credential: Credential, access: AccessToken | None) -> Request:
     return _send(credential, access, {"validate_only": True, "message": message})
 
 
-def checked(answer: Answer) -> Verdict:
-    """ACCEPTED where the answer proves the credential, else why not."""
-    reply = read(answer, dict[str, Any]) or {}
-    code = plain(reply.get("code"))
-    if code in ("80100000", "80300007"):
-        return Verdict.ACCEPTED
-    verdict = pushkit.meaning_of(code, answer.status).verdict
-    return Verdict.ACCEPTED if code and verdict in PROVEN else verdict
-
-
 HUAWEI: Final = VendorSpec(
     vendor=Vendor.HUAWEI,
     endpoints=ENDPOINTS,
@@ -278,9 +265,10 @@ HUAWEI: Final = VendorSpec(
     #: 6000 devices a second is the floor of the published formula; 3000 and 2 a device and day. Sources: docs/vendors/huawei.md, 2026-05.
     limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_private=3000, device_cap_public=2),
     badge_in_body=True,
+    badge_option="badge_class",
     access=AccessSpec(ask_access, read_token),
     token_valid=token_valid,
     check=check,
-    checked=checked,
+    checked=pushkit.checked,
     rights=frozenset(f"huawei.{category.lower()}" for category in CATEGORIES),
 )

@@ -23,6 +23,7 @@ from workers.vendors.base import (
     Outcome,
     Parcel,
     VendorSpec,
+    body_within,
     compact,
     cut,
     no_answer,
@@ -189,11 +190,12 @@ def _message(parcel: Parcel) -> dict[str, Any]:
     parameters = _parameters(note)
     if parameters:
         click["parameters"] = parameters
+    body = body_within(note, CONTENT_CHARACTERS_MAX, utf16_units)
     message = {
         "noticeBarInfo": {
             "noticeMsgType": _notice_type(note),
             "title": _first(TITLE_CHARACTERS_MAX, note.title, note.app_name, SAFE_TITLE),
-            "content": _first(CONTENT_CHARACTERS_MAX, note.body, note.fallback_body, SAFE_CONTENT),
+            "content": _first(CONTENT_CHARACTERS_MAX, body, note.fallback_body, SAFE_CONTENT),
         },
         "clickTypeInfo": click,
         "pushTimeInfo": {"offLine": 1, "validTime": hours} if ttl_s > 0 else {"offLine": 0},

@@ -46,7 +46,6 @@ REJECTED: Final = Meaning(Verdict.REJECTED)
 CREDENTIAL: Final = Meaning(Verdict.CREDENTIAL_REFUSED)
 LATER: Final = Meaning(Verdict.UNAVAILABLE)
 SLOWER: Final = Meaning(Verdict.THROTTLED)
-RENEW: Final = Meaning(Verdict.ACCESS_EXPIRED)
 RENEW_ONCE: Final = Meaning(Verdict.ACCESS_EXPIRED, retries=1, then=Verdict.CREDENTIAL_REFUSED)
 SINGLY: Final = Meaning(Verdict.UNAVAILABLE, again=Again.SINGLY)
 WITHOUT_IMAGE: Final = Meaning(Verdict.UNAVAILABLE, again=Again.WITHOUT_IMAGE, retries=1, then=Verdict.REJECTED)
@@ -69,8 +68,8 @@ CODES: Final[Mapping[str, Meaning]] = {
     "80100020": REJECTED,  # revoke: structure
     "80100022": WITHOUT_IMAGE,  # v3: image not verified
     "80200001": RENEW_ONCE,
-    "80200003": RENEW,
-    "80200005": RENEW,
+    "80200003": RENEW_ONCE,
+    "80200005": RENEW_ONCE,
     "80300002": CREDENTIAL,  # wrong id in the URL, Push switched off, other project: never the tokens' fault
     "80300008": REJECTED,  # body over 4096 bytes
     "80300010": REJECTED,  # number of tokens
@@ -80,7 +79,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     "80300029": SLOWER,  # v3: test messages, rate
     "80300030": REJECTED,  # v3: test messages, tokens
     "80300032": REJECTED,  # revoke: no right
-    "80300036": RENEW,  # JWT valid for over a day
+    "80300036": RENEW_ONCE,  # JWT valid for over a day
     "80300037": CREDENTIAL,  # penalty
     "80600003": OAUTH_FAULT,
     "81000001": LATER,
@@ -90,7 +89,7 @@ CODES: Final[Mapping[str, Meaning]] = {
 #: Unknown codes by their first three digits (page, §5: policy). What is not here is UNKNOWN. No row ever retires a token.
 PREFIXES: Final[Mapping[str, Meaning]] = {
     "802": replace(RENEW_ONCE, alarm=True),
-    **{prefix: Meaning(Verdict.UNAVAILABLE, retries=3, alarm=True) for prefix in ("800", "806")},
+    **{prefix: Meaning(Verdict.UNAVAILABLE, retries=3, then=Verdict.UNKNOWN, alarm=True) for prefix in ("800", "806")},
 }
 PREFIXES_SHORT: Final[Mapping[str, Meaning]] = dict.fromkeys(("81", "82"), PREFIXES["800"])
 
@@ -147,36 +146,51 @@ def meaning_of(code: str, status: int) -> Meaning:
     return UNKNOWN if code.startswith(("801", "803")) else replace(by_status, alarm=by_status.alarm or bool(code))
 
 
-def _listed(parcel: Parcel, said: Said, illegal: Mapping[str, str]) -> Sequence[Outcome]:
+#: Answers to the credential check that prove the credential, whatever they think of what was sent to nobody.
+PROVEN: Final = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.REJECTED})
+
+
+def checked(answer: Answer) -> Verdict:
+    """ACCEPTED where the answer proves the credential, else why not."""
+    code = plain((read(answer, dict[str, Any]) or {}).get("code"))
+    if code in ("80100000", "80300007"):
+        return Verdict.ACCEPTED
+    verdict = meaning_of(code, answer.status).verdict
+    return Verdict.ACCEPTED if code and verdict in PROVEN else verdict
+
+
+def _listed(parcel: Parcel, said: Said, illegal: Mapping[str, str] | None) -> Sequence[Outcome]:
     """Partial success and "all invalid": each token by its reason, those that are not named by the code."""
     alone = len(parcel.items) == 1
-    unnamed = ACCEPTED if illegal else UNKNOWN  # unknown: some failed and we can't read which
+    unnamed = UNKNOWN if illegal is None else ACCEPTED  # unknown: some failed and we can't read which
     if said.code == "80300007":
         unnamed = DEAD if alone else SINGLY
     no_right = NO_RIGHT_ALONE if alone else CREDENTIAL
-    everybody = all(illegal.get(item.target.token) == "noRight" for item in parcel.items)
+    reasons = illegal or {}
+    everybody = all(reasons.get(item.target.token) == "noRight" for item in parcel.items)
     outcomes = []
     for item in parcel.items:
-        reason = illegal.get(item.target.token)
+        reason = reasons.get(item.target.token)
         meaning = unnamed if reason is None else no_right if everybody else REASONS.get(reason, UNKNOWN)
         outcomes.append(outcome(item, meaning, replace(said, words=reason or said.words)))
     return outcomes
 
 
-def illegal_tokens(msg: Any) -> dict[str, str]:
-    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or already an object); {} for plain text and junk."""
+def illegal_tokens(msg: Any) -> dict[str, str] | None:
+    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or already an object); None for plain text and junk."""
     detail = msg
     if isinstance(msg, str) and msg.lstrip().startswith("{"):
         try:
             detail = msgspec.json.decode(msg)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return {}
+            return None
     if not isinstance(detail, dict):
-        return {}
-    listed = detail.get("illegalTokens", detail.get("illegal_tokens"))
+        return None
+    listed = detail.get("illegalTokens") or detail.get("illegal_tokens")
     if isinstance(listed, dict):
         return {token: plain(reason) for reason, tokens in listed.items() for token in texts(tokens)}
-    return dict.fromkeys(texts(listed), "")
+    named = dict.fromkeys(texts(listed), "")
+    return named if named or plain(detail.get("failure")) == "0" else None
 
 
 def texts(value: Any) -> list[str]:

@@ -173,9 +173,15 @@ def raw_fields(parcel: Parcel, fields: frozenset[str], words: frozenset[str]) ->
     return allowed - {"image"} if image_refused(parcel) else allowed
 
 
+_BADGE_NUMBERS = frozenset({"add_num", "set_num", "addNum", "setNum"})
+
+
 def laid(base: dict[str, Any], raw: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
-    """`merged`, but a raw value that is no object never takes the place of an object."""
+    """`merged`, but a raw value that is no object never takes the place of an object, and a raw badge's number replaces
+    ours: beside a number to be set the vendors don't look at one to be added."""
     fitting = {key: value for key, value in raw.items() if isinstance(value, dict) or not isinstance(base.get(key), dict)}
+    if "badge" in base and "badge" in allowed and _BADGE_NUMBERS & part(raw, "badge").keys():
+        base = {**base, "badge": {key: value for key, value in base["badge"].items() if key not in _BADGE_NUMBERS}}
     return merged(base, fitting, allowed)
 
 

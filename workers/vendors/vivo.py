@@ -23,6 +23,7 @@ from workers.vendors.base import (
     Outcome,
     Parcel,
     VendorSpec,
+    body_within,
     compact,
     cut,
     no_answer,
@@ -368,13 +369,14 @@ def _words(note: Notification, refused: bool) -> tuple[str, str, dict[str, str]]
     """(title, content, the originals of what was replaced). refused: vivo has refused these words before."""
     safest = (note.app_name,) if formal(note.app_name, strict=True) else ()
     titles = safest if refused else (note.title, note.app_name)
-    contents = () if refused else (note.body, note.fallback_body)
+    body = body_within(note, CONTENT_WEIGHT_MAX, weight)
+    contents = () if refused else (body, note.fallback_body)
     title = _first_formal(titles, TITLE_WEIGHT_MAX) or SAFE_TITLE
     content = _first_formal(contents, CONTENT_WEIGHT_MAX) or SAFE_CONTENT
     replaced = {}
     if note.title and title != _fit(note.title, TITLE_WEIGHT_MAX):
         replaced["title"] = whole(note.title)
-    if note.body and content != _fit(note.body, CONTENT_WEIGHT_MAX):
+    if note.body and content != _fit(body, CONTENT_WEIGHT_MAX):
         replaced["content"] = whole(note.body)
     return title, content, replaced
 

@@ -12,7 +12,7 @@ import msgspec
 
 from common.contracts import Notification
 from common.model import PRIVATE_CLASSES, Kind, Verdict
-from workers.vendors.base import Item, Outcome, Parcel, compact, cut, utf8_bytes
+from workers.vendors.base import Item, Outcome, Parcel, body_within, compact, cut, utf8_bytes
 
 #: Shown where a message leaves no words at all: by the device's language.
 GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
@@ -51,7 +51,7 @@ def title_of(note: Notification, most: int) -> str:
 
 def body_of(note: Notification, most: int) -> str:
     """A body that is never blank."""
-    return first_words(most, note.body, note.fallback_body, generic(note))
+    return first_words(most, body_within(note, most), note.fallback_body, generic(note))
 
 
 def veiled(note: Notification) -> bool:

@@ -2,11 +2,12 @@
 -- KEYS[1] push:claim:   prefix + <day>:<4 hex>  hash: push id -> "D" done, "L<entry>|<badge>" leased by an entry, "R<badge>" released
 -- KEYS[2] push:badge:   prefix + {app:user}     hash: <device>:b base, <device>:n pushes since; the device "" has the base of those without
 -- KEYS[3] push:gone:    prefix + <app>:<message> string: why nothing of this message may be sent any more ("recalled", "call_ended", …)
--- KEYS[4] push:read:    prefix + {app:user}     hash: <conversation> -> read up to this ts, ms; m:<message>; c:<call> -> ts of the answer
+-- KEYS[4] push:read:    prefix + {app:user}     hash: <conversation> -> read up to this ts, ms; m:<message>; c:<call> -> ts of the answer;
+--                       d:<device> -> since when its token is this person's no more, ms
 -- ARGV[1] seconds a claim is kept, ARGV[2] seconds a badge is kept, ARGV[3] MessagePack: a list of {push id, day, app, message, user,
---         device, conversation ("" = can't be read), ts, entry, increment (-1: badge not touched)}
+--         device, conversation ("" = can't be read), ts, entry, increment (-1: badge not touched), when the device registered}
 -- returns MessagePack: per push {state, badge, why}: 0 ours, 1 done already, 2 leased by another entry, 3 gone (why: the decision);
---         badge -1: none
+--         badge -1: none; with 0, why "uncertain": this very entry had leased it before, so its first reader may have sent it and died
 -- why     an entry that is delivered again may take its own lease (its reader is dead), a twin in another entry may not;
 --         the badge is counted once per push id however often the push is tried; packed, as keys and answers by the thousand cost
 --         the server and us more than the work itself
@@ -17,10 +18,11 @@ local marks = {}
 for i, ask in ipairs(asks) do marks[i] = KEYS[3] .. ask[3] .. ':' .. ask[4] end
 local withdrawn = call('MGET', unpack(marks))
 
--- why this person need not see it any more, or nil
+-- why this person need not, or this device must not, see it any more, or nil
 local function read_by(ask)
+  local read = call('HMGET', KEYS[4] .. '{' .. ask[3] .. ':' .. ask[5] .. '}', ask[7], 'm:' .. ask[4], 'c:' .. ask[4], 'd:' .. ask[6])
+  if read[4] and ask[11] <= tonumber(read[4]) then return 'no_device' end
   if ask[7] == '' then return nil end
-  local read = call('HMGET', KEYS[4] .. '{' .. ask[3] .. ':' .. ask[5] .. '}', ask[7], 'm:' .. ask[4], 'c:' .. ask[4])
   -- 2 s of grace: the invitation's clock and the answer's may differ; what comes later is a new invitation into the call
   if read[3] and ask[8] <= tonumber(read[3]) + 2000 then return 'call_ended' end
   if read[2] or (read[1] and ask[8] <= tonumber(read[1])) then return 'read_elsewhere' end
@@ -52,9 +54,10 @@ for i, ask in ipairs(asks) do
     elseif kind == 'R' then
       badge = tonumber(string.sub(old, 2))
     end
+    -- leased by this very entry before: its first reader died, perhaps after it had sent
+    if state == 0 and kind == 'L' then why = 'uncertain' end
     if state == 0 and gone then
-      -- leased by this very entry before: its first reader died, perhaps after it had sent
-      state, why = 3, kind == 'L' and 'uncertain' or gone
+      state, why = 3, why ~= '' and why or gone
     elseif state == 0 then
       if badge == -1 and ask[10] >= 0 then badge = next_badge(ask) end
       call('HSET', key, id, 'L' .. entry .. '|' .. badge)

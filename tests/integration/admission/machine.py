@@ -105,7 +105,7 @@ def machine(redis: Redis, keys: Keys, read: Callable[[str], str]) -> type[RuleBa
         @rule(bucket=BUCKET)
         def the_vendor_says_spent(self, bucket: Bucket) -> None:
             self.store.told_spent(self.terms, bucket)
-            self.model.spent.add((self.model.day(self.now), bucket))
+            self.model.told_spent(self.now, bucket)
 
         @rule(bucket=BUCKET)
         def an_operator_opens_it(self, bucket: Bucket) -> None:

@@ -176,14 +176,21 @@ class Model:
                 self.counts[self.day(now), ask.bucket] = max(0, self.counts[self.day(now), ask.bucket] - 1)
         return back
 
+    def told_day(self, now: float) -> int:
+        """The day of which the vendor speaks: in the first minute of one it is the day before."""
+        return self.day(now - 60)
+
+    def told_spent(self, now: float, bucket: Bucket) -> None:
+        self.spent.add((self.told_day(now), bucket))
+
     def told_quota(self, now: float, bucket: Bucket, used: int, limit: int) -> None:
-        day = self.day(now)
+        day = self.told_day(now)
         self.counts[day, bucket] = max(self.counts[day, bucket], used)
         self.limits[day, bucket] = limit
 
     def told_capped(self, now: float, bucket: Bucket, token: str) -> None:
         if bucket in self.terms.caps:
-            place = (self.day(now), bucket, token)
+            place = (self.told_day(now), bucket, token)
             self.caps[place] = max(self.caps[place], self.terms.caps[bucket])
 
     def slow_down(self, now: float, throttled: bool, hold_s: float) -> None:

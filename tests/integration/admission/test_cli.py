@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from prometheus_client import REGISTRY
 
 from common import metrics
 from common.clock import now_ms
@@ -17,6 +18,7 @@ from common.model import Bucket, MessageClass, Urgency, Vendor
 from common.storage import keys
 from common.storage.admission import Ask, Count
 from common.storage.delayed import Later
+from common.storage.ledger import DeadRecord
 from tests.integration.admission.conftest import work
 from workers.cli.base import CliError
 from workers.cli.commands import cli
@@ -123,6 +125,28 @@ def test_a_wrong_quota_says_what_is_wrong(run: Callable[..., Result], arguments:
     assert isinstance(result.exception, CliError)
     assert result.exception.exit_code == 2
     assert words in str(result.exception)
+
+
+def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauges(runtime: Runtime, lane: MakeLane, space: str) -> None:
+    vouched(runtime, lane(Vendor.VIVO, {"quota": {"public": 100}}), 42)
+    now = now_ms()
+    runtime.ledger.write([DeadRecord(f"letter-{space}", "1-0", "routing", "why", None, now, runtime.vault.encrypt(b"x"), {})])
+    upkeep = Upkeep(runtime, lambda: True)
+    upkeep._each_second()
+
+    def shown() -> set[str]:
+        upkeep._now_and_then()
+        upkeep._show_lanes()
+        families = [family for gauge in metrics.FLEET_GAUGES for family in gauge.collect()]
+        return {sample.name for family in families for sample in family.samples if sample.labels.get("business_id") == space}
+
+    assert len(shown()) >= 4
+    assert REGISTRY.get_sample_value("pushfleet_dead_letters", {"stage": "routing"}) == 1
+    runtime.credentials.remove("demo", "vivo", space)
+    runtime.catalog.changed()
+    runtime.dead_letters.drop([f"letter-{space}"])
+    assert shown() == set()
+    assert REGISTRY.get_sample_value("pushfleet_dead_letters", {"stage": "routing"}) == 0
 
 
 def test_gauges_say_what_is_used_and_left(runtime: Runtime, lane: MakeLane, space: str) -> None:

@@ -340,3 +340,16 @@ def test_a_probe_that_never_left_is_given_back_to_the_fleet(runtime: Runtime, la
     done = round_of(runtime, xiaomi, [work(1)])
     assert [decision for _, decision, _ in done.decided] == [Decision.QUOTA_SPENT]
     assert runtime.lane_states.ask(xiaomi.id, xiaomi.credential.version).probe
+
+
+def test_an_account_that_is_removed_and_added_again_has_nothing_of_the_one_before(runtime: Runtime, lane: MakeLane, space: str) -> None:
+    """A lane that the old one stopped is tried at once; its access token and its connections are not used."""
+    old = lane(Vendor.VIVO, {})
+    runtime.lane_states.tell(old.id, old.credential.version, good=0, failed=0, refused=True)
+    assert not runtime.lane_states.may_flow(old.id, old.credential.version)
+    runtime.credentials.remove("demo", "vivo", space)
+    new = lane(Vendor.VIVO, {})
+    assert new.id == old.id
+    assert new.credential.version > old.credential.version
+    assert new.route.pool != old.route.pool
+    assert runtime.lane_states.may_flow(new.id, new.credential.version)

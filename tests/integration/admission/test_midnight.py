@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
 import redis
 
 from common.model import Bucket, Decision, Vendor
@@ -77,3 +78,30 @@ def test_what_was_taken_before_midnight_and_not_accepted_goes_back_to_that_day(
     today = used(store, meizu, clock).used
     clock.now = MIDNIGHT - 0.05
     assert (used(store, meizu, clock).used, today) == (8, 0)
+
+
+@pytest.mark.parametrize(("seconds", "today"), [(0.5, [None]), (59.0, [None]), (60.0, [Decision.QUOTA_SPENT])])
+@pytest.mark.parametrize("word", ["spent", "numbers", "device"])
+def test_a_vendors_word_in_the_first_minute_is_about_the_day_before(
+    runtime: Runtime,
+    lane: Callable[..., Lane],
+    redis_client: redis.Redis,
+    space: str,
+    seconds: float,
+    today: list[Decision | None],
+    word: str,
+) -> None:
+    """Its answer was on its way at midnight, or its clock is behind ours: one such word must not shut the lane for a whole day."""
+    clock = Clock(MIDNIGHT + seconds)
+    store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
+    meizu = lane(Vendor.MEIZU, {"quota": {"public": QUOTA}, "device_cap": {"public": 3}, "rate": 100_000})
+    gate, one = FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000)), work(1)
+    said = {
+        "spent": lambda: gate.told_spent(meizu, Bucket.PUBLIC),
+        "numbers": lambda: gate.told_quota(meizu, Bucket.PUBLIC, QUOTA, QUOTA),
+        "device": lambda: gate.told_capped(meizu, [one]),
+    }
+    said[word]()
+    clock.now += 120
+    expected = [Decision.DEVICE_CAP] if word == "device" and today != [None] else today
+    assert [leave.decision for leave in gate.admit(meizu, [(Item(one.note, one.target, None, 60), 0)])] == expected

@@ -106,6 +106,13 @@ def test_the_record_of_an_earlier_run_stays(tmp_path):
     assert (tmp_path / "fcm.jsonl").read_text() == '{"earlier":true}\n'
 
 
+def test_harmony_is_a_vendor_of_its_own_to_who_asks_for_it(tmp_path):
+    with started("harmony", "--dir", str(tmp_path), lines=1) as (_, told):
+        assert {"HARMONY", "HUAWEI", "HUAWEI_OAUTH"} == set(told["harmony"]["endpoints"])
+        assert told["harmony"]["record"] == str(tmp_path / "harmony.jsonl")
+        assert json.loads((tmp_path / "harmony.json").read_text()) == told["harmony"]
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "simulators", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)

@@ -323,6 +323,15 @@ def test_v3_needs_its_push_type_and_other_types_their_own_payload(huawei, client
     assert [line["push_type"] for line in huawei.lines] == [10]
 
 
+def test_an_in_app_call_needs_its_right(huawei, client):
+    call = {"payload": {"extraData": "{}"}, "target": {"token": ["T1", "T2"]}, "pushOptions": {"ttl": 30}}
+    huawei.door("accounts", account="700001", rights=["harmony.im"])
+    answer = client.v3(call, make_jwt(N, D), push_type="10")[1]
+    assert answer["code"] == "80300007"
+    assert refused_tokens(answer) == {"noPushTypeRight": ["T1", "T2"]}
+    assert huawei.lines == []
+
+
 def test_only_the_address_that_images_verify_gives_may_be_sent(client):
     jwt = make_jwt(N, D)
     status, told = client.verify_image("https://example.com/a.png", jwt)

@@ -133,11 +133,13 @@ def test_the_overview_tells_what_needs_a_hand(runtime, busy):
 
 
 def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
-    for name in ("intake.1", "presence.1", "routing.1", "upkeep.1"):
-        runtime.redis.set(runtime.keys.alive(name), 1, ex=60)
+    for role in ("intake", "presence", "routing", "upkeep", "receipts"):
+        runtime.living.say(f"{role}.1", role, None)
+    assert "no delivery-meizu process is alive" in Browser(console).go("/").text, "a vendor with a credential wants its process"
+    runtime.living.say("delivery.1", f"delivery:{','.join(Vendor)}", None)
     page = Browser(console).go("/").text
     assert "All is flowing." in page
-    assert "<b>4</b>Processes alive" in page
+    assert "<b>6</b>Processes alive" in page
 
 
 def test_a_lanes_quota_is_told(runtime, fleet, console, cli):
@@ -383,7 +385,12 @@ def test_prometheus_finds_every_living_process(runtime, console):
     assert [one["targets"] for one in json.loads(call(console + "/metrics/targets").body)] == [["127.0.0.1:9100"], ["[::1]:9101"]]
     runtime.metrics_at = "worker-7:9100"
     runtime.alive()
-    assert json.loads(call(console + "/metrics/targets").body) == [{"targets": ["worker-7:9100"], "labels": {"process": "test"}}]
+    one = {"targets": ["worker-7:9100"], "labels": {"process": "test"}}
+    assert json.loads(call(console + "/metrics/targets").body) == [one]
+    runtime.redis.delete(runtime.keys.alive("test"))
+    assert json.loads(call(console + "/metrics/targets").body) == [one], "killed: the scraper must see that it is down"
+    runtime.leave()
+    assert runtime.living.targets() == {}
 
 
 def test_health_and_unknown_pages(console, people):

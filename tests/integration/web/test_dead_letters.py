@@ -55,6 +55,18 @@ def test_the_list_is_narrowed(cli, runtime, tenant, fleet):
     assert runtime.dead_letters.counts() == {"intake": 2, "presence": 1}
 
 
+def test_json_lists_all_and_the_table_says_how_many_it_leaves_out(cli, runtime, tenant, fleet):
+    with runtime.core.pipeline(transaction=False) as pipe:
+        for number in range(120):
+            pipe.xadd(runtime.settings.event_streams[0], {"e": f"junk {number}"})
+        pipe.execute()
+    fleet.step()
+    assert {letter["raw"] for letter in letters(cli)} == {f"junk {number}" for number in range(120)}
+    assert "20 older ones: --limit N" in cli("dead-letters", "list").out
+    assert "120 dropped" in cli("dead-letters", "drop", "--all").out
+    assert letters(cli) == []
+
+
 def test_an_event_that_came_before_its_tenant_is_sent_after_a_replay(cli, runtime, tenant, fleet):
     publish(runtime, registered("bob", "phone", "meizu", "live1"))
     fleet.step()
@@ -183,3 +195,42 @@ def test_a_person_that_can_not_be_added(cli, runtime, tmp_path, name, role, pass
     said = cli("user", "add", name, "--role", role, "--password-file", "password")
     assert said.code == 2
     assert runtime.users.listed() == []
+
+
+def test_a_script_adds_a_person_too(cli, runtime):
+    said = cli("user", "add", "wang", "--role", "viewer", stdin="correct horse\ncorrect horse\n")
+    assert (said.code, runtime.users.check("wang", "correct horse").role) == (0, "viewer")
+    said = cli("user", "add", "li", "--role", "operator")
+    password = said.out.rsplit(" ", 1)[1].strip()
+    assert (said.code, runtime.users.check("li", password).role) == (0, "operator")
+
+
+# ---------------------------------------------------------------- what every command does alike
+
+
+def test_a_database_without_our_tables_is_said_with_the_cure(cli, runtime, monkeypatch):
+    monkeypatch.setenv("PUSHFLEET_DATABASE_URL", runtime.settings.database_url.rpartition("/")[0] + "/postgres")
+    said = cli("app", "list")
+    assert (said.code, said.out, said.err) == (2, "", "the database has not the tables of this version: pushfleet migrate\n")
+
+
+def test_a_database_that_lets_us_not_in_is_said_in_its_own_words(cli, runtime, monkeypatch):
+    monkeypatch.setenv("PUSHFLEET_DATABASE_URL", runtime.settings.database_url.rpartition("/")[0] + "/nosuchdatabase")
+    said = cli("app", "list")
+    assert (said.code, len(said.err.splitlines())) == (3, 1)
+    assert "does not exist" in said.err
+
+
+def test_lists_can_be_narrowed_by_what_they_list(cli, tenant, tmp_path):
+    def keys_of(*arguments):
+        return {(row["vendor"], row["business_id"]) for row in cli("credential", "list", *arguments, "--json").json}
+
+    assert len(keys_of(tenant)) > 1
+    assert keys_of(tenant, "meizu") == {("meizu", "meizu-1")}
+    assert keys_of(tenant, "meizu", "meizu-2") == set() == keys_of("other")
+    assert {row["app"] for row in cli("quota", "--app", tenant, "--json").json} == {tenant}
+    assert cli("quota", "--app", "other", "--json").json == []
+    (tmp_path / "preset.json").write_text('{"push_type": "silent"}')
+    assert cli("strategy", "add", tenant, "night", "preset.json").code == 0
+    assert cli("strategy", "list", "--json").json == cli("strategy", "list", tenant, "--json").json != []
+    assert cli("strategy", "remove", tenant, "night").out == "removed\n"

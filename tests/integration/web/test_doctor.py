@@ -9,8 +9,9 @@ import pytest
 
 from common.model import Vendor
 from common.storage import keys, sql
+from common.storage.living import missing
 from tests.integration.web.conftest import APP, VENDORS
-from workers.cli.doctor import missing_processes, server_findings
+from workers.cli.doctor import server_findings
 
 ALIVE = ["intake.1", "presence.1", "routing.2", "upkeep.1", "receipts.1", *(f"delivery-{vendor}.1" for vendor in VENDORS)]
 
@@ -172,12 +173,26 @@ def test_what_info_says_is_judged(changes, expected):
 
 
 @pytest.mark.parametrize(
-    ("stems", "missing"),
+    ("roles", "gone"),
     [
         ({"intake", "presence", "routing", "upkeep", "delivery"}, []),
         ({"intake", "presence", "routing", "upkeep", "delivery-fcm"}, ["delivery-apns"]),
+        ({"intake", "presence", "routing", "upkeep", "delivery:fcm,apns,vivo"}, []),
+        ({"intake", "presence", "routing", "upkeep", "delivery:fcm,vivo"}, ["delivery-apns"]),
         ({"delivery"}, ["intake", "presence", "routing", "upkeep"]),
     ],
 )
-def test_a_plain_delivery_serves_every_vendor(stems, missing):
-    assert missing_processes(stems, {Vendor.APNS, Vendor.FCM}, receipts=False) == missing
+def test_what_nobody_serves_is_missing(roles, gone):
+    assert missing(roles, {Vendor.APNS, Vendor.FCM}, receipts=False) == gone
+
+
+def test_processes_are_known_by_what_they_do_whatever_they_are_called(cli, runtime, tenant):
+    """Pods and units of systemd have names of their own."""
+    pods = {"intake-6f7c-x2": "intake", "presence@host.lan": "presence", "routing-1": "routing", "upkeep-0": "upkeep", "r": "receipts"}
+    for name, role in {**pods, "delivery-all-9d": f"delivery:{','.join(VENDORS)}"}.items():
+        runtime.living.say(name, role, None)
+    said = next(one for one in cli("doctor", "--json").json["checks"] if one["check"] == "processes")
+    assert said["ok"], said
+    runtime.living.leave(["delivery-all-9d"])
+    said = next(one for one in cli("doctor", "--json").json["checks"] if one["check"] == "processes")
+    assert "delivery-meizu" in said["found"]

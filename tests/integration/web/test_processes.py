@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -40,13 +41,16 @@ def test_it_starts_is_found_and_ends_when_told(start, fleet_settings, runtime, s
     process = start(stage)
     eventually(lambda: listens(addr), 20)
     assert json.loads(call(f"http://{addr}/healthz").body) == {"name": stage, "ok": True}
-    found = eventually(lambda: runtime.redis.get(runtime.keys.metrics_at(f"{stage}.1")))
-    assert b"pushfleet_receipts_total" in call(f"http://{found.decode()}/metrics").body
+    name = f"{stage}.1@{socket.gethostname()}"
+    found = eventually(lambda: runtime.living.targets().get(name))
+    assert runtime.living.roles() == {name: stage}
+    assert b"pushfleet_receipts_total" in call(f"http://{found}/metrics").body
     if stage == "console":
         [target] = json.loads(call(f"http://{addr}/metrics/targets").body)
-        assert target == {"targets": [found.decode()], "labels": {"process": "console.1"}}
+        assert target == {"targets": [found], "labels": {"process": name}}
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
+    assert runtime.living.roles() == runtime.living.targets() == {}
     log = process.stderr.read()
     assert f"http://{addr}" in log, "it says where it listens"
 

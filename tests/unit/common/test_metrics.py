@@ -101,6 +101,37 @@ def test_the_server_takes_the_next_port_and_says_what_the_checks_say(tmp_path):
         assert runfile.read(tmp_path)["metrics"] == [f"http://127.0.0.1:{port}/metrics"]
 
 
+def test_what_a_killed_process_left_in_run_json_goes_when_the_next_one_starts(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as lives, socket.create_server(("127.0.0.1", 0)) as dies:
+        living, dead = (f"http://127.0.0.1:{one.getsockname()[1]}/metrics" for one in (lives, dies))
+        dies.close()
+        runfile.change(tmp_path, lambda run: run.update(metrics=[living, dead, "http://no.such.host.invalid:1/metrics"]))
+        port = metrics.serve_metrics(_settings(tmp_path, 20_000), "intake", lambda: True, lambda: True)
+        told = runfile.read(tmp_path)["metrics"]
+        assert dead not in told
+        assert {living, "http://no.such.host.invalid:1/metrics", f"http://127.0.0.1:{port}/metrics"} == set(told)
+
+
+def _shown(gauge) -> dict[tuple[str, ...], float]:
+    return {tuple(sample.labels.values()): sample.value for family in gauge.collect() for sample in family.samples}
+
+
+def test_what_is_there_no_more_is_shown_no_more():
+    metrics.show(metrics.LANE_STATE, {("a", "vivo", "1"): 0, ("a", "vivo", "2"): 2})
+    metrics.show(metrics.LANE_STATE, {("a", "vivo", "2"): 1})
+    assert _shown(metrics.LANE_STATE) == {("a", "vivo", "2"): 1}
+    metrics.show(metrics.DEAD_LETTERS, {("intake",): 3})
+    metrics.hide()
+    assert [_shown(gauge) for gauge in metrics.FLEET_GAUGES] == [{}] * len(metrics.FLEET_GAUGES)
+
+
+def test_counters_that_ring_at_an_increase_begin_at_zero():
+    metrics.begin(vendors=["honor"], dialects=["zego"])
+    text = metrics.generate_latest(REGISTRY).decode()
+    for series in ('unknown_codes_total{vendor="honor"}', 'tokens_retired_total{vendor="honor"}', 'unknown_fields_total{dialect="zego"}'):
+        assert f"pushfleet_{series} 0.0" in text
+
+
 def test_port_zero_is_off(tmp_path):
     assert metrics.serve_metrics(_settings(tmp_path, 0), "intake", lambda: True, lambda: True) is None
     assert runfile.read(tmp_path) == {}

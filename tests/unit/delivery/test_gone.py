@@ -41,15 +41,19 @@ def work(*, late: bool, held_by: str | None) -> Work:
 
 
 RECALLED, OURS, DONE = ClaimAnswer("gone", None, "recalled"), ClaimAnswer("ours", None, ""), ClaimAnswer("done", None, "")
+TAKEN_OVER = ClaimAnswer("ours", None, "uncertain")
 #: (what the claim says, whether its time is over, what held it before) -> what it is told, None: nothing (another entry's)
 CASES = {
     "recalled in time": (RECALLED, False, None, Decision.RECALLED),
     "recalled while it waited, and too late by now": (RECALLED, True, "lane_paused", Decision.RECALLED),
     "recalled after a try that was never answered": (RECALLED, False, "uncertain", Decision.UNCERTAIN),
+    "logged out while it waited": (ClaimAnswer("gone", None, "no_device"), False, "lane_paused", Decision.NO_DEVICE),
     "a second silent push": (ClaimAnswer("gone", None, "throttled"), False, None, Decision.THROTTLED),
     "too late, no lane was asked": (OURS, True, None, Decision.EXPIRED),
     "too late behind a stopped lane": (OURS, True, "lane_paused", Decision.LANE_PAUSED),
     "too late, but sent already": (DONE, True, None, None),
+    "too late after its first reader died, perhaps after it had sent": (TAKEN_OVER, True, None, Decision.UNCERTAIN),
+    "the same, held before": (TAKEN_OVER, True, "unavailable", Decision.UNCERTAIN),
 }
 
 

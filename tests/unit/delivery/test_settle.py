@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from common.contracts import Attempt
 from common.model import Again, Decision, Vendor, Verdict
+from common.storage.ledger import RowRecord
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
 from workers.delivery.lane import Lane
-from workers.delivery.settle import Settled, settle
+from workers.delivery.settle import ATTEMPTS_KEPT, Settled, settle, without_lane
 from workers.delivery.stage import Delivered, Work, is_down
+from workers.pipeline import _pending_row
 from workers.vendors import VENDORS
 from workers.vendors.base import Outcome
 from workers.wire import Route
@@ -50,7 +53,7 @@ def test_a_cure_stays_with_its_push_unless_it_was_for_one_attempt(before: str | 
         (Outcome(Verdict.UNAVAILABLE, "200", first_s=5.0), 0, None, 5.0),
         (Outcome(Verdict.UNAVAILABLE, "200", first_s=5.0), 1, None, 10.0),
         (Outcome(Verdict.UNAVAILABLE, "200", first_s=5.0), 1, 0.2, 0.4),
-        (Outcome(Verdict.UNAVAILABLE, "503", retry_after_s=10.0, first_s=5.0), 1, 0.2, 10.5),
+        (Outcome(Verdict.UNAVAILABLE, "503", retry_after_s=10.0, first_s=5.0), 1, 0.2, 10.0),
     ],
 )
 def test_the_delay_doubles_from_the_codes_own_or_the_vendors_first_within_the_operators_cap(
@@ -58,7 +61,7 @@ def test_the_delay_doubles_from_the_codes_own_or_the_vendors_first_within_the_op
 ) -> None:
     before = tuple(Attempt(NOW_MS, "500", "", "", None) for _ in range(attempts))
     work = Work("belt/1-0", note(), target("live-1", attempts=before))
-    (wait,) = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, cap_s, lambda: 0.5).waits
+    (wait,) = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, cap_s, lambda: 0.0).waits
     assert wait.delay_s == pytest.approx(delay_s)
 
 
@@ -100,6 +103,64 @@ def test_no_other_word_of_a_vendor_retires_a_token(verdict: Verdict) -> None:
     assert not settled(Outcome(verdict, "200")).retires
 
 
+def test_attempts_are_counted_beyond_those_that_travel_with_the_push() -> None:
+    """With PUSHFLEET_RETRY_FIRST_S=0 nothing else would end the tries before the push's day is over."""
+    one, tries = target("live-1"), 0
+    while True:
+        tries += 1
+        work = Work("belt/1-0", note(), one)
+        done = settle(Delivered(told=[(work, Outcome(Verdict.THROTTLED, "429"))]), LANE, NOW_MS, 0.0, lambda: 0.5)
+        if done.ended:
+            break
+        one = done.waits[0].target
+        assert (one.tried, len(one.attempts)) == (tries, min(tries, ATTEMPTS_KEPT))
+    assert (tries, done.ended[0].decision) == (VIVO.retry.attempts_max[Verdict.THROTTLED], Decision.THROTTLED)
+
+
+#: what the lane says of a push whose first request was never answered -> its decision, None: it waits
+AFTER_SILENCE = {
+    "the vendor is down, and attempts ran out": (Outcome(Verdict.UNAVAILABLE, "503", attempts_max=1), Decision.UNCERTAIN),
+    "flow control, and attempts ran out": (Outcome(Verdict.THROTTLED, "429", attempts_max=1), Decision.UNCERTAIN),
+    "the day's quota is spent": (Outcome(Verdict.QUOTA_SPENT, "200"), Decision.UNCERTAIN),
+    "the account is refused": (Outcome(Verdict.CREDENTIAL_REFUSED, "403"), None),
+    "down for a while": (Outcome(Verdict.UNAVAILABLE, "503"), None),
+    "too fast for a while": (Outcome(Verdict.THROTTLED, "429"), None),
+    "accepted": (Outcome(Verdict.ACCEPTED, "200"), Decision.ACCEPTED),
+    "the token is dead": (Outcome(Verdict.TOKEN_DEAD, "200"), Decision.TOKEN_DEAD),
+    "the vendor won't have these words": (Outcome(Verdict.REJECTED, "400"), Decision.REJECTED),
+}
+
+
+@pytest.mark.parametrize(("outcome", "decision"), AFTER_SILENCE.values(), ids=AFTER_SILENCE)
+def test_what_was_never_answered_stays_uncertain_whatever_stopped_the_lane_later(outcome: Outcome, decision: Decision | None) -> None:
+    work = Work("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
+    done = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
+    assert [one.decision for one in done.ended] == ([] if decision is None else [decision])
+    assert [wait.target.held_by for wait in done.waits] == ([Decision.UNCERTAIN] if decision is None else [])
+
+
+def test_its_row_goes_on_saying_that_it_may_be_on_a_screen() -> None:
+    """A recall looks for these words (common/storage/ledger.py)."""
+    work = Work("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
+    (wait,) = settle(Delivered(told=[(work, Outcome(Verdict.UNAVAILABLE, "503"))]), LANE, NOW_MS, None, lambda: 0.5).waits
+    row = _pending_row(wait, Vendor.VIVO, "b", NOW_MS)
+    assert isinstance(row, RowRecord)
+    assert row.note.startswith("waits: uncertain, then unavailable, again in ")
+
+
+@pytest.mark.parametrize("decision", [Decision.QUOTA_SPENT, Decision.DEVICE_CAP])
+def test_nor_does_our_own_count_change_that(decision: Decision) -> None:
+    work = Work("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
+    done = settle(Delivered(decided=[(work, decision, "held back by our own count")]), LANE, NOW_MS, None, lambda: 0.5)
+    assert [one.decision for one in done.ended] == [Decision.UNCERTAIN]
+
+
+def test_of_an_account_that_was_removed_only_what_was_never_answered_is_uncertain() -> None:
+    held = (None, "unavailable", "uncertain")
+    works = [Work("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=one)) for one in held]
+    assert [one.decision for one in without_lane(works)] == [Decision.NO_CREDENTIAL, Decision.NO_CREDENTIAL, Decision.UNCERTAIN]
+
+
 @pytest.mark.parametrize(
     ("outcome", "down"),
     [
@@ -114,3 +175,14 @@ def test_no_other_word_of_a_vendor_retires_a_token(verdict: Verdict) -> None:
 )
 def test_a_vendor_that_wants_another_form_was_there(outcome: Outcome, down: bool) -> None:
     assert is_down(outcome) is down
+
+
+def test_those_who_shared_a_request_come_back_together() -> None:
+    chances = iter([0.1, 0.9, 0.5, 0.3])
+    shared = note()
+    works = [Work("belt/1-0", shared, target(f"live-{n}", device=f"d{n}", user=f"u{n}")) for n in range(3)]
+    other = Work("belt/1-0", note(conversation_id="c2c_9"), target("live-9"))
+    told = [(work, Outcome(Verdict.UNAVAILABLE, "500")) for work in (*works, other)]
+    delays = [wait.delay_s for wait in settle(Delivered(told=told), LANE, NOW_MS, None, lambda: next(chances)).waits]
+    assert len({*delays[:3]}) == 1
+    assert delays[3] != delays[0]

@@ -14,8 +14,10 @@ from common.model import Decision, Vendor
 from common.ports import Session
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.lane import Lane
-from workers.delivery.stage import ClaimAnswer, Delivered, Leave, Shut, World, deliver
+from workers.delivery.settle import settle
+from workers.delivery.stage import ClaimAnswer, Delivered, Leave, Probe, Shut, World, deliver
 from workers.delivery.work import Work
+from workers.pipeline import _news
 from workers.presence import stage as presence
 from workers.routing import stage as routing
 from workers.wire import Answer, Request
@@ -90,11 +92,14 @@ def test_routing_ends_what_is_too_old_and_nothing_else(left_ms: int, bob: list[D
     assert len(routed.batches) == (0 if bob else 1)
 
 
+OURS = ClaimAnswer("ours", None, "")
+
+
 class Street:
     """The ports of a delivery round. Its clock is moved by whoever takes time."""
 
-    def __init__(self, *, gate_takes_ms: int = 0, shut: Shut | None = None) -> None:
-        self.now_ms, self.gate_takes_ms, self.shut = NOW_MS, gate_takes_ms, shut
+    def __init__(self, *, gate_takes_ms: int = 0, lane: Probe | Shut | None = None, claim: ClaimAnswer = OURS) -> None:
+        self.now_ms, self.gate_takes_ms, self.lane, self.claim = NOW_MS, gate_takes_ms, lane, claim
         self.sent: list[Request] = []
         self.refunded: list[Work] = []
 
@@ -115,7 +120,7 @@ class Street:
         )
 
     def lease(self, works: Sequence[Work], steps: Sequence[int]) -> list[ClaimAnswer]:
-        return [ClaimAnswer("ours", None, "") for _ in works]
+        return [self.claim for _ in works]
 
     def look(self, asks: Sequence[Any]) -> list[None]:
         return [None] * len(asks)
@@ -127,8 +132,8 @@ class Street:
     def refund(self, _lane: Lane, works: Sequence[Work]) -> None:
         self.refunded += works
 
-    def open_for(self, _lane: Lane) -> int | Shut:
-        return self.shut or 1_000
+    def open_for(self, _lane: Lane) -> Probe | Shut | None:
+        return self.lane
 
     def report(self, *_args: Any, **_more: Any) -> None:
         return None
@@ -187,5 +192,22 @@ def test_the_vendor_is_told_the_time_that_is_left() -> None:
 
 def test_a_shut_lane_parks_what_is_in_time_and_ends_what_is_not() -> None:
     late, fit = work(expires_at_ms=NOW_MS), work(expires_at_ms=NOW_MS + 60_000)
-    done = deliver([late, fit], lane(), Street(shut=Shut(Decision.UNAVAILABLE)).world())
+    done = deliver([late, fit], lane(), Street(lane=Shut(Decision.UNAVAILABLE)).world())
     assert (placed(done, late), placed(done, fit)) == ("expired", "parked")
+
+
+@pytest.mark.parametrize("why", [Decision.CREDENTIAL_REFUSED, Decision.UNAVAILABLE])
+@pytest.mark.parametrize("held", [None, Decision.LANE_PAUSED, Decision.THROTTLED])
+def test_who_comes_with_the_push_that_tries_a_stopped_lane_is_told_what_stopped_it(why: Decision, held: Decision | None) -> None:
+    works = [work(held, user=f"u{number}") for number in range(3)]
+    done = deliver(works, lane(), Street(lane=Probe(why)).world())
+    assert [one for one, _ in done.told] == works[:1]
+    assert done.parked == [(works[1], why), (works[2], why)]
+
+
+def test_what_a_dead_reader_may_have_sent_stays_uncertain_behind_a_stopped_lane() -> None:
+    one = work()
+    street = Street(lane=Shut(Decision.LANE_PAUSED), claim=ClaimAnswer("ours", None, "uncertain"))
+    (wait,) = settle(deliver([one], lane(), street.world()), lane(), NOW_MS, None, lambda: 0.5).waits
+    assert (wait.delay_s, wait.target.held_by) == (None, Decision.UNCERTAIN)
+    assert _news(wait), "it has no row yet"

@@ -77,6 +77,11 @@ ZONES: dict[str, tuple[dict[str, Any], dict[str, Any], str, int, bool]] = {
         at("22:30", "Asia/Tokyo"),
         True,
     ),
+    "a phone's own way, west": (NIGHT, {"tz": "GMT-05:00"}, "Asia/Shanghai", at("23:00", "Etc/GMT+5"), True),
+    "a phone's own way, without a colon": (NIGHT, {"tz": "GMT+0530"}, "UTC", at("22:00", "Asia/Kolkata"), True),
+    "an offset": ({**NIGHT, "tz": "+08:00"}, {}, "UTC", at("22:00"), True),
+    "hours alone": ({**NIGHT, "tz": "UTC+8"}, {}, "UTC", at("21:59"), False),
+    "an offset that no place has": ({**NIGHT, "tz": "+99:00"}, {}, "Asia/Tokyo", at("22:30", "Asia/Tokyo"), True),
     "a folder is no zone": ({**NIGHT, "tz": "Asia"}, {}, "Asia/Tokyo", at("22:30", "Asia/Tokyo"), True),
     "nothing known: Shanghai": (NIGHT, {"tz": "?"}, "?", at("22:30"), True),
 }

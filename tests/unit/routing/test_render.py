@@ -30,6 +30,8 @@ BODIES = {
     "group: the nick where there is no card": (group(), "Ann(Team):hello"),
     "group: no name of the sender": (group(sender={"id": "ann"}), "(Team):hello"),
     "group: no name of the group": (group(conversation={"type": "group", "id": "g1"}), "Ann:hello"),
+    "names of blanks": (group(conversation={"type": "group", "id": "g1", "name": " "}, sender={"id": "ann", "nick": " "}), "hello"),
+    "a nick of blanks": (message(sender={"id": "ann", "nick": " "}), "hello"),
     "group: no name at all": (group(conversation={"type": "group", "id": "g1"}, sender={"id": "ann"}), "hello"),
     "the sender's body as it is": (message(push={"display": {"body": "Look!", "nick_prefix": "off"}}), "Look!"),
     "the sender's body with the prefix he asked for": (message(push={"display": {"body": "Look!", "nick_prefix": "on"}}), "Ann:Look!"),
@@ -42,6 +44,7 @@ BODIES = {
         message(elements=[{"type": "file", "text": "a.pdf"}], push=OFF),
         "[File]",
     ),
+    "a body of blanks is none": (message(push={"display": {"body": " ", "nick_prefix": "on"}}), "Ann:hello"),
     "nothing to say": (message(elements=[{"type": "text"}], push=OFF), "You have a new message"),
     "a call": (message(kind=Kind.CALL_INVITE, elements=[]), "Ann:Incoming call"),
     "a recall has words of its own": (message(kind=Kind.RECALL), "This message was recalled"),
@@ -66,6 +69,12 @@ TITLES = {
     "none, group: Android shows the group": (group(), "", "Team"),
     "none, group without a name: Android shows who wrote": (group(conversation={"type": "group", "id": "g1"}), "", "Ann"),
     "nothing known: the app": (message(sender={"id": "ann"}), "", "Chat"),
+    "a title of blanks is none": (message(push={"display": {"title": " "}}), "", "Ann"),
+    "a name of blanks is none": (
+        group(conversation={"type": "group", "id": "g1", "name": " "}, sender={"id": "a", "nick": " "}),
+        "",
+        "Chat",
+    ),
 }
 
 
@@ -85,6 +94,7 @@ FORCE = {
     "forced, with a text for it": ({"on": True, "body": "Wake up"}, True, "Wake up"),
     "not forced: the usual text": ({"on": True, "body": "Wake up"}, False, "hello"),
     "forced without a text for it": ({"on": True}, True, "hello"),
+    "forced with blanks for it": ({"on": True, "body": " "}, True, "hello"),
     "no such block": (None, True, "hello"),
 }
 
@@ -111,16 +121,16 @@ HIDDEN: dict[str, tuple[dict[str, Any], dict[str, Any], str | None, Veil | None]
     "nobody hides": ({}, {}, None, None),
     "a content key alone hides nothing": ({}, KEYS, "k1", None),
     "details on, said so": ({"show_detail": True}, {"hidden_mode": "full"}, None, None),
-    "the person hides": ({"show_detail": False}, {}, None, Veil(EN)),
-    "the person hides, her key has a text": ({"show_detail": False}, KEYS, "k1", Veil("来消息了")),
-    "the person hides, her key has none": ({"show_detail": False}, KEYS, "k2", Veil(EN)),
-    "the person hides more than the tenant": ({"show_detail": False}, {"hidden_mode": "sender"}, None, Veil(EN)),
+    "the person hides": ({"show_detail": False}, {}, None, Veil(EN, everywhere=True)),
+    "the person hides, her key has a text": ({"show_detail": False}, KEYS, "k1", Veil("来消息了", everywhere=True)),
+    "the person hides, her key has none": ({"show_detail": False}, KEYS, "k2", Veil(EN, everywhere=True)),
+    "the person hides more than the tenant": ({"show_detail": False}, {"hidden_mode": "sender"}, None, Veil(EN, everywhere=True)),
     "sender only": ({}, {"hidden_mode": "sender"}, None, Veil(EN, title="Ann")),
     "fixed text": ({}, {"hidden_mode": "text", "hidden_text": "Open the app"}, None, Veil("Open the app")),
     "fixed text, none given": ({}, {"hidden_mode": "text"}, None, Veil(EN)),
     "id only": ({}, {"hidden_mode": "id"}, None, Veil(EN, bare=True)),
     "id only, with the key's text": ({}, {"hidden_mode": "id", **KEYS}, "k1", Veil("来消息了", bare=True)),
-    "id only stays id only for one who hides": ({"show_detail": False}, {"hidden_mode": "id"}, None, Veil(EN, bare=True)),
+    "id only stays id only for one who hides": ({"show_detail": False}, {"hidden_mode": "id"}, None, Veil(EN, everywhere=True, bare=True)),
 }
 
 
@@ -130,9 +140,9 @@ def test_what_stands_in_place_of_a_message(wishes, options, key, veil):
 
 
 def test_hidden_words_are_in_the_language_of_the_device():
-    assert veil_of(message(), {"show_detail": False}, {}, None, "zh") == Veil(ZH)
+    assert veil_of(message(), {"show_detail": False}, {}, None, "zh") == Veil(ZH, everywhere=True)
     own = {"ja": {"hidden": "新着メッセージ"}}
-    assert veil_of(message(), {"show_detail": False}, {}, None, "ja", own) == Veil("新着メッセージ")
+    assert veil_of(message(), {"show_detail": False}, {}, None, "ja", own) == Veil("新着メッセージ", everywhere=True)
 
 
 def test_behind_a_veil_nothing_of_the_message_is_left():
@@ -149,6 +159,14 @@ def test_behind_a_veil_nothing_of_the_message_is_left():
     shown = said(about, veil=Veil("new", title="Ann"))
     assert (shown.title, shown.body, shown.android_title, shown.sender_name) == ("Ann", "new", "Ann", "Ann")
     assert shown.hidden
+
+
+def test_for_one_who_hides_the_neutral_text_stands_for_every_line_and_name_that_the_message_has():
+    every = Veil("new", everywhere=True)
+    shown = said(group(push={"display": {"title": "secret", "subtitle": "secret"}}), veil=every)
+    assert (shown.title, shown.subtitle, shown.body, shown.android_title, shown.sender_name, shown.text) == ("new",) * 6
+    plain = said(group(), veil=every)
+    assert (plain.title, plain.subtitle, plain.body, plain.android_title, plain.sender_name) == ("", None, "new", "new", "new")
 
 
 CANARY = "qXcanaryX"

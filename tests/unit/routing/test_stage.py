@@ -134,6 +134,8 @@ def test_the_message_overrides_the_strategy_and_the_strategy_the_defaults():
     own = note(message(push={"strategy_id": "s1", "sound": {"ios": "own.caf"}}), device(), books)
     assert (own.sound_ios, own.sound_android) == ("own.caf", "p")
     assert note(message(push={"strategy_id": "nobody's"}), device(Vendor.FCM), books).vendor == {}
+    asked = [offline(message(push={"strategy_id": name} if name else {})) for name in ("nobody's", "s1", None)]
+    assert route(asked, world(books), NOW_MS).presets_missing == 1
 
 
 @pytest.mark.parametrize(("preset", "push_type"), [({"push_type": "silent"}, "silent"), ({"push_type": "loud"}, "alert"), ({}, "alert")])
@@ -186,6 +188,27 @@ def test_a_chat_is_placed_on_oppo_by_rights_template_and_the_senders_wish(over, 
     books.accounts[Vendor.OPPO] = credential(Vendor.OPPO, **account)
     placed = note(message(push={"vendor": {"oppo": over}}), device(Vendor.OPPO), books).placement
     assert fields.items() <= placed.items()
+
+
+LONG_NAMES = {
+    "as long as a cloud takes them": ("张" * 30, "群" * 30, None),
+    "longer than a vendor's whole text": ("👨‍👩‍👧‍👦张" * 60, "群" * 200, None),
+    "beside data that leave hardly any room": ("张" * 30, "群" * 10, "x" * 3500),
+}
+
+
+@pytest.mark.parametrize("vendor", Vendor)
+@pytest.mark.parametrize(("nick", "name", "ext"), LONG_NAMES.values(), ids=LONG_NAMES)
+def test_a_long_name_before_the_words_leaves_ten_characters_of_them(vendor, nick, name, ext):
+    about = group(
+        sender={"id": "ann", "nick": nick},
+        conversation={"type": "group", "id": "g1", "name": name},
+        elements=[{"type": "text", "text": "一二三四五六七八九十" * 100}],
+        push={"display": {"title": "Hi", "nick_prefix": "on"}, "data": {"ext": ext and ext[: 500 if vendor == Vendor.VIVO else None]}},
+    )
+    said = shown_of(wire(about, device(vendor), Books()))
+    assert "一二三四五六七八九十" in said
+    assert "张" in said
 
 
 # ---------------------------------------------------------------- badge

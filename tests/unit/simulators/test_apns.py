@@ -243,6 +243,20 @@ def test_a_certificate_of_many_topics_names_each(apns):
     assert reason(apns, call(apns_topic="com.example.chat.voip-ptt", apns_push_type="pushtotalk", **cert)) == "TopicDisallowed"
 
 
+def test_a_token_that_everybody_makes_up_lives(apns):
+    assert reason(apns, call("deadbeef" * 8)) == "accepted"
+    assert reason(apns, call("dead" * 16)) == "Unregistered"
+
+
+def test_a_certificate_may_list_its_topic_for_calls_apart(apns):
+    cert = shown(keys.push_certificate(voip_topics=["com.example.chat.voip"]))
+    assert reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert)) == "accepted"
+
+
+def test_a_certificate_that_is_over_is_none(apns):
+    assert reason(apns, call(**shown(keys.push_certificate(days=-1)))) == "BadCertificate"
+
+
 @pytest.mark.parametrize(
     ("marks", "allowed"),
     [((), {"production", "sandbox"}), ((keys.DEVELOPMENT,), {"sandbox"}), ((keys.PRODUCTION,), {"production"}),

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
+from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, note, parcel
 from workers.vendors import apns
@@ -117,16 +118,41 @@ def test_a_410_older_than_the_registration_keeps_the_token(timestamp, verdict):
 
 def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
     assert APNS.retry.first_s[Verdict.UNAVAILABLE] == 900
-    wait = {
-        reason: apns.classify(parcel(), answer(503, {"reason": reason}))[0].retry_after_s for reason in ("ServiceUnavailable", "Shutdown")
+    first = {
+        reason: apns.classify(parcel(), answer(503, {"reason": reason}))[0].first_s
+        for reason in ("ServiceUnavailable", "Shutdown", "IdleTimeout", "UnrelatedKeyIdInToken", "TooManyProviderTokenUpdates")
     }
-    assert wait == {"ServiceUnavailable": None, "Shutdown": 1.0}
-    assert apns.classify(parcel(attempt=4), answer(400, {"reason": "IdleTimeout"}))[0].retry_after_s == 8.0
-    assert apns.classify(parcel(attempt=3), NoAnswer("refused", sent=False))[0].retry_after_s == 4.0
-    assert apns.classify(parcel(), NoAnswer("timeout", sent=True))[0].retry_after_s is None
-    assert apns.classify(parcel(), answer(403, {"reason": "UnrelatedKeyIdInToken"}))[0].attempts_max == 2
+    assert first == {
+        "ServiceUnavailable": None,
+        "Shutdown": 1.0,
+        "IdleTimeout": 1.0,
+        "UnrelatedKeyIdInToken": 1.0,
+        "TooManyProviderTokenUpdates": 1200.0,
+    }
+    assert apns.classify(parcel(), NoAnswer("refused", sent=False))[0].first_s == 1.0
+    assert apns.classify(parcel(), NoAnswer("timeout", sent=True))[0].first_s is None
     assert apns.classify(parcel(), answer(503, {"reason": "ServiceUnavailable"}, retry_after="7"))[0].retry_after_s == 7.0
-    assert apns.classify(parcel(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[0].retry_after_s == 1200.0
+    assert apns.classify(parcel(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[0].retry_after_s is None
+
+
+#: What the push was told before -> verdict of UnrelatedKeyIdInToken now.
+ONCE_MORE = {
+    "the first time": ([], Verdict.UNAVAILABLE),
+    "after other trouble": (["ServiceUnavailable"] * 3, Verdict.UNAVAILABLE),
+    "again": (["ServiceUnavailable", "UnrelatedKeyIdInToken"], Verdict.CREDENTIAL_REFUSED),
+}
+
+
+@pytest.mark.parametrize(("told", "verdict"), ONCE_MORE.values(), ids=ONCE_MORE)
+def test_a_key_that_a_new_connection_does_not_cure_is_the_credential_s_fault(told, verdict):
+    before = tuple(Attempt(NOW_MS, "403", reason, "", None) for reason in told)
+    [outcome] = apns.classify(parcel(attempts=before, attempt=1 + len(before)), answer(403, {"reason": "UnrelatedKeyIdInToken"}))
+    assert (outcome.verdict, outcome.attempts_max) == (verdict, None)
+
+
+def test_of_a_word_that_nobody_knows_no_more_is_kept_than_of_apple_s():
+    [outcome] = apns.classify(parcel(), answer(400, {"reason": "x" * 100_000}, apns_id="y" * 100_000))
+    assert (len(outcome.code), len(outcome.vendor_message_id)) == (64, 64)
 
 
 # ---------------------------------------------------------------- bodies
@@ -201,7 +227,7 @@ def test_each_class_has_its_type_priority_and_topic(about, push_type, priority, 
 
 def test_a_call_for_callkit_carries_the_call_and_no_sound():
     call = {"handle": "u_1001", "video": True, "ext": "not this"}
-    body = body_of(note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}'), badge=3)
+    body = body_of(note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}', payload={"handle": "another"}), badge=3)
     assert body == {"aps": {"alert": {"title": "张三", "body": "今晚八点开会"}}, "handle": "u_1001", "video": True, "ext": '{"call":"1"}'}
 
 
@@ -288,6 +314,16 @@ def test_a_raw_alert_of_text_does_not_replace_the_object():
         body_of(note(vendor_raw={"aps": {"alert": "text", "badge": "many", "content-available": 1}}), badge=1)["aps"]
         == body_of(note(), badge=1)["aps"]
     )
+
+
+def test_of_a_raw_alert_only_texts_are_laid_over_ours():
+    raw = {"alert": {"body": 5, "title": None, "loc-key": "IM_TEXT", "loc-args": ["a"], "title-loc-args": [1], "x": {"y": 1}}}
+    assert body_of(note(vendor_raw={"aps": raw}))["aps"]["alert"] == {
+        "title": "张三",
+        "body": "今晚八点开会",
+        "loc-key": "IM_TEXT",
+        "loc-args": ["a"],
+    }
 
 
 @pytest.mark.parametrize(("badge", "shown"), [(None, None), (0, 0), (7, 7), (2**40, 2**31 - 1), (-1, 0)])
@@ -388,6 +424,9 @@ REFUSED = {
     "room enough": (note(ext="x" * 3000), None),
     "ext alone": (note(ext="x" * 4096), "payload_too_large"),
     "payload alone": (note(payload={"a": "x" * 4096}), "payload_too_large"),
+    "a category of the sender's": (note(vendor={"category": "x" * 5000}), "payload_too_large"),
+    "a picture's address": (note(image="https://a/" + "x" * 5000), "payload_too_large"),
+    "a thread": (note(thread_id="会" * 1400), "payload_too_large"),
     "escapes count": (note(ext="\x00" * 700), "payload_too_large"),
     "a call's room": (note(ext="x" * 4500, push_type=PushType.VOIP), None),
     "a long text is cut instead": (note(body="x" * 9000, title="y" * 9000, subtitle="z" * 9000, ext="x" * 256), None),
@@ -407,6 +446,16 @@ def test_what_can_t_fit_is_refused_before_a_request(about, reason):
 
 def p8_credential():
     return credential(Vendor.APNS, {"key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}, {"p8": P8})
+
+
+def test_a_provider_token_taken_for_expired_is_made_anew_only_once_it_is_twenty_minutes_old():
+    start = 1_700_000_000 // 2400 * 2400 * 1000
+    young, old = start + 1_199_999, start + 1_200_000
+    assert APNS.access.again(p8_credential(), young) == apns.ask(p8_credential(), young)
+    again = APNS.access.again(p8_credential(), old)
+    assert again.value != apns.ask(p8_credential(), old).value
+    assert again == APNS.access.again(p8_credential(), start + 2_399_999)
+    assert (again.refresh_at_ms, again.expires_at_ms) == (start + 2_400_000, start + 1_200_000 + 3_540_000)
 
 
 def test_every_process_makes_the_same_provider_token_for_forty_minutes():

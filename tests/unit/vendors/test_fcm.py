@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from common.contracts import Attempt
 from common.model import Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, note, parcel
 from workers.vendors import fcm
@@ -47,13 +48,13 @@ ANSWERS = {
     "400 a malformed token": (
         400,
         error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), message=NOT_A_TOKEN),
-        Verdict.TOKEN_FOREIGN,
+        Verdict.TOKEN_DEAD,
         "INVALID_ARGUMENT",
     ),
     "400 a malformed token, field named": (
         400,
         error("INVALID_ARGUMENT", fcm_error("INVALID_ARGUMENT"), fields("message.token"), message=NOT_A_TOKEN),
-        Verdict.TOKEN_FOREIGN,
+        Verdict.TOKEN_DEAD,
         "INVALID_ARGUMENT",
     ),
     "400 token words without FcmError": (
@@ -101,7 +102,22 @@ def test_each_answer_has_its_verdict(status, body, verdict, code):
     [outcome] = fcm.classify(parcel(), answer(status, body))
     assert (outcome.verdict, outcome.status, outcome.code) == (verdict, str(status), code)
     assert outcome.alarm == (verdict is Verdict.UNKNOWN or code in ("THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR", "UNSPECIFIED_ERROR"))
-    assert outcome.attempts_max == (3 if code == "UNSPECIFIED_ERROR" else None)
+    assert outcome.attempts_max is None
+
+
+#: (status, body, what the push was told before, verdict now)
+AT_LAST = {
+    "unspecified twice": (500, error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")), ["UNSPECIFIED_ERROR"], Verdict.UNAVAILABLE),
+    "unspecified three times": (500, error("INTERNAL", fcm_error("UNSPECIFIED_ERROR")), ["UNSPECIFIED_ERROR"] * 2, Verdict.REJECTED),
+    "third party again": (401, error("UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR")), ["THIRD_PARTY_AUTH_ERROR"], Verdict.REJECTED),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "told", "verdict"), AT_LAST.values(), ids=AT_LAST)
+def test_what_trying_again_does_not_cure_is_believed(status, body, told, verdict):
+    before = tuple(Attempt(NOW_MS, str(status), code, "", None) for code in told)
+    [outcome] = fcm.classify(parcel(attempts=before, attempt=1 + len(before)), answer(status, body))
+    assert outcome.verdict is verdict
 
 
 def test_accepted_names_the_message():
@@ -129,20 +145,23 @@ def test_a_device_s_rate_is_not_the_project_s(body, token_only):
 
 
 @pytest.mark.parametrize(
-    ("age_ms", "attempt", "verdict"),
+    ("age_ms", "told", "verdict"),
     [
-        (fcm.FRESH_TOKEN_S * 1000, 1, Verdict.TOKEN_DEAD),
-        (fcm.FRESH_TOKEN_S * 1000 - 1, 1, Verdict.THROTTLED),
-        (fcm.FRESH_TOKEN_S * 1000 - 1, 2, Verdict.TOKEN_DEAD),
-        (-1, 1, Verdict.REJECTED),
-        (-1, 2, Verdict.REJECTED),
+        (fcm.FRESH_TOKEN_S * 1000, [], Verdict.TOKEN_DEAD),
+        (fcm.FRESH_TOKEN_S * 1000 - 1, [], Verdict.THROTTLED),
+        (fcm.FRESH_TOKEN_S * 1000 - 1, ["UNAVAILABLE"], Verdict.THROTTLED),
+        (fcm.FRESH_TOKEN_S * 1000 - 1, ["UNREGISTERED"], Verdict.TOKEN_DEAD),
+        (-1, [], Verdict.REJECTED),
+        (-1, ["UNREGISTERED"], Verdict.REJECTED),
     ],
 )
-def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, attempt, verdict):
-    push = parcel(registered_ms=NOW_MS - age_ms, attempt=attempt)
+def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, told, verdict):
+    before = tuple(Attempt(NOW_MS, "404", code, "", None) for code in told)
+    push = parcel(registered_ms=NOW_MS - age_ms, attempts=before, attempt=1 + len(before))
     [outcome] = fcm.classify(push, answer(404, error("NOT_FOUND", fcm_error("UNREGISTERED"))))
     assert outcome.verdict is verdict
     assert outcome.token_only is (verdict is Verdict.THROTTLED)
+    assert (outcome.first_s, outcome.retry_after_s) == (5.0 if verdict is Verdict.THROTTLED else None, None)
 
 
 def test_words_repeat_neither_values_nor_tokens():
@@ -216,6 +235,20 @@ def test_an_app_that_draws_itself_gets_everything_as_data():
         }
     by_credential = fcm.build(parcel(), credential(Vendor.FCM, {"data_only": "true"}), ACCESS)
     assert "notification" not in json.loads(by_credential.body)["message"]
+
+
+def test_a_payload_says_nothing_of_what_the_app_is_to_draw():
+    about = note(
+        hidden=True, vendor={"data_only": True}, payload={"title": "secret", "tag": "theirs", "badge": 9, "sound": "loud", "mid": "m"}
+    )
+    data = message_of(about, badge=7)["data"]
+    assert (data["title"], data["tag"], data["badge"], data["sound"]) == ("张三", "m-9f3c", "7", "default")
+    assert (data["x-title"], data["x-tag"], data["x-badge"], data["x-sound"], data["mid"]) == ("secret", "theirs", "9", "loud", "m")
+    assert message_of(note(payload={"title": "t"}))["data"] == {"title": "t"}
+
+
+def test_a_picture_is_taken_from_https_only():
+    assert "image" not in message_of(note(vendor={"image": "http://i/2"}))["android"]["notification"]
 
 
 def test_a_silent_push_is_normal_data_and_nothing_to_see():

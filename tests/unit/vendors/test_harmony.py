@@ -101,10 +101,10 @@ CODES = {
     "80000000": (V.ACCEPTED, None, None, False),
     "80100022": (V.UNAVAILABLE, Again.WITHOUT_IMAGE, 2, False),
     "80200001": (V.ACCESS_EXPIRED, None, 2, False),
-    "80200005": (V.ACCESS_EXPIRED, None, None, False),
+    "80200005": (V.ACCESS_EXPIRED, None, 2, False),
     "80300029": (V.THROTTLED, None, None, False),
     "80300030": (V.REJECTED, None, None, False),
-    "80300036": (V.ACCESS_EXPIRED, None, None, False),
+    "80300036": (V.ACCESS_EXPIRED, None, 2, False),
     "80300037": (V.CREDENTIAL_REFUSED, None, None, False),
 }
 
@@ -188,6 +188,14 @@ def test_the_token_is_signed_here_with_the_same_claims_in_every_process():
     assert isinstance(token, AccessToken)
     assert "access" not in repr(token)
     assert token.value not in repr(token)
+
+
+def test_a_token_that_huawei_takes_for_expired_is_signed_anew_and_is_a_minute_old():
+    now_ms = 1_700_000_000_000
+    again = HARMONY.access.again(CRED, now_ms)
+    claims = json.loads(base64.urlsafe_b64decode(again.value.split(".")[1] + "=="))
+    assert (claims["iat"], claims["exp"]) == (1_699_999_940, 1_700_003_540)
+    assert (again.refresh_at_ms, again.expires_at_ms) == (now_ms + 1_740_000, now_ms + 3_540_000)
 
 
 @pytest.mark.parametrize("second", [0, 1, 1799, 1800, 86_399])
@@ -342,7 +350,7 @@ def test_the_push_type_follows_kind_and_right(fields, rights, push_type):
 
 
 def test_golden_body_of_an_in_app_call():
-    _, body = built(note(**CALL, voip={"call_id": "c1"}, ext="e"), rights=("harmony.voip",), ttl_s=45)
+    _, body = built(note(**CALL, voip={"call_id": "c1"}, ext="e", payload={"call_id": "c2"}), rights=("harmony.voip",), ttl_s=45)
     assert body == {
         "payload": {"extraData": '{"call_id":"c1","ext":"e"}'},
         "target": {"token": ["T1"]},
@@ -355,6 +363,31 @@ def test_a_recall_revokes_where_the_client_id_is_known():
     request = HARMONY.build(sent, credential(Vendor.HARMONY, app_id="100000001"), ACCESS)
     assert (request.path, request.headers["push-type"]) == ("/v1/100000001/messages:revoke", "0")
     assert json.loads(request.body) == {"notifyId": number_id("m-1"), "token": ["a", "b"]}
+
+
+def test_a_repeat_is_shown_once_however_the_batch_fell_apart():
+    def shown_as(*tokens, **of_note):
+        return built_id(parcel(*tokens, note_=note(**of_note)))
+
+    def built_id(sent):
+        return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"]["appMessageId"]
+
+    group = {"conversation_type": "group", "conversation_id": "g1"}
+    assert shown_as("a", "b", **group) == shown_as("b", **group) == shown_as("a", **group)
+    assert shown_as("a", **group) != shown_as("a", event_id="e-2", **group)
+    assert shown_as("a") == base62(PUSH_ID, 22)
+
+
+def test_the_check_of_a_credential_is_a_push_to_nobody():
+    request = HARMONY.check(CRED, ACCESS)
+    assert (request.path, request.headers["push-type"], request.headers["authorization"]) == (
+        "/v3/p1/messages:send",
+        "0",
+        "Bearer access-1",
+    )
+    assert json.loads(request.body)["target"] == {"token": []}
+    said = {"80300010": V.ACCEPTED, "80200001": V.ACCESS_EXPIRED, "80300002": V.CREDENTIAL_REFUSED, "81000001": V.UNAVAILABLE}
+    assert {code: HARMONY.checked(reply({"code": code})) for code in said} == said
 
 
 def test_a_recall_overwrites_where_it_is_not():
@@ -391,7 +424,10 @@ FIELDS = {
     "badge override": ({"vendor": {"badge": 5}}, {"badge": 1}, ("badge",), {"setNum": 5}),
     "badge left alone": ({"vendor": {"badge": False}}, {"badge": 1}, ("badge",), None),
     "no badge": ({}, {}, ("badge",), None),
+    "raw badge in place of the number taken": ({"vendor_raw": {"badge": {"addNum": 2}}}, {"badge": 1}, ("badge",), {"addNum": 2}),
+    "raw badge without a number": ({"vendor_raw": {"badge": {"x": 2}}}, {"badge": 1}, ("badge",), {"setNum": 1, "x": 2}),
     "lines": ({"body": "a\nb\nc\nd", "vendor": {"style": 3}}, {}, ("inboxContent",), ["a", "b", "c\nd"]),
+    "a long line": ({"body": "x" * 1500 + "\ny", "vendor": {"style": 3}}, {}, ("inboxContent",), ["x" * 1023 + "…", "y"]),
     "raw lines": ({"vendor_raw": {"notification": {"inboxContent": ["x"]}}}, {}, ("style",), 3),
     "no raw lines for who hides detail": (
         {"hidden": True, "vendor_raw": {"notification": {"inboxContent": ["x"]}}},

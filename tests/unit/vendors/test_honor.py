@@ -35,7 +35,7 @@ CODES = {
     "504": LATER,
     **dict.fromkeys(("80100001", "80100003", "80100004", "80300008", "80300010"), FIX),
     "80200001": (V.ACCESS_EXPIRED, None, 2, False),
-    "80200003": (V.ACCESS_EXPIRED, None, None, False),
+    "80200003": (V.ACCESS_EXPIRED, None, 2, False),
     "80300002": (V.CREDENTIAL_REFUSED, None, None, False),
     "80300007": (V.TOKEN_DEAD, None, None, False),
     "80600003": LATER,
@@ -129,6 +129,8 @@ def test_vector_6():
     assert (first.verdict, second.verdict) == (V.ACCESS_EXPIRED, V.CREDENTIAL_REFUSED)
     [unknown] = HONOR.classify(parcel("H1"), reply({"code": 12345, "message": "x"}))
     assert (unknown.verdict, unknown.attempts_max, unknown.alarm) == (V.UNAVAILABLE, 3, True)
+    [at_last] = HONOR.classify(Parcel((item("H1", told=[("200", "12345")] * 2),), NOW_MS), reply({"code": 12345, "message": "x"}))
+    assert (at_last.verdict, at_last.alarm) == (V.UNKNOWN, True)
 
 
 def test_all_invalid_is_believed_only_of_a_token_alone():

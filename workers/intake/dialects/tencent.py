@@ -304,11 +304,11 @@ def group_recall(body: Fields, call: Call) -> Found:
 def c2c_read(body: Fields, call: Call) -> Found:
     """C2C.CallbackAfterMsgReport. UnreadMsgNum counts one-to-one chats only, so it is no badge base (G3)."""
     user, peer, second = body.need("Report_Account"), body.need("Peer_Account"), body.need_integer("LastReadTime")
-    body.skip("UnreadMsgNum", "EventTime", "SdkAppid")
-    ts = base.millis(body, s=["LastReadTime"])
-    data = {"user": user, "conversation": {"type": "c2c", "id": peer}, "up_to_ms": second * 1000 + 999}
-    if ts is None:
+    body.skip("UnreadMsgNum", "SdkAppid")
+    if second <= 0:
         raise DialectError("out_of_range", "LastReadTime is no time")
+    ts = base.millis(body, ms=["EventTime"], s=["LastReadTime"])
+    data = {"user": user, "conversation": {"type": "c2c", "id": peer}, "up_to_ms": second * 1000 + 999}
     return [call.event("message.read", base.joined("read", user, peer, second), ts, data)]
 
 
@@ -359,8 +359,9 @@ def state_change(body: Fields, call: Call) -> Found:
     platform = PLATFORMS.get(call.query.get("OptPlatform", "").lower())
     if platform is None:
         return Ignored.NO_PLATFORM
-    # Oldest bodies have no EventTime; a logout that is taken for a repeat would leave the token bound, so the entry's time goes in.
-    event_id = base.joined("state", user, ts or call.entry_ms, "logout")
+    # A logout that is taken for a repeat would leave the token bound: where an old body has no EventTime the entry's time goes in,
+    # and two platforms may leave in one millisecond.
+    event_id = base.joined("state", user, ts or call.entry_ms, "logout", platform)
     return [call.event("session.logout", event_id, ts, {"user": user, "platform": platform})]
 
 

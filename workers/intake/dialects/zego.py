@@ -269,7 +269,8 @@ def call_timeout(body: Fields, call: Call) -> Found:
     users = body.texts("user_ids")
     if not users:
         return Ignored.NOBODY
-    return _ended(body, call, "timeout", f"call:{_call_id(body)}:timeout:{body.need_integer('timestamp')}", users)
+    event_id = base.joined("call", _call_id(body), "timeout", body.need_integer("timestamp"), ",".join(sorted(users)))
+    return _ended(body, call, "timeout", event_id, users)
 
 
 def _answered(reason: str, what: str) -> Handler:

@@ -339,6 +339,18 @@ def test_what_gives_no_event_says_why(body, reason):
     assert (found.events, found.ignored) == ((), reason)
 
 
+def test_two_platforms_that_leave_in_one_millisecond_are_two_events():
+    ids = {run("tencent", state("Logout"), f"OptPlatform={name}").events[0]["id"] for name in PLATFORMS}
+    assert len(ids) == len(PLATFORMS)
+
+
+def test_a_read_report_has_its_own_time_where_the_body_names_one():
+    body = {"CallbackCommand": "C2C.CallbackAfterMsgReport", "Report_Account": "b", "Peer_Account": "a", "LastReadTime": 1763787641}
+    for more, ts in (({}, 1763787641000), ({"EventTime": "1763787700123"}, 1763787700123)):
+        (event,) = run("tencent", body | more).events
+        assert (event["ts"], event["data"]["up_to_ms"]) == (ts, 1763787641999)
+
+
 def test_two_logouts_without_a_time_are_no_repeat_of_each_other():
     from workers.intake.dialects import DIALECTS
 

@@ -1,0 +1,72 @@
+"""Who lives and what it does (Redis, 15 s), and where it shows its metrics (Redis, 10 minutes, or until it ends by itself)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
+
+from redis import Redis
+
+from common.model import Vendor
+from common.storage.keys import Keys
+
+ALIVE_S: Final = 15
+#: A target outlives its process: a scraper that is no longer told of it could not say that it is down.
+TARGET_S: Final = 600
+DELIVERY: Final = "delivery"
+#: Without these nothing is pushed.
+STAGES: Final = ("intake", "presence", "routing", "upkeep")
+
+
+def role_of(stage: str, vendors: Sequence[Vendor] = ()) -> str:
+    """What a process does, in one word: `intake`, `delivery:apns,fcm`."""
+    return f"{stage}:{','.join(vendors)}" if stage == DELIVERY else stage
+
+
+class Living:
+    """name: of one process of the whole fleet; two of the same name would hide each other."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def say(self, name: str, role: str, target: str | None) -> None:
+        """Called every few seconds. target: host:port of its metrics."""
+        self._redis.set(self._keys.alive(name), role, ex=ALIVE_S)
+        if target:
+            self._redis.set(self._keys.metrics_at(name), target, ex=TARGET_S)
+
+    def leave(self, names: Iterable[str]) -> None:
+        """These have ended in order, or are about to start and must not be taken for those of an earlier run."""
+        keys = [key for name in names for key in (self._keys.alive(name), self._keys.metrics_at(name))]
+        if keys:
+            self._redis.delete(*keys)
+
+    def roles(self) -> dict[str, str]:
+        """name -> role of all that live, in order of their names."""
+        return {name: role if role.partition(":")[0].isalpha() else _stem(name) for name, role in self._all(self._keys.alive("")).items()}
+
+    def targets(self) -> dict[str, str]:
+        """name -> host:port, also of those that ended without a word within TARGET_S."""
+        return self._all(self._keys.metrics_at(""))
+
+    def _all(self, prefix: str) -> dict[str, str]:
+        keys = sorted(self._redis.scan_iter(match=f"{prefix}*", count=1000))
+        values = cast(Any, self._redis.mget(keys)) if keys else []
+        return {key.decode().removeprefix(prefix): value.decode() for key, value in zip(keys, values, strict=True) if value is not None}
+
+
+def _stem(name: str) -> str:
+    """The role of a process that does not tell it, as those of earlier versions: its line of the Procfile."""
+    return name.rpartition(".")[0] or name
+
+
+def missing(roles: Iterable[str], vendors: Iterable[Vendor], *, receipts: bool) -> list[str]:
+    """Lines of the Procfile that nobody serves. vendors: those with a credential; receipts: whether callbacks are asked for."""
+    served = set[str]()
+    for role in roles:
+        stage, _, those = role.partition(":")
+        served |= {f"{stage}-{vendor}" for vendor in those.split(",")} if those else {stage}
+    wanted = [*STAGES, *(["receipts"] if receipts else [])]
+    wanted += [] if DELIVERY in served else [f"{DELIVERY}-{vendor}" for vendor in sorted(set(vendors))]
+    return [stage for stage in wanted if stage not in served]

@@ -1,0 +1,285 @@
+"""What events change in the registry (SQL): who owns which token, who left which device. Many events by a few statements.
+
+What remains depends on the events' times only, not on their order: rows are never deleted by an event, so that an older one
+that arrives late finds the newer word. Keys are locked in their order, so that replicas wait for each other and never in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, TextClause, text
+
+#: State of a device whose token may be sent to.
+ACTIVE = "active"
+MOVED = "another user or device registered this token later"
+#: Columns of `devices` that a registration brings along.
+BROUGHT = ("user", "device_id", "platform", "vendor", "business_id", "token", "voip_token", "push_id", "lang", "tz", "app_version")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A token bound to a user's device as of `ts_ms`. device: the columns BROUGHT."""
+
+    app: str
+    device: Mapping[str, Any]
+    ts_ms: int
+
+    @property
+    def token_key(self) -> tuple[str, str, str]:
+        return self.app, str(self.device["vendor"]), self.device["token"]
+
+    @property
+    def device_key(self) -> tuple[str, str, str]:
+        return self.app, self.device["user"], self.device["device_id"]
+
+    @property
+    def scopes(self) -> list[tuple[str, str, str]]:
+        """The names under which its user may have left it."""
+        names = [f"device:{self.device['device_id']}", f"platform:{self.device['platform']}"]
+        if self.device.get("push_id"):
+            names.append(f"device:{self.device['push_id']}")
+        return [(self.app, self.device["user"], name) for name in names]
+
+
+#: (app, user, device) whose token is its user's no more, since when (ms).
+Gone = tuple[str, str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """news: for each registration, whether no newer word was known. came: (app, user, device) that may be sent to. lost: who may not."""
+
+    news: tuple[bool, ...]
+    came: tuple[tuple[str, str, str], ...]
+    lost: tuple[Gone, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A logout, kick or unregistration as of `ts_ms`, of one device (by its id or push id) or of all on a platform (`ios` covers iPad)."""
+
+    app: str
+    user: str
+    ts_ms: int
+    reason: str
+    device_id: str | None = None
+    platform: str | None = None
+
+    @property
+    def scopes(self) -> list[str]:
+        if self.device_id is not None:
+            return [f"device:{self.device_id}"]
+        return ["platform:ios", "platform:ipad"] if self.platform == "ios" else [f"platform:{self.platform}"]
+
+
+def _insert(table: str, columns: Mapping[str, str], rest: str) -> TextClause:
+    """INSERT of rows given as one array a column (`:<column>s`), in the order of their keys. columns: name -> type."""
+    names = ", ".join(f'"{name}"' for name in columns)
+    arrays = ", ".join(f"CAST(:{name}s AS {kind}[])" for name, kind in columns.items())
+    return text(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) {rest}")
+
+
+def _arrays(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
+    names = list(columns)
+    turned = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
+    return {f"{name}s": column for name, column in zip(names, turned, strict=True)}
+
+
+# ---------------------------------------------------------------- registrations
+
+_OWNER = {"app": "text", "vendor": "text", "token": "text", "user": "text", "device_id": "text", "at_ms": "bigint"}
+_OWN = _insert(
+    "token_owners",
+    _OWNER,
+    'ON CONFLICT (app, vendor, token) DO UPDATE SET "user" = excluded."user", device_id = excluded.device_id, at_ms = excluded.at_ms'
+    " WHERE token_owners.at_ms <= excluded.at_ms",
+)
+_TOKENS = "unnest(CAST(:apps AS text[]), CAST(:vendors AS text[]), CAST(:tokens AS text[])) AS t (app, vendor, token)"
+_OWNERS = text(
+    f'SELECT o.app, o.vendor, o.token, o."user", o.device_id, o.at_ms FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)'
+)
+_SCOPE = {"app": "text", "user": "text", "scope": "text", "at_ms": "bigint"}
+#: The rows are made where they are missing: whoever logs such a device out in another replica at this moment waits for us, or we
+#: for them, so neither overlooks the other.
+_LEFT = _insert(
+    "logouts",
+    _SCOPE,
+    'ON CONFLICT (app, "user", scope) DO UPDATE SET at_ms = logouts.at_ms RETURNING app, "user", scope, at_ms',
+)
+_DEVICE = {
+    "app": "text",
+    **dict.fromkeys(BROUGHT, "text"),
+    "registered_ms": "bigint",
+    "state": "text",
+    "reason": "text",
+    "state_ms": "bigint",
+}
+_BIND = _insert(
+    "devices",
+    _DEVICE,
+    'ON CONFLICT (app, "user", device_id) DO UPDATE SET '
+    + ", ".join(f'"{name}" = excluded."{name}"' for name in _DEVICE if name not in ("app", "user", "device_id"))
+    + ' WHERE devices.registered_ms <= excluded.registered_ms RETURNING app, "user", device_id',
+)
+#: Those who had one of the tokens before its owner of now.
+_MOVE = text(
+    "UPDATE devices d SET state = 'moved', reason = :reason, state_ms = o.at_ms"
+    f" FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)"
+    " WHERE d.app = o.app AND d.vendor = o.vendor AND d.token = o.token AND d.registered_ms <= o.at_ms"
+    " AND (d.\"user\" <> o.\"user\" OR d.device_id <> o.device_id) AND d.state IN ('active', 'retired', 'silenced')"
+    ' RETURNING d.app, d."user", d.device_id, o.at_ms'
+)
+
+
+def register(connection: Connection, registrations: Sequence[Registration]) -> Registered:
+    """Binds tokens to devices.
+
+    An older registration leaves its trace in `token_owners`, so that a token which wandered to another person stays away from
+    those who had it before.
+    """
+    if not registrations:
+        return Registered((), (), ())
+    tokens = _newest(registrations, lambda one: one.token_key)
+    rows = [(*key, one.device["user"], one.device["device_id"], one.ts_ms) for key, one in tokens]
+    connection.execute(_OWN, _arrays(_OWNER, rows))
+    named = _arrays(("app", "vendor", "token"), [key for key, _ in tokens])
+    owned = owners(connection, [key for key, _ in tokens])
+    scopes = sorted({scope for one in registrations for scope in one.scopes})
+    left = {(app, user, scope): at_ms for app, user, scope, at_ms in connection.execute(_LEFT, _arrays(_SCOPE, [(*s, 0) for s in scopes]))}
+    devices = _newest(registrations, lambda one: one.device_key)
+    bound = [_bound(one, owned[one.token_key], max(left[scope] for scope in one.scopes)) for _, one in devices]
+    changed = {(app, user, device_id) for app, user, device_id in connection.execute(_BIND, _arrays(_DEVICE, bound))}
+    lost: list[Gone] = [
+        (app, user, device_id, at_ms) for app, user, device_id, at_ms in connection.execute(_MOVE, {**named, "reason": MOVED})
+    ]
+    bindings = {row[:3]: (row[-3], row[-1]) for row in bound if row[:3] in changed}
+    lost += [(*key, state_ms) for key, (state, state_ms) in bindings.items() if state != ACTIVE]
+    came = tuple(key for key, (state, _) in bindings.items() if state == ACTIVE)
+    return Registered(tuple(_told(registrations, changed)), came, tuple(lost))
+
+
+def owners(connection: Connection, tokens: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row[Any]]:
+    """(app, vendor, token) -> user, device_id, at_ms of its last registration; without those that nobody ever registered."""
+    found = connection.execute(_OWNERS, _arrays(("app", "vendor", "token"), tokens))
+    return {(row.app, row.vendor, row.token): row for row in found}
+
+
+def replace(connection: Connection, device: tuple[str, str, str], token: str, new: str, sent_ms: int) -> int:
+    """Gives a device (app, user, device) the token that its vendor put in the place of its old one, unless it registered since `sent_ms`.
+
+    1 when it has the new one; 0 when it had another already, or when the new one is somebody else's: then the device has moved to them.
+    """
+    app, user, device_id = device
+    mine = {"app": app, "user": user, "device_id": device_id, "token": token, "sent": sent_ms}
+    found = connection.execute(_HELD, mine).first()
+    if found is None:
+        return 0
+    key = (app, str(found.vendor), new)
+    owner = owners(connection, [key]).get(key)
+    if owner is not None and (owner.user, owner.device_id) != (user, device_id):
+        connection.execute(_LOSE, {**mine, "reason": "another user or device has its new token"})
+        return 0
+    connection.execute(_OWN, _arrays(_OWNER, [(*key, user, device_id, found.registered_ms)]))
+    return connection.execute(_REPLACE, {**mine, "new": new}).rowcount
+
+
+_MINE = (
+    " WHERE app = :app AND \"user\" = :user AND device_id = :device_id AND token = :token AND state = 'active' AND registered_ms <= :sent"
+)
+_HELD = text(f"SELECT vendor, registered_ms FROM devices{_MINE} FOR UPDATE")
+_LOSE = text(f"UPDATE devices SET state = 'moved', reason = :reason{_MINE}")
+_REPLACE = text(f"UPDATE devices SET token = :new{_MINE}")
+
+
+def _newest(registrations: Sequence[Registration], key: Any) -> list[tuple[tuple[str, str, str], Registration]]:
+    """The newest of each key (of two with the same time the later in the stream), in the order of the keys."""
+    found: dict[tuple[str, str, str], Registration] = {}
+    for one in registrations:
+        name = key(one)
+        if name not in found or found[name].ts_ms <= one.ts_ms:
+            found[name] = one
+    return sorted(found.items())
+
+
+def _bound(one: Registration, owner: Row[Any], left_ms: int) -> tuple[Any, ...]:
+    """The device's row as of this registration, by what is known to have come after it."""
+    state, reason, state_ms = ACTIVE, "", one.ts_ms
+    if left_ms > one.ts_ms:
+        state, reason, state_ms = "unbound", "logout", left_ms
+    elif (owner.user, owner.device_id) != (one.device["user"], one.device["device_id"]):
+        state, reason, state_ms = "moved", MOVED, int(owner.at_ms)
+    values = [None if one.device[name] is None else str(one.device[name]) for name in BROUGHT]
+    return one.app, *values, one.ts_ms, state, reason, state_ms
+
+
+def _told(registrations: Sequence[Registration], changed: set[tuple[str, str, str]]) -> list[bool]:
+    """Whether each said something new: no newer word stood in the registry or came before it in the stream."""
+    newest: dict[tuple[str, str, str], int] = {}
+    told = []
+    for one in registrations:
+        told.append(one.device_key in changed and newest.get(one.device_key, 0) <= one.ts_ms)
+        newest[one.device_key] = max(newest.get(one.device_key, 0), one.ts_ms)
+    return told
+
+
+# ---------------------------------------------------------------- leaving
+
+_LEAVE = _insert(
+    "logouts",
+    _SCOPE,
+    'ON CONFLICT (app, "user", scope) DO UPDATE SET at_ms = excluded.at_ms WHERE logouts.at_ms < excluded.at_ms',
+)
+_LEAVING = {"app": "text", "user": "text", "scope": "text", "reason": "text", "at_ms": "bigint"}
+#: A device that several of them name goes by the newest.
+_UNBIND = text(
+    "UPDATE devices d SET state = 'unbound', reason = l.reason, state_ms = l.at_ms FROM ("
+    'SELECT DISTINCT ON (m.app, m."user", m.device_id) m.app, m."user", m.device_id, x.reason, x.at_ms FROM devices m JOIN unnest('
+    + ", ".join(f"CAST(:{name}s AS {kind}[])" for name, kind in _LEAVING.items())
+    + ') WITH ORDINALITY AS x (app, "user", scope, reason, at_ms, place) ON m.app = x.app AND m."user" = x."user"'
+    " AND x.scope IN ('device:' || m.device_id, 'device:' || m.push_id, 'platform:' || m.platform)"
+    ' ORDER BY m.app, m."user", m.device_id, x.at_ms DESC, x.place DESC) l'
+    ' WHERE d.app = l.app AND d."user" = l."user" AND d.device_id = l.device_id AND d.registered_ms <= l.at_ms'
+    " AND d.state <> 'moved' RETURNING d.app, d.\"user\", d.device_id, l.at_ms"
+)
+
+
+def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Gone]:
+    """Unbinds the tokens of devices that their users left; returns those devices.
+
+    Who registers such a device as of an earlier time finds the word.
+    """
+    if not leavings:
+        return []
+    left: dict[tuple[str, str, str], int] = {}
+    for one in leavings:
+        for scope in one.scopes:
+            key = (one.app, one.user, scope)
+            left[key] = max(left.get(key, 0), one.ts_ms)
+    connection.execute(_LEAVE, _arrays(_SCOPE, [(*key, at_ms) for key, at_ms in sorted(left.items())]))
+    rows = [(one.app, one.user, scope, one.reason, one.ts_ms) for one in leavings for scope in one.scopes]
+    return _gone(connection, _UNBIND, _arrays(_LEAVING, rows))
+
+
+def _gone(connection: Connection, statement: TextClause, given: Mapping[str, Any]) -> list[Gone]:
+    return [(app, user, device_id, at_ms) for app, user, device_id, at_ms in connection.execute(statement, given)]
+
+
+# ---------------------------------------------------------------- names
+
+_NAMED = text(
+    'SELECT DISTINCT ON (d.app, d."user", d.push_id) d.app, d."user", d.push_id, d.device_id FROM devices d'
+    ' JOIN unnest(CAST(:apps AS text[]), CAST(:users AS text[]), CAST(:push_ids AS text[])) AS n (app, "user", push_id)'
+    ' USING (app, "user", push_id) ORDER BY d.app, d."user", d.push_id, d.registered_ms DESC'
+)
+
+
+def named(connection: Connection, names: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+    """(app, user, push id) -> device id, of those names that are a device's push id; one query."""
+    asked = sorted(set(names))
+    if not asked:
+        return {}
+    rows = connection.execute(_NAMED, _arrays(("app", "user", "push_id"), asked))
+    return {(app, user, push_id): device_id for app, user, push_id, device_id in rows}

@@ -1,0 +1,133 @@
+"""What a delivery process holds while it works: kept from others, written though Redis goes away, given back when the process is to end."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from common.model import Urgency, Vendor
+from common.storage import keys
+from common.storage.keys import Keys
+from common.storage.streams import TAKEOVER_IDLE_MS, Belts
+from tests.integration.delivery.conftest import World, chat
+from workers.app import DELIVERY
+from workers.delivery.stage import IN_FLIGHT_MAX
+from workers.keeping import RENEW_S, Keeper
+from workers.pipeline import Deliveries, Stages
+
+BELT = keys.send(Vendor.MEIZU, Urgency.GROUP)
+IDLE_MS = 200
+
+
+def test_what_is_worked_on_for_long_is_nobody_elses_until_its_reader_is_done(redis_client: redis.Redis, space: str) -> None:
+    reader, other = (Belts(redis_client, Keys(f"push{space}"), IDLE_MS) for _ in range(2))
+    for number in range(3):
+        redis_client.xadd(reader.keys.belt(BELT), {"b": b"%d" % number})
+    entries = reader.read([BELT], 3)
+    keeper = Keeper(reader, renew_s=0.05)
+    end = time.monotonic() + 3 * IDLE_MS / 1000
+    with keeper.holding(entries):
+        while time.monotonic() < end:
+            assert not other.take_over(BELT, 10)
+            time.sleep(0.02)
+    time.sleep(1.5 * IDLE_MS / 1000)
+    assert [entry.blob for entry in other.take_over(BELT, 10)] == [b"0", b"1", b"2"]
+    with keeper.holding(entries):  # a second time, and of what is another's by now
+        time.sleep(0.2)
+    assert other.renew(entries) == entries, "it was not taken back"
+
+
+def test_it_is_kept_in_time() -> None:
+    assert 3 * RENEW_S * 1000 < TAKEOVER_IDLE_MS
+
+
+@pytest.mark.parametrize(("failures", "patience_s", "written"), [(2, 5.0, True), (1, 0.0, False)])
+def test_what_a_vendor_has_answered_is_written_once_redis_is_back(world: World, failures: int, patience_s: float, written: bool) -> None:
+    tries = itertools.count(1)
+
+    def write() -> None:
+        if next(tries) <= failures:
+            raise RedisConnectionError("away")
+
+    deliveries = Deliveries(world.runtime, Vendor.MEIZU, IN_FLIGHT_MAX, lambda: False)
+    if written:
+        deliveries._insist(write, patience_s)
+        assert next(tries) == failures + 2
+    else:
+        with pytest.raises(RedisConnectionError):
+            deliveries._insist(write, patience_s)
+
+
+def group(world: World, first: int, count: int) -> None:
+    world.put([chat(first + number, urgency=Urgency.GROUP) for number in range(count)])
+
+
+def test_a_process_that_is_to_end_gives_back_what_no_round_has_begun_with(world: World) -> None:
+    for number in range(3):
+        group(world, number * 200, 200)
+
+    def stopping() -> bool:
+        return bool(world.accepted())
+
+    Stages(world.runtime, stopping=stopping).drain(DELIVERY, Vendor.MEIZU)(stopping)
+    other = Belts(world.runtime.redis, world.runtime.keys)
+    (entry,) = other.take_over(BELT, 10)
+    assert entry.deliveries == 1, "it is not to blame"
+    assert world.runtime.redis.xlen(world.runtime.keys.belt(BELT)) == 1
+
+
+def accepted_in(world: World, drain: Callable[[Callable[[], bool]], None]) -> list[str]:
+    drain(lambda: False)
+    return [line["token"] for line in world.accepted()]
+
+
+def test_vendors_that_share_a_process_share_what_it_may_have_on_the_wire(world: World) -> None:
+    stages = Stages(world.runtime, vendors=9)
+    assert stages.in_flight_max * 9 <= IN_FLIGHT_MAX
+    group(world, 0, 15)
+    stages.in_flight_max = 4
+    tokens = accepted_in(world, stages.drain(DELIVERY, Vendor.MEIZU))
+    assert len(tokens) == len(set(tokens)) == 15
+    assert not world.runtime.redis.xlen(world.runtime.keys.belt(BELT))
+
+
+def test_a_vendor_that_takes_its_time_is_not_taken_for_one_that_is_down(world: World) -> None:
+    """Over HTTP/1.1 a connection has one request at a time: what waits for one in vain would be told `unavailable`."""
+    works = [chat(number, urgency=Urgency.CHAT) for number in range(100)]
+    world.runtime.credentials.set_limits("demo", "meizu", world.lane.credential.business_id, {"rate": 10_000})
+    world.runtime.catalog.changed()
+    world.meizu.door("faults", delay_ms=250)  # eight connections would do 64 within the deadline of 2 s
+    world.put(works)
+    world.drain(lambda: False)
+    world.meizu.door("faults", delay_ms=0)
+    assert len(world.accepted()) == len(works)
+
+
+def test_an_account_that_only_routing_knows_yet_is_not_one_that_was_removed(world: World) -> None:
+    """Each process looks for changes once a second, and not in the same moment."""
+    one = chat(1, urgency=Urgency.CHAT)
+    credential = world.lane.credential
+    assert world.runtime.catalog.now.lanes
+    (stored,) = [row for row in world.runtime.credentials.all() if row.business_id == credential.business_id]
+    world.runtime.credentials.remove("demo", "meizu", credential.business_id)
+    world.runtime.catalog.changed()
+    assert world.runtime.catalog.lane("demo", Vendor.MEIZU, credential.business_id) is None
+    world.runtime.credentials.add(stored)
+    world.runtime.redis.incr(world.runtime.keys.config_version)  # another process has added it
+    world.put([one])
+    world.drain(lambda: False)
+    assert len(world.accepted()) == 1
+
+
+def test_pushes_of_an_account_that_was_removed_name_it_in_their_rows(world: World) -> None:
+    one = chat(1, urgency=Urgency.CHAT)
+    world.put([one])
+    world.runtime.credentials.remove("demo", "meizu", world.lane.credential.business_id)
+    world.runtime.catalog.changed()
+    world.drain(lambda: False)
+    assert world.decisions([one]) == ["no_credential"]

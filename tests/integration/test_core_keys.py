@@ -1,0 +1,109 @@
+"""What the core keeps in Redis for us (presence, members, friends) as we read it, also where it is not what it should be."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from common.config import Settings
+from common.contracts import Conversation, Message, Sender, encode
+from common.storage import keys
+from common.storage.migrations import migrate
+from common.storage.presence import LOOK_MAX
+from workers.app import PRESENCE
+from workers.pipeline import Stages
+from workers.runtime import Runtime
+
+
+@pytest.fixture
+def runtime(settings_with: Callable[..., Settings], database_url: str, tmp_path: Path) -> Iterator[Runtime]:
+    file = tmp_path / "keys"
+    file.write_text("cHVzaGZsZWV0LXRlc3RzLXB1c2hmbGVldC10ZXN0cy0=\n")
+    file.chmod(0o600)
+    runtime = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS_FILE=str(file)))
+    migrate(runtime.engine)
+    yield runtime
+    runtime.close()
+
+
+def _key(runtime: Runtime, kind: str, name: str) -> str:
+    return f"{runtime.settings.key_prefix}{kind}:{{demo:{name}}}"
+
+
+FIELDS = {
+    "three parts": ("foreground|ios|{later}", 1, 0),
+    "since": ("background|web|{later}|{now}", 1, 0),
+    "over, by the server's clock": ("foreground|ios|{now}", 0, 0),
+    "no number": ("foreground|ios|soon", 0, 1),
+    "a number that no gateway writes": ("foreground|ios|+{later}", 0, 1),
+    "a number with marks": ("foreground|ios|1_000", 0, 1),
+    "an empty since": ("foreground|ios|{later}|", 0, 1),
+    "one part more": ("foreground|ios|{later}|1|2", 0, 1),
+    "a state of its own": ("Foreground|ios|{later}", 0, 1),
+    "a platform of its own": ("foreground|watch|{later}", 0, 1),
+    "nothing": ("", 0, 1),
+    "no text": (b"\xff|ios|1", 0, 1),
+    "a number without end": ("foreground|ios|" + "9" * 5000, 0, 1),
+}
+
+
+@pytest.mark.parametrize(("value", "live", "malformed"), FIELDS.values(), ids=FIELDS)
+def test_a_field_of_presence_is_a_session_or_malformed(runtime: Runtime, value: str | bytes, live: int, malformed: int) -> None:
+    now = int(time.time() * 1000)
+    if isinstance(value, str):
+        value = value.replace("{now}", str(now)).replace("{later}", str(now + 60_000))
+    runtime.core.hset(_key(runtime, "presence", "bob"), "phone", value)
+    ((sessions,), count) = runtime.presence.sessions([("demo", "bob")])
+    assert (len(sessions), count) == (live, malformed)
+
+
+def test_one_key_that_is_no_hash_costs_nobody_else_their_presence(runtime: Runtime) -> None:
+    runtime.core.set(_key(runtime, "presence", "bob"), "foreground")
+    runtime.core.hset(_key(runtime, "presence", "eve"), "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
+    sessions, malformed = runtime.presence.sessions([("demo", "bob"), ("demo", "eve"), ("demo", "nobody")])
+    assert ([len(each) for each in sessions], malformed) == ([0, 1, 0], 1)
+
+
+def test_thousands_are_looked_up_in_their_order(runtime: Runtime) -> None:
+    last = LOOK_MAX + 10
+    runtime.core.hset(_key(runtime, "presence", f"u{last}"), "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
+    sessions, _ = runtime.presence.sessions([("demo", f"u{number}") for number in range(last + 1)])
+    assert [number for number, each in enumerate(sessions) if each] == [last]
+
+
+def test_a_key_of_friends_that_is_no_set_holds_nobody(runtime: Runtime) -> None:
+    runtime.core.set(_key(runtime, "friends", "bob"), "ann")
+    runtime.core.sadd(_key(runtime, "friends", "eve"), "ann")
+    assert runtime.members.friends("demo", ["bob", "eve", "nobody"], "ann") == {"eve"}
+
+
+def test_a_group_whose_members_are_no_set_is_a_dead_letter_and_holds_nobody_up(runtime: Runtime) -> None:
+    runtime.core.set(_key(runtime, "members", "broken"), json.dumps(["bob"]))
+    runtime.core.sadd(_key(runtime, "members", "sound"), "eve")
+    now = int(time.time() * 1000)
+    messages = [
+        Message(
+            app="demo",
+            event_id=group,
+            type="message.stored",
+            message_id=group,
+            ts_ms=now,
+            received_ms=now,
+            expires_at_ms=now + 60_000,
+            conversation=Conversation(type="group", id=group),
+            sender=Sender(id="eve"),
+        )
+        for group in ("broken", "sound")
+    ]
+    runtime.belts.hand_on((), [(keys.PRESENCE, encode(messages))])
+    drain = Stages(runtime).drain(PRESENCE)
+    for _ in range(3):
+        drain(lambda: False)
+    assert runtime.belts.backlog([keys.PRESENCE])[keys.PRESENCE].pending == 0
+    blobs = b"".join(entry.blob for entry in runtime.belts.read([keys.LEDGER], 10))
+    assert b"broke_stage: NoSetError" in blobs
+    assert b"sender" in blobs

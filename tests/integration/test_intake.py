@@ -1,0 +1,211 @@
+"""Intake on real stores: whatever an entry holds, it is finished, and what was refused can be published again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from cryptography.fernet import Fernet
+from sqlalchemy import exc as sql_errors
+
+from common import metrics
+from common.config import Settings
+from common.contracts import encode
+from common.storage import keys, ledger
+from common.storage.migrations import migrate
+from common.storage.tenants import Tenant
+from workers.intake import events
+from workers.intake.consumer import PACK_BYTES, Consumer, Doors
+from workers.intake.stage import Event
+from workers.intake.state import StateKeeper, Withdrawal
+from workers.runtime import Runtime
+from workers.upkeep import Upkeep
+
+
+@pytest.fixture
+def runtime(settings: Settings, tmp_path: Path, redis_client: redis.Redis) -> Iterator[Runtime]:
+    (tmp_path / "keys").write_bytes(Fernet.generate_key())
+    (tmp_path / "keys").chmod(0o600)
+    made = Runtime(dataclasses.replace(settings, secret_keys_file=tmp_path / "keys"), "test")
+    migrate(made.engine)
+    yield made
+    made.close()
+
+
+class Intake:
+    """A tenant of its own, and a reader of its stream."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime, self.app = runtime, "i" + uuid.uuid4().hex[:12]
+        self.stream = runtime.settings.event_streams[0]
+        runtime.tenants.add(Tenant(self.app, "", "zh", "Asia/Shanghai"))
+        self.known = [self.app]
+        self._read: list[str] = []
+
+    def event(self, kind: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": self.app, "ts": int(time.time() * 1000), "data": data, **more}
+
+    def put(self, body: Any, **fields: Any) -> str:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        whole: dict[Any, Any] = {"e": raw, **fields}
+        entry: Any = self.runtime.core.xadd(self.stream, whole)
+        self._read.append(entry.decode())
+        return self._read[-1]
+
+    def doors(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> Doors:
+        runtime = self.runtime
+        state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
+        stores = (runtime.core, runtime.belts, runtime.marks, state, runtime.vault)
+        return Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app])
+
+    def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
+        """Reads until nothing is left; the dead letters of what was put here, by entry."""
+        runtime = self.runtime
+        consumer = Consumer([self.stream], self.doors(withdraw))
+        consumer.once(block_ms=10)  # makes the group
+        consumer.once(block_ms=10)
+        assert runtime.core.xlen(self.stream) == 0
+        upkeep = Upkeep(runtime, lambda: False)
+        while upkeep.flush():
+            pass
+        return {letter["entry_id"]: letter for letter in runtime.dead_letters.heads() if letter["entry_id"] in self._read}
+
+
+@pytest.fixture
+def intake(runtime: Runtime) -> Intake:
+    return Intake(runtime)
+
+
+def counted(result: str, kind: str) -> float:
+    return float(metrics.EVENTS.labels(kind, result)._value.get())
+
+
+def wide(size: int) -> str:
+    """Four bytes a character, and nothing that could be packed."""
+    return "".join(chr(random.randrange(0x10000, 0x1F000)) for _ in range(size))
+
+
+def test_a_name_that_the_tables_have_no_room_for_keeps_nobody_from_the_stream(intake: Intake) -> None:
+    registered = {"user": "bob", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "b", "token": "t"}
+    long = [
+        intake.put(intake.event("device.registered", {**registered, "user": wide(512)})),
+        intake.put(intake.event("device.registered", {**registered, "token": uuid.uuid4().hex * 128})),
+        intake.put(b"{}", d="tencent", app="x" * 300),
+        intake.put(b"{}", d="nim\0", app="a\0b"),
+    ]
+    intake.put(intake.event("device.registered", registered))
+    letters = intake.finish()
+    assert [letters[entry]["stage"] for entry in long] == ["intake"] * 4
+    assert list(intake.runtime.devices.of_users(intake.app, ["bob"])) == ["bob"]
+
+
+def test_a_row_that_no_index_holds_is_an_error_about_data_and_not_a_store_that_is_away(intake: Intake, runtime: Runtime) -> None:
+    wishes = events.SessionEnded(user=wide(512), device_id=wide(512))
+    event = Event(intake.app, "e", "session.logout", 1, 1, "e", wishes)
+    keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
+    with pytest.raises(sql_errors.DataError):
+        keeper.apply([event], lambda _event, _reason: None)
+
+
+def test_a_row_that_the_ledger_can_not_hold_does_not_hold_up_the_others(intake: Intake, runtime: Runtime) -> None:
+    now = int(time.time() * 1000)
+
+    def row(user: str) -> ledger.RowRecord:
+        lane = (user, "", "", "", "no_device", False, "chat", None, None, ())
+        return ledger.RowRecord(intake.app, "e1", now, *lane, now, now, now, "")
+
+    with pytest.raises(psycopg.DataError):
+        runtime.ledger.write([row(wide(900))])
+    runtime.belts.hand_on((), [(keys.LEDGER, encode([row(wide(900)), row("bob")]))])
+    intake.finish()
+    written = runtime.ledger.rows({"day": ledger.day_of(now), "app": intake.app, "event_id": "e1"})
+    assert [one["user"] for one in written] == ["bob"]
+
+
+def test_large_letters_travel_in_entries_of_a_bearable_size(intake: Intake, runtime: Runtime) -> None:
+    for _ in range(6):
+        intake.put(b"[" + b"1," * 150_000)
+    Consumer([intake.stream], intake.doors()).once(block_ms=10)
+    Consumer([intake.stream], intake.doors()).once(block_ms=10)
+    entries: Any = runtime.redis.xrange(runtime.keys.belt(keys.LEDGER))
+    sizes = [len(fields[b"b"]) for _, fields in entries]
+    assert len(sizes) == 3
+    assert max(sizes) < 2 * PACK_BYTES
+    assert len(intake.finish()) == 6
+
+
+def test_what_broke_the_intake_can_be_published_again(intake: Intake) -> None:
+    recall = intake.event("message.recalled", {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}})
+    entry = intake.put(recall)
+
+    def broken(_withdrawals: Sequence[Withdrawal]) -> None:
+        raise ValueError("no room")
+
+    assert intake.finish(broken)[entry]["reason"] == "broke_stage: ValueError"
+    seen: list[Withdrawal] = []
+    again = intake.put(recall)
+    assert again not in intake.finish(seen.extend)
+    assert [one.message_id for one in seen] == ["m1"]
+
+
+DAYS_AGO = int(time.time() * 1000) - 3 * 86_400_000
+
+
+@pytest.mark.parametrize("ts", [1, 1_767_225_600, DAYS_AGO], ids=["1970", "seconds for milliseconds", "three days ago"])
+def test_an_event_from_long_ago_is_kept_as_long_as_any_other(intake: Intake, runtime: Runtime, ts: int) -> None:
+    data = {"message_id": uuid.uuid4().hex, "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+    body = intake.event("message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]}, ts=ts)
+    intake.put(body)
+    intake.put(body)  # a repeat
+    intake.finish()
+    runtime.ledger.drop_old(ledger.day_of(int(time.time() * 1000)) - timedelta(days=1))
+    found = runtime.ledger.find(str(data["message_id"]), intake.app, None)
+    assert found is not None
+    assert (found["decision"], found["ts_ms"]) == ("expired", ts)
+
+
+def test_a_tenant_counts_as_unknown_only_when_nobody_has_added_it_meanwhile(intake: Intake) -> None:
+    recall = {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}}
+    intake.known = []
+    intake.put(intake.event("message.recalled", recall))
+    never = intake.put({**intake.event("message.recalled", recall), "app": "nobody"})
+    intake.put(intake.event("message.recalled", recall))
+    assert {entry: letter["reason"] for entry, letter in intake.finish().items()} == {never: "unknown_app"}
+
+
+def test_a_logout_of_nothing_is_counted_as_ignored(intake: Intake) -> None:
+    before = counted("ignored", "session.logout"), counted("accepted", "session.logout")
+    intake.put(intake.event("session.logout", {"user": "bob"}))
+    intake.finish()
+    assert (counted("ignored", "session.logout"), counted("accepted", "session.logout")) == (before[0] + 1, before[1])
+
+
+def test_the_number_of_dead_letters_falls_to_nothing_with_the_last_one(intake: Intake, runtime: Runtime) -> None:
+    def shown() -> float:
+        upkeep._show_dead_letters()
+        return float(metrics.DEAD_LETTERS.labels("intake")._value.get())
+
+    upkeep = Upkeep(runtime, lambda: False)
+    intake.put(b"{")
+    intake.finish()
+    assert shown() >= 1
+    runtime.dead_letters.drop(runtime.dead_letters.ids("intake"))
+    assert shown() == 0
+
+
+def test_a_refusal_is_counted_by_its_type(intake: Intake) -> None:
+    before = counted("dead_letter", "message.read"), counted("dead_letter", "unknown")
+    intake.put(intake.event("message.read", {"user": "bob"}))
+    intake.put(b"{")
+    intake.finish()
+    assert (counted("dead_letter", "message.read"), counted("dead_letter", "unknown")) == (before[0] + 1, before[1] + 1)

@@ -1,0 +1,115 @@
+"""The ledger on a real PostgreSQL: how long a row is kept, and how `why` finds and tells it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from common.clock import now_ms
+from common.config import Settings
+from common.storage.ledger import EventRecord, Ledger, NoteRecord, Record, RowRecord, day_of
+from common.storage.migrations import migrate
+from workers.cli.why import story
+from workers.runtime import Runtime
+
+DAY_MS = 86_400_000
+PUSH_ID = "95c67d08ece7251297893ddb2268c6f3"
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    runtime = Runtime(settings)
+    migrate(runtime.engine)
+    yield runtime
+    runtime.close()
+
+
+@pytest.fixture
+def app() -> str:
+    return "l" + uuid.uuid4().hex[:10]
+
+
+def event(app: str, event_id: str = "e1", message_id: str = "m1", ts: int | None = None, received: int | None = None) -> EventRecord:
+    now = now_ms()
+    return EventRecord(app, event_id, message_id, "message.stored", "c2c:ann", ts or now, received or now, None, "")
+
+
+def row(about: EventRecord, user: str = "bob", device: str = "phone", decided: int | None = None) -> RowRecord:
+    lane = (user, device, "apns", "ios", "accepted", False, "chat", "chat", PUSH_ID)
+    at = decided or about.received_ms
+    return RowRecord(about.app, about.event_id, about.ts_ms, *lane, (), at, at, at, "200")
+
+
+def note(about: EventRecord, user: str, device: str, words: str) -> NoteRecord:
+    return NoteRecord(about.app, about.event_id, about.ts_ms, user, device, "step", "delivery", about.received_ms, words)
+
+
+def told(runtime: Runtime, app: str, message_id: str = "m1", event_id: str | None = None, user: str | None = None) -> Any:
+    return story(runtime, message_id, app, event_id, user)
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def dropped(ledger: Ledger, keep_days: int) -> set[str]:
+    return set(ledger.drop_old(today() - timedelta(days=keep_days)))
+
+
+def parts(ts_ms: int) -> set[str]:
+    return {f"{table}_{day_of(ts_ms):%Y%m%d}" for table in ("events", "ledger", "notes")}
+
+
+def test_what_was_written_lately_is_kept_however_old_its_event_is(runtime: Runtime, app: str) -> None:
+    long_ago = now_ms() - 400 * DAY_MS
+    about = event(app, ts=long_ago)
+    runtime.ledger.write([about, row(about), note(about, "bob", "phone", "recall: accepted")])
+    assert not dropped(runtime.ledger, 7) & parts(long_ago)
+    assert [one["decision"] for one in told(runtime, app)["recipients"]] == ["accepted"]
+
+
+def test_an_old_day_goes_whole_when_nothing_in_it_is_young(runtime: Runtime, app: str) -> None:
+    old = now_ms() - 9 * DAY_MS
+    about = event(app, ts=old, received=old)
+    late: list[Record] = [event(app, "e2", "m2", old - DAY_MS, old - DAY_MS)]
+    runtime.ledger.write([about, row(about), *late])
+    assert dropped(runtime.ledger, 7) >= parts(old)
+    assert told(runtime, app, "m2") is None
+
+
+def test_a_day_that_another_process_dropped_is_made_again(runtime: Runtime, app: str) -> None:
+    old = now_ms() - 30 * DAY_MS
+    runtime.ledger.write([event(app, ts=old, received=old)])
+    assert set(Ledger(runtime.engine).drop_old(today() - timedelta(days=7))) >= parts(old)
+    runtime.ledger.write([event(app, "e2", ts=old)])
+    assert told(runtime, app)["event_id"] == "e2"
+
+
+def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> None:
+    now = now_ms()
+    runtime.ledger.write([event(app, "first", received=now), event(app, "again", received=now + 1), event(app, "other", "m2")])
+    assert told(runtime, app)["event_id"] == "again"
+    assert told(runtime, app, event_id="first")["event_id"] == "first"
+    assert told(runtime, app, event_id="other") is None
+
+
+def test_each_row_has_its_own_steps_and_a_push_id_as_apples_header_has_it(runtime: Runtime, app: str) -> None:
+    about = event(app)
+    steps = [
+        note(about, "", "", "again: ignored"),
+        note(about, "bob", "", "his"),
+        note(about, "bob", "pad", "pads"),
+        note(about, "eve", "", "hers"),
+    ]
+    runtime.ledger.write([about, row(about), row(about, device="pad"), row(about, "eve"), *steps])
+    found = {(one["user"], one["device"]): [step["note"] for step in one["steps"]][4:] for one in told(runtime, app)["recipients"]}
+    assert {key: sorted(words) for key, words in found.items()} == {
+        ("bob", "pad"): ["again: ignored", "his", "pads"],
+        ("bob", "phone"): ["again: ignored", "his"],
+        ("eve", "phone"): ["again: ignored", "hers"],
+    }
+    assert {one["push_id"] for one in told(runtime, app, user="eve")["recipients"]} == {"95c67d08-ece7-2512-9789-3ddb2268c6f3"}

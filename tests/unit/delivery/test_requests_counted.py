@@ -1,0 +1,38 @@
+"""Every request to a vendor is seen by the metrics, also the first of a push that takes two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from common.model import Vendor
+from tests.unit.delivery.builders import NOW_MS, lane, work
+from tests.unit.delivery.test_too_late import Street
+from workers.delivery.lane import Lane
+from workers.delivery.stage import deliver
+from workers.vendors.base import AccessToken
+from workers.wire import Answer, NoAnswer, Request
+
+
+class Vivo(Street):
+    """Takes every message and every list of tokens."""
+
+    def get(self, _lane: Lane, _now_ms: int) -> AccessToken:  # type: ignore[override]
+        return AccessToken("t", NOW_MS + 60_000, NOW_MS + 60_000)
+
+    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[Answer]:
+        self.sent += requests
+        return [Answer(200, {}, b'{"result":0,"taskId":"t1"}') for _ in requests]
+
+
+def test_a_list_push_is_two_requests() -> None:
+    first, second = work(user="u1"), work(user="u2")
+    for one in (first, second):
+        one.note = first.note
+        one.target = msgspec.structs.replace(one.target, token=f"{one.target.user}".ljust(23, "1"))
+    vivo, seen = Vivo(), list[Answer | NoAnswer]()
+    done = deliver([first, second], lane(Vendor.VIVO), replace(vivo.world(), observe=lambda _lane, answer: seen.append(answer)))
+    assert (len(done.told), len(vivo.sent), len(seen)) == (2, 2, 2)

@@ -1,0 +1,278 @@
+"""The bytes of one stream entry: an event, or a dead letter that says why, whose and of which type; never an exception."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from typing import Any
+
+import pytest
+
+from common.contracts import TTL_MAX_S
+from workers.intake import events
+from workers.intake.stage import ENTRY_BYTES_MAX, Event, Passed, Refused, read_entry, take
+
+APP, NOW = "1400000001", 1_767_225_600_000
+C2C = {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+STORED = {**C2C, "elements": [{"type": "text", "text": "hi"}]}
+READ = {"user": "bob", "conversation": {"type": "c2c", "id": "ann"}}
+REGISTERED = {"user": "bob", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "b", "token": "t"}
+
+
+def native(data: dict[str, Any] = STORED, kind: str = "message.stored", **more: Any) -> dict[str, Any]:
+    return {"v": 1, "id": "e1", "type": kind, "app": APP, "ts": NOW, "data": data, **more}
+
+
+def read(body: Any, apps: tuple[str, ...] = (APP, "other"), **fields: str) -> Passed | Refused:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    entry = {b"e": raw} | {name.encode(): value.encode() for name, value in fields.items()}
+    return read_entry("im:events", f"{NOW}-0", entry, apps, NOW)
+
+
+def refused(body: Any, **fields: str) -> Refused:
+    found = read(body, **fields)
+    assert isinstance(found, Refused)
+    return found
+
+
+def event(body: Any, **fields: str) -> Event:
+    found = read(body, **fields)
+    assert isinstance(found, Passed), found
+    (one,) = found.events
+    return one
+
+
+# ---------------------------------------------------------------- what can't be read
+
+
+def text(value: str) -> bytes:
+    """A message whose text is this JSON string, quotes and all."""
+    return json.dumps(native({**C2C, "elements": [{"type": "text", "text": "HERE"}]})).replace('"HERE"', value).encode()
+
+
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "not_json"),
+    "half an object": (b'{"v":1', "not_json"),
+    "a byte order mark": (b"\xef\xbb\xbf" + json.dumps(native()).encode(), "not_json"),
+    "NaN": (b'{"v":1,"ts":NaN}', "not_json"),
+    "-Infinity": (b'{"v":1,"ts":-Infinity}', "not_json"),
+    "a raw NUL": (text('"a\0b"'), "not_json"),
+    "half a surrogate pair": (text(r'"\ud83d"'), "not_json"),
+    "not UTF-8": (text('"a"').replace(b'"a"', b'"\xff"'), "not_utf8"),
+    "an escaped NUL": (text(r'"\u0000"'), "nul"),
+    "a key twice": (b'{"v":1,"v":1}', "duplicate_key"),
+    "a key twice deep inside": (
+        json.dumps(native({**STORED, "x": [{"y": "Z"}]})).replace('"y": "Z"', '"y":1,"y":2').encode(),
+        "duplicate_key",
+    ),
+    "nested to 33": (b"[" * 33 + b"]" * 33, "too_deep"),
+    "a bound too large": (b'"' + b"x" * (ENTRY_BYTES_MAX - 1) + b'"', "too_large"),
+    "an array": (b"[1]", "wrong_shape"),
+    "a number": (b"5", "wrong_shape"),
+    "a number of 5,000 digits": (b'{"ts":' + b"9" * 5000 + b"}", "not_json"),
+}
+
+
+@pytest.mark.parametrize(("raw", "reason"), UNREADABLE.values(), ids=UNREADABLE)
+def test_what_can_not_be_read_says_why(raw: bytes, reason: str) -> None:
+    found = refused(raw)
+    assert found.reason.partition(":")[0] == reason
+    assert found.raw == raw[:ENTRY_BYTES_MAX]
+
+
+READABLE: dict[str, bytes] = {
+    "an escaped backslash before u0000": text(r'"\\u0000"'),
+    "a whole surrogate pair": text(r'"\ud83d\ude00"'),
+    "brackets in a text": text('"' + "[{" * 100 + r"\"" * 50 + '"'),
+    "nested to 32": json.dumps(native({**STORED, "x": json.loads("[" * 30 + "]" * 30)})).encode(),
+    "unknown fields, whatever they hold": json.dumps(native({**STORED, "new": {"n": 10**30}}, glow=[None])).encode(),
+}
+
+
+@pytest.mark.parametrize("raw", READABLE.values(), ids=READABLE)
+def test_what_only_looks_unreadable_is_read(raw: bytes) -> None:
+    assert event(raw).data.message_id == "m1"
+
+
+ENDLESS = {"quotes": b'\\"', "backslashes": b"\\", "openings": b'"[', "newlines": b"\\\n"}
+
+
+@pytest.mark.parametrize("part", ENDLESS.values(), ids=ENDLESS)
+def test_no_bytes_hold_the_reader_up(part: bytes) -> None:
+    """A text that never ends was looked through once for each of its quotes: half an hour for one entry."""
+    raw = (b"[" * 40 + b'"' + part * (ENTRY_BYTES_MAX // len(part)))[:ENTRY_BYTES_MAX]
+    started = time.monotonic()
+    assert refused(raw).reason.startswith("too_deep")
+    assert time.monotonic() - started < 5
+
+
+SPLINTERS = [b'"', b"{", b"[", b"\\", rb"\u0000", rb"\ud800", b"1e999", b"NaN", b"null", b"\0", b"-", b"9" * 30, b"\xff"]
+
+
+@pytest.mark.parametrize("dialect", [b"native", b"tencent", b"zego", b"nim", b"\xff"])
+def test_broken_bytes_are_an_event_or_a_letter_and_never_an_exception(dialect: bytes) -> None:
+    whole, dice = text('"\u00e9 \u5582"') + b" ", random.Random(5)
+    for _ in range(1_500):
+        raw = bytearray(whole)
+        for _ in range(dice.randint(1, 4)):
+            at = dice.randrange(len(raw))
+            raw[at : at + dice.randint(0, 3)] = dice.choice([*SPLINTERS, bytes([dice.randrange(256)]), raw[at : at + 20]])
+        found = read_entry("im:events", f"{NOW}-0", {b"e": bytes(raw), b"d": dialect, b"app": APP.encode()}, (APP,), NOW)
+        assert isinstance(found, Passed | Refused)
+
+
+# ---------------------------------------------------------------- whose it is, and of which type
+
+NAMED: dict[str, tuple[Any, dict[str, str], tuple[str, str | None, str]]] = {
+    "an unknown tenant": (native(app="nobody"), {}, ("unknown_app", "nobody", "message.stored")),
+    "a tenant of 300 characters": (native(app="x" * 300), {}, ("unknown_app", "x" * 64, "message.stored")),
+    "no tenant": ({**native(), "app": None}, {}, ("no_app", None, "message.stored")),
+    "an empty tenant": (native(app=""), {}, ("no_app", None, "message.stored")),
+    "an unknown type": (native(kind="message.sung"), {}, ("unknown_type", APP, "unknown")),
+    "a wrong type of data": (native({**STORED, "recipients": "bob"}), {}, ("wrong_shape", APP, "message.stored")),
+    "another version": (native(v=2), {}, ("wrong_shape", APP, "message.stored")),
+    "a tenant that is a number": (native(app=5), {}, ("wrong_shape", None, "message.stored")),
+    "no JSON": (b"{", {}, ("not_json", None, "unknown")),
+    "a cloud's unknown tenant": ({"event": "send_msg", "appid": "5"}, {"d": "zego"}, ("unknown_app", "5", "unknown")),
+    "a cloud's tenant that is a list": ({"event": "send_msg", "appid": ["5"]}, {"d": "zego"}, ("wrong_type", None, "unknown")),
+    "names that differ": ({"event": "send_msg", "appid": APP}, {"d": "zego", "app": "other"}, ("app_conflict", "other", "unknown")),
+    "nobody's copy": ({"eventType": "1"}, {"d": "nim"}, ("no_app", None, "unknown")),
+    "a copy without its fields": ({"eventType": "1"}, {"d": "nim", "app": APP}, ("missing_field", APP, "unknown")),
+    "no dialect": ({}, {"d": "klingon", "app": APP}, ("unknown_dialect", APP, "unknown")),
+    "NUL in the names beside": ({}, {"d": "nim", "app": "a\0b"}, ("unknown_app", "a\ufffdb", "unknown")),
+    "half a pair in a copy": (b'{"eventType":"1","to":"\\ud800"}', {"d": "nim", "app": APP}, ("not_json", APP, "unknown")),
+    "a number beyond all bounds in a copy": (b'{"eventType":"1","x":1e999}', {"d": "nim", "app": APP}, ("out_of_range", APP, "unknown")),
+}
+
+
+@pytest.mark.parametrize(("body", "fields", "told"), NAMED.values(), ids=NAMED)
+def test_a_refusal_names_its_reason_its_tenant_and_its_type(body: Any, fields: dict[str, str], told: tuple[str, str | None, str]) -> None:
+    found = refused(body, **fields)
+    assert (found.reason.partition(":")[0], found.app, found.type) == told
+    assert found.reason.count(told[0]) == 1
+    assert all("\0" not in value for value in found.fields.values())
+
+
+@pytest.mark.parametrize("reason", ["unknown_app", "no_app", "app_conflict"])
+def test_the_reasons_that_the_contract_names_stand_alone(reason: str) -> None:
+    assert reason in {refused(body, **fields).reason for body, fields, _ in NAMED.values()}
+
+
+def test_the_only_tenant_has_what_names_nobody() -> None:
+    found = read({"eventType": "2"}, apps=(APP,), d="nim")
+    assert isinstance(found, Passed)
+    assert found.ignored == "login"
+    dead = read({"eventType": "1"}, apps=(APP,), d="nim")
+    assert isinstance(dead, Refused)
+    assert dead.app == APP
+
+
+def test_an_empty_field_beside_the_event_is_none() -> None:
+    assert event(native(), d="", app="", q="").app == APP
+
+
+def test_what_a_copy_hides_in_a_text_is_checked_too() -> None:
+    copy = {"eventType": "1", "convType": "TEAM", "to": "t", "fromAccount": "ann", "msgType": "TEXT", "msgidServer": "1"}
+    assert refused({**copy, "tMembers": '["bob\\u0000"]'}, d="nim", app=APP).reason.startswith("nul")
+
+
+# ---------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize("ahead_ms", [300_001, 10**15, 10**30], ids=["5 minutes", "microseconds", "a number of 30 digits"])
+def test_a_time_too_far_ahead_counts_as_now(ahead_ms: int) -> None:
+    assert event(native(ts=NOW + ahead_ms)).ts_ms == NOW
+    assert event(native({**READ, "up_to_ms": NOW + ahead_ms}, "message.read")).data.up_to_ms == NOW
+
+
+def test_a_time_a_little_ahead_stays() -> None:
+    assert event(native(ts=NOW + 300_000)).ts_ms == NOW + 300_000
+    assert event(native({**READ, "up_to_ms": NOW + 300_000}, "message.read")).data.up_to_ms == NOW + 300_000
+
+
+def test_a_mute_may_last_for_ever() -> None:
+    mute = {"conversation": {"type": "group", "id": "g"}, "mode": "all", "until_ms": 2**53 - 1}
+    assert event(native({"user": "bob", "mute": mute}, "settings.updated")).data.mute.until_ms == 2**53 - 1
+
+
+@pytest.mark.parametrize("ttl_s", [TTL_MAX_S + 1, 10**30])
+def test_a_wish_to_live_longer_is_cut(ttl_s: int) -> None:
+    message = take(event(native({**STORED, "push": {"ttl_s": ttl_s}})), NOW).message
+    assert (message.expires_at_ms, message.push.ttl_s) == (NOW + TTL_MAX_S * 1000, TTL_MAX_S)
+
+
+def test_a_number_that_no_queue_carries_is_refused_where_it_would_travel() -> None:
+    def with_number(number: int) -> dict[str, Any]:
+        return native({**STORED, "push": {"data": {"payload": {"n": [number]}}}})
+
+    assert event(with_number(2**64 - 1))
+    assert refused(with_number(2**64)).reason.startswith("out_of_range")
+
+
+LONG = "😀" * (events.NAME_BYTES_MAX // 4 + 1)
+TOO_LONG = {
+    "a recipient": native({**STORED, "recipients": [LONG]}),
+    "a conversation": native({**STORED, "conversation": {"type": "group", "id": LONG}}),
+    "an invitee": native({"call_id": "c", "inviter": {"id": "ann"}, "invitees": [LONG], "timeout_s": 30}, "call.invited"),
+    "a user": native({**READ, "user": LONG, "message_id": "m"}, "message.read"),
+    "a token": native({**REGISTERED, "token": "x" * (events.TOKEN_BYTES_MAX + 1)}, "device.registered"),
+    "a token of wide characters": native({**REGISTERED, "token": "😀" * (events.TOKEN_BYTES_MAX // 4 + 1)}, "device.registered"),
+    "a push id": native({**REGISTERED, "push_id": LONG}, "device.registered"),
+    "a platform": native({"user": "bob", "platform": LONG}, "session.logout"),
+    "a muted conversation": native(
+        {"user": "b", "mute": {"conversation": {"type": "group", "id": LONG}, "mode": "all"}}, "settings.updated"
+    ),
+    "a device's content key": native({"user": "bob", "content_key": {"device_id": LONG, "key": "k"}}, "settings.updated"),
+    "a badge": native({"user": "bob", "device_id": "d", "badge": 2**31}, "app.background"),
+}
+
+
+@pytest.mark.parametrize("body", TOO_LONG.values(), ids=TOO_LONG)
+def test_what_the_database_has_no_key_for_is_refused(body: dict[str, Any]) -> None:
+    assert refused(body).reason.startswith("wrong_shape")
+
+
+def test_long_names_of_narrow_characters_are_fine() -> None:
+    long = "x" * events.NAME_MAX
+    assert event(native({**STORED, "message_id": long, "recipients": [long]})).data.recipients == (long,)
+
+
+def test_null_counts_as_absent_where_a_field_may_be() -> None:
+    absent = dict.fromkeys(("exclude", "mentions", "elements", "push"))
+    group = {**C2C, "conversation": {"type": "group", "id": "g", "name": None}, "recipients": None}
+    message = take(event(native({**group, **absent})), NOW).message
+    assert (message.recipients, message.exclude, message.mentions, message.elements) == (None, (), (), ())
+    assert message.push.ttl_s == 86_400
+    call = {"call_id": "c", "inviter": {"id": "ann", "nick": None}, "invitees": ["bob"], "timeout_s": 30, "push": None}
+    assert take(event(native(call, "call.invited")), NOW).message.push.message_class == "call"
+
+
+def test_a_wish_that_is_null_is_none() -> None:
+    nulls = dict.fromkeys(("gate", "force", "class", "ttl_s", "collapse_key", "image", "vendor"))
+    push = {
+        **nulls,
+        "display": {"title": None, "nick_prefix": None, "body": "B"},
+        "badge": {"increment": None},
+        "data": {"payload": {"k": None}},
+    }
+    wished = take(event(native({**STORED, "push": push})), NOW).message.push
+    assert (wished.ttl_s, wished.message_class, wished.gate.enabled, wished.badge.increment) == (86_400, "chat", True, 1)
+    assert (wished.display.body, wished.display.nick_prefix, wished.data.payload) == ("B", "off", {"k": None})
+    assert refused(native({**STORED, "message_id": None, "push": push})).reason.startswith("wrong_shape")
+    assert refused(native({**STORED, "push": {"ttl_s": "60", "gate": None}})).reason.startswith("wrong_shape")
+
+
+# ---------------------------------------------------------------- nick_prefix
+
+PREFIXES = {
+    "text from the elements": ({}, "on"),
+    "an empty body is none": ({"display": {"body": ""}}, "on"),
+    "a body": ({"display": {"body": "B"}}, "off"),
+    "as the sender says": ({"display": {"body": "B", "nick_prefix": "on"}}, "on"),
+}
+
+
+@pytest.mark.parametrize(("push", "prefix"), PREFIXES.values(), ids=PREFIXES)
+def test_the_nick_goes_before_what_is_built_from_the_elements(push: dict[str, Any], prefix: str) -> None:
+    assert take(event(native({**STORED, "push": push})), NOW).message.push.display.nick_prefix == prefix
