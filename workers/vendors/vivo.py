@@ -226,7 +226,7 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
     body = _message(parcel, credential)
     if len(parcel.items) == 1:
         item = parcel.items[0]
-        body |= {"regId": item.target.token, "requestId": f"{item.target.push_id}-{_try(item)}"}
+        body |= {"regId": item.target.token, "requestId": f"{item.target.push_id}-{item.attempt}"}
         return _request("/message/send", body, access)
     return _request("/message/saveListPayload", body | {"requestId": _list_request_id(parcel, "s")}, access)
 
@@ -268,13 +268,7 @@ def _list_request_id(parcel: Parcel, letter: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for item in parcel.items:
         digest.update(item.target.push_id.encode())
-    return f"{letter}-{digest.hexdigest()}-{max(_try(item) for item in parcel.items)}"
-
-
-def _try(item: Item) -> str:
-    """Names this try of a push among its tries. Only so many of the older ones travel with it, so the time of the last one counts, too."""
-    last = item.target.attempts[-1].at_ms if item.target.attempts else 0
-    return f"{item.attempt}" + (f"-{last}" if last else "")
+    return f"{letter}-{digest.hexdigest()}-{max(item.attempt for item in parcel.items)}"
 
 
 def _app_id(credential: Credential) -> int:

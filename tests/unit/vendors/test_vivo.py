@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 
-from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, credential, note, parcel, texts
 from workers.receipts.vivo import read_receipts
@@ -261,16 +260,6 @@ def test_request_ids_differ_by_attempt_and_people_and_never_by_chance():
     assert len(set(ids)) == 6
     assert ids[2] == body_of(tokens=TOKENS)["requestId"]
     assert VIVO.request_tokens_min_list == 20
-
-
-def test_no_two_tries_of_a_push_share_a_request_id_though_only_the_last_of_many_travel_with_it():
-    def tries(newest):
-        return tuple(Attempt(NOW_MS + n, "200", "10072", "", None) for n in range(newest - 20, newest))
-
-    for tokens in (("a",), TOKENS):
-        ids = [body_of(tokens=tokens, attempt=21, attempts=tries(newest))["requestId"] for newest in (20, 21, 22)]
-        assert len(set(ids)) == 3
-        assert max(map(len, ids)) <= 64
 
 
 CLASSES = {
