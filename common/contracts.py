@@ -228,13 +228,14 @@ class Notification(Frozen, frozen=True, kw_only=True):
 
 
 class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """One try at one push, as `why` shows it."""
+    """One try at one push, as `why` shows it. verdict: what it was taken to mean, for the counting of tries; "" in older entries."""
 
     at_ms: int
     status: str
     code: str
     words: str
     vendor_message_id: str | None
+    verdict: str = ""
 
 
 class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):

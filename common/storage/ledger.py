@@ -40,6 +40,8 @@ RANK = dict.fromkeys(Decision, 50) | {
     Decision.NO_DEVICE: 40,
 }
 PENDING_RANK = 10
+#: Of an attempt, those that a row keeps and `why` shows (contract §7); what comes after them is delivery's own.
+ATTEMPT_FIELDS = 5
 
 
 class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e", gc=False):
@@ -401,7 +403,7 @@ def _write_rows(cursor: psycopg.Cursor[Any], rows: Sequence[RowRecord]) -> None:
 
 def _row(r: RowRecord) -> Sequence[Any]:
     rank = RANK[Decision(r.decision)] if r.decision else PENDING_RANK + min(len(r.attempts), 30)
-    attempts = json.dumps([msgspec.to_builtins(a) for a in r.attempts], ensure_ascii=False) if r.attempts else ""
+    attempts = json.dumps([msgspec.to_builtins(a)[:ATTEMPT_FIELDS] for a in r.attempts], ensure_ascii=False) if r.attempts else ""
     return (
         day_of(r.ts_ms),
         r.app,

@@ -15,8 +15,8 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
-from sqlalchemy.exc import DataError
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DataError, DBAPIError
 
 from common.config import Settings
 from common.storage import registry, sql
@@ -236,6 +236,12 @@ def test_a_token_that_the_vendor_replaced_never_leads_to_somebody_else(keeper: S
     assert active(tables, app) == {("u2", "d2", "new-2"), ("u3", "d3", "new")}
     apply(keeper, [registered(20, "u1", "d1", "new-2")], app=app)
     assert active(tables, app) == {("u1", "d1", "new-2"), ("u3", "d3", "new")}
+
+
+def test_an_error_of_the_database_tells_nobodys_id(tables: Engine) -> None:
+    with pytest.raises(DBAPIError) as told, tables.connect() as connection:
+        connection.execute(text("SELECT CAST(:user AS text) FROM no_such_table"), {"user": "u-alice"})
+    assert "u-alice" not in str(told.value)
 
 
 def test_two_apps_of_one_tenant_do_not_share_their_devices(keeper: StateKeeper, tables: Engine) -> None:

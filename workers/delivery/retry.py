@@ -57,7 +57,7 @@ Step = Done | TryAgain | Park
 def next_step(
     outcome: Outcome, attempt: int, left_s: float, message_class: MessageClass, retry: Retry, first_cap_s: float | None, chance: float
 ) -> Step:
-    """What follows on the `attempt`-th answer (1: the first). left_s: until the push expires. chance: 0..1, the jitter."""
+    """What follows on the `attempt`-th answer of this verdict (1: the first). left_s: until the push expires. chance: 0..1, the jitter."""
     verdict = outcome.verdict
     if verdict == Verdict.CREDENTIAL_REFUSED:
         return Park()

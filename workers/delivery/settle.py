@@ -106,7 +106,8 @@ def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: fl
     attempts = (*work.target.attempts, _attempt(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
     left_s = (work.note.expires_at_ms - now_ms) / 1000
-    step = next_step(outcome, tried, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
+    tries = _tries(work.target, outcome.verdict)
+    step = next_step(outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
         settled.ended.append(Ended(work, _final(work, step.decision), attempts, _story(outcome)))
         _retire(work, outcome, settled)
@@ -115,6 +116,13 @@ def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: fl
     again, earlier = _again(work.target, outcome), tried - len(attempts)
     target = msgspec.structs.replace(_held(work, held), attempts=attempts, again=again, earlier=earlier)
     settled.waits.append(Wait(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
+
+
+def _tries(target: Target, verdict: Verdict) -> int:
+    """How many tries, this one included, met this verdict: a long throttle uses up none of those after silence. Only throttles come in
+    such numbers that the first of them no longer travel with the push."""
+    earlier = target.earlier if verdict == Verdict.THROTTLED else 0
+    return 1 + earlier + sum(one.verdict in ("", verdict) for one in target.attempts)
 
 
 _HELD: Final = {
@@ -164,7 +172,8 @@ def _held(work: Work, held_by: Decision) -> Target:
 
 
 def _attempt(work: Work, outcome: Outcome, now_ms: int) -> Attempt:
-    return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, outcome.words[:WORDS_MAX], outcome.vendor_message_id)
+    words = outcome.words[:WORDS_MAX]
+    return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, words, outcome.vendor_message_id, outcome.verdict)
 
 
 def _story(outcome: Outcome) -> str:

@@ -402,6 +402,11 @@ def same(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
     return [outcome] * len(parcel.items)
 
 
+def tries_with(item: Item, code: str) -> int:
+    """How many tries of this push, this one included, met the code: the others say nothing about it."""
+    return 1 + sum(one.code == code for one in item.target.attempts)
+
+
 def number_id(value: str, bits: int = 31) -> int:
     """A stable positive number of `value` for a vendor's notify id: 1 to 2**bits - 1."""
     digest = int.from_bytes(hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=8).digest())

@@ -34,6 +34,7 @@ from workers.vendors.base import (
     same,
     secret_text,
     told,
+    tries_with,
     whole,
 )
 from workers.wire import Answer, NoAnswer, Request
@@ -118,7 +119,8 @@ def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     alarm = verdict is Verdict.UNKNOWN or code == "300"
     outcome = Outcome(verdict, status, code, words, retry_after_s=wait, alarm=alarm)
     if code == OTHER_ERROR:  # also said of wrong arguments, so at last it is taken for one
-        return [replace(outcome, verdict=Verdict.REJECTED) if item.attempt >= OTHER_ERROR_TRIES else outcome for item in parcel.items]
+        last = replace(outcome, verdict=Verdict.REJECTED)
+        return [last if tries_with(item, code) >= OTHER_ERROR_TRIES else outcome for item in parcel.items]
     if code in ONE_BY_ONE and len(parcel.items) > 1:
         outcome = replace(outcome, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0)
     return same(parcel, outcome)

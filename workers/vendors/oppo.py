@@ -30,6 +30,7 @@ from workers.vendors.base import (
     require,
     retry_after_s,
     secret_text,
+    tries_with,
 )
 from workers.vendors.words import (
     body_of,
@@ -98,6 +99,7 @@ UNCONFIRMED_ATTEMPTS: Final = 3
 WAITS: Final = {"55": 1.0}
 #: First delay of a code that asks for a longer back-off: the service's flow control.
 FIRST_S: Final = {"-2": 5.0}
+TOO_LARGE: Final = 413  # HTTP, of the body
 #: Codes about one message of a batch. In a batch of different messages one of them must not spoil the others.
 ABOUT_A_MESSAGE: Final = frozenset({"32", "40", "41", "51", "54", "59", "67"})
 _NAMES_REGID = re.compile(r"registration[_ ]?id", re.IGNORECASE)
@@ -359,6 +361,8 @@ def _judge(parcel: Parcel, answer: Answer) -> Callable[[Item], Outcome]:
     """What the answer means, as a function of one item that travelled."""
     reply = _reply(answer)
     code, data, several = code_of(reply.get("code")), reply.get("data"), len(sent(parcel)) > 1
+    if answer.status == TOO_LARGE and several:  # no page says how large a body may be
+        return lambda _item: Outcome(Verdict.UNAVAILABLE, str(TOO_LARGE), code, again=Again.SINGLY)
     if not _usable(answer, code):
         return lambda item: unreadable_once(item, _by_status(answer, code))
     if code != "0":
@@ -435,7 +439,8 @@ def _refused(item: Item, answer: Answer, code: str, words: str) -> Outcome:
     if code == "32":  # duplicate: on a repeat it is our own first attempt that got through
         return Outcome(Verdict.ACCEPTED if repeat else Verdict.REJECTED, status, code, words)
     if code == "19":
-        return Outcome(Verdict.CREDENTIAL_REFUSED if repeat else Verdict.UNAVAILABLE, status, code, words, attempts_max=2)
+        verdict = Verdict.CREDENTIAL_REFUSED if tries_with(item, code) > 1 else Verdict.UNAVAILABLE
+        return Outcome(verdict, status, code, words)
     if code == "41" and _NAMES_REGID.search(words):
         return Outcome(Verdict.TOKEN_DEAD, status, code, words)
     if code in CODES:
@@ -456,7 +461,7 @@ def _class_refused(item: Item, status: str, words: str) -> Outcome:
 def _undocumented(item: Item, status: str, code: str, words: str) -> Outcome:
     """No row of its own: a range, a code that no source explains, or one nobody has heard of. Never a dead token."""
     if code in UNCONFIRMED:
-        verdict = Verdict.REJECTED if item.attempt >= UNCONFIRMED_ATTEMPTS else Verdict.UNAVAILABLE
+        verdict = Verdict.REJECTED if tries_with(item, code) >= UNCONFIRMED_ATTEMPTS else Verdict.UNAVAILABLE
         return Outcome(verdict, status, code, words, alarm=True)
     if number(code, 500, 599):
         return Outcome(Verdict.UNAVAILABLE, status, code, words)

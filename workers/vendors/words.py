@@ -132,7 +132,8 @@ def unreadable_once(item: Item, outcome: Outcome) -> Outcome:
     """
     if outcome.verdict is not Verdict.UNCERTAIN:
         return outcome
-    again = item.note.message_class in PRIVATE_CLASSES and item.attempt < UNREADABLE_ATTEMPTS
+    tries = 1 + sum(one.verdict == Verdict.UNCERTAIN for one in item.target.attempts)
+    again = item.note.message_class in PRIVATE_CLASSES and tries < UNREADABLE_ATTEMPTS
     return outcome if again else replace(outcome, verdict=Verdict.UNKNOWN, alarm=True)
 
 

@@ -33,6 +33,7 @@ from workers.vendors.base import (
     retry_after_s,
     same,
     secret_text,
+    tries_with,
 )
 from workers.vendors.words import (
     GENERIC,
@@ -337,7 +338,7 @@ def _given_up(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
     """A code that nobody documents is tried a few times; what it meant is unknown then, too."""
     last = replace(outcome, verdict=Verdict.UNKNOWN)
     undocumented = outcome.code not in CODES and outcome.verdict is Verdict.UNAVAILABLE
-    return [last if undocumented and item.attempt >= UNKNOWN_ATTEMPTS else outcome for item in parcel.items]
+    return [last if undocumented and tries_with(item, outcome.code) >= UNKNOWN_ATTEMPTS else outcome for item in parcel.items]
 
 
 def _by_status(answer: Answer, code: str) -> Outcome:

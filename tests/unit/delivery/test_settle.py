@@ -65,6 +65,24 @@ def test_the_delay_doubles_from_the_codes_own_or_the_vendors_first_within_the_op
     assert wait.delay_s == pytest.approx(delay_s)
 
 
+TRIES = {
+    "silence after a long throttle": ([Verdict.THROTTLED] * 9, Outcome(Verdict.UNCERTAIN, "timeout"), None),
+    "the third silence": ([Verdict.UNCERTAIN, Verdict.THROTTLED, Verdict.UNCERTAIN], Outcome(Verdict.UNCERTAIN, "timeout"), "uncertain"),
+    "a 500 after a long throttle": ([Verdict.THROTTLED] * 19, Outcome(Verdict.UNAVAILABLE, "500"), None),
+    "the eighth 500": ([Verdict.UNAVAILABLE] * 7, Outcome(Verdict.UNAVAILABLE, "500"), "unavailable"),
+    "an older fleet's tries count as the same": ([""] * 7, Outcome(Verdict.UNAVAILABLE, "500"), "unavailable"),
+}
+
+
+@pytest.mark.parametrize(("before", "outcome", "decision"), TRIES.values(), ids=TRIES)
+def test_tries_are_counted_by_what_they_met(before: list[str], outcome: Outcome, decision: str | None) -> None:
+    attempts = tuple(Attempt(NOW_MS, "500", "", "", None, verdict) for verdict in before)
+    work = Work("belt/1-0", note(), target("live-1", attempts=attempts))
+    done = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
+    assert [ended.decision for ended in done.ended] == ([decision] if decision else [])
+    assert len(done.waits) == (not decision)
+
+
 @pytest.mark.parametrize(
     ("verdict", "guarded", "foreign", "state"),
     [

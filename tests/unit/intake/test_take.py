@@ -120,7 +120,7 @@ NAMES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "a person": ("device.registered", {**DEVICE, "user": CJK}, False),
     "a device": ("device.registered", {**DEVICE, "device_id": CJK}, False),
     "an alias": ("device.registered", {**DEVICE, "push_id": CJK}, False),
-    "a message": ("message.stored", {**SENT, "message_id": CJK}, False),
+    "a message, which stands alone in its index": ("message.stored", {**SENT, "message_id": CJK}, True),
     "one of many recipients": ("message.stored", {**SENT, "recipients": ["bob", CJK]}, False),
     "a group": ("message.stored", {**SENT, "conversation": {"type": "group", "id": CJK}}, False),
     "a muted group": ("settings.updated", {"user": "bob", "mute": {"conversation": {"type": "group", "id": CJK}, "mode": "all"}}, False),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import NOW_MS, PUSH_ID, answer, credential, note, parcel
 from workers.receipts.meizu import read_receipts
@@ -66,7 +67,8 @@ def test_each_code_of_the_call_has_its_verdict(code, verdict):
 
 def test_another_error_is_our_fault_after_three_tries():
     reply = answer(200, {"code": "500", "message": "words", "value": ""})
-    verdicts = [meizu.classify(parcel(attempt=attempt), reply)[0].verdict for attempt in (1, 2, 3)]
+    before = [[Attempt(NOW_MS, "200", code, "", None) for code in ("110010", *["500"] * n)] for n in range(3)]
+    verdicts = [meizu.classify(parcel(attempts=tuple(met)), reply)[0].verdict for met in before]
     assert verdicts == [Verdict.UNAVAILABLE, Verdict.UNAVAILABLE, Verdict.REJECTED]
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.contracts import Notification, Target
+from common.contracts import Attempt, Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
 from workers.vendors.base import AccessRefused, AccessToken, Credential, CredentialError, Item, Parcel, compact, number_id
@@ -70,9 +70,11 @@ def with_(**changes):
 OPEN = with_(bucket=Bucket.PUBLIC, message_class=MessageClass.MARKETING, placement=PUBLIC)
 
 
-def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, again=None):
-    target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, again=again)
-    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt)
+def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, again=None, met=()):
+    """met: codes of the tries before; the attempt is one more."""
+    told = tuple(Attempt(NOW, "200", str(code), "", None, Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE) for code in met)
+    target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, attempts=told, again=again)
+    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
 
 
 def parcel_of(*items, callback_url=None):
@@ -121,7 +123,7 @@ PLAIN = {
     A: (11,),
 }
 ROWS = {code: ((verdict, None, None, False),) * 2 for verdict, codes in PLAIN.items() for code in codes} | {
-    19: ((R, 2, None, False), (C, 2, None, False)),
+    19: ((R, None, None, False), (C, None, None, False)),
     29: ((A, None, None, False), (A, None, None, True)),
     32: ((X, None, None, False), (Verdict.ACCEPTED, None, None, False)),
     54: ((X, None, None, True),) * 2,
@@ -137,9 +139,9 @@ ROWS = {code: ((verdict, None, None, False),) * 2 for verdict, codes in PLAIN.it
 @pytest.mark.parametrize("shape", ["unicast", "entry"])
 def test_each_code_gives_its_verdict(code, expected, attempt, shape):
     if shape == "unicast":
-        items, reply = (item_of(attempt=attempt),), {"code": code, "message": "why"}
+        items, reply = (item_of(met=[code] * (attempt - 1)),), {"code": code, "message": "why"}
     else:
-        items = (item_of(attempt=attempt), item_of(token=f"CN_{HEX}"))
+        items = (item_of(met=[code] * (attempt - 1)), item_of(token=f"CN_{HEX}"))
         entry = {"messageId": "m", "registrationId": REGID, "errorCode": code, "errorMessage": "why"}
         reply = {"code": 0, "data": [{"messageId": "n", "registrationId": f"CN_{HEX}"}, entry]}
     outcome = OPPO.classify(parcel_of(*items), answer_of(reply))[0]
@@ -149,13 +151,18 @@ def test_each_code_gives_its_verdict(code, expected, attempt, shape):
 
 @pytest.mark.parametrize("code", [35, 41000])
 def test_a_code_that_no_source_explains_is_our_fault_after_two_retries(code):
-    verdicts = [OPPO.classify(parcel_of(item_of(attempt=n)), answer_of({"code": code}))[0].verdict for n in (1, 2, 3, 4)]
+    verdicts = [OPPO.classify(parcel_of(item_of(met=[55, 55] + [code] * n)), answer_of({"code": code}))[0].verdict for n in range(4)]
     assert verdicts == [R, R, X, X]
+
+
+def test_a_wrong_clock_is_found_on_the_second_word_of_it_not_on_the_second_try():
+    verdicts = [OPPO.classify(parcel_of(item_of(met=met)), answer_of({"code": 19}))[0].verdict for met in ([], [55, -1], [55, 19])]
+    assert verdicts == [R, R, C]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b'{"data":{}}'])
 def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
-    verdicts = [OPPO.classify(parcel_of(item_of(attempt=n)), answer_of(body))[0].verdict for n in (1, 2, 3)]
+    verdicts = [OPPO.classify(parcel_of(item_of(met=[55, *[""] * n])), answer_of(body))[0].verdict for n in range(3)]
     assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
     advert = item_of(OPEN)
     assert OPPO.classify(parcel_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
@@ -211,6 +218,12 @@ OUTER = {
 def test_an_outer_code_speaks_for_all_but_one_item_does_not_spoil_the_others(code, words, differ, verdict, again):
     outcomes = OPPO.classify(batch_of(3, notes_differ=differ), answer_of({"code": code, "message": words}))
     assert [(o.verdict, o.again) for o in outcomes] == [(verdict, again)] * 3
+
+
+def test_a_batch_that_is_too_large_goes_one_by_one():
+    outcomes = OPPO.classify(batch_of(3), answer_of(b"", 413))
+    assert [(o.verdict, o.again) for o in outcomes] == [(R, Again.SINGLY)] * 3
+    assert [(o.verdict, o.again) for o in OPPO.classify(parcel_of(), answer_of(b"", 413))] == [(R, None)]
 
 
 @pytest.mark.parametrize("note", [NOTE, OPEN, with_(vendor={"category": "MARKETING"})])

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.contracts import Notification, Target
+from common.contracts import Attempt, Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
 from common.storage.ledger import tag_of
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
@@ -55,9 +55,11 @@ NOTE = Notification(
 GROUP = msgspec.structs.replace(NOTE, conversation_type="group")
 
 
-def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, again=None):
-    target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, again=again)
-    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt)
+def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, again=None, met=()):
+    """met: codes of the tries before; the attempt is one more."""
+    told = tuple(Attempt(0, "200", str(code), "", None, Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE) for code in met)
+    target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, attempts=told, again=again)
+    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
 
 
 def parcel_of(note=NOTE, tokens=1, callback_url=None, **more):
@@ -131,13 +133,13 @@ def test_each_code_gives_its_verdict(code, expected, as_text):
 @pytest.mark.parametrize(("code", "last"), [(99999, Verdict.UNKNOWN), (10001, R), (20301, R)])
 def test_a_code_that_nobody_documents_is_unknown_in_the_end(code, last):
     reply = answer_of({"result": "error", "code": code, "reason": "why"})
-    verdicts = [XIAOMI.classify(parcel_of(attempt=attempt), reply)[0].verdict for attempt in (1, 2, 3)]
+    verdicts = [XIAOMI.classify(parcel_of(met=[200002, *[code] * n]), reply)[0].verdict for n in range(3)]
     assert verdicts == [R, R, last]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b'{"result":"ok"}'])
 def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
-    verdicts = [XIAOMI.classify(parcel_of(attempt=attempt), answer_of(body))[0].verdict for attempt in (1, 2, 3)]
+    verdicts = [XIAOMI.classify(parcel_of(met=[200002, *[""] * n]), answer_of(body))[0].verdict for n in range(3)]
     assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
     advert = msgspec.structs.replace(NOTE, message_class=MessageClass.MARKETING)
     assert XIAOMI.classify(parcel_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
