@@ -243,15 +243,27 @@ def _disowning(runtime: Runtime, entry: Entry) -> Callable[[Any], None] | None:
 
 
 def bury(runtime: Runtime, entry: Entry, stage: str, reason: str) -> None:
-    """The entry becomes a dead letter with its reason, encrypted, and leaves the belt.
+    """The entry becomes a dead letter with its reason, encrypted, and leaves the belt. Its pushes have rows that are not decided: who
+    replays it decides them.
 
     Whoever waits for it as the newest of a backlog loses patience by itself (common/storage/backlog.py).
     """
     record = ledger.DeadRecord(
         uuid.uuid4().hex, entry.id.decode(), stage, reason, None, now_ms(), runtime.vault.encrypt(entry.blob), {"belt": entry.belt}
     )
-    runtime.belts.hand_on([entry], [(keys.LEDGER, encode([record]))], _disowning(runtime, entry))
+    runtime.belts.hand_on([entry], [(keys.LEDGER, encode([record, *_buried_rows(entry, reason)]))], _disowning(runtime, entry))
     log.error("an item became a dead letter", extra={"queue": stage, "reason": reason})
+
+
+def _buried_rows(entry: Entry, reason: str) -> list[ledger.Record]:
+    if entry.belt in (keys.PRESENCE, keys.ROUTING):
+        return []
+    try:
+        batch = decode_batch(entry.blob)
+    except msgspec.MsgspecError:
+        return []
+    works, now, words = settling.works_of(owner_of(entry), batch), now_ms(), f"dead letter: {reason}"
+    return [_row(work, batch.vendor, batch.business_id, None, work.target.attempts, now, words) for work in works]
 
 
 # ---------------------------------------------------------------- presence
