@@ -350,7 +350,8 @@ def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
         metrics.IGNORED.labels("unknown_strategy").inc(routed.presets_missing)
         log.warning("a message names a preset that is not stored: defaults are used", extra={"count": routed.presets_missing})
     for row in routed.rows:
-        metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
+        if row.message.kind not in AFTERTHOUGHTS:
+            metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
     for vendor in {batch.vendor for _, batch in routed.batches}:
         runtime.ring(DELIVERY, vendor)
 
@@ -471,7 +472,8 @@ class Deliveries:
 
         self._runtime.belts.hand_on(entries, _ledger(rows), more)
         for one in ended:
-            metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
+            if one.work.note.kind not in AFTERTHOUGHTS:
+                metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
 
     def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
         """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
@@ -615,15 +617,16 @@ def _row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None
 
 
 def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:
-    ended = Counter((one.decision, one.work.note.class_sent) for one in settled.ended)
+    own = [one for one in settled.ended if one.work.note.kind not in AFTERTHOUGHTS]  # the others have no row of their own
+    ended = Counter((one.decision, one.work.note.class_sent) for one in own)
     for (decision, class_sent), count in ended.items():
         metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(count)
     seconds = {
         name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
     }
-    for one in settled.ended:
+    for one in own:
         if one.decision == Decision.ACCEPTED:
-            seconds[one.work.note.class_sent].observe(max(now - one.work.note.received_ms, 0) / 1000)
+            seconds[one.work.note.class_sent].observe(max(now - one.work.note.ts_ms, 0) / 1000)
     for reason, count in Counter(wait.reason for wait in settled.waits).items():
         metrics.RETRIES.labels(lane.vendor, reason).inc(count)
     if settled.alarms:
