@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 from redis.exceptions import RedisError
@@ -23,6 +24,9 @@ from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.processes import calm_collector
 from workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from workers.intake.consumer import Doors
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +112,22 @@ def _ready(runtime: Runtime) -> bool:
 
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.intake.consumer import Consumer, Doors
+    from workers.intake.consumer import Consumer
     from workers.intake.dialects import DIALECTS
+
+    metrics.begin(dialects=DIALECTS)
+    consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
+    _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
+    consumer.run(stop.is_set)
+
+
+def doors_of(runtime: Runtime) -> Doors:
+    """What intake asks of the world, in this process."""
+    from workers.intake.consumer import Doors
     from workers.intake.state import StateKeeper
     from workers.withdraw import schedule
 
-    metrics.begin(dialects=DIALECTS)
-    doors = Doors(
+    return Doors(
         core=runtime.core,
         belts=runtime.belts,
         marks=runtime.marks,
@@ -126,9 +139,6 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
         shared=runtime.core is runtime.redis,
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
-    consumer = Consumer(runtime.settings.event_streams, doors)
-    _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
-    consumer.run(stop.is_set)
 
 
 def _upkeep(runtime: Runtime, stop: threading.Event) -> None:

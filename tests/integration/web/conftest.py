@@ -26,12 +26,11 @@ from common.model import Vendor
 from common.storage.migrations import migrate
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
-from workers.intake.consumer import Consumer, Doors
-from workers.intake.state import StateKeeper
+from workers.cli.worker import doors_of
+from workers.intake.consumer import Consumer
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.upkeep import Upkeep
-from workers.withdraw import schedule
 
 ROOT = Path(__file__).parents[3]
 APP = "1400000001"
@@ -172,18 +171,7 @@ class LittleFleet:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        doors = Doors(
-            core=runtime.core,
-            belts=runtime.belts,
-            marks=runtime.marks,
-            state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
-            vault=runtime.vault,
-            apps=lambda: list(runtime.catalog.now.tenants),
-            ring=runtime.ring,
-            withdraw=lambda withdrawals: schedule(runtime, withdrawals),
-            shared=True,
-        )
-        self._consumer = Consumer(runtime.settings.event_streams, doors)
+        self._consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
         self._stages = Stages(runtime)
         self._stop = threading.Event()
         self._upkeep = Upkeep(runtime, self._stop.is_set)
