@@ -6,6 +6,7 @@ in memory between two of them; a process that dies in the middle leaves entries 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import random
@@ -64,6 +65,8 @@ LEASE_RENEW_S = 4.0
 WRITE_PATIENCE_S, LAST_PATIENCE_S, WRITE_AGAIN_S = 30.0, 5.0, 0.3
 #: Lanes of one vendor that are sent to at the same time.
 LANES_AT_ONCE = 16
+#: Lanes that are sent to beside the others (`Deliveries._aside`), and what share of the pushes on the wire each may have.
+ASIDE_MAX, ASIDE_SHARE = 8, 1 / 32
 
 #: Pushes about a push: they have no row of their own but a step in the first one's (contract §7).
 AFTERTHOUGHTS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
@@ -243,15 +246,27 @@ def _disowning(runtime: Runtime, entry: Entry) -> Callable[[Any], None] | None:
 
 
 def bury(runtime: Runtime, entry: Entry, stage: str, reason: str) -> None:
-    """The entry becomes a dead letter with its reason, encrypted, and leaves the belt.
+    """The entry becomes a dead letter with its reason, encrypted, and leaves the belt. Its pushes have rows that are not decided: who
+    replays it decides them.
 
     Whoever waits for it as the newest of a backlog loses patience by itself (common/storage/backlog.py).
     """
     record = ledger.DeadRecord(
         uuid.uuid4().hex, entry.id.decode(), stage, reason, None, now_ms(), runtime.vault.encrypt(entry.blob), {"belt": entry.belt}
     )
-    runtime.belts.hand_on([entry], [(keys.LEDGER, encode([record]))], _disowning(runtime, entry))
+    runtime.belts.hand_on([entry], [(keys.LEDGER, encode([record, *_buried_rows(entry, reason)]))], _disowning(runtime, entry))
     log.error("an item became a dead letter", extra={"queue": stage, "reason": reason})
+
+
+def _buried_rows(entry: Entry, reason: str) -> list[ledger.Record]:
+    if entry.belt in (keys.PRESENCE, keys.ROUTING):
+        return []
+    try:
+        batch = decode_batch(entry.blob)
+    except msgspec.MsgspecError:
+        return []
+    works, now, words = settling.works_of(owner_of(entry), batch), now_ms(), f"dead letter: {reason}"
+    return [_row(work, batch.vendor, batch.business_id, None, work.target.attempts, now, words) for work in works]
 
 
 # ---------------------------------------------------------------- presence
@@ -338,7 +353,8 @@ def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
         metrics.IGNORED.labels("unknown_strategy").inc(routed.presets_missing)
         log.warning("a message names a preset that is not stored: defaults are used", extra={"count": routed.presets_missing})
     for row in routed.rows:
-        metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
+        if row.message.kind not in AFTERTHOUGHTS:
+            metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
     for vendor in {batch.vendor for _, batch in routed.batches}:
         runtime.ring(DELIVERY, vendor)
 
@@ -372,6 +388,9 @@ def _routing_row(row: routing.Row, now: int) -> ledger.Record:
 # ---------------------------------------------------------------- delivery
 
 
+LaneKey = tuple[str, Vendor, str]
+
+
 class Deliveries:
     """One vendor's delivery in one process."""
 
@@ -384,6 +403,10 @@ class Deliveries:
         self._keeper = Keeper(runtime.belts)
         self._world = runtime.delivery(vendor)
         self._pool = ThreadPoolExecutor(LANES_AT_ONCE, thread_name_prefix=f"lanes-{vendor}")
+        self._aside_pool = ThreadPoolExecutor(ASIDE_MAX, thread_name_prefix=f"aside-{vendor}")
+        self._aside_most = max(1, int(in_flight_max * ASIDE_SHARE))
+        self._silent: set[LaneKey] = set()
+        self._asides: set[LaneKey] = set()
 
     def entries(self, entries: Sequence[Entry]) -> None:
         """Rounds of at most in_flight_max pushes. A process that is to end gives back what no round has begun with."""
@@ -396,7 +419,7 @@ class Deliveries:
     def _rounds(self, todo: list[tuple[Entry, Batch]], read_at: float) -> list[tuple[Entry, Batch]]:
         """What is left of them when the process is to end."""
         while todo and not self._stopping():
-            round_, todo = _round(todo, self._in_flight_max)
+            round_, todo = _round(todo, self._most())
             if time.monotonic() - read_at > LEASE_RENEW_S:
                 ours = {entry.id for entry in self._runtime.belts.renew([entry for entry, _ in round_])}
                 round_ = [(entry, batch) for entry, batch in round_ if entry.id in ours]
@@ -404,9 +427,13 @@ class Deliveries:
         return todo
 
     def _round(self, round_: Sequence[tuple[Entry, Batch]]) -> None:
-        by_lane: dict[tuple[str, Vendor, str], list[tuple[Entry, Batch]]] = {}
+        by_lane: dict[LaneKey, list[tuple[Entry, Batch]]] = {}
         for entry, batch in round_:
             by_lane.setdefault((batch.app, batch.vendor, batch.business_id), []).append((entry, batch))
+        for key in by_lane.keys() & (self._silent | self._asides):
+            self._aside(key, by_lane.pop(key))
+        if not by_lane:
+            return
         if len(by_lane) == 1:
             self._lane(*by_lane.popitem())
             return
@@ -415,7 +442,42 @@ class Deliveries:
             if error is not None:
                 raise error
 
-    def _lane(self, key: tuple[str, Vendor, str], batches: Sequence[tuple[Entry, Batch]]) -> None:
+    def _most(self) -> int:
+        """Pushes that a round may have on the wire beside the silent lanes'."""
+        return max(self._in_flight_max - self._aside_most * len(self._asides), 1)
+
+    def _aside(self, key: LaneKey, batches: Sequence[tuple[Entry, Batch]]) -> None:
+        """A lane that let its last round wait in vain has a thread of its own: the others must not wait for its deadline each time it is
+        tried. What comes for it meanwhile is given back, and looked at again within a second."""
+        if key in self._asides or len(self._asides) >= ASIDE_MAX:
+            self._runtime.belts.forgive([entry for entry, _ in batches])
+            return
+        self._asides.add(key)
+        self._aside_pool.submit(self._beside, key, batches)
+
+    def _beside(self, key: LaneKey, batches: Sequence[tuple[Entry, Batch]]) -> None:
+        entries = [entry for entry, _ in batches]
+        try:
+            with self._keeper.holding(entries):
+                self._lane(key, batches, self._aside_most)
+        except AWAY as error:
+            log.warning("a store is away; the work waits in its belt", extra={"reason": type(error).__name__, "queue": self._vendor})
+            with contextlib.suppress(*AWAY):
+                self._runtime.belts.forgive(entries)
+        except Exception as error:  # it is handed out again, and counted
+            log.exception("a round broke", extra={"queue": self._vendor, "reason": type(error).__name__})
+        finally:
+            self._asides.discard(key)
+
+    def _learn(self, key: LaneKey, done: delivery.Delivered) -> None:
+        waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.told)
+        if waited and waited * 2 >= len(done.told):
+            self._silent.add(key)
+        elif done.told:
+            self._silent.discard(key)
+
+    def _lane(self, key: LaneKey, batches: Sequence[tuple[Entry, Batch]], most: int | None = None) -> None:
+        most = most or self._in_flight_max
         # routing may know of a new account a second before this process does: that one was removed is told after a fresh look only
         lane = self._runtime.catalog.lane(*key) or self._runtime.catalog.fresh().lanes.get(key)
         entries = [entry for entry, _ in batches]
@@ -423,12 +485,13 @@ class Deliveries:
         if lane is None:
             self._without_lane(entries, works, key[2])
             return
-        parts = [works[start : start + self._in_flight_max] for start in range(0, len(works), self._in_flight_max)] or [works]
+        parts = [works[start : start + most] for start in range(0, len(works), most)] or [works]
         for part in parts:  # an entry may hold more than this process may have on the wire: it is acknowledged with the last of it
             self._part(part, lane, entries if part is parts[-1] else ())
 
     def _part(self, works: Sequence[Work], lane: Lane, entries: Sequence[Entry]) -> None:
         done = delivery.deliver(works, lane, self._world)
+        self._learn((lane.credential.app, lane.vendor, lane.credential.business_id), done)
         now = now_ms()
         settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
         self._insist(lambda: self._write(entries, lane, settled, now), WRITE_PATIENCE_S if done.requests else 0.0)
@@ -459,7 +522,8 @@ class Deliveries:
 
         self._runtime.belts.hand_on(entries, _ledger(rows), more)
         for one in ended:
-            metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
+            if one.work.note.kind not in AFTERTHOUGHTS:
+                metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
 
     def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
         """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
@@ -603,15 +667,16 @@ def _row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None
 
 
 def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:
-    ended = Counter((one.decision, one.work.note.class_sent) for one in settled.ended)
+    own = [one for one in settled.ended if one.work.note.kind not in AFTERTHOUGHTS]  # the others have no row of their own
+    ended = Counter((one.decision, one.work.note.class_sent) for one in own)
     for (decision, class_sent), count in ended.items():
         metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(count)
     seconds = {
         name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
     }
-    for one in settled.ended:
+    for one in own:
         if one.decision == Decision.ACCEPTED:
-            seconds[one.work.note.class_sent].observe(max(now - one.work.note.received_ms, 0) / 1000)
+            seconds[one.work.note.class_sent].observe(max(now - one.work.note.ts_ms, 0) / 1000)
     for reason, count in Counter(wait.reason for wait in settled.waits).items():
         metrics.RETRIES.labels(lane.vendor, reason).inc(count)
     if settled.alarms:

@@ -30,7 +30,7 @@ from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
 from common.storage import sql
 from common.storage.access import AccessStore
-from common.storage.admission import Admission
+from common.storage.admission import ROUND_S, Admission
 from common.storage.backlog import Backlog
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
@@ -243,7 +243,7 @@ class Runtime:
 
     @cached_property
     def lane_states(self) -> lane_store.LaneStates:
-        return lane_store.LaneStates(self.redis, self.keys)
+        return lane_store.LaneStates(self.redis, self.keys, probe_s=self._while_sending_s(lane_store.PROBE_S))
 
     @cached_property
     def guard(self) -> Guard:
@@ -251,7 +251,11 @@ class Runtime:
 
     @cached_property
     def admission(self) -> Admission:
-        return Admission(self.redis, self.keys)
+        return Admission(self.redis, self.keys, round_s=int(self._while_sending_s(ROUND_S)))
+
+    def _while_sending_s(self, usual_s: float) -> float:
+        """How long what lasts as long as a send may last: longer than usual with a longer PUSHFLEET_SEND_TIMEOUT_S."""
+        return max(usual_s, self.settings.send_timeout_s + 5.0)
 
     @cached_property
     def presence(self) -> Presence:

@@ -43,7 +43,7 @@ _LETTER: Final = {Bucket.PRIVATE: b"a", Bucket.PUBLIC: b"b"}
 #: One push as admit.lua and refund.lua unpack it.
 _ADMIT: Final = struct.Struct("<4s14sdiBBB4s10s")
 _REFUND: Final = struct.Struct("<4s14sB4s10s")
-#: A round that has not ended by then has died; its pushes are no longer in flight.
+#: A round of the usual send deadline that has not ended by then has died; its pushes are no longer in flight.
 ROUND_S: Final = 15
 #: A field beside a day's counts, and how long those are kept (as told.lua has it).
 LISTS_SPENT: Final = "lists:spent"
@@ -128,11 +128,21 @@ class Count:
 
 
 class Admission:
-    """clock, read: for tests only: the time in seconds in place of the server's, and where the scripts' texts come from."""
+    """round_s: a round that has not ended by then has died. clock, read: for tests only: the time in seconds in place of the server's,
+    and where the scripts' texts come from."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, clock: Callable[[], float] | None = None, read: Callable[[str], str] = source) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        round_s: int = ROUND_S,
+        clock: Callable[[], float] | None = None,
+        read: Callable[[str], str] = source,
+    ) -> None:
         self._redis = redis
         self._keys = keys
+        self._round_s = round_s
         self._clock = clock
         self._admit, self._refund, self._told, self._slow, self._rebuild = (
             redis.register_script(read(name)) for name in ("admit", "refund", "told", "slow", "rebuild")
@@ -236,7 +246,7 @@ class Admission:
         args += [terms.caps.get(bucket, -1) for bucket in BUCKETS]
         args.append(",".join(f"{_BUCKET[bucket]}:{_CLASS[name]}:{share:.6f}" for bucket, name, share in terms.reserve))
         items = b"".join(_packed(terms, index, ask) for index, ask in enumerate(asks))
-        args += (round_, ROUND_S, len(asks), items)
+        args += (round_, self._round_s, len(asks), items)
         lane, keys = terms.lane, self._keys
         names = [keys.rate(lane), keys.quota(lane), keys.caps, keys.held, keys.counted(lane), keys.inflight(lane)]
         return self._admit(keys=names, args=[*args, *self._time()])

@@ -12,6 +12,8 @@ from common.storage.keys import Keys
 from common.storage.scripts import script
 
 FLOWING, PROBING, STOPPED = "flowing", "probing", "stopped"
+#: Who tries a lane has so long, with the usual send deadline; then another may.
+PROBE_S = 15.0
 #: The longest pause that lane_tell.lua sets, seconds.
 PAUSE_MAX_S = 600
 
@@ -28,8 +30,9 @@ class LaneState:
 class LaneStates:
     """The breaker's memory, shared by all replicas. One script call to ask, one to tell."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, redis: Redis, keys: Keys, *, probe_s: float = PROBE_S, clock: Callable[[], float] | None = None) -> None:
         """clock: for tests only, the time in seconds in place of the server's."""
+        self._probe_s = probe_s
         self._redis = redis
         self._keys = keys
         self._clock = clock
@@ -38,7 +41,7 @@ class LaneStates:
 
     def ask(self, lane: str, version: int) -> LaneState:
         """The state now; a new version of the credential opens a lane that the old one had stopped."""
-        state, why, probe = self._ask(keys=[self._keys.lane(lane)], args=[version, self._time()])
+        state, why, probe = self._ask(keys=[self._keys.lane(lane)], args=[version, self._time(), self._probe_s])
         return LaneState(state.decode(), why.decode(), bool(probe))
 
     def tell(self, lane: str, version: int, good: int, failed: int, refused: bool) -> None:

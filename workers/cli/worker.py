@@ -84,7 +84,8 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
     """Says that we live, and serves metrics and health. progress: monotonic time of the last progress."""
 
     def healthy() -> bool:
-        return time.monotonic() - progress() < SILENT_S or not waiting()
+        silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)  # an access token and two requests may be waited for
+        return time.monotonic() - progress() < silent_s or not waiting()
 
     port = metrics.serve_metrics(runtime.settings, runtime.name, healthy, lambda: _ready(runtime))
     runtime.metrics_at = metrics.target(runtime.settings, port) if port else None

@@ -173,7 +173,7 @@ if granted > 0 then
   note('t', now + ahead)
   note('l', now)
   redis.call('HSET', KEYS[6], ARGV[13], string.format('%d|%.3f', granted, now + tonumber(ARGV[14])))
-  redis.call('EXPIRE', KEYS[6], 60)
+  redis.call('EXPIRE', KEYS[6], math.max(60, 2 * tonumber(ARGV[14])))
 end
 if #news > 0 then
   redis.call('HSET', KEYS[1], unpack(news))

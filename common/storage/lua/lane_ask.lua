@@ -1,9 +1,9 @@
 -- lane_ask: may this lane send now?
 -- KEYS[1] push:lane:<lane>  hash: state, why, until (s), version, strikes, probe_until (s), window, n, f
--- ARGV    1 version of the credential, 2 the time in tests, else ""
+-- ARGV    1 version of the credential, 2 the time in tests, else "", 3 seconds that a probe may take
 -- returns {state, why, probe}  probe 1: this caller alone may send one push to see whether the lane works again
 -- why     half-open with one probe for the whole fleet: the first who asks after the pause takes it, for a bounded time
-local PROBE_S, PAUSE_MAX_S = 15, 600
+local PROBE_S, PAUSE_MAX_S = tonumber(ARGV[3]), 600
 local now = tonumber(ARGV[2])
 if not now then
   local t = redis.call('TIME')

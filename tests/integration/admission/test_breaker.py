@@ -137,6 +137,18 @@ def test_a_probe_whose_process_died_is_taken_by_another(states: LaneStates, cloc
     assert states.ask(LANE, 1).probe
 
 
+def test_a_probe_may_take_as_long_as_a_send_may(redis_client: redis.Redis, space: str, clock: Clock) -> None:
+    states = LaneStates(redis_client, Keys(f"push{space}"), probe_s=65.0, clock=clock)
+    states.tell(LANE, 1, good=0, failed=20, refused=False)
+    clock.now += 2
+    assert states.ask(LANE, 1).probe
+    clock.now += 64
+    assert not states.ask(LANE, 1).probe
+    assert not states.may_flow(LANE, 1)
+    clock.now += 2
+    assert states.ask(LANE, 1).probe
+
+
 @pytest.mark.parametrize("look", [lambda s: s.ask(LANE, 1).probe, lambda s: s.may_flow(LANE, 1)], ids=["ask", "may_flow"])
 def test_a_clock_that_steps_back_does_not_lengthen_a_pause(states: LaneStates, clock: Clock, look: Callable[[LaneStates], bool]) -> None:
     states.tell(LANE, 1, good=0, failed=20, refused=False)

@@ -94,14 +94,14 @@ def test_a_vendors_word_in_the_first_minute_is_about_the_day_before(
     """Its answer was on its way at midnight, or its clock is behind ours: one such word must not shut the lane for a whole day."""
     clock = Clock(MIDNIGHT + seconds)
     store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
-    meizu = lane(Vendor.MEIZU, {"quota": {"public": QUOTA}, "device_cap": {"public": 3}, "rate": 100_000})
+    xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": QUOTA}, "device_cap": {"public": 3}, "rate": 100_000})
     gate, one = FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000)), work(1)
     said = {
-        "spent": lambda: gate.told_spent(meizu, Bucket.PUBLIC),
-        "numbers": lambda: gate.told_quota(meizu, Bucket.PUBLIC, QUOTA, QUOTA),
-        "device": lambda: gate.told_capped(meizu, [one]),
+        "spent": lambda: gate.told_spent(xiaomi, Bucket.PUBLIC),
+        "numbers": lambda: gate.told_quota(xiaomi, Bucket.PUBLIC, QUOTA, QUOTA),
+        "device": lambda: gate.told_capped(xiaomi, [one]),
     }
     said[word]()
     clock.now += 120
     expected = [Decision.DEVICE_CAP] if word == "device" and today != [None] else today
-    assert [leave.decision for leave in gate.admit(meizu, [(Item(one.note, one.target, None, 60), 0)])] == expected
+    assert [leave.decision for leave in gate.admit(xiaomi, [(Item(one.note, one.target, None, 60), 0)])] == expected

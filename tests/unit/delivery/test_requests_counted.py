@@ -13,6 +13,7 @@ from tests.unit.delivery.builders import NOW_MS, lane, work
 from tests.unit.delivery.test_too_late import Street
 from workers.delivery.lane import Lane
 from workers.delivery.stage import deliver
+from workers.vendors import VENDORS
 from workers.vendors.base import AccessToken
 from workers.wire import Answer, NoAnswer, Request
 
@@ -23,16 +24,20 @@ class Vivo(Street):
     def get(self, _lane: Lane, _now_ms: int) -> AccessToken:  # type: ignore[override]
         return AccessToken("t", NOW_MS + 60_000, NOW_MS + 60_000)
 
+    def lists_spent(self, _lane: Lane) -> bool:
+        return False
+
     def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[Answer]:
         self.sent += requests
         return [Answer(200, {}, b'{"result":0,"taskId":"t1"}') for _ in requests]
 
 
 def test_a_list_push_is_two_requests() -> None:
-    first, second = work(user="u1"), work(user="u2")
-    for one in (first, second):
-        one.note = first.note
-        one.target = msgspec.structs.replace(one.target, token=f"{one.target.user}".ljust(23, "1"))
+    people = VENDORS[Vendor.VIVO].request_tokens_min_list
+    works = [work(user=f"u{number}") for number in range(people)]
+    for number, one in enumerate(works):
+        one.note = works[0].note
+        one.target = msgspec.structs.replace(one.target, token=f"{number:023d}")
     vivo, seen = Vivo(), list[Answer | NoAnswer]()
-    done = deliver([first, second], lane(Vendor.VIVO), replace(vivo.world(), observe=lambda _lane, answer: seen.append(answer)))
-    assert (len(done.told), len(vivo.sent), len(seen)) == (2, 2, 2)
+    done = deliver(works, lane(Vendor.VIVO), replace(vivo.world(), observe=lambda _lane, answer: seen.append(answer)))
+    assert (len(done.told), len(vivo.sent), len(seen)) == (people, 2, 2)

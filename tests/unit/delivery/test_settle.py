@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from common.contracts import Attempt
-from common.model import Again, Decision, Vendor, Verdict
+from common.model import Again, Decision, Kind, Vendor, Verdict
 from common.storage.ledger import RowRecord
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
 from workers.delivery.lane import Lane
 from workers.delivery.settle import ATTEMPTS_KEPT, Settled, settle, without_lane
 from workers.delivery.stage import Delivered, Work, is_down
-from workers.pipeline import _pending_row
+from workers.pipeline import _count, _pending_row
 from workers.vendors import VENDORS
 from workers.vendors.base import Outcome
 from workers.wire import Route
@@ -186,3 +187,18 @@ def test_those_who_shared_a_request_come_back_together() -> None:
     delays = [wait.delay_s for wait in settle(Delivered(told=told), LANE, NOW_MS, None, lambda: next(chances)).waits]
     assert len({*delays[:3]}) == 1
     assert delays[3] != delays[0]
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(Kind.MESSAGE, 5.0), (Kind.CALL_INVITE, 5.0), (Kind.RECALL, 0.0), (Kind.CALL_CANCEL, 0.0)])
+def test_only_what_has_a_row_is_counted_and_from_its_events_own_time(kind: Kind, seconds: float) -> None:
+    def total() -> tuple[float, float]:
+        labels = {"vendor": "vivo", "class": "chat"}
+        decided = REGISTRY.get_sample_value("pushfleet_decisions_total", {**labels, "decision": "accepted"})
+        return REGISTRY.get_sample_value("pushfleet_stored_to_accepted_seconds_sum", labels) or 0.0, decided or 0.0
+
+    its = note(kind=kind, ts_ms=NOW_MS - 5_000, received_ms=NOW_MS - 1_000)
+    done = Delivered(told=[(Work("belt/1-0", its, target("live-1")), Outcome(Verdict.ACCEPTED, "200"))])
+    before = total()
+    _count(LANE, done, settle(done, LANE, NOW_MS, None, lambda: 0.5), NOW_MS)
+    assert total()[0] - before[0] == pytest.approx(seconds)
+    assert total()[1] - before[1] == (seconds > 0), "a recall is no decision on a recipient: it has no row"

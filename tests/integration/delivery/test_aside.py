@@ -1,0 +1,145 @@
+"""One account whose vendor's side hangs costs the vendor's other accounts nothing: it is tried beside them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
+
+import pytest
+import redis
+
+from common.clock import now_ms
+from common.config import Settings
+from common.contracts import Batch, Push, encode
+from common.model import Urgency, Vendor, Verdict
+from common.storage import keys
+from common.storage.credentials import StoredCredential
+from common.storage.migrations import migrate
+from common.storage.tenants import Tenant
+from tests.integration.admission.conftest import own_url, secret_key
+from tests.integration.delivery.conftest import chat
+from workers.app import DELIVERY
+from workers.delivery.stage import Delivered
+from workers.pipeline import Deliveries, Stages
+from workers.runtime import Runtime
+from workers.vendors.base import Outcome
+
+__all__ = ["own_url", "secret_key"]
+
+
+class Hall:
+    """A vendor's door. Account `slow` gets no answer before `open` is set; every other's pushes are taken. accepted: their tokens."""
+
+    def __init__(self) -> None:
+        self.open, self.held = threading.Event(), threading.Semaphore(0)
+        self.accepted: list[str] = []
+        hall = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                if form["appId"] == ["slow"]:
+                    hall.held.release()
+                    hall.open.wait(20)
+                hall.accepted += form["pushIds"][0].split(",")
+                body = b'{"code":"200","message":"","value":{},"redirect":"","msgId":"1"}'
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                return None
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def hall() -> Iterator[Hall]:
+    made = Hall()
+    yield made
+    made.open.set()
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def runtime(
+    redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str, hall: Hall
+) -> Iterator[Runtime]:
+    more = {"ENDPOINT_MEIZU": hall.url, "SEND_TIMEOUT_S": "15", "DATABASE_URL": own_url, "SECRET_KEYS": secret_key}
+    made = Runtime(settings_with(**more))
+    migrate(made.engine)
+    made.tenants.add(Tenant("demo", "Demo", "en", "Asia/Shanghai"))
+    yield made
+    made.close()
+
+
+def account(runtime: Runtime, business_id: str, app_id: str) -> None:
+    secrets = {"app_secret": "s"}
+    new = StoredCredential(
+        "demo", Vendor.MEIZU, business_id, 0, {"app_id": app_id}, secrets, frozenset(), {}, {}, {}, False, now_ms(), None
+    )
+    runtime.credentials.add(new)
+    runtime.catalog.changed()
+
+
+def put(runtime: Runtime, business_id: str, number: int) -> str:
+    one = chat(number, urgency=Urgency.CHAT)
+    blob = encode(Batch(app="demo", vendor=Vendor.MEIZU, business_id=business_id, pushes=(Push(note=one.note, targets=(one.target,)),)))
+    runtime.redis.xadd(runtime.keys.belt(keys.send(Vendor.MEIZU, Urgency.CHAT)), {"b": blob})
+    return one.target.token
+
+
+def test_a_lane_that_hangs_is_tried_beside_the_others(runtime: Runtime, hall: Hall, space: str) -> None:
+    slow, well = f"{space}s", f"{space}w"
+    account(runtime, slow, "slow")
+    account(runtime, well, "well")
+    drain = Stages(runtime).drain(DELIVERY, Vendor.MEIZU)
+    deliveries = drain.finish.__self__  # type: ignore[attr-defined]
+    deliveries._silent.add(("demo", Vendor.MEIZU, slow))  # its last round waited in vain
+    hung = [put(runtime, slow, number) for number in range(2)]
+    taken = [put(runtime, well, number) for number in range(10, 13)]
+    drain(lambda: False)
+    assert hall.held.acquire(timeout=10), "the slow one is asked"
+    assert sorted(hall.accepted) == sorted(taken), "and nobody waited for it"
+    late = put(runtime, slow, 3)
+    drain(lambda: False)
+    belt = runtime.keys.belt(keys.send(Vendor.MEIZU, Urgency.CHAT))
+    assert runtime.redis.xlen(belt) == 3, "one round at a time: what comes meanwhile is given back"
+    hall.open.set()
+    end = time.monotonic() + 10
+    while runtime.redis.xlen(belt) and time.monotonic() < end:
+        drain._takeover_at = 0.0
+        drain(lambda: False)
+        time.sleep(0.02)
+    assert sorted(hall.accepted) == sorted([*taken, *hung, late])
+    assert not deliveries._silent, "it answers again"
+
+
+TOLD = {
+    "none was answered": (["timeout"] * 3, True),
+    "half of them were": (["timeout", "200"], True),
+    "one was not": (["timeout", "200", "200"], False),
+    "no access token came": (["access"], True),
+    "refused at the door is an answer": (["503", "refused"], False),
+    "nothing was asked": ([], True),
+}
+
+
+@pytest.mark.parametrize(("statuses", "silent"), TOLD.values(), ids=TOLD)
+def test_a_lane_is_silent_after_a_round_that_mostly_waited_in_vain(runtime: Runtime, statuses: list[str], silent: bool) -> None:
+    deliveries, key = Deliveries(runtime, Vendor.MEIZU, 500, lambda: False), ("demo", Vendor.MEIZU, "b")
+    told = [(chat(number), Outcome(Verdict.UNCERTAIN, status)) for number, status in enumerate(statuses)]
+    if not told:
+        deliveries._silent.add(key)
+    deliveries._learn(key, Delivered(told=told))
+    assert (key in deliveries._silent) is silent
