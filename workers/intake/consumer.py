@@ -209,7 +209,7 @@ class Consumer:
             read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
             if isinstance(read, Refused):
                 refused.append(read)
-                metrics.EVENTS.labels("unknown", "dead_letter").inc()
+                metrics.EVENTS.labels(read.type, "dead_letter").inc()
                 continue
             if read.ignored is not None:
                 _ignored(read.ignored)

@@ -57,7 +57,10 @@ class Passed:
 
 
 class _UnreadableError(ValueError):
-    """Carries the reason of a dead letter."""
+    """Carries the reason of a dead letter. app, type: what a native event names, type only where we know it."""
+
+    app: str | None = None
+    type: str = "unknown"
 
 
 def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: Sequence[str], now_ms: int) -> Passed | Refused:
@@ -71,13 +74,11 @@ def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: 
         body = checked(raw)
         dialect = names.get("d", "native")
         if dialect == "native":
-            event = _native(body, entry, received_ms, now_ms)
-            app = event.app
-            _known(event.app, apps)
-            return Passed((event,))
+            return Passed((_own(body, apps, entry, received_ms, now_ms),))
         return _foreign(dialect, body, names, apps, entry, received_ms, now_ms)
     except _UnreadableError as error:
-        return Refused(entry, str(error), app, (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX], names)
+        shown = (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX]
+        return Refused(entry, str(error), error.app or app, shown, names, error.type)
 
 
 _NAMES = {b"d": "d", b"app": "app", b"q": "q"}
@@ -139,6 +140,20 @@ def _depth(raw: bytes) -> int:
     return deepest
 
 
+def _own(body: bytes, apps: Sequence[str], entry: str, received_ms: int, now_ms: int) -> Event:
+    """A native event of a known tenant. What is wrong with it is that tenant's dead letter, if it names one."""
+    try:
+        event = _native(body, entry, received_ms, now_ms)
+        _known(event.app, apps)
+    except _UnreadableError as error:
+        value = json.loads(body)
+        app, kind = (value.get("app"), value.get("type")) if isinstance(value, dict) else (None, None)
+        error.app = app[: events.NAME_MAX] if isinstance(app, str) else None
+        error.type = kind if isinstance(kind, str) and kind in events.DECODERS else error.type
+        raise
+    return event
+
+
 def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
     try:
         envelope = events.decode_envelope(body)
@@ -193,7 +208,7 @@ def _foreign(dialect: str, body: bytes, names: Mapping[str, str], apps: Sequence
     try:
         translated = translate(value, app=app, query=names.get("q"), entry_ms=received_ms)
     except DialectError as error:
-        raise _UnreadableError(f"{error.reason}: {error}") from None
+        raise _UnreadableError(str(error)) from None
     found = []
     for index, event in enumerate(translated.events):
         found.append(_native(msgspec.json.encode(event), f"{entry}#{index}" if index else entry, received_ms, now_ms))
