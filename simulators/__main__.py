@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from simulators.registry import SIMULATORS, present
+from simulators.registry import SHARED, SIMULATORS, present
 from simulators.run import serve
 
 PR_SET_PDEATHSIG = 1
@@ -25,17 +25,18 @@ LOOK_S = 0.1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0: stopped by a signal; 1: a simulator died; 2: wrong use, or a port is taken."""
     parser = argparse.ArgumentParser(prog="python -m simulators", description="Simulators of the push vendors.")
-    parser.add_argument("vendors", nargs="*", metavar="VENDOR", help=f"of {', '.join(SIMULATORS)}; none: all that are there")
+    parser.add_argument("vendors", nargs="*", metavar="VENDOR", help=f"of {', '.join([*SIMULATORS, *SHARED])}; none: all that are there")
     parser.add_argument("--port", type=int, default=0, help="the first port, the others follow; 0: free ones")
     parser.add_argument("--dir", type=Path, default=Path("var/simulators"), help="for the CA, the records and <vendor>.json")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
     wanted = parser.parse_args(arguments)
     there = present()
-    missing = [vendor for vendor in wanted.vendors if vendor not in there]
+    named = [SHARED.get(vendor, vendor) for vendor in wanted.vendors]
+    missing = [vendor for vendor in named if vendor not in there]
     if missing:
         parser.error(f"no simulator: {', '.join(missing)}; there are {', '.join(there)}")
-    vendors = list(dict.fromkeys(wanted.vendors)) or there
+    vendors = list(dict.fromkeys(named)) or there
     if not 0 <= wanted.port <= 65535 - sum(SIMULATORS[vendor].ports for vendor in vendors):
         parser.error("--port: 0 or a port with room for all behind it")
     wanted.dir.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,9 @@ SIMULATORS: dict[str, Entry] = {
     **{vendor: Entry(vendor, 1, Manners(http1_only=True)) for vendor in ("huawei", "honor", "xiaomi", "oppo", "vivo", "meizu")},
 }
 
+#: A vendor whose simulator is another's -> that one.
+SHARED = {"harmony": "huawei"}
+
 
 def present() -> list[str]:
     return [vendor for vendor, entry in SIMULATORS.items() if entry.present()]

@@ -140,3 +140,8 @@ def test_every_vendor_that_is_there_can_be_made(tmp_path):
     for vendor in present():
         simulator = SIMULATORS[vendor].make(Record(tmp_path / f"{vendor}.jsonl"))
         assert (simulator.vendor, bool(simulator.endpoints)) == (vendor, True)
+
+
+def test_harmony_is_simulated_by_its_name_together_with_huawei(tmp_path):
+    with started("harmony", "huawei", "--dir", str(tmp_path), lines=1) as (_, told):
+        assert set(told["huawei"]["endpoints"]) == {"HUAWEI", "HUAWEI_OAUTH", "HARMONY"}
