@@ -30,6 +30,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 #: How many ports are tried from PUSHFLEET_METRICS_PORT on.
 PORTS_MAX: Final = 100
+#: A probe gets its answer within this, seconds; a server that has not answered us by then is not there.
+CHECK_S_MAX: Final = 3.0
 #: How long a process of this machine may take to accept a connection before it counts as gone, seconds.
 LISTENS_S_MAX: Final = 1.0
 NONE: Final = "none"
@@ -123,6 +125,30 @@ def request_status(said: int | str) -> str:
 # ---------------------------------------------------------------- the server
 
 
+class _Bounded:
+    """A check that says no when it takes too long, as with a server that hangs; it is not begun anew while it hangs."""
+
+    def __init__(self, check: Callable[[], bool], seconds: float) -> None:
+        self._check = check
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._good = False
+
+    def __call__(self) -> bool:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._good = False
+                self._thread = threading.Thread(target=self._run, name="check", daemon=True)
+                self._thread.start()
+            thread = self._thread
+        thread.join(self._seconds)
+        return self._good and not thread.is_alive()
+
+    def _run(self) -> None:
+        self._good = _asked(self._check)
+
+
 @dataclass(frozen=True, slots=True)
 class _Checks:
     name: str
@@ -131,7 +157,7 @@ class _Checks:
 
 
 def serve_metrics(settings: Settings, name: str, health: Callable[[], bool], ready: Callable[[], bool]) -> int | None:
-    """Serves /metrics, /healthz and /readyz (200 or 503) from a thread, on the first free of PORTS_MAX ports.
+    """Serves /metrics, /healthz and /readyz (200 or 503, within CHECK_S_MAX) from a thread, on the first free of PORTS_MAX ports.
 
     Returns the port; None when PUSHFLEET_METRICS_PORT is 0 or no port is free (logged: a process without metrics still works).
     Binds where the console does: loopback unless PUSHFLEET_CONSOLE_ADDR says otherwise. The URL stands in run.json until the exit.
@@ -139,7 +165,8 @@ def serve_metrics(settings: Settings, name: str, health: Callable[[], bool], rea
     if settings.metrics_port == 0:
         return None
     host = host_port(settings.console_addr)[0]
-    server = _first_free(host, range(settings.metrics_port, min(settings.metrics_port + PORTS_MAX, 65_536)), _Checks(name, health, ready))
+    checks = _Checks(name, _Bounded(health, CHECK_S_MAX), _Bounded(ready, CHECK_S_MAX))
+    server = _first_free(host, range(settings.metrics_port, min(settings.metrics_port + PORTS_MAX, 65_536)), checks)
     if server is None:
         log.error("no free port for metrics", extra={"port": settings.metrics_port})
         return None

@@ -61,6 +61,12 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
+def command_of(line: str) -> str:
+    """What starts a line of the Procfile."""
+    stage, _, vendor = line.partition("-")
+    return f"pushfleet worker {stage} --vendors {vendor}" if vendor else f"pushfleet worker {stage}"
+
+
 def missing(roles: Iterable[str], vendors: Iterable[Vendor], *, receipts: bool) -> list[str]:
     """Lines of the Procfile that nobody serves. vendors: those with a credential; receipts: whether callbacks are asked for."""
     served = set[str]()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
+import os
 import sys
 
 import click
@@ -17,4 +17,4 @@ def bench(options: tuple[str, ...]) -> None:
     """Measure this fleet beside its peers, on this machine, in one run; leaves var/reports/bench.json."""
     if importlib.util.find_spec("tests.benchmarks") is None:
         raise CliError("the benchmarks are in the repository: run `make bench` in a checkout")
-    raise click.exceptions.Exit(subprocess.call([sys.executable, "-m", "tests.benchmarks.bench", *options]))
+    os.execv(sys.executable, [sys.executable, "-m", "tests.benchmarks.bench", *options])  # noqa: S606 - a signal must reach it

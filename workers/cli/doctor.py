@@ -22,7 +22,6 @@ from common.model import Vendor
 from common.storage import keys, lanes, ledger, living, migrations
 from common.storage.streams import GROUP
 from common.storage.vault import VaultError
-from workers.app import DELIVERY
 from workers.cli import NO, UNREACHABLE
 from workers.cli.base import at, print_json
 from workers.runtime import Runtime
@@ -237,15 +236,9 @@ def process_findings(runtime: Runtime) -> Iterator[Finding]:
     vendors = {Vendor(row["vendor"]) for row in runtime.credentials.listed()}
     missing = living.missing(roles.values(), vendors, receipts=runtime.settings.receipts_url is not None)
     if missing:
-        yield bad("processes", f"not alive: {', '.join(missing)}", "start them: " + "; ".join(_command(stage) for stage in missing))
+        yield bad("processes", f"not alive: {', '.join(missing)}", "start them: " + "; ".join(map(living.command_of, missing)))
     else:
         yield good("processes", f"{len(roles)} alive: {' '.join(roles)}")
-
-
-def _command(stage: str) -> str:
-    if stage.startswith(f"{DELIVERY}-"):
-        return f"pushfleet worker delivery --vendors {stage.removeprefix(f'{DELIVERY}-')}"
-    return f"pushfleet worker {stage}"
 
 
 def belt_findings(runtime: Runtime) -> Iterator[Finding]:

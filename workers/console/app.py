@@ -6,7 +6,7 @@ import hashlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,9 +27,9 @@ from common.clock import now_ms
 from common.config import host_port, is_loopback
 from common.storage.users import OPERATORS
 from workers import serving
-from workers.console.look import Look, Ports, World, age_of, time_of
+from workers.console.look import Look, Ports, World, age_of, happened, time_of
 from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, Session, Signer
-from workers.console.words import LANGUAGES, decision_words, language, word
+from workers.console.words import LANGUAGES, WORDS, decision_words, language, word
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,9 @@ class Console:
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
         )
-        self._templates.globals.update(age_of=age_of, time_of=time_of)
+        # a browser that keeps the last version's styles would show this one's pages without theirs
+        css_version = hashlib.sha256((HERE / "static" / "console.css").read_bytes()).hexdigest()[:12]
+        self._templates.globals.update(age_of=age_of, time_of=time_of, css_version=css_version)
 
     # ------------------------------------------------------------ what every page has
 
@@ -188,20 +190,28 @@ class Console:
 
     def _page(self, request: Request, visitor: Visitor, name: str, status: int = 200, **values: Any) -> Response:
         done = request.query_params.get("done", "")
-        return self._render(visitor, name, status, path=request.url.path, done=done if done in DONE else "", **values)
+        asked = [(key, value) for key, value in request.query_params.multi_items() if key not in ("lang", "done")]
+        path, done = request.url.path, done if done in DONE else ""
+        return self._render(visitor, name, status, path=path, done=done, asked_for=asked, **values)
 
     def _refusal(self, visitor: Visitor, said: str, status: int, **values: Any) -> Response:
-        return self._render(visitor, "said", status, path="", done="", said=word(said, visitor.lang, **values))
+        return self._render(visitor, "said", status, path="", done="", asked_for=[], said=word(said, visitor.lang, **values))
 
-    def _render(self, visitor: Visitor, name: str, status: int, **values: Any) -> Response:
+    def _render(self, visitor: Visitor, name: str, status: int, asked_for: Sequence[tuple[str, str]], **values: Any) -> Response:
         def t(key: str, **more: Any) -> str:
             return word(key, visitor.lang, **more)
 
         def means(decision: str) -> str:
             return decision_words(decision, visitor.lang)
 
+        def stage(said: str) -> str:
+            return t(f"stage_{said}") if f"stage_{said}" in WORDS else said
+
+        other = "?" + urlencode([*asked_for, ("lang", "en" if visitor.lang == "zh" else "zh")])
         token = self._signer.form_token(visitor.cookie) if visitor.cookie else ""
-        html = self._templates.get_template(f"{name}.html").render(t=t, means=means, visitor=visitor, token=token, **values)
+        html = self._templates.get_template(f"{name}.html").render(
+            t=t, means=means, stage=stage, happened=happened, visitor=visitor, token=token, other_language=other, **values
+        )
         return HTMLResponse(html, status)
 
     async def not_found(self, request: Request, _error: Exception) -> Response:

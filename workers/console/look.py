@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from common.storage.credentials import Credentials
 from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.keys import Keys
-from common.storage.living import Living, missing
+from common.storage.living import Living, command_of, missing
 from common.storage.streams import Belts
 from common.storage.tally import LastHour, last_hour
 from common.storage.users import Users
@@ -29,6 +30,8 @@ from common.storage.vault import Vault
 #: An entry of this age is worth a look; of that age it needs a hand, ms.
 SLOW_MS, LATE_MS = 10_000, 60_000
 EXPIRES_SOON_MS = 30 * 86_400_000
+#: As the alert PushfleetQuotaNearlySpent.
+QUOTA_SHARE = 0.9
 TALLY_KEPT_S = 10.0
 
 
@@ -89,8 +92,18 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that needs a hand: a word (words.py) with its values, the page that shows it, and the command that helps."""
+
+    word: str
+    values: Mapping[str, Any]
+    page: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
-    """problems: (word, values, page to look at). tally None: too many rows to count now."""
+    """tally None: too many rows to count now."""
 
     at_ms: int
     queues: Sequence[Queue]
@@ -98,7 +111,7 @@ class Overview:
     lanes: Sequence[Mapping[str, Any]]
     letters: int
     processes: Sequence[str]
-    problems: Sequence[tuple[str, Mapping[str, Any], str]] = field(default_factory=tuple)
+    problems: Sequence[Problem] = field(default_factory=tuple)
 
     @property
     def waiting(self) -> int:
@@ -122,11 +135,11 @@ class Look:
         count, vendors = sum(letters.values()), {Vendor(lane["vendor"]) for lane in lanes}
         gone = missing(roles.values(), vendors, receipts=self._world.settings.receipts_url is not None)
         problems = [
-            *(("problem_process", {"stage": stage}, "/") for stage in gone),
+            *(Problem("problem_process", {"stage": stage}, "/", command_of(stage)) for stage in gone),
             *(problem for lane in lanes for problem in lane_problems(lane)),
             *(problem for row in self._world.credentials.listed() for problem in _expiry(row, now)),
-            *(("problem_belt", {"queue": queue.name, "age": age_of(queue.age_ms)}, "/") for queue in queues if queue.mood == "bad"),
-            *([("problem_letters", {"count": count}, "/dead-letters")] if count else []),
+            *(_behind(queue) for queue in queues if queue.mood == "bad"),
+            *([Problem("problem_letters", {"count": count}, "/dead-letters", "pushfleet dead-letters list")] if count else []),
         ]
         return Overview(now, queues, self.tally(now), lanes, count, list(roles), problems)
 
@@ -167,25 +180,69 @@ class Look:
         return [{"targets": [address], "labels": {"process": name}} for name, address in self._world.living.targets().items()]
 
 
-def lane_problems(lane: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
-    name = f"{lane['vendor']} {lane['business_id']} ({lane['app']})"
+def lane_problems(lane: Mapping[str, Any]) -> list[Problem]:
+    named, key = {"lane": _name(lane)}, _key(lane)
+    spent = [quota for quota in lane["quotas"] if quota["limit"] and quota["used"] >= QUOTA_SHARE * quota["limit"]]
+    found = [
+        Problem(
+            "problem_spent" if quota["used"] >= quota["limit"] else "problem_quota",
+            {**named, "bucket": quota["bucket"], "used": quota["used"], "limit": quota["limit"]},
+            "/lanes",
+            f"pushfleet quota set {key} {quota['bucket']}=N",
+        )
+        for quota in spent
+    ]
     if lane["state"] == "paused":
-        return [("problem_paused", {"lane": name}, "/lanes")]
+        return [Problem("problem_paused", named, "/lanes", f"pushfleet credential resume {key}"), *found]
     if lane["state"] == "stopped":
-        return [("problem_lane", {"lane": name, "why": lane.get("why") or "?"}, "/lanes")]
-    return [("problem_guard", {"lane": name}, "/lanes")] if lane.get("guard") else []
+        return [Problem("problem_lane", {**named, "why": lane.get("why") or "?"}, "/lanes", f"pushfleet credential check {key}"), *found]
+    guard = Problem("problem_guard", named, "/lanes", f"pushfleet credential list {key}")
+    return [*([guard] if lane.get("guard") else []), *found]
 
 
-def _expiry(row: Mapping[str, Any], now: int) -> list[tuple[str, Mapping[str, Any], str]]:
+def _behind(queue: Queue) -> Problem:
+    return Problem("problem_belt", {"queue": queue.name, "age": age_of(queue.age_ms)}, "/", "pushfleet doctor")
+
+
+def _expiry(row: Mapping[str, Any], now: int) -> list[Problem]:
     ends = row["expires_ms"]
     if ends is None or ends - now > EXPIRES_SOON_MS:
         return []
-    name = f"{row['vendor']} {row['business_id']} ({row['app']})"
-    return [("problem_expired" if ends <= now else "problem_expires", {"lane": name, "at": day_of(ends)}, "/lanes")]
+    values = {"lane": _name(row), "at": day_of(ends)}
+    return [Problem("problem_expired" if ends <= now else "problem_expires", values, "/lanes", f"pushfleet credential rotate {_key(row)}")]
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['vendor']} {row['business_id']} ({row['app']})"
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    """As the command line takes it."""
+    return shlex.join([row["app"], row["vendor"], row["business_id"]])
 
 
 def _took_too_long(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) == "57014"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a recipient's story. id: the vendor's, of an attempt."""
+
+    at_ms: int
+    stage: str
+    words: str
+    id: str = ""
+
+
+def happened(one: Mapping[str, Any]) -> list[Line]:
+    """All that a recipient's row knows, as it happened."""
+    lines = [Line(step["at_ms"], step["stage"], step["note"]) for step in one["steps"]]
+    for each in one["attempts"]:
+        words = f"{each['status']} {each['code']} {each['words']}"
+        lines.append(Line(each["at_ms"], "attempt", words.strip(), each["vendor_message_id"] or ""))
+    lines += [Line(each["at_ms"], "receipt", each["status"]) for each in one["receipts"]]
+    return sorted(lines, key=lambda line: line.at_ms)
 
 
 def age_of(ms: int | None) -> str:

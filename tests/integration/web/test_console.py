@@ -20,7 +20,7 @@ from tests.integration.web.conftest import APP, call, eventually, message, regis
 from tests.integration.web.test_receipts import listens
 from workers.cli.why import story
 from workers.console.app import serve
-from workers.console.look import Ports
+from workers.console.look import Ports, happened, lane_problems
 from workers.console.words import DECISIONS, WORDS, language
 from workers.lane_report import console_rows
 from workers.replay import NotReplayableError, replay
@@ -121,7 +121,11 @@ def test_the_overview_tells_what_needs_a_hand(runtime, busy):
     for words in (
         "vivo vivo-1 (1400000001) is stopped: credential_refused",
         "send meizu is 2m behind",
-        "1 dead letters",
+        "dead letters: 1",
+        "pushfleet credential check 1400000001 vivo vivo-1",
+        "pushfleet credential rotate 1400000001 xiaomi xiaomi-1",
+        "pushfleet worker intake",
+        "pushfleet dead-letters list",
         "xiaomi xiaomi-1 (1400000001): the credential expires 20",
         "no intake process is alive",
         "taken by the vendor",
@@ -132,6 +136,34 @@ def test_the_overview_tells_what_needs_a_hand(runtime, busy):
     assert "<b>1</b>Accepted by vendors" in page
 
 
+LANE = {"app": "a b", "vendor": "oppo", "business_id": "op", "state": "flowing", "quotas": []}
+QUOTAS = {
+    "half": (50, 100, []),
+    "nearly spent": (90, 100, [("problem_quota", "pushfleet quota set 'a b' oppo op public=N")]),
+    "spent": (100, 100, [("problem_spent", "pushfleet quota set 'a b' oppo op public=N")]),
+    "switched off by an operator": (0, 0, []),
+    "unlimited": (10**9, None, []),
+}
+
+
+@pytest.mark.parametrize(("used", "limit", "told"), QUOTAS.values(), ids=QUOTAS)
+def test_a_day_that_runs_out_of_quota_is_a_problem(used, limit, told):
+    found = lane_problems({**LANE, "quotas": [{"bucket": "public", "used": used, "limit": limit, "runs_out_ms": None}]})
+    assert [(one.word, one.cure) for one in found] == told
+
+
+def test_a_story_is_told_in_the_order_in_which_it_happened():
+    attempt = {"at_ms": 3, "status": "200", "code": "", "words": "", "vendor_message_id": "v-1"}
+    steps = [{"stage": "intake", "at_ms": 1, "note": "message.stored"}, {"stage": "delivery", "at_ms": 4, "note": "accepted"}]
+    told = happened({"steps": steps, "attempts": [attempt], "receipts": [{"status": "clicked", "at_ms": 9}]})
+    assert [line.stage for line in told] == ["intake", "attempt", "delivery", "receipt"]
+
+
+def test_the_other_language_shows_the_same_page(runtime, console):
+    page = Browser(console).go("/messages?id=m%2F1&user=bob&done=gone&lang=en").text
+    assert 'href="?id=m%2F1&amp;user=bob&amp;lang=zh"' in page
+
+
 def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
     for role in ("intake", "presence", "routing", "upkeep", "receipts"):
         runtime.living.say(f"{role}.1", role, None)
@@ -139,7 +171,7 @@ def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
     runtime.living.say("delivery.1", f"delivery:{','.join(Vendor)}", None)
     page = Browser(console).go("/").text
     assert "All is flowing." in page
-    assert "<b>6</b>Processes alive" in page
+    assert "<b>6</b><details><summary>Processes alive" in page
 
 
 def test_a_lanes_quota_is_told(runtime, fleet, console, cli):

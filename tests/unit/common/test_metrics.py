@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -99,6 +101,23 @@ def test_the_server_takes_the_next_port_and_says_what_the_checks_say(tmp_path):
         assert _get(port, "/other")[0] == 404
         assert "pushfleet_events_total" in _get(port, "/metrics")[1]
         assert runfile.read(tmp_path)["metrics"] == [f"http://127.0.0.1:{port}/metrics"]
+
+
+def test_a_check_that_hangs_is_a_no_in_time_and_is_not_begun_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "CHECK_S_MAX", 0.1)
+    hang, calls = threading.Event(), []
+
+    def ready() -> bool:
+        calls.append(1)
+        return hang.wait(10)
+
+    port = metrics.serve_metrics(_settings(tmp_path, 21_000), "intake", lambda: True, ready)
+    assert [_get(port, "/readyz")[0] for _ in range(3)] == [503] * 3
+    assert len(calls) == 1
+    hang.set()
+    until = time.monotonic() + 5
+    while _get(port, "/readyz")[0] != 200:
+        assert time.monotonic() < until, "the server is there again"
 
 
 def test_what_a_killed_process_left_in_run_json_goes_when_the_next_one_starts(tmp_path):
