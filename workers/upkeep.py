@@ -38,7 +38,7 @@ AWAY = (RedisError, OSError, *sql.AWAY)
 LOCK_MS = 5_000
 TICK_S = 0.1
 EVERY_S = 1.0
-#: The lanes' states, all in one round trip.
+#: The lanes' states, all in one round trip, and the dead letters, in one query.
 LANES_EVERY_S = 2.0
 #: As pushfleet_lane_state tells them; a paused lane is a stopped one.
 LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED: 2}
@@ -116,6 +116,7 @@ class Upkeep:
         if time.monotonic() >= self._lanes:
             self._lanes = time.monotonic() + LANES_EVERY_S
             self._without_database(self._show_lanes)
+            self._without_database(self._show_dead_letters)
         if time.monotonic() >= self._seldom:
             self._seldom = time.monotonic() + SELDOM_S
             self._without_database(self._now_and_then)
@@ -168,14 +169,16 @@ class Upkeep:
         ends = {_labels(lane): lane.credential.options.get("expires_ms") for lane in lanes}
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
-        letters = {**dict.fromkeys(LETTER_STAGES, 0), **runtime.dead_letters.counts()}
-        metrics.show(metrics.DEAD_LETTERS, {(stage,): count for stage, count in letters.items()})
         runtime.ledger.ready_for(datetime.now(UTC).date() + timedelta(days=1))
         dropped = runtime.ledger.drop_old(datetime.now(UTC).date() - timedelta(days=runtime.settings.ledger_days))
         if dropped:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
         for belt in (*keys.BELTS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
+
+    def _show_dead_letters(self) -> None:
+        letters = {**dict.fromkeys(LETTER_STAGES, 0), **self._runtime.dead_letters.counts()}
+        metrics.show(metrics.DEAD_LETTERS, {(stage,): count for stage, count in letters.items()})
 
     def _show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())

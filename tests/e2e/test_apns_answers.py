@@ -134,6 +134,17 @@ def test_a_503_is_tried_again_with_the_same_id_and_accepted(fleet: Core, account
     assert line["id"] == row["push_id"]
 
 
+@pytest.mark.parametrize(("status", "reason"), [(503, "Shutdown"), (403, "UnrelatedKeyIdInToken"), (400, "IdleTimeout")])
+def test_what_wants_a_new_connection_gets_one(fleet: Core, account: Account, status: int, reason: str) -> None:
+    user, address = account.iphone()
+    account.send(user)
+    with operator.faults(fleet, "apns", status=status, status_share=1.0, status_body=f'{{"reason":"{reason}"}}', only_first=1):
+        row = account.send(user)
+    assert (row["decision"], codes(row)) == ("accepted", [(str(status), reason), ("200", "")])
+    first, second = fleet.pushes_to("apns", address)
+    assert first["connection"] != second["connection"]
+
+
 def test_a_reason_that_nobody_documents_rings_and_retires_nothing(fleet: Core, account: Account) -> None:
     user, address = account.iphone()
     before = metric(fleet, "pushfleet_unknown_codes_total", vendor="apns")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -128,6 +129,14 @@ def test_an_older_word_that_comes_late_changes_nothing(desk: Desk) -> None:
     desk.report(90, NOW_MS)
     desk.report(None, NOW_MS + 9)
     assert desk.numbers(1) == [7]
+
+
+def test_the_words_on_a_badge_end_the_same_in_every_order(desk: Desk) -> None:
+    words: list[tuple[int | None, int, str | None]] = [(5, 1, "d"), (None, 2, "d"), (9, 3, "d"), (None, 4, "d"), (20, 2, None)]
+    for number, order in enumerate(itertools.permutations(words)):
+        for base, ts_ms, whose in order:
+            desk.report(base, NOW_MS + ts_ms, device=None if whose is None else f"{whose}{number}")
+        assert desk.numbers(1, device=f"d{number}") == [10], order
 
 
 def test_devices_count_for_themselves(desk: Desk) -> None:

@@ -98,8 +98,8 @@ def _leaves(leaving: dict[str, Any], data: dict[str, Any]) -> bool:
         return False
     if leaving.get("device_id") is not None:
         return leaving["device_id"] in (data["device_id"], data["push_id"])
-    covered = ("ios", "ipad") if leaving["platform"] == "ios" else (leaving["platform"],)
-    return data["platform"] in covered
+    platform = leaving["platform"].lower()
+    return data["platform"].lower() in (("ios", "ipad") if platform == "ios" else (platform,))
 
 
 LIVES = {
@@ -122,6 +122,7 @@ LIVES = {
         registered(11, "u1", "d2", "B", "android"),
         logout(20, "u1", platform="ios"),
     ],
+    "a platform is the same however its letters are written": [registered(10, "u1", "d1", "A", "iOS"), logout(20, "u1", platform="IOS")],
     "unregistered by its push id": [registered(10, "u1", "d1", "A", push_id="p1"), unregistered(20, "u1", "p1")],
     "two phones of one user": [registered(10, "u1", "d1", "A"), registered(11, "u1", "d2", "B"), logout(20, "u1", device_id="d2")],
     "ping pong between two users": [
@@ -215,7 +216,7 @@ def test_a_dead_voip_token_is_forgotten_and_the_device_stays(keeper: StateKeeper
 
 def test_a_phones_long_name_of_its_language_is_kept_as_far_as_it_tells_the_language(keeper: StateKeeper, tables: Engine) -> None:
     kind, ts, data = registered(10, "u1", "d1", "A")
-    app = apply(keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn"})])
+    app = apply(keeper, [(kind, ts, {**data, "lang": "en-US-u-ca-gregory-nu-latn", "platform": "İ" * 16})])
     assert [device.lang for device in Devices(tables).of_users(app, ["u1"])["u1"]] == ["en-US-u-ca-grego"]
 
 

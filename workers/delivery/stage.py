@@ -366,6 +366,7 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
     stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
+    renew = False
     for (parcel, works), answer in zip(granted, answers, strict=True):
         world.observe(lane, answer)
         outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, lane.spec.classify(parcel, answer), strict=True)]
@@ -374,9 +375,10 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
             work.sent_ms = sent_ms
             done.told.append((work, outcome))
             stale = stale or outcome.verdict in (Verdict.ACCESS_EXPIRED, Verdict.CREDENTIAL_REFUSED)
-    if stale:
-        if access is not None:
-            world.access.refused(lane, access, sent_ms)
+            renew = renew or outcome.again == Again.NEW_CONNECTION
+    if stale and access is not None:
+        world.access.refused(lane, access, sent_ms)
+    if stale or renew:
         world.transport.renew(lane.route.pool)
     # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
     expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.told)

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 READ_COUNT = 500
 BLOCK_MS = 1_000
 TAKEOVER_EVERY_S = 5.0
-#: Messages of one entry on the presence belt, and about how many bytes of them.
+#: Messages of one entry on the presence belt, and about how many bytes of them (of dead letters, on the ledger's).
 PACK_MAX = 200
 PACK_BYTES = 512 * 1024
 #: A group whose members are not named counts as a list of so many: hundreds of groups in one entry would be a hundred thousand
@@ -251,8 +251,7 @@ class Consumer:
     def _hand_on(self, name: str, entry_ids: Sequence[bytes], messages: Sequence[Message], records: Sequence[ledger.Record]) -> None:
         doors = self._doors
         adds = [(keys.PRESENCE, blob) for blob in _packed(messages)]
-        if records:
-            adds.append((keys.LEDGER, encode(records)))
+        adds += [(keys.LEDGER, blob) for blob in _bundled(records)]
 
         def acknowledge(pipe: Any) -> None:
             pipe.xack(name, GROUP, *entry_ids)
@@ -312,12 +311,13 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         decision,
         note,
         _screen(message),
-        message.received_ms if _outlived(message.ts_ms, message.received_ms) else 0,
+        # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
+        message.received_ms if decision is not None else 0,
     )
 
 
 def _outlived(ts_ms: int, received_ms: int) -> bool:
-    """So old that no push of it can live. The ledger files such an event by its coming: the day of its ts would be dropped at once."""
+    """So old that no push of it can live: it was decided here."""
     return ts_ms <= received_ms - TTL_MAX_S * 1000
 
 
@@ -347,14 +347,29 @@ def _dead(refused: Refused, vault: Vault, now: int) -> ledger.DeadRecord:
 
 def _packed(messages: Sequence[Message]) -> list[bytes]:
     """Blobs of up to PACK_MAX messages and about PACK_BYTES."""
-    blobs, pack, size = [], [], 0
-    for message in messages:
-        pack.append(message)
-        people = MEMBERS_GUESSED if message.recipients is None else len(message.recipients)
-        size += 64 * people + 1024
-        if len(pack) >= PACK_MAX or size >= PACK_BYTES:
-            blobs.append(encode(pack))
+    sizes = (1024 + 64 * _people(one) + sum(len(part.text or "") for part in one.elements) for one in messages)
+    return [encode(pack) for pack in _packs(messages, sizes)]
+
+
+def _people(message: Message) -> int:
+    return MEMBERS_GUESSED if message.recipients is None else len(message.recipients)
+
+
+def _bundled(records: Sequence[ledger.Record]) -> list[bytes]:
+    """Blobs of about PACK_BYTES: a read may hold five hundred dead letters of the largest size."""
+    sizes = (len(one.raw) if isinstance(one, ledger.DeadRecord) else 0 for one in records)
+    return [encode(pack) for pack in _packs(records, sizes, READ_COUNT * PACK_MAX)]
+
+
+def _packs(items: Sequence[Any], sizes: Iterable[int], most: int = PACK_MAX) -> Iterator[list[Any]]:
+    """The items in order, in packs of up to `most` and about PACK_BYTES."""
+    pack: list[Any] = []
+    size = 0
+    for item, bytes_of in zip(items, sizes, strict=True):
+        pack.append(item)
+        size += bytes_of
+        if len(pack) >= most or size >= PACK_BYTES:
+            yield pack
             pack, size = [], 0
     if pack:
-        blobs.append(encode(pack))
-    return blobs
+        yield pack

@@ -17,6 +17,7 @@ NAME_BYTES_MAX = 1000
 #: The longest token that the registry's keys hold; no vendor's comes near it.
 TOKEN_BYTES_MAX = 2_048
 APP_MAX = 64
+PLATFORM_MAX = 16
 #: Of a language's name only the start tells the language; a phone's own may go on with calendars and numerals.
 LANG_MAX = 16
 UTF8_BYTES_MAX = 4  # of one character
@@ -85,7 +86,7 @@ class Ended(msgspec.Struct, frozen=True):
 class Registered(msgspec.Struct, frozen=True):
     user: Name
     device_id: Name
-    platform: Annotated[str, Meta(min_length=1, max_length=16)]
+    platform: Annotated[str, Meta(min_length=1, max_length=PLATFORM_MAX)]
     vendor: Vendor
     business_id: Annotated[str, Meta(min_length=1, max_length=32)]
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
@@ -165,11 +166,31 @@ DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(sha
 decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
+def decode_data(kind: str, data: msgspec.Raw) -> Any:
+    """`data` of an event of a known type. Raises msgspec.ValidationError, which says what is wrong."""
+    try:
+        return DECODERS[kind].decode(data)
+    except msgspec.ValidationError:
+        found = msgspec.json.decode(data) if b"null" in bytes(data) else None
+        if not isinstance(found, dict) or not isinstance(found.get("push"), dict):
+            raise
+        return msgspec.convert(found | {"push": _given(found["push"])}, TYPES[kind])
+
+
+def _given(push: dict[str, Any]) -> dict[str, Any]:
+    """Wishes that are none are left out, here and one level deeper; what lies deeper is the sender's or the vendor's own."""
+    objects = ("gate", "force", "display", "data", "badge", "sound")
+    inner = {key: {name: one for name, one in push[key].items() if one is not None} for key in objects if isinstance(push.get(key), dict)}
+    return {key: value for key, value in (push | inner).items() if value is not None}
+
+
 def too_long(data: Any) -> str | None:
     """What of an event is longer in UTF-8 than PostgreSQL's keys allow, by the field's name; None: all of it fits."""
     if isinstance(data, Stored | Invited):
         people = (data.recipients or ()) if isinstance(data, Stored) else data.invitees
-        return "recipients" if any(_over(one, NAME_BYTES_MAX) for one in people) else _conversation_too_long(data)
+        longest = max(map(len, people), default=0) * UTF8_BYTES_MAX  # there may be thousands of them
+        long = longest > NAME_BYTES_MAX and any(_over(one, NAME_BYTES_MAX) for one in people)
+        return "recipients" if long else _conversation_too_long(data)
     for name in ("user", "device_id", "platform", "push_id"):
         if _over(getattr(data, name, None), NAME_BYTES_MAX):
             return name

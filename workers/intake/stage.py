@@ -68,7 +68,7 @@ def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: 
     names = {key: _readable(fields[name]) for name, key in _NAMES.items() if name in fields}
     entry = f"{stream}/{entry_id}"
     received_ms = int(entry_id.split("-", maxsplit=1)[0])
-    dialect = names.get("d", "native")
+    dialect = names.get("d") or "native"
     try:
         body = checked(raw)
         if dialect == "native":
@@ -98,11 +98,11 @@ class _Head(msgspec.Struct, frozen=True):
 
 def _head(raw: bytes, names: Mapping[str, str], apps: Sequence[str]) -> tuple[str | None, str]:
     """Whose a refused entry is and of which type, so far as that can be read: for the operator's eyes, nothing is decided by it."""
-    native = names.get("d", "native") == "native"
+    native = (names.get("d") or "native") == "native"
     try:
         head = msgspec.json.decode(raw[:ENTRY_BYTES_MAX], type=_Head)
         named = [head.app] if native else _tenants(names, msgspec.json.decode(raw[:ENTRY_BYTES_MAX])) or list(apps)
-    except (msgspec.MsgspecError, DialectError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # a DialectError and half a character are ValueErrors
         head, named = _Head(), []
     app = named[0] if len(named) == 1 else None if native else names.get("app")
     kind = head.type if native and isinstance(head.type, str) and head.type in events.TYPES else "unknown"
@@ -177,10 +177,9 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
         envelope = events.decode_envelope(body)
         if not envelope.app:
             raise _UnreadableError("no_app")
-        decoder = events.DECODERS.get(envelope.type)
-        if decoder is None:
+        if envelope.type not in events.TYPES:
             raise _UnreadableError("unknown_type")
-        data = decoder.decode(envelope.data)
+        data = events.decode_data(envelope.type, envelope.data)
     except msgspec.ValidationError as error:
         raise _UnreadableError(f"wrong_shape: {_without_values(str(error))}") from None
     except msgspec.DecodeError:

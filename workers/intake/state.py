@@ -153,7 +153,8 @@ def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) 
 
 
 def _device(data: events.Registered) -> dict[str, Any]:
-    return msgspec.structs.asdict(data) | {"lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
+    platform = data.platform.lower()[: events.PLATFORM_MAX]  # some letters are two in lower case
+    return msgspec.structs.asdict(data) | {"platform": platform, "lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
 
 
 def _leave(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
@@ -168,7 +169,8 @@ def _leaving(event: Event, ignored: Ignored) -> Leaving | None:
         ignored(event, "no_device_no_platform")
         return None
     reason = "kicked" if event.type == "session.kicked" else "logout"
-    return Leaving(event.app, data.user, event.ts_ms, reason, data.device_id, data.platform)
+    platform = data.platform.lower() if data.platform is not None else None
+    return Leaving(event.app, data.user, event.ts_ms, reason, data.device_id, platform)
 
 
 def _names(batch: Sequence[Event]) -> list[tuple[str, str, str]]:

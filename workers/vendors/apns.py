@@ -222,8 +222,10 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
 def refuse(item: Item) -> str | None:
     """`payload_too_large` where data alone leave no room for ten characters of text; looks at the notification only."""
     note = item.note
-    if note.payload is None and note.voip is None and not note.vendor_raw and len(note.ext or "") <= 256:
-        return None  # six bytes a character at the most: it fits
+    if note.payload is None and note.voip is None and not note.vendor_raw:
+        uncut = (note.ext, note.thread_id or note.conversation_id, note.image, note.vendor.get("category"))
+        if sum(len(text) for text in uncut if isinstance(text, str)) <= 512:
+            return None  # six bytes a character at the most: it fits
     return "payload_too_large" if _body(note)[2] else None
 
 
@@ -274,10 +276,10 @@ def _json_bytes(text: str) -> int:
 
 
 def _beside(note: Notification) -> dict[str, Any]:
-    """The keys beside `aps`: ext, the app's own payload, a call's data, the picture. ext and aps are never overwritten."""
+    """The keys beside `aps`: ext, the app's own payload, a call's data, the picture. ext, aps and the call are never overwritten."""
     image = {"image": note.image} if note.image and note.push_type is PushType.ALERT else {}
     call = note.voip or {} if note.push_type is PushType.VOIP else {}
-    rest: dict[str, Any] = {**image, **call, **(note.payload or {})}
+    rest: dict[str, Any] = {**image, **(note.payload or {}), **call}
     rest.pop("aps", None)
     if note.ext is not None:
         rest["ext"] = note.ext

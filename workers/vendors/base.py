@@ -78,7 +78,7 @@ class AccessRefused:
 class AccessSpec:
     """How a credential becomes an access token. `ask` gives the request, or the token itself where it is signed here (APNs, HarmonyOS).
 
-    again: where it is signed here, the one to use when the vendor takes `ask`'s for expired: another, as far as its rules allow.
+    again: set where it is signed here: the one to use when the vendor takes `ask`'s for expired, another as far as its rules allow.
     """
 
     ask: Callable[[Credential, int], Request | AccessToken]  # (credential, now_ms)

@@ -263,8 +263,10 @@ def prepare(note: Notification, credential: Credential) -> Prepared:
 def refuse(item: Item) -> str | None:
     """`payload_too_large` where data alone leave no room for ten characters of text; looks at the notification only."""
     note = item.note
-    if note.payload is None and not note.vendor_raw and len(note.ext or "") <= 256:
-        return None
+    if note.payload is None and not note.vendor_raw:
+        uncut = (note.ext, note.image, note.vendor.get("image"), note.vendor.get("channel_id"))
+        if sum(len(text) for text in uncut if isinstance(text, str)) <= 256:
+            return None
     return "payload_too_large" if _data_message(note)[2] or _shown_message(note)[2] else None
 
 

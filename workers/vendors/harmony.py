@@ -131,7 +131,8 @@ def push_type_of(note: Notification, rights: frozenset[str]) -> int:
 def _background(parcel: Parcel, credential: Credential, push_type: int) -> dict[str, Any]:
     """Types 6 and 10: one text for the app's process. Never cut: half a data text is worse than a refusal."""
     note = parcel.items[0].note
-    data = {**(note.voip or {}), **click_data(note)} if push_type == CALL else click_data(note)
+    call = note.voip or {} if push_type == CALL else {}
+    data = {**call, **click_data(note), **call}  # the payload says nothing of the call
     return {
         "payload": {"extraData": json_text(data)},
         "target": {"token": []},

@@ -1,9 +1,10 @@
--- badge: sets a device's base and starts its count of pushes again, unless a newer word is known.
--- KEYS[1] push:badge:{app:user}  hash: <device>:b base, <device>:n pushes since, <device>:t time of the last word;
---                                the device "" holds the last word on all devices: it counts for those without a word of their own
+-- badge: sets a device's base and starts its count of pushes again, each unless a newer word on it is known.
+-- KEYS[1] push:badge:{app:user}  hash: <device>:b base, <device>:s time of its word; <device>:n pushes since, <device>:t time of its word;
+--                                the device "" holds the last words on all devices: they count for those without a word of their own
 -- ARGV    device ("" = every device), ts_ms, base (-1: leave it), seconds to keep
 -- returns number of devices changed
--- why     two replicas may read the two events in either order: the newer ts must win, field by field
+-- why     two replicas may read the two events in either order: the newer ts must win, field by field; who came back to the front
+--         says nothing of the base, so an older base that is read later still holds
 local ts, base = tonumber(ARGV[2]), tonumber(ARGV[3])
 local devices, seen = {ARGV[1]}, {[ARGV[1]] = true}
 if ARGV[1] == '' then
@@ -12,15 +13,17 @@ if ARGV[1] == '' then
     if not seen[device] then seen[device] = true; devices[#devices + 1] = device end
   end
 end
-local for_all = tonumber(redis.call('HGET', KEYS[1], ':t') or '0')
+-- is this the newest word on such a field (:t, :s) of the device?
+local function newest(device, field)
+  local told = redis.call('HMGET', KEYS[1], device .. field, field)
+  return ts >= tonumber(told[1] or '0') and ts >= tonumber(told[2] or '0')
+end
 local changed = 0
 for _, device in ipairs(devices) do
-  local own = tonumber(redis.call('HGET', KEYS[1], device .. ':t') or '0')
-  if ts >= own and ts >= for_all then
-    redis.call('HSET', KEYS[1], device .. ':t', ARGV[2], device .. ':n', '0')
-    if base >= 0 then redis.call('HSET', KEYS[1], device .. ':b', ARGV[3]) end
-    changed = changed + 1
-  end
+  local count, unread = newest(device, ':t'), base >= 0 and newest(device, ':s')
+  if count then redis.call('HSET', KEYS[1], device .. ':t', ARGV[2], device .. ':n', '0') end
+  if unread then redis.call('HSET', KEYS[1], device .. ':s', ARGV[2], device .. ':b', ARGV[3]) end
+  if count or unread then changed = changed + 1 end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 return changed

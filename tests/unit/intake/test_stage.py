@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from typing import Any
 
@@ -106,6 +107,21 @@ def test_no_bytes_hold_the_reader_up(part: bytes) -> None:
     assert time.monotonic() - started < 5
 
 
+SPLINTERS = [b'"', b"{", b"[", b"\\", rb"\u0000", rb"\ud800", b"1e999", b"NaN", b"null", b"\0", b"-", b"9" * 30, b"\xff"]
+
+
+@pytest.mark.parametrize("dialect", [b"native", b"tencent", b"zego", b"nim", b"\xff"])
+def test_broken_bytes_are_an_event_or_a_letter_and_never_an_exception(dialect: bytes) -> None:
+    whole, dice = text('"\u00e9 \u5582"') + b" ", random.Random(5)
+    for _ in range(1_500):
+        raw = bytearray(whole)
+        for _ in range(dice.randint(1, 4)):
+            at = dice.randrange(len(raw))
+            raw[at : at + dice.randint(0, 3)] = dice.choice([*SPLINTERS, bytes([dice.randrange(256)]), raw[at : at + 20]])
+        found = read_entry("im:events", f"{NOW}-0", {b"e": bytes(raw), b"d": dialect, b"app": APP.encode()}, (APP,), NOW)
+        assert isinstance(found, Passed | Refused)
+
+
 # ---------------------------------------------------------------- whose it is, and of which type
 
 NAMED: dict[str, tuple[Any, dict[str, str], tuple[str, str | None, str]]] = {
@@ -150,6 +166,10 @@ def test_the_only_tenant_has_what_names_nobody() -> None:
     dead = read({"eventType": "1"}, apps=(APP,), d="nim")
     assert isinstance(dead, Refused)
     assert dead.app == APP
+
+
+def test_an_empty_field_beside_the_event_is_none() -> None:
+    assert event(native(), d="", app="", q="").app == APP
 
 
 def test_what_a_copy_hides_in_a_text_is_checked_too() -> None:
@@ -226,6 +246,21 @@ def test_null_counts_as_absent_where_a_field_may_be() -> None:
     assert message.push.ttl_s == 86_400
     call = {"call_id": "c", "inviter": {"id": "ann", "nick": None}, "invitees": ["bob"], "timeout_s": 30, "push": None}
     assert take(event(native(call, "call.invited")), NOW).message.push.message_class == "call"
+
+
+def test_a_wish_that_is_null_is_none() -> None:
+    nulls = dict.fromkeys(("gate", "force", "class", "ttl_s", "collapse_key", "image", "vendor"))
+    push = {
+        **nulls,
+        "display": {"title": None, "nick_prefix": None, "body": "B"},
+        "badge": {"increment": None},
+        "data": {"payload": {"k": None}},
+    }
+    wished = take(event(native({**STORED, "push": push})), NOW).message.push
+    assert (wished.ttl_s, wished.message_class, wished.gate.enabled, wished.badge.increment) == (86_400, "chat", True, 1)
+    assert (wished.display.body, wished.display.nick_prefix, wished.data.payload) == ("B", "off", {"k": None})
+    assert refused(native({**STORED, "message_id": None, "push": push})).reason.startswith("wrong_shape")
+    assert refused(native({**STORED, "push": {"ttl_s": "60", "gate": None}})).reason.startswith("wrong_shape")
 
 
 # ---------------------------------------------------------------- nick_prefix

@@ -227,7 +227,7 @@ def test_each_class_has_its_type_priority_and_topic(about, push_type, priority, 
 
 def test_a_call_for_callkit_carries_the_call_and_no_sound():
     call = {"handle": "u_1001", "video": True, "ext": "not this"}
-    body = body_of(note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}'), badge=3)
+    body = body_of(note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}', payload={"handle": "another"}), badge=3)
     assert body == {"aps": {"alert": {"title": "张三", "body": "今晚八点开会"}}, "handle": "u_1001", "video": True, "ext": '{"call":"1"}'}
 
 
@@ -424,6 +424,9 @@ REFUSED = {
     "room enough": (note(ext="x" * 3000), None),
     "ext alone": (note(ext="x" * 4096), "payload_too_large"),
     "payload alone": (note(payload={"a": "x" * 4096}), "payload_too_large"),
+    "a category of the sender's": (note(vendor={"category": "x" * 5000}), "payload_too_large"),
+    "a picture's address": (note(image="https://a/" + "x" * 5000), "payload_too_large"),
+    "a thread": (note(thread_id="会" * 1400), "payload_too_large"),
     "escapes count": (note(ext="\x00" * 700), "payload_too_large"),
     "a call's room": (note(ext="x" * 4500, push_type=PushType.VOIP), None),
     "a long text is cut instead": (note(body="x" * 9000, title="y" * 9000, subtitle="z" * 9000, ext="x" * 256), None),

@@ -350,7 +350,7 @@ def test_the_push_type_follows_kind_and_right(fields, rights, push_type):
 
 
 def test_golden_body_of_an_in_app_call():
-    _, body = built(note(**CALL, voip={"call_id": "c1"}, ext="e"), rights=("harmony.voip",), ttl_s=45)
+    _, body = built(note(**CALL, voip={"call_id": "c1"}, ext="e", payload={"call_id": "c2"}), rights=("harmony.voip",), ttl_s=45)
     assert body == {
         "payload": {"extraData": '{"call_id":"c1","ext":"e"}'},
         "target": {"token": ["T1"]},
