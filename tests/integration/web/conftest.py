@@ -35,6 +35,8 @@ from workers.upkeep import Upkeep
 ROOT = Path(__file__).parents[3]
 APP = "1400000001"
 VENDORS = (Vendor.MEIZU, Vendor.HUAWEI, Vendor.XIAOMI, Vendor.VIVO)
+#: Those that the tenant has an account with; Honor's is for receipts only and has no simulator here.
+ACCOUNTS = (*VENDORS, Vendor.HONOR)
 
 
 def child() -> None:

@@ -10,10 +10,10 @@ import pytest
 from common.model import Vendor
 from common.storage import keys, sql
 from common.storage.living import missing
-from tests.integration.web.conftest import APP, VENDORS
+from tests.integration.web.conftest import ACCOUNTS, APP
 from workers.cli.doctor import server_findings
 
-ALIVE = ["intake.1", "presence.1", "routing.2", "upkeep.1", "receipts.1", *(f"delivery-{vendor}.1" for vendor in VENDORS)]
+ALIVE = ["intake.1", "presence.1", "routing.2", "upkeep.1", "receipts.1", *(f"delivery-{vendor}.1" for vendor in ACCOUNTS)]
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_what_nobody_serves_is_missing(roles, gone):
 def test_processes_are_known_by_what_they_do_whatever_they_are_called(cli, runtime, tenant):
     """Pods and units of systemd have names of their own."""
     pods = {"intake-6f7c-x2": "intake", "presence@host.lan": "presence", "routing-1": "routing", "upkeep-0": "upkeep", "r": "receipts"}
-    for name, role in {**pods, "delivery-all-9d": f"delivery:{','.join(VENDORS)}"}.items():
+    for name, role in {**pods, "delivery-all-9d": f"delivery:{','.join(ACCOUNTS)}"}.items():
         runtime.living.say(name, role, None)
     said = next(one for one in cli("doctor", "--json").json["checks"] if one["check"] == "processes")
     assert said["ok"], said
