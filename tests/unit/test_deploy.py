@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -29,6 +30,16 @@ def test_alerts_ask_for_metrics_that_there_are():
     asked = set(re.findall(r"pushfleet_\w+", ALERTS))
     assert len(asked) > 10
     assert asked <= known_series()
+
+
+def test_the_dashboard_shows_every_metric_and_no_other():
+    panels = json.loads((ROOT / "deploy/grafana/pushfleet.json").read_text())["panels"]
+    asked = set(re.findall(r"pushfleet_\w+", " ".join(target["expr"] for panel in panels for target in panel["targets"])))
+    assert asked <= known_series()
+    assert {name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for name in known_series() - asked} <= {
+        name.removesuffix("_bucket") for name in asked
+    }
+    assert len({panel["id"] for panel in panels}) == len(panels)
 
 
 def test_every_alert_has_its_entry_in_the_runbook_and_no_entry_is_left_over():

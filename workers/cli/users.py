@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import select
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import click
 
 from common.storage.users import PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, ROLES
 from workers.cli.base import CliError, at, opened, print_json, print_table
+
+#: How long a script's password is waited for, seconds.
+INPUT_S_MAX = 30.0
 
 
 @click.group()
@@ -41,10 +45,21 @@ def add(name: str, role: str, password_file: Path | None) -> None:
 
 def _asked() -> tuple[str, bool]:
     """The password, and whether we have made it, as a script gave none."""
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=True)), False
-    given = sys.stdin.readline().strip()
+    given = _line_of_input() if sys.stdin is not None else ""
     return (given, False) if given else (secrets.token_urlsafe(12), True)
+
+
+def _line_of_input() -> str:
+    """Not for ever: a pipe may be open that nobody writes to."""
+    try:
+        there = bool(select.select([sys.stdin], [], [], INPUT_S_MAX)[0])
+    except (OSError, ValueError):  # no file of the system, so it does not wait
+        there = True
+    if not there:
+        raise CliError(f"no password came within {INPUT_S_MAX:g} s: --password-file, or a line of input")
+    return sys.stdin.readline().strip()
 
 
 def _read(path: Path) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import anyio
+import anyio.to_thread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -41,6 +42,8 @@ LETTERS_MAX: Final = 200
 #: Logins of one address in a minute.
 LOGINS_MAX: Final = 10
 LANG_COOKIE: Final = "lang"
+#: A page is there within this, seconds, or says that a server is away.
+PAGE_S_MAX: Final = 15.0
 HEADERS: Final = {
     "content-security-policy": "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
@@ -125,9 +128,17 @@ class Console:
             return self._guarded(request, lambda visitor: page(request, visitor), open_to_all=page == self.login_page)
 
         async def endpoint(request: Request) -> Response:
-            return await run_in_threadpool(handle, request)
+            return await self._in_time(request, lambda: handle(request))
 
         return endpoint
+
+    async def _in_time(self, request: Request, work: Callable[[], Response]) -> Response:
+        """A server that hangs must not make the page hang; the thread that waits for it ends when it answers."""
+        try:
+            with anyio.fail_after(PAGE_S_MAX):
+                return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        except TimeoutError:
+            return self._plain_refusal(request, "server_away", 503, name="Redis, PostgreSQL")
 
     def posted(self, form: Callable[[Request, Visitor, Mapping[str, str]], Response]) -> Callable[[Request], Awaitable[Response]]:
         """A form's target: ours by its token, but for the login, which has no session yet."""
@@ -149,7 +160,8 @@ class Console:
                 if len(body) > FORM_BYTES_MAX:
                     return Response(status_code=413)
             values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
-            return await run_in_threadpool(handle, request, {name: value[0] for name, value in values.items()})
+            fields = {name: value[0] for name, value in values.items()}
+            return await self._in_time(request, lambda: handle(request, fields))
 
         return endpoint
 
@@ -215,8 +227,12 @@ class Console:
         return HTMLResponse(html, status)
 
     async def not_found(self, request: Request, _error: Exception) -> Response:
+        return self._plain_refusal(request, "not_found", 404)
+
+    def _plain_refusal(self, request: Request, said: str, status: int, **values: Any) -> Response:
+        """For whoever asks: who that is was not looked at."""
         lang = language(request.query_params.get("lang"), request.cookies.get(LANG_COOKIE), request.headers.get("accept-language", ""))
-        response = self._refusal(Visitor(None, None, lang), "not_found", 404)
+        response = self._refusal(Visitor(None, None, lang), said, status, **values)
         for header, value in HEADERS.items():
             response.headers[header] = value
         return response

@@ -19,6 +19,7 @@ from common.storage.migrations import migrate
 from tests.integration.web.conftest import APP, call, eventually, message, registered
 from tests.integration.web.test_receipts import listens
 from workers.cli.why import story
+from workers.console import app
 from workers.console.app import serve
 from workers.console.look import Ports, happened, lane_problems
 from workers.console.words import DECISIONS, WORDS, language
@@ -46,9 +47,9 @@ def console(runtime, tenant):
     yield from served(runtime)
 
 
-def served(runtime):
+def served(runtime, ports=None):
     stop = threading.Event()
-    thread = threading.Thread(target=serve, args=(runtime, stop, ports_of(runtime)))
+    thread = threading.Thread(target=serve, args=(runtime, stop, ports or ports_of(runtime)))
     thread.start()
     eventually(lambda: listens(runtime.settings.console_addr))
     yield f"http://{runtime.settings.console_addr}"
@@ -432,6 +433,18 @@ def test_health_and_unknown_pages(console, people):
     assert "页面不存在" in answer.text
     assert call(console + "/static/../app.py").status == 404
     assert call(console + "/login", b"x" * 20_000).status == 413
+
+
+def test_a_store_that_hangs_is_said_in_time(runtime, tenant, monkeypatch):
+    monkeypatch.setattr(app, "PAGE_S_MAX", 0.3)
+    hang = threading.Event()
+    ports = replace(ports_of(runtime), lanes=lambda: hang.wait(10) and [])
+    for base in served(runtime, ports):
+        answer = call(base + "/lanes", headers={"accept-language": "zh"})
+        assert answer.status == 503
+        assert "无法连接服务器" in answer.text
+        hang.set()
+        assert call(base + "/lanes").status == 200
 
 
 def test_a_store_that_is_away_is_said(settings_with, database_url, restartable_valkey, free_port, runtime, tenant):
