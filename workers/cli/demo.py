@@ -34,6 +34,9 @@ from workers.runtime import Runtime
 #: The demo ends by itself, whatever happens.
 LONGEST_S = 420.0
 XADDS = 500
+#: The conversations take so long: people write one after the other, and what is measured is the way, not a queue of our own making.
+TALK_S = 20.0
+TALK_XADDS = 20
 #: Apple asks for 15 minutes before a retry; the demo is not that patient.
 RETRY_FIRST_S = 0.5
 
@@ -92,7 +95,7 @@ def play(runtime: Runtime, console: Console) -> dict[str, Any]:
         published = list(world_of.messages(world))
         rows = sum(len(devices) or 1 for people in world.expected.values() for devices in people.values())
         started = time.monotonic()
-        _publish(core, published, progress, "conversations")
+        _publish(core, published, progress, "conversations", TALK_XADDS, TALK_S)
         _until_decided(runtime, rows, progress)
         seconds = time.monotonic() - started
     return report_of(runtime, world, len(published), seconds, console)
@@ -112,15 +115,20 @@ def account(vendor: Vendor, options: list[str], app: str = world_of.APP, busines
     return read_account(vendor, app, business_id or f"{vendor}-1", given, None)
 
 
-def _publish(core: Redis, events: Iterable[dict[str, Any]], progress: Progress, words: str) -> None:
+def _publish(
+    core: Redis, events: Iterable[dict[str, Any]], progress: Progress, words: str, at_once: int = XADDS, seconds: float = 0.0
+) -> None:
+    """at_once: events of one round trip; seconds: over how long they are spread."""
     todo = list(events)
     task = progress.add_task(words, total=len(todo))
-    for start in range(0, len(todo), XADDS):
+    began = time.monotonic()
+    for start in range(0, len(todo), at_once):
+        time.sleep(max(began + seconds * start / len(todo) - time.monotonic(), 0.0))
         with core.pipeline(transaction=False) as pipe:
-            for one in todo[start : start + XADDS]:
+            for one in todo[start : start + at_once]:
                 pipe.xadd("im:events", {"e": json.dumps({**one, "ts": int(time.time() * 1000)}, ensure_ascii=False)})
             pipe.execute()
-        progress.advance(task, len(todo[start : start + XADDS]))
+        progress.advance(task, len(todo[start : start + at_once]))
 
 
 def _until_empty(runtime: Runtime, progress: Progress, words: str) -> None:
