@@ -98,7 +98,7 @@ AUTHS = [
     ("appKey", "not a key!", 10202),
     ("appKey", "wrong", 10206),
     ("timestamp", None, 10203),
-    ("timestamp", int(time.time()), 10207),
+    ("timestamp", 1_700_000_000, 10207),  # seconds, where milliseconds are asked for
     ("sign", "", 10204),
     ("sign", "F" * 32, 10206),
 ]

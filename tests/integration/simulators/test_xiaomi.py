@@ -125,6 +125,12 @@ def test_paths_methods_and_types(client):
 
 # ---------------------------------------------------------------- what may be sent
 
+
+def in_eight_days():
+    """Told when the test runs: later than Xiaomi keeps a message."""
+    return str(int(time.time() * 1000) + 8 * 86_400_000)
+
+
 REFUSED = [
     ("registration_id", None, 21305),
     ("registration_id", ",".join(["r"] * 1001), 10017),
@@ -143,7 +149,7 @@ REFUSED = [
     ("notify_id", "2147483648", 22103),
     ("time_to_live", "864000001", 10017),
     ("time_to_live", "1d", 10008),
-    ("time_to_send", str(int(time.time() * 1000) + 8 * 86_400_000), 10017),
+    ("time_to_send", in_eight_days, 10017),
     ("extra.template_param", None, 10016),
     ("extra.template_param", "[]", 10016),
     ("extra.template_param", json.dumps({f"v{n}": "x" for n in range(10)}), 10017),
@@ -163,7 +169,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "value", "code"), REFUSED)
 def test_each_rule_has_its_code(xiaomi, client, name, value, code):
-    form = without(CHAT, name) if value is None else {**CHAT, name: value}
+    form = without(CHAT, name) if value is None else {**CHAT, name: value() if callable(value) else value}
     assert client.send(form)["code"] == code
     assert xiaomi.lines == []
 
