@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
-from sqlalchemy.exc import DataError
 
 from common.clock import now_ms
 from common.config import Settings
@@ -123,7 +123,7 @@ def test_a_vendors_code_with_a_nul_in_it_loses_no_row(runtime: Runtime, app: str
 
 def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(runtime: Runtime, app: str) -> None:
     noise = "".join(random.Random(7).choices("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096))
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(psycopg.DataError) as refused:
         runtime.ledger.write([row(event(app), user=noise)])
     assert not isinstance(refused.value, sql.AWAY)
 

@@ -137,6 +137,7 @@ def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauge
     def shown() -> set[str]:
         upkeep._now_and_then()
         upkeep._show_lanes()
+        upkeep._show_dead_letters()
         families = [family for gauge in metrics.FLEET_GAUGES for family in gauge.collect()]
         return {sample.name for family in families for sample in family.samples if sample.labels.get("business_id") == space}
 

@@ -149,11 +149,6 @@ def test_every_vendor_that_is_there_can_be_made(tmp_path):
         assert (simulator.vendor, bool(simulator.endpoints)) == (vendor, True)
 
 
-def test_harmony_is_simulated_by_its_name_together_with_huawei(tmp_path):
-    with started("harmony", "huawei", "--dir", str(tmp_path), lines=1) as (_, told):
-        assert set(told["huawei"]["endpoints"]) == {"HUAWEI", "HUAWEI_OAUTH", "HARMONY"}
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_pushfleet_simulate_ends_in_order_and_leaves_nothing(tmp_path, number):
     argv = [sys.executable, "-m", "workers", "simulate", "meizu", "--dir", str(tmp_path)]
