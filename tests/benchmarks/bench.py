@@ -103,6 +103,10 @@ def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
             ours.devices(APP, USERS)
             rate(ours, 500)
             _speed(bench, ours, url, ca, folder, wanted)
+            if wanted("registrations_over_c2c"):
+                registered = ours.register(5_000)
+                bench.note("registrations_per_second", round(registered))
+                bench.note("registrations_over_c2c", round(registered / bench.report["c2c_pushes_per_second"], 2))
             _latency(bench, ours, wanted)
             _sizes(bench, ours, wanted)
         if wanted("c2c_over_own_aioapns"):

@@ -162,6 +162,20 @@ class Stand:
                 time.sleep(max(started + pace_s * start / count - time.monotonic(), 0))
         return prefix
 
+    def register(self, count: int) -> float:
+        """Registrations per second: `count` events, from the first on the core's stream until the last has left it."""
+        started = time.monotonic()
+        for start in range(0, count, 200):
+            with self.redis.pipeline(transaction=False) as pipe:
+                for n in range(start, min(start + 200, count)):
+                    data = {"user": f"r{n}", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "ios"}
+                    data |= {"token": f"{n:064x}"}
+                    pipe.xadd("im:events", {"e": json.dumps(event(APP, "device.registered", data))})
+                pipe.execute()
+        while self.redis.xlen("im:events"):
+            time.sleep(0.02)
+        return count / (time.monotonic() - started)
+
     def publish_group(self, group: str) -> str:
         name = uuid.uuid4().hex[:8]
         data = {"message_id": name, "conversation": {"type": "group", "id": group, "name": "All"}, "sender": {"id": "s", "nick": "Sam"}}
