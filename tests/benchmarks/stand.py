@@ -44,6 +44,7 @@ upkeep: pushfleet worker upkeep
 APP = "bench"
 #: Contract §2: tenants and credentials that change take effect within so long; no process says when.
 TAKES_EFFECT_S = 2.0
+REGISTERED_S_MAX = 300.0
 
 
 def built_mock(folder: Path) -> Path | None:
@@ -173,6 +174,8 @@ class Stand:
                     pipe.xadd("im:events", {"e": json.dumps(event(APP, "device.registered", data))})
                 pipe.execute()
         while self.redis.xlen("im:events"):
+            if time.monotonic() - started > REGISTERED_S_MAX:
+                raise TimeoutError(f"not {count} registrations within {REGISTERED_S_MAX:g} s")
             time.sleep(0.02)
         return count / (time.monotonic() - started)
 
