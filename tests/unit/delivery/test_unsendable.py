@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from common.model import Decision, Vendor, Verdict
@@ -113,7 +114,7 @@ class Shop:
         return None
 
     def send_many(self, *_args: Any) -> list[Answer]:
-        return [Answer(200, {}, ('{"access_token":"%s","expires_in":3600}' % self.token).encode())]
+        return [Answer(200, {}, msgspec.json.encode({"access_token": self.token, "expires_in": 3600}))]
 
 
 @pytest.mark.parametrize(("token", "usable"), [("abc.DEF-1", True), ("a b", False), ("é", False), ("x" * 4097, False)])
