@@ -40,12 +40,16 @@ class Answer(Value, frozen=True):
 
 
 class NoAnswer(Value, frozen=True):
-    """Nothing came back. sent: the request may have been read by the vendor, so the push is uncertain, not unavailable."""
+    """Nothing came back. sent: the request may have been read by the vendor, so the push is uncertain, not unavailable.
+
+    unsendable: we refused to write it, as no request can look like this. It says nothing about the vendor.
+    """
 
     reason: Literal["timeout", "refused", "reset"]
     sent: bool
     words: str = ""
     seconds: float = 0.0
+    unsendable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

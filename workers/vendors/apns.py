@@ -33,6 +33,7 @@ from workers.vendors.base import (
     Retry,
     VendorSpec,
     compact,
+    header_id,
     in_a_row,
     merged,
     no_answer,
@@ -41,7 +42,6 @@ from workers.vendors.base import (
     retry_after_s,
     secret_text,
     shrink,
-    text_id,
     uuid_text,
 )
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
@@ -246,7 +246,7 @@ def _headers(note: Notification, topic: str) -> dict[str, str]:
         "apns-expiration": str(max(note.expires_at_ms // 1000, 0)),
     }
     if note.collapse_id:
-        headers["apns-collapse-id"] = text_id(note.collapse_id, COLLAPSE_ID_BYTES_MAX)
+        headers["apns-collapse-id"] = header_id(note.collapse_id, COLLAPSE_ID_BYTES_MAX)
     return headers
 
 

@@ -367,20 +367,23 @@ def retry_after_s(answer: Answer) -> float | None:
     told = answer.headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(told):
         return min(float(told), 86_400.0)
-    at, now = _http_date(told), _http_date(answer.headers.get("date", ""))
+    at, now = http_date(told), http_date(answer.headers.get("date", ""))
     return min(max((at - now).total_seconds(), 0.0), 86_400.0) if at is not None and now is not None else None
 
 
-def _http_date(words: str) -> datetime | None:
+def http_date(words: str) -> datetime | None:
+    """An HTTP date of any of the three forms, always UTC (RFC 9110 §5.6.7); None for anything else."""
     try:
-        return parsedate_to_datetime(words[:40]).astimezone(UTC)
-    except (ValueError, OverflowError, IndexError):
+        found = parsedate_to_datetime(words[:40])
+        # Python gives no zone for asctime's form and for -0000, and would read such a time in this machine's zone
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError, IndexError, TypeError):
         return None
 
 
 def no_answer(parcel: Parcel, answer: NoAnswer) -> Sequence[Outcome]:
-    """Nothing came back: uncertain where the request was written, else unavailable."""
-    verdict = Verdict.UNCERTAIN if answer.sent else Verdict.UNAVAILABLE
+    """Nothing came back: rejected where we could not write it, uncertain where it was written, else unavailable."""
+    verdict = Verdict.REJECTED if answer.unsendable else Verdict.UNCERTAIN if answer.sent else Verdict.UNAVAILABLE
     return [Outcome(verdict, answer.reason, words=answer.words)] * len(parcel.items)
 
 
@@ -431,6 +434,11 @@ def text_id(value: str, bytes_max: int = 64) -> str:
     """`value` where it is printable and has at most so many bytes of UTF-8, else its SHA-256 in hex (64 bytes)."""
     raw = whole(value).encode()
     return value if len(raw) <= bytes_max and value.isprintable() and value == value.strip() else hashlib.sha256(raw).hexdigest()
+
+
+def header_id(value: str, bytes_max: int = 64) -> str:
+    """As text_id, for a header: `value` where it is printable ASCII of at most so many bytes, else its SHA-256 in hex."""
+    return text_id(value, bytes_max) if value.isascii() else hashlib.sha256(whole(value).encode()).hexdigest()
 
 
 def receipt_tag(parcel: Parcel) -> str:
