@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Batch, OfflineRecipients, Push, decode_batch, decode_messages, decode_offline, encode
+from common.contracts import Batch, Message, Notification, OfflineRecipients, Push, decode_batch, decode_messages, decode_offline, encode
 from common.model import Decision, Kind, Urgency, Vendor, Verdict
 from common.storage import keys, ledger, sql
 from common.storage.delayed import Later
@@ -348,7 +348,8 @@ def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
     routed = routing.route(offline, runtime.routing, now)
     adds = [(keys.send(batch.vendor, urgency), encode(batch)) for urgency, batch in routed.batches]
     adds += _ledger([_routing_row(row, now) for row in routed.rows])
-    runtime.belts.hand_on(entries, adds)
+    replies = [_reply(row.message, row.user, row.device.vendor, row.device.business_id, row.decision, "") for row in routed.rows]
+    runtime.belts.hand_on(entries, adds, lambda pipe: runtime.replies.tell(pipe, [one for one in replies if one[0]]))
     if routed.presets_missing:
         metrics.IGNORED.labels("unknown_strategy").inc(routed.presets_missing)
         log.warning("a message names a preset that is not stored: defaults are used", extra={"count": routed.presets_missing})
@@ -357,6 +358,14 @@ def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
             metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
     for vendor in {batch.vendor for _, batch in routed.batches}:
         runtime.ring(DELIVERY, vendor)
+
+
+def _reply(
+    about: Message | Notification, user: str, vendor: str, business_id: str, decision: Decision, note: str, retired: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """(key, what is told there) of a decided push; key "" where nobody waits."""
+    told = {"event_id": about.event_id, "message_id": about.message_id, "user": user, "vendor": vendor, "business_id": business_id}
+    return about.reply_key or "", {**told, "decision": decision, "note": note, "retired": retired}
 
 
 def _routing_row(row: routing.Row, now: int) -> ledger.Record:
@@ -495,7 +504,8 @@ class Deliveries:
         now = now_ms()
         settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
         self._insist(lambda: self._write(entries, lane, settled, now), WRITE_PATIENCE_S if done.requests else 0.0)
-        self._retire(lane, done, settled)
+        chosen = self._retire(lane, done, settled)
+        self._reply(lane.vendor, lane.credential.business_id, settled.ended, {id(one.work) for one in chosen})
         _count(lane, done, settled, now)
 
     def _insist(self, write: Callable[[], None], patience_s: float) -> None:
@@ -524,6 +534,7 @@ class Deliveries:
         for one in ended:
             if one.work.note.kind not in AFTERTHOUGHTS:
                 metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
+        self._reply(self._vendor, business_id, ended, ())
 
     def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
         """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
@@ -544,11 +555,24 @@ class Deliveries:
 
         self._runtime.belts.hand_on(entries, _ledger(rows), more)
 
-    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> None:
+    def _reply(self, vendor: Vendor, business_id: str, ended: Sequence[settling.Ended], retired: Collection[int]) -> None:
+        """Tells whoever waits for these decisions; retired: by id(), the works whose token is given up. A reply may be lost."""
+        told = [
+            _reply(one.work.note, one.work.target.user, vendor, business_id, one.decision, one.note, id(one.work) in retired)
+            for one in ended
+            if one.work.note.reply_key
+        ]
+        try:
+            self._runtime.replies.tell_now(told)
+        except (RedisError, OSError) as error:
+            log.warning("a reply is lost", extra={"reason": type(error).__name__})
+
+    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
+        """Those whose tokens are given up."""
         verdicts = [outcome.verdict for _, outcome in done.told]
         foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
         if not settled.retires and not verdicts:
-            return
+            return ()
         calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead)
         chosen = [one for one in settled.retires if not one.guarded or calm["foreign" if one.foreign else "dead"]]
         if len(chosen) < len(settled.retires):
@@ -566,9 +590,10 @@ class Deliveries:
                 retired = self._runtime.devices.retire(rows, state)
             except sql.AWAY as error:  # the pushes are settled; the vendor will say the same of the next one
                 log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
-                return
+                return ()
             if retired:
                 metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
+        return [one for one in chosen if one.state == "retired"]
 
 
 def _round(

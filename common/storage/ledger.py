@@ -45,7 +45,7 @@ ATTEMPT_FIELDS = 5
 
 
 class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e", gc=False):
-    """filed_ms: its day is this one's; 0: that of its ts."""
+    """filed_ms: its day is this one's; 0: that of its ts. kind: that of its pushes, "" where the type says it."""
 
     app: str
     event_id: str
@@ -58,6 +58,7 @@ class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", t
     note: str
     screen: str = ""
     filed_ms: int = 0
+    kind: str = ""
 
 
 class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r", gc=False):
@@ -121,7 +122,7 @@ def tag_of(app: str, event_id: str, kind: str) -> str:
 
 
 def _tag(event: EventRecord) -> str:
-    return tag_of(event.app, event.event_id, Kind.CALL_INVITE if event.type == "call.invited" else Kind.MESSAGE)
+    return tag_of(event.app, event.event_id, event.kind or (Kind.CALL_INVITE if event.type == "call.invited" else Kind.MESSAGE))
 
 
 def day_of(ts_ms: int) -> date:
@@ -253,7 +254,7 @@ class Ledger:
         if event_id is not None:
             statement = statement.where(events.c.event_id == event_id)
         else:
-            statement = statement.where(events.c.type.in_(("message.stored", "call.invited")))
+            statement = statement.where(events.c.type.in_(("message.stored", "call.invited", "push.direct")))
         if app is not None:
             statement = statement.where(events.c.app == app)
         with self._engine.connect() as connection:

@@ -22,6 +22,7 @@ from common import metrics
 from common.config import Settings
 from common.contracts import encode
 from common.storage import keys, ledger
+from common.storage.direct_tokens import DirectTokens
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from workers.intake import events
@@ -66,7 +67,8 @@ class Intake:
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         stores = (runtime.core, runtime.belts, runtime.marks, state, runtime.vault)
-        return Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app])
+        tokens = {"tokens": DirectTokens(runtime.engine), "replies": runtime.replies}
+        return Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app], **tokens)
 
     def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
         """Reads until nothing is left; the dead letters of what was put here, by entry."""

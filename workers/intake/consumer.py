@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -16,15 +16,18 @@ from redis.exceptions import RedisError, ResponseError
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import TTL_MAX_S, Message, encode
+from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.model import Decision, PushType
 from common.storage import keys, ledger, sql
+from common.storage.direct_tokens import DirectToken, DirectTokens
 from common.storage.marks import Marks
+from common.storage.replies import Replies
 from common.storage.scripts import script
 from common.storage.streams import DELIVERIES_MAX, GROUP, TAKEOVER_IDLE_MS, Belts
 from common.storage.vault import Vault
-from workers.intake import stage
-from workers.intake.events import Ended, Invited, Recalled, Stored
+from workers.intake import direct, stage
+from workers.intake.direct import DirectRow
+from workers.intake.events import LANG_MAX, PLATFORM_MAX, Direct, Ended, Invited, Recalled, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 
@@ -60,6 +63,8 @@ class Doors:
     apps: Callable[[], Sequence[str]]
     ring: Callable[[str], None]
     withdraw: Callable[[Sequence[Withdrawal]], None]
+    tokens: DirectTokens = field(kw_only=True)
+    replies: Replies = field(kw_only=True)
     shared: bool  # the core's server is ours: one MULTI does it all
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
@@ -206,20 +211,52 @@ class Consumer:
         apps = doors.apps()
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
+        directed = self._directed([event for event in fresh if isinstance(event.data, Direct)], now)
+        records += directed.records
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
-        states = [event for event in fresh if not isinstance(event.data, Stored | Invited)]
+        states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
         withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
         records += [_taken_back(event) for event in fresh if isinstance(event.data, Recalled | Ended)]
         records += [_dead(one, doors.vault, now) for one in refused]
-        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
+        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
-        self._hand_on(name, [entry for entry, _ in raws], messages, records)
+        self._hand_on(name, [entry for entry, _ in raws], messages, records, directed)
         for why in ignored.values():
             _ignored(why)
         for event in fresh:
             metrics.EVENTS.labels(event.type, "ignored" if event.entry in ignored else "accepted").inc()
         metrics.STAGE_SECONDS.labels("intake").observe(time.perf_counter() - started)
+
+    def _directed(self, batch: Sequence[Event], now: int) -> Directed:
+        """Pushes to tokens: past presence, to routing; what is decided here is told to whoever waits for it."""
+        found = Directed()
+        todo: list[tuple[Event, Message]] = []
+        for event in batch:
+            taken = stage.take(event, now)
+            found.records.append(event_record(taken.message, taken.decision))
+            if taken.decision is None:
+                todo.append((event, taken.message))
+            else:
+                metrics.DECISIONS.labels("none", taken.decision, "none").inc()
+                found.told.append(direct.reply_of(taken.message, taken.decision, ""))
+        doors = self._doors
+        known = doors.tokens.seen([_token(event, message) for event, message in todo])
+        addressed = direct.address(todo, {who: direct.Known(*has) for who, has in known.items()})
+        found.offline = addressed.offline
+        for row in addressed.rows:
+            found.records.append(_direct_record(row, now))
+            metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
+            found.told.append(direct.reply_of(row.message, row.decision, row.note, row.device))
+        found.told = [(key, told) for key, told in found.told if key]
+        found.waits = _waits(todo, addressed.offline, now)
+        for event in batch:  # a conversation that was read elsewhere: what is queued of it goes no more
+            if event.data.kind == "clear" and event.data.conversation is not None:
+                where = event.data.conversation
+                with doors.marks.pipeline() as pipe:
+                    doors.marks.read_up_to(event.app, direct.user_of(event.data.target), f"{where.type}:{where.id}", event.ts_ms, pipe)
+                    pipe.execute()
+        return found
 
     def _sorted(self, name: str, raws: Sequence[Any], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
         """New events in stream order, repeated ones, and what can't be read."""
@@ -249,22 +286,92 @@ class Consumer:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         return fresh, repeated, refused
 
-    def _hand_on(self, name: str, entry_ids: Sequence[bytes], messages: Sequence[Message], records: Sequence[ledger.Record]) -> None:
+    def _hand_on(
+        self,
+        name: str,
+        entry_ids: Sequence[bytes],
+        messages: Sequence[Message],
+        records: Sequence[ledger.Record],
+        directed: Directed | None = None,
+    ) -> None:
         doors = self._doors
         adds = [(keys.PRESENCE, blob) for blob in _packed(messages)]
+        directed = directed or Directed()
+        adds += [(keys.ROUTING, encode(pack)) for pack in _packs(directed.offline, (_direct_size(one) for one in directed.offline))]
         adds += [(keys.LEDGER, blob) for blob in _bundled(records)]
 
         def acknowledge(pipe: Any) -> None:
             pipe.xack(name, GROUP, *entry_ids)
             pipe.xdel(name, *entry_ids)
 
-        doors.belts.hand_on((), adds, acknowledge if doors.shared else None)
+        def more(pipe: Any) -> None:
+            doors.replies.tell(pipe, directed.told)
+            doors.replies.wait(pipe, directed.waits)
+            if doors.shared:
+                acknowledge(pipe)
+
+        doors.belts.hand_on((), adds, more)
         if messages:
             doors.ring(keys.PRESENCE)
+        if directed.offline:
+            doors.ring(keys.ROUTING)
         if not doors.shared:
             with doors.core.pipeline(transaction=True) as pipe:
                 acknowledge(pipe)
                 pipe.execute()
+
+
+@dataclass(slots=True)
+class Directed:
+    """What the pushes to tokens of one read gave. told, waits: replies, and until when others must come."""
+
+    offline: list[OfflineRecipients] = field(default_factory=list)
+    records: list[ledger.Record] = field(default_factory=list)
+    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    waits: list[tuple[str, str, str, int]] = field(default_factory=list)
+
+
+def _token(event: Event, message: Message) -> DirectToken:
+    target, user = event.data.target, direct.user_of(event.data.target)
+    lang = target.lang[:LANG_MAX] if target.lang else None
+    platform, voip = target.platform.lower()[:PLATFORM_MAX], target.voip_token or None
+    return DirectToken(message.app, user, platform, target.vendor, target.business_id, target.token, voip, lang, target.since_ms or 0)
+
+
+def _waits(todo: Sequence[tuple[Event, Message]], offline: Sequence[OfflineRecipients], now: int) -> list[tuple[str, str, str, int]]:
+    going = {(one.message.app, one.message.event_id) for one in offline}
+    return [
+        (event.data.reply.key, event.id, direct.user_of(event.data.target), now + event.data.reply.wait_ms)
+        for event, _ in todo
+        if event.data.reply is not None and event.data.reply.wait_ms and (event.app, event.id) in going
+    ]
+
+
+def _direct_size(one: OfflineRecipients) -> int:
+    return 1024 + sum(len(part.text or "") for part in one.message.elements)
+
+
+def _direct_record(row: DirectRow, now: int) -> ledger.RowRecord:
+    message, device = row.message, row.device
+    return ledger.RowRecord(
+        message.app,
+        message.event_id,
+        message.ts_ms,
+        row.user,
+        "",
+        device.vendor,
+        device.business_id,
+        row.decision,
+        False,
+        message.push.message_class,
+        None,
+        None,
+        (),
+        0,
+        0,
+        now,
+        row.note,
+    )
 
 
 def _ignored(reason: str) -> None:
@@ -322,6 +429,7 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         _screen(message),
         # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
         message.received_ms if decision is not None else 0,
+        message.kind if message.direct else "",
     )
 
 
