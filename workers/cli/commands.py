@@ -27,6 +27,7 @@ FILES = {
     "doctor": "doctor",
     "user": "users",
     "bench": "bench",
+    "settings": "settings",
 }
 
 

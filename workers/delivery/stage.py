@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
+from common.values import Value
 from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
@@ -39,8 +42,7 @@ class Delivered:
     probe: bool = False  # this round is the one push that tries a stopped lane
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimAnswer:
+class ClaimAnswer(Value, frozen=True):
     """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time."""
 
     state: str
@@ -48,8 +50,7 @@ class ClaimAnswer:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Value, frozen=True):
     """Leave to send. decision: None = granted; THROTTLED with wait_s = later; QUOTA_SPENT, DEVICE_CAP = not today."""
 
     decision: Decision | None
@@ -376,10 +377,13 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-    stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
+    stale, failed, unasked = False, 0, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
     for (parcel, works), answer in zip(granted, answers, strict=True):
-        world.observe(lane, answer)
+        if isinstance(answer, NoAnswer) and answer.unsendable:
+            unasked += 1  # the push's own fault: the vendor was not asked, so it was neither there nor down
+        else:
+            world.observe(lane, answer)
         outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, lane.spec.classify(parcel, answer), strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
@@ -393,7 +397,7 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
         world.transport.renew(lane.route.pool)
     # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
     expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.told)
-    good = 0 if done.probe and expired else len(answers) - failed
+    good = 0 if done.probe and expired else len(answers) - failed - unasked
     _settle_with_gate(lane, world, done, good, failed)
     _sync(granted, answers, lane, world)
 

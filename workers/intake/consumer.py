@@ -16,18 +16,17 @@ from redis.exceptions import RedisError, ResponseError
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
+from common.contracts import TTL_MAX_S, Message, encode
+from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
 from common.model import Decision, PushType
-from common.storage import keys, ledger, sql
-from common.storage.direct_tokens import DirectToken, DirectTokens
+from common.storage import keys, sql
 from common.storage.marks import Marks
-from common.storage.replies import Replies
 from common.storage.scripts import script
 from common.storage.streams import DELIVERIES_MAX, GROUP, TAKEOVER_IDLE_MS, Belts
 from common.storage.vault import Vault
-from workers.intake import direct, stage
-from workers.intake.direct import DirectRow
-from workers.intake.events import LANG_MAX, PLATFORM_MAX, Direct, Ended, Invited, Recalled, Stored
+from workers.intake import stage
+from workers.intake.directed import Directed, TokenPushes, direct_size
+from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 
@@ -63,8 +62,7 @@ class Doors:
     apps: Callable[[], Sequence[str]]
     ring: Callable[[str], None]
     withdraw: Callable[[Sequence[Withdrawal]], None]
-    tokens: DirectTokens = field(kw_only=True)
-    replies: Replies = field(kw_only=True)
+    directly: TokenPushes = field(kw_only=True)
     shared: bool  # the core's server is ours: one MULTI does it all
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
@@ -211,8 +209,9 @@ class Consumer:
         apps = doors.apps()
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
-        directed = self._directed([event for event in fresh if isinstance(event.data, Direct)], now)
-        records += directed.records
+        directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
+        records += [event_record(message, decision) for message, decision in directed.taken]
+        records += directed.rows
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
@@ -227,36 +226,6 @@ class Consumer:
         for event in fresh:
             metrics.EVENTS.labels(event.type, "ignored" if event.entry in ignored else "accepted").inc()
         metrics.STAGE_SECONDS.labels("intake").observe(time.perf_counter() - started)
-
-    def _directed(self, batch: Sequence[Event], now: int) -> Directed:
-        """Pushes to tokens: past presence, to routing; what is decided here is told to whoever waits for it."""
-        found = Directed()
-        todo: list[tuple[Event, Message]] = []
-        for event in batch:
-            taken = stage.take(event, now)
-            found.records.append(event_record(taken.message, taken.decision))
-            if taken.decision is None:
-                todo.append((event, taken.message))
-            else:
-                metrics.DECISIONS.labels("none", taken.decision, "none").inc()
-                found.told.append(direct.reply_of(taken.message, taken.decision, ""))
-        doors = self._doors
-        known = doors.tokens.seen([_token(event, message) for event, message in todo])
-        addressed = direct.address(todo, {who: direct.Known(*has) for who, has in known.items()})
-        found.offline = addressed.offline
-        for row in addressed.rows:
-            found.records.append(_direct_record(row, now))
-            metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
-            found.told.append(direct.reply_of(row.message, row.decision, row.note, row.device))
-        found.told = [(key, told) for key, told in found.told if key]
-        found.waits = _waits(todo, addressed.offline, now)
-        for event in batch:  # a conversation that was read elsewhere: what is queued of it goes no more
-            if event.data.kind == "clear" and event.data.conversation is not None:
-                where = event.data.conversation
-                with doors.marks.pipeline() as pipe:
-                    doors.marks.read_up_to(event.app, direct.user_of(event.data.target), f"{where.type}:{where.id}", event.ts_ms, pipe)
-                    pipe.execute()
-        return found
 
     def _sorted(self, name: str, raws: Sequence[Any], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
         """New events in stream order, repeated ones, and what can't be read."""
@@ -291,13 +260,13 @@ class Consumer:
         name: str,
         entry_ids: Sequence[bytes],
         messages: Sequence[Message],
-        records: Sequence[ledger.Record],
+        records: Sequence[Record],
         directed: Directed | None = None,
     ) -> None:
         doors = self._doors
         adds = [(keys.PRESENCE, blob) for blob in _packed(messages)]
-        directed = directed or Directed()
-        adds += [(keys.ROUTING, encode(pack)) for pack in _packs(directed.offline, (_direct_size(one) for one in directed.offline))]
+        onward = directed.offline if directed is not None else ()
+        adds += [(keys.ROUTING, encode(pack)) for pack in _packs(onward, map(direct_size, onward))]
         adds += [(keys.LEDGER, blob) for blob in _bundled(records)]
 
         def acknowledge(pipe: Any) -> None:
@@ -305,15 +274,15 @@ class Consumer:
             pipe.xdel(name, *entry_ids)
 
         def more(pipe: Any) -> None:
-            doors.replies.tell(pipe, directed.told)
-            doors.replies.wait(pipe, directed.waits)
+            if directed is not None:
+                doors.directly.tell(pipe, directed)
             if doors.shared:
                 acknowledge(pipe)
 
         doors.belts.hand_on((), adds, more)
         if messages:
             doors.ring(keys.PRESENCE)
-        if directed.offline:
+        if onward:
             doors.ring(keys.ROUTING)
         if not doors.shared:
             with doors.core.pipeline(transaction=True) as pipe:
@@ -321,67 +290,14 @@ class Consumer:
                 pipe.execute()
 
 
-@dataclass(slots=True)
-class Directed:
-    """What the pushes to tokens of one read gave. told, waits: replies, and until when others must come."""
-
-    offline: list[OfflineRecipients] = field(default_factory=list)
-    records: list[ledger.Record] = field(default_factory=list)
-    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    waits: list[tuple[str, str, str, int]] = field(default_factory=list)
-
-
-def _token(event: Event, message: Message) -> DirectToken:
-    target, user = event.data.target, direct.user_of(event.data.target)
-    lang = target.lang[:LANG_MAX] if target.lang else None
-    platform, voip = target.platform.lower()[:PLATFORM_MAX], target.voip_token or None
-    return DirectToken(message.app, user, platform, target.vendor, target.business_id, target.token, voip, lang, target.since_ms or 0)
-
-
-def _waits(todo: Sequence[tuple[Event, Message]], offline: Sequence[OfflineRecipients], now: int) -> list[tuple[str, str, str, int]]:
-    going = {(one.message.app, one.message.event_id) for one in offline}
-    return [
-        (event.data.reply.key, event.id, direct.user_of(event.data.target), now + event.data.reply.wait_ms)
-        for event, _ in todo
-        if event.data.reply is not None and event.data.reply.wait_ms and (event.app, event.id) in going
-    ]
-
-
-def _direct_size(one: OfflineRecipients) -> int:
-    return 1024 + sum(len(part.text or "") for part in one.message.elements)
-
-
-def _direct_record(row: DirectRow, now: int) -> ledger.RowRecord:
-    message, device = row.message, row.device
-    return ledger.RowRecord(
-        message.app,
-        message.event_id,
-        message.ts_ms,
-        row.user,
-        "",
-        device.vendor,
-        device.business_id,
-        row.decision,
-        False,
-        message.push.message_class,
-        None,
-        None,
-        (),
-        0,
-        0,
-        now,
-        row.note,
-    )
-
-
 def _ignored(reason: str) -> None:
     metrics.IGNORED.labels(reason).inc()
 
 
-def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[ledger.Record]]:
+def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record]]:
     """Messages that travel on, and one ledger record for each event."""
     messages: list[Message] = []
-    records: list[ledger.Record] = []
+    records: list[Record] = []
     for event in batch:
         taken = stage.take(event, now)
         message = taken.message
@@ -400,36 +316,56 @@ def _times(batch: Sequence[Event]) -> list[tuple[str, str, int]]:
     return [(event.app, event.data.message_id, event.ts_ms) for event in batch if isinstance(event.data, Stored)]
 
 
-def _taken_back(event: Event) -> ledger.EventRecord:
+def _taken_back(event: Event) -> EventRecord:
     """A recall or the end of a call, so that `why --event` knows of it; what it did stands in the rows of its message."""
     data = event.data
     conversation = f"{data.conversation.type}:{data.conversation.id}" if isinstance(data, Recalled) else ""
     about = data.message_id if isinstance(data, Recalled) else data.call_id
-    return ledger.EventRecord(event.app, event.id, about, event.type, conversation, event.ts_ms, event.received_ms, None, "")
+    return EventRecord(
+        app=event.app,
+        event_id=event.id,
+        message_id=about,
+        type=event.type,
+        conversation=conversation,
+        ts_ms=event.ts_ms,
+        received_ms=event.received_ms,
+        decision=None,
+        note="",
+    )
 
 
-def _repeated(event: Event, now: int) -> ledger.NoteRecord:
+def _repeated(event: Event, now: int) -> NoteRecord:
     """A repeat writes no row, only a step."""
     filed_ms = event.received_ms if _outlived(event.ts_ms, event.received_ms) else event.ts_ms
-    return ledger.NoteRecord(event.app, event.id, filed_ms, "", "", "step", "intake", now, "the same event id came again: ignored")
+    return NoteRecord(
+        app=event.app,
+        event_id=event.id,
+        ts_ms=filed_ms,
+        user="",
+        device="",
+        kind="step",
+        stage="intake",
+        at_ms=now,
+        note="the same event id came again: ignored",
+    )
 
 
-def event_record(message: Message, decision: Decision | None, note: str = "") -> ledger.EventRecord:
+def event_record(message: Message, decision: Decision | None, note: str = "") -> EventRecord:
     conversation = f"{message.conversation.type}:{message.conversation.id}"
-    return ledger.EventRecord(
-        message.app,
-        message.event_id,
-        message.message_id,
-        message.type,
-        conversation,
-        message.ts_ms,
-        message.received_ms,
-        decision,
-        note,
-        _screen(message),
+    return EventRecord(
+        app=message.app,
+        event_id=message.event_id,
+        message_id=message.message_id,
+        type=message.type,
+        conversation=conversation,
+        ts_ms=message.ts_ms,
+        received_ms=message.received_ms,
+        decision=decision,
+        note=note,
+        screen=_screen(message),
         # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
-        message.received_ms if decision is not None else 0,
-        message.kind if message.direct else "",
+        filed_ms=message.received_ms if decision is not None else 0,
+        kind=message.kind if message.direct else "",
     )
 
 
@@ -447,18 +383,18 @@ def _screen(message: Message) -> str:
     return json.dumps(found, ensure_ascii=False) if found else ""
 
 
-def _dead(refused: Refused, vault: Vault, now: int) -> ledger.DeadRecord:
+def _dead(refused: Refused, vault: Vault, now: int) -> DeadRecord:
     log.warning("an entry became a dead letter", extra={"entry_id": refused.entry, "reason": refused.reason})
-    return ledger.DeadRecord(
+    return DeadRecord(
         # the same when the entry is read again: the core's server may be another, and acknowledge after the letter is stored
-        blake2b(refused.entry.encode() + refused.raw, digest_size=16).hexdigest(),
-        refused.entry.rsplit("/", 1)[1],
-        "intake",
-        refused.reason,
-        refused.app,
-        now,
-        vault.encrypt(refused.raw),
-        dict(refused.fields),
+        id=blake2b(refused.entry.encode() + refused.raw, digest_size=16).hexdigest(),
+        entry_id=refused.entry.rsplit("/", 1)[1],
+        stage="intake",
+        reason=refused.reason,
+        app=refused.app,
+        at_ms=now,
+        raw=vault.encrypt(refused.raw),
+        fields=dict(refused.fields),
     )
 
 
@@ -472,9 +408,9 @@ def _people(message: Message) -> int:
     return MEMBERS_GUESSED if message.recipients is None else len(message.recipients)
 
 
-def _bundled(records: Sequence[ledger.Record]) -> list[bytes]:
+def _bundled(records: Sequence[Record]) -> list[bytes]:
     """Blobs of about PACK_BYTES: a read may hold five hundred dead letters of the largest size."""
-    sizes = (len(one.raw) if isinstance(one, ledger.DeadRecord) else 0 for one in records)
+    sizes = (len(one.raw) if isinstance(one, DeadRecord) else 0 for one in records)
     return [encode(pack) for pack in _packs(records, sizes, READ_COUNT * PACK_MAX)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_cer
 
 from common.contracts import Notification, Target
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from common.values import Value, redacted
 from workers.vendors.base import (
     DEFAULT_RETRY,
     AccessRefused,
@@ -33,6 +33,7 @@ from workers.vendors.base import (
     Retry,
     VendorSpec,
     compact,
+    header_id,
     in_a_row,
     merged,
     no_answer,
@@ -41,7 +42,6 @@ from workers.vendors.base import (
     retry_after_s,
     secret_text,
     shrink,
-    text_id,
     uuid_text,
 )
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
@@ -193,8 +193,7 @@ _AFTERTHOUGHTS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL})  # they overw
 _QUIET: Final = _AFTERTHOUGHTS | {Kind.BADGE, Kind.CLEAR}
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Value, frozen=True):
     """What is the same for all tokens of a notification. The badge goes between head and tail; badge: whether it may.
 
     too_large: even with the words cut short.
@@ -202,10 +201,12 @@ class Prepared:
 
     endpoint: str
     headers: Mapping[str, str]
-    head: bytes = field(repr=False)
-    tail: bytes = field(repr=False)
+    head: bytes
+    tail: bytes
     badge: bool
     too_large: bool
+
+    __repr__ = redacted("head", "tail")
 
 
 def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
@@ -246,7 +247,7 @@ def _headers(note: Notification, topic: str) -> dict[str, str]:
         "apns-expiration": str(max(note.expires_at_ms // 1000, 0)),
     }
     if note.collapse_id:
-        headers["apns-collapse-id"] = text_id(note.collapse_id, COLLAPSE_ID_BYTES_MAX)
+        headers["apns-collapse-id"] = header_id(note.collapse_id, COLLAPSE_ID_BYTES_MAX)
     return headers
 
 
