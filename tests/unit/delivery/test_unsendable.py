@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from common.model import Decision, Vendor, Verdict
 from tests.unit.delivery.builders import NOW_MS, lane, work
