@@ -19,7 +19,6 @@ from prometheus_client import Counter, Histogram
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from common import metrics
 from common.clock import now_ms
@@ -76,6 +75,8 @@ log = logging.getLogger(__name__)
 HTTP1_CONNECTIONS_MAX = 50
 #: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this often.
 CONFIG_EVERY_S = 1.0
+#: The look at changed settings waits for the database for so long; then the last good copy stays in use.
+CONFIG_WAIT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,13 @@ class Catalog:
         version = int(self._runtime.redis.get(self._runtime.keys.config_version) or 0)
         if self._snapshot is not None and self._snapshot.version == version:
             return
-        try:
+        if self._snapshot is None:
             self._snapshot = self._load(version)
-        except SQLAlchemyError:
-            if self._snapshot is None:
-                raise
+            return
+        try:
+            with sql.optional(self._runtime.engine, CONFIG_WAIT_S):
+                self._snapshot = self._load(version)
+        except sql.AWAY:
             log.warning("the database is away: credentials stay as they were")
 
     def _load(self, version: int) -> Snapshot:

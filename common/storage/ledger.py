@@ -17,7 +17,7 @@ import psycopg
 from sqlalchemy import ColumnElement, Engine, Table, func, literal, or_, select, text, true
 from sqlalchemy.exc import IntegrityError
 
-from common.contracts import Attempt
+from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record, RowRecord
 from common.model import Decision, Kind, Vendor
 from common.storage import sql
 from common.storage.tables import PARTITIONED, dead_letters, devices, events, ledger, notes
@@ -42,77 +42,6 @@ RANK = dict.fromkeys(Decision, 50) | {
 PENDING_RANK = 10
 #: Of an attempt, those that a row keeps and `why` shows (contract §7); what comes after them is delivery's own.
 ATTEMPT_FIELDS = 5
-
-
-class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e", gc=False):
-    """filed_ms: its day is this one's; 0: that of its ts."""
-
-    app: str
-    event_id: str
-    message_id: str
-    type: str
-    conversation: str
-    ts_ms: int
-    received_ms: int
-    decision: str | None
-    note: str
-    screen: str = ""
-    filed_ms: int = 0
-
-
-class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r", gc=False):
-    """device: "" where no device came into play. decision None: not final yet."""
-
-    app: str
-    event_id: str
-    ts_ms: int
-    user: str
-    device: str
-    vendor: str
-    business_id: str
-    decision: str | None
-    downgraded: bool
-    message_class: str
-    class_sent: str | None
-    push_id: str | None
-    attempts: tuple[Attempt, ...]
-    presence_ms: int
-    routed_ms: int
-    decided_ms: int
-    note: str
-
-
-class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="n", gc=False):
-    app: str
-    event_id: str
-    ts_ms: int
-    user: str
-    device: str
-    kind: str
-    stage: str
-    at_ms: int
-    note: str
-
-
-class DeadRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="d", gc=False):
-    """raw: encrypted already."""
-
-    id: str
-    entry_id: str
-    stage: str
-    reason: str
-    app: str | None
-    at_ms: int
-    raw: bytes
-    fields: dict[str, str]
-
-
-Record = EventRecord | RowRecord | NoteRecord | DeadRecord
-_decode = msgspec.msgpack.Decoder(list[Record]).decode
-
-
-def decode(blob: bytes) -> list[Record]:
-    return _decode(blob)
 
 
 def tag_of(app: str, event_id: str, kind: str) -> str:
@@ -467,7 +396,3 @@ def _write_dead(cursor: psycopg.Cursor[Any], records: Sequence[DeadRecord]) -> N
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (r.id, r.entry_id, r.stage, r.reason, r.app, r.at_ms, r.raw, json.dumps(r.fields)),
         )
-
-
-def encode_one(record: Record) -> bytes:
-    return msgspec.msgpack.encode(record)

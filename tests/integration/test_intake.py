@@ -21,9 +21,11 @@ from sqlalchemy import exc as sql_errors
 from common import metrics
 from common.config import Settings
 from common.contracts import encode
+from common.ledger_records import RowRecord
 from common.storage import keys, ledger
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
+from tests.records import row_record
 from workers.intake import events
 from workers.intake.consumer import PACK_BYTES, Consumer, Doors
 from workers.intake.stage import Event
@@ -120,9 +122,8 @@ def test_a_row_that_no_index_holds_is_an_error_about_data_and_not_a_store_that_i
 def test_a_row_that_the_ledger_can_not_hold_does_not_hold_up_the_others(intake: Intake, runtime: Runtime) -> None:
     now = int(time.time() * 1000)
 
-    def row(user: str) -> ledger.RowRecord:
-        lane = (user, "", "", "", "no_device", False, "chat", None, None, ())
-        return ledger.RowRecord(intake.app, "e1", now, *lane, now, now, now, "")
+    def row(user: str) -> RowRecord:
+        return row_record(app=intake.app, ts_ms=now, user=user, decision="no_device", presence_ms=now, routed_ms=now, decided_ms=now)
 
     with pytest.raises(psycopg.DataError):
         runtime.ledger.write([row(wide(900))])

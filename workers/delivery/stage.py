@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
+from common.values import Value
 from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
@@ -39,8 +42,7 @@ class Delivered:
     probe: bool = False  # this round is the one push that tries a stopped lane
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimAnswer:
+class ClaimAnswer(Value, frozen=True):
     """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time."""
 
     state: str
@@ -48,8 +50,7 @@ class ClaimAnswer:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Value, frozen=True):
     """Leave to send. decision: None = granted; THROTTLED with wait_s = later; QUOTA_SPENT, DEVICE_CAP = not today."""
 
     decision: Decision | None

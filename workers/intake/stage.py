@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from common.contracts import TTL_MAX_S, Conversation, Message, PushFields, Sender, encode
 from common.model import Decision, Kind, MessageClass, PushType
+from common.values import Value
 from workers.intake import events
 from workers.intake.dialects import DIALECTS, DialectError, tenant_named
 
@@ -24,8 +24,7 @@ UNKNOWN_APP = "unknown_app"
 AHEAD_MAX_MS = 300_000
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Value, frozen=True):
     """One event that passed every check. data: one of workers/intake/events.py; entry: id of the stream entry."""
 
     app: str
@@ -37,8 +36,7 @@ class Event:
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Value, frozen=True):
     """An entry that can't be read. reason: short and without any of its content."""
 
     entry: str
@@ -49,8 +47,7 @@ class Refused:
     type: str = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(Value, frozen=True):
     """What one entry gave: events, and what was ignored on purpose."""
 
     events: tuple[Event, ...]
@@ -279,8 +276,7 @@ def _tenants(names: Mapping[str, str], body: Any) -> list[str]:
 # ---------------------------------------------------------------- message.stored, call.invited -> Message
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Value, frozen=True):
     """A message on its way, or with the decision that ends it here. ignored: names of wishes that were counted and passed over."""
 
     message: Message

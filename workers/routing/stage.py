@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from common.contracts import Batch, Device, Message, Notification, OfflineRecipients, Push, Recipient, Target
 from common.model import PRIVATE_CLASSES, BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
 from common.ports import Friends, PreferenceBook
+from common.values import Value
 from workers.routing import classes
 from workers.routing.consent import forced, refusal
 from workers.routing.identity import collapse_id, push_id
@@ -41,8 +42,7 @@ class Tenancy(Protocol):
     def strategy(self, app: str, strategy_id: str) -> Mapping[str, Any] | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Value, frozen=True):
     """One decision about one device of one recipient."""
 
     message: Message

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_cer
 
 from common.contracts import Notification, Target
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from common.values import Value, redacted
 from workers.vendors.base import (
     DEFAULT_RETRY,
     AccessRefused,
@@ -192,8 +192,7 @@ RAW_APS: Final = frozenset(
 _AFTERTHOUGHTS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL})  # they overwrite what is shown; nobody need be woken
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Value, frozen=True):
     """What is the same for all tokens of a notification. The badge goes between head and tail; badge: whether it may.
 
     too_large: even with the words cut short.
@@ -201,10 +200,12 @@ class Prepared:
 
     endpoint: str
     headers: Mapping[str, str]
-    head: bytes = field(repr=False)
-    tail: bytes = field(repr=False)
+    head: bytes
+    tail: bytes
     badge: bool
     too_large: bool
+
+    __repr__ = redacted("head", "tail")
 
 
 def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:

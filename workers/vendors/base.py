@@ -15,6 +15,7 @@ import regex
 
 from common.contracts import Notification, Target
 from common.model import Again, Bucket, Vendor, Verdict
+from common.values import Value
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
 
@@ -86,8 +87,7 @@ class AccessSpec:
     again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Value, frozen=True):
     """One push to one token inside a parcel. badge: the number taken for this push, None where none is shown. attempt: 1 is the first."""
 
     note: Notification
@@ -97,8 +97,7 @@ class Item:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(Value, frozen=True):
     """What one request carries: 1 to `request_tokens_max` items.
 
     Unless the spec is `mixed`, all items share the notification (and the badge, where the spec's body has one).
@@ -114,8 +113,7 @@ class Parcel:
     image: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Value, frozen=True):
     """What an answer means for one token. Exactly one per item of the parcel, in the parcel's order.
 
     code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset. retry_after_s: the vendor's
@@ -160,8 +158,7 @@ class Limits:
     ramp_s: int = 0  # FCM: 60
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Value, frozen=True):
     """First delay and number of tries by verdict; the delay doubles with jitter. A vendor's Retry-After wins."""
 
     first_s: Mapping[Verdict, float]
