@@ -33,8 +33,9 @@ Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 class Envelope(msgspec.Struct, frozen=True):
     id: EventId
     type: str
-    ts: Millis
     data: msgspec.Raw
+    #: Absent: the time at which the entry was written.
+    ts: Millis | None = None
     v: Literal[1] = 1
     app: str | None = None
 

@@ -184,7 +184,8 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
     _check(data)
     if isinstance(data, events.Read) and data.up_to_ms is not None:  # nobody has read what is not written yet
         data = msgspec.structs.replace(data, up_to_ms=_by_now(data.up_to_ms, now_ms))
-    return Event(envelope.app, envelope.id, envelope.type, _by_now(envelope.ts, now_ms), received_ms, entry, data)
+    ts_ms = received_ms if envelope.ts is None else envelope.ts  # not now: a second reading of the entry must judge alike
+    return Event(envelope.app, envelope.id, envelope.type, _by_now(ts_ms, now_ms), received_ms, entry, data)
 
 
 def _by_now(ts_ms: int, now_ms: int) -> int:
