@@ -219,17 +219,32 @@ class LaneQueues:
         return found, None if due < 0 else max(due - now, 0) / 1000
 
     def take(
-        self, wanted: Sequence[tuple[str, Urgency, LaneTerms]], pushes_max: int, probe_s: float, round_s: float, bytes_max: int = BYTES_MAX
+        self, wanted: Sequence[tuple[str, Urgency, LaneTerms, int]], probe_s: float, round_s: float, bytes_max: int = BYTES_MAX
     ) -> list[Taken]:
-        """Entries of each of these lanes with leave to send them, in one round trip."""
+        """Entries of each of these lanes (at most so many pushes) with leave to send them, in one round trip.
+
+        probe_s, round_s: how long a probe of a stopped lane, and a round, may take.
+        """
         words = [f"{self.word}:{next(self._words)}" for _ in wanted]
         with self.redis.pipeline(transaction=False) as pipe:
-            for (lane, urgency, terms), word in zip(wanted, words, strict=True):
-                args = [word, self.lease_ms, ENTRIES_MAX, pushes_max, bytes_max, terms.version, probe_s, terms.rate_per_s]
+            for (lane, urgency, terms, pushes_max), word in zip(wanted, words, strict=True):
+                args: list[Any] = [word, self.lease_ms, ENTRIES_MAX, pushes_max, bytes_max, terms.version, probe_s, terms.rate_per_s]
                 args += [terms.burst, terms.ramp_s, int(terms.by_request), LEVEL[urgency], int(terms.gone), RANK[urgency], round_s]
                 self._take(keys=self._take_keys(lane, urgency), args=args, client=pipe)
             answers = pipe.execute()
-        return [_taken(*one, word, answer) for one, word, answer in zip(wanted, words, answers, strict=True)]
+        return [_taken(*one[:3], word, answer) for one, word, answer in zip(wanted, words, answers, strict=True)]
+
+    def paused(self, lane: str, urgency: Urgency, why: str, due_ms: int) -> Taken:
+        """As `take` of a lane that is not to be sent to: nothing is taken. due_ms: from now."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hmget(self.keys.lane_load(lane), f"n{RANK[urgency]}", f"why{RANK[urgency]}")
+            pipe.zcard(self.keys.lane_queue(lane, urgency))
+            (seconds, micros), (noted, noted_why), left = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        taken = Taken(lane, urgency, "", "shut" if left else "empty", now, why, now + due_ms, left=left)
+        taken.noted, taken.noted_why = int(noted or 0), (noted_why or b"").decode()
+        return taken
 
     def commit(self, taken: Taken, commit: LaneCommit) -> list[str]:
         """Writes it; the entries that are not ours any more, and then nothing was written."""
@@ -243,12 +258,13 @@ class LaneQueues:
             answers = pipe.execute()
         return [[entry.decode() for entry in answer] for answer in answers]
 
-    def give_back(self, taken: Taken, entries: Sequence[LaneEntry]) -> None:
-        """These were not worked on: they stand where they stood."""
+    def give_back(self, taken: Taken, entries: Sequence[LaneEntry], due_ms: int) -> None:
+        """These were not worked on: they stand where they stood, and their lane may be asked again from then on."""
+        unused = (taken.last_s, taken.tokens, taken.rate_per_s) if len(entries) == len(taken.entries) else ()
         if entries:
-            self.commit(taken, LaneCommit(back=list(entries)))
+            self.commit(taken, LaneCommit(back=list(entries), unused=unused))
         with self.redis.pipeline(transaction=False) as pipe:
-            self.wake_at(pipe, taken.lane, taken.urgency, 0)
+            self.wake_at(pipe, taken.lane, taken.urgency, due_ms)
             pipe.execute()
 
     def renew(self, taken: Taken, entries: Sequence[LaneEntry]) -> list[str]:

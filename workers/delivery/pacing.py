@@ -29,6 +29,11 @@ class Pacer:
         return max(0, int((self._end - max(self._tat, self._clock())) * self._rate + 1e-6))
 
     @property
+    def burst(self) -> int:
+        """Tokens that may go at once at most."""
+        return max(1, int(self._lim * self._rate + 1e-6))
+
+    @property
     def unused(self) -> float:
         """Tokens that were not spent, those whose time is over too: they are given back."""
         return max(0.0, (self._end - self._tat) * self._rate)
@@ -67,6 +72,10 @@ class Unpaced(Pacer):
 
     @property
     def tokens(self) -> int:
+        return 1 << 30
+
+    @property
+    def burst(self) -> int:
         return 1 << 30
 
     @property

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -14,6 +17,7 @@ from common.values import Value
 from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
+from workers.delivery.pacing import Pacer, Unpaced
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
@@ -30,6 +34,7 @@ class Delivered:
 
     told: the vendor's word (or ours in its place) on each push that was asked about. decided: ended without a request.
     waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
+    left: no token of the lane's rate was left for it, it stays in its entry.
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
@@ -38,6 +43,7 @@ class Delivered:
     waiting: list[tuple[Work, float, Decision]] = field(default_factory=list)
     parked: list[tuple[Work, Decision]] = field(default_factory=list)
     dropped: list[Work] = field(default_factory=list)
+    left: list[Work] = field(default_factory=list)
     requests: int = 0
     probe: bool = False  # this round is the one push that tries a stopped lane
 
@@ -69,6 +75,14 @@ class Probe:
     """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in Shut."""
 
     why: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTurn:
+    """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go."""
+
+    state: Probe | None
+    pacer: Pacer
 
 
 class Claims(Protocol):
@@ -147,11 +161,16 @@ class World:
     images: Images
 
 
-def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
-    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does."""
+def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | None = None) -> Delivered:
+    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does.
+
+    turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked and nothing is paced.
+    """
     done = Delivered()
     mine = _claimed(_wellformed(works, lane, done), world.now_ms(), world, done)
-    mine = _through_the_breaker(mine, lane, world, done)
+    if mine:
+        mine = _through_the_breaker(mine, world.breaker.open_for(lane) if turn is None else turn.state, world, done)
+    done.probe = done.probe or (turn is not None and turn.state is not None)
     if not mine:
         _hand_back(lane, world, done)
         return done
@@ -160,11 +179,13 @@ def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
         _no_access(mine, lane, access, world, done)
         return done
     now_ms = world.now_ms()  # fetching an access token takes its time
-    granted = _admitted(_sendable(mine, lane, world, now_ms, done), lane, now_ms, world, done)
+    pacer = Unpaced() if turn is None else turn.pacer
+    granted = _admitted(_sendable(mine, lane, world, now_ms, done), lane, now_ms, world, done, pacer)
     if granted:
         granted = _in_time(granted, lane, world, done)
     if granted:
-        _send(granted, lane, access, world, done)
+        granted = shown(granted, lane, access, world)
+        _send(granted, lane, access, world, done, pacer)
     else:
         _hand_back(lane, world, done)
     return done
@@ -194,7 +215,7 @@ def expired_as(work: Work) -> Decision:
     """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
     if work.doubtful:
         return Decision.UNCERTAIN
-    return Decision(work.target.held_by) if work.target.held_by else Decision.EXPIRED
+    return Decision(work.target.held_by or work.kept_by or Decision.EXPIRED)
 
 
 def badge_step(work: Work) -> int:
@@ -237,10 +258,7 @@ def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
 
-def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
-    if not works:
-        return []
-    state = world.breaker.open_for(lane)
+def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, world: World, done: Delivered) -> list[Work]:
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
@@ -315,7 +333,7 @@ def _unfit(item: Item, lane: Lane) -> str | None:
 
 
 def _admitted(
-    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered
+    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered, pacer: Pacer
 ) -> list[tuple[Parcel, list[Work]]]:
     """Parcels of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
     if not sendable:
@@ -324,7 +342,8 @@ def _admitted(
     url = world.callback_url(lane)
     least = lane.spec.request_tokens_min_list
     singly = 1 < least <= len(sendable) and world.gate.lists_spent(lane)
-    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly)
+    most = None if lane.limits.rate_unit == "request" else pacer.burst
+    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
     asks = [(item, number) for number, parcel in enumerate(parcels) for item in parcel.items]
     leaves = iter(world.gate.admit(lane, asks))
     granted = []
@@ -370,13 +389,60 @@ def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
         done.decided.append((work, leave.decision, "held back by our own count"))
 
 
-def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> None:
-    granted = shown(granted, lane, access, world)
+Granted = Sequence[tuple[Parcel, list[Work]]]
+
+
+def _asked(
+    granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pacer
+) -> tuple[Granted, list[Answer | NoAnswer]]:
+    """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
+    costs = [1 if lane.limits.rate_unit == "request" else len(parcel.items) for parcel, _ in granted]
+    if pacer.part(costs) == (len(granted), 0.0):
+        pacer.spend(sum(costs))
+        return granted, _ask(granted, lane, access, world, done)
+    sent: list[tuple[Parcel, list[Work]]] = []
+    answers: list[Future[list[Answer | NoAnswer]]] = []
+    start = 0
+    while (part := pacer.part(costs[start:])) is not None:
+        count, wait_s = part
+        if wait_s > 0:
+            time.sleep(wait_s)
+            continue
+        pacer.spend(sum(costs[start : start + count]))
+        if fit := _in_time(granted[start : start + count], lane, world, done):
+            sent += fit
+            answers.append(_parts_pool().submit(_ask, fit, lane, access, world, done))
+        start += count
+    done.left += [work for _, works in granted[start:] for work in works]
+    if start < len(granted):
+        world.gate.refund(lane, [work for _, works in granted[start:] for work in works])
+    return sent, [answer for future in answers for answer in future.result()]
+
+
+@cache
+def _parts_pool() -> ThreadPoolExecutor:
+    """Parts of paced rounds: the next one must not wait for the answers to the last."""
+    return ThreadPoolExecutor(64, thread_name_prefix="paced")
+
+
+def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> list[Answer | NoAnswer]:
     sent_ms = world.now_ms()
     requests = [lane.spec.build(parcel, lane.credential, access) for parcel, _ in granted]
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
+    for _, works in granted:
+        for work in works:
+            work.sent_ms = sent_ms
+    return answers
+
+
+def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pacer) -> None:
+    granted, answers = _asked(granted, lane, access, world, done, pacer)
+    if not granted:
+        _hand_back(lane, world, done)
+        return
+    sent_ms = min(work.sent_ms for _, works in granted for work in works)
     stale, failed, unasked = False, 0, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
     for (parcel, works), answer in zip(granted, answers, strict=True):
@@ -387,7 +453,6 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
         outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, lane.spec.classify(parcel, answer), strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
-            work.sent_ms = sent_ms
             done.told.append((work, outcome))
             stale = stale or outcome.verdict in (Verdict.ACCESS_EXPIRED, Verdict.CREDENTIAL_REFUSED)
             renew = renew or outcome.again == Again.NEW_CONNECTION

@@ -11,7 +11,7 @@ from common.model import Decision
 class Work(msgspec.Struct, gc=False, eq=False):
     """entry: the stream entry it came in. led, speaks_for: older ones that share its fate, and how many its words say there are.
 
-    repeated: an earlier reader of the entry had it and may have sent it.
+    repeated: an earlier reader of the entry had it and may have sent it. kept_by: why its lane did not send while it waited untouched.
     """
 
     entry: str
@@ -22,6 +22,7 @@ class Work(msgspec.Struct, gc=False, eq=False):
     led: tuple[Work, ...] = ()
     speaks_for: int = 1
     repeated: bool = False
+    kept_by: str | None = None
 
     @property
     def doubtful(self) -> bool:

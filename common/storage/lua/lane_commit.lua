@@ -57,8 +57,9 @@ for _, mark in ipairs(told[8]) do
   if kind == 'done' then -- see mark.lua
     call('HSET', key, mark[3], 'D')
     if call('TTL', key) < 0 then call('EXPIRE', key, mark[4]) end
-  elseif kind == 'free' then -- see let_go.lua: the caller finished its round
-    if call('HGET', key, mark[3]) ~= 'D' then call('HSET', key, mark[3], 'R' .. mark[4]) end
+  elseif kind == 'free' then -- see let_go.lua; what another entry has leased meanwhile stays leased
+    local holder, number = string.match(call('HGET', key, mark[3]) or '', '^L([^|]*)|(.*)$')
+    if holder == mark[4] then call('HSET', key, mark[3], 'R' .. number) end
   elseif kind == 'join' then -- see held.lua
     local marks = KEYS[mark[2] + 1]
     local since = call('EXISTS', key) == 1 and call('HGET', marks, 'since')
