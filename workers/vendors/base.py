@@ -14,7 +14,7 @@ import msgspec
 import regex
 
 from common.contracts import Notification, Target
-from common.model import Again, Bucket, Vendor, Verdict
+from common.model import Again, Bucket, Kind, Vendor, Verdict
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
 
@@ -246,6 +246,15 @@ class VendorSpec:
 
 
 # ---------------------------------------------------------------- helpers
+
+#: They overwrite or end what is shown; nobody need be woken.
+QUIET_KINDS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
+
+
+def quiet(note: Notification) -> bool:
+    """Whether the push takes each vendor's most silent form, whatever its sender asked for: a recall, the end of a call."""
+    return note.kind in QUIET_KINDS
+
 
 _T = TypeVar("_T")
 ELLIPSIS = "…"
