@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak bench bench-lanes clean
+.PHONY: install install-dev lock demo up test check chaos soak bench bench-against bench-lanes clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,10 @@ soak: install-dev
 	@$(BIN)/python -m tests.chaos.campaign soak
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench
+
+# BASE=DIR of another checkout with its own .venv: both builds turn by turn, medians and ratios. ARGS="--tenants 1000"
+bench-against: install-dev
+	@$(BIN)/python -m tests.benchmarks.against $(BASE) $(ARGS)
 
 bench-lanes: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench_lanes

@@ -19,7 +19,6 @@ from prometheus_client import Counter, Histogram
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from common import metrics
 from common.clock import now_ms
@@ -47,6 +46,7 @@ from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, may_be_lost
+from common.storage.replies import Replies
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
@@ -76,6 +76,8 @@ log = logging.getLogger(__name__)
 HTTP1_CONNECTIONS_MAX = 50
 #: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this often.
 CONFIG_EVERY_S = 1.0
+#: The look at changed settings waits for the database for so long; then the last good copy stays in use.
+CONFIG_WAIT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +123,13 @@ class Catalog:
         version = int(self._runtime.redis.get(self._runtime.keys.config_version) or 0)
         if self._snapshot is not None and self._snapshot.version == version:
             return
-        try:
+        if self._snapshot is None:
             self._snapshot = self._load(version)
-        except SQLAlchemyError:
-            if self._snapshot is None:
-                raise
+            return
+        try:
+            with sql.optional(self._runtime.engine, CONFIG_WAIT_S):
+                self._snapshot = self._load(version)
+        except sql.AWAY:
             log.warning("the database is away: credentials stay as they were")
 
     def _load(self, version: int) -> Snapshot:
@@ -244,6 +248,10 @@ class Runtime:
     @cached_property
     def lane_states(self) -> lane_store.LaneStates:
         return lane_store.LaneStates(self.redis, self.keys, probe_s=self._while_sending_s(lane_store.PROBE_S))
+
+    @cached_property
+    def replies(self) -> Replies:
+        return Replies(self.redis, self.keys)
 
     @cached_property
     def guard(self) -> Guard:

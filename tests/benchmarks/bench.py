@@ -39,10 +39,8 @@ class Bench:
 
 
 def rate(stand_: Stand, count: int, apps: tuple[str, ...] = (APP,)) -> float:
-    """c2c pushes per second of the whole way, from the first message stored to the last push accepted."""
-    prefix = stand_.publish_c2c(count, USERS, apps)
-    stand_.accepted(prefix, count)
-    return count / max(stand_.span_ms(prefix), 1) * 1000
+    """c2c pushes per second of the whole way, from the first message read to the last push accepted."""
+    return stand_.burst(count, USERS, apps).per_second
 
 
 def plain_celery(redis_url: str, url: str, ca: Path, folder: Path, count: int) -> float:
@@ -124,11 +122,13 @@ def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
 
 
 def _speed(bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
-    cpu = ours.cpu_s()
-    fast = rate(ours, bench.messages)
+    burst = ours.burst(bench.messages, USERS)
+    fast = burst.per_second
     bench.note("c2c_pushes_per_second", round(fast))
-    per_push_us = (ours.cpu_s() - cpu) / bench.messages * 1e6
-    bench.note("cpu_us_per_push", round(per_push_us))
+    per_push_us = burst.used["cpu_us_per_push"]
+    for name, value in burst.used.items():
+        bench.note(name, value)
+    bench.note("rss_mib", {name: kib // 1024 for name, kib in ours.counters().rss_kib.items()})
     if wanted("c2c_over_plain_celery"):
         peer = plain_celery(ours.runtime.settings.redis_url, url, ca, folder, 1_000)
         bench.note("plain_celery_pushes_per_second", round(peer, 1))
@@ -195,10 +195,9 @@ def _sizes(bench: Bench, ours: Stand, wanted: Callable[[str], bool]) -> None:
             ours.devices_quick(app, 5)
         ours.runtime.catalog.changed()
         time.sleep(TAKES_EFFECT_S)
-        prefix = ours.publish_c2c(bench.messages // 4, 5, apps)
-        ours.accepted(prefix, bench.messages // 4)
-        many = bench.messages // 4 / max(ours.span_ms(prefix), 1) * 1000
-        bench.note("tenants_1000_cost", round(bench.report["c2c_pushes_per_second"] / many, 2))
+        many = ours.burst(bench.messages // 4, 5, apps)
+        bench.note("tenants_1000_cost", round(bench.report["c2c_pushes_per_second"] / many.per_second, 2))
+        bench.note("tenants_1000_cpu_us_per_push", many.used["cpu_us_per_push"])
     if wanted("devices_1m_cost"):
         ours.devices(APP, 1_000_000)
         rate(ours, 500)

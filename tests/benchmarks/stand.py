@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,9 @@ from sqlalchemy import text
 
 from common.config import Settings, resolve
 from common.model import Vendor
-from common.storage import keys
 from common.storage.tenants import Tenant
 from simulators.base import ensure_ca, issue
+from tests.benchmarks.counters import Counters, counters, processes
 from workers.cli.demo import account
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import free_ports, in_background
@@ -45,6 +47,8 @@ APP = "bench"
 #: Contract §2: tenants and credentials that change take effect within so long; no process says when.
 TAKES_EFFECT_S = 2.0
 REGISTERED_S_MAX = 300.0
+#: The names of the fleet's streams are asked for again after so long.
+STREAMS_KNOWN_S = 2.0
 
 
 def built_mock(folder: Path) -> Path | None:
@@ -118,6 +122,8 @@ class Stand:
         self.redis = runtime.core
         self.folder = folder
         self.names = names
+        self._streams: list[bytes] = []
+        self._streams_until = 0.0
 
     def tenant(self, app: str) -> None:
         self.runtime.tenants.add(Tenant(app, "Bench", "en", "UTC"))
@@ -207,9 +213,17 @@ class Stand:
         raise TimeoutError(f"not {count} accepted pushes within {seconds:g} s")
 
     def _idle(self) -> bool:
-        """Nothing is on any stream."""
-        moving = self.runtime.belts.backlog((*keys.BELTS, keys.LEDGER)).values()
-        return not self.redis.xlen("im:events") and not any(backlog.unread or backlog.pending for backlog in moving)
+        """Nothing is on any stream. Asks the server for its streams now and then, so that it holds for every build's layout."""
+        if self.redis.xlen("im:events"):
+            return False
+        if time.monotonic() > self._streams_until:
+            pattern = f"{self.runtime.settings.prefix}*"
+            self._streams = list(self.runtime.redis.scan_iter(match=pattern, count=10_000, _type="stream"))
+            self._streams_until = time.monotonic() + STREAMS_KNOWN_S
+        with self.runtime.redis.pipeline(transaction=False) as pipe:
+            for stream in self._streams:
+                pipe.xlen(stream)
+            return not any(pipe.execute())
 
     def span_ms(self, prefix: str) -> int:
         """From the first message stored to the last push accepted."""
@@ -220,15 +234,47 @@ class Stand:
         with self.runtime.engine.connect() as connection:
             return int(connection.execute(query, {"prefix": prefix + "%"}).scalar() or 0)
 
-    def cpu_s(self) -> float:
-        """CPU seconds of the fleet's processes until now."""
-        total = 0.0
-        for status in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                if f"PUSHFLEET_DATA_DIR={self.runtime.settings.data_dir}".encode() in status.read_bytes():
-                    fields = (status.parent / "stat").read_text().rsplit(")", 1)[1].split()
-                    total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        return total
+    def counters(self) -> Counters:
+        """What the fleet's processes, Valkey and PostgreSQL used until now."""
+        return counters(self.runtime.settings.data_dir, self.redis, self.runtime.engine)
+
+    @contextlib.contextmanager
+    def held_intake(self) -> Iterator[None]:
+        """Intake stands still inside: what is published lies on the core's stream before the clock starts."""
+        pids = processes(self.runtime.settings.data_dir)["intake"]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def burst(self, count: int, users: int, apps: Sequence[str] = (APP,)) -> Burst:
+        """`count` c2c messages that lay on the stream before the clock started, until each is accepted and written."""
+        with self.held_intake():
+            prefix = self.publish_c2c(count, users, apps)
+            before, started_ms = self.counters(), time.time() * 1000
+        self.accepted(prefix, count)
+        used = self.counters().since(before, count)
+        return Burst(count / max(self.last_accepted_ms(prefix) - started_ms, 1) * 1000, used)
+
+    def last_accepted_ms(self, prefix: str) -> int:
+        """When the last push of these messages was accepted, epoch ms."""
+        query = text(
+            "SELECT max(l.decided_ms) FROM ledger l JOIN events e USING (day, app, event_id)"
+            " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
+        )
+        with self.runtime.engine.connect() as connection:
+            return int(connection.execute(query, {"prefix": prefix + "%"}).scalar() or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """per_second: pushes from the first read until the last is accepted. used: see `Counters.since`."""
+
+    per_second: float
+    used: dict[str, Any]
 
 
 def event(app: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:

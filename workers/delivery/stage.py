@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
+from common.values import Value
 from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
-from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, in_a_row
+from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, compact, in_a_row
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
@@ -39,8 +42,7 @@ class Delivered:
     probe: bool = False  # this round is the one push that tries a stopped lane
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimAnswer:
+class ClaimAnswer(Value, frozen=True):
     """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time."""
 
     state: str
@@ -48,8 +50,7 @@ class ClaimAnswer:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Value, frozen=True):
     """Leave to send. decision: None = granted; THROTTLED with wait_s = later; QUOTA_SPENT, DEVICE_CAP = not today."""
 
     decision: Decision | None
@@ -217,7 +218,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) 
         elif work.note.expires_at_ms <= now_ms:
             done.decided.append((work, expired_as(work), OUT_OF_TIME))
         else:
-            work.badge = answer.badge
+            work.badge = work.note.badge_value if work.note.badge_mode == BadgeMode.SET else answer.badge
             mine.append(work)
     return mine
 
@@ -294,12 +295,23 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
             note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
         item = Item(note, work.target, work.badge, left_s, attempt=work.target.tried + 1)
-        reason = lane.spec.refuse(item) if lane.spec.refuse is not None else None
+        reason = _unfit(item, lane) or (lane.spec.refuse(item) if lane.spec.refuse is not None else None)
         if reason is None:
             sendable.append((work, item))
         else:
             done.decided.append((work, Decision.REJECTED, reason))
     return sendable
+
+
+#: Bytes of an opaque payload: half of one is worth nothing, so that it is refused before a vendor cuts it.
+BLOB_BYTES_MAX = 3_500
+
+
+def _unfit(item: Item, lane: Lane) -> str | None:
+    note = item.note
+    if note.kind == Kind.BADGE and not lane.spec.badge_alone:
+        return "badge_not_supported"
+    return "payload_too_large" if note.blob and len(compact(note.payload)) > BLOB_BYTES_MAX else None
 
 
 def _admitted(
@@ -365,10 +377,13 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-    stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
+    stale, failed, unasked = False, 0, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
     for (parcel, works), answer in zip(granted, answers, strict=True):
-        world.observe(lane, answer)
+        if isinstance(answer, NoAnswer) and answer.unsendable:
+            unasked += 1  # the push's own fault: the vendor was not asked, so it was neither there nor down
+        else:
+            world.observe(lane, answer)
         outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, lane.spec.classify(parcel, answer), strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
@@ -382,7 +397,7 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
         world.transport.renew(lane.route.pool)
     # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
     expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.told)
-    good = 0 if done.probe and expired else len(answers) - failed
+    good = 0 if done.probe and expired else len(answers) - failed - unasked
     _settle_with_gate(lane, world, done, good, failed)
     _sync(granted, answers, lane, world)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
 from common.contracts import Notification, Target
-from common.model import Again, Bucket, PushType, Vendor, Verdict
+from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from common.values import Value, redacted
 from workers.vendors.base import (
     DEFAULT_RETRY,
     AccessRefused,
@@ -33,6 +33,7 @@ from workers.vendors.base import (
     Retry,
     VendorSpec,
     compact,
+    header_id,
     in_a_row,
     merged,
     no_answer,
@@ -42,7 +43,6 @@ from workers.vendors.base import (
     retry_after_s,
     secret_text,
     shrink,
-    text_id,
     uuid_text,
 )
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
@@ -192,8 +192,7 @@ RAW_APS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Value, frozen=True):
     """What is the same for all tokens of a notification. The badge goes between head and tail; badge: whether it may.
 
     too_large: even with the words cut short.
@@ -201,10 +200,12 @@ class Prepared:
 
     endpoint: str
     headers: Mapping[str, str]
-    head: bytes = field(repr=False)
-    tail: bytes = field(repr=False)
+    head: bytes
+    tail: bytes
     badge: bool
     too_large: bool
+
+    __repr__ = redacted("head", "tail")
 
 
 def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
@@ -245,7 +246,7 @@ def _headers(note: Notification, topic: str) -> dict[str, str]:
         "apns-expiration": str(max(note.expires_at_ms // 1000, 0)),
     }
     if note.collapse_id:
-        headers["apns-collapse-id"] = text_id(note.collapse_id, COLLAPSE_ID_BYTES_MAX)
+        headers["apns-collapse-id"] = header_id(note.collapse_id, COLLAPSE_ID_BYTES_MAX)
     return headers
 
 
@@ -287,8 +288,10 @@ def _beside(note: Notification) -> dict[str, Any]:
 
 
 def _aps(note: Notification) -> dict[str, Any]:
+    if note.kind is Kind.BADGE:
+        return {"badge": note.badge_value}
     if note.push_type is PushType.SILENT:
-        return {"content-available": 1}
+        return {"content-available": 1} | ({} if note.badge_value is None else {"badge": note.badge_value})
     if note.push_type is PushType.VOIP:
         return {"alert": _alert(note)}
     aps: dict[str, Any] = {"alert": _alert(note)}
@@ -311,13 +314,15 @@ def _aps(note: Notification) -> dict[str, Any]:
     return _with_raw(note, aps, level)
 
 
-def _alert(note: Notification) -> dict[str, str]:
+def _alert(note: Notification) -> dict[str, Any]:
     """Always an object. A sender's title for iOS counts only where the words are the message's own."""
     own = note.vendor.get("title")
     title = own if isinstance(own, str) and own and _own_words(note) else note.title
     alert = {"title": title} if title else {}
     if note.subtitle:
         alert["subtitle"] = note.subtitle
+    if note.loc is not None and _own_words(note):
+        return {**alert, "loc-key": note.loc.key, "loc-args": list(note.loc.args)}
     alert["body"] = note.body
     return alert
 
@@ -383,7 +388,7 @@ def _takes_badge(note: Notification) -> bool:
     """Whether the item's number is shown: alerts, unless the sender gave a number of their own."""
     raw = note.vendor_raw.get("aps")
     given = _count(note.vendor.get("badge")) if not isinstance(raw, Mapping) or _count(raw.get("badge")) is None else raw["badge"]
-    return note.push_type is PushType.ALERT and given is None
+    return note.push_type is PushType.ALERT and given is None and note.kind is not Kind.BADGE
 
 
 _TOKEN: Final = re.compile(rf"[0-9a-fA-F]{{1,{TOKEN_CHARACTERS_MAX}}}")
@@ -621,6 +626,7 @@ APNS: Final = VendorSpec(
     limits=Limits(rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"),  # Apple publishes none: a fuse
     retry=RETRY,
     badge_in_body=True,
+    badge_alone=True,
     access=AccessSpec(ask=ask, read=_never_asked, again=ask_again),
     token_valid=token_valid,
     identity=identity,

@@ -6,11 +6,11 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
+from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import Again, Bucket, PushType, Vendor, Verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from workers.vendors.base import (
     Parcel,
     VendorSpec,
     characters,
+    http_date,
     no_answer,
     number_id,
     quiet,
@@ -509,11 +509,8 @@ def _access_refused(answer: Answer, code: str, words: str, now_ms: int) -> Acces
 
 
 def _clock_right(answer: Answer, now_ms: int) -> bool:
-    try:
-        theirs = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return False
-    return abs(theirs * 1000 - now_ms) < CLOCK_MAY_DIFFER_MS
+    theirs = http_date(answer.headers.get("date", ""))
+    return theirs is not None and abs(theirs.timestamp() * 1000 - now_ms) < CLOCK_MAY_DIFFER_MS
 
 
 def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int) -> tuple[dict[str, str], dict[str, str]]:

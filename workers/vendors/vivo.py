@@ -6,9 +6,10 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import Again, Bucket, PushType, Vendor, Verdict

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import regex
+from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import Again, Bucket, PushType, Vendor, Verdict
