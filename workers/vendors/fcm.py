@@ -341,7 +341,7 @@ def _look(note: Notification) -> dict[str, Any]:
     image = note.vendor.get("image") or note.image
     if isinstance(image, str) and image.startswith("https://"):
         look["image"] = image
-    if note.loc is not None and note.kind is not Kind.RECALL:
+    if note.loc is not None and not quiet(note):
         look |= {"body_loc_key": note.loc.key, "body_loc_args": list(note.loc.args)}
     raw = _raw_notification(note)
     return merged(look, raw, RAW_NOTIFICATION - NOISE if quiet(note) else RAW_NOTIFICATION)
