@@ -37,6 +37,7 @@ from workers.vendors.base import (
     in_a_row,
     merged,
     no_answer,
+    quiet,
     read,
     require,
     retry_after_s,
@@ -189,8 +190,6 @@ RAW_APS: Final = frozenset(
         "filter-criteria",
     }
 )
-_AFTERTHOUGHTS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL})  # they overwrite what is shown; nobody need be woken
-_QUIET: Final = _AFTERTHOUGHTS | {Kind.BADGE, Kind.CLEAR}
 
 
 class Prepared(Value, frozen=True):
@@ -256,7 +255,7 @@ def _headers(note: Notification, topic: str) -> dict[str, str]:
 def _priority(note: Notification) -> str:
     if note.push_type is PushType.VOIP:
         return "10"
-    if note.push_type is PushType.SILENT or note.kind in _QUIET:
+    if note.push_type is PushType.SILENT or quiet(note):
         return "5"
     return "5" if note.placement.get("priority") == "5" else "10"
 
@@ -359,14 +358,14 @@ def _alert(note: Notification) -> dict[str, Any]:
 
 
 def _own_words(note: Notification) -> bool:
-    """Not hidden, not a recall: there the neutral words must not be put back to what they were."""
-    return not note.hidden and note.kind is not Kind.RECALL
+    """Neither hidden nor quiet: there the neutral words must not be put back to what they were."""
+    return not note.hidden and not quiet(note)
 
 
 def _sound(note: Notification) -> str | dict[str, Any] | None:
     """The file in the app, `default`, or an object for a critical alert; None for silence."""
     name = note.sound_ios if note.sound_ios is not None else "default"
-    if note.kind in _AFTERTHOUGHTS or name in ("none", ""):
+    if quiet(note) or name in ("none", ""):
         return None
     if note.vendor.get("critical") and note.bucket is Bucket.PRIVATE:
         return {"critical": 1, "name": name, "volume": 1.0}
@@ -374,7 +373,9 @@ def _sound(note: Notification) -> str | dict[str, Any] | None:
 
 
 def _level(note: Notification, placed: Any, *wishes: Any) -> str | None:
-    """The last known wish; a public message is never lifted over `active` or what its class was given."""
+    """The last known wish; a public message is never lifted over `active` or what its class was given. Quiet: no banner, no lit screen."""
+    if quiet(note):
+        return "passive"
     level = placed if placed in _LEVELS else None
     bound = 3 if note.bucket is Bucket.PRIVATE else _LEVELS[level or "active"]
     for wish in wishes:
@@ -395,7 +396,7 @@ def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dic
         over["alert"] = {key: value for key, value in over["alert"].items() if _is_words(value)}
     if "badge" in over and _count(over["badge"]) is None:
         del over["badge"]
-    if note.kind in _AFTERTHOUGHTS or (isinstance(over.get("sound"), Mapping) and note.bucket is Bucket.PUBLIC):
+    if quiet(note) or (isinstance(over.get("sound"), Mapping) and note.bucket is Bucket.PUBLIC):
         over.pop("sound", None)
     if over.pop("interruption-level", None) is not None:
         wanted = _level(note, level, raw["interruption-level"])

@@ -14,7 +14,7 @@ import msgspec
 import regex
 
 from common.contracts import Notification, Target
-from common.model import Again, Bucket, Vendor, Verdict
+from common.model import Again, Bucket, Kind, Vendor, Verdict
 from common.values import Value
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
@@ -245,6 +245,15 @@ class VendorSpec:
 
 
 # ---------------------------------------------------------------- helpers
+
+#: They overwrite or end what is shown, or change a number; nobody need be woken.
+QUIET_KINDS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL, Kind.BADGE, Kind.CLEAR})
+
+
+def quiet(note: Notification) -> bool:
+    """Whether the push takes each vendor's most silent form, whatever its sender asked for: no message of its own."""
+    return note.kind in QUIET_KINDS
+
 
 _T = TypeVar("_T")
 ELLIPSIS = "…"
