@@ -18,7 +18,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import Batch, Push, Target, decode_batch, encode
 from common.ledger_records import DeadRecord, Record
-from common.model import Bucket, Decision, Urgency, Vendor, Verdict
+from common.model import Decision, MessageClass, Urgency, Vendor, Verdict
 from common.storage import sql
 from common.storage.claims import KEEP_S as CLAIM_KEEP_S
 from common.storage.claims import day_of
@@ -382,9 +382,12 @@ def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: 
     seconds = {
         name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
     }
+    taken: dict[MessageClass, list[float]] = {name: [] for name in seconds}
     for one in own:
-        if one.decision == Decision.ACCEPTED:
-            seconds[one.work.note.class_sent].observe(max(now - one.work.note.ts_ms, 0) / 1000)
+        if one.decision is Decision.ACCEPTED:
+            taken[one.work.note.class_sent].append(max(now - one.work.note.ts_ms, 0) / 1000)
+    for name, amounts in taken.items():
+        metrics.observe_all(seconds[name], amounts)
     for reason, number in Counter(wait.reason for wait in settled.waits).items():
         metrics.RETRIES.labels(lane.vendor, reason).inc(number)
     if settled.alarms:
