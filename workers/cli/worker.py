@@ -26,7 +26,7 @@ from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
 
 log = logging.getLogger(__name__)
 
@@ -112,18 +112,18 @@ def _ready(runtime: Runtime) -> bool:
 
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.intake.consumer import Consumer
+    from workers.handlers.intake import IntakeLoop
     from workers.intake.dialects import DIALECTS
 
     metrics.begin(dialects=DIALECTS)
-    consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
+    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
     _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
     consumer.run(stop.is_set)
 
 
 def doors_of(runtime: Runtime) -> Doors:
     """What intake asks of the world, in this process."""
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
     from workers.intake.state import StateKeeper
     from workers.withdraw import schedule
 
@@ -134,9 +134,9 @@ def doors_of(runtime: Runtime) -> Doors:
         state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
         vault=runtime.vault,
         apps=lambda: list(runtime.catalog.now.tenants),
-        ring=runtime.ring,
+        wake=runtime.ring,
+        delayed=runtime.delayed,
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
-        shared=runtime.core is runtime.redis,
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
 

@@ -1,4 +1,4 @@
-"""The core's stream, read as one of its group: hand on first, acknowledge after. Many replicas share the group."""
+"""The core's streams, read as one of their group. Many replicas share it."""
 
 from __future__ import annotations
 
@@ -40,13 +40,8 @@ PACK_BYTES = 512 * 1024
 #: A group whose members are not named counts as a list of so many: hundreds of groups in one entry would be a hundred thousand
 #: people, more than a process looks at before it is taken for dead.
 MEMBERS_GUESSED = 200
-#: Entries on the belts at which intake stops reading: the core's stream is the buffer.
-BELTS_MAX = 3_000
-BACKOFF_S = 1.0
-#: An entry that was handed out more often is read alone: its neighbours must not be blamed for what it does.
-SUSPECT_AFTER = 2
-#: A store is away: waiting helps.
-AWAY = (RedisError, OSError, *sql.AWAY)
+#: Bytes of all fields of an entry that is read whole: those of the event, and of the names beside it.
+ENTRY_FIELDS_MAX = stage.ENTRY_BYTES_MAX + 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,153 +54,21 @@ class Doors:
     state: StateKeeper
     vault: Vault
     apps: Callable[[], Sequence[str]]
-    ring: Callable[[str], None]
+    wake: Callable[[str, Vendor | None], None]
+    delayed: Delayed
     withdraw: Callable[[Sequence[Withdrawal]], None]
-    shared: bool  # the core's server is ours: one MULTI does it all
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
 
-class Consumer:
-    """Reads, checks, sorts, hands on, acknowledges."""
+class IntakeHandler:
+    """Entries of the core -> messages on their way, state changes, dead letters."""
 
-    def __init__(self, streams: Sequence[str], doors: Doors) -> None:
-        self._streams = list(streams)
+    def __init__(self, doors: Doors) -> None:
         self._doors = doors
-        self._name = uuid.uuid4().hex[:12]
-        self._hold = script(doors.core, "hold")
-        self._takeover_at = 0.0
-        self._behind = False
-        self.progress_at = time.monotonic()
 
-    def run(self, stopping: Callable[[], bool]) -> None:
-        """Until told to stop. A store that is away is waited for; nothing is acknowledged meanwhile."""
-        while not stopping():
-            try:
-                self.once()
-            except AWAY as error:
-                self._behind = True
-                log.warning("a store is away, waiting", extra={"reason": type(error).__name__})
-                time.sleep(BACKOFF_S)
-            self.progress_at = time.monotonic()
-
-    def once(self, block_ms: int = BLOCK_MS) -> int:
-        """One read; the number of entries that were finished."""
-        if self._congested():
-            time.sleep(0.05)
-            return 0
-        finished = self._catch_up() if self._behind else 0
-        if time.monotonic() >= self._takeover_at:
-            self._takeover_at = time.monotonic() + TAKEOVER_EVERY_S
-            for name in self._streams:
-                finished += self._take_over(name)
-        for name, raws in self._fresh(block_ms):
-            finished += self._finish(name, raws)
-        return finished
-
-    def _congested(self) -> bool:
-        depth = self._doors.belts.redis.pipeline(transaction=False)
-        for belt in keys.BELTS:
-            depth.xlen(self._doors.belts.keys.belt(belt))
-        return sum(int(length) for length in depth.execute()) > BELTS_MAX
-
-    def _fresh(self, block_ms: int) -> list[tuple[str, list[Any]]]:
-        wanted: Any = dict.fromkeys(self._streams, ">")
-        answer = self._grouped(lambda: self._doors.core.xreadgroup(GROUP, self._name, wanted, count=READ_COUNT, block=block_ms))
-        pairs: Any = answer.items() if isinstance(answer, dict) else answer or []
-        return [(name.decode(), raws) for name, raws in pairs]
-
-    def _catch_up(self) -> int:
-        """What we had read when a store went away, before anything newer: a message must not overtake its recipient's registration."""
-        finished = 0
-        for name in self._streams:
-            while raws := self._ours(name):
-                finished += self._finish(name, raws)
-        self._behind = False
-        return finished
-
-    def _ours(self, name: str) -> list[Any]:
-        answer: Any = self._grouped(lambda: self._doors.core.xreadgroup(GROUP, self._name, {name: "0"}, count=READ_COUNT))
-        pairs: Any = answer.items() if isinstance(answer, dict) else answer or []
-        return [raw for _, raws in pairs for raw in raws if raw[1]]
-
-    def _take_over(self, name: str) -> int:
-        """What other readers left behind. An entry that was handed out often is read alone, and is refused when it ends every reader."""
-        core = self._doors.core
-        answer: Any = self._grouped(lambda: core.xautoclaim(name, GROUP, self._name, TAKEOVER_IDLE_MS, count=READ_COUNT))
-        raws = [raw for raw in answer[1] if raw[1] is not None] if answer else []
-        if not raws:
-            return 0
-        pending: Any = core.xpending_range(name, GROUP, raws[0][0], raws[-1][0], READ_COUNT, self._name)
-        counts = {item["message_id"]: item["times_delivered"] for item in pending}
-        suspects = [raw for raw in raws if counts.get(raw[0], 1) > SUSPECT_AFTER]
-        for entry_id, _ in suspects:  # until its turn comes, being taken over does not count
-            self._recount(name, entry_id, counts[entry_id] - 1)
-        finished = self._finish(name, [raw for raw in raws if counts.get(raw[0], 1) <= SUSPECT_AFTER])
-        for raw in suspects:
-            if not self._recount(name, raw[0], counts[raw[0]]):
-                continue
-            if counts[raw[0]] > DELIVERIES_MAX:
-                self._bury(name, raw, "poison: it ends every process that reads it")
-            else:
-                finished += self._finish(name, [raw])
-        return finished
-
-    def _recount(self, name: str, entry_id: bytes, deliveries: int) -> bool:
-        return bool(self._hold(keys=[name], args=[GROUP, self._name, 0, entry_id, deliveries]))
-
-    def _grouped(self, ask: Callable[[], Any]) -> Any:
-        """The answer, or None when there was no group: then it is made."""
-        try:
-            return ask()
-        except ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            self._make_groups()
-            return None
-
-    def _make_groups(self) -> None:
-        for name in self._streams:
-            try:
-                self._doors.core.xgroup_create(name, GROUP, id="0", mkstream=True)
-            except ResponseError as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
-
-    def _finish(self, name: str, raws: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> int:
-        """Number of the entries: all are finished. Whatever one of them breaks, the others go on."""
-        if not raws:
-            return 0
-        try:
-            self._take(name, raws)
-        except AWAY:
-            raise
-        except Exception as error:
-            if len(raws) > 1:
-                return sum(self._finish(name, [raw]) for raw in raws)
-            log.exception("an entry broke the intake", extra={"reason": type(error).__name__})
-            self._free(name, raws[0])
-            self._bury(name, raws[0], f"broke_stage: {type(error).__name__}")
-        return len(raws)
-
-    def _free(self, name: str, raw: tuple[bytes, Mapping[bytes, bytes]]) -> None:
-        """A dead letter gives back the event ids it took: published again, its event is no repeat."""
-        try:
-            read = stage.read_entry(name, raw[0].decode(), raw[1], self._doors.apps(), now_ms())
-        except Exception:  # noqa: BLE001 - then reading is what broke, and nothing was taken
-            return
-        for event in read.events if isinstance(read, stage.Passed) else ():
-            self._doors.marks.free(event.app, event.id, event.entry)
-
-    def _bury(self, name: str, raw: tuple[bytes, Mapping[bytes, bytes]], reason: str) -> None:
-        entry_id, fields = raw
-        refused = Refused(f"{name}/{entry_id.decode()}", reason, None, fields.get(b"e", b"")[: stage.ENTRY_BYTES_MAX], {})
-        self._hand_on(name, [entry_id], [], [_dead(refused, self._doors.vault, now_ms())])
-
-    def _take(self, name: str, raws: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
-        started = time.perf_counter()
+    def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
-        apps = doors.apps()
-        fresh, repeated, refused = self._sorted(name, raws, apps, now)
+        fresh, repeated, refused = self._sorted(entries, doors.apps(), now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
@@ -215,23 +78,38 @@ class Consumer:
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
         doors.withdraw(withdrawals)
-        self._hand_on(name, [entry for entry, _ in raws], messages, records)
-        for why in ignored.values():
-            _ignored(why)
-        for event in fresh:
-            metrics.EVENTS.labels(event.type, "ignored" if event.entry in ignored else "accepted").inc()
-        metrics.STAGE_SECONDS.labels("intake").observe(time.perf_counter() - started)
+        return Commit(
+            forward=[(keys.PRESENCE, blob) for blob in _packed(messages)],
+            rows=records,
+            wake=frozenset({(PRESENCE, None)} if messages else ()),
+            after=[lambda: _count(fresh, ignored)],
+        )
 
-    def _sorted(self, name: str, raws: Sequence[Any], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        return [entry.fields]
+
+    def letter(self, entry: Entry) -> Letter:
+        return Letter(entry.fields.get(b"e", b"")[: stage.ENTRY_BYTES_MAX], stage.names_of(entry.fields))
+
+    def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
+        """Gives back the event ids that the entry took: published again, its event is no repeat."""
+        try:
+            read = stage.read_entry(entry.belt, entry.id.decode(), entry.fields, self._doors.apps(), now_ms())
+        except Exception:  # noqa: BLE001 - then reading is what broke, and nothing was taken
+            return Commit()
+        taken = [(event.app, event.id, event.entry) for event in read.events] if isinstance(read, stage.Passed) else []
+        return Commit(extra=[lambda pipe: self._doors.marks.free(taken, pipe)])
+
+    def _sorted(self, entries: Sequence[Entry], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
         """New events in stream order, repeated ones, and what can't be read."""
         found: list[Event] = []
         refused: list[Refused] = []
         asked = False  # once a read: unknown tenants by the thousand cost no more than one
-        for entry_id, fields in raws:
-            read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
+        for entry in entries:
+            read = _read(entry, apps, now)
             if isinstance(read, Refused) and read.reason == stage.UNKNOWN_APP and not asked and self._doors.apps_now is not None:
                 apps, asked = self._doors.apps_now(), True
-                read = stage.read_entry(name, entry_id.decode(), fields, apps, now)
+                read = _read(entry, apps, now)
             if isinstance(read, Refused):
                 refused.append(read)
                 metrics.EVENTS.labels(read.type, "dead_letter").inc()
@@ -240,7 +118,7 @@ class Consumer:
                 _ignored(read.ignored)
                 metrics.EVENTS.labels("unknown", "ignored").inc()
             if read.unknown_fields:
-                dialect = fields.get(b"d", b"native").decode("utf-8", "replace")
+                dialect = entry.fields.get(b"d", b"native").decode("utf-8", "replace")
                 metrics.UNKNOWN_FIELDS.labels(metrics.dialect(dialect)).inc(read.unknown_fields)
             found += read.events
         told = self._doors.marks.repeats([(event.app, event.id, event.entry) for event in found])
@@ -250,22 +128,45 @@ class Consumer:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         return fresh, repeated, refused
 
-    def _hand_on(self, name: str, entry_ids: Sequence[bytes], messages: Sequence[Message], records: Sequence[Record]) -> None:
-        doors = self._doors
-        adds = [(keys.PRESENCE, blob) for blob in _packed(messages)]
-        adds += [(keys.LEDGER, blob) for blob in _bundled(records)]
 
-        def acknowledge(pipe: Any) -> None:
-            pipe.xack(name, GROUP, *entry_ids)
-            pipe.xdel(name, *entry_ids)
+def _read(entry: Entry, apps: Sequence[str], now: int) -> stage.Passed | Refused:
+    return stage.read_entry(entry.belt, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size)
 
-        doors.belts.hand_on((), adds, acknowledge if doors.shared else None)
-        if messages:
-            doors.ring(keys.PRESENCE)
-        if not doors.shared:
-            with doors.core.pipeline(transaction=True) as pipe:
-                acknowledge(pipe)
-                pipe.execute()
+
+def _count(fresh: Sequence[Event], ignored: Mapping[str, str]) -> None:
+    for why in ignored.values():
+        _ignored(why)
+    for event in fresh:
+        metrics.EVENTS.labels(event.type, "ignored" if event.entry in ignored else "accepted").inc()
+
+
+class IntakeLoop:
+    """Intake's process: reads the core's streams until it is told to stop."""
+
+    def __init__(self, streams: Sequence[str], doors: Doors) -> None:
+        self._streams = list(streams)
+        self._source = CoreStreams(doors.core, doors.belts.keys, ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.belts.takeover_idle_ms)
+        stores = Stores(doors.belts, doors.delayed, doors.vault, doors.wake, self._source)
+        counts = dict.fromkeys(self._streams, READ_COUNT)
+        policy = Policy("intake", counts, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True)
+        self.consumer = StreamConsumer(IntakeHandler(doors), policy, stores)
+
+    @property
+    def progress_at(self) -> float:
+        return self.consumer.progress_at
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Until told to stop. A store that is away is waited for; nothing is acknowledged meanwhile."""
+        self.consumer.run(stopping, lambda: self._wait(BLOCK_MS))
+
+    def once(self, block_ms: int = BLOCK_MS) -> int:
+        """One read; the number of entries that were finished."""
+        return self.consumer.once() or self._wait(block_ms)
+
+    def _wait(self, block_ms: int) -> int:
+        entries = self._source.wait(self._streams, block_ms)
+        self.consumer.finish(entries)
+        return len(entries)
 
 
 def _ignored(reason: str) -> None:
@@ -383,12 +284,6 @@ def _packed(messages: Sequence[Message]) -> list[bytes]:
 
 def _people(message: Message) -> int:
     return MEMBERS_GUESSED if message.recipients is None else len(message.recipients)
-
-
-def _bundled(records: Sequence[Record]) -> list[bytes]:
-    """Blobs of about PACK_BYTES: a read may hold five hundred dead letters of the largest size."""
-    sizes = (len(one.raw) if isinstance(one, DeadRecord) else 0 for one in records)
-    return [encode(pack) for pack in _packs(records, sizes, READ_COUNT * PACK_MAX)]
 
 
 def _packs(items: Sequence[Any], sizes: Iterable[int], most: int = PACK_MAX) -> Iterator[list[Any]]:
