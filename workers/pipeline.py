@@ -47,7 +47,9 @@ class Stages:
             handler: Handler = PresenceHandler(runtime.members, runtime.presence, runtime.devices)
             return StreamConsumer(handler, Policy(stage, {keys.PRESENCE: READ_MAX}), stores_of(runtime, stage))
         if stage == ROUTING:
-            return StreamConsumer(RoutingHandler(runtime.routing), Policy(stage, {keys.ROUTING: READ_MAX}), stores_of(runtime, stage))
+            return StreamConsumer(
+                RoutingHandler(runtime.routing, runtime.replies), Policy(stage, {keys.ROUTING: READ_MAX}), stores_of(runtime, stage)
+            )
         if vendor is None:
             raise ValueError("delivery drains one vendor's streams")
         counts, *beside = ({keys.send(vendor, urgency): count for urgency, count in each.items()} for each in (WEIGHTS, *BESIDE))

@@ -111,6 +111,7 @@ class Upkeep:
             if not moved:
                 break
         self._ring(belts)
+        self._runtime.replies.release_due()
         self._unparking.go_on()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S

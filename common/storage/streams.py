@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
+import msgspec
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
@@ -42,7 +43,7 @@ class Entry(Value, frozen=True):
     blob: bytes
     deliveries: int = 1
     single: bool = False
-    fields: Mapping[bytes, bytes] = field(default_factory=dict)
+    fields: Mapping[bytes, bytes] = msgspec.field(default_factory=dict)
     size: int = 0
 
     @property

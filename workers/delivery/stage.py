@@ -17,7 +17,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
-from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, in_a_row
+from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, compact, in_a_row
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
@@ -218,7 +218,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) 
         elif work.note.expires_at_ms <= now_ms:
             done.decided.append((work, expired_as(work), OUT_OF_TIME))
         else:
-            work.badge = answer.badge
+            work.badge = work.note.badge_value if work.note.badge_mode == BadgeMode.SET else answer.badge
             mine.append(work)
     return mine
 
@@ -295,12 +295,23 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
             note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
         item = Item(note, work.target, work.badge, left_s, attempt=work.target.tried + 1)
-        reason = lane.spec.refuse(item) if lane.spec.refuse is not None else None
+        reason = _unfit(item, lane) or (lane.spec.refuse(item) if lane.spec.refuse is not None else None)
         if reason is None:
             sendable.append((work, item))
         else:
             done.decided.append((work, Decision.REJECTED, reason))
     return sendable
+
+
+#: Bytes of an opaque payload: half of one is worth nothing, so that it is refused before a vendor cuts it.
+BLOB_BYTES_MAX = 3_500
+
+
+def _unfit(item: Item, lane: Lane) -> str | None:
+    note = item.note
+    if note.kind == Kind.BADGE and not lane.spec.badge_alone:
+        return "badge_not_supported"
+    return "payload_too_large" if note.blob and len(compact(note.payload)) > BLOB_BYTES_MAX else None
 
 
 def _admitted(

@@ -28,6 +28,7 @@ from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.work import Work
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, to_ledger, work_row
+from workers.handlers.replies import tell_ended
 from workers.queues.consumer import AWAY, Commit, Letter, is_urgent
 from workers.queues.lease_renewer import LeaseRenewer
 from workers.routing import stage as routing
@@ -162,7 +163,8 @@ class Deliveries:
         now = now_ms()
         settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
         self._insist(lambda: self._write(entries, lane, settled, now), WRITE_PATIENCE_S if done.requests else 0.0)
-        self._retire(lane, done, settled)
+        chosen = self._retire(lane, done, settled)
+        tell_ended(self._runtime, lane.vendor, lane.credential.business_id, settled.ended, {id(one.work) for one in chosen})
         _count(lane, done, settled, now)
 
     def _insist(self, write: Callable[[], None], patience_s: float) -> None:
@@ -191,6 +193,7 @@ class Deliveries:
         for one in ended:
             if one.work.note.kind not in AFTERTHOUGHTS:
                 metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
+        tell_ended(self._runtime, self._vendor, business_id, ended)
 
     def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
         """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
@@ -211,11 +214,12 @@ class Deliveries:
 
         self._runtime.belts.hand_on(entries, to_ledger(rows), more)
 
-    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> None:
+    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
+        """Those whose tokens are given up."""
         verdicts = [outcome.verdict for _, outcome in done.told]
         foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
         if not settled.retires and not verdicts:
-            return
+            return ()
         calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead)
         chosen = [one for one in settled.retires if not one.guarded or calm["foreign" if one.foreign else "dead"]]
         if len(chosen) < len(settled.retires):
@@ -233,9 +237,10 @@ class Deliveries:
                 retired = self._runtime.devices.retire(rows, state)
             except sql.AWAY as error:  # the pushes are settled; the vendor will say the same of the next one
                 log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
-                return
+                return ()
             if retired:
                 metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
+        return [one for one in chosen if one.state == "retired"]
 
 
 def _round(

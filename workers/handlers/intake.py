@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
 
 from common import metrics
 from common.clock import now_ms
 from common.contracts import TTL_MAX_S, Message, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
-from common.model import Decision, PushType
-from common.storage import keys, sql
+from common.model import Decision, PushType, Vendor
+from common.storage import keys
+from common.storage.delayed import Delayed
 from common.storage.marks import Marks
-from common.storage.scripts import script
-from common.storage.streams import DELIVERIES_MAX, GROUP, TAKEOVER_IDLE_MS, Belts
+from common.storage.streams import Belts, CoreStreams, Entry
 from common.storage.vault import Vault
+from workers.app import PRESENCE, ROUTING
 from workers.intake import stage
-from workers.intake.events import Ended, Invited, Recalled, Stored
+from workers.intake.directed import TokenPushes, direct_size
+from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
+from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Doors:
     wake: Callable[[str, Vendor | None], None]
     delayed: Delayed
     withdraw: Callable[[Sequence[Withdrawal]], None]
+    directly: TokenPushes = field(kw_only=True)
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
 
@@ -70,18 +71,25 @@ class IntakeHandler:
         doors, now = self._doors, now_ms()
         fresh, repeated, refused = self._sorted(entries, doors.apps(), now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
+        directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
+        records += [event_record(message, decision) for message, decision in directed.taken]
+        records += directed.rows
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
-        states = [event for event in fresh if not isinstance(event.data, Stored | Invited)]
+        states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
         withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
         records += [_taken_back(event) for event in fresh if isinstance(event.data, Recalled | Ended)]
         records += [_dead(one, doors.vault, now) for one in refused]
-        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
+        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
+        offline = directed.offline
+        forward = [(keys.PRESENCE, blob) for blob in _packed(messages)]
+        forward += [(keys.ROUTING, encode(pack)) for pack in _packs(offline, map(direct_size, offline))]
         return Commit(
-            forward=[(keys.PRESENCE, blob) for blob in _packed(messages)],
+            forward=forward,
             rows=records,
-            wake=frozenset({(PRESENCE, None)} if messages else ()),
+            extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken else (),
+            wake=frozenset((to, None) for to, given in ((PRESENCE, messages), (ROUTING, offline)) if given),
             after=[lambda: _count(fresh, ignored)],
         )
 
@@ -157,7 +165,7 @@ class IntakeLoop:
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Until told to stop. A store that is away is waited for; nothing is acknowledged meanwhile."""
-        self.consumer.run(stopping, lambda: self._wait(BLOCK_MS))
+        self.consumer.run(stopping, self.consumer.once, lambda: self._wait(BLOCK_MS))
 
     def once(self, block_ms: int = BLOCK_MS) -> int:
         """One read; the number of entries that were finished."""
@@ -244,6 +252,7 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         screen=_screen(message),
         # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
         filed_ms=message.received_ms if decision is not None else 0,
+        kind=message.kind if message.direct else "",
     )
 
 

@@ -13,9 +13,11 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import decode_offline, encode
 from common.storage import keys
+from common.storage.replies import Replies
 from common.storage.streams import Entry
 from workers.app import DELIVERY
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, routing_row
+from workers.handlers.replies import routing_replies
 from workers.queues.consumer import Commit, Letter
 from workers.routing import stage as routing
 
@@ -27,15 +29,18 @@ class RoutingHandler:
     """People who are away -> pushes, packed by lane and urgency."""
 
     world: routing.World
+    replies: Replies
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         offline = [one for entry in entries for one in decode_offline(entry.blob)]
         now = now_ms()
         routed = routing.route(offline, self.world, now)
+        told = routing_replies(routed.rows)
         return Commit(
             forward=[(keys.send(batch.vendor, urgency), encode(batch)) for urgency, batch in routed.batches],
             rows=[routing_row(row, now) for row in routed.rows],
             wake=frozenset((DELIVERY, batch.vendor) for _, batch in routed.batches),
+            extra=[lambda pipe: self.replies.tell(pipe, told)] if told else (),
             after=[lambda: _count(routed)],
         )
 

@@ -9,9 +9,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 
@@ -57,7 +58,7 @@ class Commit:
     forward: Sequence[tuple[str, bytes]] = ()
     rows: Sequence[Record] = ()
     deferred: Sequence[Later] = ()
-    extra: Sequence[Callable[[Pipeline], None]] = ()
+    extra: Sequence[Callable[[Pipeline], object]] = ()
     wake: frozenset[Wake] = frozenset()
     after: Sequence[Callable[[], None]] = ()
 
@@ -188,12 +189,15 @@ class StreamConsumer:
 
     # ------------------------------------------------------------ a process of its own
 
-    def run(self, stopping: Callable[[], bool], pause: Callable[[], None]) -> None:
-        """Until told to stop. pause: waits for something to do. A store that is away is waited for; what was read meanwhile is kept."""
+    def run(self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]) -> None:
+        """Until told to stop. turn: `once` and what goes with it; pause: waits when there was nothing.
+
+        A store that is away is waited for; what was read before it went is kept, in order.
+        """
         self.stopping = stopping
         while not stopping():
             try:
-                if not self.once():
+                if not turn():
                     pause()
                 self.progress_at = time.monotonic()
             except AWAY as error:
@@ -279,7 +283,7 @@ class StreamConsumer:
             self._split_or_bury(entry, "poison: it ends every process that reads it")
             del left[(entry.belt, entry.id)]
             return
-        tried = replace(entry, deliveries=max(entry.deliveries, ALONE))
+        tried = msgspec.structs.replace(entry, deliveries=max(entry.deliveries, ALONE))
         if self._source.recount(tried, tried.deliveries):
             with self._renewer.holding([tried]):
                 self._handle([tried], left)

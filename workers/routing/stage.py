@@ -84,6 +84,8 @@ def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> dic
     """Everybody's settings by tenant, one query each."""
     people: dict[str, tuple[set[str], set[str]]] = {}
     for one in offline:
+        if one.message.direct:  # a token has no settings
+            continue
         users, conversations = people.setdefault(one.message.app, (set(), set()))
         users.update(who.user for who in one.recipients)
         conversations.add(_conversation(one.message))
@@ -115,7 +117,8 @@ def _one(
         wishes = settings.get(who.user) or {}
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
-        no = refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms) or (Decision.EXPIRED if stale else None)
+        no = None if message.direct else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms)
+        no = no or (Decision.EXPIRED if stale else None)
         for device in who.devices:
             decision = no
             credential = None if no else world.tenancy.credential(message.app, device.vendor, device.business_id)
@@ -232,7 +235,7 @@ def _note(
         sender_name=said.sender_name,
         text=said.text,
         ext=None if bare else push.data.ext,
-        payload={"message_id": message.message_id} if bare else push.data.payload,
+        payload=_payload(message, bare),
         message_class=push.message_class,
         class_sent=placed.class_sent,
         bucket=placed.bucket,
@@ -246,6 +249,11 @@ def _note(
         sound_android=push.sound.android or sound.get("android"),
         badge_mode=_badge_mode(message, over),
         badge_increment=push.badge.increment,
+        badge_value=push.badge.value if push.badge.mode == BadgeMode.SET else None,
+        loc=push.display.loc if not neutral and not push.display.body else None,
+        blob=push.blob is not None,
+        direct=message.direct,
+        reply_key=message.reply_key,
         image=_image(push.image, vendor) if not neutral else None,
         template=(push.template or {}).get(vendor) if not neutral else None,
         vendor=_shown(over, neutral, bare),
@@ -316,11 +324,19 @@ def _overrides(preset: Mapping[str, Any] | None, own: Mapping[str, Mapping[str, 
 
 
 def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:
+    if message.push.badge.mode == BadgeMode.SET:
+        return BadgeMode.SET if message.push.badge.value is not None else BadgeMode.KEEP
     if message.kind != Kind.MESSAGE or not message.push.badge.counts_unread:
         return BadgeMode.KEEP if message.push.badge.mode != BadgeMode.NONE else BadgeMode.NONE
     if over.get("badge") in ("keep", "none") or over.get("badge") is False:  # Tencent's ignoreHarmonyBadge: false
         return BadgeMode.KEEP
     return message.push.badge.mode
+
+
+def _payload(message: Message, bare: bool) -> dict[str, Any] | None:
+    """The app's own keys, an opaque blob's over them; of a message whose id alone may travel a blob does: nobody can read it."""
+    own = {"message_id": message.message_id} if bare else message.push.data.payload
+    return {**(own or {}), **message.push.blob} if message.push.blob is not None else own
 
 
 _IMAGES = {Vendor.APNS: "ios"}

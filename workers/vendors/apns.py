@@ -190,6 +190,7 @@ RAW_APS: Final = frozenset(
     }
 )
 _AFTERTHOUGHTS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL})  # they overwrite what is shown; nobody need be woken
+_QUIET: Final = _AFTERTHOUGHTS | {Kind.BADGE, Kind.CLEAR}
 
 
 class Prepared(Value, frozen=True):
@@ -253,7 +254,7 @@ def _headers(note: Notification, topic: str) -> dict[str, str]:
 def _priority(note: Notification) -> str:
     if note.push_type is PushType.VOIP:
         return "10"
-    if note.push_type is PushType.SILENT or note.kind in _AFTERTHOUGHTS:
+    if note.push_type is PushType.SILENT or note.kind in _QUIET:
         return "5"
     return "5" if note.placement.get("priority") == "5" else "10"
 
@@ -288,8 +289,10 @@ def _beside(note: Notification) -> dict[str, Any]:
 
 
 def _aps(note: Notification) -> dict[str, Any]:
+    if note.kind is Kind.BADGE:
+        return {"badge": note.badge_value}
     if note.push_type is PushType.SILENT:
-        return {"content-available": 1}
+        return {"content-available": 1} | ({} if note.badge_value is None else {"badge": note.badge_value})
     if note.push_type is PushType.VOIP:
         return {"alert": _alert(note)}
     aps: dict[str, Any] = {"alert": _alert(note)}
@@ -312,13 +315,15 @@ def _aps(note: Notification) -> dict[str, Any]:
     return _with_raw(note, aps, level)
 
 
-def _alert(note: Notification) -> dict[str, str]:
+def _alert(note: Notification) -> dict[str, Any]:
     """Always an object. A sender's title for iOS counts only where the words are the message's own."""
     own = note.vendor.get("title")
     title = own if isinstance(own, str) and own and _own_words(note) else note.title
     alert = {"title": title} if title else {}
     if note.subtitle:
         alert["subtitle"] = note.subtitle
+    if note.loc is not None and _own_words(note):
+        return {**alert, "loc-key": note.loc.key, "loc-args": list(note.loc.args)}
     alert["body"] = note.body
     return alert
 
@@ -382,7 +387,7 @@ def _takes_badge(note: Notification) -> bool:
     """Whether the item's number is shown: alerts, unless the sender gave a number of their own."""
     raw = note.vendor_raw.get("aps")
     given = _count(note.vendor.get("badge")) if not isinstance(raw, Mapping) or _count(raw.get("badge")) is None else raw["badge"]
-    return note.push_type is PushType.ALERT and given is None
+    return note.push_type is PushType.ALERT and given is None and note.kind is not Kind.BADGE
 
 
 _TOKEN: Final = re.compile(rf"[0-9a-fA-F]{{1,{TOKEN_CHARACTERS_MAX}}}")
@@ -620,6 +625,7 @@ APNS: Final = VendorSpec(
     limits=Limits(rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"),  # Apple publishes none: a fuse
     retry=RETRY,
     badge_in_body=True,
+    badge_alone=True,
     access=AccessSpec(ask=ask, read=_never_asked, again=ask_again),
     token_valid=token_valid,
     identity=identity,

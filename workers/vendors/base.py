@@ -198,6 +198,7 @@ class VendorSpec:
 
     endpoints: name -> the vendor's own base URL. mixed: items of different notifications may share a request.
     badge_in_body: the request's body carries the badge number, so items with different badges need different requests.
+    badge_alone: a push may carry nothing but the number on the icon.
     badge_option: the credential's option without which it does not; None: it always does.
     token_valid: false for what can't be a token of this vendor (such a push is `token_dead` without a request).
     read_credential: checks what `credential add` was given, offline: (options, secrets, now_ms) -> (options, secrets)
@@ -225,6 +226,7 @@ class VendorSpec:
     mixed: bool = False
     badge_in_body: bool = False
     badge_option: str | None = None
+    badge_alone: bool = False
     access: AccessSpec | None = None
     token_valid: Callable[[str], bool] = bool
     identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None

@@ -292,6 +292,8 @@ def _data_message(note: Notification) -> tuple[bytes, bytes, bool]:
     extra, said = ({}, {}) if silent else (_drawing(note), _words(note))
     data = {**extra, **_data(note, frozenset() if silent else DRAWN.union(extra))}
     words, too_large = _fitted(said, (data,), spare=len("badge") + 10, prefix=note.prefix)
+    if silent and note.badge_value is not None:
+        data["badge"] = str(note.badge_value)
     priority = "NORMAL" if silent else _priority(note)
     head = compact({"priority": priority})[1:] + b',"data":{'
     return head, compact({**words, **data})[1:], too_large
@@ -329,6 +331,8 @@ def _look(note: Notification) -> dict[str, Any]:
     image = note.vendor.get("image") or note.image
     if isinstance(image, str) and image.startswith("https://"):
         look["image"] = image
+    if note.loc is not None and note.kind is not Kind.RECALL:
+        look |= {"body_loc_key": note.loc.key, "body_loc_args": list(note.loc.args)}
     raw = _raw_notification(note)
     if note.kind is Kind.RECALL:
         raw.pop("sound", None)
@@ -523,6 +527,7 @@ FCM: Final = VendorSpec(
     limits=Limits(rate_per_s=10_000.0, burst=10_000.0, rate_unit="token", timezone="America/Los_Angeles", ramp_s=60),
     retry=RETRY,
     badge_in_body=True,
+    badge_alone=True,
     access=AccessSpec(ask=ask, read=read_access),
     token_valid=token_valid,
     check=check,

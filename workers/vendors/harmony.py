@@ -365,6 +365,7 @@ HARMONY: Final = VendorSpec(
     #: Sources: docs/vendors/harmony.md, 2026-05.
     limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_public=2),
     badge_in_body=True,
+    badge_alone=True,
     access=AccessSpec(sign_access, read_token, sign_again),
     token_valid=token_valid,
     check=check,

@@ -277,6 +277,7 @@ HONOR: Final = VendorSpec(
     #: Sources: docs/vendors/honor.md, 2026-05.
     limits=Limits(rate_per_s=2400, burst=2400, rate_unit="token", device_cap_public=2),
     badge_in_body=True,
+    badge_alone=True,
     badge_option="badge_class",
     access=AccessSpec(ask_access, read_token),
     token_valid=token_valid,

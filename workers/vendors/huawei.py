@@ -265,6 +265,7 @@ HUAWEI: Final = VendorSpec(
     #: 6000 devices a second is the floor of the published formula; 3000 and 2 a device and day. Sources: docs/vendors/huawei.md, 2026-05.
     limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_private=3000, device_cap_public=2),
     badge_in_body=True,
+    badge_alone=True,
     badge_option="badge_class",
     access=AccessSpec(ask_access, read_token),
     token_valid=token_valid,

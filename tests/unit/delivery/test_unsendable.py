@@ -70,7 +70,7 @@ def test_every_vendor_calls_it_rejected(vendor: Vendor) -> None:
     parcel = Parcel((Item(note(), target("t"), None, 60),), NOW_MS)
     (outcome,) = VENDORS[vendor].classify(parcel, REFUSED)
     assert (outcome.verdict, outcome.first_s in (None, 1.0)) == (Verdict.REJECTED, True)
-    assert no_answer(parcel, replace(REFUSED, unsendable=False))[0].verdict is Verdict.UNAVAILABLE
+    assert no_answer(parcel, msgspec.structs.replace(REFUSED, unsendable=False))[0].verdict is Verdict.UNAVAILABLE
 
 
 HEADS = {
