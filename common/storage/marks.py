@@ -23,6 +23,7 @@ class Marks:
         self._redis = redis
         self._keys = keys
         self._dedupe = script(redis, "dedupe")
+        self._free = script(redis, "free")
         self._read = script(redis, "read")
         self._times = script(redis, "times")
 
@@ -33,14 +34,11 @@ class Marks:
         names = [self._keys.event(app, event_id) for app, event_id, _ in events]
         return [bool(told) for told in self._dedupe(keys=names, args=[EVENT_KEEP_S, *(entry for _, _, entry in events)])]
 
-    def forget(self, app: str, event_id: str) -> None:
-        """A dead letter frees its id, so that it can be published again."""
-        self._redis.delete(self._keys.event(app, event_id))
-
-    def free(self, app: str, event_id: str, entry: str) -> None:
-        """The same, but only where this very entry had taken the id."""
-        if self._redis.get(self._keys.event(app, event_id)) == entry.encode():
-            self.forget(app, event_id)
+    def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
+        """A dead letter frees the (app, event id, entry id) that this very entry had taken, so that they can be published again."""
+        if events:
+            names = [self._keys.event(app, event_id) for app, event_id, _ in events]
+            self._free(keys=names, args=[entry for _, _, entry in events], client=pipe)
 
     def pipeline(self) -> Any:
         """Carries many words in one round trip; the server also keeps the badges (badges.py)."""

@@ -26,7 +26,7 @@ from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
 
 log = logging.getLogger(__name__)
 
@@ -112,11 +112,11 @@ def _ready(runtime: Runtime) -> bool:
 
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.intake.consumer import Consumer
+    from workers.handlers.intake import IntakeLoop
     from workers.intake.dialects import DIALECTS
 
     metrics.begin(dialects=DIALECTS)
-    consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
+    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
     _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
     consumer.run(stop.is_set)
 
@@ -124,7 +124,7 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
 def doors_of(runtime: Runtime) -> Doors:
     """What intake asks of the world, in this process."""
     from common.storage.direct_tokens import DirectTokens
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
     from workers.withdraw import schedule
@@ -136,10 +136,10 @@ def doors_of(runtime: Runtime) -> Doors:
         state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
         vault=runtime.vault,
         apps=lambda: list(runtime.catalog.now.tenants),
-        ring=runtime.ring,
+        wake=runtime.ring,
+        delayed=runtime.delayed,
         directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
-        shared=runtime.core is runtime.redis,
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
 

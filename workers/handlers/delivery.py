@@ -10,22 +10,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 from redis.exceptions import RedisError
 
 from common import metrics
 from common.clock import now_ms
 from common.contracts import decode_batch
 from common.model import Decision, Urgency, Vendor
-from common.storage import keys, ledger, sql
+from common.storage import keys, ledger
 from common.storage.delayed import as_new
 from common.storage.lane_queues import LaneEntry, LaneTerms, Taken
 from common.storage.lanes import PROBE_S
-from common.storage.streams import DELIVERIES_MAX
+from common.storage.streams import DELIVERIES_MAX, Entry
 from workers.app import DELIVERY, queue_of
 from workers.delivery import stage as delivery
 from workers.delivery.lane import Lane
 from workers.gate import lane_terms
 from workers.handlers.lane_rounds import LaneRounds
+from workers.queues.consumer import AWAY, Letter, dead_letter, packed_records
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -52,9 +54,6 @@ RENEW_S: Final = 4.0
 SUSPECT_AFTER: Final = 2
 #: Entries of releases before 0.2 that are moved to their lanes' queues at a time.
 OLD_MAX: Final = 50
-
-#: A store is away: the entries are not to blame.
-AWAY = (RedisError, OSError, *sql.AWAY)
 
 LaneTurnKey = tuple[str, Urgency]
 _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
@@ -425,9 +424,19 @@ class LaneSender:
             if not belts.redis.exists(belts.keys.belt(stream)):
                 continue
             for entry in [*belts.take_over(stream, OLD_MAX), *belts.read([stream], OLD_MAX)]:
-                new = as_new(decode_batch(entry.blob), urgency, entry.blob)
-                # under its old name, so that the claims that its reader has on its pushes are its own
-                owner = f"{stream}/{entry.id.decode()}"
-                belts.hand_on([entry], (), lambda pipe, new=new, owner=owner: queues.put(pipe, [new], owner))  # type: ignore[misc]
+                self._adopt(stream, urgency, entry)
                 moved = True
         self._old_at = time.monotonic() + (0.0 if moved else 1.0)
+
+    def _adopt(self, stream: str, urgency: Urgency, entry: Entry) -> None:
+        belts, queues = self.runtime.belts, self.runtime.lane_queues
+        try:
+            new = as_new(decode_batch(entry.blob), urgency, entry.blob)
+        except msgspec.MsgspecError as error:
+            reason = f"broke_stage: {type(error).__name__}"
+            letter = dead_letter(self.runtime.vault, entry, DELIVERY, reason, Letter(entry.blob, {"belt": stream}))
+            belts.hand_on([entry], [(keys.LEDGER, blob) for blob in packed_records([letter])])
+            return
+        # under its old name, so that the claims that its reader has on its pushes are its own
+        owner = f"{stream}/{entry.id.decode()}"
+        belts.hand_on([entry], (), lambda pipe: queues.put(pipe, [new], owner))

@@ -32,6 +32,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.pacing import Pacer
 from workers.delivery.work import Work
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, work_row
+from workers.handlers.replies import tell_ended
 from workers.routing.stage import parts
 from workers.runtime import Runtime
 
@@ -118,7 +119,8 @@ class LaneRounds:
         patience_s = WRITE_PATIENCE_S if done.requests else 0.0
         self._write(taken, open_, _Round(lane.vendor, lane.credential.business_id, now, settled, done, lane, unused), patience_s)
         try:  # it is written: an error here must not make anybody send it again
-            self._retire(lane, done, settled)
+            chosen = self._retire(lane, done, settled)
+            tell_ended(self._runtime, lane.vendor, lane.credential.business_id, settled.ended, {id(one.work) for one in chosen})
             count(lane, done, settled, now)
         except Exception as error:
             log.exception("a round could not be counted", extra={"reason": type(error).__name__})
@@ -169,6 +171,7 @@ class LaneRounds:
         for one in ended:
             if one.work.note.kind not in AFTERTHOUGHTS:
                 metrics.DECISIONS.labels(vendor, one.decision, metrics.NONE).inc()
+        tell_ended(self._runtime, vendor, business_id, ended)
 
     def bury(self, taken: Taken, entry: LaneEntry, reason: str) -> None:
         """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are not decided: a replay decides."""
@@ -306,11 +309,12 @@ class LaneRounds:
         key = self._runtime.keys.claims(day_of(work.note.ts_ms), work.target.push_id)
         commit.mark("free", [key], work.target.push_id, work.entry)
 
-    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> None:
+    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
+        """Those whose tokens are given up."""
         verdicts = [outcome.verdict for _, outcome in done.told]
         foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
-        if not settled.retires and not foreign and not dead and not verdicts:
-            return
+        if not settled.retires and not verdicts:
+            return ()
         calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead)
         chosen = [one for one in settled.retires if not one.guarded or calm["foreign" if one.foreign else "dead"]]
         if len(chosen) < len(settled.retires):
@@ -327,9 +331,10 @@ class LaneRounds:
                 retired = self._runtime.devices.retire(rows, state)
             except sql.AWAY as error:  # the pushes are settled; the vendor will say the same of the next one
                 log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
-                return
+                return ()
             if retired:
                 metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
+        return [one for one in chosen if one.state == "retired"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from workers import serving
 from workers.receipts import huawei
 from workers.receipts.address import PURPOSE, Address, proven, read_path
 from workers.receipts.base import Receipt
-from workers.receipts.matcher import Matcher, Stores
+from workers.receipts.matcher import Matcher, ReceiptStores
 from workers.receipts.readers import READERS
 from workers.receipts.stage import Callback
 from workers.receipts.statuses import ReceiptsError
@@ -51,7 +51,7 @@ class Accounts(Protocol):
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None: ...
 
 
-class World(Stores, Protocol):
+class World(ReceiptStores, Protocol):
     """What of the runtime this process uses."""
 
     @property
