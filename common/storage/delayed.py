@@ -7,6 +7,7 @@ a number; they are read for one release more.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -28,7 +29,7 @@ _MARK: Final = b"\x01"
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """One entry for `belt` that becomes due at `due_ms`."""
+    """One entry for `belt` that becomes due at `due_ms` (by the clock of this machine, as it is when it is put)."""
 
     belt: str
     blob: bytes
@@ -86,13 +87,18 @@ class Delayed:
         self._redis = redis
         self._keys = keys
         self._queues = LaneQueues(redis, keys)
+        self._delay = script(redis, "delay")
         self._move = script(redis, "delayed_move")
         self._add = script(redis, "delayed_add")
 
     def put(self, pipe: Pipeline, waiting: Sequence[Later]) -> None:
         """Inside the caller's MULTI."""
+        delays: list[int | bytes] = []
+        now = int(time.time() * 1000)
         for later in waiting:
-            pipe.zadd(self._keys.delayed, {_member(Header(later.belt), later.blob): later.due_ms})  # type: ignore[dict-item]
+            delays += [max(later.due_ms - now, 0), _member(Header(later.belt), later.blob)]
+        if delays:
+            self._delay(keys=[self._keys.delayed], args=delays, client=pipe)
 
     def release_due(self) -> set[str]:
         """Moves what is due; the streams that got something, a lane's queue named by its vendor's (`send:<vendor>:<urgency>`).
@@ -101,7 +107,7 @@ class Delayed:
         """
         seconds, micros = cast(Any, self._redis.time())
         now = seconds * 1000 + micros // 1000
-        due = cast(list[bytes], self._redis.zrange(self._keys.delayed, "-inf", now, byscore=True, offset=0, num=RELEASE_MAX))  # type: ignore[call-overload]
+        due = cast(list[bytes], self._redis.zrangebyscore(self._keys.delayed, "-inf", now, 0, RELEASE_MAX))
         groups: dict[tuple[str, str], list[tuple[bytes, Header, int]]] = {}
         for member in due:
             header, start = _read(member)

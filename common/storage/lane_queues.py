@@ -120,7 +120,7 @@ class Taken:
 class LaneCommit:
     """What is written for entries of one take, in one step.
 
-    changed: (entry, what is left of it). later: members of the delayed set with their due ms. bytes_less: how much the lane's
+    changed: (entry, what is left of it). later: members of the delayed set with their delay in ms. bytes_less: how much the lane's
     queues shrink. unused: tokens that were not needed. marks: see lane_commit.lua; keys: the marks' keys.
     """
 
@@ -207,7 +207,9 @@ class LaneQueues:
 
     # ------------------------------------------------------------ out
 
-    def pop(self, vendor: Vendor, most: Mapping[Urgency, int], busy: Iterable[tuple[str, Urgency]]) -> tuple[list[tuple[str, Urgency]], float | None]:
+    def pop(
+        self, vendor: Vendor, most: Mapping[Urgency, int], busy: Iterable[tuple[str, Urgency]]
+    ) -> tuple[list[tuple[str, Urgency]], float | None]:
         """Lanes that may send now, the most urgent first, and in how many seconds the next one may (None: none waits).
 
         busy: what this process works on already. The caller takes from each, then says when it may send again (`wake_at`)."""
@@ -270,15 +272,17 @@ class LaneQueues:
     def renew(self, taken: Taken, entries: Sequence[LaneEntry]) -> list[str]:
         """Their sender is alive; those that are not its any more."""
         keys = self.keys
-        args = [taken.word, self.lease_ms, *(entry.id for entry in entries)]
+        args: list[Any] = [taken.word, self.lease_ms, *(entry.id for entry in entries)]
         lost = self._renew(keys=[keys.lane_leases(taken.lane), keys.lane_holders(taken.lane)], args=args)
         return [entry.decode() for entry in cast(list[bytes], lost)]
 
     def pick(self, lane: str, urgency: Urgency, entries: Sequence[str] = (), last: int = 0) -> Taken:
         """Leases these waiting entries, or so many of the youngest, to end them."""
         keys, word = self.keys, f"{self.word}:{next(self._words)}"
-        names = [keys.lane_queue(lane, urgency), keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_load(lane)]
-        told = cast(Any, self._pick(keys=names, args=[word, self.lease_ms, last, *entries]))
+        names = [keys.lane_queue(lane, urgency), keys.lane_blobs(lane), keys.lane_leases(lane)]
+        names += [keys.lane_holders(lane), keys.lane_load(lane)]
+        args: list[Any] = [word, self.lease_ms, last, *entries]
+        told = cast(Any, self._pick(keys=names, args=args))
         found = [LaneEntry(entry.decode(), blob) for entry, blob in zip(told[::2], told[1::2], strict=True)]
         return Taken(lane, urgency, word, "go", 0, entries=found)
 
@@ -286,7 +290,8 @@ class LaneQueues:
 
     def walk(self, lane: str, urgency: Urgency, after: int, count: int) -> list[tuple[int, bytes]]:
         """(order, batch) of entries that wait, in their order, from beyond `after`."""
-        ids = cast(list[bytes], self.redis.zrange(self.keys.lane_queue(lane, urgency), f"({after}", "+inf", byscore=True, offset=0, num=count))
+        key, beyond = self.keys.lane_queue(lane, urgency), f"({after}"
+        ids = cast(list[bytes], self.redis.zrangebyscore(key, beyond, "+inf", 0, count))
         blobs = cast(Any, self.redis.hmget(self.keys.lane_blobs(lane), ids)) if ids else []
         return [(int(entry.split(b";")[2]), blob) for entry, blob in zip(ids, blobs, strict=True) if blob is not None]
 
@@ -294,9 +299,15 @@ class LaneQueues:
         """Inside the caller's MULTI: entries up to this order are held by an outage, and are told so."""
         pipe.hset(self.keys.lane_load(lane), mapping={f"n{RANK[urgency]}": upto, f"why{RANK[urgency]}": why})
 
-    def waiting_ids(self, lane: str, urgency: Urgency, start: int, count: int) -> list[str]:
-        found = cast(list[bytes], self.redis.zrange(self.keys.lane_queue(lane, urgency), start, start + count - 1))
-        return [entry.decode() for entry in found]
+    def windows(self, wanted: Sequence[tuple[str, Urgency, int]], count: int) -> list[list[str]]:
+        """Names of waiting entries from each (lane, urgency, start) on, in their order."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane, urgency, start in wanted:
+                pipe.zrange(self.keys.lane_queue(lane, urgency), start, start + count - 1)
+            return [[entry.decode() for entry in found] for found in pipe.execute()]
+
+    def blobs(self, lane: str, entries: Sequence[str]) -> list[bytes | None]:
+        return cast(list[bytes | None], self.redis.hmget(self.keys.lane_blobs(lane), list(entries))) if entries else []
 
     def loaded(self) -> list[str]:
         """Lanes that hold something, or did a moment ago."""
@@ -356,7 +367,7 @@ class LaneQueues:
         key = self.keys.popped(vendor)
         seconds, micros = cast(Any, self.redis.time())
         now = seconds * 1000 + micros // 1000
-        over = cast(list[bytes], self.redis.zrange(key, "-inf", now, byscore=True, offset=0, num=500))  # type: ignore[call-overload]
+        over = cast(list[bytes], self.redis.zrangebyscore(key, "-inf", now, 0, 500))
         return sum(self.reap_lane(lane.decode(), vendor, now) for lane in over)
 
     def reap_lane(self, lane: str, vendor: Vendor, now_ms: int) -> int:

@@ -184,10 +184,16 @@ def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | No
     if granted:
         granted = _in_time(granted, lane, world, done)
     if granted:
-        granted = shown(granted, lane, access, world)
-        _send(granted, lane, access, world, done, pacer)
+        _send(shown(granted, lane, access, world), lane, access, world, done, pacer)
     else:
         _hand_back(lane, world, done)
+    return done
+
+
+def review(works: Sequence[Work], world: World) -> Delivered:
+    """Without sending: what was withdrawn or ran out of time is decided, another entry's is dropped, the rest is left."""
+    done = Delivered()
+    done.left = _claimed(works, world.now_ms(), world, done, counts=False)
     return done
 
 
@@ -225,10 +231,13 @@ def badge_step(work: Work) -> int:
     return note.badge_increment if counts else -1
 
 
-def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) -> list[Work]:
-    """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired."""
+def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered, *, counts: bool = True) -> list[Work]:
+    """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired.
+
+    counts: their badge numbers are taken.
+    """
     mine = []
-    steps = [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
+    steps = [-1 if not counts or work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
     answers = world.claims.lease(works, steps) if works else ()
     for work, answer in zip(works, answers, strict=True):
         work.repeated = answer.why == Decision.UNCERTAIN
@@ -431,7 +440,6 @@ def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: World,
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-<<<<<<< HEAD
     for _, works in granted:
         for work in works:
             work.sent_ms = sent_ms
@@ -444,10 +452,7 @@ def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World
         _hand_back(lane, world, done)
         return
     sent_ms = min(work.sent_ms for _, works in granted for work in works)
-    stale, failed, unasked = False, 0, 0  # stale: what was refused is not used again, by no later probe either
-=======
     stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
->>>>>>> main
     renew = False
     # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there nor down
     asked = [answer for answer in answers if isinstance(answer, Answer) or not answer.unsendable]
@@ -456,7 +461,6 @@ def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World
     for (parcel, works), answer in zip(granted, answers, strict=True):
         outcomes = lane.spec.classify(parcel, answer)
         if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
-            works[0].sent_ms = sent_ms
             done.told.append((works[0], outcomes[0]))
             continue
         outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, outcomes, strict=True)]

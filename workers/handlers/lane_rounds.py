@@ -119,8 +119,8 @@ class LaneRounds:
         patience_s = WRITE_PATIENCE_S if done.requests else 0.0
         self._write(taken, open_, _Round(lane.vendor, lane.credential.business_id, now, settled, done, lane, unused), patience_s)
         try:  # it is written: an error here must not make anybody send it again
-            chosen = self._retire(lane, done, settled)
-            tell_ended(self._runtime, lane.vendor, lane.credential.business_id, settled.ended, {id(one.work) for one in chosen})
+            retired = {id(one.work) for one in self._retire(lane, done, settled)}
+            tell_ended(self._runtime, lane.vendor, lane.credential.business_id, settled.ended, retired)
             count(lane, done, settled, now)
         except Exception as error:
             log.exception("a round could not be counted", extra={"reason": type(error).__name__})
@@ -149,25 +149,31 @@ class LaneRounds:
         ended = settling.without_lane([work for one in open_ for work in one.works])
         self._end(taken, open_, vendor, business_id, ended, now)
 
-    def decide(self, taken: Taken, lane_vendor: Vendor, business_id: str, decide: Callable[[Work], tuple[Decision, str] | None]) -> int:
-        """Ends those of the entries' pushes that `decide` gives a decision and words for; the others stay. Number of decisions."""
+    def review(self, taken: Taken, words: str = "") -> int:
+        """Without sending, ends what was withdrawn or ran out of time; with words also all else, as `throttled`. Number of decisions."""
+        _, vendor, business_id = taken.lane.split(":", 2)
         open_, now = opened(taken, taken.entries), now_ms()
-        ended = []
-        for one in open_:
-            for place, work in enumerate(one.works):
-                said = decide(work)
-                if said is None:
-                    one.left[place] = work.target
-                else:
-                    ended.append(settling.Ended(work, said[0], work.target.attempts, said[1]))
-        self._end(taken, open_, lane_vendor, business_id, ended, now)
+        done = delivery.review([work for one in open_ for work in one.works], self.world(Vendor(vendor)))
+        if words:
+            done.decided += [(work, Decision.THROTTLED, words) for work in done.left]
+            done.left = []
+        self._keep(open_, {id(work): work.target for work in done.left})
+        ended = settling.decided(done)
+        self._end(taken, open_, Vendor(vendor), business_id, ended, now, done)
         return len(ended)
 
     def _end(
-        self, taken: Taken, open_: Sequence[OpenEntry], vendor: Vendor, business_id: str, ended: list[settling.Ended], now: int
+        self,
+        taken: Taken,
+        open_: Sequence[OpenEntry],
+        vendor: Vendor,
+        business_id: str,
+        ended: list[settling.Ended],
+        now: int,
+        done: delivery.Delivered | None = None,
     ) -> None:
         settled = settling.Settled(ended=ended)
-        self._write(taken, open_, _Round(vendor, business_id, now, settled, delivery.Delivered(), None, ()), 0.0)
+        self._write(taken, open_, _Round(vendor, business_id, now, settled, done or delivery.Delivered(), None, ()), 0.0)
         for one in ended:
             if one.work.note.kind not in AFTERTHOUGHTS:
                 metrics.DECISIONS.labels(vendor, one.decision, metrics.NONE).inc()
@@ -177,7 +183,14 @@ class LaneRounds:
         """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are not decided: a replay decides."""
         stream = f"send:{taken.lane.split(':')[1]}:{taken.urgency}"
         dead = DeadRecord(
-            uuid.uuid4().hex, entry.id, DELIVERY, reason, None, now_ms(), self._runtime.vault.encrypt(entry.blob), {"belt": stream}
+            id=uuid.uuid4().hex,
+            entry_id=entry.owner,
+            stage=DELIVERY,
+            reason=reason,
+            app=None,
+            at_ms=now_ms(),
+            raw=self._runtime.vault.encrypt(entry.blob),
+            fields={"belt": stream},
         )
         commit = LaneCommit(ended=[entry], bytes_more=-len(entry.blob))
         records: list[Record] = [dead]
@@ -279,8 +292,8 @@ class LaneRounds:
         rows: list[Record] = [delivery_row(one, round_.vendor, round_.business_id, round_.now) for one in ended]
         rows += [pending_row(wait, round_.vendor, round_.business_id, round_.now) for wait in waits if _news(wait)]
         commit.record = encode(rows) if rows else b""
-        for batch, due_ms in _later(waits, round_):
-            commit.later.append((retry_member(batch), due_ms))
+        for batch, delay_ms in _later(waits, round_):
+            commit.later.append((retry_member(batch), delay_ms))
             commit.bytes_more += len(batch.blob)
         self._marks(commit, ended, waits, round_.done.left)
         return commit
@@ -359,16 +372,16 @@ def _works(entry: LaneEntry) -> list[tuple[Work, Batch]]:
 
 
 def _later(waits: Sequence[settling.Wait], round_: _Round) -> list[tuple[NewBatch, int]]:
-    """Retries by their due time, packed by tenths of a second; what a stopped lane holds stays in its entry."""
+    """Retries with their delay in ms, packed by tenths of a second; what a stopped lane holds stays in its entry."""
     groups: dict[int, list[settling.Wait]] = {}
     for wait in waits:
         if wait.delay_s is not None:
-            groups.setdefault((round_.now + int(wait.delay_s * 1000)) // 100 * 100 + 100, []).append(wait)
+            groups.setdefault(int(wait.delay_s * 1000) // 100 * 100 + 100, []).append(wait)
     if not groups or round_.lane is None:
         return []
     return [
-        (as_new(part, urgency, encode(part)), due_ms)
-        for due_ms, group in groups.items()
+        (as_new(part, urgency, encode(part)), delay_ms)
+        for delay_ms, group in groups.items()
         for urgency, batch in settling.batches(group, round_.lane)
         for part in (msgspec.structs.replace(batch, pushes=pushes) for pushes in parts(batch.pushes))
     ]

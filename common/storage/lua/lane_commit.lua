@@ -2,7 +2,7 @@
 -- KEYS[1] push:{<lane>}:blobs, [2] :leases, [3] :holders, [4] :tries, [5] :load, [6] :queue:<urgency>, see lane_take.lua
 -- KEYS[7] push:rate:<lane>, KEYS[8] push:inflight:<lane>, KEYS[9] the ledger's stream, KEYS[10] push:delayed, then the keys of marks
 -- ARGV[1] sender's word, ARGV[2] MessagePack: {entries that end, entries that come back as they are, entries that come back changed as
---         {old, new, batch}, change of the load's bytes, the ledger's record or "", delayed members as {member, due ms},
+--         {old, new, batch}, change of the load's bytes, the ledger's record or "", delayed members as {member, delay in ms},
 --         unused tokens as {arrival time of the last, unused, rate} or {}, marks as {kind, key number, …}}
 -- returns the entries that are not this sender's: nothing was written then; {} when all is
 -- why     a sender that stood still must not write over what another took from it; it frees before it adds, so that a full server, which
@@ -43,7 +43,11 @@ end
 if told[4] ~= 0 then call('HINCRBY', KEYS[5], 'b', told[4]) end
 if waits > 0 then call('HINCRBY', KEYS[5], 'w', waits) end
 if told[5] ~= '' then call('XADD', KEYS[9], '*', 'b', told[5]) end
-for _, one in ipairs(told[6]) do call('ZADD', KEYS[10], one[2], one[1]) end
+if #told[6] > 0 then -- due by this server's clock: who puts and who releases are two machines
+  local t = call('TIME')
+  local now = t[1] * 1000 + math.floor(t[2] / 1000)
+  for _, one in ipairs(told[6]) do call('ZADD', KEYS[10], now + one[2], one[1]) end
+end
 local unused = told[7]
 if unused[1] then -- given back only while nobody has tokens after ours: else they would be too close to theirs
   local tat = call('HGET', KEYS[7], 't')
