@@ -14,7 +14,6 @@ from common.clock import now_ms
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.lane_queues import Load, Taken, expires_ms_of, vendor_of
-from workers.app import DELIVERY
 from workers.handlers.lane_rounds import LaneRounds
 from workers.runtime import Runtime
 
@@ -32,6 +31,7 @@ MEMORY_EVERY_S: Final = 5.0
 #: Entries of one lane and urgency that are looked through for what was recalled.
 PULL_MAX: Final = 1_000
 
+FLEET_FULL: Final = "the queues of all lanes together are full"
 _BULK_FIRST: Final = (Urgency.BULK, Urgency.GROUP)
 
 
@@ -121,7 +121,11 @@ class LaneTimer:
 
     def _review(self, taken: Taken, words: str = "") -> int:
         self._known(taken)
-        return self._rounds.review(taken, words)
+        ended = self._rounds.review(taken, words)
+        with self._runtime.redis.pipeline(transaction=False) as pipe:  # a sender that looked meanwhile saw less in the queue
+            self._queues.wake_at(pipe, taken.lane, taken.urgency, 0)
+            pipe.execute()
+        return ended
 
     def _known(self, taken: Taken) -> None:
         """Why the entries waited, as the take of a sender would say it."""
@@ -145,7 +149,7 @@ class LaneTimer:
             for urgency in (*_BULK_FIRST, Urgency.CHAT):
                 for lane in oldest:
                     if over > 0 and loads[lane].entries[urgency]:
-                        over -= self._end_of(lane, (urgency,), over, "the queues of all lanes are full (PUSHFLEET_BYTES_MAX_PERCENT)", until)
+                        over -= self._end_of(lane, (urgency,), over, FLEET_FULL, until)
 
     def _end_of(self, lane: str, urgencies: Iterable[Urgency], size: int, words: str, until: float) -> int:
         """Ends the youngest entries of these urgencies until so many bytes are free; bytes that were."""

@@ -47,9 +47,8 @@ class Stages:
             handler: Handler = PresenceHandler(runtime.members, runtime.presence, runtime.devices)
             return StreamConsumer(handler, Policy(stage, {keys.PRESENCE: READ_MAX}), stores_of(runtime, stage))
         if stage == ROUTING:
-            return StreamConsumer(
-                RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies), Policy(stage, {keys.ROUTING: READ_MAX}), stores_of(runtime, stage)
-            )
+            handler = RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies)
+            return StreamConsumer(handler, Policy(stage, {keys.ROUTING: READ_MAX}), stores_of(runtime, stage))
         if vendor is None:
             raise ValueError("delivery drains one vendor's streams")
         return LaneSender(runtime, vendor, self.in_flight_max, self.stopping)

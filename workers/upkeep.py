@@ -29,8 +29,8 @@ from common.storage.streams import Backlog, Entry
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.gate import terms_of
+from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
-from workers.unparking import Unparking
 from workers.withdraw import withdraw_due
 
 log = logging.getLogger(__name__)
@@ -51,14 +51,13 @@ SELDOM_S = 15.0
 #: Ledger entries of one transaction: about 50,000 rows at most.
 LEDGER_READ = 200
 DEAD_READER_MS = 3_600_000
-FULL_PACE_MOVES = 10
 
 
 class Upkeep:
     def __init__(self, runtime: Runtime, stopping: Callable[[], bool]) -> None:
         self._runtime = runtime
         self._stopping = stopping
-        self._unparking = Unparking(runtime, self._ring)
+        self._lane_timer = LaneTimer(runtime)
         self._word = uuid.uuid4().hex
         self._next = 0.0
         self._lanes = 0.0
@@ -104,15 +103,8 @@ class Upkeep:
     # ------------------------------------------------------------ by the clock
 
     def _tick(self) -> None:
-        belts: set[str] = set()
-        for _ in range(FULL_PACE_MOVES):
-            moved = self._runtime.delayed.release_due()
-            belts |= moved
-            if not moved:
-                break
-        self._ring(belts)
+        self._ring(self._lane_timer.release())
         self._runtime.replies.release_due()
-        self._unparking.go_on()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
             self._each_second()
@@ -136,7 +128,8 @@ class Upkeep:
         missed = {belt for belt, backlog in found.items() if backlog.unread}
         missed |= {belt for belt, backlog in found.items() if backlog.pending and self._runtime.belts.stale(belt)}
         self._ring(missed)
-        self._without_database(self._unparking.look)
+        for vendor in self._lane_timer.look():
+            self._runtime.ring(DELIVERY, vendor)
         self._show_waiting(found)
         self._without_database(lambda: withdraw_due(self._runtime))
 

@@ -187,7 +187,7 @@ class LaneQueues:
         """Inside the caller's MULTI: these wait for their lanes' senders, in this order."""
         for batch in batches:
             entry = entry_id(batch, owner)
-            pipe.hset(self.keys.lane_blobs(batch.lane), entry, batch.blob)  # type: ignore[arg-type]
+            pipe.hset(self.keys.lane_blobs(batch.lane), entry, batch.blob)
             pipe.zadd(self.keys.lane_queue(batch.lane, batch.urgency), {entry: int(entry.split(";")[2])})
             pipe.hincrby(self.keys.lane_load(batch.lane), "b", len(batch.blob))
             pipe.hincrby(self.keys.lane_load(batch.lane), "w", batch.pushes)
@@ -256,7 +256,7 @@ class LaneQueues:
         """Each in one step, all in one round trip."""
         with self.redis.pipeline(transaction=False) as pipe:
             for taken, commit in commits:
-                self._commit(keys=self._commit_keys(taken, commit), args=[taken.word, _packed(commit)], client=pipe)
+                self._commit(keys=self._commit_keys(taken, commit), args=[taken.word, *_packed(commit)], client=pipe)
             answers = pipe.execute()
         return [[entry.decode() for entry in answer] for answer in answers]
 
@@ -312,6 +312,10 @@ class LaneQueues:
     def loaded(self) -> list[str]:
         """Lanes that hold something, or did a moment ago."""
         return sorted(lane.decode() for lane in cast(set[bytes], self.redis.smembers(self.keys.loaded_lanes)))
+
+    def any_left(self) -> bool:
+        """Whether some lane holds anything, also retries that are not due."""
+        return any(self.bytes_of(self.loaded()).values())
 
     def loads(self, lanes: Sequence[str]) -> dict[str, Load]:
         with self.redis.pipeline(transaction=False) as pipe:
@@ -412,17 +416,17 @@ def _triples(rest: Sequence[Any]) -> Iterator[tuple[str, bytes, int]]:
         yield rest[index].decode(), rest[index + 1], rest[index + 2]
 
 
-def _packed(commit: LaneCommit) -> bytes:
-    changed = [(old.id, entry_id(new, old.owner, old.order), new.blob) for old, new in commit.changed]
-    return msgspec.msgpack.encode(
+def _packed(commit: LaneCommit) -> list[bytes]:
+    changed = [(old.id, entry_id(new, old.owner, old.order)) for old, new in commit.changed]
+    told = msgspec.msgpack.encode(
         (
             [entry.id for entry in commit.ended],
             [entry.id for entry in commit.back],
             changed,
             commit.bytes_more,
-            commit.record,
-            commit.later,
+            [delay_ms for _, delay_ms in commit.later],
             commit.unused,
             commit.marks,
         )
     )
+    return [told, commit.record, *(new.blob for _, new in commit.changed), *(member for member, _ in commit.later)]

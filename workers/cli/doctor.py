@@ -281,8 +281,8 @@ def lane_findings(runtime: Runtime) -> Iterator[Finding]:
     flowing = 0
     for lane in found:
         name = f"{lane.vendor} {lane.credential.business_id} of {lane.credential.app}"
-        state, parked = runtime.lane_states.peek(lane.id), runtime.delayed.parked_count(lane.id)
-        waiting = f", {parked} batches wait behind it" if parked else ""
+        state, parked = runtime.lane_states.peek(lane.id), runtime.lane_queues.waiting(lane.id)
+        waiting = f", {parked} pushes wait behind it" if parked else ""
         key = f"{lane.credential.app} {lane.vendor} {lane.credential.business_id}"
         if lane.paused:
             yield bad("lanes", f"{name} is paused by an operator{waiting}", f"pushfleet credential resume {key}")

@@ -417,7 +417,7 @@ class LaneSender:
         """Entries of releases before 0.2, from their streams to their lanes' queues; those of a reader that fell silent too."""
         if time.monotonic() < self._old_at:
             return
-        belts, queues = self.runtime.belts, self.runtime.lane_queues
+        belts = self.runtime.belts
         moved = False
         for urgency in Urgency:
             stream = keys.send(self.vendor, urgency)

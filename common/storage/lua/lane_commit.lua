@@ -2,8 +2,9 @@
 -- KEYS[1] push:{<lane>}:blobs, [2] :leases, [3] :holders, [4] :tries, [5] :load, [6] :queue:<urgency>, see lane_take.lua
 -- KEYS[7] push:rate:<lane>, KEYS[8] push:inflight:<lane>, KEYS[9] the ledger's stream, KEYS[10] push:delayed, then the keys of marks
 -- ARGV[1] sender's word, ARGV[2] MessagePack: {entries that end, entries that come back as they are, entries that come back changed as
---         {old, new, batch}, change of the load's bytes, the ledger's record or "", delayed members as {member, delay in ms},
---         unused tokens as {arrival time of the last, unused, rate} or {}, marks as {kind, key number, …}}
+--         {old, new}, change of the load's bytes, delays of the delayed members in ms, unused tokens as {arrival time of the last, unused,
+--         rate} or {}, marks as {kind, key number, …}}, ARGV[3] the ledger's record or "", then the batches of the changed entries, then
+--         the delayed members (cmsgpack knows no binary strings)
 -- returns the entries that are not this sender's: nothing was written then; {} when all is
 -- why     a sender that stood still must not write over what another took from it; it frees before it adds, so that a full server, which
 --         judges a script by its first write, lets it pass
@@ -34,21 +35,21 @@ local function queue(id)
   waits = waits + tonumber(n)
 end
 for _, id in ipairs(back) do queue(id) end
-for _, one in ipairs(changed) do
+for i, one in ipairs(changed) do
   call('HDEL', KEYS[1], one[1])
   call('HDEL', KEYS[4], one[1])
-  call('HSET', KEYS[1], one[2], one[3])
+  call('HSET', KEYS[1], one[2], ARGV[3 + i])
   queue(one[2])
 end
 if told[4] ~= 0 then call('HINCRBY', KEYS[5], 'b', told[4]) end
 if waits > 0 then call('HINCRBY', KEYS[5], 'w', waits) end
-if told[5] ~= '' then call('XADD', KEYS[9], '*', 'b', told[5]) end
-if #told[6] > 0 then -- due by this server's clock: who puts and who releases are two machines
+if ARGV[3] ~= '' then call('XADD', KEYS[9], '*', 'b', ARGV[3]) end
+if #told[5] > 0 then -- due by this server's clock: who puts and who releases are two machines
   local t = call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
-  for _, one in ipairs(told[6]) do call('ZADD', KEYS[10], now + one[2], one[1]) end
+  for i, delay in ipairs(told[5]) do call('ZADD', KEYS[10], now + delay, ARGV[3 + #changed + i]) end
 end
-local unused = told[7]
+local unused = told[6]
 if unused[1] then -- given back only while nobody has tokens after ours: else they would be too close to theirs
   local tat = call('HGET', KEYS[7], 't')
   if tat and math.abs(tonumber(tat) - unused[1]) < 2e-6 then
@@ -56,7 +57,7 @@ if unused[1] then -- given back only while nobody has tokens after ours: else th
   end
 end
 call('HDEL', KEYS[8], word)
-for _, mark in ipairs(told[8]) do
+for _, mark in ipairs(told[7]) do
   local kind, key = mark[1], KEYS[mark[2]]
   if kind == 'done' then -- see mark.lua
     call('HSET', key, mark[3], 'D')

@@ -9,26 +9,36 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local busy, taken = {}, 0
 for i = 6, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
-local out, next_due = {now, -1}, nil
+local found, next_due = {[0] = {}, {}, {}, {}}, nil
+local function pop(u, lane)
+  redis.call('ZREM', KEYS[u + 1], lane)
+  redis.call('ZADD', KEYS[5], now + tonumber(ARGV[1]), lane)
+  found[u][#found[u] + 1] = lane
+end
 for u = 0, 3 do
   local most = tonumber(ARGV[u + 2])
   local due = redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')
   local got = 0
   for i = 1, #due, 2 do
-    if not busy[u .. '|' .. due[i]] then
-      local score = tonumber(due[i + 1])
-      if score <= now and got < most then
-        redis.call('ZREM', KEYS[u + 1], due[i])
-        redis.call('ZADD', KEYS[5], now + tonumber(ARGV[1]), due[i])
-        out[#out + 1] = u
-        out[#out + 1] = due[i]
-        got = got + 1
-      else
+    local lane, score = due[i], tonumber(due[i + 1])
+    if not busy[u .. '|' .. lane] then
+      if score > now or got >= most then
         if not next_due or score < next_due then next_due = score end
         break
       end
+      for v = 0, u - 1 do -- what is more urgent and waits for the same lane goes with it, and first
+        if not busy[v .. '|' .. lane] and redis.call('ZSCORE', KEYS[v + 1], lane) then pop(v, lane) end
+      end
+      pop(u, lane)
+      got = got + 1
     end
   end
 end
-if next_due then out[2] = math.floor(next_due) end
+local out = {now, next_due and math.floor(next_due) or -1}
+for u = 0, 3 do
+  for _, lane in ipairs(found[u]) do
+    out[#out + 1] = u
+    out[#out + 1] = lane
+  end
+end
 return out

@@ -57,7 +57,7 @@ def test_they_leave_call_before_chat_before_group_before_bulk(world: World, park
     rank_of = {one.target.token: list(Urgency).index(one.note.urgency) for one in parked}
     order = [rank_of[line["token"]] for line in world.accepted()]
     assert order == sorted(order)
-    assert not world.runtime.delayed.parked_lanes()
+    assert not world.runtime.lane_queues.any_left()
 
 
 def test_the_less_urgent_stay_until_the_more_urgent_are_done_with(world: World, parked: list[Work]) -> None:
@@ -75,7 +75,7 @@ def test_a_belt_on_which_nothing_moves_holds_the_others_up_for_a_while_only(
 ) -> None:
     monkeypatch.setattr(unparking, "ORDER_WAIT_S", 0.2)
     end = time.monotonic() + 10
-    while world.runtime.delayed.parked_lanes() and time.monotonic() < end:
+    while world.runtime.lane_queues.any_left() and time.monotonic() < end:
         world.upkeep._unparking.look()
         time.sleep(0.05)
     assert len(on_belts(world)) == len(parked)
@@ -89,7 +89,7 @@ def test_one_entry_tries_a_stopped_lane_the_most_urgent_that_may_stay_longest(wo
     assert world.runtime.delayed.release_probe(world.lane.id, 1.0) == {keys.send(Vendor.MEIZU, Urgency.CALL)}
     assert on_belts(world) == [tokens(parked, Urgency.CALL)[-1]]
     world.upkeep._unparking.go_on()
-    assert world.runtime.delayed.parked_count(world.lane.id) == len(parked) - 1, "the others stay until it has flowed"
+    assert world.runtime.lane_queues.waiting(world.lane.id) == len(parked) - 1, "the others stay until it has flowed"
     world.drain(lambda: False)
     world.turn(lambda: len(world.accepted()) == len(parked))
 
@@ -98,7 +98,7 @@ def test_one_entry_tries_a_stopped_lane_the_most_urgent_that_may_stay_longest(wo
 def test_now_and_then_any_entry_tries_it(world: World, parked: list[Work], chance: float, urgency: Urgency) -> None:
     assert world.runtime.delayed.release_probe(world.lane.id, chance) == {keys.send(Vendor.MEIZU, urgency)}
     assert on_belts(world)[0] in tokens(parked, urgency)
-    assert world.runtime.delayed.parked_count(world.lane.id) == len(parked) - 1
+    assert world.runtime.lane_queues.waiting(world.lane.id) == len(parked) - 1
 
 
 def test_those_that_came_with_the_probe_go_back_and_leave_in_their_order(world: World) -> None:
