@@ -14,6 +14,7 @@ from common.model import Decision, Kind, MessageClass, PushType
 from common.values import Value
 from workers.intake import direct, events
 from workers.intake.dialects import DIALECTS, DialectError, tenant_named
+from workers.intake.json_keys import certainly_unambiguous
 
 #: Contract §3: entries up to this size; nested no deeper than this.
 ENTRY_BYTES_MAX = 256 * 1024
@@ -69,7 +70,7 @@ def read_entry(
     is_whole: False for an entry over the limit, whose fields were cut.
     """
     raw = fields.get(b"e")
-    names = names_of(fields)
+    names = names_of(fields) if len(fields) > 1 else {}
     entry = f"{stream}/{entry_id}"
     received_ms = int(entry_id.split("-", maxsplit=1)[0])
     dialect = names.get("d") or "native"
@@ -134,6 +135,8 @@ def checked(raw: bytes | None) -> bytes:
         raise _UnreadableError(TOO_LARGE)
     if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _too_deep(raw):
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}")
+    if certainly_unambiguous(raw):
+        return raw
     try:
         json.loads(raw.decode("utf-8"), object_pairs_hook=_no_repeats, parse_constant=_no_constants)
     except UnicodeDecodeError:
@@ -207,10 +210,17 @@ def _by_now(ts_ms: int, now_ms: int) -> int:
     return now_ms if ts_ms > now_ms + AHEAD_MAX_MS else ts_ms
 
 
+#: The parts of each event type that carry an id of their own.
+_NAMED_PARTS = {
+    shape: tuple(part for part in ("conversation", "sender", "inviter") if part in shape.__struct_fields__)
+    for shape in (decoder.type for decoder in events.DECODERS.values())
+}
+
+
 def _check(data: Any) -> None:
     """What a shape alone can't say."""
-    for part in ("conversation", "sender", "inviter"):
-        named = getattr(data, part, None)
+    for part in _NAMED_PARTS.get(type(data), ()):
+        named = getattr(data, part)
         if named is not None and not 0 < len(named.id) <= events.NAME_MAX:
             raise _UnreadableError(f"wrong_shape: {part}.id has 1 to {events.NAME_MAX} characters")
     if (name := events.too_long(data)) is not None:
