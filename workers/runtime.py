@@ -46,6 +46,7 @@ from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, may_be_lost
+from common.storage.replies import Replies
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
@@ -247,6 +248,10 @@ class Runtime:
     @cached_property
     def lane_states(self) -> lane_store.LaneStates:
         return lane_store.LaneStates(self.redis, self.keys, probe_s=self._while_sending_s(lane_store.PROBE_S))
+
+    @cached_property
+    def replies(self) -> Replies:
+        return Replies(self.redis, self.keys)
 
     @cached_property
     def guard(self) -> Guard:
@@ -491,10 +496,14 @@ class _Breaker:
             self._store.tell(lane.id, lane.credential.version, good, failed, refused)
 
 
-def _observe(lane: Lane, answer: Answer | NoAnswer) -> None:
-    requests, seconds = _request_metrics(lane.vendor, answer.status if isinstance(answer, Answer) else answer.reason)
-    requests.inc()
-    seconds.observe(answer.seconds)
+def _observe(lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:
+    seconds: dict[int | str, list[float]] = {}
+    for answer in answers:
+        seconds.setdefault(answer.status if isinstance(answer, Answer) else answer.reason, []).append(answer.seconds)
+    for status, taken in seconds.items():
+        requests, histogram = _request_metrics(lane.vendor, status)
+        requests.inc(len(taken))
+        metrics.observe_all(histogram, taken)
 
 
 @lru_cache(1024)

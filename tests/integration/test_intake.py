@@ -23,11 +23,13 @@ from common.config import Settings
 from common.contracts import encode
 from common.ledger_records import RowRecord
 from common.storage import keys, ledger
+from common.storage.direct_tokens import DirectTokens
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.records import row_record
 from workers.intake import events
 from workers.intake.consumer import PACK_BYTES, Consumer, Doors
+from workers.intake.directed import TokenPushes
 from workers.intake.stage import Event
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.maintenance.ledger_writer import LedgerWriter
@@ -69,7 +71,8 @@ class Intake:
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         stores = (runtime.core, runtime.belts, runtime.marks, state, runtime.vault)
-        return Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app])
+        directly = TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies)
+        return Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app], directly=directly)
 
     def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
         """Reads until nothing is left; the dead letters of what was put here, by entry."""

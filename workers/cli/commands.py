@@ -28,6 +28,7 @@ FILES = {
     "user": "users",
     "bench": "bench",
     "settings": "settings",
+    "init": "init",
 }
 
 

@@ -18,7 +18,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import Batch, decode_batch, encode
 from common.ledger_records import Record
-from common.model import Decision, Urgency, Vendor, Verdict
+from common.model import Decision, MessageClass, Urgency, Vendor, Verdict
 from common.storage import keys, sql
 from common.storage.delayed import Later
 from common.storage.streams import Entry
@@ -28,6 +28,7 @@ from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.work import Work
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, to_ledger, work_row
+from workers.handlers.replies import tell_ended
 from workers.keeping import Keeper
 from workers.routing import stage as routing
 from workers.runtime import Runtime
@@ -164,7 +165,8 @@ class Deliveries:
         now = now_ms()
         settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
         self._insist(lambda: self._write(entries, lane, settled, now), WRITE_PATIENCE_S if done.requests else 0.0)
-        self._retire(lane, done, settled)
+        chosen = self._retire(lane, done, settled)
+        tell_ended(self._runtime, lane.vendor, lane.credential.business_id, settled.ended, {id(one.work) for one in chosen})
         _count(lane, done, settled, now)
 
     def _insist(self, write: Callable[[], None], patience_s: float) -> None:
@@ -193,6 +195,7 @@ class Deliveries:
         for one in ended:
             if one.work.note.kind not in AFTERTHOUGHTS:
                 metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
+        tell_ended(self._runtime, self._vendor, business_id, ended)
 
     def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
         """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
@@ -213,11 +216,12 @@ class Deliveries:
 
         self._runtime.belts.hand_on(entries, to_ledger(rows), more)
 
-    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> None:
+    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
+        """Those whose tokens are given up."""
         verdicts = [outcome.verdict for _, outcome in done.told]
         foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
         if not settled.retires and not verdicts:
-            return
+            return ()
         calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead)
         chosen = [one for one in settled.retires if not one.guarded or calm["foreign" if one.foreign else "dead"]]
         if len(chosen) < len(settled.retires):
@@ -235,9 +239,10 @@ class Deliveries:
                 retired = self._runtime.devices.retire(rows, state)
             except sql.AWAY as error:  # the pushes are settled; the vendor will say the same of the next one
                 log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
-                return
+                return ()
             if retired:
                 metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
+        return [one for one in chosen if one.state == "retired"]
 
 
 def _round(
@@ -306,9 +311,12 @@ def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now:
     seconds = {
         name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
     }
+    taken: dict[MessageClass, list[float]] = {name: [] for name in seconds}
     for one in own:
-        if one.decision == Decision.ACCEPTED:
-            seconds[one.work.note.class_sent].observe(max(now - one.work.note.ts_ms, 0) / 1000)
+        if one.decision is Decision.ACCEPTED:
+            taken[one.work.note.class_sent].append(max(now - one.work.note.ts_ms, 0) / 1000)
+    for name, amounts in taken.items():
+        metrics.observe_all(seconds[name], amounts)
     for reason, count in Counter(wait.reason for wait in settled.waits).items():
         metrics.RETRIES.labels(lane.vendor, reason).inc(count)
     if settled.alarms:

@@ -12,6 +12,7 @@ from common.storage import keys
 from common.storage.streams import Entry
 from workers.app import DELIVERY
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, routing_row, to_ledger
+from workers.handlers.replies import routing_replies
 from workers.routing import stage as routing
 from workers.runtime import Runtime
 
@@ -25,7 +26,8 @@ def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
     routed = routing.route(offline, runtime.routing, now)
     adds = [(keys.send(batch.vendor, urgency), encode(batch)) for urgency, batch in routed.batches]
     adds += to_ledger([routing_row(row, now) for row in routed.rows])
-    runtime.belts.hand_on(entries, adds)
+    told = routing_replies(routed.rows)
+    runtime.belts.hand_on(entries, adds, lambda pipe: runtime.replies.tell(pipe, told))
     if routed.presets_missing:
         metrics.IGNORED.labels("unknown_strategy").inc(routed.presets_missing)
         log.warning("a message names a preset that is not stored: defaults are used", extra={"count": routed.presets_missing})

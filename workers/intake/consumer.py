@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -25,7 +25,8 @@ from common.storage.scripts import script
 from common.storage.streams import DELIVERIES_MAX, GROUP, TAKEOVER_IDLE_MS, Belts
 from common.storage.vault import Vault
 from workers.intake import stage
-from workers.intake.events import Ended, Invited, Recalled, Stored
+from workers.intake.directed import Directed, TokenPushes, direct_size
+from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 
@@ -61,6 +62,7 @@ class Doors:
     apps: Callable[[], Sequence[str]]
     ring: Callable[[str], None]
     withdraw: Callable[[Sequence[Withdrawal]], None]
+    directly: TokenPushes = field(kw_only=True)
     shared: bool  # the core's server is ours: one MULTI does it all
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
@@ -207,15 +209,18 @@ class Consumer:
         apps = doors.apps()
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
+        directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
+        records += [event_record(message, decision) for message, decision in directed.taken]
+        records += directed.rows
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
-        states = [event for event in fresh if not isinstance(event.data, Stored | Invited)]
+        states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
         withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
         records += [_taken_back(event) for event in fresh if isinstance(event.data, Recalled | Ended)]
         records += [_dead(one, doors.vault, now) for one in refused]
-        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
+        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
-        self._hand_on(name, [entry for entry, _ in raws], messages, records)
+        self._hand_on(name, [entry for entry, _ in raws], messages, records, directed)
         for why in ignored.values():
             _ignored(why)
         for event in fresh:
@@ -250,18 +255,35 @@ class Consumer:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         return fresh, repeated, refused
 
-    def _hand_on(self, name: str, entry_ids: Sequence[bytes], messages: Sequence[Message], records: Sequence[Record]) -> None:
+    def _hand_on(
+        self,
+        name: str,
+        entry_ids: Sequence[bytes],
+        messages: Sequence[Message],
+        records: Sequence[Record],
+        directed: Directed | None = None,
+    ) -> None:
         doors = self._doors
         adds = [(keys.PRESENCE, blob) for blob in _packed(messages)]
+        onward = directed.offline if directed is not None else ()
+        adds += [(keys.ROUTING, encode(pack)) for pack in _packs(onward, map(direct_size, onward))]
         adds += [(keys.LEDGER, blob) for blob in _bundled(records)]
 
         def acknowledge(pipe: Any) -> None:
             pipe.xack(name, GROUP, *entry_ids)
             pipe.xdel(name, *entry_ids)
 
-        doors.belts.hand_on((), adds, acknowledge if doors.shared else None)
+        def more(pipe: Any) -> None:
+            if directed is not None:
+                doors.directly.tell(pipe, directed)
+            if doors.shared:
+                acknowledge(pipe)
+
+        doors.belts.hand_on((), adds, more)
         if messages:
             doors.ring(keys.PRESENCE)
+        if onward:
+            doors.ring(keys.ROUTING)
         if not doors.shared:
             with doors.core.pipeline(transaction=True) as pipe:
                 acknowledge(pipe)
@@ -343,6 +365,7 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
         screen=_screen(message),
         # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
         filed_ms=message.received_ms if decision is not None else 0,
+        kind=message.kind if message.direct else "",
     )
 
 

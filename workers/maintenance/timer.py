@@ -34,6 +34,7 @@ class Timer:
             self._wake(moved)
             if not moved:
                 break
+        self._runtime.replies.release_due()
         self.unparking.go_on()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S

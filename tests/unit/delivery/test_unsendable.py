@@ -41,7 +41,7 @@ class Wire(Street):
 
 def delivered(wire: Wire, count: int) -> Any:
     here = lane()
-    world = replace(wire.world(), observe=lambda _lane, answer: wire.observed.append(answer))
+    world = replace(wire.world(), observe=lambda _lane, answers: wire.observed.extend(answers))
     works = [work(user=f"u{n}", body=f"words {n}") for n in range(count)]
     return settle(deliver(works, here, world), here, NOW_MS, None, lambda: 0.5)
 
@@ -70,7 +70,7 @@ def test_every_vendor_calls_it_rejected(vendor: Vendor) -> None:
     parcel = Parcel((Item(note(), target("t"), None, 60),), NOW_MS)
     (outcome,) = VENDORS[vendor].classify(parcel, REFUSED)
     assert (outcome.verdict, outcome.first_s in (None, 1.0)) == (Verdict.REJECTED, True)
-    assert no_answer(parcel, replace(REFUSED, unsendable=False))[0].verdict is Verdict.UNAVAILABLE
+    assert no_answer(parcel, msgspec.structs.replace(REFUSED, unsendable=False))[0].verdict is Verdict.UNAVAILABLE
 
 
 HEADS = {
