@@ -504,10 +504,14 @@ class _Breaker:
             self._store.tell(lane.id, lane.credential.version, good, failed, refused)
 
 
-def _observe(lane: Lane, answer: Answer | NoAnswer) -> None:
-    requests, seconds = _request_metrics(lane.vendor, answer.status if isinstance(answer, Answer) else answer.reason)
-    requests.inc()
-    seconds.observe(answer.seconds)
+def _observe(lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:
+    seconds: dict[int | str, list[float]] = {}
+    for answer in answers:
+        seconds.setdefault(answer.status if isinstance(answer, Answer) else answer.reason, []).append(answer.seconds)
+    for status, taken in seconds.items():
+        requests, histogram = _request_metrics(lane.vendor, status)
+        requests.inc(len(taken))
+        metrics.observe_all(histogram, taken)
 
 
 @lru_cache(1024)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from common.values import Value
-from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
@@ -143,7 +143,7 @@ class World:
     now_ms: Callable[[], int]
     deadline_s: float
     callback_url: Callable[[Lane], str | None]
-    observe: Callable[[Lane, Answer | NoAnswer], None]
+    observe: Callable[[Lane, Sequence[Answer | NoAnswer]], None]
     images: Images
 
 
@@ -257,6 +257,9 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
     """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
+    old_ms = world.now_ms() - OLD_S * 1000
+    if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
+        return list(works)
     held = [work for work in works if work.target.held_by is not None and may_fold(work)]
     found = world.backlog.look([(group_of(work), work.target.push_id, work.note.received_ms) for work in held]) if held else ()
     views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
@@ -377,14 +380,19 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-    stale, failed, unasked = False, 0, 0  # stale: what was refused is not used again, by no later probe either
+    stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
+    # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there nor down
+    asked = [answer for answer in answers if isinstance(answer, Answer) or not answer.unsendable]
+    unasked = len(answers) - len(asked)
+    world.observe(lane, asked)
     for (parcel, works), answer in zip(granted, answers, strict=True):
-        if isinstance(answer, NoAnswer) and answer.unsendable:
-            unasked += 1  # the push's own fault: the vendor was not asked, so it was neither there nor down
-        else:
-            world.observe(lane, answer)
-        outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, lane.spec.classify(parcel, answer), strict=True)]
+        outcomes = lane.spec.classify(parcel, answer)
+        if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
+            works[0].sent_ms = sent_ms
+            done.told.append((works[0], outcomes[0]))
+            continue
+        outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, outcomes, strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
@@ -430,8 +438,8 @@ def _follow(
         elif isinstance(answer, NoAnswer) and len(parcel.items) > 1:
             answers[index] = replace(answer, sent=False)
     if second:
+        world.observe(lane, [answers[index] for index, _ in second])
         for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
-            world.observe(lane, answers[index])
             answers[index] = answer
         done.requests += len(second)
 
@@ -451,6 +459,10 @@ def is_down(outcome: Outcome) -> bool:
 
 def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
+    if all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.told):
+        world.gate.refund(lane, ())
+        world.breaker.report(lane, good, failed, False, None, 0)
+        return
     world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
     for bucket in {o.bucket or work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
         world.gate.told_spent(lane, bucket)

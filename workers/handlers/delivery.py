@@ -18,7 +18,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import Batch, decode_batch, encode
 from common.ledger_records import Record
-from common.model import Decision, Urgency, Vendor, Verdict
+from common.model import Decision, MessageClass, Urgency, Vendor, Verdict
 from common.storage import keys, sql
 from common.storage.delayed import Later
 from common.storage.streams import Entry
@@ -311,9 +311,12 @@ def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now:
     seconds = {
         name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
     }
+    taken: dict[MessageClass, list[float]] = {name: [] for name in seconds}
     for one in own:
-        if one.decision == Decision.ACCEPTED:
-            seconds[one.work.note.class_sent].observe(max(now - one.work.note.ts_ms, 0) / 1000)
+        if one.decision is Decision.ACCEPTED:
+            taken[one.work.note.class_sent].append(max(now - one.work.note.ts_ms, 0) / 1000)
+    for name, amounts in taken.items():
+        metrics.observe_all(seconds[name], amounts)
     for reason, count in Counter(wait.reason for wait in settled.waits).items():
         metrics.RETRIES.labels(lane.vendor, reason).inc(count)
     if settled.alarms:

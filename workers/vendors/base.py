@@ -353,7 +353,11 @@ def _whole(value: Any) -> Any:
 
 def whole(text: str) -> str:
     """`text` with U+FFFD for each lone surrogate, so that it has a UTF-8 form."""
-    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text
 
 
 def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:

@@ -73,7 +73,7 @@ def told_of(runtime, fleet, user="bob", message_id="m1"):
     """Statuses of this person's receipts, once there are any."""
 
     def look():
-        fleet._upkeep.flush()
+        fleet.writer.flush()
         return [receipt["status"] for row in story(runtime, message_id, APP, None, user)["recipients"] for receipt in row["receipts"]]
 
     return eventually(look)
@@ -159,7 +159,7 @@ def test_honors_receipt_must_fit_in_tag_token_and_message_id(runtime, fleet, rec
     answer = call(url(runtime, Vendor.HONOR), json.dumps({"statuses": [told]}).encode())
     assert (answer.status, answer.body) == (200, b'{"code":"0","message":"success"}')
     eventually(lambda: runtime.redis.xlen(runtime.keys.belt(keys.RECEIPTS)) == 0)
-    fleet._upkeep.flush()
+    fleet.writer.flush()
     with runtime.engine.connect() as connection:
         assert [note for (note,) in connection.execute(text("SELECT note FROM notes WHERE kind = 'receipt'"))] == statuses
 
@@ -318,7 +318,7 @@ def test_a_callback_that_nobody_can_read_becomes_a_dead_letter(runtime, fleet, r
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
     assert row["decision"] == "accepted"
     assert told_of(runtime, fleet) == ["delivered"], "the others went on"
-    eventually(lambda: fleet._upkeep.flush() is not None and runtime.dead_letters.counts() == {"receipts": 1})
+    eventually(lambda: fleet.writer.flush() is not None and runtime.dead_letters.counts() == {"receipts": 1})
 
 
 def test_while_redis_is_away_the_vendor_is_told_to_come_again(settings_with, database_url, restartable_valkey, free_port, runtime, tenant):
