@@ -36,6 +36,7 @@ from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.work import Work
 from workers.keeping import Keeper
+from workers.late_binding import given_back, on_screens
 from workers.presence import stage as presence
 from workers.routing import stage as routing
 from workers.runtime import Runtime
@@ -532,11 +533,11 @@ class Deliveries:
         rows += [_pending_row(wait, lane.vendor, business_id, now) for wait in settled.waits if _news(wait)]
         later = _later(settled.waits, lane, now)
         done = [(one.work.target.push_id, one.work.note.ts_ms) for one in settled.ended]
-        waiting = [(wait.work.target.push_id, wait.work.note.ts_ms, wait.work.badge) for wait in settled.waits]
 
         def more(pipe: Any) -> None:
+            self._runtime.claims.release(pipe, given_back(settled))
             self._runtime.claims.mark_done(pipe, done)
-            self._runtime.claims.release(pipe, waiting)
+            self._runtime.screens.settle(pipe, on_screens(settled, now))
             self._runtime.delayed.put(pipe, later)
             self._runtime.backlog.join(pipe, _held_back(settled.waits))
             self._runtime.backlog.leave(pipe, _decided(settled.ended))
