@@ -19,10 +19,10 @@ from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from common import runfile
+from common.settings_table import INTERNAL, PREFIX, SETTINGS, URL_NAMES, of_kubernetes, unknown
 
 log = logging.getLogger(__name__)
 
-PREFIX: Final = "PUSHFLEET_"
 EMBEDDED: Final = "embedded"
 #: Which endpoints each vendor's traffic goes to: the names after PUSHFLEET_ENDPOINT_.
 VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -40,7 +40,7 @@ VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 ENDPOINTS: Final = tuple(name for names in VENDOR_ENDPOINTS.values() for name in names)
 SECRET_KEYS_NAME: Final = "secret.keys"
-REDIS_TAKES: Final = "'embedded', redis://, rediss://, unix:///path or sentinel://h1:26379,h2:26379/<db>?master=NAME"
+_BY_NAME: Final = {one.name: one for one in SETTINGS}
 
 
 class SettingError(ValueError):
@@ -62,6 +62,7 @@ class Settings:
     """
 
     redis_url: str = field(repr=False)
+    broker_url: str | None = field(default=None, repr=False)
     core_url: str = field(repr=False)
     database_url: str = field(repr=False)
     data_dir: Path
@@ -77,9 +78,12 @@ class Settings:
     retry_first_s: float | None
     ledger_days: int
     metrics_port: int
+    metrics_addr: str | None = None
+    metrics_advertise: str | None = None
     console_addr: str
     receipts_addr: str
     receipts_url: str | None
+    trusted_proxies: tuple[str, ...] = ()
     log_level: str
     log_format: str
 
@@ -91,7 +95,8 @@ class Settings:
         """
         if environ is None:
             environ = {**read_dotenv(Path(".env")), **os.environ}
-        return _load(_Reader(environ))
+        _check_names(environ)
+        return _load(_Reader(_from_files(environ)))
 
     @property
     def embedded_redis(self) -> bool:
@@ -105,6 +110,7 @@ class Settings:
 def environ_of(settings: Settings) -> dict[str, str]:
     """The variables from which `load` makes these very settings; for child processes only, it holds passwords."""
     found = {f"{PREFIX}ENDPOINT_{name}": url for name, url in settings.endpoints.items()}
+    found |= dict.fromkeys((f"{PREFIX}{name}_FILE" for name in URL_NAMES), "")  # read already: a child inherits ours
     for one in dataclasses.fields(settings):
         value = getattr(settings, one.name)
         if one.name != "endpoints":
@@ -114,76 +120,120 @@ def environ_of(settings: Settings) -> dict[str, str]:
 
 
 def _load(read: _Reader) -> Settings:
-    redis_url = read.text("REDIS_URL", EMBEDDED, _redis_url, REDIS_TAKES)
+    _check_shards(read)
+    redis_url = read.text("REDIS_URL", _redis_url)
     return Settings(
         redis_url=redis_url,
-        core_url=read.text("CORE_URL", redis_url, _core_url(redis_url), f"as PUSHFLEET_REDIS_URL ({REDIS_TAKES})"),
-        database_url=read.text("DATABASE_URL", EMBEDDED, _database_url, "'embedded' or postgresql+psycopg://user:password@host:port/name"),
-        data_dir=Path(read.text("DATA_DIR", "./var", _folder, "the path of a folder, or of one to be made")).absolute(),
-        event_streams=_names(read.text("EVENT_STREAMS", "im:events", _stream_list, "names of streams, separated by commas, each once")),
-        key_prefix=read.text("KEY_PREFIX", "im:", _key_part, "printable ASCII without spaces and braces"),
-        prefix=read.text("PREFIX", "push", _key_part, "printable ASCII without spaces and braces"),
-        secret_keys_file=read.file("SECRET_KEYS_FILE", "the path of a readable file with Fernet keys, one a line", _fernet_file),
-        secret_keys=_names(read.text("SECRET_KEYS", "", _fernet_list, "Fernet keys (32 bytes in URL-safe base64), separated by commas")),
+        broker_url=read.text("BROKER_URL", _broker_url(redis_url)) or None,
+        core_url=read.text("CORE_URL", _core_url(redis_url)) or redis_url,
+        database_url=read.text("DATABASE_URL", _database_url),
+        data_dir=Path(read.text("DATA_DIR", _folder)).absolute(),
+        event_streams=_names(read.text("EVENT_STREAMS", _stream_list)),
+        key_prefix=read.text("KEY_PREFIX", _key_part),
+        prefix=read.text("PREFIX", _key_part),
+        secret_keys_file=read.file("SECRET_KEYS_FILE", _fernet_file),
+        secret_keys=_names(read.text("SECRET_KEYS", _fernet_list)),
         endpoints=_endpoints(read),
-        ca_file=read.file("CA_FILE", "the path of a readable file with CA certificates in PEM", _ca_file),
+        ca_file=read.file("CA_FILE", _ca_file),
         apns_client=read.choice("APNS_CLIENT", ("curl", "aioapns")),
-        send_timeout_s=read.number("SEND_TIMEOUT_S", 10.0, 0.1, 60.0),
-        retry_first_s=None if read.unset("RETRY_FIRST_S") else read.number("RETRY_FIRST_S", 0.0, 0.0, 86_400.0),
-        ledger_days=read.whole("LEDGER_DAYS", 7, 1, 3650),
-        metrics_port=read.whole("METRICS_PORT", 0, 0, 65_535),
-        console_addr=read.text("CONSOLE_ADDR", "127.0.0.1:8080", _addr, "host:port"),
-        receipts_addr=read.text("RECEIPTS_ADDR", "127.0.0.1:8081", _addr, "host:port"),
-        receipts_url=read.text("RECEIPTS_URL", "", _base_url, "the public base URL of the receipts service, https:// or http://") or None,
+        send_timeout_s=read.number("SEND_TIMEOUT_S", 0.1, 60.0),
+        retry_first_s=None if read.unset("RETRY_FIRST_S") else read.number("RETRY_FIRST_S", 0.0, 86_400.0),
+        ledger_days=read.whole("LEDGER_DAYS", 1, 3650),
+        metrics_port=read.whole("METRICS_PORT", 0, 65_535),
+        metrics_addr=read.text("METRICS_ADDR", _host) or None,
+        metrics_advertise=read.text("METRICS_ADVERTISE", _host) or None,
+        console_addr=read.text("CONSOLE_ADDR", _addr),
+        receipts_addr=read.text("RECEIPTS_ADDR", _addr),
+        receipts_url=read.text("RECEIPTS_URL", _base_url) or None,
+        trusted_proxies=_names(read.text("TRUSTED_PROXIES", _networks)),
         log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error")),
         log_format=read.choice("LOG_FORMAT", ("json", "console")),
     )
 
 
+def known_names() -> frozenset[str]:
+    """Every PUSHFLEET_ variable that means something, prefix and all."""
+    names = {one.name for one in SETTINGS} | {f"{name}_FILE" for name in URL_NAMES} | {f"ENDPOINT_{name}" for name in ENDPOINTS}
+    return frozenset(PREFIX + name for name in names | INTERNAL)
+
+
+def _check_shards(read: _Reader) -> None:
+    """Fixed at the first start; this version starts with one and has no way to another number."""
+    if not read.unset("SHARDS") and read.environ[PREFIX + "SHARDS"] != "1":
+        raise SettingError(
+            "PUSHFLEET_SHARDS takes 1, fixed at the first start: another number needs `pushfleet reshard`, not in this version"
+        )
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    """SettingError for the first variable that is no setting: what is misspelt must not be ignored."""
+    for name, near in unknown(environ, known_names()):
+        cure = f"did you mean {near}?" if near else "`pushfleet settings` lists them all"
+        there = f"; there are {', '.join(ENDPOINTS)}" if name.startswith(PREFIX + "ENDPOINT_") and not near else ""
+        raise SettingError(f"{name} is no setting{there}: {cure}")
+
+
+def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables with each NAME_URL_FILE read into its NAME_URL. SettingError: unreadable, not one line, or both are set."""
+    found = dict(environ)
+    for name in URL_NAMES:
+        variable, path = f"{PREFIX}{name}_FILE", environ.get(f"{PREFIX}{name}_FILE", "").strip()
+        if not path:
+            continue
+        if environ.get(PREFIX + name, "").strip():
+            raise SettingError(f"{variable} and {PREFIX}{name} are both set: it takes one of them")
+        try:
+            lines = Path(_home(path)).read_text(encoding="utf-8-sig").split()
+        except (OSError, ValueError):
+            lines = []
+        if len(lines) != 1:
+            raise SettingError(f"{variable} takes the path of a readable file with one URL on one line")
+        found[PREFIX + name] = lines[0]
+    return found
+
+
 class _Reader:
-    """Picks single variables; whatever a check can't take becomes the one line of a SettingError."""
+    """Picks single variables; whatever a check can't take becomes the one line of a SettingError. Defaults stand in SETTINGS."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = {name: value.strip() for name, value in environ.items() if name.startswith(PREFIX)}
 
     def unset(self, name: str) -> bool:
-        return not self.environ.get(PREFIX + name)
+        """Not there, empty, or Kubernetes' own for a service of that name."""
+        value = self.environ.get(PREFIX + name)
+        return not value or of_kubernetes(PREFIX + name, value)
 
-    def text(self, name: str, default: str, check: Callable[[str], str], takes: str) -> str:
+    def text(self, name: str, check: Callable[[str], str], takes: str = "") -> str:
+        """takes: only for a name that is not in SETTINGS; such a one has no default."""
+        setting = _BY_NAME.get(name)
         if self.unset(name):
-            return default
+            return setting.default if setting else ""
         try:
             return check(self.environ[PREFIX + name])
         except ValueError:
-            raise SettingError(f"{PREFIX}{name} takes {takes}") from None
+            raise SettingError(f"{PREFIX}{name} takes {setting.takes if setting else takes}") from None
 
     def choice(self, name: str, known: tuple[str, ...]) -> str:
-        """One of `known`, in any case; the first is the default."""
+        """One of `known`, in any case."""
 
         def check(value: str) -> str:
-            if value.lower() not in known:
-                raise ValueError
-            return value.lower()
+            return _checked(value.lower(), value.lower() in known)
 
-        return self.text(name, known[0], check, "one of " + ", ".join(known))
+        return self.text(name, check)
 
-    def number(self, name: str, default: float, least: float, most: float) -> float:
+    def number(self, name: str, least: float, most: float) -> float:
         def check(value: str) -> str:
-            if not least <= float(value) <= most:  # false for nan, too
-                raise ValueError
-            return value
+            return _checked(value, least <= float(value) <= most)  # false for nan, too
 
-        return float(self.text(name, str(default), check, f"a number of seconds from {least:g} to {most:g}"))
+        return float(self.text(name, check))
 
-    def whole(self, name: str, default: int, least: int, most: int) -> int:
+    def whole(self, name: str, least: int, most: int) -> int:
         def check(value: str) -> str:
-            if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
-                raise ValueError
-            return value
+            return _checked(value, bool(re.fullmatch(r"[0-9]{1,9}", value)) and least <= int(value) <= most)
 
-        return int(self.text(name, str(default), check, f"a whole number from {least} to {most}"))
+        return int(self.text(name, check))
 
-    def file(self, name: str, takes: str, inside: Callable[[Path], object]) -> Path | None:
+    def file(self, name: str, inside: Callable[[Path], object]) -> Path | None:
         """inside: reads the file; ValueError or OSError when it does not hold what it should."""
 
         def check(value: str) -> str:
@@ -194,7 +244,7 @@ class _Reader:
                 raise ValueError from None
             return str(path)
 
-        found = self.text(name, "", check, takes)
+        found = self.text(name, check)
         return Path(found) if found else None
 
 
@@ -258,6 +308,11 @@ def _core_url(redis_url: str) -> Callable[[str], str]:
     return check
 
 
+def _broker_url(redis_url: str) -> Callable[[str], str]:
+    """`embedded` only where the fleet's own Redis is."""
+    return _core_url(redis_url)
+
+
 def _checked(value: str, good: bool) -> str:
     if not good:
         raise ValueError
@@ -301,7 +356,9 @@ def _database_url(value: str) -> str:
     if value == EMBEDDED:
         return value
     parts = urlsplit(value)
-    return _checked(value, parts.scheme == "postgresql+psycopg" and _port_ok(parts.port) and bool(parts.path.strip("/") or parts.query))
+    known = parts.scheme in ("postgresql", "postgresql+psycopg")
+    good = _checked(value, known and _port_ok(parts.port) and bool(parts.path.strip("/") or parts.query))
+    return good.replace("postgresql://", "postgresql+psycopg://", 1)  # as SQLAlchemy names the driver
 
 
 def _fernet_list(value: str) -> str:
@@ -323,11 +380,9 @@ def _endpoints(read: _Reader) -> Mapping[str, str]:
     found = {}
     for variable in sorted(read.environ):
         name = variable.removeprefix(PREFIX + "ENDPOINT_")
-        if name == variable or read.unset("ENDPOINT_" + name):
+        if name == variable or name not in ENDPOINTS or read.unset("ENDPOINT_" + name):
             continue
-        if name not in ENDPOINTS:
-            raise SettingError(f"{variable} names no endpoint; there are {', '.join(ENDPOINTS)}")
-        found[name] = read.text(f"ENDPOINT_{name}", "", _endpoint, "https://host:port (http:// for loopback only), without a path")
+        found[name] = read.text(f"ENDPOINT_{name}", _endpoint, "https://host:port (http:// for loopback only), without a path")
     return MappingProxyType(found)
 
 
@@ -359,6 +414,19 @@ def host_port(addr: str) -> tuple[str, int]:
     if parts.hostname is None or parts.port is None or parts.netloc != addr or "@" in addr:
         raise ValueError("not host:port")
     return parts.hostname, parts.port
+
+
+def _host(value: str) -> str:
+    """A host name or an address, without port."""
+    if ":" in value:
+        return str(ipaddress.ip_address(value))
+    return _checked(value, bool(re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})", value)))
+
+
+def _networks(value: str) -> str:
+    for part in _names(value):
+        ipaddress.ip_network(part, strict=False)
+    return value
 
 
 def _base_url(value: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from common.contracts import Device
+from common.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Value, frozen=True):
     """One live connection. since_ms: when its state began, None where the gateway doesn't say."""
 
     device_id: str

@@ -54,8 +54,8 @@ def _route(name: str, args: Sequence[object], kwargs: Mapping[str, object], *_: 
 
 
 def make_app(settings: Settings) -> Celery:
-    """The app on the fleet's Redis. settings: resolved, `embedded` is no URL."""
-    broker = kombu_url(settings.redis_url)
+    """The app on the Redis of the wake-ups. settings: resolved, `embedded` is no URL."""
+    broker = kombu_url(settings.broker_url or settings.redis_url)
     app = Celery("pushfleet", broker=broker.url, set_as_current=False)
     app.conf.update(
         broker_transport=f"workers.broker:{broker.transport}",

@@ -41,9 +41,12 @@ class BoundAddresses:
         changed = [
             index
             for index, (work, binding) in enumerate(zip(works, told, strict=True))
+            if not work.note.direct  # its token is the sender's word
             # a spelling that the registry keeps no more was routed before the registry was told of it
-            if canonical(vendor, work.target.token) != work.target.token
-            or (binding is not None and not holds(binding, vendor, business_id, work.target.token))
+            and (
+                canonical(vendor, work.target.token) != work.target.token
+                or (binding is not None and not holds(binding, vendor, business_id, work.target.token))
+            )
         ]
         if not changed:
             return found

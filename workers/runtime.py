@@ -19,7 +19,6 @@ from prometheus_client import Counter, Histogram
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from common import metrics
 from common.clock import now_ms
@@ -47,6 +46,7 @@ from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, may_be_lost
+from common.storage.replies import Replies
 from common.storage.screens import Screens
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
@@ -78,6 +78,8 @@ log = logging.getLogger(__name__)
 HTTP1_CONNECTIONS_MAX = 50
 #: Changed credentials, quotas and tenants take effect within 2 s: the version is looked at this often.
 CONFIG_EVERY_S = 1.0
+#: The look at changed settings waits for the database for so long; then the last good copy stays in use.
+CONFIG_WAIT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,13 @@ class Catalog:
         version = int(self._runtime.redis.get(self._runtime.keys.config_version) or 0)
         if self._snapshot is not None and self._snapshot.version == version:
             return
-        try:
+        if self._snapshot is None:
             self._snapshot = self._load(version)
-        except SQLAlchemyError:
-            if self._snapshot is None:
-                raise
+            return
+        try:
+            with sql.optional(self._runtime.engine, CONFIG_WAIT_S):
+                self._snapshot = self._load(version)
+        except sql.AWAY:
             log.warning("the database is away: credentials stay as they were")
 
     def _load(self, version: int) -> Snapshot:
@@ -251,6 +255,10 @@ class Runtime:
     @cached_property
     def lane_states(self) -> lane_store.LaneStates:
         return lane_store.LaneStates(self.redis, self.keys, probe_s=self._while_sending_s(lane_store.PROBE_S))
+
+    @cached_property
+    def replies(self) -> Replies:
+        return Replies(self.redis, self.keys)
 
     @cached_property
     def guard(self) -> Guard:
@@ -498,10 +506,14 @@ class _Breaker:
             self._store.tell(lane.id, lane.credential.version, good, failed, refused)
 
 
-def _observe(lane: Lane, answer: Answer | NoAnswer) -> None:
-    requests, seconds = _request_metrics(lane.vendor, answer.status if isinstance(answer, Answer) else answer.reason)
-    requests.inc()
-    seconds.observe(answer.seconds)
+def _observe(lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:
+    seconds: dict[int | str, list[float]] = {}
+    for answer in answers:
+        seconds.setdefault(answer.status if isinstance(answer, Answer) else answer.reason, []).append(answer.seconds)
+    for status, taken in seconds.items():
+        requests, histogram = _request_metrics(lane.vendor, status)
+        requests.inc(len(taken))
+        metrics.observe_all(histogram, taken)
 
 
 @lru_cache(1024)

@@ -20,8 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common import metrics
 from common.clock import now_ms
+from common.contracts import encode
+from common.ledger_records import DeadRecord, decode_records
 from common.model import Vendor
-from common.storage import keys, ledger, sql
+from common.storage import keys, sql
 from common.storage import lanes as lane_store
 from common.storage.streams import Backlog, Entry
 from workers.app import DELIVERY, PRESENCE, ROUTING
@@ -109,6 +111,7 @@ class Upkeep:
             if not moved:
                 break
         self._ring(belts)
+        self._runtime.replies.release_due()
         self._unparking.go_on()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
@@ -213,7 +216,7 @@ class Upkeep:
         if not entries:
             return 0
         try:
-            self._runtime.ledger.write([record for entry in entries for record in ledger.decode(entry.blob)])
+            self._runtime.ledger.write([record for entry in entries for record in decode_records(entry.blob)])
         except AWAY:
             belts.forgive(entries)
             raise
@@ -227,7 +230,7 @@ class Upkeep:
         """Some record can't be read or stored: the others are, the culprit becomes a dead letter."""
         for entry in entries:
             try:
-                records: list[Any] = ledger.decode(entry.blob)
+                records: list[Any] = decode_records(entry.blob)
             except msgspec.MsgspecError as error:
                 self._runtime.ledger.write([self._dead(entry, error, entry.blob)])
                 records = []
@@ -238,13 +241,20 @@ class Upkeep:
                     raise
                 except Exception as error:
                     log.exception("a record can't be stored", extra={"reason": type(error).__name__})
-                    self._runtime.ledger.write([self._dead(entry, error, ledger.encode_one(record))])
+                    self._runtime.ledger.write([self._dead(entry, error, encode(record))])
             self._runtime.belts.hand_on([entry])
 
-    def _dead(self, entry: Entry, error: Exception, raw: bytes) -> ledger.DeadRecord:
+    def _dead(self, entry: Entry, error: Exception, raw: bytes) -> DeadRecord:
         reason = f"not_storable: {type(getattr(error, 'orig', error)).__name__}"
-        return ledger.DeadRecord(
-            uuid.uuid4().hex, entry.id.decode(), "ledger", reason, None, now_ms(), self._runtime.vault.encrypt(raw), {"belt": entry.belt}
+        return DeadRecord(
+            id=uuid.uuid4().hex,
+            entry_id=entry.id.decode(),
+            stage="ledger",
+            reason=reason,
+            app=None,
+            at_ms=now_ms(),
+            raw=self._runtime.vault.encrypt(raw),
+            fields={"belt": entry.belt},
         )
 
 

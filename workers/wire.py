@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from common.values import Value, redacted
 
-@dataclass(frozen=True, slots=True)
-class Request:
+
+class Request(Value, frozen=True):
     """One HTTP request to a vendor.
 
     endpoint: name of the vendor's door (`APNS_PRODUCTION`, `OPPO_FEEDBACK`; contract §2); the lane knows its address.
@@ -19,30 +20,36 @@ class Request:
     """
 
     endpoint: str
-    path: str = field(repr=False)  # APNs: the device token stands in it
-    headers: Mapping[str, str] = field(repr=False)  # carries access tokens
-    body: bytes = field(repr=False)  # carries device tokens and words
+    path: str  # APNs: the device token stands in it
+    headers: Mapping[str, str]  # carries access tokens
+    body: bytes  # carries device tokens and words
     method: str = "POST"
 
+    __repr__ = redacted("path", "headers", "body")
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+
+class Answer(Value, frozen=True):
     """What came back, whatever the status. headers: lower-case names."""
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes
     seconds: float = 0.0
 
+    __repr__ = redacted("headers", "body")
 
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """Nothing came back. sent: the request may have been read by the vendor, so the push is uncertain, not unavailable."""
+
+class NoAnswer(Value, frozen=True):
+    """Nothing came back. sent: the request may have been read by the vendor, so the push is uncertain, not unavailable.
+
+    unsendable: we refused to write it, as no request can look like this. It says nothing about the vendor.
+    """
 
     reason: Literal["timeout", "refused", "reset"]
     sent: bool
     words: str = ""
     seconds: float = 0.0
+    unsendable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

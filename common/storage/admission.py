@@ -19,6 +19,7 @@ from redis import Redis
 from common.model import Bucket, MessageClass, Urgency
 from common.storage.keys import Keys
 from common.storage.scripts import source
+from common.values import Value, redacted
 
 #: Numbers that stand in Redis for two or three days: append, never reorder.
 BUCKETS: Final = (Bucket.PRIVATE, Bucket.PUBLIC)
@@ -76,17 +77,18 @@ class Terms:
         return ",".join(bucket for bucket in BUCKETS if bucket in self.quotas or bucket in self.caps)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Value, frozen=True):
     """One push that wants to go. cost: 0 to 1 of the rate; pushes of one call with the same `request` pay it once, together."""
 
     push_id: str  # hex
     bucket: Bucket
     message_class: MessageClass
-    token: str = field(repr=False)
+    token: str
     cost: float = 1.0
     request: int | None = None  # None: a request of its own
     urgency: Urgency = Urgency.CHAT
+
+    __repr__ = redacted("token")
 
 
 class Answer(IntEnum):
@@ -96,8 +98,7 @@ class Answer(IntEnum):
     DEVICE_CAP = -2
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Value, frozen=True):
     """wait_ms: when to ask again, for WAIT only."""
 
     answer: Answer

@@ -12,13 +12,15 @@ from sqlalchemy import Engine, or_, select, text, update
 
 from common.contracts import Device
 from common.model import Vendor
-from common.storage import registry
+from common.storage import registry, sql
 from common.storage.bindings import LEFT, Binding, Bindings, bound
 from common.storage.registry import ACTIVE
 from common.storage.tables import devices
 
 #: States of a device whose user is still the one who registered it.
 STANDING = (ACTIVE, "retired", "silenced")
+#: Delivery waits for the database for so long when a token is dead; the vendor will say the same of the next push.
+RETIRE_S = 3.0
 
 _BY_USERS = text(
     'SELECT d."user", d.device_id, d.platform, d.vendor, d.business_id, d.token, d.voip_token, d.lang, d.tz, d.app_version,'
@@ -66,12 +68,15 @@ class Devices:
         return found
 
     def retire(self, dead: Sequence[tuple[str, str, str, str, int, str]], state: str) -> int:
-        """(app, user, device, token, sent_ms, reason): those not registered anew since the send. Returns how many devices."""
+        """(app, user, device, token, sent_ms, reason): those not registered anew since the send. Returns how many devices.
+
+        sql.AWAY: the database does not answer within RETIRE_S, or did not a moment ago.
+        """
         if not dead:
             return 0
         apps, users, names, tokens, sent, reasons = (list(column) for column in zip(*sorted(dead), strict=True))
         given = {"apps": apps, "users": users, "devices": names, "tokens": tokens, "sent": sent, "reasons": reasons}
-        with self._engine.begin() as connection:
+        with sql.optional(self._engine, RETIRE_S), self._engine.begin() as connection:
             silent = connection.execute(_FORGET_VOIP, given).all()
             gone = connection.execute(_RETIRE, {**given, "state": state}).all()
             self._bind([*map(_binding, silent), *((app, user, device, LEFT) for app, user, device in gone)])

@@ -145,6 +145,13 @@ class Keys:
     def receipt_nonce(self, digest: str) -> str:
         return f"{self.prefix}:nonce:{digest}"
 
+    def reply(self, key: str) -> str:
+        return f"{self.prefix}:reply:{key}"
+
+    @property
+    def replies_due(self) -> str:
+        return f"{self.prefix}:replies-due"
+
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"
 

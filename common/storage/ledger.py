@@ -17,7 +17,7 @@ import psycopg
 from sqlalchemy import ColumnElement, Engine, Table, func, literal, or_, select, text, true
 from sqlalchemy.exc import IntegrityError
 
-from common.contracts import Attempt
+from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record, RowRecord
 from common.model import Decision, Kind, Vendor
 from common.storage import sql
 from common.storage.tables import PARTITIONED, dead_letters, devices, events, ledger, notes
@@ -44,84 +44,13 @@ PENDING_RANK = 10
 ATTEMPT_FIELDS = 5
 
 
-class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="e", gc=False):
-    """filed_ms: its day is this one's; 0: that of its ts."""
-
-    app: str
-    event_id: str
-    message_id: str
-    type: str
-    conversation: str
-    ts_ms: int
-    received_ms: int
-    decision: str | None
-    note: str
-    screen: str = ""
-    filed_ms: int = 0
-
-
-class RowRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="r", gc=False):
-    """device: "" where no device came into play. decision None: not final yet."""
-
-    app: str
-    event_id: str
-    ts_ms: int
-    user: str
-    device: str
-    vendor: str
-    business_id: str
-    decision: str | None
-    downgraded: bool
-    message_class: str
-    class_sent: str | None
-    push_id: str | None
-    attempts: tuple[Attempt, ...]
-    presence_ms: int
-    routed_ms: int
-    decided_ms: int
-    note: str
-
-
-class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="n", gc=False):
-    app: str
-    event_id: str
-    ts_ms: int
-    user: str
-    device: str
-    kind: str
-    stage: str
-    at_ms: int
-    note: str
-
-
-class DeadRecord(msgspec.Struct, frozen=True, array_like=True, tag_field="t", tag="d", gc=False):
-    """raw: encrypted already."""
-
-    id: str
-    entry_id: str
-    stage: str
-    reason: str
-    app: str | None
-    at_ms: int
-    raw: bytes
-    fields: dict[str, str]
-
-
-Record = EventRecord | RowRecord | NoteRecord | DeadRecord
-_decode = msgspec.msgpack.Decoder(list[Record]).decode
-
-
-def decode(blob: bytes) -> list[Record]:
-    return _decode(blob)
-
-
 def tag_of(app: str, event_id: str, kind: str) -> str:
     """What the receipts of a request with several pushes echo: as the vendor files make it (workers/vendors/base.py: receipt_tag)."""
     return hashlib.blake2b("\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def _tag(event: EventRecord) -> str:
-    return tag_of(event.app, event.event_id, Kind.CALL_INVITE if event.type == "call.invited" else Kind.MESSAGE)
+    return tag_of(event.app, event.event_id, event.kind or (Kind.CALL_INVITE if event.type == "call.invited" else Kind.MESSAGE))
 
 
 def day_of(ts_ms: int) -> date:
@@ -253,7 +182,7 @@ class Ledger:
         if event_id is not None:
             statement = statement.where(events.c.event_id == event_id)
         else:
-            statement = statement.where(events.c.type.in_(("message.stored", "call.invited")))
+            statement = statement.where(events.c.type.in_(("message.stored", "call.invited", "push.direct")))
         if app is not None:
             statement = statement.where(events.c.app == app)
         with self._engine.connect() as connection:
@@ -467,7 +396,3 @@ def _write_dead(cursor: psycopg.Cursor[Any], records: Sequence[DeadRecord]) -> N
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (r.id, r.entry_id, r.stage, r.reason, r.app, r.at_ms, r.raw, json.dumps(r.fields)),
         )
-
-
-def encode_one(record: Record) -> bytes:
-    return msgspec.msgpack.encode(record)

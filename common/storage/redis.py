@@ -30,6 +30,8 @@ HEALTH_CHECK_INTERVAL_S: Final = 5
 RETRIES_MAX: Final = 4
 RETRY_BASE_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
+#: What a cluster is written as.
+CLUSTER_FORM: Final = "a cluster is written redis+cluster://h1:6379,h2:6379 (TLS: rediss+cluster://)"
 
 
 def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL") -> redis.Redis:
@@ -55,7 +57,7 @@ def refuse_cluster(client: redis.Redis, setting: str = "PUSHFLEET_REDIS_URL") ->
     except ResponseError:  # INFO forbidden to this user: then only a MOVED would tell
         return
     if int(info.get("cluster_enabled", 0)):
-        raise SettingError(f"{setting} takes a server that is not in cluster mode: shard by instance and PUSHFLEET_PREFIX")
+        raise SettingError(f"{setting} names a server in cluster mode: {CLUSTER_FORM}")
 
 
 @contextlib.contextmanager

@@ -136,12 +136,14 @@ _MOVE = text(
     f" FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)"
     " WHERE d.app = o.app AND d.vendor = o.vendor AND d.token = o.token AND d.registered_ms <= o.at_ms"
     " AND (d.\"user\" <> o.\"user\" OR d.device_id <> o.device_id) AND d.state IN ('active', 'retired', 'silenced')"
+    " AND d.device_id <> ''"  # a mere token (direct_tokens.py) is nobody's
     ' RETURNING d.app, d."user", d.device_id'
 )
 #: Those who had one of the VoIP tokens before its owner of now keep their other token: calls reach them as alerts.
 _MOVE_VOIP = text(
     f"UPDATE devices d SET voip_token = NULL FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)"
     f" WHERE d.app = o.app AND d.vendor = left(o.vendor, -{len(VOIP)}) AND d.voip_token = o.token AND d.registered_ms <= o.at_ms"
+    " AND d.device_id <> ''"  # a mere token (direct_tokens.py) is nobody's
     ' AND (d."user" <> o."user" OR d.device_id <> o.device_id)'
     ' RETURNING d.app, d."user", d.device_id, d.vendor, d.business_id, d.token, d.state'
 )

@@ -1,9 +1,17 @@
-"""The engine: how every process reaches PostgreSQL."""
+"""The engine: how every process reaches PostgreSQL, directly or through a pooler, and how long it waits for an answer."""
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
+
 import psycopg
-from sqlalchemy import Engine, create_engine, event
+from psycopg.abc import PQGen
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.engine import ExceptionContext
 
@@ -25,8 +33,85 @@ ROW_ERRORS = (psycopg.errors.ProgramLimitExceeded,)
 
 POOL_SIZE = 4
 CONNECT_TIMEOUT_S = 5
-#: No statement of ours may hold a worker for longer.
+#: No statement of ours may hold a worker for longer; the server ends it.
 STATEMENT_TIMEOUT_MS = 30_000
+#: A frozen server ends nothing: after so long without its answer the client gives the connection up.
+DEADLINE_S: Final = 35.0
+#: The deadline of the look whether a pooled connection still answers.
+CHECK_S: Final = 2.0
+#: A connection that answered within this time is used without a look.
+FRESH_S: Final = 1.0
+#: After a missed deadline, what can be left out (`optional`) is left out for so long.
+AWAY_S: Final = 10.0
+#: What PgBouncer says of a startup parameter that it does not pass on.
+_REFUSED_PARAMETER: Final = "unsupported startup parameter"
+
+_T = TypeVar("_T")
+_until: ContextVar[float | None] = ContextVar("sql_until", default=None)
+
+
+class DeadlineError(psycopg.OperationalError):
+    """The server did not answer within our own deadline; the connection is closed."""
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Every SQL call of this thread inside the block ends by then, connecting included.
+
+    DeadlineError (inside SQLAlchemy: OperationalError around it): no answer by then.
+    """
+    outer, until = _until.get(), time.monotonic() + seconds
+    token = _until.set(until if outer is None else min(outer, until))
+    try:
+        yield
+    finally:
+        _until.reset(token)
+
+
+@contextlib.contextmanager
+def optional(engine: Engine, seconds: float) -> Iterator[None]:
+    """As `within`, for what may be left out: fails at once while the server missed a deadline less than AWAY_S ago."""
+    if time.monotonic() < _server(engine).away_until:
+        raise DeadlineError("the database does not answer")
+    with within(seconds):
+        yield
+
+
+class _Server:
+    """What one engine knows of its server. pooled: a transaction pooler stands before it."""
+
+    def __init__(self) -> None:
+        self.pooled = False
+        self.away_until = 0.0
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection whose every wait has a deadline. A frozen server holds no thread."""
+
+    server: _Server | None = None
+    answered_at = 0.0
+
+    def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
+        began = time.monotonic()
+        left = DEADLINE_S if timeout is None else timeout
+        if (until := _until.get()) is not None:
+            left = max(min(left, until - began), 0.0)
+        try:
+            found = super().wait(gen, interval, left)
+        except psycopg.OperationalError as error:
+            if time.monotonic() - began < left:
+                raise
+            self.close()  # what the server sends later is nobody's
+            if self.server is not None:
+                self.server.away_until = time.monotonic() + AWAY_S
+            raise DeadlineError(f"the database did not answer within {left:.0f} s") from error
+        self.answered_at = time.monotonic()
+        return found
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it answered a moment ago."""
+        return not self.closed and time.monotonic() - self.answered_at < FRESH_S
 
 
 def engine(url: str) -> Engine:
@@ -35,7 +120,6 @@ def engine(url: str) -> Engine:
         url,
         pool_size=POOL_SIZE,
         max_overflow=4,
-        pool_pre_ping=True,
         pool_timeout=10,
         hide_parameters=True,  # an error's text goes to the log, and they are people's ids and tokens
         connect_args={
@@ -48,8 +132,74 @@ def engine(url: str) -> Engine:
             "tcp_user_timeout": 20_000,
         },
     )
+    server = _server(made)
     event.listen(made, "handle_error", _by_cause, retval=True)
+    event.listen(made, "do_connect", lambda _dialect, _record, args, params: _connect(server, args, params))
+    event.listen(made, "checkout", lambda connection, _record, _proxy: _look(made, connection))
+    event.listen(made, "begin", lambda connection: _begin(server, connection))
     return made
+
+
+def _server(engine: Engine) -> _Server:
+    found = _SERVERS.get(engine)
+    if found is None:
+        found = _SERVERS[engine] = _Server()
+    return found
+
+
+_SERVERS: WeakKeyDictionary[Engine, _Server] = WeakKeyDictionary()
+
+
+def _connect(server: _Server, args: tuple[Any, ...], params: dict[str, Any]) -> BoundedConnection:
+    """A new connection. Whether a pooler stands before the server is found by asking, as its settings can't be asked for."""
+    until = _until.get()
+    if until is not None:
+        params["connect_timeout"] = max(min(CONNECT_TIMEOUT_S, int(until - time.monotonic())), 1)
+    if server.pooled:
+        params.pop("options", None)
+    try:
+        made = BoundedConnection.connect(*args, **params)
+    except psycopg.errors.ConnectionTimeout:
+        server.away_until = time.monotonic() + AWAY_S
+        raise
+    except psycopg.OperationalError as error:
+        if _REFUSED_PARAMETER not in str(error) or "options" not in params:
+            raise
+        server.pooled = True
+        made = BoundedConnection.connect(*args, **{name: value for name, value in params.items() if name != "options"})
+    made.server = server
+    server.pooled = server.pooled or _is_pooled(made)
+    if server.pooled:
+        made.prepare_threshold = None  # statements that one client prepared would be met by another
+    return made
+
+
+def _is_pooled(made: BoundedConnection) -> bool:
+    """Whether the process that answers is not the one that greeted us."""
+    autocommit, made.autocommit = made.autocommit, True
+    try:
+        row = made.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    finally:
+        if not made.closed:
+            made.autocommit = autocommit
+    return row is None or row[0] != made.info.backend_pid
+
+
+def _look(engine: Engine, pooled: Any) -> None:
+    """Before a pooled connection is used: one that does not answer is replaced by a new one."""
+    if pooled.is_fresh:
+        return
+    try:
+        with within(CHECK_S):
+            engine.dialect.do_ping(pooled)
+    except psycopg.Error as error:
+        raise sql_errors.DisconnectionError("a pooled connection does not answer") from error
+
+
+def _begin(server: _Server, connection: Connection) -> None:
+    """Behind a pooler nothing of a session lasts: each transaction brings its own timeout."""
+    if server.pooled:
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
 
 
 def _by_cause(context: ExceptionContext) -> BaseException | None:

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from common.storage.keys import Keys
 from common.storage.scripts import script
+from common.values import Value
 
 GROUP = "pushfleet"
 #: An entry whose reader was silent for so long belongs to whoever asks (send 10 s < lease 12 s < take-over 15 s).
@@ -23,8 +24,7 @@ DELIVERIES_MAX = 5
 BELL_MS = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Value, frozen=True):
     """One stream entry. deliveries: how often it was handed out, 1 for a fresh one. single: it was split off already."""
 
     belt: str

@@ -2,7 +2,7 @@
 
 Everything but the three stages' own work is the product's: Celery worker, drains, belts, bells, upkeep. An entry is a list of numbers;
 the first two stages hand it on, the last one writes each number down in the MULTI that acknowledges it.
-PUSHFLEET_CHAOS_TAKEOVER_MS shortens the take-over time; PUSHFLEET_CHAOS_POISON: this number ends the process that meets it.
+PUSHFLEET_TEST_CHAOS_TAKEOVER_MS shortens the take-over time; PUSHFLEET_TEST_CHAOS_POISON: this number ends the process that meets it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CAME = "chaos:came"
 DONE = "chaos:done"
 
 _decode = msgspec.msgpack.Decoder(list[int]).decode
-TAKEOVER_MS = int(os.environ.get("PUSHFLEET_CHAOS_TAKEOVER_MS", str(TAKEOVER_IDLE_MS)))
-POISON = int(os.environ.get("PUSHFLEET_CHAOS_POISON", "-1"))
+TAKEOVER_MS = int(os.environ.get("PUSHFLEET_TEST_CHAOS_TAKEOVER_MS", str(TAKEOVER_IDLE_MS)))
+POISON = int(os.environ.get("PUSHFLEET_TEST_CHAOS_POISON", "-1"))
 
 
 def finish(runtime: Runtime, stage: str, entries: Sequence[Entry]) -> None:

@@ -205,7 +205,7 @@ def write(name: str, report: Mapping[str, Any]) -> None:
 
 def belts() -> int:
     """The long form of the belts' campaign: 100,000 numbers."""
-    environ = {**os.environ, "PUSHFLEET_CHAOS_LONG": "1"}
+    environ = {**os.environ, "PUSHFLEET_TEST_CHAOS_LONG": "1"}
     argv = [sys.executable, "-m", "pytest", "-x", "-s", "--timeout", "1200", "tests/chaos/test_belts.py"]
     return subprocess.run(argv, env=environ, check=False).returncode
 

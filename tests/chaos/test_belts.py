@@ -14,12 +14,12 @@ from tests.conftest import OwnValkey
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 #: `make chaos` runs the long form; an ordinary run a short one, with a shorter take-over time.
-LONG = bool(os.environ.get("PUSHFLEET_CHAOS_LONG"))
+LONG = bool(os.environ.get("PUSHFLEET_TEST_CHAOS_LONG"))
 NUMBERS, PER_SECOND, ROUNDS, TAKEOVER_MS = (100_000, 1_000, 2, TAKEOVER_IDLE_MS) if LONG else (10_000, 400, 1, 3_000)
 
 
 def test_numbers_pass_three_stages_while_everything_breaks(restartable_valkey: OwnValkey, database_url: str, data_dir: Path) -> None:
-    environ = {"PUSHFLEET_DATABASE_URL": database_url, "PUSHFLEET_CHAOS_TAKEOVER_MS": str(TAKEOVER_MS)}
+    environ = {"PUSHFLEET_DATABASE_URL": database_url, "PUSHFLEET_TEST_CHAOS_TAKEOVER_MS": str(TAKEOVER_MS)}
     with BeltFleet(restartable_valkey, data_dir, environ).running() as fleet:
         report = campaign(fleet, NUMBERS, PER_SECOND, TAKEOVER_MS / 1000 + 1, ROUNDS)
     print(report)

@@ -12,13 +12,15 @@ from cryptography.fernet import Fernet
 
 from common.config import Settings
 from common.contracts import Batch, Push, Target, decode_batch, encode
+from common.ledger_records import DeadRecord, RowRecord, decode_records
 from common.model import Urgency, Vendor
-from common.storage import keys, ledger
+from common.storage import keys
 from common.storage.claims import Ask, ClaimState
 from common.storage.streams import DELIVERIES_MAX, Belts, Entry
 from tests.unit.vendors.cases import note
 from workers.app import DELIVERY
-from workers.pipeline import Drain, owner_of
+from workers.handlers.delivery import owner_of
+from workers.pipeline import Drain
 from workers.runtime import Runtime
 
 pytestmark = [pytest.mark.chaos]
@@ -110,11 +112,11 @@ def test_a_push_that_kills_its_process_becomes_a_dead_letter_and_every_other_is_
     assert lives.count(KILLED) <= 2 * DELIVERIES_MAX
     others = {device for devices in entries for device in devices} - {"deadly"}
     assert redis_client.hgetall(SENT) == {device.encode(): b"1" for device in others}
-    records = [record for _, fields in redis_client.xrange(runtime.keys.belt(keys.LEDGER)) for record in ledger.decode(fields[b"b"])]
+    records = [record for _, fields in redis_client.xrange(runtime.keys.belt(keys.LEDGER)) for record in decode_records(fields[b"b"])]
     letter, row = records
-    assert isinstance(row, ledger.RowRecord)
+    assert isinstance(row, RowRecord)
     assert (row.device, row.decision, row.note.split(":")[0]) == ("deadly", None, "dead letter"), "nobody is without a row"
-    assert isinstance(letter, ledger.DeadRecord)
+    assert isinstance(letter, DeadRecord)
     assert (letter.stage, letter.reason.split(":")[0]) == (DELIVERY, "poison")
     buried = decode_batch(runtime.vault.decrypt(letter.raw))
     assert [target.device for push in buried.pushes for target in push.targets] == ["deadly"]

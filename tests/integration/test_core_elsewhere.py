@@ -14,7 +14,8 @@ from cryptography.fernet import Fernet
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import Settings
-from common.storage import keys, ledger
+from common.ledger_records import NoteRecord, RowRecord, decode_records
+from common.storage import keys
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.conftest import OwnValkey
@@ -69,8 +70,8 @@ class Core:
         stages.drain(ROUTING)(lambda: False)
         found: dict[str, list[str]] = {}
         for _, fields in self.runtime.redis.xrange(self.runtime.keys.belt(keys.LEDGER)):
-            for record in ledger.decode(fields[b"b"]):
-                if isinstance(record, ledger.RowRecord) and record.app == self.app:
+            for record in decode_records(fields[b"b"]):
+                if isinstance(record, RowRecord) and record.app == self.app:
                     found.setdefault(record.user, []).append(str(record.decision))
         return found
 
@@ -110,5 +111,5 @@ def test_what_was_handed_on_but_not_acknowledged_is_no_repeat_and_no_loss(runtim
     assert not runtime.core.xlen(core.stream)
     assert runtime.redis.xlen(runtime.keys.belt(keys.PRESENCE)) == 2
     assert {user: set(found) for user, found in core.decisions().items()}["carol"] == {"no_credential"}
-    steps = [r for _, f in runtime.redis.xrange(runtime.keys.belt(keys.LEDGER)) for r in ledger.decode(f[b"b"])]
-    assert not [record for record in steps if isinstance(record, ledger.NoteRecord)], "our own second reading is no repeated event"
+    steps = [r for _, f in runtime.redis.xrange(runtime.keys.belt(keys.LEDGER)) for r in decode_records(f[b"b"])]
+    assert not [record for record in steps if isinstance(record, NoteRecord)], "our own second reading is no repeated event"

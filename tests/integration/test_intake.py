@@ -21,11 +21,15 @@ from sqlalchemy import exc as sql_errors
 from common import metrics
 from common.config import Settings
 from common.contracts import encode
+from common.ledger_records import RowRecord
 from common.storage import keys, ledger
+from common.storage.direct_tokens import DirectTokens
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
+from tests.records import row_record
 from workers.intake import events
 from workers.intake.consumer import PACK_BYTES, Consumer, Doors
+from workers.intake.directed import TokenPushes
 from workers.intake.stage import Event
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.runtime import Runtime
@@ -66,7 +70,8 @@ class Intake:
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         stores = (runtime.core, runtime.belts, runtime.marks, state, runtime.vault)
-        return Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app])
+        directly = TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies)
+        return Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app], directly=directly)
 
     def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
         """Reads until nothing is left; the dead letters of what was put here, by entry."""
@@ -120,9 +125,8 @@ def test_a_row_that_no_index_holds_is_an_error_about_data_and_not_a_store_that_i
 def test_a_row_that_the_ledger_can_not_hold_does_not_hold_up_the_others(intake: Intake, runtime: Runtime) -> None:
     now = int(time.time() * 1000)
 
-    def row(user: str) -> ledger.RowRecord:
-        lane = (user, "", "", "", "no_device", False, "chat", None, None, ())
-        return ledger.RowRecord(intake.app, "e1", now, *lane, now, now, now, "")
+    def row(user: str) -> RowRecord:
+        return row_record(app=intake.app, ts_ms=now, user=user, decision="no_device", presence_ms=now, routed_ms=now, decided_ms=now)
 
     with pytest.raises(psycopg.DataError):
         runtime.ledger.write([row(wide(900))])

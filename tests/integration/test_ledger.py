@@ -15,9 +15,11 @@ import pytest
 from common.clock import now_ms
 from common.config import Settings
 from common.contracts import Attempt
+from common.ledger_records import EventRecord, NoteRecord, Record, RowRecord
 from common.storage import sql
-from common.storage.ledger import EventRecord, Ledger, NoteRecord, Record, RowRecord, day_of
+from common.storage.ledger import Ledger, day_of
 from common.storage.migrations import migrate
+from tests.records import event_record, note_record, row_record
 from workers.cli.why import story
 from workers.runtime import Runtime
 
@@ -40,17 +42,32 @@ def app() -> str:
 
 def event(app: str, event_id: str = "e1", message_id: str = "m1", ts: int | None = None, received: int | None = None) -> EventRecord:
     now = now_ms()
-    return EventRecord(app, event_id, message_id, "message.stored", "c2c:ann", ts or now, received or now, None, "")
+    return event_record(app=app, event_id=event_id, message_id=message_id, ts_ms=ts or now, received_ms=received or now)
 
 
 def row(about: EventRecord, user: str = "bob", device: str = "phone", decided: int | None = None) -> RowRecord:
-    lane = (user, device, "apns", "ios", "accepted", False, "chat", "chat", PUSH_ID)
     at = decided or about.received_ms
-    return RowRecord(about.app, about.event_id, about.ts_ms, *lane, (), at, at, at, "200")
+    return row_record(
+        app=about.app,
+        event_id=about.event_id,
+        ts_ms=about.ts_ms,
+        user=user,
+        device=device,
+        vendor="apns",
+        business_id="ios",
+        decision="accepted",
+        class_sent="chat",
+        push_id=PUSH_ID,
+        presence_ms=at,
+        routed_ms=at,
+        decided_ms=at,
+        note="200",
+    )
 
 
 def note(about: EventRecord, user: str, device: str, words: str) -> NoteRecord:
-    return NoteRecord(about.app, about.event_id, about.ts_ms, user, device, "step", "delivery", about.received_ms, words)
+    named = {"app": about.app, "event_id": about.event_id, "ts_ms": about.ts_ms, "at_ms": about.received_ms}
+    return note_record(**named, user=user, device=device, note=words)
 
 
 def told(runtime: Runtime, app: str, message_id: str = "m1", event_id: str | None = None, user: str | None = None) -> Any:
@@ -134,7 +151,7 @@ def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> Non
     assert told(runtime, app)["event_id"] == "again"
     assert told(runtime, app, event_id="first")["event_id"] == "first"
     assert told(runtime, app, event_id="other") is None
-    runtime.ledger.write([EventRecord(app, "back", "m1", "message.recalled", "c2c:ann", now, now + 2, None, "")])
+    runtime.ledger.write([event_record(app=app, event_id="back", type="message.recalled", ts_ms=now, received_ms=now + 2)])
     assert told(runtime, app)["event_id"] == "again"
     recall = told(runtime, app, event_id="back")
     assert (recall["type"], recall["recipients"]) == ("message.recalled", [])

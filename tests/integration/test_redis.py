@@ -90,7 +90,7 @@ def test_sentinels_lead_to_the_master(valkey, tmp_path):
 def test_cluster_mode_is_refused_with_what_to_do(valkey):
     port = free_port()
     valkey("--port", str(port), "--cluster-enabled", "yes", "--save", "")
-    with pytest.raises(SettingError, match="not in cluster mode"):
+    with pytest.raises(SettingError, match="redis\\+cluster://"):
         until_answered(f"redis://127.0.0.1:{port}")
 
 

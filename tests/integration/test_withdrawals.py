@@ -6,16 +6,18 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import json as msgjson
 
 from common.clock import now_ms
 from common.config import Settings
 from common.contracts import OfflineRecipients, decode_offline, encode
+from common.ledger_records import RowRecord
 from common.model import Decision, Kind, MessageClass, PushType
 from common.storage import keys
-from common.storage.ledger import EventRecord, RowRecord
 from common.storage.migrations import migrate
+from tests.records import event_record, row_record
 from workers import withdraw
 from workers.intake import events
 from workers.intake.stage import Event
@@ -43,7 +45,9 @@ class Sent:
         self.runtime, self.app, self.message_id = runtime, "w" + uuid.uuid4().hex[:10], "m-" + uuid.uuid4().hex
         self.ts = now_ms() - 60_000
         self.message_class = message_class
-        self.event = EventRecord(self.app, "e1", self.message_id, "message.stored", "group:g", self.ts, self.ts, None, "", screen)
+        self.event = event_record(
+            app=self.app, message_id=self.message_id, conversation="group:g", ts_ms=self.ts, received_ms=self.ts, screen=screen
+        )
         keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         keeper.apply([self._registered(user) for user in users], lambda _event, _reason: None)
         self.rows = [self.row(user) for user in users]
@@ -54,8 +58,22 @@ class Sent:
         return Event(self.app, "r-" + user, "device.registered", self.ts, self.ts, "e", shape)
 
     def row(self, user: str, decision: str | None = "accepted", note: str = "") -> RowRecord:
-        lane = (user, "d", "apns", "ios", decision, False, self.message_class, self.message_class, "p" + user)
-        return RowRecord(self.app, "e1", self.ts, *lane, (), self.ts, self.ts, self.ts, note)
+        return row_record(
+            app=self.app,
+            ts_ms=self.ts,
+            user=user,
+            device="d",
+            vendor="apns",
+            business_id="ios",
+            decision=decision,
+            message_class=self.message_class,
+            class_sent=self.message_class,
+            push_id="p" + user,
+            presence_ms=self.ts,
+            routed_ms=self.ts,
+            decided_ms=self.ts,
+            note=note,
+        )
 
     def written(self) -> Sent:
         self.runtime.ledger.write([self.event, *self.rows])
@@ -140,6 +158,6 @@ def test_later_looks_ask_only_for_what_came_since_the_one_before(runtime: Runtim
     monkeypatch.setattr(withdraw, "LOOKS_S", (0.0, 0.0))
     sent = Sent(runtime, ["old", "new"])
     old, new = sent.rows
-    sent.rows = [old, RowRecord(**{name: getattr(new, name) for name in new.__struct_fields__} | {"decided_ms": now_ms()})]
+    sent.rows = [old, msgspec.structs.replace(new, decided_ms=now_ms())]
     found = sent.written().recalled()
     assert names(found) == ["new", "new", "old"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -33,6 +35,16 @@ def opened() -> Iterator[Runtime]:
         yield runtime
     finally:
         runtime.close()
+
+
+def program() -> str:
+    """This program as it was typed: `pushfleet` where the PATH leads to it, else its path; also for whoever started us otherwise."""
+    typed = Path(sys.argv[0])
+    own = typed if typed.name == "pushfleet" else Path(sys.executable).parent / "pushfleet"
+    on_path = shutil.which("pushfleet")
+    if not own.exists() or (on_path and Path(on_path).samefile(own)):
+        return "pushfleet"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
 
 
 def print_json(value: Any) -> None:

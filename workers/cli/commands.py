@@ -27,6 +27,8 @@ FILES = {
     "doctor": "doctor",
     "user": "users",
     "bench": "bench",
+    "settings": "settings",
+    "init": "init",
 }
 
 

@@ -35,19 +35,34 @@ LOOK_S = 0.2
 @click.option("--dialect", type=click.Choice(sorted({"native", *DIALECTS})), default="native", show_default=True)
 @click.option("--app", "app_id", help="The tenant (dialects only).")
 @click.option("--q", "query", help="The callback's raw query string (dialects only).")
-def publish(file: IO[bytes], dialect: str, app_id: str | None, query: str | None) -> None:
+@click.option("--fresh", is_flag=True, help="Append a new suffix to event, message and call ids: else the same event again is ignored.")
+def publish(file: IO[bytes], dialect: str, app_id: str | None, query: str | None, fresh: bool) -> None:
     """Put the events of FILE (- for stdin) on the fleet's stream: one JSON object, an array of them, or one a line."""
     if dialect == "native" and (app_id or query):
         raise CliError("--app and --q go with --dialect tencent, zego or nim; a native event names its app itself")
+    if fresh and dialect != "native":
+        raise CliError("--fresh goes with native events: a callback's ids are the cloud's")
     more = {name: value for name, value in {"d": dialect if dialect != "native" else None, "app": app_id, "q": query}.items() if value}
     with opened() as runtime:
         stream = runtime.settings.event_streams[0]
         post = Post(runtime, stream, more)
         try:
-            post.all(bodies(file), 1 if _slow(file) else BATCH)
+            post.all(map(freshened, bodies(file)) if fresh else bodies(file), 1 if _slow(file) else BATCH)
         except NotJsonError as error:
             raise CliError(f"{error}; {_events(post.count)} before it went to {stream}") from None
     print(f"{_events(post.count)} published to {stream}")
+
+
+def freshened(body: bytes) -> bytes:
+    """The native event with ids that nobody has used; says the new one of a message or call on stdout."""
+    event, suffix = json.loads(body), uuid.uuid4().hex[:8]
+    event["id"] = f"{event.get('id', 'event')}-{suffix}"
+    data = event.get("data")
+    for name in ("message_id", "call_id") if isinstance(data, dict) else ():
+        if name in data:
+            data[name] = f"{data[name]}-{suffix}"
+            print(data[name])
+    return json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 class NotJsonError(ValueError):
@@ -261,5 +276,9 @@ def _why_not(told: Mapping[str, Any] | None, decisions: Sequence[str | None]) ->
         return f"not sent: {told['decision']}"
     waiting = decisions.count(None)
     found = sorted({decision for decision in decisions if decision})
+    if found == ["no_device"]:
+        return "no vendor took it: no_device: the core has published no device.registered of this person (pushfleet device list APP USER)"
+    if found == ["no_credential"]:
+        return "no vendor took it: no_credential: the device names a business id that has no account (pushfleet credential list)"
     words = ", ".join([*found, *([f"{waiting} still waiting after {WAIT_S:g} s"] if waiting else [])])
     return f"no vendor took it: {words or f'no decision within {WAIT_S:g} s, see pushfleet doctor'}"

@@ -24,9 +24,11 @@ from redis.exceptions import RedisError
 
 from common import runfile
 from common.config import VENDOR_ENDPOINTS, SettingError, Settings, environ_of, host_port, own_endpoints, secret_keys, simulated_endpoints
+from common.logs import scrub
 from common.storage.keys import Keys
 from common.storage.living import Living
 from common.storage.redis import connect
+from workers.cli.base import program
 from workers.embedded import EmbeddedError, Running, start_embedded
 from workers.supervisor import Line, Supervisor, read_procfile
 
@@ -35,7 +37,7 @@ SIMULATORS_S_MAX: Final = 20.0
 READY_S_MAX: Final = 90.0
 #: An embedded server that dies is started again, at most this often, seconds.
 REVIVE_S: Final = 0.5
-METRICS_PORT: Final = 9100
+METRICS_PORT: Final = 17_300
 DEFAULT_ADDRS: Final = {"console_addr": "127.0.0.1:8080", "receipts_addr": "127.0.0.1:8081"}
 
 Migrate = Callable[[Settings], None]
@@ -153,8 +155,23 @@ class Fleet:
         """What an operator opens: console, receipts, metrics, and the simulators' folder."""
         run = runfile.read(self.wanted.data_dir)
         found = {"console": str(run.get("console")), "receipts": str(run.get("receipts"))}
-        found |= {f"metrics {number}": url for number, url in enumerate(run.get("metrics", ()), 1)}
+        names = {f"http://{target}/metrics": name for name, target in self._targets().items()}
+        found |= {f"metrics {names.get(url, number)}": url for number, url in enumerate(run.get("metrics", ()), 1)}
         return found | {f"simulator {vendor}": url for vendor, url in (run.get("simulators") or {}).items()}
+
+    def _targets(self) -> dict[str, str]:
+        try:
+            with contextlib.closing(connect(self.settings.redis_url)) as client:
+                return Living(client, Keys(self.settings.prefix)).targets()
+        except (RedisError, OSError):
+            return {}
+
+    def for_the_core(self) -> dict[str, str]:
+        """What a core needs to publish, and a first push. The password of an embedded server only: run.json has it beside us."""
+        url = self.settings.core_url if self.wanted.core_url == "embedded" else scrub(self.settings.core_url)
+        stream = self.settings.event_streams[0]
+        found = {"redis of the core": url, "events": f"XADD {stream} * e '<JSON of one event>'  (docs/first-hour.md)"}
+        return found | ({"a first push": f"{program()} init  (in another terminal)"} if self._simulators else {})
 
     def _start_servers(self) -> None:
         valkey, postgres = self.wanted.embedded_redis, self.wanted.embedded_database
@@ -340,7 +357,7 @@ def up(settings: Settings, replicas: Mapping[str, int], simulators: bool, *, mig
             fleet.start()
             if not fleet.wait_ready(stop.is_set):
                 return _not_ready(fleet, stop)
-            for name, url in fleet.addresses().items():
+            for name, url in {**fleet.addresses(), **fleet.for_the_core()}.items():
                 print(f"{name:<22} {url}")
             print("ready", flush=True)
             while not stop.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,23 +14,78 @@ from workers.cli.base import CliError, at, opened, print_json
 from workers.runtime import Runtime
 from workers.vendors.base import uuid_text
 
+#: How often `--wait` looks, seconds; dead letters that are searched for an id, the newest first.
+LOOK_S = 0.2
+LETTERS_SEARCHED = 2000
+#: What cures a dead letter's reason.
+CURES = {
+    "unknown_app": "its `app` is no tenant: pushfleet app add APP",
+    "no_app": "it names no tenant and there are several: the stream entry's field `app`",
+    "app_conflict": "entry, query and body name different tenants",
+    "unknown_type": "its `type` is none of the contract's",
+}
+
 
 @click.command()
 @click.argument("message_id", metavar="ID")
 @click.argument("user", required=False)
 @click.option("--app", "app_id", default=None)
 @click.option("--event", "event_id", default=None, help="Another event of this message, by its id.")
+@click.option("--wait", "wait_s", type=click.FloatRange(0, 600), default=0.0, help="Seconds to wait for a decision on each recipient.")
 @click.option("--json", "as_json", is_flag=True)
-def why(message_id: str, user: str | None, app_id: str | None, event_id: str | None, as_json: bool) -> None:
+def why(message_id: str, user: str | None, app_id: str | None, event_id: str | None, wait_s: float, as_json: bool) -> None:
     """Tell the story of a message or call, by its id: who got it, who did not, and why."""
     with opened() as runtime:
-        told = story(runtime, message_id, app_id, event_id, user)
-    if told is None:
+        told = decided_story(runtime, message_id, app_id, time.monotonic() + wait_s, event_id, user)
+        letters = [] if told else letters_of(runtime, message_id, app_id)
+    if told is None and not letters:
         raise CliError(f"nothing is known of {message_id}: not published, not read yet, or older than the ledger keeps", exit_code=1)
     if as_json:
-        print_json(told)
+        print_json(told or _refused_story(message_id, letters))
     else:
-        print(as_words(told))
+        print(as_words(told) if told else letters_as_words(message_id, letters))
+
+
+def decided_story(
+    runtime: Runtime, message_id: str, app: str | None, until: float, event_id: str | None = None, user: str | None = None
+) -> dict[str, Any] | None:
+    """The story once each recipient that is known has a decision, or a dead letter names it; until: monotonic, at the latest."""
+    while True:
+        told = story(runtime, message_id, app, event_id, user)
+        rows = told["recipients"] if told else []
+        final = told and (told["decision"] or (rows and all(row["decision"] for row in rows)))
+        if final or time.monotonic() >= until or (told is None and letters_of(runtime, message_id, app)):
+            return told
+        time.sleep(LOOK_S)
+
+
+def letters_of(runtime: Runtime, message_id: str, app: str | None) -> list[dict[str, Any]]:
+    """[{id, stage, reason, app, at_ms}] of the newest dead letters whose bytes name this message, call or event."""
+    names = {json.dumps(message_id).encode(), json.dumps(message_id, ensure_ascii=False).encode()}
+    found = []
+    for letter in runtime.dead_letters.each(None, None, LETTERS_SEARCHED):
+        of_app = app is None or letter.app in (None, app)
+        if of_app and any(name in letter.raw for name in names):
+            found.append({name: getattr(letter, name) for name in ("id", "stage", "reason", "app", "at_ms")})
+    return found
+
+
+def _refused_story(message_id: str, letters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The contract's shape for what never came past its first stage, with its dead letters."""
+    last = letters[0]
+    shape = {"app": last["app"], "message_id": message_id, "event_id": None, "type": None, "received_ms": last["at_ms"]}
+    return {**shape, "decision": None, "recipients": [], "dead_letters": list(letters)}
+
+
+def letters_as_words(message_id: str, letters: Sequence[Mapping[str, Any]]) -> str:
+    """For a person: why it is a dead letter, and what to do."""
+    lines = [f"{message_id} is a dead letter: it was refused, nobody got it"]
+    for letter in letters:
+        cure = CURES.get(letter["reason"].partition(":")[0], "")
+        lines.append(f"  {at(letter['at_ms'])}  {letter['stage']:9} {letter['reason']}" + (f": {cure}" if cure else ""))
+        lines.append(f"  its content: pushfleet dead-letters show {letter['id']}")
+        lines.append(f"  once it is cured: pushfleet dead-letters replay {letter['id']}")
+    return "\n".join(lines)
 
 
 def story(
@@ -82,21 +138,25 @@ def _steps(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Map
     said = row["decision"] or "waiting"
     words = f"{said}: {row['note']}" if row["note"] else said
     if row["push_id"]:
+        steps += _away(row)
         steps += [
-            {"stage": "presence", "at_ms": row["presence_ms"], "note": "away"},
             {"stage": "routing", "at_ms": row["routed_ms"], "note": f"to {row['vendor']} {row['business_id']}"},
             {"stage": "delivery", "at_ms": row["decided_ms"], "note": words},
         ]
     elif row["routed_ms"]:
-        steps += [
-            {"stage": "presence", "at_ms": row["presence_ms"], "note": "away"},
-            {"stage": "routing", "at_ms": row["decided_ms"], "note": words},
-        ]
+        steps += [*_away(row), {"stage": "routing", "at_ms": row["decided_ms"], "note": words}]
+    elif event["type"] == "push.direct":
+        steps.append({"stage": "intake", "at_ms": row["decided_ms"], "note": words})
     else:
         steps.append({"stage": "presence", "at_ms": row["decided_ms"], "note": words})
     seen = {(note["stage"], note["at_ms"], note["note"]) for note in notes if note["kind"] == "step"}
     steps += [{"stage": stage, "at_ms": at_ms, "note": note} for stage, at_ms, note in sorted(seen, key=lambda step: step[1])]
     return steps
+
+
+def _away(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of a push to a token nobody's presence was asked."""
+    return [{"stage": "presence", "at_ms": row["presence_ms"], "note": "away"}] if row["presence_ms"] else []
 
 
 def as_words(told: Mapping[str, Any]) -> str:

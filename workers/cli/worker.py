@@ -123,7 +123,9 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
 
 def doors_of(runtime: Runtime) -> Doors:
     """What intake asks of the world, in this process."""
+    from common.storage.direct_tokens import DirectTokens
     from workers.intake.consumer import Doors
+    from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
     from workers.withdraw import schedule
 
@@ -135,6 +137,7 @@ def doors_of(runtime: Runtime) -> Doors:
         vault=runtime.vault,
         apps=lambda: list(runtime.catalog.now.tenants),
         ring=runtime.ring,
+        directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
         shared=runtime.core is runtime.redis,
         apps_now=lambda: list(runtime.catalog.fresh().tenants),

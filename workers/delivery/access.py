@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -14,6 +15,8 @@ from workers.wire import Answer, Transport
 MARGIN_MS = 5_000
 #: Longest wait for another process's refresh beyond that request's own deadline, and the step of looking.
 GRACE_S, STEP_S = 2.0, 0.05
+#: What can be an access token (RFC 6750 §2.1 allows less).
+_VALUE = re.compile(r"[!-~]{1,4096}")
 #: The vendor's word "expired" is believed once in so many seconds. Source: docs/vendors/vivo.md; the others name no figure as large.
 FORCE_EVERY_S = 30
 
@@ -115,5 +118,9 @@ class FleetAccess:
             return request
         answer = lane.send_many(self._transport, [request], self._deadline_s)[0]
         if isinstance(answer, Answer):
-            return spec.read(answer, now_ms)
+            told = spec.read(answer, now_ms)
+            if isinstance(told, AccessToken) and not _VALUE.fullmatch(told.value):
+                # it would stand in a header: the pushes are not at fault, so they wait
+                return AccessRefused(Verdict.UNAVAILABLE, "malformed", "the access token is not printable ASCII of 1 to 4096 characters")
+            return told
         return AccessRefused(Verdict.UNAVAILABLE, answer.reason, answer.words)

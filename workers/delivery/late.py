@@ -103,10 +103,11 @@ def _final(work: Work, decision: Decision) -> Decision:
 
 
 def to_ask(work: Work, now_ms: int) -> bool:
-    """Whether its person has to be judged once more. What takes back another push goes wherever that went."""
+    """Whether its person has to be judged once more. What takes back another push goes wherever that
+    went; a push to a mere token has no person."""
     note = work.note
     judged_ms = note.presence_ms or note.routed_ms or note.received_ms
-    return now_ms - judged_ms > ASK_AGAIN_MS and note.kind in (Kind.MESSAGE, Kind.CALL_INVITE)
+    return now_ms - judged_ms > ASK_AGAIN_MS and note.kind in (Kind.MESSAGE, Kind.CALL_INVITE) and not note.direct
 
 
 def consented(works: Sequence[Work], consent: Consent, now_ms: int) -> Sorted:

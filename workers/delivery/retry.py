@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from common.model import Decision, MessageClass, Verdict
+from common.values import Value
 from workers.vendors.base import Outcome, Retry
 
 #: What a verdict becomes when nothing more is tried.
@@ -36,18 +36,15 @@ SENT_AGAIN_WHEN_UNCERTAIN: Final = frozenset(MessageClass) - {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Value, frozen=True):
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True)
-class TryAgain:
+class TryAgain(Value, frozen=True):
     delay_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
+class Park(Value, frozen=True):
     """The lane is stopped: wait behind it."""
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Urgency, Verdict
+from common.values import Value
 from workers.delivery.fold import SHARED, Group
 from workers.delivery.lane import Lane
 from workers.delivery.retry import Done, Park, next_step
@@ -22,8 +23,7 @@ ATTEMPTS_KEPT: Final = 20
 WORDS_MAX: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Value, frozen=True):
     """One push that is decided, for good."""
 
     work: Work
@@ -32,8 +32,7 @@ class Ended:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Value, frozen=True):
     """One push that goes again: delay_s from now, or behind its stopped lane (None)."""
 
     work: Work
@@ -42,8 +41,7 @@ class Wait:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Retire:
+class Retire(Value, frozen=True):
     work: Work
     state: str  # retired, silenced
     reason: str
@@ -73,6 +71,9 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
     # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
     chances: dict[Group, float] = {}
     for work, outcome in done.told:
+        if outcome.verdict is Verdict.ACCEPTED and not work.target.tried and not outcome.alarm:
+            settled.ended.append(Ended(work, Decision.ACCEPTED, (_attempt(work, outcome, now_ms),), _story(outcome)))
+            continue
         mine = chances.setdefault((work.note.app, work.note.conversation_type, work.note.conversation_id), chance())
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
     _follow(settled)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
+from common.values import Value
 from workers.delivery import late
 from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
@@ -15,7 +18,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
-from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, in_a_row
+from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, compact, in_a_row
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
@@ -40,8 +43,7 @@ class Delivered:
     probe: bool = False  # this round is the one push that tries a stopped lane
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimAnswer:
+class ClaimAnswer(Value, frozen=True):
     """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time."""
 
     state: str
@@ -49,8 +51,7 @@ class ClaimAnswer:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Value, frozen=True):
     """Leave to send. decision: None = granted; THROTTLED with wait_s = later; QUOTA_SPENT, DEVICE_CAP = not today."""
 
     decision: Decision | None
@@ -143,7 +144,7 @@ class World:
     now_ms: Callable[[], int]
     deadline_s: float
     callback_url: Callable[[Lane], str | None]
-    observe: Callable[[Lane, Answer | NoAnswer], None]
+    observe: Callable[[Lane, Sequence[Answer | NoAnswer]], None]
     images: Images
     addresses: late.Addresses
     consent: late.Consent
@@ -236,7 +237,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) 
         elif work.note.expires_at_ms <= now_ms:
             done.decided.append((work, expired_as(work), OUT_OF_TIME))
         else:
-            work.badge = answer.badge
+            work.badge = work.note.badge_value if work.note.badge_mode == BadgeMode.SET else answer.badge
             mine.append(work)
     return mine
 
@@ -313,12 +314,23 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
             note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
         item = Item(note, work.target, work.badge, left_s, attempt=work.target.tried + 1)
-        reason = lane.spec.refuse(item) if lane.spec.refuse is not None else None
+        reason = _unfit(item, lane) or (lane.spec.refuse(item) if lane.spec.refuse is not None else None)
         if reason is None:
             sendable.append((work, item))
         else:
             done.decided.append((work, Decision.REJECTED, reason))
     return sendable
+
+
+#: Bytes of an opaque payload: half of one is worth nothing, so that it is refused before a vendor cuts it.
+BLOB_BYTES_MAX = 3_500
+
+
+def _unfit(item: Item, lane: Lane) -> str | None:
+    note = item.note
+    if note.kind == Kind.BADGE and not lane.spec.badge_alone:
+        return "badge_not_supported"
+    return "payload_too_large" if note.blob and len(compact(note.payload)) > BLOB_BYTES_MAX else None
 
 
 def _admitted(
@@ -399,9 +411,17 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     _follow(granted, answers, lane, access, world, done)
     stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
+    # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there nor down
+    asked = [answer for answer in answers if isinstance(answer, Answer) or not answer.unsendable]
+    unasked = len(answers) - len(asked)
+    world.observe(lane, asked)
     for (parcel, works), answer in zip(granted, answers, strict=True):
-        world.observe(lane, answer)
-        outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, lane.spec.classify(parcel, answer), strict=True)]
+        outcomes = lane.spec.classify(parcel, answer)
+        if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
+            works[0].sent_ms = sent_ms
+            done.told.append((works[0], outcomes[0]))
+            continue
+        outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, outcomes, strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
@@ -414,7 +434,7 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
         world.transport.renew(lane.route.pool)
     # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
     expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.told)
-    good = 0 if done.probe and expired else len(answers) - failed
+    good = 0 if done.probe and expired else len(answers) - failed - unasked
     _settle_with_gate(lane, world, done, good, failed)
     _sync(granted, answers, lane, world)
 
@@ -447,8 +467,8 @@ def _follow(
         elif isinstance(answer, NoAnswer) and len(parcel.items) > 1:
             answers[index] = replace(answer, sent=False)
     if second:
+        world.observe(lane, [answers[index] for index, _ in second])
         for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
-            world.observe(lane, answers[index])
             answers[index] = answer
         done.requests += len(second)
 
@@ -468,6 +488,10 @@ def is_down(outcome: Outcome) -> bool:
 
 def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
+    if all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.told):
+        world.gate.refund(lane, ())
+        world.breaker.report(lane, good, failed, False, None, 0)
+        return
     world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
     for bucket in {o.bucket or work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
         world.gate.told_spent(lane, bucket)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from common.contracts import Notification, Target
 from common.model import Decision
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct, gc=False, eq=False):
     """entry: the stream entry it came in. led, speaks_for: older ones that share its fate, and how many its words say there are.
 
     repeated: an earlier reader of the entry had it and may have sent it. addressed_ms: when its token was compared with its device's.

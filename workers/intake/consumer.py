@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -17,14 +17,16 @@ from redis.exceptions import RedisError, ResponseError
 from common import metrics
 from common.clock import now_ms
 from common.contracts import TTL_MAX_S, Message, encode
+from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
 from common.model import Decision, PushType
-from common.storage import keys, ledger, sql
+from common.storage import keys, sql
 from common.storage.marks import Marks
 from common.storage.scripts import script
 from common.storage.streams import DELIVERIES_MAX, GROUP, TAKEOVER_IDLE_MS, Belts
 from common.storage.vault import Vault
 from workers.intake import stage
-from workers.intake.events import Ended, Invited, Recalled, Stored
+from workers.intake.directed import Directed, TokenPushes, direct_size
+from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 
@@ -60,6 +62,7 @@ class Doors:
     apps: Callable[[], Sequence[str]]
     ring: Callable[[str], None]
     withdraw: Callable[[Sequence[Withdrawal]], None]
+    directly: TokenPushes = field(kw_only=True)
     shared: bool  # the core's server is ours: one MULTI does it all
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
@@ -206,15 +209,18 @@ class Consumer:
         apps = doors.apps()
         fresh, repeated, refused = self._sorted(name, raws, apps, now)
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
+        directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
+        records += [event_record(message, decision) for message, decision in directed.taken]
+        records += directed.rows
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
-        states = [event for event in fresh if not isinstance(event.data, Stored | Invited)]
+        states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
         withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
         records += [_taken_back(event) for event in fresh if isinstance(event.data, Recalled | Ended)]
         records += [_dead(one, doors.vault, now) for one in refused]
-        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited)]
+        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
-        self._hand_on(name, [entry for entry, _ in raws], messages, records)
+        self._hand_on(name, [entry for entry, _ in raws], messages, records, directed)
         for why in ignored.values():
             _ignored(why)
         for event in fresh:
@@ -249,18 +255,35 @@ class Consumer:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         return fresh, repeated, refused
 
-    def _hand_on(self, name: str, entry_ids: Sequence[bytes], messages: Sequence[Message], records: Sequence[ledger.Record]) -> None:
+    def _hand_on(
+        self,
+        name: str,
+        entry_ids: Sequence[bytes],
+        messages: Sequence[Message],
+        records: Sequence[Record],
+        directed: Directed | None = None,
+    ) -> None:
         doors = self._doors
         adds = [(keys.PRESENCE, blob) for blob in _packed(messages)]
+        onward = directed.offline if directed is not None else ()
+        adds += [(keys.ROUTING, encode(pack)) for pack in _packs(onward, map(direct_size, onward))]
         adds += [(keys.LEDGER, blob) for blob in _bundled(records)]
 
         def acknowledge(pipe: Any) -> None:
             pipe.xack(name, GROUP, *entry_ids)
             pipe.xdel(name, *entry_ids)
 
-        doors.belts.hand_on((), adds, acknowledge if doors.shared else None)
+        def more(pipe: Any) -> None:
+            if directed is not None:
+                doors.directly.tell(pipe, directed)
+            if doors.shared:
+                acknowledge(pipe)
+
+        doors.belts.hand_on((), adds, more)
         if messages:
             doors.ring(keys.PRESENCE)
+        if onward:
+            doors.ring(keys.ROUTING)
         if not doors.shared:
             with doors.core.pipeline(transaction=True) as pipe:
                 acknowledge(pipe)
@@ -271,10 +294,10 @@ def _ignored(reason: str) -> None:
     metrics.IGNORED.labels(reason).inc()
 
 
-def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[ledger.Record]]:
+def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record]]:
     """Messages that travel on, and one ledger record for each event."""
     messages: list[Message] = []
-    records: list[ledger.Record] = []
+    records: list[Record] = []
     for event in batch:
         taken = stage.take(event, now)
         message = taken.message
@@ -293,35 +316,56 @@ def _times(batch: Sequence[Event]) -> list[tuple[str, str, int]]:
     return [(event.app, event.data.message_id, event.ts_ms) for event in batch if isinstance(event.data, Stored)]
 
 
-def _taken_back(event: Event) -> ledger.EventRecord:
+def _taken_back(event: Event) -> EventRecord:
     """A recall or the end of a call, so that `why --event` knows of it; what it did stands in the rows of its message."""
     data = event.data
     conversation = f"{data.conversation.type}:{data.conversation.id}" if isinstance(data, Recalled) else ""
     about = data.message_id if isinstance(data, Recalled) else data.call_id
-    return ledger.EventRecord(event.app, event.id, about, event.type, conversation, event.ts_ms, event.received_ms, None, "")
+    return EventRecord(
+        app=event.app,
+        event_id=event.id,
+        message_id=about,
+        type=event.type,
+        conversation=conversation,
+        ts_ms=event.ts_ms,
+        received_ms=event.received_ms,
+        decision=None,
+        note="",
+    )
 
 
-def _repeated(event: Event, now: int) -> ledger.NoteRecord:
+def _repeated(event: Event, now: int) -> NoteRecord:
     """A repeat writes no row, only a step."""
     filed_ms = event.received_ms if _outlived(event.ts_ms, event.received_ms) else event.ts_ms
-    return ledger.NoteRecord(event.app, event.id, filed_ms, "", "", "step", "intake", now, "the same event id came again: ignored")
+    return NoteRecord(
+        app=event.app,
+        event_id=event.id,
+        ts_ms=filed_ms,
+        user="",
+        device="",
+        kind="step",
+        stage="intake",
+        at_ms=now,
+        note="the same event id came again: ignored",
+    )
 
 
-def event_record(message: Message, decision: Decision | None, note: str = "") -> ledger.EventRecord:
+def event_record(message: Message, decision: Decision | None, note: str = "") -> EventRecord:
     conversation = f"{message.conversation.type}:{message.conversation.id}"
-    return ledger.EventRecord(
-        message.app,
-        message.event_id,
-        message.message_id,
-        message.type,
-        conversation,
-        message.ts_ms,
-        message.received_ms,
-        decision,
-        note,
-        _screen(message),
+    return EventRecord(
+        app=message.app,
+        event_id=message.event_id,
+        message_id=message.message_id,
+        type=message.type,
+        conversation=conversation,
+        ts_ms=message.ts_ms,
+        received_ms=message.received_ms,
+        decision=decision,
+        note=note,
+        screen=_screen(message),
         # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
-        message.received_ms if decision is not None else 0,
+        filed_ms=message.received_ms if decision is not None else 0,
+        kind=message.kind if message.direct else "",
     )
 
 
@@ -339,18 +383,18 @@ def _screen(message: Message) -> str:
     return json.dumps(found, ensure_ascii=False) if found else ""
 
 
-def _dead(refused: Refused, vault: Vault, now: int) -> ledger.DeadRecord:
+def _dead(refused: Refused, vault: Vault, now: int) -> DeadRecord:
     log.warning("an entry became a dead letter", extra={"entry_id": refused.entry, "reason": refused.reason})
-    return ledger.DeadRecord(
+    return DeadRecord(
         # the same when the entry is read again: the core's server may be another, and acknowledge after the letter is stored
-        blake2b(refused.entry.encode() + refused.raw, digest_size=16).hexdigest(),
-        refused.entry.rsplit("/", 1)[1],
-        "intake",
-        refused.reason,
-        refused.app,
-        now,
-        vault.encrypt(refused.raw),
-        dict(refused.fields),
+        id=blake2b(refused.entry.encode() + refused.raw, digest_size=16).hexdigest(),
+        entry_id=refused.entry.rsplit("/", 1)[1],
+        stage="intake",
+        reason=refused.reason,
+        app=refused.app,
+        at_ms=now,
+        raw=vault.encrypt(refused.raw),
+        fields=dict(refused.fields),
     )
 
 
@@ -364,9 +408,9 @@ def _people(message: Message) -> int:
     return MEMBERS_GUESSED if message.recipients is None else len(message.recipients)
 
 
-def _bundled(records: Sequence[ledger.Record]) -> list[bytes]:
+def _bundled(records: Sequence[Record]) -> list[bytes]:
     """Blobs of about PACK_BYTES: a read may hold five hundred dead letters of the largest size."""
-    sizes = (len(one.raw) if isinstance(one, ledger.DeadRecord) else 0 for one in records)
+    sizes = (len(one.raw) if isinstance(one, DeadRecord) else 0 for one in records)
     return [encode(pack) for pack in _packs(records, sizes, READ_COUNT * PACK_MAX)]
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from common.contracts import Device, Message, Recipient
 from common.model import Decision
 from common.ports import Session
+from common.values import Value
 
 DESKTOPS = frozenset({"windows", "mac", "linux", "web"})
 
 
-@dataclass(frozen=True, slots=True)
-class Verdicts:
+class Verdicts(Value, frozen=True):
     """What presence says of one person: rows it decides, and the devices that are away. waits: nothing registered yet, look again."""
 
     rows: tuple[tuple[Device | None, Decision], ...]

@@ -10,6 +10,7 @@ import msgspec
 from common.contracts import Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, MemberPages, Presences
+from common.values import Value
 from workers.presence.absence import judge
 
 #: People of one message that travel together.
@@ -18,8 +19,7 @@ CHUNK = 500
 SECOND_LOOK_MS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Value, frozen=True):
     """One decision about one recipient, with the device it is about."""
 
     message: Message
@@ -39,8 +39,7 @@ class Seen:
     malformed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Value, frozen=True):
     message: Message
     users: tuple[str, ...]
 

@@ -19,8 +19,9 @@ from redis.exceptions import RedisError
 from common import metrics
 from common.clock import now_ms
 from common.contracts import encode
+from common.ledger_records import DeadRecord, NoteRecord, Record
 from common.model import PRIVATE_CLASSES, Bucket, Vendor
-from common.storage import keys, ledger, sql
+from common.storage import keys, sql
 from common.storage.devices import Devices
 from common.storage.guard import Guard
 from common.storage.keys import Keys
@@ -120,7 +121,16 @@ class Matcher:
     def _bury(self, entry: Entry, reason: str) -> None:
         raw = self._stores.vault.encrypt(entry.blob)
         where = {"belt": keys.RECEIPTS}
-        record = ledger.DeadRecord(uuid.uuid4().hex, entry.id.decode(), "receipts", reason, None, now_ms(), raw, where)
+        record = DeadRecord(
+            id=uuid.uuid4().hex,
+            entry_id=entry.id.decode(),
+            stage="receipts",
+            reason=reason,
+            app=None,
+            at_ms=now_ms(),
+            raw=raw,
+            fields=where,
+        )
         self._stores.belts.hand_on([entry], [(keys.LEDGER, encode([record]))])
 
     def _release_due(self) -> None:
@@ -133,7 +143,7 @@ class Matcher:
                 pipe.execute()
 
     def _finish(self, entries: Sequence[Entry]) -> None:
-        records: list[ledger.Record] = []
+        records: list[Record] = []
         again: list[Callback] = []
         told: list[tuple[str, str]] = []
         for callback in _merged([_decode(entry.blob) for entry in entries]):
@@ -231,6 +241,16 @@ def _sent(row: Mapping[str, Any]) -> Sent:
     return Sent(row["app"], row["event_id"], day_ms, row["user"], row["device"], row["decided_ms"], names, bucket)
 
 
-def _note(row: Sent, receipt: Receipt, received_ms: int) -> ledger.NoteRecord:
+def _note(row: Sent, receipt: Receipt, received_ms: int) -> NoteRecord:
     at_ms = receipt.at_ms or received_ms
-    return ledger.NoteRecord(row.app, row.event_id, row.day_ms, row.user, row.device, "receipt", "receipts", at_ms, receipt.status)
+    return NoteRecord(
+        app=row.app,
+        event_id=row.event_id,
+        ts_ms=row.day_ms,
+        user=row.user,
+        device=row.device,
+        kind="receipt",
+        stage="receipts",
+        at_ms=at_ms,
+        note=receipt.status,
+    )

@@ -7,17 +7,16 @@ says `downgraded`. It never goes up: no wish of a sender makes a public class pr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from common.model import PRIVATE_CLASSES, Bucket, MessageClass, PushType, Vendor
+from common.values import Value
 from workers.vendors.base import Credential
 
 C = MessageClass
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Value, frozen=True):
     """bucket: the quota it counts in. fields: what the vendor file puts on the wire, names as in its own page."""
 
     bucket: Bucket

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from common.contracts import Message
 from common.model import Kind
+from common.values import Value
 from workers.routing.texts import NOTHING, Catalogue, say
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Value, frozen=True):
     """What a person will read. title "": the vendor shows the app's name, or `android_title` where it needs one.
 
     prefix: the name that `body` begins with, "" for none.
@@ -38,8 +37,7 @@ class HiddenMode(StrEnum):
     ID = "id"  # a text of ours; of the message only its id travels
 
 
-@dataclass(frozen=True, slots=True)
-class Veil:
+class Veil(Value, frozen=True):
     """What stands in place of a message.
 
     title: "" or the one who wrote. everywhere: the text stands for title, subtitle and names too, else the app's name does
@@ -58,7 +56,7 @@ def words(message: Message, lang: str, app_name: str, *, veil: Veil | None, forc
         said = say(message.kind, lang, own)
         return Words("", None, said, app_name or said, app_name, said, hidden=False)
     if veil is not None:
-        return _veiled(message, veil, app_name)
+        return _redacted(message, veil, app_name)
     display = message.push.display
     text = _text(message, lang, forced, own)
     prefix = _prefix(message) if display.nick_prefix == "on" else ""
@@ -75,7 +73,7 @@ def _shown(text: str | None) -> str:
     return text if text and text.strip() else ""
 
 
-def _veiled(message: Message, veil: Veil, app_name: str) -> Words:
+def _redacted(message: Message, veil: Veil, app_name: str) -> Words:
     """The veil's words; a line that the message has not is not made up for it."""
     display = message.push.display
     title, subtitle = (veil.text if veil.everywhere and _shown(line) else "" for line in (display.title, display.subtitle))
@@ -123,6 +121,8 @@ def veil_of(
     hides for everybody (HiddenMode).
     """
     mode = options.get("hidden_mode", HiddenMode.FULL)
+    if mode == HiddenMode.FULL and settings.get("show_detail") is not False:
+        return None
     keyed = (options.get("content_keys") or {}).get(content_key or "")
     neutral = say("hidden", lang, own)
     hides = settings.get("show_detail") is False

@@ -355,7 +355,7 @@ class AioapnsTransport:
         for index, request in enumerate(requests):
             fault = fault_of(request)
             if fault is not None:
-                batch.put(index, NoAnswer("refused", False, fault))
+                batch.put(index, NoAnswer("refused", False, fault, unsendable=True))
             else:
                 works.append(self._send(self._pool(route, bases[index]), request, index, batch, started))
         await asyncio.gather(*works)

@@ -17,6 +17,8 @@ from workers.wire import Answer, NoAnswer, Request, Route
 BODY_BYTES_MAX = 1 << 20
 #: Bytes after which a stream that never ends is given up; the answer is what was kept.
 BODY_BYTES_READ_MAX = 16 << 20
+#: Bytes of a request's path and headers together: servers refuse more with 414 or 431, or end the connection.
+HEAD_BYTES_MAX = 16_384
 #: How long after the deadline the caller still waits for the loop's own word before it answers itself.
 GRACE_S = 0.4
 
@@ -79,6 +81,10 @@ def fault_of(request: Request) -> str | None:
     text = names + "".join(request.headers.values())
     if not text.isascii() or not text.isprintable() or ":" in names or "" in request.headers:
         return "a header of the request is not printable ASCII"
+    if any(value[:1] == " " or value[-1:] == " " for value in request.headers.values()):
+        return "a header of the request has white space at its ends"
+    if len(path) + len(text) > HEAD_BYTES_MAX:
+        return f"path and headers of the request have more than {HEAD_BYTES_MAX} bytes"
     return None
 
 

@@ -345,7 +345,8 @@ class Pool:
             self.multi.add_handle(slot.easy)
         except (pycurl.error, UnicodeError, ValueError, TypeError):
             slot.easy.close()
-            self._give(job, NoAnswer("refused", False, "libcurl does not take this request", now - job.batch.begun))
+            words = "libcurl does not take this request"
+            self._give(job, NoAnswer("refused", False, words, now - job.batch.begun, unsendable=True))
             return
         self.running.add(slot)
         self.waiting += 1
@@ -764,7 +765,7 @@ class CurlTransport:
         for index, request in enumerate(requests):
             fault = fault_of(request)
             if fault is not None:
-                batch.put(index, NoAnswer("refused", False, fault))
+                batch.put(index, NoAnswer("refused", False, fault, unsendable=True))
                 continue
             http2 = h2[request.endpoint]
             key = (route.pool, http2, route.identity)

@@ -14,7 +14,8 @@ import msgspec
 import regex
 
 from common.contracts import Notification, Target
-from common.model import Again, Bucket, Vendor, Verdict
+from common.model import Again, Bucket, Kind, Vendor, Verdict
+from common.values import Value
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
 
@@ -86,8 +87,7 @@ class AccessSpec:
     again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Value, frozen=True):
     """One push to one token inside a parcel. badge: the number taken for this push, None where none is shown. attempt: 1 is the first."""
 
     note: Notification
@@ -97,8 +97,7 @@ class Item:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(Value, frozen=True):
     """What one request carries: 1 to `request_tokens_max` items.
 
     Unless the spec is `mixed`, all items share the notification (and the badge, where the spec's body has one).
@@ -114,8 +113,7 @@ class Parcel:
     image: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Value, frozen=True):
     """What an answer means for one token. Exactly one per item of the parcel, in the parcel's order.
 
     code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset. retry_after_s: the vendor's
@@ -160,8 +158,7 @@ class Limits:
     ramp_s: int = 0  # FCM: 60
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Value, frozen=True):
     """First delay and number of tries by verdict; the delay doubles with jitter. A vendor's Retry-After wins."""
 
     first_s: Mapping[Verdict, float]
@@ -201,6 +198,7 @@ class VendorSpec:
 
     endpoints: name -> the vendor's own base URL. mixed: items of different notifications may share a request.
     badge_in_body: the request's body carries the badge number, so items with different badges need different requests.
+    badge_alone: a push may carry nothing but the number on the icon.
     badge_option: the credential's option without which it does not; None: it always does.
     token_valid: false for what can't be a token of this vendor (such a push is `token_dead` without a request).
     read_credential: checks what `credential add` was given, offline: (options, secrets, now_ms) -> (options, secrets)
@@ -228,6 +226,7 @@ class VendorSpec:
     mixed: bool = False
     badge_in_body: bool = False
     badge_option: str | None = None
+    badge_alone: bool = False
     access: AccessSpec | None = None
     token_valid: Callable[[str], bool] = bool
     identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None
@@ -246,6 +245,15 @@ class VendorSpec:
 
 
 # ---------------------------------------------------------------- helpers
+
+#: They overwrite or end what is shown, or change a number; nobody need be woken.
+QUIET_KINDS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL, Kind.BADGE, Kind.CLEAR})
+
+
+def quiet(note: Notification) -> bool:
+    """Whether the push takes each vendor's most silent form, whatever its sender asked for: no message of its own."""
+    return note.kind in QUIET_KINDS
+
 
 _T = TypeVar("_T")
 ELLIPSIS = "…"
@@ -345,7 +353,11 @@ def _whole(value: Any) -> Any:
 
 def whole(text: str) -> str:
     """`text` with U+FFFD for each lone surrogate, so that it has a UTF-8 form."""
-    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text
 
 
 def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:
@@ -370,20 +382,23 @@ def retry_after_s(answer: Answer) -> float | None:
     told = answer.headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(told):
         return min(float(told), 86_400.0)
-    at, now = _http_date(told), _http_date(answer.headers.get("date", ""))
+    at, now = http_date(told), http_date(answer.headers.get("date", ""))
     return min(max((at - now).total_seconds(), 0.0), 86_400.0) if at is not None and now is not None else None
 
 
-def _http_date(words: str) -> datetime | None:
+def http_date(words: str) -> datetime | None:
+    """An HTTP date of any of the three forms, always UTC (RFC 9110 §5.6.7); None for anything else."""
     try:
-        return parsedate_to_datetime(words[:40]).astimezone(UTC)
-    except (ValueError, OverflowError, IndexError):
+        found = parsedate_to_datetime(words[:40])
+        # Python gives no zone for asctime's form and for -0000, and would read such a time in this machine's zone
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError, IndexError, TypeError):
         return None
 
 
 def no_answer(parcel: Parcel, answer: NoAnswer) -> Sequence[Outcome]:
-    """Nothing came back: uncertain where the request was written, else unavailable."""
-    verdict = Verdict.UNCERTAIN if answer.sent else Verdict.UNAVAILABLE
+    """Nothing came back: rejected where we could not write it, uncertain where it was written, else unavailable."""
+    verdict = Verdict.REJECTED if answer.unsendable else Verdict.UNCERTAIN if answer.sent else Verdict.UNAVAILABLE
     return [Outcome(verdict, answer.reason, words=answer.words)] * len(parcel.items)
 
 
@@ -434,6 +449,11 @@ def text_id(value: str, bytes_max: int = 64) -> str:
     """`value` where it is printable and has at most so many bytes of UTF-8, else its SHA-256 in hex (64 bytes)."""
     raw = whole(value).encode()
     return value if len(raw) <= bytes_max and value.isprintable() and value == value.strip() else hashlib.sha256(raw).hexdigest()
+
+
+def header_id(value: str, bytes_max: int = 64) -> str:
+    """As text_id, for a header: `value` where it is printable ASCII of at most so many bytes, else its SHA-256 in hex."""
+    return text_id(value, bytes_max) if value.isascii() else hashlib.sha256(whole(value).encode()).hexdigest()
 
 
 def receipt_tag(parcel: Parcel) -> str:

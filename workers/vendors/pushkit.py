@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from common.model import Again, Verdict
+from common.values import Value
 from workers.vendors.base import Item, Outcome, Parcel, cut, no_answer, read, retry_after_s
 from workers.vendors.shaping import VENDOR_WORDS_MAX, plain
 from workers.wire import Answer, NoAnswer
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(Value, frozen=True):
     """What a code asks for.
 
     retries: so many more tries, when the same answer comes again each time; then: the verdict once they are used up
@@ -29,8 +29,7 @@ class Meaning:
     alarm: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Value, frozen=True):
     """One answer's own words, the same for all tokens of the request."""
 
     status: int

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from redis import Redis
@@ -73,8 +73,8 @@ def machine(redis: Redis, keys: Keys, read: Callable[[str], str]) -> type[RuleBa
         @rule(before=st.integers(1, 8), after=st.integers(0, 4), pause_s=st.sampled_from([0.0, 0.125, 0.25]), bulk=st.integers(1, 6))
         def chats_meet_a_campaign(self, before: int, after: int, pause_s: float, bulk: int) -> None:
             """Of a bucket and a class that nothing limits but the rate, if anything is free."""
-            chats = [replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.CHAT) for number in range(max(before, after))]
-            crowd = [replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.BULK) for number in range(bulk)]
+            chats = [msgspec.structs.replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.CHAT) for number in range(max(before, after))]
+            crowd = [msgspec.structs.replace(ask_of(3 + 12 * (number % 2)), urgency=Urgency.BULK) for number in range(bulk)]
             self.admit([*chats[:before], *crowd])
             self.now += pause_s
             if after:

@@ -18,8 +18,8 @@ from common.model import Bucket, MessageClass, Urgency, Vendor
 from common.storage import keys
 from common.storage.admission import Ask, Count
 from common.storage.delayed import Later
-from common.storage.ledger import DeadRecord
 from tests.integration.admission.conftest import work
+from tests.records import dead_record
 from workers.cli.base import CliError
 from workers.cli.commands import cli
 from workers.delivery.lane import Lane
@@ -130,7 +130,7 @@ def test_a_wrong_quota_says_what_is_wrong(run: Callable[..., Result], arguments:
 def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauges(runtime: Runtime, lane: MakeLane, space: str) -> None:
     vouched(runtime, lane(Vendor.VIVO, {"quota": {"public": 100}}), 42)
     now = now_ms()
-    runtime.ledger.write([DeadRecord(f"letter-{space}", "1-0", "routing", "why", None, now, runtime.vault.encrypt(b"x"), {})])
+    runtime.ledger.write([dead_record(id=f"letter-{space}", stage="routing", reason="why", at_ms=now, raw=runtime.vault.encrypt(b"x"))])
     upkeep = Upkeep(runtime, lambda: True)
     upkeep._each_second()
 

@@ -15,12 +15,13 @@ import pytest
 from sqlalchemy import text
 
 from common.clock import now_ms
+from common.ledger_records import Record
 from common.model import Bucket, Decision, MessageClass, Vendor
 from common.storage.access import AccessStore
 from common.storage.admission import Admission, Ask
 from common.storage.admission import Answer as Grant
-from common.storage.ledger import Record, RowRecord
 from tests.integration.admission.conftest import Clock, work
+from tests.records import row_record
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
@@ -50,11 +51,20 @@ def leaves(gate: FleetGate, lane: Lane, works: Sequence[Work]) -> Sequence[Leave
 
 def sent(one: Work, business_id: str, decision: Decision, *, at_ms: int) -> Record:
     note, target = one.note, one.target
-    sent_as = note.class_sent
-    return RowRecord(
-        note.app, note.event_id, note.ts_ms, target.user, target.device, "vivo", business_id, decision, False, note.message_class, sent_as,
-        target.push_id, (), 0, 0, at_ms, "",
-    )  # fmt: skip
+    return row_record(
+        app=note.app,
+        event_id=note.event_id,
+        ts_ms=note.ts_ms,
+        user=target.user,
+        device=target.device,
+        vendor="vivo",
+        business_id=business_id,
+        decision=decision,
+        message_class=note.message_class,
+        class_sent=note.class_sent,
+        push_id=target.push_id,
+        decided_ms=at_ms,
+    )
 
 
 def test_counts_that_are_lost_come_back_from_the_ledger(runtime: Runtime, gate: FleetGate, lane: MakeLane, space: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
+import msgspec
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
@@ -198,7 +198,7 @@ CHATS, GROUPS, CAMPAIGN = Urgency.CHAT, Urgency.GROUP, Urgency.BULK
 
 def wanted(store: Admission, count: int, urgency: Urgency, terms: Terms = LANE) -> int:
     """How many of so many new pushes get leave now."""
-    return told(store.admit(terms, [replace(ask, urgency=urgency) for ask in asks(count)])).count(Answer.GRANTED)
+    return told(store.admit(terms, [msgspec.structs.replace(ask, urgency=urgency) for ask in asks(count)])).count(Answer.GRANTED)
 
 
 def test_a_campaign_leaves_the_slots_that_chats_were_refused(store: Admission, clock: Clock) -> None:

@@ -23,7 +23,8 @@ from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.delivery.conftest import chat
 from workers.app import DELIVERY
 from workers.delivery.stage import Delivered
-from workers.pipeline import Deliveries, Stages
+from workers.handlers.delivery import Deliveries
+from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.vendors.base import Outcome
 

@@ -17,8 +17,9 @@ from common.storage.streams import TAKEOVER_IDLE_MS, Belts
 from tests.integration.delivery.conftest import World, chat
 from workers.app import DELIVERY
 from workers.delivery.stage import IN_FLIGHT_MAX
+from workers.handlers.delivery import Deliveries
 from workers.keeping import RENEW_S, Keeper
-from workers.pipeline import Deliveries, Stages
+from workers.pipeline import Stages
 
 BELT = keys.send(Vendor.MEIZU, Urgency.GROUP)
 IDLE_MS = 200

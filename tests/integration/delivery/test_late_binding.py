@@ -85,6 +85,9 @@ class Town(World):
 
 @pytest.fixture
 def town(world: World) -> Town:
+    with world.runtime.engine.begin() as connection:  # the tests share a database
+        for table in ("devices", "token_owners", "logouts", "settings"):
+            connection.execute(text(f"DELETE FROM {table} WHERE app IN ('demo', 'merge')"))
     return Town(world)
 
 
@@ -352,8 +355,6 @@ def test_what_waited_longer_than_half_a_minute_is_asked_again(
     town: Town, change: Callable[[Town], Any], note: dict[str, Any], decision: str, waited_s: int
 ) -> None:
     town.register("alice", "T1")
-    with town.runtime.engine.begin() as connection:
-        connection.execute(text("DELETE FROM settings WHERE app = 'demo'"))
     waiting = town.routed("alice", presence_ms=now_ms() - waited_s * 1000, **note)
     town.parked(waiting)
     change(town)

@@ -12,7 +12,8 @@ from common.storage.streams import Entry
 from tests.integration.delivery.conftest import World, work
 from workers.app import DELIVERY
 from workers.delivery.stage import IN_FLIGHT_MAX
-from workers.pipeline import Stages, _round
+from workers.handlers.delivery import _round
+from workers.pipeline import Stages
 
 
 def batch(pushes: int) -> Batch:

@@ -145,6 +145,7 @@ def test_a_header_that_would_become_two_is_not_sent_and_stops_nobody(serve, tran
     bad = [push(1, headers={"apns-collapse-id": "a\r\nx-evil: 1"}), push(2), push(3, path="/3/device/a b")]
     answers = transport.send_many(route(server.base), bad, 5)
     assert reasons(answers) == {("refused", False): 2, 200: 1}
+    assert [isinstance(answer, NoAnswer) and answer.unsendable for answer in answers] == [True, False, True]
     assert len(server.log.seen) == 1
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from common.clock import now_ms
 from common.contracts import encode
-from common.storage import keys, ledger
+from common.ledger_records import decode_records
+from common.storage import keys
 from common.storage.streams import Entry
 from tests.integration.web.conftest import APP, message, registered
+from tests.records import dead_record, note_record
 from workers.pipeline import bury
 
 
@@ -110,17 +112,17 @@ def test_a_dialects_body_is_replayed_with_its_fields(cli, runtime, tenant, fleet
 
 
 def test_what_lay_between_stages_goes_back_to_its_belt(cli, runtime, tenant, fleet):
-    note = ledger.NoteRecord(APP, "e1", now_ms(), "u", "d", "step", "delivery", now_ms(), "said")
+    note = note_record(app=APP, ts_ms=now_ms(), user="u", device="d", at_ms=now_ms(), note="said")
     buried = {"send:meizu:chat": b"batch", keys.ROUTING: b"people", keys.RECEIPTS: b"callback"}
     for belt, blob in buried.items():
         bury(runtime, Entry(belt, b"1-0", blob), "delivery", "poison: six times")
-    dead = ledger.DeadRecord("l1", "1-0", "ledger", "not_storable: X", None, 1, runtime.vault.encrypt(ledger.encode_one(note)), {})
+    dead = dead_record(id="l1", stage="ledger", reason="not_storable: X", at_ms=1, raw=runtime.vault.encrypt(encode(note)))
     runtime.belts.hand_on((), [(keys.LEDGER, encode([dead]))])
     fleet._upkeep.flush()
     assert cli("dead-letters", "replay", "--all").out == "4 replayed\n"
     for belt, blob in buried.items():
         assert [fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.belt(belt))] == [blob]
-    assert [ledger.decode(fields[b"b"]) for _, fields in runtime.redis.xrange(runtime.keys.belt(keys.LEDGER))] == [[note]]
+    assert [decode_records(fields[b"b"]) for _, fields in runtime.redis.xrange(runtime.keys.belt(keys.LEDGER))] == [[note]]
 
 
 def test_what_could_not_be_kept_whole_stays_and_says_so(cli, runtime, tenant, fleet):

@@ -15,9 +15,9 @@ from common.clock import now_ms
 from common.contracts import Attempt
 from common.model import Decision, Vendor
 from common.storage import keys
-from common.storage.ledger import RowRecord
 from simulators.huawei import callback_headers
 from tests.integration.web.conftest import APP, call, eventually, message, registered
+from tests.records import row_record
 from workers.cli.why import story
 from workers.receipts.address import PURPOSE, path_of
 from workers.receipts.http import serve
@@ -150,8 +150,9 @@ def test_honors_receipt_must_fit_in_tag_token_and_message_id(runtime, fleet, rec
     fleet.step()
     now, tag = now_ms(), "5" * 32
     sent = Attempt(now, "200", "200", "", "r-1")
-    where = (APP, "e1", now, "bob", "bob-phone", Vendor.HONOR, "honor-1")
-    runtime.ledger.write([RowRecord(*where, Decision.ACCEPTED, False, "chat", "chat", tag, (sent,), 0, 0, now, "")])
+    where = {"app": APP, "ts_ms": now, "user": "bob", "device": "bob-phone", "vendor": Vendor.HONOR, "business_id": "honor-1"}
+    row = row_record(**where, decision=Decision.ACCEPTED, class_sent="chat", push_id=tag, attempts=(sent,), decided_ms=now)
+    runtime.ledger.write([row])
     told = {"biTag": tag, "token": "live-1", "status": 40000002, "timestamp": now, "requestId": "r-1"} | changes
     answer = call(url(runtime, Vendor.HONOR), json.dumps({"statuses": [told]}).encode())
     assert (answer.status, answer.body) == (200, b'{"code":"0","message":"success"}')

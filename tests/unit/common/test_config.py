@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from common import runfile
 from common.config import NothingRunning, SettingError, Settings, environ_of, host_port, resolve, secret_keys, sentinel_of
+from common.settings_table import SETTINGS, URL_NAMES
 
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 
@@ -31,7 +33,7 @@ def test_nothing_set_gives_the_contracts_defaults():
 REFUSED = {
     "REDIS_URL": ["http://h", "redis://", "redis://h:0", "redis://h:x", "redis://h/one", "unix://", "sentinel://h:1/0", "valkey://h", "x"],
     "CORE_URL": ["mysql://h", "ftp://x"],
-    "DATABASE_URL": ["postgresql://h/db", "mysql://h/db", "postgresql+psycopg://h", "sqlite:///x"],
+    "DATABASE_URL": ["postgresql://h", "mysql://h/db", "postgresql+psycopg://h", "sqlite:///x"],
     "DATA_DIR": ["/dev/null", "/dev/null/var", "~nobody-of-this-name/x"],
     "EVENT_STREAMS": [",", "a,a", "a b"],
     "KEY_PREFIX": ["im {x}", "a b", "消息"],
@@ -51,6 +53,11 @@ REFUSED = {
     "LOG_FORMAT": ["xml"],
     "ENDPOINT_FCM": ["fcm.example.com", "http://fcm.example.com:80", "https://h:1/path", "https://u:p@h:1", "https://"],
     "ENDPOINT_NOBODY": ["https://h:1"],
+    "BROKER_URL": ["amqp://h", "embedded-not"],
+    "SHARDS": ["0", "2", "one", "1025"],
+    "METRICS_ADDR": ["127.0.0.1:80", "a b", "http://h"],
+    "METRICS_ADVERTISE": ["h:1", "-x"],
+    "TRUSTED_PROXIES": ["10.0.0.0/33", "proxy.example.com", "*"],
 }
 
 
@@ -65,7 +72,7 @@ def test_a_wrong_value_is_one_line_that_names_the_setting_and_not_the_value(name
 
 def test_a_secret_in_a_wrong_url_is_not_repeated():
     with pytest.raises(SettingError) as refused:
-        Settings.load({"PUSHFLEET_DATABASE_URL": "postgresql://u:hunter2@h/db"})
+        Settings.load({"PUSHFLEET_DATABASE_URL": "postgresql://u:hunter2@h"})
     assert "hunter2" not in str(refused.value)
 
 
@@ -97,6 +104,89 @@ def test_the_core_is_on_the_fleets_redis_unless_it_is_told():
     assert Settings.load({"PUSHFLEET_REDIS_URL": "redis://h"}).core_url == "redis://h"
     with pytest.raises(SettingError, match="PUSHFLEET_CORE_URL"):
         Settings.load({"PUSHFLEET_REDIS_URL": "redis://h", "PUSHFLEET_CORE_URL": "embedded"})
+
+
+WRONG_NAMES = {
+    "PUSHFLEET_REDISURL": "PUSHFLEET_REDIS_URL",
+    "PUSHFLEET_REDIS": "PUSHFLEET_REDIS_URL",
+    "PUSHFLEET_DATABSE_URL": "PUSHFLEET_DATABASE_URL",
+    "PUSHFLEET_redis_url": "PUSHFLEET_REDIS_URL",
+    "Pushfleet_Redis_Url": "PUSHFLEET_REDIS_URL",
+    "PUSHFLEET_LOGLEVEL": "PUSHFLEET_LOG_LEVEL",
+    "PUSHFLEET_ENDPOINTS_FCM": "PUSHFLEET_ENDPOINT_FCM",
+    "PUSHFLEET_METRIC_PORT": "PUSHFLEET_METRICS_PORT",
+    "PUSHFLEET_LEDGER_DAY": "PUSHFLEET_LEDGER_DAYS",
+    "PUSHFLEET_RECEIPT_ADDR": "PUSHFLEET_RECEIPTS_ADDR",
+    "PUSHFLEET_SECRET_KEY_FILE": "PUSHFLEET_SECRET_KEYS_FILE",
+    "PUSHFLEET_DATABASE_URL_FILES": "PUSHFLEET_DATABASE_URL_FILE",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_NAMES)
+def test_a_misspelt_name_is_refused_with_the_right_one(name):
+    with pytest.raises(SettingError) as refused:
+        Settings.load({name: ""})
+    assert str(refused.value) == f"{name} is no setting: did you mean {WRONG_NAMES[name]}?"
+
+
+def test_a_name_that_is_near_nothing_is_refused_too():
+    with pytest.raises(SettingError, match=r"PUSHFLEET_FLAVOUR is no setting: `pushfleet settings` lists them all"):
+        Settings.load({"PUSHFLEET_FLAVOUR": "x"})
+
+
+OF_OTHERS = {
+    "PUSHFLEET_TEST_REDIS_URL": "redis://h",
+    "PUSHFLEET_SERVICE_HOST": "10.0.0.1",
+    "PUSHFLEET_SERVICE_PORT": "80",
+    "PUSHFLEET_PORT": "tcp://10.0.0.1:80",
+    "PUSHFLEET_CONSOLE_SERVICE_HOST": "10.0.0.1",
+    "PUSHFLEET_CONSOLE_SERVICE_PORT_HTTP": "8080",
+    "PUSHFLEET_CONSOLE_PORT": "tcp://10.0.0.1:8080",
+    "PUSHFLEET_CONSOLE_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+    "PUSHFLEET_CONSOLE_PORT_8080_TCP_ADDR": "10.0.0.1",
+    "PUSHFLEET_METRICS_PORT": "tcp://10.0.0.1:9100",
+    "PUSHFLEET_PROCESS": "intake.1",
+    "REDISURL": "x",
+}
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_what_kubernetes_tests_and_supervisors_set_is_no_mistake(name):
+    assert Settings.load({name: OF_OTHERS[name]}).metrics_port == 0
+
+
+@pytest.mark.parametrize("name", URL_NAMES)
+def test_every_url_may_stand_in_a_file(name, tmp_path):
+    url = {"DATABASE_URL": "postgresql://u:p@h/d", "RECEIPTS_URL": "https://h"}.get(name, "redis://:p@h/1")
+    path = tmp_path / "url"
+    path.write_text(f"\ufeff{url}\n")
+    settings = Settings.load({f"PUSHFLEET_{name}_FILE": str(path)})
+    assert getattr(settings, name.lower()) == url.replace("postgresql:", "postgresql+psycopg:")
+    with pytest.raises(SettingError, match=f"PUSHFLEET_{name}_FILE and PUSHFLEET_{name} are both set"):
+        Settings.load({f"PUSHFLEET_{name}_FILE": str(path), f"PUSHFLEET_{name}": url})
+    assert Settings.load({f"PUSHFLEET_{name}_FILE": str(path), **environ_of(settings)}) == settings  # as a child of ours
+
+
+@pytest.mark.parametrize("inside", ["", "redis://a\nredis://b", "redis://a redis://b", None])
+def test_a_file_without_one_url_is_refused(inside, tmp_path):
+    path = tmp_path / "url"
+    if inside is not None:
+        path.write_text(inside)
+    with pytest.raises(SettingError, match="PUSHFLEET_REDIS_URL_FILE takes the path"):
+        Settings.load({"PUSHFLEET_REDIS_URL_FILE": str(path)})
+
+
+def test_a_wrong_url_in_a_file_is_refused_and_not_repeated(tmp_path):
+    path = tmp_path / "url"
+    path.write_text("redis//:hunter2@h")
+    with pytest.raises(SettingError, match="PUSHFLEET_REDIS_URL") as refused:
+        Settings.load({"PUSHFLEET_REDIS_URL_FILE": str(path)})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_every_setting_stands_in_the_table():
+    fields = {one.name.upper() for one in dataclasses.fields(Settings)} - {"ENDPOINTS", "PROXIES"}
+    assert fields | {"SHARDS"} == {one.name for one in SETTINGS}
 
 
 def test_an_empty_variable_counts_as_unset():

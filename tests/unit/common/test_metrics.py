@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
 from common import metrics, runfile
 from common.config import Settings
@@ -154,3 +154,17 @@ def test_counters_that_ring_at_an_increase_begin_at_zero():
 def test_port_zero_is_off(tmp_path):
     assert metrics.serve_metrics(_settings(tmp_path, 0), "intake", lambda: True, lambda: True) is None
     assert runfile.read(tmp_path) == {}
+
+
+@pytest.mark.parametrize("amounts", [[], [0.001], [0.0011, 0.02, 0.02, 61, 1e9], [0.0, -1.0, 5, 5.0001]])
+def test_many_observations_at_once_are_those_one_by_one(amounts: list[float]) -> None:
+    registry = CollectorRegistry()
+    singly, together = (Histogram(name, "x", buckets=metrics.FAST, registry=registry) for name in ("singly", "together"))
+    for amount in amounts:
+        singly.observe(amount)
+    metrics.observe_all(together, amounts)
+    found = [
+        [(sample.name.removeprefix(name), sample.labels, sample.value) for sample in one.collect()[0].samples]
+        for name, one in (("singly", singly), ("together", together))
+    ]
+    assert found[0] == found[1]

@@ -7,13 +7,14 @@ import pytest
 from prometheus_client import REGISTRY
 
 from common.contracts import Attempt
+from common.ledger_records import RowRecord
 from common.model import Again, Decision, Kind, Vendor, Verdict
-from common.storage.ledger import RowRecord
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
 from workers.delivery.lane import Lane
 from workers.delivery.settle import ATTEMPTS_KEPT, Settled, settle, without_lane
 from workers.delivery.stage import Delivered, Work, is_down
-from workers.pipeline import _count, _pending_row
+from workers.handlers.delivery import _count
+from workers.handlers.ledger_rows import pending_row
 from workers.vendors import VENDORS
 from workers.vendors.base import Outcome
 from workers.wire import Route
@@ -144,7 +145,7 @@ def test_its_row_goes_on_saying_that_it_may_be_on_a_screen() -> None:
     """A recall looks for these words (common/storage/ledger.py)."""
     work = Work("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
     (wait,) = settle(Delivered(told=[(work, Outcome(Verdict.UNAVAILABLE, "503"))]), LANE, NOW_MS, None, lambda: 0.5).waits
-    row = _pending_row(wait, Vendor.VIVO, "b", NOW_MS)
+    row = pending_row(wait, Vendor.VIVO, "b", NOW_MS)
     assert isinstance(row, RowRecord)
     assert row.note.startswith("waits: uncertain, then unavailable, again in ")
 

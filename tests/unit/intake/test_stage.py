@@ -180,6 +180,17 @@ def test_what_a_copy_hides_in_a_text_is_checked_too() -> None:
 # ---------------------------------------------------------------- bounds
 
 
+@pytest.mark.parametrize("ts", ["absent", None], ids=str)
+def test_an_event_without_a_time_is_of_the_time_at_which_it_was_written(ts: Any) -> None:
+    event = native(STORED, ts=ts)
+    if ts == "absent":
+        del event["ts"]
+    entry = {b"e": json.dumps(event).encode()}
+    found = read_entry("im:events", f"{NOW}-0", entry, (APP,), NOW + 90_000)  # read later, or a second time
+    assert not isinstance(found, Refused)
+    assert found.events[0].ts_ms == NOW
+
+
 @pytest.mark.parametrize("ahead_ms", [300_001, 10**15, 10**30], ids=["5 minutes", "microseconds", "a number of 30 digits"])
 def test_a_time_too_far_ahead_counts_as_now(ahead_ms: int) -> None:
     assert event(native(ts=NOW + ahead_ms)).ts_ms == NOW

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, note, parcel
+from workers.transport.base import fault_of
 from workers.vendors import apns
 from workers.vendors.apns import APNS
 from workers.vendors.base import CredentialError, compact, text_id
@@ -413,6 +414,27 @@ def test_vector_d_collapse_ids():
     long = "single_user_000000000123456789_user_000000000987654321_message_recall"
     assert text_id(long) == "c316b70ea9e13121847356c7fe99530524533548eccb27d420993939d4c998e0"
     assert headers_of(note(collapse_id="a\r\nx: y"))["apns-collapse-id"] == hashlib.sha256(b"a\r\nx: y").hexdigest()
+
+
+IDS = {
+    "printable": ("a b~!", "a b~!"),
+    "64 bytes": ("x" * 64, "x" * 64),
+    "65 bytes": ("x" * 65, None),
+    "one letter outside ASCII": ("caf\u00e9", None),
+    "21 characters of three bytes": ("会" * 21, None),
+    "white space at its ends": (" m", None),
+    "a tab inside": ("a\tb", None),
+    "DEL": ("a\x7fb", None),
+    "a lone surrogate": ("\ud800", None),
+}
+
+
+@pytest.mark.parametrize(("given", "sent"), IDS.values(), ids=IDS)
+def test_a_collapse_id_is_the_value_where_a_header_can_carry_it_else_its_digest(given, sent):
+    wanted = sent or hashlib.sha256(given.replace("\ud800", "\ufffd").encode()).hexdigest()
+    request = apns.build(parcel(note(collapse_id=given)), credential(Vendor.APNS), ACCESS)
+    assert request.headers["apns-collapse-id"] == wanted
+    assert fault_of(request) is None
 
 
 def test_a_call_may_be_a_kilobyte_longer():

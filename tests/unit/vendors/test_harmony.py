@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import replace
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -266,7 +266,7 @@ def test_any_bytes_are_a_word_on_an_image_or_none(body):
 
 @pytest.mark.parametrize(("image", "shown"), [(None, URL), (GIVEN, GIVEN), ("", None)])
 def test_the_address_that_huawei_gave_goes_out_in_place_of_the_senders(image, shown):
-    one = replace(parcel(note_=note(image=URL, placement={"category": "IM"})), image=image)
+    one = msgspec.structs.replace(parcel(note_=note(image=URL, placement={"category": "IM"})), image=image)
     body = json.loads(HARMONY.build(one, CRED, ACCESS).body)
     assert body["payload"]["notification"].get("image") == shown
 

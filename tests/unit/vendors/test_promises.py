@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -106,6 +107,35 @@ def test_a_date_counts_from_the_answers_own_date():
     assert retry_after_s(answer(503, b"", **until)) is None
     assert retry_after_s(answer(503, b"", **until, date="Wed, 21 Oct 2026 07:28:00 GMT")) == 30.0
     assert retry_after_s(answer(503, b"", **until, date="Wed, 21 Oct 2026 08:28:00 GMT")) == 0.0
+
+
+DATES = [
+    "Wed, 21 Oct 2026 07:28:30 GMT",
+    "Wednesday, 21-Oct-26 07:28:30 GMT",
+    "Wed Oct 21 07:28:30 2026",
+    "Wed, 21 Oct 2026 07:28:30 -0000",
+    "Wed, 21 Oct 2026 07:28:30 +0000",
+]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/New_York"])
+@pytest.mark.parametrize("told", DATES)
+def test_a_date_is_utc_whatever_the_zone_of_this_machine(told, zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for now in ("Wed, 21 Oct 2026 07:26:30 GMT", "Wed Oct 21 07:26:30 2026"):
+            assert retry_after_s(answer(503, b"", retry_after=told, date=now)) == 120.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "told", ["Wed, 99 Oct 2026 07:28:30 GMT", "Wed, 21 Oct", "0x10", "12 s", "٣", "1e3", "Wed, 21 Oct 2026 07:28:30 +9999999"]
+)
+def test_no_junk_is_a_date(told):
+    assert retry_after_s(answer(503, b"", retry_after=told, date="Wed, 21 Oct 2026 07:26:30 GMT")) is None
 
 
 @every_spec

@@ -19,18 +19,18 @@ DELETE FROM token_owners WHERE vendor = 'apns' AND token ~ '^[0-9a-fA-F]+$' AND 
 UPDATE devices d SET state = 'moved', reason = 'another user or device registered this token later', state_ms = o.at_ms
   FROM token_owners o WHERE o.app = d.app AND o.vendor = d.vendor AND o.token = d.token AND d.vendor = 'apns'
   AND d.registered_ms <= o.at_ms AND (d."user" <> o."user" OR d.device_id <> o.device_id)
-  AND d.state IN ('active', 'retired', 'silenced')
+  AND d.state IN ('active', 'retired', 'silenced') AND d.device_id <> ''
 """
 
 _VOIP = """
 CREATE INDEX IF NOT EXISTS devices_by_voip_token ON devices (app, vendor, voip_token) WHERE voip_token IS NOT NULL;
 INSERT INTO token_owners (app, vendor, token, "user", device_id, at_ms)
   SELECT DISTINCT ON (app, vendor, voip_token) app, vendor || '\\:voip', voip_token, "user", device_id, registered_ms FROM devices
-  WHERE voip_token <> '' ORDER BY app, vendor, voip_token, registered_ms DESC, state = 'active' DESC, "user", device_id
+  WHERE voip_token <> '' AND device_id <> '' ORDER BY app, vendor, voip_token, registered_ms DESC, state = 'active' DESC, "user", device_id
   ON CONFLICT (app, vendor, token) DO NOTHING;
 UPDATE devices d SET voip_token = NULL FROM token_owners o
   WHERE o.app = d.app AND o.vendor = d.vendor || '\\:voip' AND o.token = d.voip_token AND d.registered_ms <= o.at_ms
-  AND (d."user" <> o."user" OR d.device_id <> o.device_id)
+  AND (d."user" <> o."user" OR d.device_id <> o.device_id) AND d.device_id <> ''
 """
 
 

@@ -1,0 +1,79 @@
+"""What travels to the ledger on its stream: events, rows of recipients, steps, dead letters.
+
+All are frozen, keyword-only `msgspec.Struct`s packed as arrays: a field is only ever added at the end, with a default.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from common.contracts import Attempt
+
+
+class EventRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="e", gc=False):
+    """filed_ms: its day is this one's; 0: that of its ts. kind: that of its pushes, "" where the type says it."""
+
+    app: str
+    event_id: str
+    message_id: str
+    type: str
+    conversation: str
+    ts_ms: int
+    received_ms: int
+    decision: str | None
+    note: str
+    screen: str = ""
+    filed_ms: int = 0
+    kind: str = ""
+
+
+class RowRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="r", gc=False):
+    """device: "" where no device came into play. decision None: not final yet."""
+
+    app: str
+    event_id: str
+    ts_ms: int
+    user: str
+    device: str
+    vendor: str
+    business_id: str
+    decision: str | None
+    downgraded: bool
+    message_class: str
+    class_sent: str | None
+    push_id: str | None
+    attempts: tuple[Attempt, ...]
+    presence_ms: int
+    routed_ms: int
+    decided_ms: int
+    note: str
+
+
+class NoteRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="n", gc=False):
+    app: str
+    event_id: str
+    ts_ms: int
+    user: str
+    device: str
+    kind: str
+    stage: str
+    at_ms: int
+    note: str
+
+
+class DeadRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="d", gc=False):
+    """raw: encrypted already."""
+
+    id: str
+    entry_id: str
+    stage: str
+    reason: str
+    app: str | None
+    at_ms: int
+    raw: bytes
+    fields: dict[str, str]
+
+
+Record = EventRecord | RowRecord | NoteRecord | DeadRecord
+
+decode_records = msgspec.msgpack.Decoder(list[Record]).decode

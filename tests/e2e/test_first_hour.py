@@ -1,0 +1,92 @@
+"""docs/first-hour.md is run as it stands there, on a fleet that `pushfleet up` would start; the Chinese page has the same commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Core
+
+ROOT = Path(__file__).parents[2]
+PAGE, CHINESE, README = (ROOT / name for name in ("docs/first-hour.md", "docs/zh/first-hour.md", "README.md"))
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def clone(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like the clone in which `make up` runs."""
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / ".venv").symlink_to(Path(sys.prefix))
+    (folder / "var").symlink_to(fleet.runtime.settings.data_dir)
+    return folder
+
+
+def typed(clone: Path, commands: str) -> str:
+    """What the commands of one block say; each must end with 0."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", commands], check=False, cwd=clone, env=own, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def test_the_page_leads_to_a_push_of_ones_own_and_through_the_first_day(clone: Path) -> None:
+    start, init, publish, second, online, refused, failing, doctor = blocks(PAGE)
+    assert "make up" in start
+    said = typed(clone, init)
+    assert "bob-phone  apns apns-1: accepted" in said
+    assert re.search(r"^\$ \.venv/bin/pushfleet credential add apns --app 1400000001", said, re.MULTILINE)
+    assert "accepted" in typed(clone, publish)
+    said = typed(clone, second)
+    assert "carol-phone  xiaomi xiaomi-1: accepted" in said
+    assert "accepted by 1 of 1" in said
+    said = typed(clone, online)
+    assert "no lane: sender" in said
+    assert "apns apns-1: online" in said
+    assert "xiaomi xiaomi-1: accepted" in said
+    assert "unknown_app: its `app` is no tenant" in typed(clone, refused)
+    said = typed(clone, failing)
+    assert re.search(r"attempt   503.*attempt   200 0", said, re.DOTALL)
+    assert "secret key" in typed(clone, f"{doctor.strip()} || true")
+
+
+def test_what_init_prints_can_be_typed_again(clone: Path) -> None:
+    said = typed(clone, ".venv/bin/pushfleet init --app again-1 --user dora --vendor vivo")
+    commands = re.findall(r"^\$ (\.venv/bin/pushfleet (?:app|publish) .*)$", said, re.MULTILINE)
+    assert len(commands) == 3
+    (message_id,) = re.findall(r"^hello-\w+$", typed(clone, "\n".join(commands)), re.MULTILINE)
+    assert "dora-phone  vivo vivo-1: accepted" in typed(clone, f".venv/bin/pushfleet why {message_id} --wait 20")
+
+
+def test_from_clone_to_a_push_are_at_most_ten_commands() -> None:
+    typed_by_hand = [line for block in blocks(PAGE)[:2] for line in block.splitlines() if line.strip()]
+    assert len([part for line in typed_by_hand for part in line.split("&&")]) <= 10
+
+
+def test_the_chinese_page_has_the_same_commands() -> None:
+    assert blocks(CHINESE) == blocks(PAGE)
+
+
+def test_the_readmes_push_works_in_its_own_order(clone: Path) -> None:
+    text = README.read_text(encoding="utf-8")
+    part = text[text.index("## A push of your own") : text.index("## Publish from your core")]
+    init, publish = re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
+    typed(clone, init)
+    assert "bob-phone  apns apns-1: accepted" in typed(clone, publish)
+
+
+def test_a_dead_letters_story_in_json(clone: Path) -> None:
+    event = '{"v":1,"id":"e-j","type":"message.stored","app":"nobody","data":{"message_id":"m-\u4f60","x":1}}'
+    typed(clone, f".venv/bin/pushfleet publish - <<'END'\n{event}\nEND\n")
+    said = typed(clone, ".venv/bin/pushfleet why m-\u4f60 --wait 20 --json")
+    assert '"recipients": []' in said
+    assert '"reason": "wrong_shape' in said

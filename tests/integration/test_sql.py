@@ -1,0 +1,190 @@
+"""How PostgreSQL is reached: a frozen server holds no thread, and a transaction pooler mixes nothing up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from common.clock import now_ms
+from common.model import Vendor
+from common.storage import sql
+from common.storage.devices import Devices
+from common.storage.ledger import EventRecord, Ledger, RowRecord
+from common.storage.migrations import migrate
+from tests.conftest import embedded, own_database
+from tests.pooler import kinds, pooler
+from workers.embedded import Running
+
+
+def _tree(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in _tree(int(child)))]
+
+
+class Frozen:
+    """A server all of whose processes stop and go on by signal: connections stay open, nothing is answered."""
+
+    def __init__(self, running: Running) -> None:
+        assert running.database_url
+        self.url = running.database_url
+        self._process = running.servers[0].process
+
+    def stop(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self._process
+        for pid in _tree(self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Frozen]:
+    with embedded(postgres=True) as running:
+        made = Frozen(running)
+        yield made
+        made.go_on()
+
+
+@pytest.fixture
+def engine(server: Frozen) -> Iterator[Engine]:
+    made = sql.engine(server.url)
+    yield made
+    server.go_on()
+    made.dispose()
+
+
+def _seconds(call: object) -> float:
+    began = time.monotonic()
+    with pytest.raises(sql.AWAY):
+        call()  # type: ignore[operator]
+    return time.monotonic() - began
+
+
+def test_a_statement_under_way_ends_by_the_clients_deadline(server: Frozen, engine: Engine) -> None:
+    def ask() -> None:
+        with sql.within(2), engine.begin() as connection:
+            connection.exec_driver_sql("SELECT 1")
+            server.stop()
+            connection.exec_driver_sql("SELECT 1")
+
+    with pytest.raises(OperationalError) as met:
+        ask()
+    assert isinstance(met.value.orig, sql.DeadlineError)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["pooled connection", "no connection yet"])
+def test_a_frozen_server_holds_nobody_longer_than_asked(server: Frozen, engine: Engine, known: bool) -> None:
+    if known:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    server.stop()
+
+    def ask() -> None:
+        with sql.within(3), engine.begin() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    assert _seconds(ask) < 8
+    server.go_on()
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+
+
+def test_without_a_deadline_of_the_callers_the_engines_own_holds(server: Frozen, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "DEADLINE_S", 1.0)
+
+    def ask() -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("SELECT 1")
+            server.stop()
+            with connection.connection.cursor() as cursor, cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
+                list(copy)
+
+    assert _seconds(ask) < 8
+
+
+def test_dead_tokens_are_left_alone_while_the_server_is_frozen(server: Frozen, engine: Engine) -> None:
+    dead = [("A", "bob", "d", "tok", 1, "dead")]
+    migrate(engine)
+    assert Devices(engine).retire(dead, "retired") == 0
+    server.stop()
+    assert _seconds(lambda: Devices(engine).retire(dead, "retired")) < 8
+    assert _seconds(lambda: Devices(engine).retire(dead, "retired")) < 0.1, "the next one is not tried"
+
+
+# ---------------------------------------------------------------- poolers
+
+
+@pytest.fixture(params=kinds())
+def pooled(request: pytest.FixtureRequest, database_url: str) -> Iterator[Engine]:
+    with own_database(database_url) as url:
+        migrate_to = sql.engine(url)
+        migrate(migrate_to)
+        migrate_to.dispose()
+        with pooler(url, request.param) as through:
+            made = sql.engine(through)
+            yield made
+            made.dispose()
+
+
+def test_statements_of_different_clients_never_meet_behind_a_pooler(pooled: Engine) -> None:
+    wrong: list[object] = []
+    shapes = (("SELECT CAST(:n AS int) + 1", 1), ("SELECT CAST(:n AS int) * 2", 2), ("SELECT 'w' || CAST(:n AS int)", 3))
+
+    def ask(turn: int) -> None:
+        for number in range(60):
+            words, shape = shapes[(turn + number) % 3]
+            with pooled.begin() as connection:
+                found = connection.execute(text(words), {"n": number}).scalar()
+            if found != {1: number + 1, 2: number * 2, 3: f"w{number}"}[shape]:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=ask, args=(turn,)) for turn in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_statement_timeout_holds_behind_a_pooler(pooled: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pooled.begin() as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "30s"
+    monkeypatch.setattr(sql, "STATEMENT_TIMEOUT_MS", 200)
+    with pytest.raises(OperationalError), pooled.begin() as connection:
+        connection.exec_driver_sql("SELECT pg_sleep(5)")
+
+
+def test_the_ledger_is_written_and_read_behind_a_pooler(pooled: Engine) -> None:
+    store, now = Ledger(pooled), now_ms()
+    events = [EventRecord("A", f"e{n}", f"m{n}", "message.stored", "c2c:ann", now, now, None, "") for n in range(20)]
+    lane = ("bob", "phone", "apns", "ios", "accepted", False, "chat", "chat")
+    rows = [RowRecord("A", f"e{n}", now, *lane, f"{n:032x}", (), now, now, now, "200") for n in range(20)]
+    for _ in range(3):
+        store.write([*events, *rows])
+    assert len(store.find_pushes([f"{n:032x}" for n in range(20)])) == 20
+    assert Devices(pooled).of_users("A", ["bob"]) == {}
+    assert store.spent("A", Vendor.APNS, "ios", now - 1000) == [("chat", "chat", 20)]
+
+
+def test_tables_are_made_through_a_pooler(database_url: str) -> None:
+    with own_database(database_url) as url, pooler(url, "refusing") as through:
+        made = sql.engine(through)
+        migrate(made)
+        migrate(made)
+        with made.connect() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM events").scalar() == 0
+        made.dispose()

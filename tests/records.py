@@ -1,0 +1,46 @@
+"""Ledger records with the usual values of everything that a test does not name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.ledger_records import DeadRecord, EventRecord, NoteRecord, RowRecord
+
+
+def row_record(**named: Any) -> RowRecord:
+    usual: dict[str, Any] = {
+        "event_id": "e1",
+        "device": "",
+        "vendor": "",
+        "business_id": "",
+        "decision": None,
+        "downgraded": False,
+        "message_class": "chat",
+        "class_sent": None,
+        "push_id": None,
+        "attempts": (),
+        "presence_ms": 0,
+        "routed_ms": 0,
+        "note": "",
+    }
+    return RowRecord(**{**usual, **named})
+
+
+def event_record(**named: Any) -> EventRecord:
+    usual: dict[str, Any] = {
+        "event_id": "e1",
+        "message_id": "m1",
+        "type": "message.stored",
+        "conversation": "c2c:ann",
+        "decision": None,
+        "note": "",
+    }
+    return EventRecord(**{**usual, **named})
+
+
+def note_record(**named: Any) -> NoteRecord:
+    return NoteRecord(**{"event_id": "e1", "kind": "step", "stage": "delivery", **named})
+
+
+def dead_record(**named: Any) -> DeadRecord:
+    return DeadRecord(**{"entry_id": "1-0", "app": None, "fields": {}, **named})

@@ -1,0 +1,113 @@
+"""Decisions -> ledger records: one row a recipient and device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from common.contracts import encode
+from common.ledger_records import NoteRecord, Record, RowRecord
+from common.model import Decision, Kind, Vendor
+from common.storage import keys
+from workers.delivery import settle as settling
+from workers.delivery.work import Work
+from workers.presence import stage as presence
+from workers.routing import stage as routing
+
+#: Pushes about a push: they have no row of their own but a step in the first one's (contract §7).
+AFTERTHOUGHTS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
+
+
+def to_ledger(records: Sequence[Record]) -> list[tuple[str, bytes]]:
+    """The records as one entry of the ledger's stream; none when there are none."""
+    return [(keys.LEDGER, encode(records))] if records else []
+
+
+def presence_row(row: presence.Row, now: int) -> RowRecord:
+    message, device = row.message, row.device
+    return RowRecord(
+        app=message.app,
+        event_id=message.event_id,
+        ts_ms=message.ts_ms,
+        user=row.user,
+        device=device.device_id if device else "",
+        vendor=device.vendor if device else "",
+        business_id=device.business_id if device else "",
+        decision=row.decision,
+        downgraded=False,
+        message_class=message.push.message_class,
+        class_sent=None,
+        push_id=None,
+        attempts=(),
+        presence_ms=now,
+        routed_ms=0,
+        decided_ms=now,
+        note="",
+    )
+
+
+def routing_row(row: routing.Row, now: int) -> Record:
+    message, device = row.message, row.device
+    if message.kind in AFTERTHOUGHTS:
+        said = f"{message.kind}: {row.decision}"
+        return _step(message.app, message.event_id, message.ts_ms, row.user, device.device_id, "routing", now, said)
+    return RowRecord(
+        app=message.app,
+        event_id=message.event_id,
+        ts_ms=message.ts_ms,
+        user=row.user,
+        device=device.device_id,
+        vendor=device.vendor,
+        business_id=device.business_id,
+        decision=row.decision,
+        downgraded=False,
+        message_class=message.push.message_class,
+        class_sent=None,
+        push_id=None,
+        attempts=(),
+        presence_ms=row.presence_ms,
+        routed_ms=now,
+        decided_ms=now,
+        note="",
+    )
+
+
+def delivery_row(one: settling.Ended, vendor: Vendor, business_id: str, now: int) -> Record:
+    return work_row(one.work, vendor, business_id, one.decision, one.attempts, now, one.note)
+
+
+def pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int) -> Record:
+    held = wait.target.held_by  # the ledger knows by this word what may be on a screen
+    reason = wait.reason if held != Decision.UNCERTAIN or wait.reason == held else f"{held}, then {wait.reason}"
+    note = f"waits: {reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
+    return work_row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
+
+
+def work_row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> Record:
+    note, target = work.note, work.target
+    if note.kind in AFTERTHOUGHTS:
+        said = f"{note.kind}: {decision or words}"
+        return _step(note.app, note.event_id, note.ts_ms, target.user, target.device, "delivery", now, said)
+    return RowRecord(
+        app=note.app,
+        event_id=note.event_id,
+        ts_ms=note.ts_ms,
+        user=target.user,
+        device=target.device,
+        vendor=vendor,
+        business_id=business_id,
+        decision=decision,
+        downgraded=note.downgraded,
+        message_class=note.message_class,
+        class_sent=note.class_sent,
+        push_id=target.push_id,
+        attempts=attempts,
+        presence_ms=note.presence_ms,
+        routed_ms=note.routed_ms,
+        decided_ms=now,
+        note=words,
+    )
+
+
+def _step(app: str, event_id: str, ts_ms: int, user: str, device: str, stage: str, now: int, said: str) -> NoteRecord:
+    return NoteRecord(app=app, event_id=event_id, ts_ms=ts_ms, user=user, device=device, kind="step", stage=stage, at_ms=now, note=said)
