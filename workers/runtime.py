@@ -346,7 +346,7 @@ class Runtime:
             transport=transport,
             now_ms=now_ms,
             deadline_s=deadline_s,
-            callback_url=self.receipts_url,
+            callback_url=self.callback_url,
             observe=_observe,
             images=_Images(SeenImages(self.redis, self.keys)),
             addresses=BoundAddresses(self.marks.bindings, self.devices),
@@ -370,12 +370,20 @@ class Runtime:
         return say("folded", note.lang, own).replace("{count}", str(count))
 
     def receipts_url(self, lane: Lane) -> str | None:
-        """Where this lane's vendor sends receipts; None without a public address."""
+        """Where this lane's vendor sends receipts, for its console; None without a public address."""
         credential = lane.credential
-        if self.settings.receipts_url is None or (lane.vendor == Vendor.MEIZU and credential.options.get("callback") != "on"):
-            return None  # Meizu refuses a push whose callback its console does not know: only where the operator says it does
+        if self.settings.receipts_url is None:
+            return None
         path = receipts.path_of(credential.vendor, credential.app, credential.business_id, self.vault.derived(receipts.PURPOSE)[0])
         return self.settings.receipts_url.rstrip("/") + path
+
+    def callback_url(self, lane: Lane) -> str | None:
+        """The address that pushes of this lane name; None where they name none.
+
+        Meizu refuses a push whose callback its console does not know: only where the operator says that it does.
+        """
+        unknown = lane.vendor == Vendor.MEIZU and lane.credential.options.get("callback") != "on"
+        return None if unknown else self.receipts_url(lane)
 
     def ring(self, stage: str, vendor: Vendor | None = None) -> None:
         """Rings a stage's bell unless one is waiting. Never raises: a bell that is lost costs seconds, upkeep rings again.

@@ -158,9 +158,12 @@ class Keys:
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"
 
-    @property
-    def upkeep_lock(self) -> str:
-        return f"{self.prefix}:upkeep-lock"
+    def lease(self, role: str) -> str:
+        """Who holds a role of the maintenance process."""
+        return f"{self.prefix}:lease:{role}"
+
+    def lease_epoch(self, role: str) -> str:
+        return f"{self.prefix}:lease-epoch:{role}"
 
     def alive(self, name: str) -> str:
         return f"{self.prefix}:alive:{name}"

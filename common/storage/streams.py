@@ -51,6 +51,7 @@ class Belts:
         self.keys = keys
         self.takeover_idle_ms = takeover_idle_ms
         self._hold = script(redis, "hold")
+        self._missed = script(redis, "missed")
         self.consumer = uuid.uuid4().hex[:12]
         self._made: set[str] = set()
 
@@ -69,11 +70,11 @@ class Belts:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    def read(self, belts: Sequence[str], count: int) -> list[Entry]:
-        """Up to `count` fresh entries of each belt, in the belts' order."""
+    def read(self, belts: Sequence[str], count: int, block_ms: int | None = None) -> list[Entry]:
+        """Up to `count` fresh entries of each belt, in the belts' order; waits for the first of them for `block_ms`."""
         self._make(belts)
         try:
-            answer = self.redis.xreadgroup(GROUP, self.consumer, {self.keys.belt(belt): ">" for belt in belts}, count=count)
+            answer = self.redis.xreadgroup(GROUP, self.consumer, {self.keys.belt(belt): ">" for belt in belts}, count=count, block=block_ms)
         except ResponseError as error:
             if "NOGROUP" in str(error):  # the server lost its data: make the groups again
                 self._made.clear()
@@ -187,9 +188,10 @@ class Belts:
             found[belt] = Backlog(max(int(length) - taken, 0), taken, int(oldest[0][0].split(b"-")[0]) if oldest else None)
         return found
 
-    def stale(self, belt: str) -> bool:
-        """Whether some entry's reader fell silent."""
-        return bool(self.redis.xpending_range(self.keys.belt(belt), GROUP, "-", "+", 1, idle=self.takeover_idle_ms))
+    def missed(self, belts: Sequence[str]) -> set[str]:
+        """Belts with entries that nobody took, or whose reader fell silent. One round trip."""
+        found = cast(list[int], self._missed(keys=[self.keys.belt(belt) for belt in belts], args=[GROUP, self.takeover_idle_ms]))
+        return {belts[index] for index in found}
 
     def forget_dead_readers(self, belt: str, idle_ms: int) -> None:
         """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves one behind."""

@@ -12,7 +12,7 @@ from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from common.values import Value
 from workers.delivery import late
-from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
@@ -276,6 +276,9 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
     """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
+    old_ms = world.now_ms() - OLD_S * 1000
+    if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
+        return list(works)
     held = [work for work in works if work.target.held_by is not None and may_fold(work)]
     found = world.backlog.look([(group_of(work), work.target.push_id, work.note.received_ms) for work in held]) if held else ()
     views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
