@@ -69,6 +69,12 @@ class Keys:
     def read(self, app: str, user: str) -> str:
         return f"{self.read_marks}{{{app}:{user}}}"
 
+    def bindings(self, app: str, user: str) -> str:
+        return f"{self.prefix}:bind:{{{app}:{user}}}"
+
+    def screen(self, digest: str) -> str:
+        return f"{self.prefix}:screen:{digest}"
+
     @property
     def delayed(self) -> str:
         return f"{self.prefix}:delayed"

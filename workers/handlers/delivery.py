@@ -29,6 +29,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.work import Work
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, to_ledger, work_row
 from workers.handlers.replies import tell_ended
+from workers.late_binding import given_back, on_screens
 from workers.queues.consumer import AWAY, Commit, Letter, is_urgent
 from workers.queues.lease_renewer import LeaseRenewer
 from workers.routing import stage as routing
@@ -202,11 +203,11 @@ class Deliveries:
         rows += [pending_row(wait, lane.vendor, business_id, now) for wait in settled.waits if _news(wait)]
         later = _later(settled.waits, lane, now)
         done = [(one.work.target.push_id, one.work.note.ts_ms) for one in settled.ended]
-        waiting = [(wait.work.target.push_id, wait.work.note.ts_ms, wait.work.badge) for wait in settled.waits]
 
         def more(pipe: Any) -> None:
+            self._runtime.claims.release(pipe, given_back(settled))
             self._runtime.claims.mark_done(pipe, done)
-            self._runtime.claims.release(pipe, waiting)
+            self._runtime.screens.settle(pipe, on_screens(settled, now))
             self._runtime.delayed.put(pipe, later)
             self._runtime.backlog.join(pipe, _held_back(settled.waits))
             self._runtime.backlog.leave(pipe, _decided(settled.ended))
