@@ -1,7 +1,7 @@
 """What each lane has to send (Redis, until sent): a queue a lane and urgency, ready sets a vendor, leases of whoever sends.
 
 An entry is one batch of pushes. It stays in its lane's queue until a sender takes it, and comes back to its place when it was
-not sent. The scripts are in lua/: ready_pop, lane_take, lane_commit, lane_renew, lane_reap, lane_pick. A lane's own keys carry
+not sent. The scripts are in lua/: ready_pop, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick. A lane's own keys carry
 the hash tag `{<lane>}`, so each script but ready_pop stays inside one slot.
 """
 
@@ -21,11 +21,10 @@ from redis.client import Pipeline
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
 from common.storage.scripts import script
+from common.storage.streams import Backlog
 
 URGENCIES: Final = tuple(Urgency)
 RANK: Final = {urgency: number for number, urgency in enumerate(URGENCIES)}
-#: How urgent for the rate: calls and chats, groups, bulk.
-LEVEL: Final = {Urgency.CALL: 0, Urgency.CHAT: 0, Urgency.GROUP: 1, Urgency.BULK: 2}
 #: A sender that was silent for so long has died; its entries go to another (send 10 s < lease 15 s).
 LEASE_MS: Final = 15_000
 #: Entries, and bytes, of one take: an entry that is larger than the bytes is taken alone.
@@ -90,10 +89,9 @@ class LaneTerms:
 class Taken:
     """The answer to one take. what: go, probe, wait, shut or empty.
 
-    tokens: leave to send, first usable `first_s` from now, then `rate_per_s`; lim_s: how much earlier than its time one may go.
-    due_ms: when the lane may be asked again, by Redis' clock; now_ms: that clock at the take. left: entries in the queue still.
+    tokens: what the lane's rate allows of the next second (see `lease`); burst: how much of it at once. due_ms: when the lane may
+    be asked again, by Redis' clock; now_ms: that clock at the take. left: entries in the queue still.
     noted, noted_why: entries up to this order were held by an outage, and which. slowed: up to this order, by the rate.
-    last_s: epoch seconds of the last token, by that clock.
     """
 
     lane: str
@@ -104,16 +102,31 @@ class Taken:
     why: str = ""
     due_ms: int = 0
     tokens: int = 0
-    first_s: float = 0.0
-    last_s: float = 0.0
-    rate_per_s: float = 1.0
-    lim_s: float = 0.0
+    burst: int = 1
     noted: int = 0
     noted_why: str = ""
     slowed: int = 0
     left: int = 0
+    terms: LaneTerms = LaneTerms(gone=True)
     entries: list[LaneEntry] = field(default_factory=list)
-    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def paced(self) -> bool:
+        """Whether the lane is at its rate."""
+        return self.due_ms > self.now_ms
+
+
+@dataclass(frozen=True, slots=True)
+class RateLease:
+    """Leave to send so many, the first in `first_s`, then `rate_per_s`; lim_s: how much earlier than its time one may go.
+
+    last_s: time of the last one in epoch seconds, by Redis' clock."""
+
+    tokens: int
+    first_s: float
+    last_s: float
+    rate_per_s: float
+    lim_s: float
 
 
 @dataclass(slots=True)
@@ -178,7 +191,8 @@ class LaneQueues:
         self.lease_ms = lease_ms
         self.word = os.urandom(6).hex()
         self._words = itertools.count()
-        self._pop, self._take, self._commit = (script(redis, name) for name in ("ready_pop", "lane_take", "lane_commit"))
+        self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
+        self._take, self._lease = script(redis, "lane_take", "rate_now"), script(redis, "rate_lease", "rate_now")
         self._renew, self._reap, self._pick = (script(redis, name) for name in ("lane_renew", "lane_reap", "lane_pick"))
 
     # ------------------------------------------------------------ in
@@ -221,20 +235,29 @@ class LaneQueues:
         return found, None if due < 0 else max(due - now, 0) / 1000
 
     def take(
-        self, wanted: Sequence[tuple[str, Urgency, LaneTerms, int]], probe_s: float, round_s: float, bytes_max: int = BYTES_MAX
+        self, wanted: Sequence[tuple[str, Urgency, LaneTerms, int]], probe_s: float, bytes_max: int = BYTES_MAX
     ) -> list[Taken]:
-        """Entries of each of these lanes (at most so many pushes) with leave to send them, in one round trip.
+        """Entries of each of these lanes (at most so many pushes), in one round trip.
 
-        probe_s, round_s: how long a probe of a stopped lane, and a round, may take.
+        probe_s: how long a probe of a stopped lane may take.
         """
         words = [f"{self.word}:{next(self._words)}" for _ in wanted]
         with self.redis.pipeline(transaction=False) as pipe:
             for (lane, urgency, terms, pushes_max), word in zip(wanted, words, strict=True):
                 args: list[Any] = [word, self.lease_ms, ENTRIES_MAX, pushes_max, bytes_max, terms.version, probe_s, terms.rate_per_s]
-                args += [terms.burst, terms.ramp_s, int(terms.by_request), LEVEL[urgency], int(terms.gone), RANK[urgency], round_s]
+                args += [terms.burst, terms.ramp_s, int(terms.by_request), RANK[urgency], int(terms.gone)]
                 self._take(keys=self._take_keys(lane, urgency), args=args, client=pipe)
             answers = pipe.execute()
         return [_taken(*one[:3], word, answer) for one, word, answer in zip(wanted, words, answers, strict=True)]
+
+    def lease(self, taken: Taken, wanted: int, pushes: int, round_s: float) -> RateLease:
+        """Leave to send so many of what the lane's rate counts within the next second; fewer, or none, when others were first."""
+        keys, lane, terms = self.keys, taken.lane, taken.terms
+        args: list[Any] = [taken.word, terms.rate_per_s, terms.burst, terms.ramp_s, RANK[taken.urgency], wanted, pushes, round_s]
+        told = self._lease(keys=[keys.rate(lane), keys.inflight(lane)], args=args)
+        tokens, first_s, last_s, rate = cast(Any, told)
+        rate_per_s = float(rate)
+        return RateLease(int(tokens), float(first_s), float(last_s), rate_per_s, _burst(terms, rate_per_s) / rate_per_s)
 
     def paused(self, lane: str, urgency: Urgency, why: str, due_ms: int) -> Taken:
         """As `take` of a lane that is not to be sent to: nothing is taken. due_ms: from now."""
@@ -262,9 +285,8 @@ class LaneQueues:
 
     def give_back(self, taken: Taken, entries: Sequence[LaneEntry], due_ms: int) -> None:
         """These were not worked on: they stand where they stood, and their lane may be asked again from then on."""
-        unused = (taken.last_s, taken.tokens, taken.rate_per_s) if len(entries) == len(taken.entries) else ()
         if entries:
-            self.commit(taken, LaneCommit(back=list(entries), unused=unused))
+            self.commit(taken, LaneCommit(back=list(entries)))
         with self.redis.pipeline(transaction=False) as pipe:
             self.wake_at(pipe, taken.lane, taken.urgency, due_ms)
             pipe.execute()
@@ -336,6 +358,18 @@ class LaneQueues:
             found[lane] = Load(int(size or 0), max(int(waiting or 0), 0), counts, firsts)
         return found
 
+    def backlog(self) -> dict[str, Backlog]:
+        """By vendor and urgency (`send:<vendor>:<urgency>`): entries that wait in all its lanes' queues, and since when."""
+        entries = {(vendor, urgency): 0 for vendor in Vendor for urgency in URGENCIES}
+        oldest: dict[tuple[Vendor, Urgency], int] = {}
+        for lane, load in self.loads(self.loaded()).items():
+            for urgency, count in load.entries.items():
+                name, first = (vendor_of(lane), urgency), load.oldest_ms[urgency]
+                entries[name] += count
+                if first is not None:
+                    oldest[name] = min(first, oldest.get(name, first))
+        return {f"send:{name[0]}:{name[1]}": Backlog(count, 0, oldest.get(name)) for name, count in entries.items()}
+
     def bytes_of(self, lanes: Sequence[str]) -> dict[str, int]:
         with self.redis.pipeline(transaction=False) as pipe:
             for lane in lanes:
@@ -393,7 +427,7 @@ class LaneQueues:
     def _take_keys(self, lane: str, urgency: Urgency) -> list[str]:
         keys = self.keys
         own = [keys.lane_queue(lane, urgency), keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane)]
-        return [*own, keys.lane_tries(lane), keys.lane_load(lane), keys.lane(lane), keys.rate(lane), keys.inflight(lane)]
+        return [*own, keys.lane_tries(lane), keys.lane_load(lane), keys.lane(lane), keys.rate(lane)]
 
     def _commit_keys(self, taken: Taken, commit: LaneCommit) -> list[str]:
         keys, lane = self.keys, taken.lane
@@ -403,12 +437,16 @@ class LaneQueues:
 
 
 def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any) -> Taken:
-    what, now_ms, why, due, tokens, first, last, rate, noted, noted_why, slowed, left, *rest = answer
-    taken = Taken(lane, urgency, word, what.decode(), now_ms, why.decode(), due, tokens, float(first), float(last), float(rate))
-    taken.noted, taken.noted_why, taken.slowed, taken.left = noted, noted_why.decode(), slowed, left
-    taken.lim_s = max(1.0, terms.burst * taken.rate_per_s / terms.rate_per_s) / taken.rate_per_s
+    what, now_ms, why, due, tokens, rate, noted, noted_why, slowed, left, *rest = answer
+    taken = Taken(lane, urgency, word, what.decode(), now_ms, why.decode(), due, tokens, max(1, int(_burst(terms, float(rate)) + 1e-6)))
+    taken.noted, taken.noted_why, taken.slowed, taken.left, taken.terms = noted, noted_why.decode(), slowed, left, terms
     taken.entries = [LaneEntry(*one) for one in _triples(rest)]
     return taken
+
+
+def _burst(terms: LaneTerms, rate_per_s: float) -> float:
+    """What may go at once, as rate_now.lua has it."""
+    return max(1.0, terms.burst * rate_per_s / terms.rate_per_s)
 
 
 def _triples(rest: Sequence[Any]) -> Iterator[tuple[str, bytes, int]]:

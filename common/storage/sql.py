@@ -99,6 +99,11 @@ def _marked(began: float) -> Iterator[None]:
             _WAITING.pop(thread, None)
 
 
+def took_too_long(error: BaseException) -> bool:
+    """Whether the server ended the statement at its timeout: less work may pass where this did not."""
+    return isinstance(getattr(error, "orig", error), psycopg.errors.QueryCanceled)
+
+
 class _Server:
     """What one engine knows of its server. pooled: a transaction pooler stands before it."""
 

@@ -79,6 +79,7 @@ class Belts:
         self._reclaim = script(redis, "reclaim", "bounded")
         self._forget = script(redis, "forget_readers")
         self._looked: dict[str, str] = {}
+        self._missed = script(redis, "missed")
         self.consumer = uuid.uuid4().hex[:12]
         self._made: set[str] = set()
 
@@ -100,9 +101,25 @@ class Belts:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    def read(self, belts: Sequence[str], count: int) -> list[Entry]:
-        """Up to `count` fresh entries of each belt, in the belts' order."""
-        return self.read_weighted(dict.fromkeys(belts, count))
+    def read(self, belts: Sequence[str], count: int, block_ms: int | None = None) -> list[Entry]:
+        """Up to `count` fresh entries of each belt, in the belts' order; waits for the first of them for `block_ms`."""
+        found = self.read_weighted(dict.fromkeys(belts, count))
+        return found if found or block_ms is None else self.wait(belts, block_ms)
+
+    def wait(self, belts: Sequence[str], block_ms: int) -> list[Entry]:
+        """Waits for the next entry of any stream: one of each at most."""
+        self._make(belts)
+        names = {self._key(belt).encode(): belt for belt in belts}
+        try:
+            answer: Any = self.redis.xreadgroup(GROUP, self.consumer, dict.fromkeys(names, ">"), count=1, block=block_ms)
+        except ResponseError as error:
+            self._lost_group(error)
+            raise
+        pairs = answer.items() if isinstance(answer, dict) else answer or ()
+        return [self._whole(names[key], *raw) for key, raws in pairs for raw in raws]
+
+    def _whole(self, belt: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+        return Entry(belt, entry_id, fields.get(b"b", b""), 1, b"s" in fields)
 
     def read_weighted(self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
         """Up to `counts[belt]` fresh entries of each belt and about `bytes_max` in all, in one round trip, in the mapping's order."""
@@ -230,9 +247,10 @@ class Belts:
             found[belt] = Backlog(max(int(length) - taken, 0), taken, int(oldest[0][0].split(b"-")[0]) if oldest else None)
         return found
 
-    def stale(self, belt: str) -> bool:
-        """Whether some entry's reader fell silent."""
-        return bool(self.redis.xpending_range(self._key(belt), GROUP, "-", "+", 1, idle=self.takeover_idle_ms))
+    def missed(self, belts: Sequence[str]) -> set[str]:
+        """Belts with entries that nobody took, or whose reader fell silent. One round trip."""
+        found = cast(list[int], self._missed(keys=[self._key(belt) for belt in belts], args=[GROUP, self.takeover_idle_ms]))
+        return {belts[index] for index in found}
 
     def forget_dead_readers(self, belt: str, idle_ms: int) -> None:
         """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves one behind."""
@@ -261,17 +279,6 @@ class CoreStreams(Belts):
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
         return Entry(belt, entry_id, fields.get(b"e", b""), deliveries, b"s" in fields, fields, size)
 
-    def wait(self, names: Sequence[str], block_ms: int) -> list[Entry]:
-        """Waits for the next entry of any stream: one of each at most."""
-        self._make(names)
-        try:
-            answer: Any = self.redis.xreadgroup(GROUP, self.consumer, dict.fromkeys(names, ">"), count=1, block=block_ms)
-        except ResponseError as error:
-            self._lost_group(error)
-            raise
-        pairs = answer.items() if isinstance(answer, dict) else answer or ()
-        return [self._whole(key.decode(), *raw) for key, raws in pairs for raw in raws]
-
-    def _whole(self, name: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    def _whole(self, belt: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
         size = sum(len(key) + len(value) for key, value in fields.items())
-        return Entry(name, entry_id, fields.get(b"e", b""), 1, b"s" in fields, fields, size if size > self.entry_bytes_max else 0)
+        return Entry(belt, entry_id, fields.get(b"e", b""), 1, b"s" in fields, fields, size if size > self.entry_bytes_max else 0)

@@ -32,8 +32,9 @@ from workers.intake import events
 from workers.intake.directed import TokenPushes
 from workers.intake.stage import Event
 from workers.intake.state import StateKeeper, Withdrawal
+from workers.maintenance.ledger_writer import LedgerWriter
+from workers.maintenance.reporter import Reporter
 from workers.runtime import Runtime
-from workers.upkeep import Upkeep
 
 
 @pytest.fixture
@@ -81,8 +82,8 @@ class Intake:
         consumer.once(block_ms=10)  # makes the group
         consumer.once(block_ms=10)
         assert runtime.core.xlen(self.stream) == 0
-        upkeep = Upkeep(runtime, lambda: False)
-        while upkeep.flush():
+        writer = LedgerWriter(runtime)
+        while writer.flush():
             pass
         return {letter["entry_id"]: letter for letter in runtime.dead_letters.heads() if letter["entry_id"] in self._read}
 
@@ -197,10 +198,10 @@ def test_a_logout_of_nothing_is_counted_as_ignored(intake: Intake) -> None:
 
 def test_the_number_of_dead_letters_falls_to_nothing_with_the_last_one(intake: Intake, runtime: Runtime) -> None:
     def shown() -> float:
-        upkeep._show_dead_letters()
+        reporter.show_dead_letters()
         return float(metrics.DEAD_LETTERS.labels("intake")._value.get())
 
-    upkeep = Upkeep(runtime, lambda: False)
+    reporter = Reporter(runtime)
     intake.put(b"{")
     intake.finish()
     assert shown() >= 1

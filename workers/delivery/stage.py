@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,10 +13,11 @@ from msgspec.structs import replace
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from common.values import Value
-from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
+from workers.delivery import late
+from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
-from workers.delivery.pacing import Pacer, Unpaced
+from workers.delivery.pacing import Pace, Unpaced
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
@@ -82,7 +82,7 @@ class LaneTurn:
     """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go."""
 
     state: Probe | None
-    pacer: Pacer
+    pacer: Pace
 
 
 class Claims(Protocol):
@@ -159,6 +159,9 @@ class World:
     callback_url: Callable[[Lane], str | None]
     observe: Callable[[Lane, Sequence[Answer | NoAnswer]], None]
     images: Images
+    addresses: late.Addresses
+    consent: late.Consent
+    screens: late.Screens
 
 
 def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | None = None) -> Delivered:
@@ -167,7 +170,8 @@ def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | No
     turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked and nothing is paced.
     """
     done = Delivered()
-    mine = _claimed(_wellformed(works, lane, done), world.now_ms(), world, done)
+    mine = _claimed(works, world.now_ms(), world, done)
+    mine = _wellformed(_addressed(mine, lane, world, done), lane, done)
     if mine:
         mine = _through_the_breaker(mine, world.breaker.open_for(lane) if turn is None else turn.state, world, done)
     done.probe = done.probe or (turn is not None and turn.state is not None)
@@ -179,7 +183,7 @@ def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | No
         _no_access(mine, lane, access, world, done)
         return done
     now_ms = world.now_ms()  # fetching an access token takes its time
-    pacer = Unpaced() if turn is None else turn.pacer
+    pacer: Pace = Unpaced() if turn is None else turn.pacer
     granted = _admitted(_sendable(mine, lane, world, now_ms, done), lane, now_ms, world, done, pacer)
     if granted:
         granted = _in_time(granted, lane, world, done)
@@ -195,6 +199,20 @@ def review(works: Sequence[Work], world: World) -> Delivered:
     done = Delivered()
     done.left = _claimed(works, world.now_ms(), world, done, counts=False)
     return done
+
+
+def _addressed(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+    now_ms = world.now_ms()
+    fit = _sorted(late.addressed(works, lane, world.addresses), done) if works else []
+    for work in fit:
+        work.addressed_ms = now_ms
+    return fit
+
+
+def _sorted(found: late.Sorted, done: Delivered) -> list[Work]:
+    done.decided += found.decided
+    done.waiting += found.waiting
+    return found.fit
 
 
 def _hand_back(lane: Lane, world: World, done: Delivered) -> None:
@@ -271,19 +289,22 @@ def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, worl
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
-    works = _folded(works, world, done)
+    works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done)
     if state is None:
-        return works
+        return _sorted(late.in_their_places(works, world.screens), done)
     done.probe = True
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
     ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
     done.parked += [(work, state.why) for work in ordered[1:]]
-    return ordered[:1]
+    return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
     """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
+    old_ms = world.now_ms() - OLD_S * 1000
+    if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
+        return list(works)
     held = [work for work in works if work.target.held_by is not None and may_fold(work)]
     found = world.backlog.look([(group_of(work), work.target.push_id, work.note.received_ms) for work in held]) if held else ()
     views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
@@ -342,7 +363,7 @@ def _unfit(item: Item, lane: Lane) -> str | None:
 
 
 def _admitted(
-    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered, pacer: Pacer
+    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered, pacer: Pace
 ) -> list[tuple[Parcel, list[Work]]]:
     """Parcels of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
     if not sendable:
@@ -370,20 +391,33 @@ def _admitted(
 
 
 def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: World, done: Delivered) -> list[tuple[Parcel, list[Work]]]:
-    """The last look before the send: what ran out of time while leave was asked for stays here, and gives its leave back."""
+    """The last look before the send: what ran out of time or lost its token while leave was asked for stays here, and gives its leave
+    back."""
     now_ms = world.now_ms()
-    late = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
-    if not late:
+    stay = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
+    done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in stay]
+    stay += _moved_since([work for _, works in granted for work in works if work.note.expires_at_ms > now_ms], lane, world, done)
+    if not stay:
         return list(granted)
-    done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in late]
-    world.gate.refund(lane, late)
+    world.gate.refund(lane, stay)
+    staying = {id(work) for work in stay}
     in_time = []
     for parcel, works in granted:
-        kept = [(item, work) for item, work in zip(parcel.items, works, strict=True) if work.note.expires_at_ms > now_ms]
+        kept = [(item, work) for item, work in zip(parcel.items, works, strict=True) if id(work) not in staying]
         if kept:
             items, fit = zip(*kept, strict=True)
             in_time.append((parcel if len(kept) == len(works) else _smaller(parcel, items), list(fit)))
     return in_time
+
+
+def _moved_since(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+    """Those whose token changed while an access token was fetched: they come again at once, and are addressed anew."""
+    old = [work for work in works if world.now_ms() - work.addressed_ms > late.ADDRESS_GOOD_MS]
+    if not old:
+        return []
+    moved = [work for work, found in zip(old, world.addresses.where(lane, old), strict=True) if found is not late.Standing.KEPT]
+    done.waiting += [(work, 0.0, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in moved]
+    return moved
 
 
 def _smaller(parcel: Parcel, kept: Sequence[Item]) -> Parcel:
@@ -402,7 +436,7 @@ Granted = Sequence[tuple[Parcel, list[Work]]]
 
 
 def _asked(
-    granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pacer
+    granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pace
 ) -> tuple[Granted, list[Answer | NoAnswer]]:
     """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
     costs = [1 if lane.limits.rate_unit == "request" else len(parcel.items) for parcel, _ in granted]
@@ -415,7 +449,7 @@ def _asked(
     while (part := pacer.part(costs[start:])) is not None:
         count, wait_s = part
         if wait_s > 0:
-            time.sleep(wait_s)
+            pacer.wait(wait_s)
             continue
         pacer.spend(sum(costs[start : start + count]))
         if fit := _in_time(granted[start : start + count], lane, world, done):
@@ -446,7 +480,7 @@ def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: World,
     return answers
 
 
-def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pacer) -> None:
+def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pace) -> None:
     granted, answers = _asked(granted, lane, access, world, done, pacer)
     if not granted:
         _hand_back(lane, world, done)

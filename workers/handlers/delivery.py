@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from common.model import Decision, Urgency, Vendor
 from common.storage import keys, ledger
 from common.storage.delayed import as_new
 from common.storage.lane_queues import LaneEntry, LaneTerms, Taken
-from common.storage.lanes import PROBE_S
+from common.storage.lanes import FLOWING, PROBE_S
 from common.storage.streams import DELIVERIES_MAX, Entry
 from workers.app import DELIVERY, queue_of
 from workers.delivery import stage as delivery
@@ -42,6 +43,8 @@ SILENT_MAX, SILENT_SHARE = 8, 1 / 32
 OTHERS_SHARE: Final = 0.6
 #: Of the pushes on the wire, what one lane may have: the first round of one that hangs must not leave nothing to the others.
 LANE_SHARE: Final = 0.8
+#: Rounds of one lane and urgency that a process has at work where the lane is at its rate.
+PACED_MAX: Final = 2
 #: A lane that could not be served now is looked at again after so long.
 AGAIN_MS: Final = 500
 #: A shut lane is looked at so often at least: what came since is told so. Whoever opens it wakes it (workers/lane_timer.py).
@@ -55,18 +58,19 @@ SUSPECT_AFTER: Final = 2
 #: Entries of releases before 0.2 that are moved to their lanes' queues at a time.
 OLD_MAX: Final = 50
 
-LaneTurnKey = tuple[str, Urgency]
 _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 
 
 @dataclass(slots=True)
 class _Running:
-    """One round at work. most: pushes it may have on the wire."""
+    """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate, so that the next may begin before
+    its last answer came, and still comes behind it."""
 
     taken: Taken
     entries: list[LaneEntry]
     most: int
     silent: bool = False
+    paced: bool = False
     renewed: float = field(default_factory=time.monotonic)
 
 
@@ -84,7 +88,7 @@ class LaneSender:
         self._stopping: Callable[[], bool] = lambda: False
         self._pool = ThreadPoolExecutor(LANES_AT_ONCE, thread_name_prefix=f"lanes-{vendor}")
         self._lock = threading.Lock()
-        self._running: dict[LaneTurnKey, _Running] = {}
+        self._running: dict[str, _Running] = {}  # by the take's word
         self._silent: set[str] = set()
         self._versions: dict[str, tuple[bool, int]] = {}
         self._slice_lock = threading.Lock()
@@ -171,14 +175,20 @@ class LaneSender:
         most = self._room()
         if not any(most.values()):
             return False, None
-        with self._lock:
-            busy = list(self._running)
-        found, next_s = self.runtime.lane_queues.pop(self.vendor, most, busy)
+        found, next_s = self.runtime.lane_queues.pop(self.vendor, most, self._occupied())
         if found:
             self._owed = found
             self._take(found)
             self._owed = ()
         return bool(found), next_s
+
+    def _occupied(self) -> list[tuple[str, Urgency]]:
+        """Lanes that this process takes no more of now: what is behind in a queue does not overtake."""
+        with self._lock:
+            running = list(self._running.values())
+        count = Counter((one.taken.lane, one.taken.urgency) for one in running)
+        whole = {(one.taken.lane, one.taken.urgency) for one in running if not one.paced}
+        return [name for name, number in count.items() if number >= PACED_MAX or name in whole]
 
     def _give_back_owed(self) -> None:
         """Lanes that were popped when Redis went away: they are ready again."""
@@ -201,7 +211,7 @@ class LaneSender:
             else:
                 wanted.append((lane_id, urgency, LaneTerms(gone=True) if lane is None else lane_terms(lane, now), room))
         if wanted:
-            told = queues.take(wanted, self._probe_s(), self._probe_s())
+            told = queues.take(wanted, self._probe_s())
             takes += [(taken, one[3]) for taken, one in zip(told, wanted, strict=True)]
         self._put_back([taken for taken, _ in takes], lanes)
         for taken, room in takes:
@@ -269,15 +279,16 @@ class LaneSender:
         silent = taken.lane in self._silent
         with self._lock:
             crowd = sum(one.silent for one in self._running.values())
-            twin = any(key[0] == taken.lane for key in self._running)
+            twin = any(one.taken.lane == taken.lane for one in self._running.values())
         if silent and (crowd >= SILENT_MAX or twin):
             self._later(taken, lane)
             return
         if silent:
             most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
-        running = _Running(taken, list(taken.entries), min(most, sum(entry.pushes for entry in taken.entries)), silent)
+        most = min(most, sum(entry.pushes for entry in taken.entries))
+        running = _Running(taken, list(taken.entries), most, silent, taken.paced)
         with self._lock:
-            self._running[taken.lane, taken.urgency] = running
+            self._running[taken.word] = running
             if self._keeper is None:
                 self._keeper = threading.Thread(target=self._renew, name=f"leases-{self.vendor}", daemon=True)
                 self._keeper.start()
@@ -300,7 +311,7 @@ class LaneSender:
         finally:
             metrics.STAGE_SECONDS.labels(DELIVERY).observe(time.perf_counter() - started)
             with self._lock:
-                del self._running[taken.lane, taken.urgency]
+                del self._running[taken.word]
             self._woken.set()
 
     def _fit(self, running: _Running, lane: Lane | None) -> None:
@@ -341,6 +352,8 @@ class LaneSender:
         done = self._rounds.send(taken, entries, lane, running.most)
         self._learn(taken.lane, done)
         self._wake_rest(taken, done)
+        if taken.what == "probe" and self.runtime.lane_states.peek(taken.lane).state == FLOWING:
+            self.runtime.lane_queues.wake_now(taken.lane)  # all that waits behind it
 
     def _wake_rest(self, taken: Taken, done: delivery.Delivered) -> None:
         """What came back to the queue waits for its lane's next turn."""

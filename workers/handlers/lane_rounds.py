@@ -19,24 +19,29 @@ from common.contracts import Batch, Push, Target, decode_batch, encode
 from common.ledger_records import DeadRecord, Record
 from common.model import Decision, MessageClass, Urgency, Vendor, Verdict
 from common.storage import sql
+from common.storage.admission import ROUND_S
 from common.storage.claims import KEEP_S as CLAIM_KEEP_S
 from common.storage.claims import day_of
 from common.storage.delayed import as_new, retry_member
-from common.storage.lane_queues import LaneCommit, LaneEntry, NewBatch, Taken
+from common.storage.lane_queues import LaneCommit, LaneEntry, NewBatch, RateLease, Taken
+from common.storage.screens import KEEP_MIN_MS
 from workers.app import DELIVERY
 from workers.delivery import settle as settling
 from workers.delivery import stage as delivery
 from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
-from workers.delivery.pacing import Pacer
+from workers.delivery.pacing import LeasedPace, Pacer
 from workers.delivery.work import Work
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, work_row
 from workers.handlers.replies import tell_ended
+from workers.late_binding import given_back, on_screens
 from workers.routing.stage import parts
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+#: A round of calls or chats that lost tokens as it was late leases more, so often.
+LEASES_MORE = 3
 #: What a vendor has answered is written though Redis goes away meanwhile, or all of it would be sent again: so long it is waited
 #: for, and so long by a process that is to end.
 WRITE_PATIENCE_S, LAST_PATIENCE_S, WRITE_AGAIN_S = 30.0, 5.0, 0.3
@@ -89,6 +94,7 @@ class LaneRounds:
         self._runtime = runtime
         self._stopping = stopping
         self._worlds: dict[Vendor, delivery.World] = {}
+        self._round_s = max(ROUND_S, runtime.settings.send_timeout_s + 5.0)
 
     def world(self, vendor: Vendor) -> delivery.World:
         if vendor not in self._worlds:
@@ -104,17 +110,21 @@ class LaneRounds:
         most = min(most, 1 if taken.what == "probe" else most, len(works))
         if lane.limits.rate_unit != "request":
             most = min(most, taken.tokens)
-        pacer = Pacer(taken.tokens, taken.first_s - (time.monotonic() - taken.at), taken.rate_per_s, taken.lim_s)
         state = delivery.Probe(Decision(taken.why or Decision.UNAVAILABLE)) if taken.what == "probe" else None
         chosen = self._probe_of(works) if state is not None else works[:most]
-        done = delivery.deliver(chosen, lane, self.world(lane.vendor), delivery.LaneTurn(state, pacer))
+        leases: list[RateLease] = []
+        again = LEASES_MORE if taken.urgency in (Urgency.CALL, Urgency.CHAT) else 0
+        pace = LeasedPace(taken.burst, lambda tokens, requests: self._leased(taken, tokens, requests, leases), again)
+        done = delivery.deliver(chosen, lane, self.world(lane.vendor), delivery.LaneTurn(state, pace))
         mine = {id(work) for work in chosen}
         self._keep(open_, {id(work): work.target for work in works if id(work) not in mine})
         self._keep(open_, {id(work): work.target for work in done.left})
         now = now_ms()
         settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
         self._keep(open_, {id(wait.work): wait.target for wait in settled.waits if wait.delay_s is None}, changed=True)
-        unused = (taken.last_s, pacer.unused, taken.rate_per_s) if pacer.unused >= 1 else ()
+        unused: tuple[float, ...] = ()
+        if pace.pacer is not None and pace.pacer.unused >= 1:
+            unused = (leases[-1].last_s, pace.pacer.unused, leases[-1].rate_per_s)
         patience_s = WRITE_PATIENCE_S if done.requests else 0.0
         self._write(taken, open_, _Round(lane.vendor, lane.credential.business_id, now, settled, done, lane, unused), patience_s)
         try:  # it is written: an error here must not make anybody send it again
@@ -124,6 +134,13 @@ class LaneRounds:
         except Exception as error:
             log.exception("a round could not be counted", extra={"reason": type(error).__name__})
         return done
+
+    def _leased(self, taken: Taken, tokens: int, requests: int, leases: list[RateLease]) -> Pacer:
+        """A few more than are needed: a sender that is late loses some, and can go on; what is left of them comes back."""
+        spare = 0 if taken.paced else max(1, tokens // 20)
+        lease = self._runtime.lane_queues.lease(taken, tokens + spare, requests, self._round_s)
+        leases.append(lease)
+        return Pacer(lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s, time.monotonic, time.sleep)
 
     @staticmethod
     def _probe_of(works: Sequence[Work]) -> list[Work]:
@@ -294,14 +311,21 @@ class LaneRounds:
         for batch, delay_ms in _later(waits, round_):
             commit.later.append((retry_member(batch), delay_ms))
             commit.bytes_more += len(batch.blob)
-        self._marks(commit, ended, waits, round_.done.left)
+        self._marks(commit, ended, waits, round_.done.left, round_.now)
         return commit
 
     def _marks(
-        self, commit: LaneCommit, ended: Sequence[settling.Ended], waits: Sequence[settling.Wait], left: Sequence[Work]
+        self, commit: LaneCommit, ended: Sequence[settling.Ended], waits: Sequence[settling.Wait], left: Sequence[Work], now: int
     ) -> None:
-        """Claims, and who waits with whom for an outage's end."""
+        """Claims, badge numbers, places on screens, and who waits with whom for an outage's end."""
         keys, backlog = self._runtime.keys, self._runtime.backlog
+        waiting = [*waits, *(settling.Wait(work, work.target, None, "") for work in left)]
+        both = settling.Settled(ended=list(ended), waits=waiting)
+        works = [*(one.work for one in ended), *(one.work for one in waiting)]
+        owners = {work.target.push_id: work.entry for work in works}
+        for given in given_back(both):
+            names = [keys.claims(day_of(given.ts_ms), given.push_id), keys.badges(given.app, given.user)]
+            commit.mark("free", names, given.push_id, owners[given.push_id], given.device, given.seen)
         for one in ended:
             target, note = one.work.target, one.work.note
             commit.mark("done", [keys.claims(day_of(note.ts_ms), target.push_id)], target.push_id, CLAIM_KEEP_S)
@@ -309,17 +333,19 @@ class LaneRounds:
                 commit.mark("leave", backlog.names(group_of(one.work)), target.push_id)
             if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1:
                 commit.mark("spoken", backlog.names(group_of(one.work)), note.ts_ms, backlog.marks_s)
+        for place in on_screens(both, now):
+            told = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
+            commit.mark("screen", [self._runtime.screens.name(place.place)], *told)
         for wait in waits:
-            self._free(commit, wait.work)
             if joins(wait.work, wait.target.held_by) and not joins(wait.work, wait.work.target.held_by):
                 values = (wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms, backlog.keep_s)
                 commit.mark("join", backlog.names(group_of(wait.work)), *values)
-        for work in left:
-            self._free(commit, work)
 
     def _free(self, commit: LaneCommit, work: Work) -> None:
-        key = self._runtime.keys.claims(day_of(work.note.ts_ms), work.target.push_id)
-        commit.mark("free", [key], work.target.push_id, work.entry)
+        """Of an entry that goes undecided: what its lease has counted stays with the push."""
+        note, target, keys = work.note, work.target, self._runtime.keys
+        names = [keys.claims(day_of(note.ts_ms), target.push_id), keys.badges(note.app, target.user)]
+        commit.mark("free", names, target.push_id, work.entry, target.device, True)
 
     def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
         """Those whose tokens are given up."""

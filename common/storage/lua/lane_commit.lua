@@ -57,14 +57,35 @@ if unused[1] then -- given back only while nobody has tokens after ours: else th
   end
 end
 call('HDEL', KEYS[8], word)
+local function uncount(key, device, count) -- see let_go.lua
+  local step, epoch = string.match(count, '^(%d+)@(.*)$')
+  if not step or step == '0' then return end
+  local now = call('HMGET', key, device .. ':t', ':t', device .. ':n')
+  if epoch == (now[1] or now[2] or '0') and tonumber(now[3] or '0') >= tonumber(step) then
+    call('HINCRBY', key, device .. ':n', -tonumber(step))
+  end
+end
 for _, mark in ipairs(told[7]) do
   local kind, key = mark[1], KEYS[mark[2]]
   if kind == 'done' then -- see mark.lua
     call('HSET', key, mark[3], 'D')
     if call('TTL', key) < 0 then call('EXPIRE', key, mark[4]) end
   elseif kind == 'free' then -- see let_go.lua; what another entry has leased meanwhile stays leased
-    local holder, number = string.match(call('HGET', key, mark[3]) or '', '^L([^|]*)|(.*)$')
-    if holder == mark[4] then call('HSET', key, mark[3], 'R' .. number) end
+    local holder, count = string.match(call('HGET', key, mark[3]) or '', '^L([^|]*)|(.*)$')
+    if holder == mark[4] then
+      if not mark[6] then
+        uncount(KEYS[mark[2] + 1], mark[5], count)
+        count = ''
+      end
+      call('HSET', key, mark[3], 'R' .. count)
+    end
+  elseif kind == 'screen' then -- see shown.lua
+    local id, ts, keep = mark[3], mark[4], mark[5]
+    local old = call('HMGET', key, 'ts', 'by')
+    if ts >= 0 and (not old[1] or tonumber(old[1]) < ts) then call('HSET', key, 'ts', ts) end
+    if ts < 0 then call('HSETNX', key, 'ts', '0') end
+    if old[2] == id then call('HDEL', key, 'by', 'until') end
+    if call('PTTL', key) < keep then call('PEXPIRE', key, keep) end
   elseif kind == 'join' then -- see held.lua
     local marks = KEYS[mark[2] + 1]
     local since = call('EXISTS', key) == 1 and call('HGET', marks, 'since')

@@ -24,10 +24,11 @@ from tests.integration.simulators.running import Running
 from workers.app import DELIVERY
 from workers.delivery.lane import Lane
 from workers.delivery.work import Work
+from workers.maintenance.ledger_writer import LedgerWriter
+from workers.maintenance.timer import TICK_S, Timer
 from workers.pipeline import Stages
 from workers.routing.stage import parts
 from workers.runtime import Runtime
-from workers.upkeep import TICK_S, Upkeep
 
 __all__ = ["lane", "own_url", "secret_key", "work"]
 
@@ -57,7 +58,8 @@ class World:
     def __init__(self, runtime: Runtime, meizu: Running, lane: Lane) -> None:
         self.runtime, self.meizu, self.lane = runtime, meizu, lane
         self.drain = Stages(runtime).drain(DELIVERY, Vendor.MEIZU)
-        self.upkeep = Upkeep(runtime, lambda: True)
+        self.timer = Timer(runtime)
+        self.writer = LedgerWriter(runtime)
 
     def put(self, works: Sequence[Work]) -> None:
         """In the queues of their urgencies, as routing packs them."""
@@ -79,7 +81,7 @@ class World:
         """Upkeep and drains in turn until `until` is true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self.upkeep._tick()
+            self.timer.turn()
             self.drain(lambda: bool(until()))
             if found := until():
                 return found
@@ -93,7 +95,7 @@ class World:
 
         def upkeep() -> None:
             while not over.wait(TICK_S):
-                self.upkeep._tick()
+                self.timer.turn()
 
         def drain() -> None:
             while not over.wait(0.005):  # the bell's way
@@ -122,7 +124,7 @@ class World:
         return {one.target.push_id for one in works} <= set(self._rows())
 
     def _rows(self) -> dict[str, str | None]:
-        while self.upkeep.flush():
+        while self.writer.flush():
             pass
         with self.runtime.engine.connect() as connection:
             found = connection.execute(

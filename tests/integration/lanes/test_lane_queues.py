@@ -32,7 +32,7 @@ def put(queues: LaneQueues, *batches: NewBatch) -> None:
 
 
 def take(queues: LaneQueues, urgency: Urgency = Urgency.CHAT, terms: LaneTerms = OPEN, pushes: int = 500, lane: str = LANE) -> Taken:
-    (taken,) = queues.take([(lane, urgency, terms, pushes)], 15, 15)
+    (taken,) = queues.take([(lane, urgency, terms, pushes)], 15)
     return taken
 
 

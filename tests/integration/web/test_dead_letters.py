@@ -118,7 +118,7 @@ def test_what_lay_between_stages_goes_back_to_its_belt(cli, runtime, tenant, fle
         Stages(runtime).drain("presence").bury(Entry(belt, b"1-0", blob), "poison: six times")
     dead = dead_record(id="l1", stage="ledger", reason="not_storable: X", at_ms=1, raw=runtime.vault.encrypt(encode(note)))
     runtime.belts.hand_on((), [(keys.LEDGER, encode([dead]))])
-    fleet._upkeep.flush()
+    fleet.writer.flush()
     assert cli("dead-letters", "replay", "--all").out == "4 replayed\n"
     for belt, blob in buried.items():
         assert [fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.belt(belt))] == [blob]
