@@ -28,6 +28,7 @@ from common.storage import lanes as lane_store
 from common.storage.streams import Backlog, Entry
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
+from workers.fleet_watch import PauseWatch, show_memory, show_missing
 from workers.gate import terms_of
 from workers.runtime import Runtime
 from workers.unparking import Unparking
@@ -59,6 +60,7 @@ class Upkeep:
         self._runtime = runtime
         self._stopping = stopping
         self._unparking = Unparking(runtime, self._ring)
+        self._pauses = PauseWatch(runtime)
         self._word = uuid.uuid4().hex
         self._next = 0.0
         self._lanes = 0.0
@@ -75,10 +77,10 @@ class Upkeep:
                     self._tick()
                 else:
                     metrics.hide()
-                self.progress_at = time.monotonic()
             except AWAY as error:
                 log.warning("a store is away, waiting", extra={"reason": type(error).__name__})
                 time.sleep(1.0)
+            self.progress_at = time.monotonic()  # also while a store is away: another process would not help
             time.sleep(TICK_S)
         writer.join(20)
         self._let_go()
@@ -171,6 +173,7 @@ class Upkeep:
         ends = {_labels(lane): lane.credential.options.get("expires_ms") for lane in lanes}
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
+        show_memory(runtime)
         runtime.ledger.ready_for(datetime.now(UTC).date() + timedelta(days=1))
         dropped = runtime.ledger.drop_old(datetime.now(UTC).date() - timedelta(days=runtime.settings.ledger_days))
         if dropped:
@@ -185,6 +188,9 @@ class Upkeep:
     def _show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())
         states = zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        self._pauses.look(lanes)
+        metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
+        show_missing(self._runtime)
         metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:

@@ -79,10 +79,10 @@ class Matcher:
             try:
                 if not self.once():
                     time.sleep(IDLE_S)
-                self.progress_at = time.monotonic()
             except AWAY as error:
                 log.warning("receipts wait in their belt: a store is away", extra={"reason": type(error).__name__})
                 time.sleep(AWAY_S)
+            self.progress_at = time.monotonic()  # also while a store is away: another process would not help
 
     def once(self) -> int:
         """One read of the belt; the number of entries that were finished."""
