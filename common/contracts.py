@@ -38,10 +38,18 @@ class Force(Frozen, frozen=True, kw_only=True):
     body: str | None = None
 
 
+class Localized(Frozen, frozen=True, kw_only=True):
+    """Words that the app looks up in its own tables: the name of a text, and what stands in its slots."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    args: tuple[str, ...] = ()
+
+
 class Display(Frozen, frozen=True, kw_only=True):
     title: str | None = None
     subtitle: str | None = None
     body: str | None = None
+    loc: Localized | None = None
     nick_prefix: Literal["auto", "on", "off"] = "auto"
 
 
@@ -50,10 +58,17 @@ class Data(Frozen, frozen=True, kw_only=True):
     payload: dict[str, Any] | None = None
 
 
+#: No phone shows more.
+BADGE_MAX = 2**31 - 1
+
+
 class Badge(Frozen, frozen=True, kw_only=True):
+    """value: the number itself, of the mode `set` only; it is not added up."""
+
     mode: BadgeMode = BadgeMode.INCREMENT
     increment: Annotated[int, msgspec.Meta(ge=0, le=99)] = 1
     counts_unread: bool = True
+    value: Annotated[int, msgspec.Meta(ge=0, le=BADGE_MAX)] | None = None
 
 
 class Sound(Frozen, frozen=True, kw_only=True):
@@ -85,6 +100,7 @@ class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "cl
     template: dict[str, dict[str, Any]] | None = None
     vendor: dict[str, dict[str, Any]] | None = None
     vendor_raw: dict[str, dict[str, Any]] | None = None
+    blob: dict[str, Any] | None = None
 
 
 class Conversation(Frozen, frozen=True, kw_only=True):
@@ -112,7 +128,8 @@ class Message(Frozen, frozen=True, kw_only=True):
     """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
 
     recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
-    goes on. second_look: the recipients had no device 300 ms ago.
+    goes on. second_look: the recipients had no device 300 ms ago. direct: it is addressed to a token, nobody's presence or
+    settings are asked. reply_key: who waits for its decision (common/storage/replies.py).
     """
 
     app: str
@@ -133,6 +150,8 @@ class Message(Frozen, frozen=True, kw_only=True):
     cursor: int | None = None
     position: int = 0
     second_look: bool = False
+    direct: bool = False
+    reply_key: str | None = None
 
 
 # ---------------------------------------------------------------- presence -> routing
@@ -181,6 +200,9 @@ class Notification(Frozen, frozen=True, kw_only=True):
     {"category": "IM"} for Huawei; `vendor` and `vendor_raw` hold only this vendor's overrides, already merged with the
     strategy preset. sender_name and text fill a vendor's private template; they are what `title` and `body` were made of.
     prefix: the name before the words, a part of `body`; "" where there is none.
+    sender_id, mentioned, respect_dnd: what consent asks about when the push has waited; respect_dnd is false for forced ones.
+    badge_value: the absolute number of the mode `set`. loc: words that the app itself holds. blob: the payload is opaque and
+    goes whole or not at all. direct, reply_key: as in Message.
     collapse_id is the raw value (collapse key or message id) of which each vendor derives its own id on the screen.
     """
 
@@ -220,11 +242,19 @@ class Notification(Frozen, frozen=True, kw_only=True):
     sound_android: str | None = None
     badge_mode: BadgeMode = BadgeMode.INCREMENT
     badge_increment: Annotated[int, msgspec.Meta(ge=0, le=99)] = 1
+    badge_value: int | None = None
+    loc: Localized | None = None
+    blob: bool = False
+    direct: bool = False
+    reply_key: str | None = None
     image: str | None = None
     template: dict[str, Any] | None = None
     vendor: dict[str, Any] = {}
     vendor_raw: dict[str, Any] = {}
     voip: dict[str, Any] | None = None
+    sender_id: str = ""
+    mentioned: bool = False
+    respect_dnd: bool = True
 
 
 class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):

@@ -11,7 +11,7 @@ from common.contracts import Attempt
 
 
 class EventRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="e", gc=False):
-    """filed_ms: its day is this one's; 0: that of its ts."""
+    """filed_ms: its day is this one's; 0: that of its ts. kind: that of its pushes, "" where the type says it."""
 
     app: str
     event_id: str
@@ -24,6 +24,7 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     note: str
     screen: str = ""
     filed_ms: int = 0
+    kind: str = ""
 
 
 class RowRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="r", gc=False):

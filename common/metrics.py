@@ -12,7 +12,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections import Counter as _Counts
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -78,6 +80,14 @@ UNKNOWN_FIELDS: Final = Counter("pushfleet_unknown_fields_total", "Fields of a c
 DEAD_LETTERS: Final = Gauge("pushfleet_dead_letters", "Dead letters kept, by stage.", ("stage",))
 CREDENTIAL_EXPIRES_SECONDS: Final = Gauge("pushfleet_credential_expires_seconds", "Until a credential expires.", LANE)
 RECEIPTS: Final = Counter("pushfleet_receipts_total", "Receipts of the vendors.", ("vendor", "status"))
+
+
+def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
+    """Many observations of one (labelled) histogram: each bucket's lock is taken once, not once an observation."""
+    bounds, buckets = histogram._upper_bounds, histogram._buckets  # noqa: SLF001 - a test holds it equal to observe()
+    histogram._sum.inc(sum(amounts))  # noqa: SLF001
+    for place, count in _Counts(bisect_left(bounds, amount) for amount in amounts).items():
+        buckets[place].inc(count)
 
 
 #: What only the active upkeep tells, as it is of the whole fleet: two processes that told it would contradict each other.

@@ -64,6 +64,8 @@ class Kind(StrEnum):
     CALL_INVITE = "call_invite"
     CALL_CANCEL = "call_cancel"
     RECALL = "recall"
+    BADGE = "badge"  # nothing but the number on the icon
+    CLEAR = "clear"  # a conversation was read elsewhere: the app takes away what it shows of it
 
 
 class PushType(StrEnum):
@@ -83,6 +85,7 @@ class Urgency(StrEnum):
 
 class BadgeMode(StrEnum):
     INCREMENT = "increment"
+    SET = "set"  # an absolute number, given with the push
     KEEP = "keep"
     NONE = "none"
 

@@ -50,7 +50,7 @@ def tag_of(app: str, event_id: str, kind: str) -> str:
 
 
 def _tag(event: EventRecord) -> str:
-    return tag_of(event.app, event.event_id, Kind.CALL_INVITE if event.type == "call.invited" else Kind.MESSAGE)
+    return tag_of(event.app, event.event_id, event.kind or (Kind.CALL_INVITE if event.type == "call.invited" else Kind.MESSAGE))
 
 
 def day_of(ts_ms: int) -> date:
@@ -182,7 +182,7 @@ class Ledger:
         if event_id is not None:
             statement = statement.where(events.c.event_id == event_id)
         else:
-            statement = statement.where(events.c.type.in_(("message.stored", "call.invited")))
+            statement = statement.where(events.c.type.in_(("message.stored", "call.invited", "push.direct")))
         if app is not None:
             statement = statement.where(events.c.app == app)
         with self._engine.connect() as connection:

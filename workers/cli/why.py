@@ -138,21 +138,25 @@ def _steps(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Map
     said = row["decision"] or "waiting"
     words = f"{said}: {row['note']}" if row["note"] else said
     if row["push_id"]:
+        steps += _away(row)
         steps += [
-            {"stage": "presence", "at_ms": row["presence_ms"], "note": "away"},
             {"stage": "routing", "at_ms": row["routed_ms"], "note": f"to {row['vendor']} {row['business_id']}"},
             {"stage": "delivery", "at_ms": row["decided_ms"], "note": words},
         ]
     elif row["routed_ms"]:
-        steps += [
-            {"stage": "presence", "at_ms": row["presence_ms"], "note": "away"},
-            {"stage": "routing", "at_ms": row["decided_ms"], "note": words},
-        ]
+        steps += [*_away(row), {"stage": "routing", "at_ms": row["decided_ms"], "note": words}]
+    elif event["type"] == "push.direct":
+        steps.append({"stage": "intake", "at_ms": row["decided_ms"], "note": words})
     else:
         steps.append({"stage": "presence", "at_ms": row["decided_ms"], "note": words})
     seen = {(note["stage"], note["at_ms"], note["note"]) for note in notes if note["kind"] == "step"}
     steps += [{"stage": stage, "at_ms": at_ms, "note": note} for stage, at_ms, note in sorted(seen, key=lambda step: step[1])]
     return steps
+
+
+def _away(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of a push to a token nobody's presence was asked."""
+    return [{"stage": "presence", "at_ms": row["presence_ms"], "note": "away"}] if row["presence_ms"] else []
 
 
 def as_words(told: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def may_fold(work: Work) -> bool:
     """Plain messages that people read. Not calls; not what is on somebody's screen perhaps."""
     note = work.note
     plain = note.kind == Kind.MESSAGE and note.push_type == PushType.ALERT and note.message_class != MessageClass.CALL
-    return plain and work.target.held_by != Decision.UNCERTAIN
+    return plain and not note.blob and work.target.held_by != Decision.UNCERTAIN
 
 
 def joins(work: Work, held_by: str | None) -> bool:

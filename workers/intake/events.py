@@ -84,6 +84,36 @@ class Ended(msgspec.Struct, frozen=True):
     users: tuple[Name, ...] | None = None
 
 
+class Addressee(msgspec.Struct, frozen=True):
+    """One token of one app, without a person. since_ms: when the app registered it, if anybody knows."""
+
+    vendor: Vendor
+    business_id: Annotated[str, Meta(min_length=1, max_length=32)]
+    token: Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
+    platform: Annotated[str, Meta(min_length=1, max_length=PLATFORM_MAX)]
+    voip_token: Annotated[str, Meta(max_length=TOKEN_BYTES_MAX)] | None = None
+    lang: Annotated[str, Meta(max_length=NAME_MAX)] | None = None
+    since_ms: Millis | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Where the decision is told, and after how long at the latest that there is none yet; 0: only the decision."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=128)]
+    wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
+
+
+class Direct(msgspec.Struct, frozen=True):
+    target: Addressee
+    message_id: Name
+    conversation: Conversation | None = None
+    sender: Sender | None = None
+    elements: tuple[Element, ...] | None = ()
+    kind: Literal["message", "call", "badge", "clear"] = "message"
+    push: PushFields | None = PushFields()
+    reply: Reply | None = None
+
+
 class Registered(msgspec.Struct, frozen=True):
     user: Name
     device_id: Name
@@ -155,6 +185,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "message.recalled": Recalled,
     "call.invited": Invited,
     "call.ended": Ended,
+    "push.direct": Direct,
     "device.registered": Registered,
     "device.unregistered": Unregistered,
     "session.logout": SessionEnded,
@@ -187,6 +218,8 @@ def _given(push: dict[str, Any]) -> dict[str, Any]:
 
 def too_long(data: Any) -> str | None:
     """What of an event is longer in UTF-8 than PostgreSQL's keys allow, by the field's name; None: all of it fits."""
+    if isinstance(data, Direct):
+        return "target.token" if _over(data.target.token, TOKEN_BYTES_MAX) else _conversation_too_long(data)
     if isinstance(data, Stored | Invited):
         people = (data.recipients or ()) if isinstance(data, Stored) else data.invitees
         longest = max(map(len, people), default=0) * UTF8_BYTES_MAX  # there may be thousands of them

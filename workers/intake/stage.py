@@ -12,12 +12,15 @@ import msgspec
 from common.contracts import TTL_MAX_S, Conversation, Message, PushFields, Sender, encode
 from common.model import Decision, Kind, MessageClass, PushType
 from common.values import Value
-from workers.intake import events
+from workers.intake import direct, events
 from workers.intake.dialects import DIALECTS, DialectError, tenant_named
+from workers.intake.json_keys import certainly_unambiguous
 
 #: Contract §3: entries up to this size; nested no deeper than this.
 ENTRY_BYTES_MAX = 256 * 1024
 DEPTH_MAX = 32
+#: Reason of an entry over size.
+TOO_LARGE = f"too_large: more than {ENTRY_BYTES_MAX} bytes"
 #: Reason of an entry whose tenant is not registered.
 UNKNOWN_APP = "unknown_app"
 #: A ts further ahead than this counts as now.
@@ -59,14 +62,21 @@ class _UnreadableError(ValueError):
     """Carries the reason of a dead letter."""
 
 
-def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: Sequence[str], now_ms: int) -> Passed | Refused:
-    """One stream entry -> events, or why not. `apps`: the registered tenants; `stream` makes entry ids unique among streams."""
+def read_entry(
+    stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: Sequence[str], now_ms: int, *, is_whole: bool = True
+) -> Passed | Refused:
+    """One stream entry -> events, or why not. `apps`: the registered tenants; `stream` makes entry ids unique among streams.
+
+    is_whole: False for an entry over the limit, whose fields were cut.
+    """
     raw = fields.get(b"e")
-    names = {key: _readable(fields[name]) for name, key in _NAMES.items() if name in fields}
+    names = names_of(fields) if len(fields) > 1 else {}
     entry = f"{stream}/{entry_id}"
     received_ms = int(entry_id.split("-", maxsplit=1)[0])
     dialect = names.get("d") or "native"
     try:
+        if not is_whole:
+            raise _UnreadableError(TOO_LARGE)
         body = checked(raw)
         if dialect == "native":
             event = _native(body, entry, received_ms, now_ms)
@@ -76,6 +86,11 @@ def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: 
     except (_UnreadableError, DialectError) as error:
         whose, kind = _head(raw or b"", names, apps)
         return Refused(entry, str(error), whose, (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX], names, kind)
+
+
+def names_of(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    """What stands beside an entry's text: its dialect, tenant and query."""
+    return {key: _readable(fields[name]) for name, key in _NAMES.items() if name in fields}
 
 
 _NAMES = {b"d": "d", b"app": "app", b"q": "q"}
@@ -117,9 +132,11 @@ def checked(raw: bytes | None) -> bytes:
     if raw is None:
         raise _UnreadableError("no_e: the entry has no field e")
     if len(raw) > ENTRY_BYTES_MAX:
-        raise _UnreadableError(f"too_large: more than {ENTRY_BYTES_MAX} bytes")
+        raise _UnreadableError(TOO_LARGE)
     if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _too_deep(raw):
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}")
+    if certainly_unambiguous(raw):
+        return raw
     try:
         json.loads(raw.decode("utf-8"), object_pairs_hook=_no_repeats, parse_constant=_no_constants)
     except UnicodeDecodeError:
@@ -193,24 +210,40 @@ def _by_now(ts_ms: int, now_ms: int) -> int:
     return now_ms if ts_ms > now_ms + AHEAD_MAX_MS else ts_ms
 
 
+#: The parts of each event type that carry an id of their own.
+_NAMED_PARTS = {
+    shape: tuple(part for part in ("conversation", "sender", "inviter") if part in shape.__struct_fields__)
+    for shape in (decoder.type for decoder in events.DECODERS.values())
+}
+
+
 def _check(data: Any) -> None:
     """What a shape alone can't say."""
-    for part in ("conversation", "sender", "inviter"):
-        if hasattr(data, part) and not 0 < len(getattr(data, part).id) <= events.NAME_MAX:
+    for part in _NAMED_PARTS.get(type(data), ()):
+        named = getattr(data, part)
+        if named is not None and not 0 < len(named.id) <= events.NAME_MAX:
             raise _UnreadableError(f"wrong_shape: {part}.id has 1 to {events.NAME_MAX} characters")
     if (name := events.too_long(data)) is not None:
         raise _UnreadableError(f"wrong_shape: {name} has too many bytes")
-    if isinstance(data, events.Stored | events.Invited) and data.push is not None:
+    if isinstance(data, events.Stored | events.Invited | events.Direct) and data.push is not None:
         _check_travels(data.push)
+    if isinstance(data, events.Direct):
+        _check_direct(data)
     if isinstance(data, events.Stored) and data.conversation.type == "c2c" and len(set(data.recipients or ())) != 1:
         raise _UnreadableError("wrong_shape: a c2c message has exactly one recipient")
     if isinstance(data, events.Read) and (data.up_to_message_id, data.message_id, data.up_to_ms).count(None) != 2:
         raise _UnreadableError("wrong_shape: a read report names exactly one of up_to_message_id, message_id, up_to_ms")
 
 
+def _check_direct(data: events.Direct) -> None:
+    badge = data.push.badge if data.push is not None else None
+    if data.kind == "badge" and (badge is None or badge.value is None):
+        raise _UnreadableError("wrong_shape: a push of kind badge has push.badge.value")
+
+
 def _check_travels(push: PushFields) -> None:
     """The parts of any shape fit into what our queues carry."""
-    found = [part for part in (push.data.payload, push.template, push.vendor, push.vendor_raw) if part is not None]
+    found = [part for part in (push.data.payload, push.template, push.vendor, push.vendor_raw, push.blob) if part is not None]
     if not found:
         return
     try:
@@ -285,7 +318,10 @@ class Taken(Value, frozen=True):
 
 
 def take(event: Event, now_ms: int) -> Taken:
-    """One `message.stored` or `call.invited` -> what travels on, with the decisions that need nobody's presence."""
+    """One `message.stored`, `call.invited` or `push.direct` -> what travels on, with the decisions that need nobody's presence."""
+    if isinstance(event.data, events.Direct):
+        message = direct.message_of(event)
+        return Taken(message, _decided_directly(message, now_ms))
     message = _stored(event) if isinstance(event.data, events.Stored) else _invited(event)
     ignored = []
     if message.push.kind != "message":
@@ -358,6 +394,13 @@ def _decided(message: Message, now_ms: int) -> Decision | None:
     if message.expires_at_ms <= now_ms:
         return Decision.EXPIRED
     return None
+
+
+def _decided_directly(message: Message, now_ms: int) -> Decision | None:
+    """A push to a token needs no words of its own: the tenant's stand in for them."""
+    if not message.push.gate.enabled:
+        return Decision.PUSH_DISABLED
+    return Decision.EXPIRED if message.expires_at_ms <= now_ms else None
 
 
 #: Element types that have a text of their own in every language (im-dialects §2.2); text and custom have only what they carry.

@@ -39,7 +39,8 @@ def refusal(message: Message, who: Recipient, settings: Mapping[str, Any], is_fr
     if message.push.gate.respect_dnd and not forced(message, who.user):
         if muted(message, who.user, settings.get("mute"), now_ms):
             return Decision.MUTED
-        if disturbed(settings.get("dnd"), _zone_of(who, settings, tenant_tz), now_ms):
+        dnd = settings.get("dnd")
+        if dnd is not None and disturbed(dnd, _zone_of(who, settings, tenant_tz), now_ms):
             return Decision.DND
     return None
 

@@ -121,6 +121,8 @@ def veil_of(
     hides for everybody (HiddenMode).
     """
     mode = options.get("hidden_mode", HiddenMode.FULL)
+    if mode == HiddenMode.FULL and settings.get("show_detail") is not False:
+        return None
     keyed = (options.get("content_keys") or {}).get(content_key or "")
     neutral = say("hidden", lang, own)
     hides = settings.get("show_detail") is False

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from common.contracts import Batch, Device, Message, Notification, OfflineRecipients, Push, Recipient, Target
 from common.model import PRIVATE_CLASSES, BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
 from common.ports import Friends, PreferenceBook
 from common.values import Value
 from workers.routing import classes
-from workers.routing.consent import forced, refusal
+from workers.routing.consent import forced, mentioned, refusal
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Veil, veil_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, say
@@ -68,13 +70,18 @@ class World:
     tenancy: Tenancy
 
 
+#: The notes of one `route` call without what belongs to a single message: messages of one kind share theirs.
+Shapes = dict[tuple[Any, ...], Notification]
+
+
 def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Routed:
     """Drops those who do not want it, renders for the rest, one batch per lane and urgency."""
     routed = Routed()
+    shapes: Shapes = {}
     outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
     settings = _settings(offline, world.preferences)
     for one in offline:
-        _one(one, settings.get(one.message.app, {}), world, now_ms, routed, outbox)
+        _one(one, settings.get(one.message.app, {}), world, now_ms, routed, outbox, shapes)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
     return routed
@@ -84,6 +91,8 @@ def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> dic
     """Everybody's settings by tenant, one query each."""
     people: dict[str, tuple[set[str], set[str]]] = {}
     for one in offline:
+        if one.message.direct:  # a token has no settings
+            continue
         users, conversations = people.setdefault(one.message.app, (set(), set()))
         users.update(who.user for who in one.recipients)
         conversations.add(_conversation(one.message))
@@ -101,6 +110,7 @@ def _one(
     now_ms: int,
     routed: Routed,
     outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]],
+    shapes: Shapes,
 ) -> None:
     message = one.message
     users = [who.user for who in one.recipients]
@@ -115,7 +125,8 @@ def _one(
         wishes = settings.get(who.user) or {}
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
-        no = refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms) or (Decision.EXPIRED if stale else None)
+        no = None if message.direct else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms)
+        no = no or (Decision.EXPIRED if stale else None)
         for device in who.devices:
             decision = no
             credential = None if no else world.tenancy.credential(message.app, device.vendor, device.business_id)
@@ -124,7 +135,7 @@ def _one(
             if decision is not None or credential is None:
                 routed.rows.append(Row(message, who.user, device, decision or Decision.NO_CREDENTIAL, one.presence_ms))
                 continue
-            _draft(one, who, wishes, device, credential, world.tenancy, tenant, now_ms, drafts)
+            _draft(one, who, wishes, device, credential, world.tenancy, tenant, now_ms, drafts, shapes)
     for lane, note, targets in drafts.values():
         outbox.setdefault(lane, []).append(Push(note=note, targets=tuple(targets)))
 
@@ -139,19 +150,20 @@ def _draft(
     tenant: TenantView,
     now_ms: int,
     drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]],
+    shapes: Shapes,
 ) -> None:
     """Puts the device under the notification that is the same for it and others; renders it if it is the first."""
     message = one.message
     own = _catalogue(tenant)
     lang = lang_of(device.lang, tenant.lang, own)
     veil = veil_of(message, wishes, tenant.options, device.content_key, lang, own)
-    is_forced = forced(message, who.user)
+    is_forced, named = forced(message, who.user), mentioned(message, who.user)
     push_type = _push_type(_wanted(message, tenancy), device)
     urgency = urgency_of(message, who.user)
-    key = (device.vendor, device.business_id, lang, veil, is_forced, push_type, urgency)
+    key = (device.vendor, device.business_id, lang, veil, is_forced, push_type, urgency, named)
     draft = drafts.get(key)
     if draft is None:
-        note = _note(one, credential, tenancy, tenant, lang, veil, is_forced, push_type, urgency, now_ms)
+        note = _note(one, credential, tenancy, tenant, lang, veil, is_forced, named, push_type, urgency, now_ms, shapes)
         draft = drafts[key] = ((message.app, device.vendor, device.business_id, urgency), note, [])
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
@@ -194,26 +206,27 @@ def _note(
     lang: str,
     veil: Veil | None,
     is_forced: bool,
+    named: bool,
     push_type: PushType,
     urgency: Urgency,
     now_ms: int,
+    shapes: Shapes,
 ) -> Notification:
-    message, push, vendor = one.message, one.message.push, credential.vendor
-    preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id else None
-    raw = _raw(push.vendor_raw, vendor)
-    over = classes.with_raw(vendor, _overrides(preset, push.vendor, vendor), raw)
-    own = _catalogue(tenant)
-    said = words(message, lang, tenant.name, veil=veil, forced=is_forced, own=own)
+    """The shape that messages of its kind share, with this message's ids, times and words."""
+    message, push = one.message, one.message.push
     bare = veil is not None and veil.bare
-    neutral = said.hidden or message.kind in (Kind.RECALL, Kind.CALL_CANCEL)  # nothing of the sender's words beside ours
-    placed = classes.place(push.message_class, push_type, credential, over)
-    title = said.title if vendor == Vendor.APNS else said.android_title
-    sound = (preset or {}).get("sound") or {}
-    return Notification(
-        app=message.app,
+    neutral = veil is not None or message.kind in (Kind.RECALL, Kind.CALL_CANCEL)  # no words of the sender beside ours
+    key = (credential.vendor, credential.app, credential.business_id, lang, push_type, urgency, neutral, bare, *_wishes(message))
+    shape = shapes.get(key) if key[-1] else None
+    if shape is None:
+        shape = _shape(message, credential, tenancy, tenant, lang, neutral, bare, push_type, urgency)
+        if key[-1]:
+            shapes[key] = shape
+    said = words(message, lang, tenant.name, veil=veil, forced=is_forced, own=_catalogue(tenant))
+    return msgspec.structs.replace(
+        shape,
         event_id=message.event_id,
         message_id=message.message_id,
-        kind=message.kind,
         conversation_type=message.conversation.type,
         conversation_id=message.conversation.id,
         ts_ms=message.ts_ms,
@@ -221,18 +234,64 @@ def _note(
         presence_ms=one.presence_ms,
         routed_ms=now_ms,
         expires_at_ms=message.expires_at_ms,
-        lang=lang,
-        app_name=tenant.name,
-        title=title,
+        title=said.title if credential.vendor == Vendor.APNS else said.android_title,
         subtitle=said.subtitle,
         body=said.body,
         prefix=said.prefix,
-        fallback_body=say("hidden", lang, own),
         hidden=said.hidden,
         sender_name=said.sender_name,
         text=said.text,
         ext=None if bare else push.data.ext,
-        payload={"message_id": message.message_id} if bare else push.data.payload,
+        payload=_payload(message, bare),
+        loc=push.display.loc if not neutral and not push.display.body else None,
+        blob=push.blob is not None,
+        direct=message.direct,
+        reply_key=message.reply_key,
+        collapse_id=collapse_id(message),
+        thread_id=None if bare else push.thread_id,
+        sender_id=message.sender.id,
+        mentioned=named,
+        respect_dnd=push.gate.respect_dnd and not is_forced,
+    )
+
+
+def _wishes(message: Message) -> tuple[Any, ...]:
+    """What a shape depends on beside its lane and its reader. The last part: whether another message can share it."""
+    push = message.push
+    usual = push.vendor is None and push.vendor_raw is None and push.template is None and push.image is None and push.strategy_id is None
+    return message.kind, push.message_class, push.sound, push.badge, usual and push.push_type != PushType.VOIP
+
+
+def _shape(
+    message: Message,
+    credential: Credential,
+    tenancy: Tenancy,
+    tenant: TenantView,
+    lang: str,
+    neutral: bool,
+    bare: bool,
+    push_type: PushType,
+    urgency: Urgency,
+) -> Notification:
+    push, vendor = message.push, credential.vendor
+    preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id else None
+    raw = _raw(push.vendor_raw, vendor)
+    over = classes.with_raw(vendor, _overrides(preset, push.vendor, vendor), raw)
+    placed = classes.place(push.message_class, push_type, credential, over)
+    sound = (preset or {}).get("sound") or {}
+    return Notification(
+        app=message.app,
+        event_id="",
+        message_id="",
+        kind=message.kind,
+        conversation_type="",
+        conversation_id="",
+        ts_ms=0,
+        received_ms=0,
+        expires_at_ms=0,
+        lang=lang,
+        app_name=tenant.name,
+        fallback_body=say("hidden", lang, _catalogue(tenant)),
         message_class=push.message_class,
         class_sent=placed.class_sent,
         bucket=placed.bucket,
@@ -240,12 +299,12 @@ def _note(
         placement=dict(placed.fields),
         push_type=push_type,
         urgency=urgency,
-        collapse_id=collapse_id(message),
-        thread_id=None if bare else push.thread_id,
+        collapse_id="",
         sound_ios=push.sound.ios or sound.get("ios"),
         sound_android=push.sound.android or sound.get("android"),
         badge_mode=_badge_mode(message, over),
         badge_increment=push.badge.increment,
+        badge_value=push.badge.value if push.badge.mode == BadgeMode.SET else None,
         image=_image(push.image, vendor) if not neutral else None,
         template=(push.template or {}).get(vendor) if not neutral else None,
         vendor=_shown(over, neutral, bare),
@@ -316,11 +375,19 @@ def _overrides(preset: Mapping[str, Any] | None, own: Mapping[str, Mapping[str, 
 
 
 def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:
+    if message.push.badge.mode == BadgeMode.SET:
+        return BadgeMode.SET if message.push.badge.value is not None else BadgeMode.KEEP
     if message.kind != Kind.MESSAGE or not message.push.badge.counts_unread:
         return BadgeMode.KEEP if message.push.badge.mode != BadgeMode.NONE else BadgeMode.NONE
     if over.get("badge") in ("keep", "none") or over.get("badge") is False:  # Tencent's ignoreHarmonyBadge: false
         return BadgeMode.KEEP
     return message.push.badge.mode
+
+
+def _payload(message: Message, bare: bool) -> dict[str, Any] | None:
+    """The app's own keys, an opaque blob's over them; of a message whose id alone may travel a blob does: nobody can read it."""
+    own = {"message_id": message.message_id} if bare else message.push.data.payload
+    return {**(own or {}), **message.push.blob} if message.push.blob is not None else own
 
 
 _IMAGES = {Vendor.APNS: "ios"}
@@ -334,6 +401,8 @@ def _image(images: Mapping[str, str] | None, vendor: Vendor) -> str | None:
 
 def parts(pushes: Sequence[Push]) -> list[tuple[Push, ...]]:
     """The pushes in parts of at most BATCH_MAX targets, in order."""
+    if all(len(push.targets) == 1 for push in pushes):
+        return [tuple(pushes[start : start + BATCH_MAX]) for start in range(0, len(pushes), BATCH_MAX)]
     done: list[tuple[Push, ...]] = []
     part: list[Push] = []
     room = BATCH_MAX

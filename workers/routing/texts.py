@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -34,6 +35,15 @@ NOTHING: Final[Catalogue] = MappingProxyType({})
 
 def lang_of(wish: str | None, fallback: str, own: Catalogue = NOTHING) -> str:
     """The language we can speak that fits a device's wish (`en-US`, `zh-Hans-CN`) best, else the tenant's, else the default."""
+    return _lang_of(wish, fallback, own) if own else _built_in_lang_of(wish, fallback)
+
+
+@lru_cache(4096)
+def _built_in_lang_of(wish: str | None, fallback: str) -> str:
+    return _lang_of(wish, fallback, NOTHING)
+
+
+def _lang_of(wish: str | None, fallback: str, own: Catalogue) -> str:
     for name in (wish, fallback):
         parts = (name or "").replace("_", "-").lower().split("-")
         for length in range(len(parts), 0, -1):

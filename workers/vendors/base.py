@@ -14,7 +14,7 @@ import msgspec
 import regex
 
 from common.contracts import Notification, Target
-from common.model import Again, Bucket, Vendor, Verdict
+from common.model import Again, Bucket, Kind, Vendor, Verdict
 from common.values import Value
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
@@ -198,6 +198,7 @@ class VendorSpec:
 
     endpoints: name -> the vendor's own base URL. mixed: items of different notifications may share a request.
     badge_in_body: the request's body carries the badge number, so items with different badges need different requests.
+    badge_alone: a push may carry nothing but the number on the icon.
     badge_option: the credential's option without which it does not; None: it always does.
     token_valid: false for what can't be a token of this vendor (such a push is `token_dead` without a request).
     read_credential: checks what `credential add` was given, offline: (options, secrets, now_ms) -> (options, secrets)
@@ -225,6 +226,7 @@ class VendorSpec:
     mixed: bool = False
     badge_in_body: bool = False
     badge_option: str | None = None
+    badge_alone: bool = False
     access: AccessSpec | None = None
     token_valid: Callable[[str], bool] = bool
     identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None
@@ -243,6 +245,15 @@ class VendorSpec:
 
 
 # ---------------------------------------------------------------- helpers
+
+#: They overwrite or end what is shown, or change a number; nobody need be woken.
+QUIET_KINDS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL, Kind.BADGE, Kind.CLEAR})
+
+
+def quiet(note: Notification) -> bool:
+    """Whether the push takes each vendor's most silent form, whatever its sender asked for: no message of its own."""
+    return note.kind in QUIET_KINDS
+
 
 _T = TypeVar("_T")
 ELLIPSIS = "…"
@@ -342,7 +353,11 @@ def _whole(value: Any) -> Any:
 
 def whole(text: str) -> str:
     """`text` with U+FFFD for each lone surrogate, so that it has a UTF-8 form."""
-    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text
 
 
 def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from common.contracts import Notification
-from common.model import Again, Verdict
+from common.model import Again, PushType, Verdict
 from workers.vendors.base import AccessRefused, AccessToken, Parcel, compact, cut, merged, read, retry_after_s
 from workers.wire import Answer, Request
 
@@ -107,6 +107,8 @@ def click_data(note: Notification, keep: Keep = Keep.ALL) -> dict[str, Any]:
     data = dict(note.payload or {}) if keep >= Keep.PAYLOAD else {}
     if note.ext is not None and keep >= Keep.EXT:
         data["ext"] = note.ext
+    if note.badge_value is not None and note.push_type is PushType.SILENT:
+        data["badge"] = note.badge_value  # the vendor's own field needs words beside it
     return data
 
 

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
 
 from common import metrics, runfile
 from common.config import Settings
@@ -194,3 +194,17 @@ def test_metrics_listen_and_are_named_apart_from_the_console():
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("amounts", [[], [0.001], [0.0011, 0.02, 0.02, 61, 1e9], [0.0, -1.0, 5, 5.0001]])
+def test_many_observations_at_once_are_those_one_by_one(amounts: list[float]) -> None:
+    registry = CollectorRegistry()
+    singly, together = (Histogram(name, "x", buckets=metrics.FAST, registry=registry) for name in ("singly", "together"))
+    for amount in amounts:
+        singly.observe(amount)
+    metrics.observe_all(together, amounts)
+    found = [
+        [(sample.name.removeprefix(name), sample.labels, sample.value) for sample in one.collect()[0].samples]
+        for name, one in (("singly", singly), ("together", together))
+    ]
+    assert found[0] == found[1]

@@ -341,7 +341,7 @@ def secret_event(rng: random.Random, number: int) -> Any:
     return message(
         event_id=f"e{number}",
         message_id=f"m{number}",
-        kind=rng.choices(list(Kind), [6, 2, 1, 1])[0],
+        kind=rng.choices(list(Kind), [6, 2, 1, 1, 1, 1])[0],
         conversation={"type": rng.choice(["c2c", "group"]), "id": "x", "name": SECRET},
         sender={"id": "ann", "nick": SECRET, "group_card": rng.choice([None, SECRET])},
         elements=[{"type": rng.choice(kinds), "text": SECRET * rng.choice([1, 1, 50])} for _ in range(rng.randint(0, 3))],

@@ -1,0 +1,92 @@
+"""Tokens that pushes name without a person (SQL, devices; until retired): seen first, registered anew, retired.
+
+Each is a device with an empty id of the user `token:<digest>`. It owns nothing: a person's registration of the same token is
+neither moved by it nor moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+
+from common.clock import now_ms
+
+_STATE = text(
+    'SELECT d.app, d."user", d.state, d.registered_ms, d.voip_token, d.reason, d.platform, d.lang'
+    ' FROM devices d JOIN unnest(CAST(:apps AS text[]), CAST(:users AS text[])) AS r (app, "user")'
+    ' ON d.app = r.app AND d."user" = r."user" WHERE d.device_id = \'\''
+)
+_UPSERT = text(
+    'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, voip_token, lang, registered_ms, state, state_ms)'
+    " SELECT r.app, r.\"user\", '', r.platform, r.vendor, r.business_id, r.token, r.voip, r.lang, r.since, 'active', :now"
+    " FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[]), CAST(:platforms AS text[]), CAST(:vendors AS text[]),"
+    " CAST(:business_ids AS text[]), CAST(:tokens AS text[]), CAST(:voips AS text[]), CAST(:langs AS text[]), CAST(:sinces AS bigint[]))"
+    ' AS r (app, "user", platform, vendor, business_id, token, voip, lang, since)'
+    ' ON CONFLICT (app, "user", device_id) DO UPDATE SET registered_ms = excluded.registered_ms, voip_token = excluded.voip_token,'
+    " platform = excluded.platform, lang = excluded.lang, reason = '', state = 'active', state_ms = excluded.state_ms"
+    " WHERE excluded.registered_ms > devices.registered_ms"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DirectToken:
+    """since_ms: when the app registered it, 0 where nobody says: then only an operator brings a retired one back."""
+
+    app: str
+    user: str
+    platform: str
+    vendor: str
+    business_id: str
+    token: str
+    voip_token: str | None
+    lang: str | None
+    since_ms: int
+
+
+class DirectTokens:
+    """Reads and first sights, two statements a batch at most."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def seen(self, tokens: Sequence[DirectToken]) -> Mapping[tuple[str, str], tuple[str, int, str | None, str]]:
+        """(state, registered_ms, voip token, reason) by (app, user), after this sight of them."""
+        if not tokens:
+            return {}
+        newest: dict[tuple[str, str], DirectToken] = {}
+        for one in tokens:
+            old = newest.get((one.app, one.user))
+            if old is None or one.since_ms >= old.since_ms:
+                newest[(one.app, one.user)] = one
+        with self._engine.begin() as connection:
+            found = _states(connection, list(newest))
+            fresh = [one for key, one in newest.items() if key not in found or one.since_ms > found[key][1]]
+            if fresh:
+                connection.execute(_UPSERT, _columns(fresh))
+                found = {**found, **_states(connection, [(one.app, one.user) for one in fresh])}
+        return found
+
+
+def _states(connection: Connection, who: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, int, str | None, str]]:
+    apps, users = zip(*who, strict=True)
+    rows = connection.execute(_STATE, {"apps": list(apps), "users": list(users)})
+    return {(row[0], row[1]): (row[2], int(row[3]), row[4], row[5]) for row in rows}
+
+
+def _columns(tokens: Sequence[DirectToken]) -> dict[str, Any]:
+    ordered = sorted(tokens, key=lambda one: (one.app, one.user))  # two replicas lock them in one order
+    return {
+        "apps": [one.app for one in ordered],
+        "users": [one.user for one in ordered],
+        "platforms": [one.platform for one in ordered],
+        "vendors": [one.vendor for one in ordered],
+        "business_ids": [one.business_id for one in ordered],
+        "tokens": [one.token for one in ordered],
+        "voips": [one.voip_token for one in ordered],
+        "langs": [one.lang for one in ordered],
+        "sinces": [one.since_ms for one in ordered],
+        "now": now_ms(),
+    }

@@ -1,0 +1,63 @@
+"""Decisions told to whoever asked for them (Redis lists, 60 s): `<prefix>:reply:<key>`, one JSON object a push.
+
+`{"event_id","message_id","user","vendor","business_id","decision","note","retired"}`; decision null: not final when its wait was over.
+Best effort: a reply that a crash swallows is a reply that did not come in time, the row tells the same.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+from redis import Redis
+from redis.client import Pipeline
+
+from common.storage.keys import Keys
+
+KEEP_S = 60
+#: Waits that are over, looked at in one call.
+DUE_MAX = 500
+
+
+class Replies:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def tell(self, pipe: Pipeline, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Into the caller's pipeline: (key, decision) of pushes that are final."""
+        by_key: dict[str, list[str]] = {}
+        for key, reply in told:
+            by_key.setdefault(key, []).append(json.dumps(reply, ensure_ascii=False, separators=(",", ":")))
+            pipe.zrem(self._keys.replies_due, _waiter(key, reply["event_id"], reply["user"]))
+        for key, replies in by_key.items():
+            name = self._keys.reply(key)
+            pipe.rpush(name, *replies)
+            pipe.expire(name, KEEP_S)
+
+    def tell_now(self, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        if told:
+            with self._redis.pipeline(transaction=False) as pipe:
+                self.tell(pipe, told)
+                pipe.execute()
+
+    def wait(self, pipe: Pipeline, waits: Sequence[tuple[str, str, str, int]]) -> None:
+        """Into the caller's pipeline: (key, event id, user, ms since 1970) of replies that must come by then, final or not."""
+        for key, event_id, user, due_ms in waits:
+            pipe.zadd(self._keys.replies_due, {_waiter(key, event_id, user): due_ms})
+
+    def release_due(self) -> int:
+        """Tells those whose wait is over that nothing is decided; how many they were."""
+        due = cast(list[bytes], self._redis.zrangebyscore(self._keys.replies_due, "-inf", int(time.time() * 1000), 0, DUE_MAX))
+        told = []
+        for waiter in due:
+            key, event_id, user = waiter.decode().split("\0")
+            told.append((key, {"event_id": event_id, "user": user, "decision": None}))
+        self.tell_now(told)
+        return len(due)
+
+
+def _waiter(key: str, event_id: str, user: str) -> str:
+    return f"{key}\0{event_id}\0{user}"

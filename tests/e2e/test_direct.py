@@ -1,0 +1,217 @@
+"""`push.direct`: a push to one token, from the stream to the vendor, and the decision told to whoever waits for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Core, digits, now_ms
+from tests.e2e.house import BUSINESS, PLATFORMS, House, new_token
+from workers.intake.direct import token_user
+
+pytestmark = [pytest.mark.e2e]
+
+
+@pytest.fixture(scope="module")
+def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
+    return House(fleet, Path(tmp_path_factory.mktemp("accounts")))
+
+
+def direct(vendor: str = "apns", token: str | None = None, **more: Any) -> dict[str, Any]:
+    target = {"vendor": vendor, "business_id": BUSINESS[vendor], "token": token or new_token(vendor), "platform": "ios"}
+    target["platform"] = PLATFORMS.get(vendor, "android")
+    target |= more.pop("target", {})
+    base = {"target": target, "message_id": "d-" + uuid.uuid4().hex, "elements": [{"type": "text", "text": "the first words"}]}
+    return {**base, "sender": {"id": "ann", "nick": "Ann"}, "conversation": {"type": "c2c", "id": "ann"}, **more}
+
+
+def send(house: House, data: dict[str, Any], **more: Any) -> dict[str, Any]:
+    house.event("push.direct", data, **more)
+    return house.why(data["message_id"])
+
+
+def replies(house: House, key: str, seconds: float = 10.0) -> dict[str, Any]:
+    runtime = house.core.runtime
+    answer: Any = runtime.redis.blpop([runtime.keys.reply(key)], seconds)
+    assert answer is not None, "no reply"
+    return dict(json.loads(answer[1]))
+
+
+def test_a_token_gets_its_push_without_a_person_behind_it(house: House) -> None:
+    data = direct(push={"display": {"title": "Hi"}})
+    told = send(house, data)
+    row = house.one(told)
+    target = data["target"]
+    assert (told["type"], row["decision"], row["device"]) == ("push.direct", "accepted", None)
+    assert row["user"] == token_user("apns", target["business_id"], target["token"])
+    assert re.fullmatch(r"token:[0-9a-f]{12}", row["user"])
+    assert [step["stage"] for step in row["steps"]] == ["intake", "routing", "delivery"]
+    push = house.push(target["token"])
+    assert push["body"]["aps"]["alert"] == {"title": "Hi", "body": "Ann:the first words"}
+    assert "badge" not in push["body"]["aps"]
+    assert push["collapse_id"] == data["message_id"]
+
+
+def test_the_registered_owner_of_a_token_keeps_it(house: House) -> None:
+    (user,) = house.people(1)
+    token = house.register(user)
+    assert house.one(send(house, direct(token=token)))["decision"] == "accepted"
+    message = house.message("bob", user)
+    assert house.one(house.send(message))["decision"] == "accepted"
+    assert house.one(send(house, direct(token=token)))["decision"] == "accepted"
+
+
+def test_presence_and_settings_of_the_tokens_name_do_not_matter(house: House) -> None:
+    data = direct(push={"gate": {"require_friend": True}})
+    target = data["target"]
+    name = token_user("apns", target["business_id"], target["token"])
+    house.event("settings.updated", {"user": name, "blocked": ["ann"], "dnd": {"start": "00:00", "end": "00:00"}})
+    house.core.presence(house.app, name, "", "foreground")
+    assert house.one(send(house, data))["decision"] == "accepted"
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_an_absolute_badge_is_that_number(house: House, value: int) -> None:
+    token = new_token("apns")
+    for _ in range(2):  # it is not added up
+        data = direct(token=token, push={"badge": {"mode": "set", "value": value}})
+        assert house.one(send(house, data))["decision"] == "accepted"
+    assert [push["body"]["aps"]["badge"] for push in house.pushes(token)] == [value, value]
+
+
+def test_an_absolute_badge_of_a_stored_message(house: House) -> None:
+    sender, user = house.people()
+    token = house.register(user)
+    house.send(house.message(sender, user, push={"badge": {"mode": "set", "value": 9}}))
+    house.send(house.message(sender, user))
+    assert [push["body"]["aps"].get("badge") for push in house.pushes(token)] == [9, 1]
+
+
+def test_a_badge_alone_shows_nothing_else(house: House) -> None:
+    data = direct(kind="badge", push={"badge": {"mode": "set", "value": 3}}, elements=[])
+    assert house.one(send(house, data))["decision"] == "accepted"
+    push = house.push(data["target"]["token"])
+    assert push["body"] == {"aps": {"badge": 3}}
+    assert (push["push_type"], str(push["priority"])) == ("alert", "5")
+
+
+@pytest.mark.parametrize("vendor", ["fcm", "huawei", "honor", "harmony"])
+def test_a_badge_alone_reaches_the_app_where_the_vendor_has_no_field_without_words(house: House, vendor: str) -> None:
+    data = direct(vendor, kind="badge", push={"badge": {"mode": "set", "value": 3}}, elements=[])
+    assert house.one(send(house, data))["decision"] == "accepted"
+    assert '"badge"' in json.dumps(house.push(data["target"]["token"], vendor)["body"]).replace('\\"', '"')
+
+
+@pytest.mark.parametrize("vendor", ["xiaomi", "oppo", "vivo", "meizu"])
+def test_a_badge_alone_is_refused_where_it_would_be_a_banner(house: House, vendor: str) -> None:
+    data = direct(vendor, kind="badge", push={"badge": {"mode": "set", "value": 3}}, elements=[])
+    row = house.one(send(house, data))
+    assert row["decision"] == "rejected"
+    assert "badge_not_supported" in row["steps"][-1]["note"]
+
+
+def test_a_clear_wakes_the_app_and_shows_nothing(house: House) -> None:
+    data = direct(kind="clear", push={"badge": {"mode": "set", "value": 0}, "data": {"payload": {"type": "clear"}}}, elements=[])
+    assert house.one(send(house, data))["decision"] == "accepted"
+    push = house.push(data["target"]["token"])
+    assert push["body"] == {"aps": {"content-available": 1, "badge": 0}, "type": "clear"}
+
+
+def test_what_is_queued_of_a_conversation_goes_no_more_when_it_is_cleared(house: House) -> None:
+    token = new_token("apns")
+    with house.paused():
+        data = direct(token=token, ts=now_ms() - 10)
+        house.event("push.direct", data)
+        house.waiting(data["message_id"])
+        house.event("push.direct", direct(token=token, kind="clear", elements=[]))
+    assert house.decision(data["message_id"]) == "read_elsewhere"
+
+
+def test_a_call_goes_by_the_voip_token_and_does_not_ring_for_a_day(house: House) -> None:
+    voip = new_token("apns")
+    ts = now_ms()
+    data = direct(kind="call", target={"voip_token": voip})
+    row = house.one(send(house, data, ts=ts))
+    assert (row["decision"], row["class"]) == ("accepted", "call")
+    push = house.push(voip)
+    assert (push["push_type"], push["expiration"]) == ("voip", (ts + 60_000) // 1000)
+    assert push["body"]["call"] == {"id": data["message_id"], "action": "invite"}
+
+
+def test_words_that_the_app_holds(house: House) -> None:
+    data = direct(push={"display": {"loc": {"key": "NEW_FROM", "args": ["Ann"]}}}, elements=[])
+    assert house.one(send(house, data))["decision"] == "accepted"
+    assert house.alert(data["target"]["token"]) == {"loc-key": "NEW_FROM", "loc-args": ["Ann"]}
+    data = direct("fcm", push={"display": {"loc": {"key": "NEW_FROM", "args": ["Ann"]}}}, elements=[])
+    assert house.one(send(house, data))["decision"] == "accepted"
+    shown = house.push(data["target"]["token"], "fcm")["body"]["android"]["notification"]
+    assert (shown["body_loc_key"], shown["body_loc_args"]) == ("NEW_FROM", ["Ann"])
+
+
+def test_an_opaque_blob_travels_whole_or_not_at_all(house: House) -> None:
+    data = direct(push={"blob": {"cipher": "x" * 600, "iv": "abc"}}, elements=[])
+    assert house.one(send(house, data))["decision"] == "accepted"
+    body = house.push(data["target"]["token"])["body"]
+    assert (body["cipher"], body["iv"]) == ("x" * 600, "abc")
+    large = direct("huawei", push={"blob": {"cipher": "x" * 6000}}, elements=[])
+    row = house.one(send(house, large))
+    assert row["decision"] == "rejected"
+    assert "payload_too_large" in row["steps"][-1]["note"]
+
+
+def test_the_decision_is_told_where_it_was_asked_for(house: House) -> None:
+    key = uuid.uuid4().hex
+    data = direct(reply={"key": key, "wait_ms": 5_000})
+    event_id = house.event("push.direct", data)
+    house.why(data["message_id"])
+    assert 0 < house.core.runtime.redis.ttl(house.core.runtime.keys.reply(key)) <= 60
+    told = replies(house, key)
+    assert (told["event_id"], told["decision"], told["retired"]) == (event_id, "accepted", False)
+
+
+def test_a_decision_that_takes_longer_than_the_wait_is_told_as_none(house: House) -> None:
+    key = uuid.uuid4().hex
+    with house.paused():
+        house.event("push.direct", direct(reply={"key": key, "wait_ms": 200}))
+        assert replies(house, key)["decision"] is None
+    assert replies(house, key)["decision"] == "accepted"
+
+
+def test_a_token_that_the_vendor_declared_dead_is_told_so_at_once_until_the_app_registers_anew(house: House) -> None:
+    token, key = "dead" + digits()[:60], uuid.uuid4().hex
+    since = now_ms() - 3_600_000
+    first = direct(token=token, reply={"key": key, "wait_ms": 5_000}, target={"since_ms": since})
+    assert house.one(send(house, first))["decision"] == "token_dead"
+    told = replies(house, key)
+    assert (told["decision"], told["retired"]) == ("token_dead", True)
+    requests = len(house.pushes(token))
+    again = direct(token=token, reply={"key": key, "wait_ms": 5_000}, target={"since_ms": since})
+    row = house.one(send(house, again))
+    assert (row["decision"], row["attempts"]) == ("token_dead", [])
+    assert replies(house, key)["retired"] is True
+    assert len(house.pushes(token)) == requests
+    later = direct(token=token, target={"since_ms": now_ms()})
+    assert house.one(send(house, later))["attempts"]
+
+
+def test_an_event_of_the_wrong_shape_is_a_dead_letter(house: House) -> None:
+    before = len(house.core.runtime.dead_letters.listed(None))
+    for wrong in (
+        {"message_id": "x"},
+        direct(kind="recall"),
+        direct(kind="badge"),
+        direct(target={"vendor": "carrier-pigeon"}),
+        direct(reply={"key": ""}),
+        direct(push={"badge": {"mode": "set", "value": -1}}),
+    ):
+        house.event("push.direct", wrong)
+    end = time.monotonic() + 20
+    while len(house.core.runtime.dead_letters.listed(None)) < before + 6 and time.monotonic() < end:
+        time.sleep(0.1)
+    assert len(house.core.runtime.dead_letters.listed(None)) == before + 6

@@ -1,0 +1,138 @@
+"""`push.direct` on real stores: the tokens' registry, the marks of a clear, who waits for a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.client import Pipeline
+
+from common import metrics
+from common.contracts import Message, OfflineRecipients
+from common.ledger_records import RowRecord
+from common.model import Decision
+from common.storage.direct_tokens import DirectToken, DirectTokens
+from common.storage.marks import Marks
+from common.storage.replies import Replies
+from workers.intake import direct, stage
+from workers.intake.direct import DirectRow
+from workers.intake.events import LANG_MAX, PLATFORM_MAX
+from workers.intake.stage import Event
+
+
+@dataclass(slots=True)
+class Directed:
+    """What the pushes to tokens of one read gave.
+
+    offline: what goes on to routing. taken: each event with its decision, None where it goes on. rows: tokens that get nothing.
+    told, waits: decisions to be told, and until when others must be.
+    """
+
+    offline: list[OfflineRecipients] = field(default_factory=list)
+    taken: list[tuple[Message, Decision | None]] = field(default_factory=list)
+    rows: list[RowRecord] = field(default_factory=list)
+    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    waits: list[tuple[str, str, str, int]] = field(default_factory=list)
+
+
+class TokenPushes:
+    """Takes the direct pushes of a read: a few statements and calls, however many there are."""
+
+    def __init__(self, tokens: DirectTokens, marks: Marks, replies: Replies) -> None:
+        self._tokens = tokens
+        self._marks = marks
+        self._replies = replies
+
+    def take(self, batch: Sequence[Event], now: int) -> Directed:
+        """What follows from them; nothing is told yet. Marks of clears are set here: to set them again changes nothing."""
+        found = Directed()
+        if not batch:
+            return found
+        todo: list[tuple[Event, Message]] = []
+        for event in batch:
+            taken = stage.take(event, now)
+            found.taken.append((taken.message, taken.decision))
+            if taken.decision is None:
+                todo.append((event, taken.message))
+            else:
+                metrics.DECISIONS.labels("none", taken.decision, "none").inc()
+                found.told.append(direct.reply_of(taken.message, taken.decision, ""))
+        known = self._tokens.seen([_token(event, message) for event, message in todo])
+        addressed = direct.address(todo, {who: direct.Known(*has) for who, has in known.items()})
+        found.offline = addressed.offline
+        for row in addressed.rows:
+            found.rows.append(_ledger_row(row, now))
+            metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
+            found.told.append(direct.reply_of(row.message, row.decision, row.note, row.device))
+        found.told = [(key, told) for key, told in found.told if key]
+        found.waits = _waits(todo, addressed.offline, now)
+        self._clear([event for event in batch if event.data.kind == "clear" and event.data.conversation is not None])
+        return found
+
+    def _clear(self, batch: Sequence[Event]) -> None:
+        """A conversation that was read elsewhere: what is queued of it goes no more."""
+        if not batch:
+            return
+        with self._marks.pipeline() as pipe:
+            for event in batch:
+                where = event.data.conversation
+                self._marks.read_up_to(event.app, direct.user_of(event.data.target), f"{where.type}:{where.id}", event.ts_ms, pipe)
+            pipe.execute()
+
+    def tell(self, pipe: Pipeline, directed: Directed) -> None:
+        """Into the MULTI that acknowledges them."""
+        self._replies.tell(pipe, directed.told)
+        self._replies.wait(pipe, directed.waits)
+
+
+def direct_size(one: OfflineRecipients) -> int:
+    """About how many bytes it takes on a stream."""
+    return 1024 + sum(len(part.text or "") for part in one.message.elements)
+
+
+def _token(event: Event, message: Message) -> DirectToken:
+    target = event.data.target
+    return DirectToken(
+        app=message.app,
+        user=direct.user_of(target),
+        platform=target.platform.lower()[:PLATFORM_MAX],
+        vendor=target.vendor,
+        business_id=target.business_id,
+        token=target.token,
+        voip_token=target.voip_token or None,
+        lang=target.lang[:LANG_MAX] if target.lang else None,
+        since_ms=target.since_ms or 0,
+    )
+
+
+def _waits(todo: Sequence[tuple[Event, Message]], offline: Sequence[OfflineRecipients], now: int) -> list[tuple[str, str, str, int]]:
+    going = {(one.message.app, one.message.event_id) for one in offline}
+    return [
+        (event.data.reply.key, event.id, direct.user_of(event.data.target), now + event.data.reply.wait_ms)
+        for event, _ in todo
+        if event.data.reply is not None and event.data.reply.wait_ms and (event.app, event.id) in going
+    ]
+
+
+def _ledger_row(row: DirectRow, now: int) -> RowRecord:
+    message, device = row.message, row.device
+    return RowRecord(
+        app=message.app,
+        event_id=message.event_id,
+        ts_ms=message.ts_ms,
+        user=row.user,
+        device="",
+        vendor=device.vendor,
+        business_id=device.business_id,
+        decision=row.decision,
+        downgraded=False,
+        message_class=message.push.message_class,
+        class_sent=None,
+        push_id=None,
+        attempts=(),
+        presence_ms=0,
+        routed_ms=0,
+        decided_ms=now,
+        note=row.note,
+    )
