@@ -47,6 +47,7 @@ from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, may_be_lost
 from common.storage.replies import Replies
+from common.storage.screens import Screens
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
@@ -61,6 +62,7 @@ from workers.delivery.stage import ClaimAnswer, Probe, Shut
 from workers.delivery.stage import World as DeliveryWorld
 from workers.delivery.work import Work
 from workers.gate import FleetGate, terms_of
+from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
 from workers.routing.stage import World as RoutingWorld
 from workers.routing.texts import NOTHING, say
@@ -242,6 +244,11 @@ class Runtime:
         return Backlog(self.redis, self.keys)
 
     @cached_property
+    def screens(self) -> Screens:
+        # as long as an access token is fetched, and the push sent
+        return Screens(self.redis, self.keys, int(2_000 * self._while_sending_s(ROUND_S)))
+
+    @cached_property
     def silences(self) -> Silences:
         return Silences(self.redis, self.keys)
 
@@ -275,7 +282,7 @@ class Runtime:
 
     @cached_property
     def devices(self) -> Devices:
-        return Devices(self.engine)
+        return Devices(self.engine, self.marks.bindings)
 
     @cached_property
     def preferences(self) -> Preferences:
@@ -339,9 +346,12 @@ class Runtime:
             transport=transport,
             now_ms=now_ms,
             deadline_s=deadline_s,
-            callback_url=self.receipts_url,
+            callback_url=self.callback_url,
             observe=_observe,
             images=_Images(SeenImages(self.redis, self.keys)),
+            addresses=BoundAddresses(self.marks.bindings, self.devices),
+            consent=PresentConsent(self.presence, self.preferences, self.devices, self.catalog, now_ms),
+            screens=PlacesOnScreens(self.screens),
         )
 
     def gate(self) -> FleetGate:
@@ -360,12 +370,20 @@ class Runtime:
         return say("folded", note.lang, own).replace("{count}", str(count))
 
     def receipts_url(self, lane: Lane) -> str | None:
-        """Where this lane's vendor sends receipts; None without a public address."""
+        """Where this lane's vendor sends receipts, for its console; None without a public address."""
         credential = lane.credential
-        if self.settings.receipts_url is None or (lane.vendor == Vendor.MEIZU and credential.options.get("callback") != "on"):
-            return None  # Meizu refuses a push whose callback its console does not know: only where the operator says it does
+        if self.settings.receipts_url is None:
+            return None
         path = receipts.path_of(credential.vendor, credential.app, credential.business_id, self.vault.derived(receipts.PURPOSE)[0])
         return self.settings.receipts_url.rstrip("/") + path
+
+    def callback_url(self, lane: Lane) -> str | None:
+        """The address that pushes of this lane name; None where they name none.
+
+        Meizu refuses a push whose callback its console does not know: only where the operator says that it does.
+        """
+        unknown = lane.vendor == Vendor.MEIZU and lane.credential.options.get("callback") != "on"
+        return None if unknown else self.receipts_url(lane)
 
     def ring(self, stage: str, vendor: Vendor | None = None) -> None:
         """Rings a stage's bell unless one is waiting. Never raises: a bell that is lost costs seconds, upkeep rings again.

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -19,14 +20,14 @@ from common import logs, metrics
 from common.config import Settings, resolve
 from common.model import Vendor
 from common.storage import keys, sql
-from common.storage.living import role_of
+from common.storage.living import ROLES, UPKEEP, role_of
 from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
 
 log = logging.getLogger(__name__)
 
@@ -50,26 +51,39 @@ def migrate() -> None:
 @click.command()
 @click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, "upkeep", "receipts", "console"]))
 @click.option("--vendors", default="", help="Delivery: the vendors this process serves, separated by commas (default: all).")
+@click.option("--roles", default="", help=f"Upkeep: the roles this process takes, separated by commas (default: {','.join(ROLES)}).")
 @click.option("--index", default=1, show_default=True, help="Number of this replica.")
-def worker(stage: str, vendors: str, index: int) -> None:
+def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     """Run one process of the fleet until SIGTERM."""
     settings = resolve(Settings.load())
     logs.setup(settings, stage)
     chosen = [_vendor(name) for name in vendors.split(",") if name] or list(Vendor)
-    runtime = Runtime(settings, process_name(stage, chosen, index, os.environ), role_of(stage, chosen))
+    taken = [_role(name) for name in roles.split(",") if name] or list(ROLES)
+    part = taken if stage == UPKEEP and len(taken) < len(ROLES) else []
+    runtime = Runtime(settings, process_name(stage, chosen, index, os.environ, part), role_of(stage, chosen, part))
     stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):
         _celery(runtime, stage, chosen, stop)
         return
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    {"intake": _intake, "upkeep": _upkeep, "receipts": _receipts, "console": _console}[stage](runtime, stop)
+    run: dict[str, Callable[[Runtime, threading.Event], None]] = {
+        "intake": _intake,
+        UPKEEP: partial(_upkeep, roles=taken),
+        "receipts": _receipts,
+        "console": _console,
+    }
+    run[stage](runtime, stop)
     runtime.close()
 
 
-def process_name(stage: str, vendors: Sequence[Vendor], index: int, environ: Mapping[str, str]) -> str:
-    """As its supervisor calls it, else its line of the Procfile, its number and this host: two of one name would hide each other."""
-    line = f"{stage}-{'-'.join(vendors)}" if stage == DELIVERY and len(vendors) < len(Vendor) else stage
+def process_name(stage: str, vendors: Sequence[Vendor], index: int, environ: Mapping[str, str], roles: Sequence[str] = ()) -> str:
+    """As its supervisor calls it, else its line of the Procfile, its number and this host: two of one name would hide each other.
+
+    roles: of the maintenance process, where it takes some of them only.
+    """
+    parts = vendors if stage == DELIVERY and len(vendors) < len(Vendor) else roles
+    line = "-".join([stage, *parts])
     return environ.get("PUSHFLEET_PROCESS") or environ.get("HONCHO_PROCESS_NAME") or f"{line}.{index}@{socket.gethostname()}"
 
 
@@ -78,6 +92,12 @@ def _vendor(name: str) -> Vendor:
         return Vendor(name.strip())
     except ValueError:
         raise click.BadParameter(f"{name}: vendors are {', '.join(Vendor)}", param_hint="--vendors") from None
+
+
+def _role(name: str) -> str:
+    if name.strip() not in ROLES:
+        raise click.BadParameter(f"{name}: roles are {', '.join(ROLES)}", param_hint="--roles")
+    return name.strip()
 
 
 def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], float], waiting: Callable[[], bool]) -> None:
@@ -112,11 +132,11 @@ def _ready(runtime: Runtime) -> bool:
 
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.intake.consumer import Consumer
+    from workers.handlers.intake import IntakeLoop
     from workers.intake.dialects import DIALECTS
 
     metrics.begin(dialects=DIALECTS)
-    consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
+    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
     _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
     consumer.run(stop.is_set)
 
@@ -124,7 +144,7 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
 def doors_of(runtime: Runtime) -> Doors:
     """What intake asks of the world, in this process."""
     from common.storage.direct_tokens import DirectTokens
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
     from workers.withdraw import schedule
@@ -136,18 +156,19 @@ def doors_of(runtime: Runtime) -> Doors:
         state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
         vault=runtime.vault,
         apps=lambda: list(runtime.catalog.now.tenants),
-        ring=runtime.ring,
+        wake=runtime.ring,
+        delayed=runtime.delayed,
         directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
-        shared=runtime.core is runtime.redis,
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
 
 
-def _upkeep(runtime: Runtime, stop: threading.Event) -> None:
+def _upkeep(runtime: Runtime, stop: threading.Event, roles: Sequence[str]) -> None:
     from workers.upkeep import Upkeep
 
-    upkeep = Upkeep(runtime, stop.is_set)
+    _ = runtime.vault  # without its keys the process ends here, with words, and no role begins
+    upkeep = Upkeep(runtime, stop.is_set, roles)
     _heartbeat(runtime, stop, lambda: upkeep.progress_at, lambda: True)
     upkeep.run()
 

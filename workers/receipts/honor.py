@@ -7,6 +7,7 @@ from typing import Final
 
 from common.model import Verdict
 from workers.receipts.base import Receipt
+from workers.receipts.bodies import readable
 from workers.receipts.statuses import milliseconds, read_statuses, text, word_of
 
 ACK: Final = b'{"code":"0","message":"success"}'
@@ -34,12 +35,12 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
     Nothing proves that they come from Honor: take one only if (request_id, token, tag) match a stored send.
     """
     del headers
-    receipts = []
-    for status in read_statuses(body):
+    receipts, statuses = [], read_statuses(body)
+    for status in statuses:
         token, code = status.get("token"), text(status.get("status"))
         if isinstance(token, str) and 0 < len(token) <= 1024:
             word, verdict = word_of(code, CODES)
             request_id = text(status.get("requestId")) or None
             at_ms = milliseconds(status.get("timestamp"))
             receipts.append(Receipt(token, text(status.get("biTag")), request_id, word, at_ms, verdict))
-    return receipts
+    return readable(receipts, statuses)

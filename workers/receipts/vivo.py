@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
-
 from common.model import Verdict
 from workers.receipts.base import Receipt
+from workers.receipts.bodies import readable, value_of
 
-BODY_BYTES_MAX: Final = 1_048_576
 RECEIPTS_MAX: Final = 10_000
 
 #: Detail -> our word and what it changes. Source: vivo.md §8 (MASA.MC, 2026-07-20).
@@ -45,13 +43,11 @@ DETAIL_NAMES: Final = ("subStatus", "subAckType")
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
-    """One receipt a token; nothing of what can't be read. The old shape has no ackType: it tells of an arrival."""
-    try:
-        tasks = msgspec.json.decode(body, type=dict[str, Any]) if len(body) <= BODY_BYTES_MAX else {}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
-    receipts = [one for task_id, told in tasks.items() if isinstance(told, dict) for one in _of_task(task_id, told)]
-    return receipts[:RECEIPTS_MAX]
+    """One receipt a token. The old shape has no ackType: it tells of an arrival. Raises ReceiptsError."""
+    tasks = value_of(body, "data")
+    told = tasks.items() if isinstance(tasks, dict) else ()
+    receipts = [one for task_id, item in told if isinstance(item, dict) for one in _of_task(task_id, item)]
+    return readable(receipts, tasks)[:RECEIPTS_MAX]
 
 
 def _of_task(task_id: str, told: Mapping[str, Any]) -> Iterator[Receipt]:

@@ -8,8 +8,8 @@ import pytest
 
 from common.model import Verdict
 from workers.receipts.base import Receipt
+from workers.receipts.bodies import ReceiptsError
 from workers.receipts.honor import ACK, CODES, read_receipts
-from workers.receipts.statuses import ReceiptsError
 
 STATUS = {"biTag": "m-1001", "appid": "1040000001", "token": "H1", "status": 40000002, "timestamp": 1748793605123, "requestId": "r-1"}
 
@@ -61,10 +61,11 @@ def test_a_code_of_odd_characters_can_be_stored():
 
 
 def test_receipts_without_a_token_are_left_out():
-    assert read_receipts(body({**STATUS, "token": ""}, {**STATUS, "token": None}, 7), {}) == []
+    [receipt] = read_receipts(body({**STATUS, "token": ""}, {**STATUS, "token": None}, 7, STATUS), {})
+    assert receipt.token == "H1"
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"<html>", b'{"statuses":null}'])
+@pytest.mark.parametrize("raw", [b"", b"7", b"<html>", b'{"statuses":null}'])
 def test_what_is_no_receipts_body_is_an_error(raw):
     with pytest.raises(ReceiptsError):
         read_receipts(raw, {})

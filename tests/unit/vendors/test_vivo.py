@@ -11,6 +11,7 @@ from hypothesis import given
 
 from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, credential, note, parcel, texts
 from workers.receipts.vivo import read_receipts
 from workers.vendors import vivo
@@ -613,7 +614,7 @@ def test_a_credential_is_kept():
 
 def receipts(value) -> list[tuple]:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_receipts(raw, {})]
+    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_any(read_receipts, raw)]
 
 
 RECEIPTS = {
