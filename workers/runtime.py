@@ -68,6 +68,7 @@ from workers.receipts import address as receipts
 from workers.routing.stage import World as RoutingWorld
 from workers.routing.texts import NOTHING, say
 from workers.transport.curl import CurlTransport
+from workers.transport.engine import Http2Transport
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
 from workers.wire import Answer, NoAnswer, Route, Transport
@@ -319,7 +320,9 @@ class Runtime:
 
     @cached_property
     def transport(self) -> Transport:
-        return CurlTransport(ca_file=self.settings.ca_file)
+        """Of all vendors: our engine for HTTP/2 (APNs, FCM), libcurl for HTTP/1.1 and where the engine can't; or libcurl for all."""
+        curl = CurlTransport(ca_file=self.settings.ca_file)
+        return curl if self.settings.apns_client == "libcurl" else Http2Transport(self.settings.ca_file, curl)
 
     @cached_property
     def apns_transport(self) -> Transport:
