@@ -56,6 +56,7 @@ from common.storage.users import Users
 from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
+from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import ClaimAnswer, Probe, Shut
@@ -346,7 +347,7 @@ class Runtime:
             backlog=_Backlog(self.backlog),
             folded_words=self._folded_words,
             gate=self.gate(),
-            breaker=_Breaker(self.lane_states, self.admission),
+            breaker=_Breaker(self.lane_states, self.admission, lambda: [one.id for one in self.catalog.now.lanes.values()]),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
             transport=transport,
             now_ms=now_ms,
@@ -499,9 +500,11 @@ class _Images:
 
 
 class _Breaker:
-    def __init__(self, store: lane_store.LaneStates, admission: Admission) -> None:
+    def __init__(self, store: lane_store.LaneStates, admission: Admission, lane_ids: Callable[[], Sequence[str]]) -> None:
+        """lane_ids: of all lanes, to tell one vendor's trouble from everybody's."""
         self._store = store
         self._admission = admission
+        self._lane_ids = lane_ids
 
     def open_for(self, lane: Lane) -> Probe | Shut | None:
         if lane.paused:
@@ -512,11 +515,32 @@ class _Breaker:
         why = Decision(state.why or Decision.UNAVAILABLE)
         return Probe(why) if state.probe else Shut(why)
 
-    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
+    def report(
+        self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
+    ) -> None:
+        cause = cause or ("credential" if refused else "unknown" if failed else "")
         with may_be_lost("how a round went"):
             if throttled or retry_after_s:
                 self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
-            self._store.tell(lane.id, lane.credential.version, good, failed, refused)
+            state = self._store.tell(lane.id, lane.credential.version, good, failed, refused, cause)
+            if state is not None:
+                self._say_changed(lane, state, cause if state != lane_store.FLOWING else "")
+
+    def _say_changed(self, lane: Lane, state: str, cause: str) -> None:
+        """One line and one count for each change, with its cause; where several lanes have stopped, how many."""
+        ids = self._lane_ids()
+        last = [change for change in self._store.last_changes(ids) if change and change.state == lane_store.STOPPED]
+        say_lane_changed(lane, state, cause, whose_fault([change.cause for change in last], len(ids)))
+
+
+def say_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
+    """In the log and as pushfleet_lane_changes_total."""
+    credential = lane.credential
+    metrics.LANE_CHANGES.labels(credential.vendor, state, cause or metrics.NONE).inc()
+    words = f"lane {credential.vendor} {credential.business_id} of {credential.app} "
+    words += "flows again" if state == lane_store.FLOWING else f"{state}: {in_words('', cause)}" + (f" ({hint})" if hint else "")
+    extra = {"app": credential.app, "vendor": credential.vendor, "business_id": credential.business_id, "reason": cause or "none"}
+    log.log(logging.INFO if state == lane_store.FLOWING else logging.WARNING, words, extra=extra)
 
 
 def _observe(lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:
