@@ -69,6 +69,12 @@ class Keys:
     def read(self, app: str, user: str) -> str:
         return f"{self.read_marks}{{{app}:{user}}}"
 
+    def bindings(self, app: str, user: str) -> str:
+        return f"{self.prefix}:bind:{{{app}:{user}}}"
+
+    def screen(self, digest: str) -> str:
+        return f"{self.prefix}:screen:{digest}"
+
     @property
     def delayed(self) -> str:
         return f"{self.prefix}:delayed"
@@ -86,6 +92,10 @@ class Keys:
 
     def lane(self, lane: str) -> str:
         return f"{self.prefix}:lane:{lane}"
+
+    def lane_log(self, lane: str) -> str:
+        """A lane's last changes, the newest first."""
+        return f"{self.prefix}:lane-log:{lane}"
 
     def rate(self, lane: str) -> str:
         return f"{self.prefix}:rate:{lane}"
