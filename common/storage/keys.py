@@ -97,6 +97,10 @@ class Keys:
     def lane(self, lane: str) -> str:
         return f"{self.prefix}:lane:{lane}"
 
+    def lane_log(self, lane: str) -> str:
+        """A lane's last changes, the newest first."""
+        return f"{self.prefix}:lane-log:{lane}"
+
     def rate(self, lane: str) -> str:
         return f"{self.prefix}:rate:{lane}"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import os
 import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -56,11 +58,12 @@ def migrate() -> None:
 def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     """Run one process of the fleet until SIGTERM."""
     settings = resolve(Settings.load())
-    logs.setup(settings, stage)
     chosen = [_vendor(name) for name in vendors.split(",") if name] or list(Vendor)
     taken = [_role(name) for name in roles.split(",") if name] or list(ROLES)
     part = taken if stage == UPKEEP and len(taken) < len(ROLES) else []
-    runtime = Runtime(settings, process_name(stage, chosen, index, os.environ, part), role_of(stage, chosen, part))
+    name = process_name(stage, chosen, index, os.environ, part)
+    logs.setup(settings, stage, process=name)
+    runtime = Runtime(settings, name, role_of(stage, chosen, part))
     stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):
         _celery(runtime, stage, chosen, stop)
@@ -100,20 +103,49 @@ def _role(name: str) -> str:
     return name.strip()
 
 
+class Progress:
+    """Whether a process goes on: progress lately, or no work known to wait. Judged by what the heartbeat saw last: it asks nobody.
+
+    While Redis is away nothing is known to wait, so nobody restarts a process because of it; after its return the silence is counted anew.
+    """
+
+    def __init__(self, progress: Callable[[], float], waiting: Callable[[], bool], silent_s: float) -> None:
+        """progress: monotonic time of the last progress."""
+        self._progress = progress
+        self._waiting = waiting
+        self._silent_s = silent_s
+        self._waits_since: float | None = None
+
+    def look(self) -> None:
+        """Called by the heartbeat. RedisError where that is away."""
+        try:
+            waits = self._waiting()
+        except RedisError:
+            self._waits_since = None
+            raise
+        if not waits:
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = time.monotonic()
+
+    def healthy(self) -> bool:
+        since = self._waits_since
+        return since is None or time.monotonic() - max(since, self._progress()) < self._silent_s
+
+
 def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], float], waiting: Callable[[], bool]) -> None:
     """Says that we live, and serves metrics and health. progress: monotonic time of the last progress."""
-
-    def healthy() -> bool:
-        silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)  # an access token and two requests may be waited for
-        return time.monotonic() - progress() < silent_s or not waiting()
-
-    port = metrics.serve_metrics(runtime.settings, runtime.name, healthy, lambda: _ready(runtime))
+    silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)  # an access token and two requests may be waited for
+    known = Progress(progress, waiting, silent_s)
+    metrics.BUILD_INFO.labels(version()).set(1)
+    port = metrics.serve_metrics(runtime.settings, runtime.name, known.healthy, lambda: _ready(runtime))
     runtime.metrics_at = metrics.target(runtime.settings, port) if port else None
 
     def beat() -> None:
         while not stop.is_set():
             try:
                 runtime.alive()
+                known.look()
             except RedisError as error:
                 log.warning("Redis is away", extra={"reason": type(error).__name__})
             stop.wait(HEARTBEAT_S)
@@ -122,6 +154,14 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
 
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()
     calm_collector()
+
+
+def version() -> str:
+    """Of the installed distribution; `unknown` in a tree that nobody installed."""
+    try:
+        return importlib.metadata.version("pushfleet")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _ready(runtime: Runtime) -> bool:
@@ -195,7 +235,9 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
 
     _heartbeat(runtime, stop, time.monotonic, lambda: False)
     ports = Ports(
-        lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX), again, lambda: console_rows(runtime)
+        lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX),
+        again,
+        lambda lang: console_rows(runtime, lang),
     )
     serve(runtime, stop, ports)
 
@@ -228,6 +270,22 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
+    _leave_logging_alone()
     slots = 1 if len(queues) == 1 else max(2, len(queues))
-    arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h", "-l", "WARNING"]
+    arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h"]
     runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+
+
+def _leave_logging_alone() -> None:
+    """Celery would set the root logger's level, print plain lines at the end, and warn of what can't happen: we take JSON only."""
+    import celery.apps.worker as celery_worker
+    from celery.platforms import SecurityWarning
+    from celery.signals import setup_logging
+
+    setup_logging.connect(_not_yours, weak=False)
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    celery_worker.safe_say = lambda *_, **__: None
+
+
+def _not_yours(**_: object) -> None:
+    """A receiver of setup_logging: with one, Celery leaves the log to us."""
