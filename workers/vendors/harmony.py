@@ -124,7 +124,7 @@ def _headers(access: AccessToken | None, push_type: int) -> dict[str, str]:
 def push_type_of(note: Notification, rights: frozenset[str]) -> int:
     """0 notification; 6 for the app's process only; 10 in-app call, for calls where the app holds the right for it."""
     wanted = plain(note.vendor.get("push_type"))
-    call = note.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL) and (note.push_type is PushType.VOIP or wanted == str(CALL))
+    call = note.kind is Kind.CALL_INVITE and (note.push_type is PushType.VOIP or wanted == str(CALL))
     if call and note.bucket is Bucket.PRIVATE and "harmony.voip" in rights:
         return CALL
     silent = note.push_type is PushType.SILENT or wanted == str(BACKGROUND)

@@ -332,7 +332,7 @@ PUSH_TYPES = {
     "asked for by the sender": ({"vendor": {"push_type": 6}}, (), "6"),
     "a call with the right": (CALL, ("harmony.voip",), "10"),
     "a call without the right": (CALL, ("harmony.im",), "0"),
-    "its cancel": ({**CALL, "kind": Kind.CALL_CANCEL}, ("harmony.voip",), "10"),
+    "its cancel is no call": ({**CALL, "kind": Kind.CALL_CANCEL}, ("harmony.voip",), "0"),
     "a call placed as marketing": ({**CALL, "bucket": Bucket.PUBLIC}, ("harmony.voip",), "0"),
     "a call that asks for an alert": ({**CALL, "push_type": PushType.ALERT}, ("harmony.voip",), "0"),
     "a call by override": ({**CALL, "push_type": PushType.ALERT, "vendor": {"push_type": 10}}, ("harmony.voip",), "10"),
