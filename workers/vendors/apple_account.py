@@ -144,7 +144,9 @@ def _p12_bytes(raw: bytes) -> bytes:
         return raw
     found = re.search(rb"-----BEGIN PKCS12-----(.*?)-----END PKCS12-----", raw, re.DOTALL)
     if found is None:
-        raise CredentialError("--p12 is not a PKCS#12 file but PEM: openssl pkcs12 -export -in F -out F.p12 makes one of certificate and key")
+        raise CredentialError(
+            "--p12 is not a PKCS#12 file but PEM: openssl pkcs12 -export -in F -out F.p12 makes one of certificate and key"
+        )
     try:
         return base64.b64decode(b"".join(found[1].split()), validate=True)
     except binascii.Error:
