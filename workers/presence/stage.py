@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -70,7 +70,7 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
             seen.onward.append(more)
     people = [(chunk.message.app, user) for chunk in todo for user in chunk.users]
     sessions, seen.malformed = presences.sessions(people)
-    devices = _devices(todo, directory)
+    devices = directory.of_people(people) if people else {}
     at = 0
     for chunk in todo:
         waiting: list[str] = []
@@ -90,14 +90,6 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
         if waiting:
             seen.later.append(_again(chunk.message, waiting))
     return seen
-
-
-def _devices(todo: Sequence[Chunk], directory: DeviceDirectory) -> Mapping[tuple[str, str], Sequence[Device]]:
-    """Devices of everybody, one query a tenant."""
-    by_app: dict[str, set[str]] = {}
-    for chunk in todo:
-        by_app.setdefault(chunk.message.app, set()).update(chunk.users)
-    return {(app, user): found for app, users in by_app.items() for user, found in directory.of_users(app, sorted(users)).items()}
 
 
 def _slim(message: Message) -> Message:
