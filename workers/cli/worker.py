@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Processes that are no Celery workers, beside intake.
+ALONE = ("upkeep", "receipts", "console", "gateway", "gateway-xmpp")
 HEARTBEAT_S = 3.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
@@ -48,7 +50,7 @@ def migrate() -> None:
 
 
 @click.command()
-@click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, "upkeep", "receipts", "console"]))
+@click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, *ALONE]))
 @click.option("--vendors", default="", help="Delivery: the vendors this process serves, separated by commas (default: all).")
 @click.option("--index", default=1, show_default=True, help="Number of this replica.")
 def worker(stage: str, vendors: str, index: int) -> None:
@@ -63,7 +65,8 @@ def worker(stage: str, vendors: str, index: int) -> None:
         return
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    {"intake": _intake, "upkeep": _upkeep, "receipts": _receipts, "console": _console}[stage](runtime, stop)
+    services = {"intake": _intake, "upkeep": _upkeep, "receipts": _receipts, "console": _console}
+    {**services, "gateway": _gateway, "gateway-xmpp": _gateway_xmpp}[stage](runtime, stop)
     runtime.close()
 
 
@@ -154,6 +157,20 @@ def _upkeep(runtime: Runtime, stop: threading.Event) -> None:
 
 def _receipts(runtime: Runtime, stop: threading.Event) -> None:
     from workers.receipts.http import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
+def _gateway(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.gateway.http import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
+def _gateway_xmpp(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.gateway.xmpp import serve
 
     _heartbeat(runtime, stop, time.monotonic, lambda: False)
     serve(runtime, stop)

@@ -212,6 +212,7 @@ class Consumer:
         directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
         records += [event_record(message, decision) for message, decision in directed.taken]
         records += directed.rows
+        directed.told += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
