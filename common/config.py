@@ -136,7 +136,7 @@ def _load(read: _Reader) -> Settings:
         secret_keys=_names(read.text("SECRET_KEYS", _fernet_list)),
         endpoints=_endpoints(read),
         ca_file=read.file("CA_FILE", _ca_file),
-        apns_client=read.choice("APNS_CLIENT", ("curl", "aioapns")),
+        apns_client=read.choice("APNS_CLIENT", ("curl", "aioapns", "libcurl")),
         send_timeout_s=read.number("SEND_TIMEOUT_S", 0.1, 60.0),
         retry_first_s=None if read.unset("RETRY_FIRST_S") else read.number("RETRY_FIRST_S", 0.0, 86_400.0),
         ledger_days=read.whole("LEDGER_DAYS", 1, 3650),

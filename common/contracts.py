@@ -200,6 +200,7 @@ class Notification(Frozen, frozen=True, kw_only=True):
     {"category": "IM"} for Huawei; `vendor` and `vendor_raw` hold only this vendor's overrides, already merged with the
     strategy preset. sender_name and text fill a vendor's private template; they are what `title` and `body` were made of.
     prefix: the name before the words, a part of `body`; "" where there is none.
+    sender_id, mentioned, respect_dnd: what consent asks about when the push has waited; respect_dnd is false for forced ones.
     badge_value: the absolute number of the mode `set`. loc: words that the app itself holds. blob: the payload is opaque and
     goes whole or not at all. direct, reply_key: as in Message.
     collapse_id is the raw value (collapse key or message id) of which each vendor derives its own id on the screen.
@@ -251,6 +252,9 @@ class Notification(Frozen, frozen=True, kw_only=True):
     vendor: dict[str, Any] = {}
     vendor_raw: dict[str, Any] = {}
     voip: dict[str, Any] | None = None
+    sender_id: str = ""
+    mentioned: bool = False
+    respect_dnd: bool = True
 
 
 class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):

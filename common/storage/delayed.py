@@ -16,6 +16,8 @@ from common.storage.keys import BELTS, Keys
 from common.storage.scripts import script
 
 RELEASE_MAX = 500
+#: What is due by Redis' own clock.
+NOW = "now"
 #: Share of a stopped lane's tries that take any entry.
 STRAY = 0.25
 #: Entries of one parking lot that are looked through for what was recalled: about 200,000 pushes. The rest is told when its time comes.
@@ -25,7 +27,8 @@ PULL_PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """One entry for `belt` that becomes due at `due_ms`; with `lane`, it waits in that lane's parking lot instead."""
+    """One entry for `belt` that becomes due at `due_ms` (by the clock of this machine, as it is when it is put); with `lane`, it waits
+    in that lane's parking lot instead."""
 
     belt: str
     blob: bytes
@@ -34,10 +37,6 @@ class Later:
 
 
 _INDEX = {belt: index for index, belt in enumerate(BELTS)}
-
-
-def _now() -> str:
-    return str(int(time.time() * 1000))
 
 
 def _urgency(belt: str) -> Urgency:
@@ -50,25 +49,31 @@ class Delayed:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._delay = script(redis, "delay")
         self._release = script(redis, "release")
         self._pull = script(redis, "pull")
 
     def put(self, pipe: Pipeline, waiting: Sequence[Later]) -> None:
         """Inside the caller's MULTI."""
+        delays: list[int | bytes] = []
+        now = int(time.time() * 1000)
         for later in waiting:
             member = b"%02d" % _INDEX[later.belt] + os.urandom(8) + later.blob
-            key = self._keys.delayed if later.lane is None else self._keys.parked(later.lane, _urgency(later.belt))
-            pipe.zadd(key, {member: later.due_ms})
-            if later.lane is not None:
-                pipe.sadd(self._keys.parked_lanes, later.lane)
+            if later.lane is None:
+                delays += [max(later.due_ms - now, 0), member]
+                continue
+            pipe.zadd(self._keys.parked(later.lane, _urgency(later.belt)), {member: later.due_ms})
+            pipe.sadd(self._keys.parked_lanes, later.lane)
+        if delays:
+            self._delay(keys=[self._keys.delayed], args=delays, client=pipe)
 
     def release_due(self) -> set[str]:
         """Moves what is due; the belts that got something. At most RELEASE_MAX entries a call."""
-        return set(self._move(self._keys.delayed, _now()))
+        return set(self._move(self._keys.delayed, NOW))
 
     def release_expired(self, lane: str) -> set[str]:
         """Of a lane that stays shut, moves what ran out of time; the belts that got something."""
-        return set[str]().union(*(self._move(key, _now()) for key in self._lots(lane)))
+        return set[str]().union(*(self._move(key, NOW) for key in self._lots(lane)))
 
     def release_probe(self, lane: str, chance: float) -> set[str]:
         """Of a lane that is to be tried, moves one entry: of the most urgent that which may stay longest, the newest of its conversation

@@ -69,6 +69,12 @@ class Keys:
     def read(self, app: str, user: str) -> str:
         return f"{self.read_marks}{{{app}:{user}}}"
 
+    def bindings(self, app: str, user: str) -> str:
+        return f"{self.prefix}:bind:{{{app}:{user}}}"
+
+    def screen(self, digest: str) -> str:
+        return f"{self.prefix}:screen:{digest}"
+
     @property
     def delayed(self) -> str:
         return f"{self.prefix}:delayed"
@@ -86,6 +92,10 @@ class Keys:
 
     def lane(self, lane: str) -> str:
         return f"{self.prefix}:lane:{lane}"
+
+    def lane_log(self, lane: str) -> str:
+        """A lane's last changes, the newest first."""
+        return f"{self.prefix}:lane-log:{lane}"
 
     def rate(self, lane: str) -> str:
         return f"{self.prefix}:rate:{lane}"
@@ -152,9 +162,12 @@ class Keys:
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"
 
-    @property
-    def upkeep_lock(self) -> str:
-        return f"{self.prefix}:upkeep-lock"
+    def lease(self, role: str) -> str:
+        """Who holds a role of the maintenance process."""
+        return f"{self.prefix}:lease:{role}"
+
+    def lease_epoch(self, role: str) -> str:
+        return f"{self.prefix}:lease-epoch:{role}"
 
     def alive(self, name: str) -> str:
         return f"{self.prefix}:alive:{name}"

@@ -16,11 +16,15 @@ TARGET_S: Final = 600
 DELIVERY: Final = "delivery"
 #: Without these nothing is pushed.
 STAGES: Final = ("intake", "presence", "routing", "upkeep")
+UPKEEP: Final = "upkeep"
+#: Roles of the maintenance process (workers/maintenance): together in one process, or spread over several.
+ROLES: Final = ("timer", "ledger", "recalls", "reporter")
 
 
-def role_of(stage: str, vendors: Sequence[Vendor] = ()) -> str:
-    """What a process does, in one word: `intake`, `delivery:apns,fcm`."""
-    return f"{stage}:{','.join(vendors)}" if stage == DELIVERY else stage
+def role_of(stage: str, vendors: Sequence[Vendor] = (), roles: Sequence[str] = ()) -> str:
+    """What a process does, in one word: `intake`, `delivery:apns,fcm`, `upkeep`, `upkeep:timer,ledger`."""
+    parts = vendors if stage == DELIVERY else roles if stage == UPKEEP else ()
+    return f"{stage}:{','.join(parts)}" if parts else stage
 
 
 class Living:
@@ -63,8 +67,9 @@ def _stem(name: str) -> str:
 
 def command_of(line: str) -> str:
     """What starts a line of the Procfile."""
-    stage, _, vendor = line.partition("-")
-    return f"pushfleet worker {stage} --vendors {vendor}" if vendor else f"pushfleet worker {stage}"
+    stage, _, part = line.partition("-")
+    option = "--roles" if stage == UPKEEP else "--vendors"
+    return f"pushfleet worker {stage} {option} {part}" if part else f"pushfleet worker {stage}"
 
 
 def missing(roles: Iterable[str], vendors: Iterable[Vendor], *, receipts: bool) -> list[str]:
@@ -72,7 +77,10 @@ def missing(roles: Iterable[str], vendors: Iterable[Vendor], *, receipts: bool) 
     served = set[str]()
     for role in roles:
         stage, _, those = role.partition(":")
-        served |= {f"{stage}-{vendor}" for vendor in those.split(",")} if those else {stage}
+        served |= {f"{stage}-{part}" for part in those.split(",")} if those else {stage}
     wanted = [*STAGES, *(["receipts"] if receipts else [])]
+    lines = {role: f"{UPKEEP}-{role}" for role in ROLES}
+    if UPKEEP not in served and not served.isdisjoint(lines.values()):  # the roles are spread over processes
+        wanted[wanted.index(UPKEEP) : wanted.index(UPKEEP) + 1] = lines.values()
     wanted += [] if DELIVERY in served else [f"{DELIVERY}-{vendor}" for vendor in sorted(set(vendors))]
     return [stage for stage in wanted if stage not in served]

@@ -1,4 +1,4 @@
-"""What intake remembers of events (Redis): seen event ids (24 h); messages withdrawn or read, devices left meanwhile (8 days)."""
+"""What intake remembers of events (Redis): seen event ids (24 h); messages withdrawn or read meanwhile (8 days)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import Redis
 
+from common.storage.bindings import Bindings
 from common.storage.keys import Keys
 from common.storage.scripts import script
 
@@ -22,7 +23,9 @@ class Marks:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self.bindings = Bindings(redis, keys)
         self._dedupe = script(redis, "dedupe")
+        self._free = script(redis, "free")
         self._read = script(redis, "read")
         self._times = script(redis, "times")
 
@@ -33,14 +36,11 @@ class Marks:
         names = [self._keys.event(app, event_id) for app, event_id, _ in events]
         return [bool(told) for told in self._dedupe(keys=names, args=[EVENT_KEEP_S, *(entry for _, _, entry in events)])]
 
-    def forget(self, app: str, event_id: str) -> None:
-        """A dead letter frees its id, so that it can be published again."""
-        self._redis.delete(self._keys.event(app, event_id))
-
-    def free(self, app: str, event_id: str, entry: str) -> None:
-        """The same, but only where this very entry had taken the id."""
-        if self._redis.get(self._keys.event(app, event_id)) == entry.encode():
-            self.forget(app, event_id)
+    def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
+        """A dead letter frees the (app, event id, entry id) that this very entry had taken, so that they can be published again."""
+        if events:
+            names = [self._keys.event(app, event_id) for app, event_id, _ in events]
+            self._free(keys=names, args=[entry for _, _, entry in events], client=pipe)
 
     def pipeline(self) -> Any:
         """Carries many words in one round trip; the server also keeps the badges (badges.py)."""
@@ -62,14 +62,6 @@ class Marks:
         """This person answered or refused as of `ts_ms`: their other devices need not ring. A later invitation into the
         same call rings again (a call is never read, so the mark can share the hash)."""
         self._remember(app, user, f"c:{call_id}", ts_ms, pipe)
-
-    def leave(self, app: str, user: str, device: str, ts_ms: int, pipe: Redis | None = None) -> None:
-        """As of `ts_ms` the device's token is this person's no more: what waits for it goes nowhere."""
-        self._remember(app, user, f"d:{device}", ts_ms, pipe)
-
-    def come(self, app: str, user: str, device: str, pipe: Redis | None = None) -> None:
-        """The device is registered again: what still waits for it may go."""
-        (self._redis if pipe is None else pipe).hdel(self._keys.read(app, user), f"d:{device}")
 
     def _remember(self, app: str, user: str, field: str, value_ms: int, pipe: Redis | None) -> None:
         self._read(keys=[self._keys.read(app, user)], args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX], client=pipe)

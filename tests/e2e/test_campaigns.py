@@ -22,7 +22,7 @@ from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.house import BUSINESS, House, new_token
 from tests.e2e.test_urgency import outage_lasts, sims
 from workers.lane_report import lane_row
-from workers.upkeep import Upkeep
+from workers.maintenance.reporter import Reporter
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3_600 if "PUSHFLEET_TEST_LONG" in os.environ else 300)]
 
@@ -249,7 +249,7 @@ def stopped_lane(house: House, vendor: str) -> Any:
 
 def shown_state(house: House, vendor: str) -> int:
     """What pushfleet_lane_state says, as upkeep sets it."""
-    Upkeep(house.core.runtime, lambda: True)._show_lanes()
+    Reporter(house.core.runtime).show_lanes()
     return int(LANE_STATE.labels(house.app, vendor, BUSINESS[vendor])._value.get())
 
 

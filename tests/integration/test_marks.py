@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from common.storage import keys as key_names
-from common.storage.claims import Ask, Claims, ClaimState
+from common.storage.claims import Ask, Claims, ClaimState, Given
 from common.storage.delayed import Delayed, Later
 from common.storage.keys import Keys
 from common.storage.marks import Marks
@@ -54,23 +54,6 @@ def test_a_word_that_came_first_stops_the_push_and_nobody_elses(store: Store, st
     assert store.lease(message="m2", ts=TS + 60_000) == (ClaimState.OURS, "")
 
 
-def test_what_waits_for_a_device_that_left_goes_nowhere_until_it_is_registered_again(store: Store) -> None:
-    def lease(entry: str, message: str, registered_ms: int, conversation: str = CHAT, device: str = "d") -> tuple[Any, str]:
-        ask = Ask(
-            APP, message, USER, device, f"{hash((message, device)) & (1 << 128) - 1:032x}", TS, entry, -1, conversation, registered_ms
-        )
-        (claim,) = store.claims.lease([ask])
-        return claim.state, claim.why
-
-    store.marks.leave(APP, USER, "d", TS)
-    assert lease("e1", "m1", TS) == (ClaimState.GONE, "no_device")
-    assert lease("e1", "", TS, conversation="") == (ClaimState.GONE, "no_device")  # nor a recall of what it got
-    assert lease("e1", "m2", TS + 1) == (ClaimState.OURS, "")
-    assert lease("e1", "m1", TS, device="pad") == (ClaimState.OURS, "")
-    store.marks.come(APP, USER, "d")
-    assert lease("e2", "m1", TS) == (ClaimState.OURS, "")
-
-
 @pytest.mark.parametrize(("stop", "_why"), STOPS.values(), ids=STOPS)
 def test_what_its_dead_reader_may_have_sent_is_uncertain_when_the_word_comes_after(store: Store, stop: Any, _why: str) -> None:
     assert store.lease("e1") == (ClaimState.OURS, "")
@@ -88,7 +71,7 @@ def test_what_waited_in_between_was_not_sent(store: Store) -> None:
     store.lease("e1")
     (push_id,) = [name.decode() for name in store.client.hkeys(next(store.client.scan_iter(match=f"{store.keys.prefix}:claim:*")))]
     with store.client.pipeline() as pipe:
-        store.claims.release(pipe, [(push_id, TS, None)])
+        store.claims.release(pipe, [Given(push_id, TS, APP, USER, "d", seen=False)])
         pipe.execute()
     store.marks.withdraw(APP, MESSAGE, "recalled")
     assert store.lease("e2") == (ClaimState.GONE, "recalled")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
@@ -21,46 +17,20 @@ from common.storage.devices import Devices
 from common.storage.ledger import EventRecord, Ledger, RowRecord
 from common.storage.migrations import migrate
 from tests.conftest import embedded, own_database
+from tests.frozen import FrozenPostgres
 from tests.pooler import kinds, pooler
-from workers.embedded import Running
-
-
-def _tree(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in _tree(int(child)))]
-
-
-class Frozen:
-    """A server all of whose processes stop and go on by signal: connections stay open, nothing is answered."""
-
-    def __init__(self, running: Running) -> None:
-        assert running.database_url
-        self.url = running.database_url
-        self._process = running.servers[0].process
-
-    def stop(self) -> None:
-        self._signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: int) -> None:
-        assert self._process
-        for pid in _tree(self._process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Frozen]:
+def server() -> Iterator[FrozenPostgres]:
     with embedded(postgres=True) as running:
-        made = Frozen(running)
+        made = FrozenPostgres(running)
         yield made
         made.go_on()
 
 
 @pytest.fixture
-def engine(server: Frozen) -> Iterator[Engine]:
+def engine(server: FrozenPostgres) -> Iterator[Engine]:
     made = sql.engine(server.url)
     yield made
     server.go_on()
@@ -74,7 +44,7 @@ def _seconds(call: object) -> float:
     return time.monotonic() - began
 
 
-def test_a_statement_under_way_ends_by_the_clients_deadline(server: Frozen, engine: Engine) -> None:
+def test_a_statement_under_way_ends_by_the_clients_deadline(server: FrozenPostgres, engine: Engine) -> None:
     def ask() -> None:
         with sql.within(2), engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1")
@@ -87,7 +57,7 @@ def test_a_statement_under_way_ends_by_the_clients_deadline(server: Frozen, engi
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["pooled connection", "no connection yet"])
-def test_a_frozen_server_holds_nobody_longer_than_asked(server: Frozen, engine: Engine, known: bool) -> None:
+def test_a_frozen_server_holds_nobody_longer_than_asked(server: FrozenPostgres, engine: Engine, known: bool) -> None:
     if known:
         with engine.connect() as connection:
             connection.exec_driver_sql("SELECT 1")
@@ -103,7 +73,7 @@ def test_a_frozen_server_holds_nobody_longer_than_asked(server: Frozen, engine: 
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
 
 
-def test_without_a_deadline_of_the_callers_the_engines_own_holds(server: Frozen, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_callers_deadline_the_engines_own_holds(server: FrozenPostgres, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "DEADLINE_S", 1.0)
 
     def ask() -> None:
@@ -116,7 +86,7 @@ def test_without_a_deadline_of_the_callers_the_engines_own_holds(server: Frozen,
     assert _seconds(ask) < 8
 
 
-def test_dead_tokens_are_left_alone_while_the_server_is_frozen(server: Frozen, engine: Engine) -> None:
+def test_dead_tokens_are_left_alone_while_the_server_is_frozen(server: FrozenPostgres, engine: Engine) -> None:
     dead = [("A", "bob", "d", "tok", 1, "dead")]
     migrate(engine)
     assert Devices(engine).retire(dead, "retired") == 0

@@ -24,8 +24,15 @@ def lanes(app_id: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = [{**row, "quotas": ", ".join(_brief(quota) for quota in row["quotas"] if quota["limit"] is not None)} for row in rows]
-    columns = ["app", "vendor", "business_id", "env", "state", "rate", "rate_now", "inflight", "parked", "quotas"]
+    shown = [
+        {
+            **row,
+            "since": at(row["since_ms"])[:19],
+            "quotas": ", ".join(_brief(quota) for quota in row["quotas"] if quota["limit"] is not None),
+        }
+        for row in rows
+    ]
+    columns = ["app", "vendor", "business_id", "env", "state", "since", "why", "rate", "rate_now", "inflight", "parked", "quotas"]
     print_table(columns, shown, "no lane yet: pushfleet credential add")
 
 

@@ -154,7 +154,7 @@ class Fleet:
     def addresses(self) -> dict[str, str]:
         """What an operator opens: console, receipts, metrics, and the simulators' folder."""
         run = runfile.read(self.wanted.data_dir)
-        found = {"console": str(run.get("console")), "receipts": str(run.get("receipts")), "gateway": str(run.get("gateway"))}
+        found = {"console": str(run.get("console")), "receipts": str(run.get("receipts")), "gateway": _url(self.settings.gateway_addr)}
         names = {f"http://{target}/metrics": name for name, target in self._targets().items()}
         found |= {f"metrics {names.get(url, number)}": url for number, url in enumerate(run.get("metrics", ()), 1)}
         return found | {f"simulator {vendor}": url for vendor, url in (run.get("simulators") or {}).items()}
@@ -224,7 +224,6 @@ class Fleet:
             "console": _url(self.settings.console_addr),
             "metrics": [],
             "receipts": _url(self.settings.receipts_addr),
-            "gateway": _url(self.settings.gateway_addr),
             "simulators": simulated,
             "ca_file": str(self.settings.ca_file) if self.settings.ca_file else None,
             "pid": os.getpid(),

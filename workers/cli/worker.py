@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import os
 import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -19,14 +22,14 @@ from common import logs, metrics
 from common.config import Settings, resolve
 from common.model import Vendor
 from common.storage import keys, sql
-from common.storage.living import role_of
+from common.storage.living import ROLES, UPKEEP, role_of
 from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
 
 log = logging.getLogger(__name__)
 
@@ -52,27 +55,42 @@ def migrate() -> None:
 @click.command()
 @click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, *ALONE]))
 @click.option("--vendors", default="", help="Delivery: the vendors this process serves, separated by commas (default: all).")
+@click.option("--roles", default="", help=f"Upkeep: the roles this process takes, separated by commas (default: {','.join(ROLES)}).")
 @click.option("--index", default=1, show_default=True, help="Number of this replica.")
-def worker(stage: str, vendors: str, index: int) -> None:
+def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     """Run one process of the fleet until SIGTERM."""
     settings = resolve(Settings.load())
-    logs.setup(settings, stage)
     chosen = [_vendor(name) for name in vendors.split(",") if name] or list(Vendor)
-    runtime = Runtime(settings, process_name(stage, chosen, index, os.environ), role_of(stage, chosen))
+    taken = [_role(name) for name in roles.split(",") if name] or list(ROLES)
+    part = taken if stage == UPKEEP and len(taken) < len(ROLES) else []
+    name = process_name(stage, chosen, index, os.environ, part)
+    logs.setup(settings, stage, process=name)
+    runtime = Runtime(settings, name, role_of(stage, chosen, part))
     stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):
         _celery(runtime, stage, chosen, stop)
         return
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    services = {"intake": _intake, "upkeep": _upkeep, "receipts": _receipts, "console": _console}
-    {**services, "gateway": _gateway, "gateway-xmpp": _gateway_xmpp}[stage](runtime, stop)
+    run: dict[str, Callable[[Runtime, threading.Event], None]] = {
+        "intake": _intake,
+        UPKEEP: partial(_upkeep, roles=taken),
+        "receipts": _receipts,
+        "console": _console,
+        "gateway": _gateway,
+        "gateway-xmpp": _gateway_xmpp,
+    }
+    run[stage](runtime, stop)
     runtime.close()
 
 
-def process_name(stage: str, vendors: Sequence[Vendor], index: int, environ: Mapping[str, str]) -> str:
-    """As its supervisor calls it, else its line of the Procfile, its number and this host: two of one name would hide each other."""
-    line = f"{stage}-{'-'.join(vendors)}" if stage == DELIVERY and len(vendors) < len(Vendor) else stage
+def process_name(stage: str, vendors: Sequence[Vendor], index: int, environ: Mapping[str, str], roles: Sequence[str] = ()) -> str:
+    """As its supervisor calls it, else its line of the Procfile, its number and this host: two of one name would hide each other.
+
+    roles: of the maintenance process, where it takes some of them only.
+    """
+    parts = vendors if stage == DELIVERY and len(vendors) < len(Vendor) else roles
+    line = "-".join([stage, *parts])
     return environ.get("PUSHFLEET_PROCESS") or environ.get("HONCHO_PROCESS_NAME") or f"{line}.{index}@{socket.gethostname()}"
 
 
@@ -83,20 +101,55 @@ def _vendor(name: str) -> Vendor:
         raise click.BadParameter(f"{name}: vendors are {', '.join(Vendor)}", param_hint="--vendors") from None
 
 
+def _role(name: str) -> str:
+    if name.strip() not in ROLES:
+        raise click.BadParameter(f"{name}: roles are {', '.join(ROLES)}", param_hint="--roles")
+    return name.strip()
+
+
+class Progress:
+    """Whether a process goes on: progress lately, or no work known to wait. Judged by what the heartbeat saw last: it asks nobody.
+
+    While Redis is away nothing is known to wait, so nobody restarts a process because of it; after its return the silence is counted anew.
+    """
+
+    def __init__(self, progress: Callable[[], float], waiting: Callable[[], bool], silent_s: float) -> None:
+        """progress: monotonic time of the last progress."""
+        self._progress = progress
+        self._waiting = waiting
+        self._silent_s = silent_s
+        self._waits_since: float | None = None
+
+    def look(self) -> None:
+        """Called by the heartbeat. RedisError where that is away."""
+        try:
+            waits = self._waiting()
+        except RedisError:
+            self._waits_since = None
+            raise
+        if not waits:
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = time.monotonic()
+
+    def healthy(self) -> bool:
+        since = self._waits_since
+        return since is None or time.monotonic() - max(since, self._progress()) < self._silent_s
+
+
 def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], float], waiting: Callable[[], bool]) -> None:
     """Says that we live, and serves metrics and health. progress: monotonic time of the last progress."""
-
-    def healthy() -> bool:
-        silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)  # an access token and two requests may be waited for
-        return time.monotonic() - progress() < silent_s or not waiting()
-
-    port = metrics.serve_metrics(runtime.settings, runtime.name, healthy, lambda: _ready(runtime))
+    silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)  # an access token and two requests may be waited for
+    known = Progress(progress, waiting, silent_s)
+    metrics.BUILD_INFO.labels(version()).set(1)
+    port = metrics.serve_metrics(runtime.settings, runtime.name, known.healthy, lambda: _ready(runtime))
     runtime.metrics_at = metrics.target(runtime.settings, port) if port else None
 
     def beat() -> None:
         while not stop.is_set():
             try:
                 runtime.alive()
+                known.look()
             except RedisError as error:
                 log.warning("Redis is away", extra={"reason": type(error).__name__})
             stop.wait(HEARTBEAT_S)
@@ -107,6 +160,14 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
     calm_collector()
 
 
+def version() -> str:
+    """Of the installed distribution; `unknown` in a tree that nobody installed."""
+    try:
+        return importlib.metadata.version("pushfleet")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
 def _ready(runtime: Runtime) -> bool:
     runtime.redis.ping()
     with runtime.engine.connect() as connection:
@@ -115,11 +176,11 @@ def _ready(runtime: Runtime) -> bool:
 
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.intake.consumer import Consumer
+    from workers.handlers.intake import IntakeLoop
     from workers.intake.dialects import DIALECTS
 
     metrics.begin(dialects=DIALECTS)
-    consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
+    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
     _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
     consumer.run(stop.is_set)
 
@@ -127,7 +188,7 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
 def doors_of(runtime: Runtime) -> Doors:
     """What intake asks of the world, in this process."""
     from common.storage.direct_tokens import DirectTokens
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
     from workers.withdraw import schedule
@@ -139,18 +200,19 @@ def doors_of(runtime: Runtime) -> Doors:
         state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
         vault=runtime.vault,
         apps=lambda: list(runtime.catalog.now.tenants),
-        ring=runtime.ring,
+        wake=runtime.ring,
+        delayed=runtime.delayed,
         directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
-        shared=runtime.core is runtime.redis,
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
 
 
-def _upkeep(runtime: Runtime, stop: threading.Event) -> None:
+def _upkeep(runtime: Runtime, stop: threading.Event, roles: Sequence[str]) -> None:
     from workers.upkeep import Upkeep
 
-    upkeep = Upkeep(runtime, stop.is_set)
+    _ = runtime.vault  # without its keys the process ends here, with words, and no role begins
+    upkeep = Upkeep(runtime, stop.is_set, roles)
     _heartbeat(runtime, stop, lambda: upkeep.progress_at, lambda: True)
     upkeep.run()
 
@@ -191,7 +253,9 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
 
     _heartbeat(runtime, stop, time.monotonic, lambda: False)
     ports = Ports(
-        lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX), again, lambda: console_rows(runtime)
+        lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX),
+        again,
+        lambda lang: console_rows(runtime, lang),
     )
     serve(runtime, stop, ports)
 
@@ -224,6 +288,22 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
+    _leave_logging_alone()
     slots = 1 if len(queues) == 1 else max(2, len(queues))
-    arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h", "-l", "WARNING"]
+    arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h"]
     runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+
+
+def _leave_logging_alone() -> None:
+    """Celery would set the root logger's level, print plain lines at the end, and warn of what can't happen: we take JSON only."""
+    import celery.apps.worker as celery_worker
+    from celery.platforms import SecurityWarning
+    from celery.signals import setup_logging
+
+    setup_logging.connect(_not_yours, weak=False)
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    celery_worker.safe_say = lambda *_, **__: None
+
+
+def _not_yours(**_: object) -> None:
+    """A receiver of setup_logging: with one, Celery leaves the log to us."""

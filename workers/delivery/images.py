@@ -41,7 +41,7 @@ class World(Protocol):
     @property
     def transport(self) -> Transport: ...
     @property
-    def observe(self) -> Callable[[Lane, Answer | NoAnswer], None]: ...
+    def observe(self) -> Callable[[Lane, Sequence[Answer | NoAnswer]], None]: ...
     @property
     def now_ms(self) -> Callable[[], int]: ...
 
@@ -75,7 +75,7 @@ def _asked(unknown: Sequence[str], spec: ImageSpec, lane: Lane, access: AccessTo
     requests = [spec.ask(image, lane.credential, access) for image in unknown]
     told = {}
     for image, answer in zip(unknown, lane.send_many(world.transport, requests, WAIT_S), strict=True):
-        world.observe(lane, answer)
+        world.observe(lane, [answer])
         now_ms = world.now_ms()
         word = spec.read(answer, now_ms) if isinstance(answer, Answer) else None
         if word is not None:

@@ -71,6 +71,9 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
     # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
     chances: dict[Group, float] = {}
     for work, outcome in done.told:
+        if outcome.verdict is Verdict.ACCEPTED and not work.target.tried and not outcome.alarm:
+            settled.ended.append(Ended(work, Decision.ACCEPTED, (_attempt(work, outcome, now_ms),), _story(outcome)))
+            continue
         mine = chances.setdefault((work.note.app, work.note.conversation_type, work.note.conversation_id), chance())
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
     _follow(settled)

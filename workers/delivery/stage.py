@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from common.values import Value
-from workers.delivery.fold import Group, View, fold, group_of, may_fold, spoken
+from workers.delivery import late
+from workers.delivery.causes import cause_of
+from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.parcels import pack
@@ -108,8 +110,12 @@ class Breaker(Protocol):
         """None: the lane flows."""
         ...
 
-    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
-        """How a round went. throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before that.
+    def report(
+        self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
+    ) -> None:
+        """How a round went. cause: of the failures, as causes.py names it.
+
+        throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before that.
 
         A probe that was never sent reports nothing at all: 0, 0, False, None; another may be the probe then.
         """
@@ -143,15 +149,19 @@ class World:
     now_ms: Callable[[], int]
     deadline_s: float
     callback_url: Callable[[Lane], str | None]
-    observe: Callable[[Lane, Answer | NoAnswer], None]
+    observe: Callable[[Lane, Sequence[Answer | NoAnswer]], None]
     images: Images
+    addresses: late.Addresses
+    consent: late.Consent
+    screens: late.Screens
 
 
 def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
     """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does."""
     done = Delivered()
-    mine = _claimed(_wellformed(works, lane, done), world.now_ms(), world, done)
-    mine = _through_the_breaker(mine, lane, world, done)
+    mine = _claimed(works, world.now_ms(), world, done)
+    mine = _addressed(mine, lane, world, done)
+    mine = _through_the_breaker(_wellformed(mine, lane, done), lane, world, done)
     if not mine:
         _hand_back(lane, world, done)
         return done
@@ -168,6 +178,20 @@ def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
     else:
         _hand_back(lane, world, done)
     return done
+
+
+def _addressed(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+    now_ms = world.now_ms()
+    fit = _sorted(late.addressed(works, lane, world.addresses), done) if works else []
+    for work in fit:
+        work.addressed_ms = now_ms
+    return fit
+
+
+def _sorted(found: late.Sorted, done: Delivered) -> list[Work]:
+    done.decided += found.decided
+    done.waiting += found.waiting
+    return found.fit
 
 
 def _hand_back(lane: Lane, world: World, done: Delivered) -> None:
@@ -244,19 +268,22 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
-    works = _folded(works, world, done)
+    works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done)
     if state is None:
-        return works
+        return _sorted(late.in_their_places(works, world.screens), done)
     done.probe = True
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
     ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
     done.parked += [(work, state.why) for work in ordered[1:]]
-    return ordered[:1]
+    return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
     """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
+    old_ms = world.now_ms() - OLD_S * 1000
+    if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
+        return list(works)
     held = [work for work in works if work.target.held_by is not None and may_fold(work)]
     found = world.backlog.look([(group_of(work), work.target.push_id, work.note.received_ms) for work in held]) if held else ()
     views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
@@ -276,11 +303,12 @@ FOLD_LOOK_S = 0.5
 def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: World, done: Delivered) -> None:
     """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes wait."""
     refused = access.verdict == Verdict.CREDENTIAL_REFUSED
-    world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s)
+    outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
+    cause = cause_of([outcome])
+    world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s, cause=cause)
     if refused:
         done.parked += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
         return
-    outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
     done.told += [(work, outcome) for work in works]
 
 
@@ -342,20 +370,33 @@ def _admitted(
 
 
 def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: World, done: Delivered) -> list[tuple[Parcel, list[Work]]]:
-    """The last look before the send: what ran out of time while leave was asked for stays here, and gives its leave back."""
+    """The last look before the send: what ran out of time or lost its token while leave was asked for stays here, and gives its leave
+    back."""
     now_ms = world.now_ms()
-    late = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
-    if not late:
+    stay = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
+    done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in stay]
+    stay += _moved_since([work for _, works in granted for work in works if work.note.expires_at_ms > now_ms], lane, world, done)
+    if not stay:
         return list(granted)
-    done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in late]
-    world.gate.refund(lane, late)
+    world.gate.refund(lane, stay)
+    staying = {id(work) for work in stay}
     in_time = []
     for parcel, works in granted:
-        kept = [(item, work) for item, work in zip(parcel.items, works, strict=True) if work.note.expires_at_ms > now_ms]
+        kept = [(item, work) for item, work in zip(parcel.items, works, strict=True) if id(work) not in staying]
         if kept:
             items, fit = zip(*kept, strict=True)
             in_time.append((parcel if len(kept) == len(works) else _smaller(parcel, items), list(fit)))
     return in_time
+
+
+def _moved_since(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+    """Those whose token changed while an access token was fetched: they come again at once, and are addressed anew."""
+    old = [work for work in works if world.now_ms() - work.addressed_ms > late.ADDRESS_GOOD_MS]
+    if not old:
+        return []
+    moved = [work for work, found in zip(old, world.addresses.where(lane, old), strict=True) if found is not late.Standing.KEPT]
+    done.waiting += [(work, 0.0, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in moved]
+    return moved
 
 
 def _smaller(parcel: Parcel, kept: Sequence[Item]) -> Parcel:
@@ -377,14 +418,19 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
-    stale, failed, unasked = False, 0, 0  # stale: what was refused is not used again, by no later probe either
+    stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
+    # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there nor down
+    asked = [answer for answer in answers if isinstance(answer, Answer) or not answer.unsendable]
+    unasked = len(answers) - len(asked)
+    world.observe(lane, asked)
     for (parcel, works), answer in zip(granted, answers, strict=True):
-        if isinstance(answer, NoAnswer) and answer.unsendable:
-            unasked += 1  # the push's own fault: the vendor was not asked, so it was neither there nor down
-        else:
-            world.observe(lane, answer)
-        outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, lane.spec.classify(parcel, answer), strict=True)]
+        outcomes = lane.spec.classify(parcel, answer)
+        if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
+            works[0].sent_ms = sent_ms
+            done.told.append((works[0], outcomes[0]))
+            continue
+        outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, outcomes, strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             work.sent_ms = sent_ms
@@ -430,8 +476,8 @@ def _follow(
         elif isinstance(answer, NoAnswer) and len(parcel.items) > 1:
             answers[index] = replace(answer, sent=False)
     if second:
+        world.observe(lane, [answers[index] for index, _ in second])
         for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
-            world.observe(lane, answers[index])
             answers[index] = answer
         done.requests += len(second)
 
@@ -451,6 +497,10 @@ def is_down(outcome: Outcome) -> bool:
 
 def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
+    if all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.told):
+        world.gate.refund(lane, ())
+        world.breaker.report(lane, good, failed, False, None, 0)
+        return
     world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
     for bucket in {o.bucket or work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
         world.gate.told_spent(lane, bucket)
@@ -463,7 +513,7 @@ def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, fail
     refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
     throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
     hold_s = _retry_after_s(outcomes, failed >= good)
-    world.breaker.report(lane, good, failed, refused, hold_s, throttled)
+    world.breaker.report(lane, good, failed, refused, hold_s, throttled, cause_of(outcomes) if failed or refused else "")
 
 
 def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from common.model import Decision, Kind
 from common.storage import preferences, registry
 from common.storage.badges import Badges
+from common.storage.bindings import Binding
 from common.storage.marks import Marks
 from common.storage.registry import Leaving, Registration
 from workers.intake import events
@@ -23,9 +24,6 @@ from workers.intake.stage import Event
 
 Ignored = Callable[[Event, str], None]
 
-
-#: (app, user, device, since when its token is that person's no more; None: from now on it is).
-Move = tuple[str, str, str, int | None]
 #: (app, user, push id) -> device id.
 Names = Mapping[tuple[str, str, str], str]
 
@@ -55,13 +53,12 @@ class StateKeeper:
         if not batch:
             return []
         with self._engine.begin() as connection:
-            moves = _registry(connection, batch, ignored)
+            bindings = _registry(connection, batch, ignored)
             names = registry.named(connection, _names(batch))
             _settings(connection, [event for event in batch if isinstance(event.data, events.SettingsUpdated)], names)
             times = self._times(connection, [event for event in batch if isinstance(event.data, events.Read)])
             with self._marks.pipeline() as pipe:  # while our transaction holds the rows nobody else's marks of them can cross ours
-                for move in moves:
-                    self._move(pipe, move)
+                self._marks.bindings.put(bindings, pipe)
                 for event in batch:
                     self._tell(pipe, event, names, times)
                 pipe.execute()
@@ -73,13 +70,6 @@ class StateKeeper:
         asked = sorted({(app, message_id) for app, message_id in named if message_id is not None})
         found = self._marks.times_of(asked)
         return {**_times_kept(connection, [one for one in asked if one not in found]), **found}
-
-    def _move(self, pipe: Any, move: Move) -> None:
-        app, user, device, left_ms = move
-        if left_ms is None:
-            self._marks.come(app, user, device, pipe)
-        else:
-            self._marks.leave(app, user, device, left_ms, pipe)
 
     def _tell(self, pipe: Any, event: Event, names: Names, times: dict[tuple[str, str], int]) -> None:
         """Marks and badges of one event."""
@@ -125,7 +115,7 @@ def _withdrawal(event: Event) -> Withdrawal | None:
 # ---------------------------------------------------------------- the registry
 
 
-def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
+def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
     """Registrations and leavings, in rounds: a person's words in the order of the stream, everybody's first words together."""
     rounds: dict[int, list[Event]] = {}
     reached: dict[tuple[str, str], int] = {}
@@ -138,18 +128,18 @@ def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) 
         at += at % 2 != leaving  # even rounds register, odd ones leave
         reached[person] = at
         rounds.setdefault(at, []).append(event)
-    moves: list[Move] = []
+    bindings: list[Binding] = []
     for at in sorted(rounds):
-        moves += (_leave if at % 2 else _register)(connection, rounds[at], ignored)
-    return moves
+        bindings += (_leave if at % 2 else _register)(connection, rounds[at], ignored)
+    return bindings
 
 
-def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
+def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
     told = registry.register(connection, [Registration(event.app, _device(event.data), event.ts_ms) for event in batch])
     for event, news in zip(batch, told.news, strict=True):
         if not news:
             ignored(event, "older_state")
-    return [*told.lost, *((*device, None) for device in told.came)]
+    return list(told.bindings)
 
 
 def _device(data: events.Registered) -> dict[str, Any]:
@@ -157,8 +147,8 @@ def _device(data: events.Registered) -> dict[str, Any]:
     return msgspec.structs.asdict(data) | {"platform": platform, "lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
 
 
-def _leave(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
-    return [*registry.leave(connection, [one for event in batch if (one := _leaving(event, ignored)) is not None])]
+def _leave(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
+    return registry.leave(connection, [one for event in batch if (one := _leaving(event, ignored)) is not None])
 
 
 def _leaving(event: Event, ignored: Ignored) -> Leaving | None:

@@ -31,6 +31,8 @@ def judge(message: Message, user: str, sessions: Sequence[Session], devices: Seq
     """One recipient of one message (contract §4)."""
     if user == message.sender.id:
         return Verdicts(_each(devices, Decision.SENDER), None)
+    if devices and not sessions:
+        return Verdicts((), Recipient(user, tuple(devices), desktop=False))
     front = {session.device_id: in_front(session, message.ts_ms) for session in sessions}
     if not devices:
         if any(front.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from common import metrics
 from common.clock import now_ms
 from common.config import Settings
 from common.contracts import encode
@@ -27,10 +29,10 @@ from workers import serving
 from workers.receipts import huawei
 from workers.receipts.address import PURPOSE, Address, proven, read_path
 from workers.receipts.base import Receipt
-from workers.receipts.matcher import Matcher, Stores
+from workers.receipts.bodies import ReceiptsError
+from workers.receipts.matcher import Matcher, ReceiptStores
 from workers.receipts.readers import READERS
 from workers.receipts.stage import Callback
-from workers.receipts.statuses import ReceiptsError
 from workers.vendors.base import Credential
 
 log = logging.getLogger(__name__)
@@ -45,13 +47,16 @@ BELT_MAX: Final = 20_000
 #: A callback that was signed is taken once within the signature's window.
 NONCE_S: Final = 2 * huawei.WINDOW_MS // 1000
 SILENT_S: Final = 60.0
+#: Status of a callback that can't be read, in `pushfleet_receipts_total`.
+UNREADABLE: Final = "unreadable"
+LOG_EVERY_S: Final = 60.0
 
 
 class Accounts(Protocol):
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None: ...
 
 
-class World(Stores, Protocol):
+class World(ReceiptStores, Protocol):
     """What of the runtime this process uses."""
 
     @property
@@ -106,6 +111,7 @@ class _Door:
     def __init__(self, world: World) -> None:
         self._world = world
         self._keys = world.vault.derived(PURPOSE)
+        self._logged_at: dict[Vendor, float] = {}
 
     async def answer(self, request: Request) -> Response:
         address = read_path(request.scope.get("raw_path") or request.scope["path"].encode())
@@ -126,12 +132,21 @@ class _Door:
             receipts = [one for one in reader.read(body, headers)[:RECEIPTS_MAX] if _storable(one)]
             if receipts:
                 self._store(address, receipts, nonce)
-        except ReceiptsError as error:
-            raise Refusal(400, str(error)) from None
+        except ReceiptsError as error:  # told as taken: a vendor that is refused stops, or sends the same again and again
+            self._unreadable(address.vendor, str(error), len(body), headers)
         except (RedisError, SQLAlchemyError, OSError) as error:
             log.warning("a receipt can't be stored now", extra={"reason": type(error).__name__, "vendor": address.vendor})
             raise Refusal(503, "come again") from None
         return Response(reader.ack, media_type="application/json")
+
+    def _unreadable(self, vendor: Vendor, reason: str, size: int, headers: Mapping[str, str]) -> None:
+        """Counted; logged once a minute and vendor, without a word of the body."""
+        metrics.RECEIPTS.labels(vendor, UNREADABLE).inc()
+        now = time.monotonic()
+        if now - self._logged_at.get(vendor, -math.inf) >= LOG_EVERY_S:
+            self._logged_at[vendor] = now
+            kind = headers.get("content-type", "")[:64]
+            log.warning("a receipt can't be read", extra={"vendor": vendor, "reason": reason, "bytes": size, "content_type": kind})
 
     def _store(self, address: Address, receipts: Sequence[Receipt], nonce: str | None) -> None:
         """All of them on the belt, the nonce with them, or none; what a nonce has brought before is not stored again."""

@@ -11,6 +11,7 @@ from typing import Final
 
 from common.model import Verdict
 from workers.receipts.base import Receipt
+from workers.receipts.bodies import readable
 from workers.receipts.statuses import milliseconds, read_statuses, text, word_of
 
 SIGNATURE_HEADER: Final = "x-huawei-callback-id"
@@ -46,7 +47,8 @@ CODES: Final[Mapping[str, tuple[str, Verdict | None]]] = {
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
     """All receipts of one callback that name a token. Raises ReceiptsError."""
     del headers  # the version shows in the body
-    return [receipt for status in read_statuses(body) if (receipt := _receipt(status)).token]
+    statuses = read_statuses(body)
+    return readable([receipt for status in statuses if (receipt := _receipt(status)).token], statuses)
 
 
 def _receipt(status: Mapping[str, object]) -> Receipt:

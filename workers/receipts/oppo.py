@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from common.model import Verdict
 from workers.receipts.base import Receipt
+from workers.receipts.bodies import readable, value_of
 
 #: eventType -> our status and what it means for the registration id.
 EVENTS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
@@ -20,13 +19,10 @@ EVENTS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - no signature is documented
-    """One receipt per element and registration id; what can't be read gives none."""
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
+    """One receipt per element and registration id. Raises ReceiptsError."""
+    value = value_of(body, "data")
     elements = value if isinstance(value, list) else [value]
-    return [receipt for element in elements if isinstance(element, dict) for receipt in _receipts(element)]
+    return readable([receipt for element in elements if isinstance(element, dict) for receipt in _receipts(element)], value)
 
 
 def _receipts(element: Mapping[str, Any]) -> list[Receipt]:

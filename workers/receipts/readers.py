@@ -44,7 +44,8 @@ STATUSES: Final = frozenset(
         *(word for word, _ in honor.CODES.values()),
         *(word for word, _ in oppo.EVENTS.values()),
         *xiaomi.STATUS.values(),
-        *vivo.STATUS.values(),
+        *(word for word, _ in vivo.DETAILS.values()),
+        *(word for word, _ in vivo.KINDS.values()),
         *meizu.STATUS.values(),
     }
 )

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
 from common.model import Verdict
+from workers.receipts.bodies import ReceiptsError, value_of
 
-BODY_BYTES_MAX = 1 << 20
 STATUSES_MAX = 1000  # Huawei's page says 100, an archived one 1000
-
-
-class ReceiptsError(ValueError):
-    """A callback body that is no receipts body; the text says why and repeats nothing of it."""
 
 
 def read_statuses(body: bytes) -> list[dict[str, object]]:
     """The objects in `statuses`, in order; what is no object among them is left out. Raises ReceiptsError."""
-    if len(body) > BODY_BYTES_MAX:
-        raise ReceiptsError(f"receipts body over {BODY_BYTES_MAX} bytes")
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise ReceiptsError("receipts body is not JSON") from None
-    statuses = value.get("statuses") if isinstance(value, dict) else None
+    statuses = value_of(body, "statuses")
     if not isinstance(statuses, list):
         raise ReceiptsError("receipts body has no list `statuses`")
     if len(statuses) > STATUSES_MAX:
         raise ReceiptsError(f"over {STATUSES_MAX} receipts in one body")
-    return [status for status in statuses if isinstance(status, dict)]
+    items = [status for status in statuses if isinstance(status, dict)]
+    if statuses and not items:
+        raise ReceiptsError("receipts body has no object in `statuses`")
+    return items
 
 
 def word_of(code: str, words: Mapping[str, tuple[str, Verdict | None]]) -> tuple[str, Verdict | None]:

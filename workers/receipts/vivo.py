@@ -5,58 +5,67 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
-
 from common.model import Verdict
 from workers.receipts.base import Receipt
+from workers.receipts.bodies import readable, value_of
 
-BODY_BYTES_MAX: Final = 1_048_576
 RECEIPTS_MAX: Final = 10_000
 
-#: Failure codes, of ackType or subStatus (which of them carries one is unconfirmed), and what they say.
-STATUS: Final[Mapping[str, str]] = {
-    "0": "delivered",
-    "101": "review_failed",
-    "103": "replaced",
-    "104": "not_shown",
-    "2124": "duplicate",
-    "2144": "expired",
-    "10012": "expired",
-    "2158": "bad_deep_link",
-    "2161": "activity_not_exported",
-    "2162": "activity_not_found",
-    "2183": "token_dead",
-    "11001": "quota_spent",
-    "12000": "device_cap",
-    "20001": "token_dead",
-    "20002": "token_dead",
-    "20006": "offline",
+#: Detail -> our word and what it changes. Source: vivo.md §8 (MASA.MC, 2026-07-20).
+DETAILS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
+    "1017": ("not_shown_at_night", None),
+    "2124": ("duplicate", None),
+    "2144": ("expired", None),
+    "2158": ("bad_deep_link", Verdict.REJECTED),
+    "2161": ("activity_not_exported", Verdict.REJECTED),
+    "2162": ("activity_not_found", Verdict.REJECTED),
+    "2183": ("token_dead", Verdict.TOKEN_DEAD),
+    "2333": ("not_from_store", None),
+    "10012": ("expired", None),
+    "11001": ("quota_spent", Verdict.QUOTA_SPENT),
+    "12000": ("device_cap", Verdict.DEVICE_CAP),
+    "14002": ("device_offline", None),
+    "20001": ("token_dead", Verdict.TOKEN_DEAD),
+    "20002": ("token_dead", Verdict.TOKEN_DEAD),
+    "20006": ("inactive", None),
 }
-VERDICTS: Final[Mapping[str, Verdict]] = {
-    "token_dead": Verdict.TOKEN_DEAD,
-    "quota_spent": Verdict.QUOTA_SPENT,
-    "device_cap": Verdict.DEVICE_CAP,
+#: Kind (`ackType`) -> the same, for a receipt without a detail that we know.
+KINDS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
+    "0": ("delivered", None),
+    "100": ("controlled", None),
+    "101": ("review_failed", None),
+    "102": ("no_match", None),
+    "103": ("replaced", None),
+    "104": ("not_shown", None),
 }
+#: Two names of the detail: sources disagree.
+DETAIL_NAMES: Final = ("subStatus", "subAckType")
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
-    """One receipt a token; nothing of what can't be read. The old shape has no ackType: it tells of an arrival."""
-    try:
-        tasks = msgspec.json.decode(body, type=dict[str, Any]) if len(body) <= BODY_BYTES_MAX else {}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
-    receipts = [one for task_id, told in tasks.items() if isinstance(told, dict) for one in _of_task(task_id, told)]
-    return receipts[:RECEIPTS_MAX]
+    """One receipt a token. The old shape has no ackType: it tells of an arrival. Raises ReceiptsError."""
+    tasks = value_of(body, "data")
+    told = tasks.items() if isinstance(tasks, dict) else ()
+    receipts = [one for task_id, item in told if isinstance(item, dict) for one in _of_task(task_id, item)]
+    return readable(receipts, tasks)[:RECEIPTS_MAX]
 
 
 def _of_task(task_id: str, told: Mapping[str, Any]) -> Iterator[Receipt]:
-    kind, detail = _text(told.get("ackType")) or "0", _text(told.get("subStatus")) or "0"
-    code = next((one for one in (kind, detail) if one != "0" and one in STATUS), kind)  # which of them tells is unconfirmed
-    status = STATUS.get(code, "other")
+    status, verdict = _meaning(told)
     moment = _text(told.get("ackTime"))
-    at_ms = int(moment) if moment.isdecimal() and len(moment) <= 15 else 0
+    at_ms = int(moment) if moment.isascii() and moment.isdecimal() and len(moment) <= 15 else 0
     for token in _tokens(told.get("targets")):
-        yield Receipt(token, _text(told.get("param")), task_id, status, at_ms, VERDICTS.get(status))
+        yield Receipt(token, _text(told.get("param")), task_id, status, at_ms, verdict)
+
+
+def _meaning(told: Mapping[str, Any]) -> tuple[str, Verdict | None]:
+    """The detail decides; the kind only where the detail is absent, empty, "0" or unknown (vivo.md §8)."""
+    kind = _text(told.get("ackType")).strip() or "0"
+    details = (_text(told.get(name)).strip() for name in DETAIL_NAMES)
+    for code in (*details, kind):
+        if code in DETAILS:
+            return DETAILS[code]
+    return KINDS.get(kind, ("other", None))
 
 
 def _tokens(targets: Any) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote
 
 import msgspec
 
 from common.model import Verdict
 from workers.receipts.base import Receipt
+from workers.receipts.bodies import readable, value_of
 
 DELIVERED, CLICKED, INVALID, DISABLED, FILTERED, OVER_QUOTA, EXPIRED = 1, 2, 16, 32, 64, 128, 1024
 STATUS: Final = {
@@ -25,21 +25,10 @@ REGID = 1  # errorCode of type 16: a regid; 2 and 3 are an alias's and an accoun
 
 
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - no signature is documented
-    """One receipt per message and target; what can't be read gives none."""
-    items = _data(body)
-    return [receipt for message_id, item in items.items() if isinstance(item, dict) for receipt in _receipts(message_id, item)]
-
-
-def _data(body: bytes) -> Mapping[str, Any]:
-    """The field `data`: JSON, or (seen by a peer) JSON percent-encoded once more."""
-    try:
-        text = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16).get("data", [""])[0]
-    except ValueError:
-        return {}
-    value = _loads(text)
-    if value is None:
-        value = _loads(unquote(text))
-    return value if isinstance(value, dict) else {}
+    """One receipt per message and target, of the field `data` (a peer saw its JSON percent-encoded once more). Raises ReceiptsError."""
+    value = value_of(body, "data")
+    items = value.items() if isinstance(value, dict) else ()
+    return readable([receipt for message_id, item in items if isinstance(item, dict) for receipt in _receipts(message_id, item)], value)
 
 
 def _loads(text: str) -> Any:

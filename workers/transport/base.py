@@ -6,9 +6,12 @@ Nothing here logs, and no text made here holds a URL, a header's value or a body
 from __future__ import annotations
 
 import ipaddress
+import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from workers.wire import Answer, NoAnswer, Request, Route
@@ -65,6 +68,18 @@ def loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def system_trust() -> tuple[Path | None, Path | None]:
+    """(folder of hashed certificates, bundle file) of this system, SSL_CERT_DIR and SSL_CERT_FILE first; None where there is none."""
+    paths = ssl.get_default_verify_paths()
+    folders = [paths.capath, "/etc/ssl/certs", "/etc/pki/tls/certs"]
+    bundles = [paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
+    if os.environ.get("SSL_CERT_FILE") and not os.environ.get("SSL_CERT_DIR"):
+        folders = []  # the operator named a bundle and nothing else
+    folder = next((Path(f) for f in folders if f and any(Path(f).glob("*.0"))), None)
+    bundle = next((Path(b) for b in bundles if b and Path(b).is_file()), None)
+    return folder, bundle
 
 
 def fault_of(request: Request) -> str | None:

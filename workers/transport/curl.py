@@ -17,7 +17,6 @@ import os
 import select
 import selectors
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -30,7 +29,7 @@ from typing import Any
 
 import pycurl
 
-from workers.transport.base import BODY_BYTES_MAX, BODY_BYTES_READ_MAX, Batch, base_of, fault_of, read_head
+from workers.transport.base import BODY_BYTES_MAX, BODY_BYTES_READ_MAX, Batch, base_of, fault_of, read_head, system_trust
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route
 
 log = logging.getLogger(__name__)
@@ -541,18 +540,6 @@ class EasyMaker:
             easy.setopt(pycurl.CAINFO, str(self.cainfo))
         if self.blob:
             easy.setopt(pycurl.CAINFO_BLOB, self.blob)
-
-
-def system_trust() -> tuple[Path | None, Path | None]:
-    """(folder of hashed certificates, bundle file) of this system, SSL_CERT_DIR and SSL_CERT_FILE first; None where there is none."""
-    paths = ssl.get_default_verify_paths()
-    folders = [paths.capath, "/etc/ssl/certs", "/etc/pki/tls/certs"]
-    bundles = [paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
-    if os.environ.get("SSL_CERT_FILE") and not os.environ.get("SSL_CERT_DIR"):
-        folders = []  # the operator named a bundle and nothing else
-    folder = next((Path(f) for f in folders if f and any(Path(f).glob("*.0"))), None)
-    bundle = next((Path(b) for b in bundles if b and Path(b).is_file()), None)
-    return folder, bundle
 
 
 class Loop:

@@ -37,6 +37,7 @@ from workers.vendors.base import (
     in_a_row,
     merged,
     no_answer,
+    quiet,
     read,
     require,
     retry_after_s,
@@ -189,8 +190,6 @@ RAW_APS: Final = frozenset(
         "filter-criteria",
     }
 )
-_AFTERTHOUGHTS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL})  # they overwrite what is shown; nobody need be woken
-_QUIET: Final = _AFTERTHOUGHTS | {Kind.BADGE, Kind.CLEAR}
 
 
 class Prepared(Value, frozen=True):
@@ -225,6 +224,8 @@ def refuse(item: Item) -> str | None:
     """`payload_too_large` where data alone leave no room for ten characters of text; looks at the notification only."""
     note = item.note
     if note.payload is None and note.voip is None and not note.vendor_raw:
+        if not note.vendor and note.image is None and len(note.ext or "") + len(note.thread_id or note.conversation_id) <= 512:
+            return None
         uncut = (note.ext, note.thread_id or note.conversation_id, note.image, note.vendor.get("category"))
         if sum(len(text) for text in uncut if isinstance(text, str)) <= 512:
             return None  # six bytes a character at the most: it fits
@@ -233,7 +234,7 @@ def refuse(item: Item) -> str | None:
 
 def prepare(note: Notification, credential: Credential) -> Prepared:
     """Headers and body but for token, id, access token and badge number."""
-    head, tail, too_large = _body(note)
+    head, tail, too_large = _usual_body(note) or _body(note)
     endpoint = "APNS_SANDBOX" if credential.options.get("env") == "sandbox" else "APNS_PRODUCTION"
     headers = _headers(note, credential.options.get("topic", ""))
     return Prepared(endpoint, headers, head, tail, _takes_badge(note), too_large)
@@ -254,9 +255,36 @@ def _headers(note: Notification, topic: str) -> dict[str, str]:
 def _priority(note: Notification) -> str:
     if note.push_type is PushType.VOIP:
         return "10"
-    if note.push_type is PushType.SILENT or note.kind in _QUIET:
+    if note.push_type is PushType.SILENT or quiet(note):
         return "5"
     return "5" if note.placement.get("priority") == "5" else "10"
+
+
+#: An alert whose words have at most this many characters fits whatever they are: six bytes each at the most.
+_SHORT_CHARACTERS_MAX: Final = 500
+
+
+def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
+    """What `_body` gives for a short alert without wishes of its sender, made without a dict; None for any other."""
+    if note.kind is not Kind.MESSAGE or note.push_type is not PushType.ALERT or note.vendor or note.vendor_raw:
+        return None
+    if note.payload or note.image or note.subtitle or note.loc is not None:
+        return None
+    thread = note.thread_id or note.conversation_id
+    if len(note.body) + len(note.title) + len(note.ext or "") + len(thread) > _SHORT_CHARACTERS_MAX:
+        return None
+    sound = note.sound_ios if note.sound_ios is not None else "default"
+    level = note.placement.get("interruption_level")
+    json = msgspec.json.encode
+    try:
+        title = b'"title":' + json(note.title) + b"," if note.title else b""
+        ring = b',"sound":' + json(sound) if sound not in ("none", "") else b""
+        end = b',"interruption-level":"' + level.encode() + b'"}' if level in _LEVELS else b"}"
+        ext = b',"ext":' + json(note.ext) if note.ext is not None else b""
+        words = b'"alert":{' + title + b'"body":' + json(note.body) + b"}"
+        return b'{"aps":{', words + ring + b',"thread-id":' + json(thread) + end + ext + b"}", False
+    except UnicodeEncodeError:  # half a character
+        return None
 
 
 def _body(note: Notification) -> tuple[bytes, bytes, bool]:
@@ -264,11 +292,12 @@ def _body(note: Notification) -> tuple[bytes, bytes, bool]:
     most = VOIP_PAYLOAD_BYTES_MAX if note.push_type is PushType.VOIP else PAYLOAD_BYTES_MAX
     aps, rest = _aps(note), _beside(note)
     room = most - (_BADGE_BYTES if _takes_badge(note) else 0)
-    excess = len(compact({"aps": aps, **rest})) - room
+    raw = compact({"aps": aps, **rest})
+    excess = len(raw) - room
     if excess > 0 and "alert" in aps:
         words = {name: aps["alert"][name] for name in ("body", "subtitle", "title") if isinstance(aps["alert"].get(name), str)}
         aps["alert"] |= shrink(words, excess, _json_bytes, note.prefix)
-    raw = compact({"aps": aps, **rest})
+        raw = compact({"aps": aps, **rest})
     return raw[:8], raw[8:], len(raw) > room  # {"aps":{ is eight bytes
 
 
@@ -329,14 +358,14 @@ def _alert(note: Notification) -> dict[str, Any]:
 
 
 def _own_words(note: Notification) -> bool:
-    """Not hidden, not a recall: there the neutral words must not be put back to what they were."""
-    return not note.hidden and note.kind is not Kind.RECALL
+    """Neither hidden nor quiet: there the neutral words must not be put back to what they were."""
+    return not note.hidden and not quiet(note)
 
 
 def _sound(note: Notification) -> str | dict[str, Any] | None:
     """The file in the app, `default`, or an object for a critical alert; None for silence."""
     name = note.sound_ios if note.sound_ios is not None else "default"
-    if note.kind in _AFTERTHOUGHTS or name in ("none", ""):
+    if quiet(note) or name in ("none", ""):
         return None
     if note.vendor.get("critical") and note.bucket is Bucket.PRIVATE:
         return {"critical": 1, "name": name, "volume": 1.0}
@@ -344,7 +373,9 @@ def _sound(note: Notification) -> str | dict[str, Any] | None:
 
 
 def _level(note: Notification, placed: Any, *wishes: Any) -> str | None:
-    """The last known wish; a public message is never lifted over `active` or what its class was given."""
+    """The last known wish; a public message is never lifted over `active` or what its class was given. Quiet: no banner, no lit screen."""
+    if quiet(note):
+        return "passive"
     level = placed if placed in _LEVELS else None
     bound = 3 if note.bucket is Bucket.PRIVATE else _LEVELS[level or "active"]
     for wish in wishes:
@@ -365,7 +396,7 @@ def _with_raw(note: Notification, aps: dict[str, Any], level: str | None) -> dic
         over["alert"] = {key: value for key, value in over["alert"].items() if _is_words(value)}
     if "badge" in over and _count(over["badge"]) is None:
         del over["badge"]
-    if note.kind in _AFTERTHOUGHTS or (isinstance(over.get("sound"), Mapping) and note.bucket is Bucket.PUBLIC):
+    if quiet(note) or (isinstance(over.get("sound"), Mapping) and note.bucket is Bucket.PUBLIC):
         over.pop("sound", None)
     if over.pop("interruption-level", None) is not None:
         wanted = _level(note, level, raw["interruption-level"])
@@ -385,6 +416,8 @@ def _count(value: Any) -> int | None:
 
 def _takes_badge(note: Notification) -> bool:
     """Whether the item's number is shown: alerts, unless the sender gave a number of their own."""
+    if not note.vendor and not note.vendor_raw:
+        return note.push_type is PushType.ALERT and note.kind is not Kind.BADGE
     raw = note.vendor_raw.get("aps")
     given = _count(note.vendor.get("badge")) if not isinstance(raw, Mapping) or _count(raw.get("badge")) is None else raw["badge"]
     return note.push_type is PushType.ALERT and given is None and note.kind is not Kind.BADGE

@@ -14,7 +14,7 @@ import msgspec
 import regex
 
 from common.contracts import Notification, Target
-from common.model import Again, Bucket, Vendor, Verdict
+from common.model import Again, Bucket, Kind, Vendor, Verdict
 from common.values import Value
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
@@ -246,6 +246,15 @@ class VendorSpec:
 
 # ---------------------------------------------------------------- helpers
 
+#: They overwrite or end what is shown, or change a number; nobody need be woken.
+QUIET_KINDS: Final = frozenset({Kind.RECALL, Kind.CALL_CANCEL, Kind.BADGE, Kind.CLEAR})
+
+
+def quiet(note: Notification) -> bool:
+    """Whether the push takes each vendor's most silent form, whatever its sender asked for: no message of its own."""
+    return note.kind in QUIET_KINDS
+
+
 _T = TypeVar("_T")
 ELLIPSIS = "…"
 WORDS_MAX = 200  # of a vendor's own words, kept beside an outcome
@@ -344,7 +353,11 @@ def _whole(value: Any) -> Any:
 
 def whole(text: str) -> str:
     """`text` with U+FFFD for each lone surrogate, so that it has a UTF-8 form."""
-    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text
 
 
 def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:

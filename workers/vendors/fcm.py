@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from common.contracts import Notification
-from common.model import Bucket, Kind, PushType, Vendor, Verdict
+from common.model import Bucket, PushType, Vendor, Verdict
 from workers.vendors.base import (
     DEFAULT_RETRY,
     AccessRefused,
@@ -33,6 +33,7 @@ from workers.vendors.base import (
     in_a_row,
     merged,
     no_answer,
+    quiet,
     read,
     retry_after_s,
     same,
@@ -221,6 +222,13 @@ RAW_NOTIFICATION: Final = frozenset(
         "proxy",
     }
 )
+#: Those of them that make a noise, light up or come to the front.
+NOISE: Final = frozenset(
+    {"sound", "default_sound", "default_vibrate_timings", "vibrate_timings", "default_light_settings", "light_settings"}
+    | {"notification_priority", "sticky", "ticker"}
+)
+#: A quiet push: up to Android 7; later the app's channel decides.
+QUIET_LOOK: Final[Mapping[str, Any]] = {"notification_priority": "PRIORITY_LOW", "default_sound": False, "default_vibrate_timings": False}
 #: Keys of a data message that the app draws.
 DRAWN: Final = frozenset({"title", "body", "tag", "channel_id", "sound", "image", "badge"})
 _RESERVED: Final = re.compile(r"from|message_type|collapse_key|gcm.*|google.*", re.DOTALL)
@@ -313,7 +321,7 @@ def _weight(part: Mapping[str, Any]) -> int:
 
 
 def _words(note: Notification) -> dict[str, str]:
-    raw = _raw_notification(note) if not note.hidden and note.kind is not Kind.RECALL else {}
+    raw = _raw_notification(note) if not note.hidden and not quiet(note) else {}
     title = _text(raw.get("title")) or note.title or note.app_name
     body = _text(raw.get("body")) or note.body
     return {"title": title, "body": body} if title else {"body": body}
@@ -326,17 +334,17 @@ def _look(note: Notification) -> dict[str, Any]:
     if isinstance(channel, str) and channel:
         look["channel_id"] = channel
     sound = note.sound_android if note.sound_android is not None else "default"
-    if sound not in ("none", "") and note.kind is not Kind.RECALL:
+    if quiet(note):
+        look |= QUIET_LOOK
+    elif sound not in ("none", ""):
         look["sound"] = sound.rpartition(".")[0] or sound  # Android names resources without suffix
     image = note.vendor.get("image") or note.image
     if isinstance(image, str) and image.startswith("https://"):
         look["image"] = image
-    if note.loc is not None and note.kind is not Kind.RECALL:
+    if note.loc is not None and not quiet(note):
         look |= {"body_loc_key": note.loc.key, "body_loc_args": list(note.loc.args)}
     raw = _raw_notification(note)
-    if note.kind is Kind.RECALL:
-        raw.pop("sound", None)
-    return merged(look, raw, RAW_NOTIFICATION)
+    return merged(look, raw, RAW_NOTIFICATION - NOISE if quiet(note) else RAW_NOTIFICATION)
 
 
 def _drawing(note: Notification) -> dict[str, str]:
@@ -368,10 +376,10 @@ def _data(note: Notification, ours: frozenset[str] = frozenset()) -> dict[str, s
 
 
 def _priority(note: Notification) -> str:
-    """HIGH wakes the device. A public message is never lifted; a recall wakes nobody."""
-    placed = "NORMAL" if note.placement.get("priority") == "NORMAL" or note.kind is Kind.RECALL else "HIGH"
+    """HIGH wakes the device. A public message is never lifted; a recall and the end of a call wake nobody."""
+    placed = "NORMAL" if note.placement.get("priority") == "NORMAL" or quiet(note) else "HIGH"
     wish = _text(note.vendor.get("priority")).upper()
-    if wish == "NORMAL" or (wish == "HIGH" and note.bucket is Bucket.PRIVATE and note.kind is not Kind.RECALL):
+    if wish == "NORMAL" or (wish == "HIGH" and note.bucket is Bucket.PRIVATE and not quiet(note)):
         return wish
     return placed
 

@@ -30,6 +30,7 @@ from workers.vendors.base import (
     base62,
     cut,
     number_id,
+    quiet,
     read,
 )
 from workers.vendors.shaping import (
@@ -85,6 +86,7 @@ MARKETING: Final = "MARKETING"
 NOTIFICATION, BACKGROUND, CALL = 0, 6, 10  # values of the header push-type that we send
 #: What vendor_raw.harmony (or its `notification`) may set. Ids on the screen, words and class are ours.
 RAW_NOTIFICATION: Final = frozenset({"badge", "clickAction", "foregroundShow", "image", "profileId", "sound", "soundDuration"})
+NOISE: Final = frozenset({"sound", "soundDuration", "foregroundShow"})
 RAW_WORDS: Final = frozenset({"inboxContent"})
 RAW_OPTIONS: Final = frozenset({"backgroundMode", "collapseKey"})
 INBOX_LINES_MAX: Final = 3
@@ -145,7 +147,8 @@ def _alert(parcel: Parcel, credential: Credential, title: str, text: str, keep: 
     raw = note.vendor_raw if keep is Keep.ALL else {}
     fields = part(raw, "notification") or raw
     shown = _notification(parcel, credential, title, text, keep)
-    shown = laid(shown, fields, raw_fields(parcel, RAW_NOTIFICATION, RAW_WORDS))
+    allowed = RAW_NOTIFICATION - NOISE if quiet(note) else RAW_NOTIFICATION
+    shown = laid(shown, fields, raw_fields(parcel, allowed, RAW_WORDS))
     if "inboxContent" in shown:
         shown["style"] = 3
     options = _options(parcel, credential, raw, frozenset({"collapseKey"}))
@@ -171,7 +174,7 @@ def _notification(parcel: Parcel, credential: Credential, title: str, text: str,
     }
     if (badge := _badge(parcel)) is not None:
         shown["badge"] = {"setNum": badge}
-    if note.sound_android not in (None, "", "default", "none"):
+    if note.sound_android not in (None, "", "default", "none") and not quiet(note):
         shown["sound"] = str(note.sound_android)[:128]
     if _inbox(note):
         shown |= {"style": 3, "inboxContent": _lines(text)}

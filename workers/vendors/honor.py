@@ -24,6 +24,7 @@ from workers.vendors.base import (
     cut,
     no_answer,
     number_id,
+    quiet,
     read,
     require,
     retry_after_s,
@@ -142,7 +143,10 @@ def _android(parcel: Parcel) -> dict[str, Any]:
 def _alert(parcel: Parcel, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
     note = parcel.items[0].note
     raw = part(part(note.vendor_raw, "android"), "notification") if keep is Keep.ALL else {}
-    shown = laid(_notification(parcel, credential, title, text, keep), raw, raw_fields(parcel, RAW_NOTIFICATION, RAW_WORDS))
+    allowed = raw_fields(parcel, RAW_NOTIFICATION, RAW_WORDS)
+    if importance_of(note) != SERVICE:  # a picture or an icon may cost the push (honor.md §3)
+        allowed -= {"image"}
+    shown = laid(_notification(parcel, credential, title, text, keep), raw, allowed)
     data = {"data": json_text(fields)} if (fields := click_data(note, keep)) else {}
     if keep is Keep.ALL:
         data = _with_data(data, note)
@@ -183,11 +187,14 @@ def _big_text(note: Notification) -> bool:
 
 
 def importance_of(note: Notification) -> str:
-    """NORMAL (service) only where the class policy placed it so; `vendor` and `vendor_raw` may lower it, never raise it."""
+    """NORMAL (service) only where the class policy placed it so; `vendor` and `vendor_raw` may lower it, never raise it.
+
+    A quiet push takes the silent level, which is the marketing class: Honor has no other.
+    """
     raw = part(part(note.vendor_raw, "android"), "notification")
     wanted = plain(raw.get("importance", note.vendor.get("importance"))).upper()
     placed = note.bucket is Bucket.PRIVATE and note.placement.get("importance") == SERVICE
-    return SERVICE if placed and wanted != MARKETING else MARKETING
+    return SERVICE if placed and wanted != MARKETING and not quiet(note) else MARKETING
 
 
 # ---------------------------------------------------------------- classify

@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from common.contracts import Notification
-from common.model import Bucket, Kind, PushType, Vendor
+from common.model import Bucket, PushType, Vendor
 from workers.vendors import pushkit
 from workers.vendors.base import (
     AccessRefused,
@@ -20,6 +20,7 @@ from workers.vendors.base import (
     Parcel,
     VendorSpec,
     number_id,
+    quiet,
     require,
     secret_text,
 )
@@ -90,6 +91,9 @@ RAW_NOTIFICATION: Final = frozenset(
         "when",
     }
 )
+#: Those of them that make a noise or light up.
+NOISE: Final = frozenset({"default_sound", "sound", "use_default_light", "light_settings", "use_default_vibrate", "vibrate_config"})
+QUIET_SOUND: Final = {"default_sound": False, "use_default_vibrate": False}
 #: These are words too: not where the person chose to see none.
 RAW_WORDS: Final = frozenset({"buttons", "inbox_content", "notify_summary", "ticker"})
 RAW_ANDROID: Final = frozenset({"collapse_key", "fast_app_target"})
@@ -136,7 +140,8 @@ def _alert(parcel: Parcel, credential: Credential, title: str, text: str, keep: 
         android["receipt_id"] = receipt_id
     android = laid(android, part(part(raw, "message"), "android"), RAW_ANDROID)
     shown = _notification(parcel, options, title, text, keep)
-    android["notification"] = laid(shown, part(raw, "notification"), raw_fields(parcel, RAW_NOTIFICATION, RAW_WORDS))
+    fields = RAW_NOTIFICATION - NOISE if quiet(note) else RAW_NOTIFICATION
+    android["notification"] = laid(shown, part(raw, "notification"), raw_fields(parcel, fields, RAW_WORDS))
     if "inbox_content" in android["notification"]:
         android["notification"]["style"] = 3
     message: dict[str, Any] = {"android": android, "token": []}
@@ -161,7 +166,7 @@ def _notification(parcel: Parcel, options: Mapping[str, str], title: str, text: 
         "notify_id": number_id(note.collapse_id),
         "tag": text_id(note.collapse_id),
         "group": group_of(note),
-        **_sound(note.sound_android),
+        **(QUIET_SOUND if quiet(note) else _sound(note.sound_android)),
     }
     if channel := text_option(_overrides(note), "channel_id") or text_option(note.placement, "channel_id"):
         shown["channel_id"] = channel
@@ -217,11 +222,11 @@ def category_of(note: Notification, rights: frozenset[str]) -> str:
 
 
 def importance_of(note: Notification) -> str:
-    """NORMAL or LOW (silent). Marketing is never raised above its placement; what overwrites a recalled message makes no sound."""
+    """NORMAL or LOW (silent). Marketing is never raised above its placement; a quiet push makes no sound."""
     public = note.bucket is Bucket.PUBLIC
     placed = "NORMAL" if note.placement.get("importance", "LOW" if public else "NORMAL") == "NORMAL" else "LOW"
     wanted = plain(_overrides(note).get("importance")).upper()
-    if note.kind is Kind.RECALL or wanted == "LOW":
+    if quiet(note) or wanted == "LOW":
         return "LOW"
     return "NORMAL" if wanted == "NORMAL" and not public else placed
 

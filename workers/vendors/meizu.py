@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from common.contracts import Notification
-from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from common.model import Again, Bucket, PushType, Vendor, Verdict
 from workers.vendors.base import (
     AccessToken,
     Credential,
@@ -27,6 +27,7 @@ from workers.vendors.base import (
     compact,
     cut,
     no_answer,
+    quiet,
     read,
     receipt_tag,
     require,
@@ -184,7 +185,9 @@ def _message(parcel: Parcel) -> dict[str, Any]:
     ttl_s = min(item.ttl_s for item in parcel.items)
     hours = min(max(-(-ttl_s // 3600), 1), VALID_HOURS_MAX)
     advance: dict[str, Any] = {"notifyKey": notify_key(note.collapse_id)}
-    if note.sound_android == "none" or note.kind is Kind.RECALL:
+    if quiet(note):
+        advance["suspend"] = 0
+    if note.sound_android == "none" or quiet(note):
         advance["notificationType"] = {"vibrate": 0, "lights": 1, "sound": 0}
     click: dict[str, Any] = {"clickType": 0}
     parameters = _parameters(note)

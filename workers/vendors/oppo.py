@@ -27,6 +27,7 @@ from workers.vendors.base import (
     http_date,
     no_answer,
     number_id,
+    quiet,
     require,
     retry_after_s,
     secret_text,
@@ -106,11 +107,11 @@ _NAMES_REGID = re.compile(r"registration[_ ]?id", re.IGNORECASE)
 
 # ---------------------------------------------------------------- registration ids
 
-_REGID = re.compile(r"((([0-9A-Za-z]{2,10})_)?([A-Z]{2}|EUEX)_)?[0-9a-fA-F]{32}")
+_REGID = re.compile(r"((([0-9A-Za-z]{2,10})_)?([A-Z]{2}|EUEX)_)?[0-9a-fA-F]{32}|[0-9a-fA-F]{24}")
 
 
 def token_valid(token: str) -> bool:
-    """The SDK's own expression; what does not fit is answered with 10000."""
+    """The SDK's own two expressions (2.3.1, 1.0.4; the 24 hex digits are old ids); what does not fit is answered with 10000."""
     return bool(_REGID.fullmatch(token))
 
 
@@ -239,21 +240,19 @@ def _class_fields(item: Item, category: str, credential: Credential) -> dict[str
 
 
 def _notify_level(item: Item, category: str, rights: frozenset[str]) -> int | None:
-    """1, 2 or 16. A public push never gets more than it was placed with; 16 needs the right and a chat message.
+    """1, 2 or 16; 16 needs the right and a chat message, a quiet push takes 1: without a level the phone rings.
 
-    None where the vendor has refused it (67) or nothing was placed.
+    None for a public push, where the vendor has refused it (67) or nothing was placed.
     """
-    if _without_level(item):
-        return None
     note = item.note
+    if _without_level(item) or not _private(note, category):
+        return None
+    if quiet(note):
+        return SHADE
     placed = number(note.placement.get("notify_level"), SHADE, STRONG)
     wanted = number(note.vendor.get("notify_level"), SHADE, STRONG) or placed
-    if not _private(note, category):
-        most = min(placed or SHADE, LOCK_SCREEN)
-    elif note.message_class in STRONG_CLASSES and (placed == STRONG or "oppo.strong" in rights):
-        most = STRONG
-    else:
-        most = LOCK_SCREEN
+    strong = note.message_class in STRONG_CLASSES and (placed == STRONG or "oppo.strong" in rights)
+    most = STRONG if strong else LOCK_SCREEN
     levels = [level for level in (SHADE, LOCK_SCREEN, STRONG) if level <= min(wanted or 0, most)]
     return max(levels, default=None)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from common.contracts import Notification
-from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from common.model import Again, Bucket, PushType, Vendor, Verdict
 from workers.vendors.base import (
     AccessRefused,
     AccessSpec,
@@ -29,6 +29,7 @@ from workers.vendors.base import (
     cut,
     no_answer,
     number_id,
+    quiet,
     read,
     receipt_tag,
     require,
@@ -109,10 +110,12 @@ CODES: Final[Mapping[int, Verdict]] = {
     10800: Verdict.REJECTED,
     10801: Verdict.REJECTED,
 }
+TITLE, CONTENT = "title", "content"
+#: The part of the words that a refusal is about; the next attempt replaces that part alone, once.
+PARTS: Final[Mapping[int, str]] = {10056: TITLE, 10085: TITLE, 10058: CONTENT, 10104: CONTENT}
 #: Refusals that the next attempt can cure by being different; the second time the table's verdict stands.
 CURES: Final[Mapping[int, Again]] = {
-    10085: Again.FALLBACK_TEXT,
-    10104: Again.FALLBACK_TEXT,
+    **dict.fromkeys(PARTS, Again.FALLBACK_TEXT),
     10151: Again.SAVE_AGAIN,
     10152: Again.SAVE_AGAIN,
     10155: Again.SAVE_AGAIN,
@@ -163,13 +166,22 @@ def _of_token(parcel: Parcel, item: Item, code: int, usual: Outcome, user_status
         spent = code == LISTS_CODE
         return replace(usual, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0, lists_spent=spent)
     cure = CURES.get(code)
-    if cure is not None and item.target.again != cure:
+    spent = PARTS[code] in replaced_parts(item) if code in PARTS else item.target.again == cure
+    if cure is not None and not spent:
         return replace(usual, verdict=Verdict.UNAVAILABLE, again=cure, retry_after_s=0.0)
     if code == HOURS_CODE:  # of this class only, so not the lane's: chats go on all night
         return replace(usual, retry_after_s=_until_morning_s(parcel.now_ms), token_only=True)
     if usual.verdict is Verdict.THROTTLED and usual.retry_after_s is None:
         return replace(usual, retry_after_s=TOO_FAST_S)
     return replace(usual, alarm=code == CLOCK_CODE, bucket=SPENT.get(code))
+
+
+def replaced_parts(item: Item) -> frozenset[str]:
+    """The parts of the words that the vendor refused before. All, where no attempt that is kept names one."""
+    codes = (_number(attempt.code) for attempt in item.target.attempts)
+    named = frozenset(PARTS[code] for code in codes if code is not None and code in PARTS)
+    unnamed = item.target.again == Again.FALLBACK_TEXT and not named
+    return frozenset((TITLE, CONTENT)) if unnamed else named
 
 
 def _taken(parcel: Parcel, reply: Mapping[str, Any]) -> bool:
@@ -283,14 +295,14 @@ def _push_mode(note: Notification) -> int:
 def _message(parcel: Parcel, credential: Credential) -> dict[str, Any]:
     """What single and list bodies share."""
     note = parcel.items[0].note
-    refused = any(item.target.again == Again.FALLBACK_TEXT for item in parcel.items)
+    refused = frozenset[str]().union(*(replaced_parts(item) for item in parcel.items))
     title, content, replaced = _words(note, refused)
     classification, category = _class(note)
     wanted = _number(note.vendor.get("notify_type"))
-    silent = note.sound_android == "none" or note.kind is Kind.RECALL
+    silent = note.sound_android == "none" or quiet(note)
     body: dict[str, Any] = {
         "appId": _app_id(credential),
-        "notifyType": wanted if wanted in (1, 2, 3, 4) else 1 if silent else 4,
+        "notifyType": wanted if wanted in (1, 2, 3, 4) and not quiet(note) else 1 if silent else 4,
         "title": title,
         "content": content,
         "timeToLive": min(max(min(item.ttl_s for item in parcel.items), TTL_S_MIN), TTL_S_MAX),
@@ -307,7 +319,10 @@ def _message(parcel: Parcel, credential: Credential) -> dict[str, Any]:
         "addBadge": True if note.vendor.get("add_badge") in (True, 1, "1") else None,
     }
     body |= {name: value for name, value in optional.items() if value}
-    return body | _raw(note.vendor_raw)
+    raw = _raw(note.vendor_raw)
+    if quiet(note):
+        raw.pop("notifyType", None)
+    return body | raw
 
 
 def _raw(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,30 +357,41 @@ def _class(note: Notification) -> tuple[int, str | None]:
 
 
 def weight(text: str) -> int:
-    """vivo's count: two for CJK and full-width, one for others; two also beyond the BMP, where Java sees two characters."""
-    return sum(2 if ord(char) > 0xFFFF or unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+    """The count of vivo's server SDK 3.3 (vivo.md §3): two for CJK, U+2000-206F and U+FF00-FFEF, one for others.
+
+    Two also beyond the BMP, where Java sees two characters, and for every other wide character.
+    """
+    return sum(2 if _is_heavy(char) else 1 for char in text)
 
 
-def formal(text: str, *, strict: bool = False) -> bool:
+def _is_heavy(char: str) -> bool:
+    point = ord(char)
+    if point < 0x1100:
+        return False
+    if point > 0xFFFF or 0x2000 <= point <= 0x206F or 0xFF00 <= point <= 0xFFEF:
+        return True
+    return unicodedata.east_asian_width(char) in "WF"
+
+
+def formal(text: str) -> bool:
     """Whether vivo takes it as title or content: not only digits, Latin letters or symbols, no 测试, braces or brackets (10085, 10104).
 
-    strict: Latin words with spaces between them don't count either; the page leaves that open.
+    White space apart: whether words of Latin letters with spaces between them pass is not documented.
     """
     if any(mark in text for mark in ("测试", "{", "}", "[", "]")):
         return False
     dense = "".join(text.split())
     only_digits = dense.isdigit()
     only_symbols = not any(char.isalnum() for char in dense)
-    only_latin = all(char.isalpha() and ord(char) < 0x250 for char in (dense if strict else text.strip()))
+    only_latin = all(char.isalpha() and ord(char) < 0x250 for char in dense)
     return not (only_digits or only_symbols or only_latin)
 
 
-def _words(note: Notification, refused: bool) -> tuple[str, str, dict[str, str]]:
-    """(title, content, the originals of what was replaced). refused: vivo has refused these words before."""
-    safest = (note.app_name,) if formal(note.app_name, strict=True) else ()
-    titles = safest if refused else (note.title, note.app_name)
+def _words(note: Notification, refused: frozenset[str]) -> tuple[str, str, dict[str, str]]:
+    """(title, content, the originals of what was replaced). refused: the parts that vivo has refused before."""
+    titles = (note.app_name,) if TITLE in refused else (note.title, note.app_name)
     body = body_within(note, CONTENT_WEIGHT_MAX, weight)
-    contents = () if refused else (body, note.fallback_body)
+    contents = () if CONTENT in refused else (body, note.fallback_body)
     title = _first_formal(titles, TITLE_WEIGHT_MAX) or SAFE_TITLE
     content = _first_formal(contents, CONTENT_WEIGHT_MAX) or SAFE_CONTENT
     replaced = {}

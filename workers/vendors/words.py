@@ -11,8 +11,8 @@ import msgspec
 from msgspec.structs import replace
 
 from common.contracts import Notification
-from common.model import PRIVATE_CLASSES, Kind, Verdict
-from workers.vendors.base import Item, Outcome, Parcel, body_within, compact, cut, utf8_bytes
+from common.model import PRIVATE_CLASSES, Verdict
+from workers.vendors.base import Item, Outcome, Parcel, body_within, compact, cut, quiet, utf8_bytes
 
 #: Shown where a message leaves no words at all: by the device's language.
 GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
@@ -55,8 +55,8 @@ def body_of(note: Notification, most: int) -> str:
 
 
 def veiled(note: Notification) -> bool:
-    """Nothing of the message but its title and body may be shown: the person hides details, or it was recalled."""
-    return note.hidden or note.kind is Kind.RECALL
+    """Nothing of the message but its title and body may be shown: the person hides details, or it was recalled or ended."""
+    return note.hidden or quiet(note)
 
 
 def click_text(note: Notification, most: int, under: Mapping[str, Any] | None = None, measure: Callable[[str], int] = utf8_bytes) -> str:

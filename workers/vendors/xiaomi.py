@@ -12,7 +12,7 @@ import regex
 from msgspec.structs import replace
 
 from common.contracts import Notification
-from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from common.model import Again, Bucket, PushType, Vendor, Verdict
 from workers.vendors.base import (
     DEFAULT_RETRY,
     AccessToken,
@@ -27,6 +27,7 @@ from workers.vendors.base import (
     cut,
     no_answer,
     number_id,
+    quiet,
     read,
     receipt_tag,
     require,
@@ -229,8 +230,8 @@ def template_value(text: str) -> str:
 
 
 def _notify_type(note: Notification) -> int:
-    """Sound, vibration and light; an overwritten (recalled) message and a silent push make no noise."""
-    if note.kind is Kind.RECALL or note.push_type is PushType.SILENT:
+    """Sound, vibration and light; a quiet and a silent push make no noise."""
+    if quiet(note) or note.push_type is PushType.SILENT:
         return LIGHT
     return VIBRATE | LIGHT if note.sound_android == "none" else ALL
 
@@ -242,7 +243,7 @@ def _look(note: Notification, credential: Credential) -> dict[str, str]:
         extra |= {"notify_effect": "2", "intent_uri": intent}
     sound = re.sub(r"\..*$", "", note.sound_android or "")
     package = credential.options.get("package", "")
-    if sound not in ("", "none", "default") and re.fullmatch(r"[A-Za-z0-9_]{1,64}", sound):
+    if sound not in ("", "none", "default") and not quiet(note) and re.fullmatch(r"[A-Za-z0-9_]{1,64}", sound):
         extra["sound_uri"] = f"android.resource://{package}/raw/{sound}"
     if scalar(note.vendor.get("style"), 4) == BIG_TEXT:
         extra["notification_style_type"] = BIG_TEXT
@@ -256,6 +257,8 @@ def _raw(note: Notification) -> dict[str, str]:
     raw = note.vendor_raw.get("extra")
     wanted = raw.items() if isinstance(raw, Mapping) else ()
     allowed = RAW_EXTRA - RAW_TELLING if veiled(note) else RAW_EXTRA
+    if quiet(note):
+        allowed -= {"sound_uri"}
     extra = {key: text for key, value in wanted if key in allowed and (text := scalar(value, EXTRA_CHARS_MAX))}
     needs = {"1": None, "2": "intent_uri", "3": "web_uri"}
     effect = extra.get("notify_effect")
@@ -291,7 +294,7 @@ def _endpoint(credential: Credential) -> str:
 
 
 def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
-    """One answer for all tokens: the vendor does not say which of a list it refused, receipts do."""
+    """A code other than 0 speaks for all tokens; beside a 0 the refused ones are named."""
     if isinstance(answer, NoAnswer):
         return no_answer(parcel, answer)
     reply = read(answer, dict[str, Any]) or {}
@@ -302,7 +305,7 @@ def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
         return _given_up(parcel, _refused(parcel, answer, reply, code))
     if not 200 <= answer.status < 300:
         return same(parcel, _by_status(answer, code))
-    return same(parcel, _accepted(parcel, answer, reply))
+    return _taken(parcel, answer, reply)
 
 
 def _code(reply: Mapping[str, Any]) -> str:
@@ -355,20 +358,41 @@ def _by_status(answer: Answer, code: str) -> Outcome:
     return Outcome(Verdict.UNAVAILABLE, status, code, retry_after_s=wait)
 
 
-def _accepted(parcel: Parcel, answer: Answer, reply: Mapping[str, Any]) -> Outcome:
-    """Code 0. Items over the day's quota are not an error here: they are counted in `channel_exceed_quota`, unnamed."""
-    status, words = str(answer.status), _words(parcel, reply)
+def _taken(parcel: Parcel, answer: Answer, reply: Mapping[str, Any]) -> Sequence[Outcome]:
+    """Code 0: the regids that `data.bad_regids` names are dead, the others share one outcome. Source: xiaomi.md §4A, §9.7."""
     if reply.get("result", "ok") != "ok":
-        return Outcome(Verdict.UNKNOWN, status, "0", words, alarm=True)
+        return same(parcel, Outcome(Verdict.UNKNOWN, str(answer.status), "0", _words(parcel, reply), alarm=True))
     data = _data(reply)
+    bad = refused_regids(data)
+    good = [item for item in parcel.items if item.target.token not in bad]
+    dead = Outcome(Verdict.TOKEN_DEAD, str(answer.status), "0", BAD_REGIDS, vendor_message_id=code_of(data.get("id")) or None)
+    accepted = _accepted(len(good), str(answer.status), data)
+    return [dead if item.target.token in bad else accepted for item in parcel.items]
+
+
+def _accepted(good: int, status: str, data: Mapping[str, Any]) -> Outcome:
+    """Of the `good` regids that were not refused. Items over the day's quota are counted in `channel_exceed_quota`, unnamed."""
     dropped = sum(channels_exceeded(data.get("channel_exceed_quota")).values())
     message_id = code_of(data.get("id")) or None
     if not dropped:
         return Outcome(Verdict.ACCEPTED, status, "0", vendor_message_id=message_id)
-    words = f"{dropped} of {len(parcel.items)} over the day's quota"
-    if dropped >= len(parcel.items):
+    words = f"{dropped} of {good} over the day's quota"
+    if dropped >= good:
         return Outcome(Verdict.QUOTA_SPENT, status, "0", words, vendor_message_id=message_id)
     return Outcome(Verdict.ACCEPTED, status, "0", words, vendor_message_id=message_id, alarm=True)
+
+
+BAD_REGIDS: Final = "bad_regids"
+
+
+def refused_regids(data: Mapping[str, Any]) -> frozenset[str]:
+    """The regids of `bad_regids` (also spelt `bad_regIds`): one comma list, or a list of texts; empty for anything else."""
+    found: set[str] = set()
+    for name in (BAD_REGIDS, "bad_regIds"):
+        value = data.get(name)
+        parts = value if isinstance(value, list) else [value]
+        found.update(one.strip() for part in parts if isinstance(part, str) for one in part.split(","))
+    return frozenset(found - {""})
 
 
 def _data(reply: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -24,8 +24,8 @@ from workers.cli.base import CliError
 from workers.cli.commands import cli
 from workers.delivery.lane import Lane
 from workers.gate import terms_of
+from workers.maintenance.reporter import Reporter
 from workers.runtime import Runtime
-from workers.upkeep import Upkeep
 
 MakeLane = Callable[..., Lane]
 
@@ -131,13 +131,13 @@ def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauge
     vouched(runtime, lane(Vendor.VIVO, {"quota": {"public": 100}}), 42)
     now = now_ms()
     runtime.ledger.write([dead_record(id=f"letter-{space}", stage="routing", reason="why", at_ms=now, raw=runtime.vault.encrypt(b"x"))])
-    upkeep = Upkeep(runtime, lambda: True)
-    upkeep._each_second()
+    reporter = Reporter(runtime)
+    reporter.show_streams()
 
     def shown() -> set[str]:
-        upkeep._now_and_then()
-        upkeep._show_lanes()
-        upkeep._show_dead_letters()
+        reporter.now_and_then()
+        reporter.show_lanes()
+        reporter.show_dead_letters()
         families = [family for gauge in metrics.FLEET_GAUGES for family in gauge.collect()]
         return {sample.name for family in families for sample in family.samples if sample.labels.get("business_id") == space}
 
@@ -152,9 +152,9 @@ def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauge
 
 def test_gauges_say_what_is_used_and_left(runtime: Runtime, lane: MakeLane, space: str) -> None:
     vouched(runtime, lane(Vendor.VIVO, {"quota": {"public": 100}}), 42)
-    upkeep = Upkeep(runtime, lambda: True)
-    upkeep._each_second()
-    upkeep._now_and_then()
+    reporter = Reporter(runtime)
+    reporter.show_streams()
+    reporter.now_and_then()
     labels = {"app": "demo", "vendor": "vivo", "business_id": space, "bucket": "public"}
     shown = {
         sample.name: sample.value

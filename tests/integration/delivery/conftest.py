@@ -24,10 +24,11 @@ from tests.integration.simulators.running import Running
 from workers.app import DELIVERY
 from workers.delivery.lane import Lane
 from workers.delivery.work import Work
+from workers.maintenance.ledger_writer import LedgerWriter
+from workers.maintenance.timer import TICK_S, Timer
 from workers.pipeline import Stages
 from workers.routing.stage import parts
 from workers.runtime import Runtime
-from workers.upkeep import TICK_S, Upkeep
 
 __all__ = ["lane", "own_url", "secret_key", "work"]
 
@@ -57,7 +58,8 @@ class World:
     def __init__(self, runtime: Runtime, meizu: Running, lane: Lane) -> None:
         self.runtime, self.meizu, self.lane = runtime, meizu, lane
         self.drain = Stages(runtime).drain(DELIVERY, Vendor.MEIZU)
-        self.upkeep = Upkeep(runtime, lambda: True)
+        self.timer = Timer(runtime)
+        self.writer = LedgerWriter(runtime)
 
     def put(self, works: Sequence[Work]) -> None:
         """On the belts of their urgencies, as routing packs them."""
@@ -72,7 +74,7 @@ class World:
         """Upkeep and drains in turn until `until` is true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self.upkeep._tick()
+            self.timer.turn()
             self.drain(lambda: bool(until()))
             if found := until():
                 return found
@@ -86,7 +88,7 @@ class World:
 
         def upkeep() -> None:
             while not over.wait(TICK_S):
-                self.upkeep._tick()
+                self.timer.turn()
 
         def drain() -> None:
             while not over.wait(0.005):  # the bell's way
@@ -107,7 +109,7 @@ class World:
 
     def decisions(self, works: Sequence[Work]) -> list[str | None]:
         """Of each, once the ledger is written."""
-        while self.upkeep.flush():
+        while self.writer.flush():
             pass
         ids = [one.target.push_id for one in works]
         with self.runtime.engine.connect() as connection:

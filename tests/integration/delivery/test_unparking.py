@@ -62,11 +62,11 @@ def test_they_leave_call_before_chat_before_group_before_bulk(world: World, park
 
 def test_the_less_urgent_stay_until_the_more_urgent_are_done_with(world: World, parked: list[Work]) -> None:
     for _ in range(3):
-        world.upkeep._unparking.look()
-        world.upkeep._unparking.go_on()
+        world.timer.unparking.look()
+        world.timer.unparking.go_on()
         assert on_belts(world) == tokens(parked, Urgency.CALL)
     world.drain(lambda: False)
-    world.upkeep._unparking.go_on()
+    world.timer.unparking.go_on()
     assert on_belts(world) == tokens(parked, Urgency.CHAT)
 
 
@@ -76,19 +76,19 @@ def test_a_belt_on_which_nothing_moves_holds_the_others_up_for_a_while_only(
     monkeypatch.setattr(unparking, "ORDER_WAIT_S", 0.2)
     end = time.monotonic() + 10
     while world.runtime.delayed.parked_lanes() and time.monotonic() < end:
-        world.upkeep._unparking.look()
+        world.timer.unparking.look()
         time.sleep(0.05)
     assert len(on_belts(world)) == len(parked)
 
 
 def test_one_entry_tries_a_stopped_lane_the_most_urgent_that_may_stay_longest(world: World, parked: list[Work]) -> None:
     stop(world)
-    world.upkeep._unparking.look()
+    world.timer.unparking.look()
     assert not on_belts(world), "its pause is not over"
     over(world)
     assert world.runtime.delayed.release_probe(world.lane.id, 1.0) == {keys.send(Vendor.MEIZU, Urgency.CALL)}
     assert on_belts(world) == [tokens(parked, Urgency.CALL)[-1]]
-    world.upkeep._unparking.go_on()
+    world.timer.unparking.go_on()
     assert world.runtime.delayed.parked_count(world.lane.id) == len(parked) - 1, "the others stay until it has flowed"
     world.drain(lambda: False)
     world.turn(lambda: len(world.accepted()) == len(parked))

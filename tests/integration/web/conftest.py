@@ -27,10 +27,10 @@ from common.storage.migrations import migrate
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
 from workers.cli.worker import doors_of
-from workers.intake.consumer import Consumer
+from workers.handlers.intake import IntakeLoop
+from workers.maintenance.ledger_writer import LedgerWriter
 from workers.pipeline import Stages
 from workers.runtime import Runtime
-from workers.upkeep import Upkeep
 
 ROOT = Path(__file__).parents[3]
 APP = "1400000001"
@@ -173,10 +173,10 @@ class LittleFleet:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
+        self._consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
         self._stages = Stages(runtime)
         self._stop = threading.Event()
-        self._upkeep = Upkeep(runtime, self._stop.is_set)
+        self.writer = LedgerWriter(runtime)
         self._thread = threading.Thread(target=self._run, name="little-fleet")
 
     def step(self) -> None:
@@ -186,7 +186,7 @@ class LittleFleet:
         for vendor in VENDORS:
             self._stages.drain(DELIVERY, vendor)(self._stop.is_set)
         self.runtime.delayed.release_due()
-        self._upkeep.flush()
+        self.writer.flush()
 
     def start(self) -> None:
         self._thread.start()

@@ -11,6 +11,7 @@ import urllib.parse
 import pytest
 from sqlalchemy import text
 
+from common import metrics
 from common.clock import now_ms
 from common.contracts import Attempt
 from common.model import Decision, Vendor
@@ -21,6 +22,7 @@ from tests.records import row_record
 from workers.cli.why import story
 from workers.receipts.address import PURPOSE, path_of
 from workers.receipts.http import serve
+from workers.runtime import lane_of
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def told_of(runtime, fleet, user="bob", message_id="m1"):
     """Statuses of this person's receipts, once there are any."""
 
     def look():
-        fleet._upkeep.flush()
+        fleet.writer.flush()
         return [receipt["status"] for row in story(runtime, message_id, APP, None, user)["recipients"] for receipt in row["receipts"]]
 
     return eventually(look)
@@ -157,7 +159,7 @@ def test_honors_receipt_must_fit_in_tag_token_and_message_id(runtime, fleet, rec
     answer = call(url(runtime, Vendor.HONOR), json.dumps({"statuses": [told]}).encode())
     assert (answer.status, answer.body) == (200, b'{"code":"0","message":"success"}')
     eventually(lambda: runtime.redis.xlen(runtime.keys.belt(keys.RECEIPTS)) == 0)
-    fleet._upkeep.flush()
+    fleet.writer.flush()
     with runtime.engine.connect() as connection:
         assert [note for (note,) in connection.execute(text("SELECT note FROM notes WHERE kind = 'receipt'"))] == statuses
 
@@ -258,8 +260,8 @@ def test_a_stranger_finds_nothing(runtime, receipts):
 
 
 BODIES = {
-    "no JSON": (Vendor.HUAWEI, b"x", 400),
-    "no statuses": (Vendor.HUAWEI, b"{}", 400),
+    "no JSON": (Vendor.HUAWEI, b"x", 200),
+    "no statuses": (Vendor.HUAWEI, b"{}", 200),
     "nothing": (Vendor.MEIZU, b"", 200),
     "junk": (Vendor.VIVO, b"\xff\x00[", 200),
     "as large as may be": (Vendor.MEIZU, b"x" * (1 << 20), 200),
@@ -275,6 +277,28 @@ def test_any_body_gets_an_answer_and_changes_nothing(runtime, receipts, vendor, 
     assert answer.status == status
     eventually(lambda: runtime.redis.xlen(runtime.keys.belt(keys.RECEIPTS)) == 0)
     assert call(receipts + "/healthz").status == 200
+
+
+def test_a_callback_that_can_t_be_read_is_counted_and_logged_once_a_minute(runtime, receipts, caplog):
+    """The sender hears that all is well: one that is refused sends it again, or stops telling."""
+    for vendor in (Vendor.VIVO, Vendor.XIAOMI, Vendor.MEIZU, Vendor.HONOR):
+        before = counted(vendor)
+        assert [call(url(runtime, vendor), b"hello").status for _ in range(3)] == [200] * 3
+        assert counted(vendor) == before + 3
+    lines = [record for record in caplog.records if record.msg == "a receipt can't be read"]
+    assert len(lines) == 4
+    assert "hello" not in caplog.text
+
+
+def counted(vendor):
+    return metrics.RECEIPTS.labels(vendor, "unreadable")._value.get()
+
+
+def test_meizus_receipt_as_json_is_taken(runtime, fleet, receipts):
+    row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
+    told = {"m-1": {"param": row["push_id"], "type": 2, "targets": ["live1"]}}
+    assert call(url(runtime, Vendor.MEIZU), json.dumps({"cb": told}).encode(), {"content-type": "application/json"}).status == 200
+    eventually(lambda: "clicked" in told_of(runtime, fleet))
 
 
 def test_another_accounts_push_is_not_touched(runtime, fleet, receipts, cli, tmp_path):
@@ -294,7 +318,7 @@ def test_a_callback_that_nobody_can_read_becomes_a_dead_letter(runtime, fleet, r
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
     assert row["decision"] == "accepted"
     assert told_of(runtime, fleet) == ["delivered"], "the others went on"
-    eventually(lambda: fleet._upkeep.flush() is not None and runtime.dead_letters.counts() == {"receipts": 1})
+    eventually(lambda: fleet.writer.flush() is not None and runtime.dead_letters.counts() == {"receipts": 1})
 
 
 def test_while_redis_is_away_the_vendor_is_told_to_come_again(settings_with, database_url, restartable_valkey, free_port, runtime, tenant):
@@ -338,3 +362,18 @@ def test_the_operator_is_told_the_address(runtime, cli, tenant):
     said = cli("credential", "receipts-url", APP, "huawei", "huawei-1")
     assert said.out.strip() == url(runtime, Vendor.HUAWEI)
     assert "callback_key" not in cli("credential", "list", "--json").out
+
+
+def test_meizus_address_is_told_before_its_callback_is_on(runtime, tenant, cli, tmp_path):
+    """Meizu's console must know the address first; until then no push names it."""
+    (tmp_path / "secret").write_text("another-secret")
+    options = ("--app", APP, "--business-id", "quiet", "--app-id", "110009", "--app-secret-file", "secret")
+    assert cli("credential", "add", "meizu", *options).code == 0
+    runtime.catalog.changed()
+    said = cli("credential", "receipts-url", APP, "meizu", "quiet")
+    assert (said.code, said.out.strip()) == (0, url(runtime, Vendor.MEIZU, "quiet"))
+    [lane] = [lane_of(one, runtime.settings) for one in runtime.credentials.all() if one.business_id == "quiet"]
+    assert runtime.callback_url(lane) is None
+    assert cli("credential", "rotate", APP, "meizu", "quiet", "--option", "callback=on").code == 0
+    [lane] = [lane_of(one, runtime.settings) for one in runtime.credentials.all() if one.business_id == "quiet"]
+    assert runtime.callback_url(lane) == said.out.strip()

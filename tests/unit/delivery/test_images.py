@@ -31,8 +31,8 @@ class Gallery:
     def now_ms(self) -> int:
         return NOW_MS
 
-    def observe(self, _lane: Lane, _answer: Answer | NoAnswer) -> None:
-        self.observed += 1
+    def observe(self, _lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:
+        self.observed += len(answers)
 
     def known(self, _lane: Lane, images: Sequence[str]) -> Mapping[str, str]:
         return {image: self.kept[image][0] for image in images if image in self.kept}

@@ -39,5 +39,5 @@ def test_a_list_push_is_two_requests() -> None:
         one.note = works[0].note
         one.target = msgspec.structs.replace(one.target, token=f"{number:023d}")
     vivo, seen = Vivo(), list[Answer | NoAnswer]()
-    done = deliver(works, lane(Vendor.VIVO), replace(vivo.world(), observe=lambda _lane, answer: seen.append(answer)))
+    done = deliver(works, lane(Vendor.VIVO), replace(vivo.world(), observe=lambda _lane, answers: seen.extend(answers)))
     assert (len(done.told), len(vivo.sent), len(seen)) == (people, 2, 2)

@@ -41,7 +41,7 @@ class Wire(Street):
 
 def delivered(wire: Wire, count: int) -> Any:
     here = lane()
-    world = replace(wire.world(), observe=lambda _lane, answer: wire.observed.append(answer))
+    world = replace(wire.world(), observe=lambda _lane, answers: wire.observed.extend(answers))
     works = [work(user=f"u{n}", body=f"words {n}") for n in range(count)]
     return settle(deliver(works, here, world), here, NOW_MS, None, lambda: 0.5)
 

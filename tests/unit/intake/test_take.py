@@ -9,7 +9,7 @@ import pytest
 
 from common.contracts import decode_messages, encode
 from common.model import Decision
-from workers.intake.consumer import _packed, _taken_back, _times
+from workers.handlers.intake import _packed, _taken_back, _times
 from workers.intake.stage import Passed, read_entry, take
 
 NOW_MS = 1_763_787_600_000

@@ -1,4 +1,4 @@
-"""Receipts of Honor: one status is known, the others change nothing."""
+"""Receipts of Honor: each status of the page, and the others, which change nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from common.model import Verdict
 from workers.receipts.base import Receipt
-from workers.receipts.honor import ACK, read_receipts
-from workers.receipts.statuses import ReceiptsError
+from workers.receipts.bodies import ReceiptsError
+from workers.receipts.honor import ACK, CODES, read_receipts
 
 STATUS = {"biTag": "m-1001", "appid": "1040000001", "token": "H1", "status": 40000002, "timestamp": 1748793605123, "requestId": "r-1"}
 
@@ -22,7 +23,33 @@ def test_delivered_is_read():
     assert json.loads(ACK) == {"code": "0", "message": "success"}
 
 
-@pytest.mark.parametrize("code", [0, 2, 5, 40000001, "x"])
+#: Every row of honor.md §8.
+ROWS = [
+    (40000001, "delivered", None),
+    (40000002, "delivered", None),
+    (40000003, "not_installed", Verdict.TOKEN_DEAD),
+    (40000004, "token_dead", Verdict.TOKEN_DEAD),
+    (40000005, "notifications_off", None),
+    (40000006, "app_disabled", None),
+    (40000007, "clicked", None),
+    (40000009, "quota_spent", Verdict.QUOTA_SPENT),
+    (40000011, "no_target_page", Verdict.REJECTED),
+    (40000013, "deferred", None),
+    (40000014, "user_mismatch", None),
+    (40000015, "not_shown", None),
+    (50000003, "cached", None),
+]
+
+
+@pytest.mark.parametrize("form", [int, str])
+@pytest.mark.parametrize(("code", "word", "verdict"), ROWS)
+def test_each_status_of_the_page_is_read(code, word, verdict, form):
+    [receipt] = read_receipts(body({**STATUS, "status": form(code)}), {})
+    assert (receipt.status, receipt.verdict) == (word, verdict)
+    assert {str(code) for code, *_ in ROWS} == set(CODES)
+
+
+@pytest.mark.parametrize("code", [0, 2, 5, 40000008, 80300007, "x"])
 def test_a_code_nobody_documents_is_kept_and_changes_nothing(code):
     [receipt] = read_receipts(body({**STATUS, "status": code}), {})
     assert (receipt.status, receipt.verdict) == (f"code {code}", None)
@@ -34,10 +61,11 @@ def test_a_code_of_odd_characters_can_be_stored():
 
 
 def test_receipts_without_a_token_are_left_out():
-    assert read_receipts(body({**STATUS, "token": ""}, {**STATUS, "token": None}, 7), {}) == []
+    [receipt] = read_receipts(body({**STATUS, "token": ""}, {**STATUS, "token": None}, 7, STATUS), {})
+    assert receipt.token == "H1"
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"<html>", b'{"statuses":null}'])
+@pytest.mark.parametrize("raw", [b"", b"7", b"<html>", b'{"statuses":null}'])
 def test_what_is_no_receipts_body_is_an_error(raw):
     with pytest.raises(ReceiptsError):
         read_receipts(raw, {})

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.model import Verdict
+from tests.unit.receipts.reading import read_any
 from workers.receipts import oppo, xiaomi
 from workers.receipts.base import Receipt
 
@@ -118,15 +119,15 @@ VALUES = st.recursive(
 @given(st.one_of(st.binary(max_size=80), VALUES.map(lambda v: json.dumps(v).encode())))
 def test_any_bytes_give_receipts_or_none(body):
     for receipt in [
-        *oppo.read_receipts(body, {}),
-        *xiaomi.read_receipts(body, {}),
-        *xiaomi.read_receipts(b"data=" + quote(body).encode(), {}),
+        *read_any(oppo.read_receipts, body),
+        *read_any(xiaomi.read_receipts, body),
+        *read_any(xiaomi.read_receipts, b"data=" + quote(body).encode()),
     ]:
         assert receipt.token
         assert receipt.at_ms >= 0
 
 
 def test_deep_nesting_is_no_crash():
-    assert oppo.read_receipts(b"[" * 100_000, {}) == []
-    assert xiaomi.read_receipts(b"data=" + b"[" * 100_000, {}) == []
-    assert xiaomi.read_receipts(b"&".join([b"a=1"] * 5000), {}) == []
+    assert read_any(oppo.read_receipts, b"[" * 100_000) == []
+    assert read_any(xiaomi.read_receipts, b"data=" + b"[" * 100_000) == []
+    assert read_any(xiaomi.read_receipts, b"&".join([b"a=1"] * 5000)) == []

@@ -184,14 +184,14 @@ VERBATIM = {
         {"notification": {"category": "SOCIAL", "notify_level": 16}},
         {},
         "chat",
-        (Bucket.PUBLIC, "marketing", {"category": "SOCIAL", "notify_level": 1}),
+        (Bucket.PUBLIC, "marketing", {"category": "SOCIAL", "notify_level": None}),
     ),
     "nor an advert at OPPO": (
         Vendor.OPPO,
         {"channel_id": "raw", "category": "IM", "notify_level": 16},
         {},
         "marketing",
-        (Bucket.PUBLIC, "marketing", {"channel_id": None, "category": "MARKETING", "notify_level": 1}),
+        (Bucket.PUBLIC, "marketing", {"channel_id": None, "category": "MARKETING", "notify_level": None}),
     ),
     "another category at vivo": (
         Vendor.VIVO,

@@ -263,7 +263,7 @@ PRIORITIES = {
     "chat may be lowered": (note(placement=PLACED, vendor={"priority": "normal"}), "NORMAL"),
     "a private wish": (note(placement={"priority": "NORMAL"}, vendor={"priority": "high"}), "HIGH"),
     "recall": (note(kind=Kind.RECALL, placement=PLACED, vendor={"priority": "HIGH"}), "NORMAL"),
-    "call cancel must stop the ringing": (note(kind=Kind.CALL_CANCEL, placement=PLACED), "HIGH"),
+    "the end of a call wakes nobody": (note(kind=Kind.CALL_CANCEL, placement=PLACED, vendor={"priority": "HIGH"}), "NORMAL"),
 }
 
 

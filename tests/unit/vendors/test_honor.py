@@ -278,6 +278,13 @@ def test_class_and_right_decide_the_importance(bucket, placement, vendor, raw, i
 
 FIELDS = {
     "marketing has no image": ({"image": "https://a/b.png"}, {}, "image", None),
+    "nor by its sender's raw options": ({"vendor_raw": {"android": {"notification": {"image": "https://a/b.png"}}}}, {}, "image", None),
+    "a service message has it by raw": (
+        {"placement": SERVICE, "vendor_raw": {"android": {"notification": {"image": "https://a/b.png"}}}},
+        {},
+        "image",
+        "https://a/b.png",
+    ),
     "title of 40": ({"title": "题" * 41}, {}, "title", "题" * 39 + "…"),
     "body of 256": ({"body": "文" * 257}, {}, "body", "文" * 255 + "…"),
     "a family is not cut in two": ({"title": "a" * 38 + "👨‍👩‍👧‍👦"}, {}, "title", "a" * 38 + "…"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import NOW_MS, PUSH_ID, answer, credential, note, parcel
 from workers.receipts.meizu import read_receipts
 from workers.vendors import meizu
@@ -307,7 +308,7 @@ def test_a_credential_is_refused_with_its_reason(options, files, reason):
 
 def receipts(value) -> list[tuple]:
     raw = value if isinstance(value, bytes) else urlencode({"cb": json.dumps(value), "access_token": "x"}).encode()
-    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_receipts(raw, {})]
+    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_any(read_receipts, raw)]
 
 
 RECEIPTS = {
@@ -334,4 +335,4 @@ def test_receipts_are_read(body, wanted):
 
 @given(body=st.binary(max_size=80))
 def test_any_bytes_are_no_receipt_and_no_crash(body):
-    assert isinstance(read_receipts(b"cb=" + body, {}), list)
+    assert isinstance(read_any(read_receipts, b"cb=" + body), list)

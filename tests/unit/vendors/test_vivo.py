@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 
+from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, credential, note, parcel, texts
 from workers.receipts.vivo import read_receipts
 from workers.vendors import vivo
 from workers.vendors.base import AccessRefused, AccessToken, CredentialError, receipt_tag
 from workers.vendors.vivo import VIVO
+
+
+def attempt_of(code, verdict=Verdict.UNAVAILABLE):
+    return Attempt(0, "200", str(code), "", None, verdict)
+
 
 #: Every row of the page's table, for a single push.
 CODES = {
@@ -25,9 +33,9 @@ CODES = {
     10051: Verdict.REJECTED,
     10054: Verdict.REJECTED,
     10055: Verdict.REJECTED,
-    10056: Verdict.REJECTED,
+    10056: Verdict.UNAVAILABLE,
     10057: Verdict.REJECTED,
-    10058: Verdict.REJECTED,
+    10058: Verdict.UNAVAILABLE,
     10059: Verdict.REJECTED,
     10060: Verdict.REJECTED,
     10065: Verdict.REJECTED,
@@ -71,7 +79,8 @@ CODES = {
     10801: Verdict.REJECTED,
     10999: Verdict.UNKNOWN,
 }
-CURED = {10085: Again.FALLBACK_TEXT, 10104: Again.FALLBACK_TEXT, 10151: Again.SAVE_AGAIN, 10152: Again.SAVE_AGAIN, 10155: Again.SAVE_AGAIN}
+WORDS_CODES = dict.fromkeys((10056, 10058, 10085, 10104), Again.FALLBACK_TEXT)
+CURED = {**WORDS_CODES, 10151: Again.SAVE_AGAIN, 10152: Again.SAVE_AGAIN, 10155: Again.SAVE_AGAIN}
 
 
 @pytest.mark.parametrize(("code", "verdict"), CODES.items())
@@ -366,6 +375,10 @@ FORMAL = {
     "Straße": False,
     "666": False,
     "6 6 6": False,
+    "Li Hua": False,
+    "José Álvarez": False,
+    "Li Hua 2": True,
+    "李 Hua": True,
     "👀": False,
     "!!! …": False,
     "": False,
@@ -404,9 +417,9 @@ def test_what_breaks_the_rules_is_replaced_and_kept_for_the_app(about, title, co
     assert (body["title"], body["content"], body.get("clientCustomMap", {})) == (title, content, kept)
 
 
-def test_an_app_name_of_latin_words_is_not_the_safest_title():
+def test_an_app_name_of_latin_words_is_no_safe_title():
     assert body_of(note(title="张三", app_name="Test chat"), again=Again.FALLBACK_TEXT)["title"] == "新消息"
-    assert body_of(note(title="Hi", app_name="Test chat"))["title"] == "Test chat"
+    assert body_of(note(title="Hi", app_name="Test chat"))["title"] == "新消息"
 
 
 def test_words_that_vivo_refused_are_replaced_by_the_safest():
@@ -429,9 +442,72 @@ def test_a_payload_of_many_keys_travels_as_one():
     assert set(custom) == {"payload", "ext"}
 
 
-@pytest.mark.parametrize(("text", "size"), [("abc", 3), ("会", 2), ("Ａ", 2), ("👍", 2), ("𝒜", 2), ("é", 1), ("…", 1)])
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("abc", 3),
+        ("会", 2),
+        ("Ａ", 2),
+        ("👍", 2),
+        ("𝒜", 2),
+        ("é", 1),
+        ("…", 2),
+        ("—", 2),
+        ("“", 2),
+        ("ｱ", 2),
+        ("́", 1),
+        ("ب", 1),
+        ("한", 2),
+        ("\u200d", 2),
+    ],
+)
 def test_weights(text, size):
     assert vivo.weight(text) == size
+
+
+#: vivo.md §3: what our old count took for short and vivo's server SDK for too long.
+SDK_COUNTS = {
+    "quotation marks and dashes": ("他说：“明天……不行——后天吧”，" * 8, 100),
+    "a title of Latin words": ("Meeting notes of the “Falcon” project — third draft, please read", 40),
+    "half-width katakana": ("ｱ" * 60, 100),
+    "right to left with marks": ("שלום — عليكم — " * 9, 100),
+    "zero-width joiners": ("👩\u200d👩\u200d👧" * 12, 100),
+}
+
+
+@pytest.mark.parametrize(("text", "most"), SDK_COUNTS.values(), ids=SDK_COUNTS)
+def test_what_is_sent_is_short_by_the_count_of_vivos_own_sdk(text, most):
+    fitted = vivo._fit(text, most)
+    sdk = sum(
+        2 if ord(c) > 0xFFFF or re.match("[\u2000-\u206f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef]", c) else 1 for c in fitted
+    )
+    assert most - 12 < sdk <= most
+
+
+REFUSED_PARTS = {
+    10056: ("畅聊", "看起来没问题"),
+    10085: ("畅聊", "看起来没问题"),
+    10058: ("张三", "您收到一条新消息"),
+    10104: ("张三", "您收到一条新消息"),
+}
+
+
+@pytest.mark.parametrize(("code", "words"), REFUSED_PARTS.items())
+def test_the_refused_part_alone_is_replaced_and_once(code, words):
+    met = (attempt_of(code),)
+    body = body_of(note(body="看起来没问题"), again=Again.FALLBACK_TEXT, attempts=met)
+    assert (body["title"], body["content"]) == words
+    [outcome] = vivo.classify(parcel(again=Again.FALLBACK_TEXT, attempts=met), answer(200, {"result": code}))
+    assert outcome.verdict is Verdict.REJECTED
+
+
+def test_a_refusal_of_the_other_part_is_cured_too_and_a_fault_between_them_changes_nothing():
+    met = (attempt_of(10085), attempt_of("", Verdict.UNCERTAIN))
+    [outcome] = vivo.classify(parcel(attempts=met), answer(200, {"result": 10104}))
+    assert (outcome.verdict, outcome.again) == (Verdict.UNAVAILABLE, Again.FALLBACK_TEXT)
+    assert body_of(attempts=met)["title"] == "畅聊"
+    both = body_of(note(body="看起来没问题"), attempts=(*met, attempt_of(10104)))
+    assert (both["title"], both["content"]) == ("畅聊", "您收到一条新消息")
 
 
 def test_cut_at_forty_and_a_hundred_weights():
@@ -538,7 +614,7 @@ def test_a_credential_is_kept():
 
 def receipts(value) -> list[tuple]:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_receipts(raw, {})]
+    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in read_any(read_receipts, raw)]
 
 
 RECEIPTS = {
@@ -551,18 +627,6 @@ RECEIPTS = {
         [("r1", "p", "1213", "delivered", 0, None), ("r2", "p", "1213", "delivered", 0, None)],
     ),
     "a list": ({"1": {"targets": ["r1", 22]}}, [("r1", "", "1", "delivered", 0, None), ("22", "", "1", "delivered", 0, None)]),
-    "gone": ({"1": {"targets": "r1", "ackType": "20002"}}, [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)]),
-    "unsubscribed": ({"1": {"targets": "r1", "ackType": "20001"}}, [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)]),
-    "invalid, by subStatus": (
-        {"1": {"targets": "r1", "ackType": "0", "subStatus": 2183}},
-        [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)],
-    ),
-    "not arrived, as subStatus explains": (
-        {"1": {"targets": "r1", "ackType": "1", "subStatus": "2183"}},
-        [("r1", "", "1", "token_dead", 0, Verdict.TOKEN_DEAD)],
-    ),
-    "cap": ({"1": {"targets": "r1", "ackType": 12000}}, [("r1", "", "1", "device_cap", 0, Verdict.DEVICE_CAP)]),
-    "volume": ({"1": {"targets": "r1", "ackType": 11001}}, [("r1", "", "1", "quota_spent", 0, Verdict.QUOTA_SPENT)]),
     "new": ({"1": {"targets": "r1", "ackType": "777"}}, [("r1", "", "1", "other", 0, None)]),
     "not a task": ({"1": 5, "2": {"targets": {}}}, []),
     "junk": (b"<html>", []),
@@ -574,6 +638,53 @@ RECEIPTS = {
 @pytest.mark.parametrize(("body", "wanted"), RECEIPTS.values(), ids=RECEIPTS)
 def test_receipts_are_read(body, wanted):
     assert receipts(body) == wanted
+
+
+#: (kind, detail, our word, verdict): every row of vivo.md §8.
+ROWS = [
+    ("0", None, "delivered", None),
+    ("100", "11001", "quota_spent", Verdict.QUOTA_SPENT),
+    ("100", "12000", "device_cap", Verdict.DEVICE_CAP),
+    ("100", "10012", "expired", None),
+    ("100", "14002", "device_offline", None),
+    ("100", "99999", "controlled", None),
+    ("101", None, "review_failed", None),
+    ("102", "20001", "token_dead", Verdict.TOKEN_DEAD),
+    ("102", "20002", "token_dead", Verdict.TOKEN_DEAD),
+    ("102", "20006", "inactive", None),
+    ("102", "29999", "no_match", None),
+    ("103", None, "replaced", None),
+    ("104", "2183", "token_dead", Verdict.TOKEN_DEAD),
+    ("104", "1017", "not_shown_at_night", None),
+    ("104", "2124", "duplicate", None),
+    ("104", "2144", "expired", None),
+    ("104", "2158", "bad_deep_link", Verdict.REJECTED),
+    ("104", "2161", "activity_not_exported", Verdict.REJECTED),
+    ("104", "2162", "activity_not_found", Verdict.REJECTED),
+    ("104", "2333", "not_from_store", None),
+    ("104", "2999", "not_shown", None),
+    ("777", None, "other", None),
+    ("777", "2183", "token_dead", Verdict.TOKEN_DEAD),
+    (None, "20002", "token_dead", Verdict.TOKEN_DEAD),
+]
+
+
+@pytest.mark.parametrize("name", ["subStatus", "subAckType"])
+@pytest.mark.parametrize("form", [str, int])
+@pytest.mark.parametrize(("kind", "detail", "word", "verdict"), ROWS)
+def test_the_detail_decides_under_either_name_and_the_kind_where_it_says_nothing(kind, detail, word, verdict, form, name):
+    item = {"targets": "r1", "param": "p", "ackTime": "1785000000000"}
+    item |= {"ackType": form(kind)} if kind else {}
+    item |= {name: form(detail)} if detail else {}
+    assert receipts({"1": item}) == [("r1", "p", "1", word, 1785000000000, verdict)]
+
+
+@pytest.mark.parametrize("empty", ["", "0", 0, " ", None, {}, [], True])
+@pytest.mark.parametrize("known_first", [True, False])
+def test_an_empty_detail_under_one_name_hides_none_under_the_other(empty, known_first):
+    names = ("subStatus", "subAckType") if known_first else ("subAckType", "subStatus")
+    assert receipts({"1": {"targets": "r1", "ackType": "102", names[0]: "20001", names[1]: empty}})[0][3] == "token_dead"
+    assert receipts({"1": {"targets": "r1", "ackType": "103", names[0]: empty}})[0][3] == "replaced"
 
 
 @given(targets=texts)

@@ -687,3 +687,41 @@ def test_any_bytes_give_exactly_one_outcome_a_token(body, status, tokens, sent):
     told = XIAOMI.quota_told(Answer(status, {}, body))
     assert told is None or min(told) >= 0
     assert XIAOMI.checked(Answer(status, {}, body)) in Verdict
+
+
+# ---------------------------------------------------------------- refused regids
+
+
+def taken(**data):
+    body = {"result": "ok", "code": 0, "data": {"id": "sdm1", "day_quota": "20000", "day_acked": "1", **data}}
+    return [one.verdict for one in XIAOMI.classify(parcel_of(GROUP, tokens=3), answer_of(body))]
+
+
+OK, DEAD, SPENT = Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.QUOTA_SPENT
+#: xiaomi.md §4A and §9.7, in every form an answer that is a success as a whole may name refused items.
+BAD_REGIDS = {
+    "one": ({"bad_regids": "regid1=="}, [OK, DEAD, OK]),
+    "some, with blanks": ({"bad_regids": " regid0==, regid2==,"}, [DEAD, OK, DEAD]),
+    "all": ({"bad_regids": "regid0==,regid1==,regid2=="}, [DEAD, DEAD, DEAD]),
+    "repeated": ({"bad_regids": "regid1==,regid1=="}, [OK, DEAD, OK]),
+    "unknown ones": ({"bad_regids": "somebody==,regid1=="}, [OK, DEAD, OK]),
+    "the other spelling": ({"bad_regIds": "regid1=="}, [OK, DEAD, OK]),
+    "both spellings": ({"bad_regids": "", "bad_regIds": "regid1=="}, [OK, DEAD, OK]),
+    "a list": ({"bad_regids": ["regid1==", 7, None]}, [OK, DEAD, OK]),
+    "empty": ({"bad_regids": ""}, [OK, OK, OK]),
+    "null": ({"bad_regids": None}, [OK, OK, OK]),
+    "an object": ({"bad_regids": {"regid1==": 1}}, [OK, OK, OK]),
+    "a part of a name": ({"bad_regids": "regid1"}, [OK, OK, OK]),
+    "the others over the day's quota": ({"bad_regids": "regid1==", "channel_exceed_quota": "a:2"}, [SPENT, DEAD, SPENT]),
+    "one of the others over it": ({"bad_regids": "regid1==", "channel_exceed_quota": "a:1"}, [OK, DEAD, OK]),
+}
+
+
+@pytest.mark.parametrize(("data", "verdicts"), BAD_REGIDS.values(), ids=BAD_REGIDS)
+def test_a_refused_regid_is_dead_and_the_others_are_accepted(data, verdicts):
+    assert taken(**data) == verdicts
+
+
+def test_what_is_refused_as_a_whole_names_nobody():
+    body = {"result": "error", "code": 10002, "data": {"bad_regids": "regid1=="}}
+    assert {one.verdict for one in XIAOMI.classify(parcel_of(GROUP, tokens=3), answer_of(body))} == {Verdict.UNAVAILABLE}

@@ -1,0 +1,50 @@
+"""Leases of the maintenance roles (Redis, 5 s): one process holds a role at a time; each change of hands has a number."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from redis import Redis
+
+from common.storage.keys import Keys
+from common.storage.scripts import script
+
+#: A process that was killed loses its roles after so long.
+LEASE_MS = 5_000
+
+
+class Lease:
+    """One role's lease, as one process sees it."""
+
+    def __init__(self, redis: Redis, keys: Keys, role: str, lease_ms: int = LEASE_MS) -> None:
+        self._keys = [keys.lease(role), keys.lease_epoch(role)]
+        self._lease_ms = lease_ms
+        self._word = uuid.uuid4().hex
+        self._take = script(redis, "lease")
+        self._give = script(redis, "unlease")
+        self._asked_at = 0.0
+        self.epoch = 0
+
+    @property
+    def held(self) -> bool:
+        """By the last look; a process that stood still does not know better, the epoch does."""
+        return self.epoch > 0
+
+    @property
+    def epoch_key(self) -> str:
+        """Where the number of the last change of hands lies: a script that writes for this role compares `epoch` with it."""
+        return self._keys[1]
+
+    def hold(self) -> bool:
+        """Takes or renews it, at most four times a lease. redis.exceptions.RedisError: unknown, the lease ends by itself."""
+        now = time.monotonic()
+        if not self.held or now - self._asked_at >= self._lease_ms / 4_000:
+            self.epoch = int(self._take(keys=self._keys, args=[self._word, self._lease_ms]))
+            self._asked_at = now
+        return self.held
+
+    def give_back(self) -> None:
+        if self.held:
+            self.epoch = 0
+            self._give(keys=self._keys[:1], args=[self._word])

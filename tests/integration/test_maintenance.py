@@ -1,0 +1,197 @@
+"""The roles of the maintenance process: none waits for another, and a frozen database stops only what needs it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from cryptography.fernet import Fernet
+
+from common.clock import now_ms
+from common.config import Settings
+from common.contracts import encode
+from common.model import Urgency, Vendor
+from common.storage import keys
+from common.storage.delayed import Later
+from common.storage.leases import Lease
+from common.storage.living import ROLES, UPKEEP, command_of, missing, role_of
+from common.storage.migrations import migrate
+from tests.conftest import embedded
+from tests.frozen import FrozenPostgres
+from tests.records import event_record, row_record
+from workers.maintenance.ledger_writer import LedgerWriter
+from workers.runtime import Runtime
+from workers.upkeep import Upkeep
+
+STREAM = keys.send(Vendor.APNS, Urgency.CHAT)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FrozenPostgres]:
+    with embedded(postgres=True) as running:
+        made = FrozenPostgres(running)
+        yield made
+        made.go_on()
+
+
+@pytest.fixture
+def runtime(settings_with: Callable[..., Settings], server: FrozenPostgres) -> Iterator[Runtime]:
+    made = Runtime(settings_with(DATABASE_URL=server.url, SECRET_KEYS=Fernet.generate_key().decode()))
+    migrate(made.engine)
+    yield made
+    server.go_on()
+    made.close()
+
+
+@pytest.fixture
+def upkeep(runtime: Runtime) -> Iterator[Upkeep]:
+    stop = threading.Event()
+    made = Upkeep(runtime, stop.is_set)
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    yield made
+    stop.set()
+    thread.join(40)
+
+
+def put(runtime: Runtime, count: int, delay_ms: int = 0) -> None:
+    with runtime.redis.pipeline() as pipe:
+        runtime.delayed.put(pipe, [Later(STREAM, b"x%d" % number, now_ms() + delay_ms) for number in range(count)])
+        pipe.execute()
+
+
+def eventually(found: Callable[[], object], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < until, "not in time"
+        time.sleep(0.05)
+
+
+def on_stream(runtime: Runtime) -> int:
+    return int(runtime.redis.xlen(runtime.keys.belt(STREAM)))
+
+
+@pytest.mark.usefixtures("upkeep")
+def test_due_pushes_leave_while_the_database_is_frozen(runtime: Runtime, server: FrozenPostgres) -> None:
+    put(runtime, 10)
+    eventually(lambda: on_stream(runtime) == 10, 10)
+    runtime.catalog.changed()  # the lanes' settings have to be read again, too
+    server.stop()
+    for number in range(1, 9):
+        put(runtime, 10)
+        eventually(lambda number=number: on_stream(runtime) == 10 + 10 * number, 4 if number > 3 else 8)  # type: ignore[misc]
+        time.sleep(0.5)
+
+
+@pytest.mark.usefixtures("upkeep")
+def test_records_wait_for_a_frozen_database_and_are_written_once(runtime: Runtime, server: FrozenPostgres) -> None:
+    eventually(lambda: runtime.redis.get(runtime.keys.lease("ledger")), 5)
+    server.stop()
+    event = event_record(app="frozen", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms())
+    rows = [
+        row_record(app="frozen", event_id=event.event_id, ts_ms=event.ts_ms, user=f"u{number}", decided_ms=now_ms()) for number in range(5)
+    ]
+    runtime.belts.hand_on((), [(keys.LEDGER, encode([event, *rows]))])
+    time.sleep(3)
+    server.go_on()
+    eventually(lambda: runtime.redis.xlen(runtime.keys.belt(keys.LEDGER)) == 0, 60)
+    found = runtime.ledger.find(event.message_id, "frozen", None)
+    assert found is not None
+    assert len(runtime.ledger.rows(found)) == 5
+
+
+def test_a_minute_between_the_clocks_of_two_machines_is_no_minute_to_wait(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    for ahead_s in (-60, 60):
+        monkeypatch.setattr("time.time", lambda ahead_s=ahead_s: real() + ahead_s)
+        with runtime.redis.pipeline() as pipe:
+            runtime.delayed.put(pipe, [Later(STREAM, b"x", int(time.time() * 1000) + 300)])
+            pipe.execute()
+        assert not runtime.delayed.release_due()
+        monkeypatch.setattr("time.time", real)
+        time.sleep(0.4)
+        assert runtime.delayed.release_due() == {STREAM}
+
+
+# ---------------------------------------------------------------- leases
+
+
+def test_a_role_is_held_by_one_and_its_number_grows_when_it_changes_hands(runtime: Runtime) -> None:
+    first, second = (Lease(runtime.redis, runtime.keys, "timer", lease_ms=400) for _ in range(2))
+    assert first.hold()
+    assert not second.hold()
+    time.sleep(0.2)
+    assert first.hold(), "renewed"
+    time.sleep(0.3)
+    assert not second.hold()
+    time.sleep(0.5)  # the first stands still
+    assert second.hold()
+    assert second.epoch == first.epoch + 1
+    assert not first.hold(), "it has lost it"
+    second.give_back()
+    assert first.hold()
+    assert first.epoch == second.epoch + 3 or first.epoch > 2
+
+
+def test_giving_back_what_is_anothers_takes_nothing(runtime: Runtime) -> None:
+    first, second = (Lease(runtime.redis, runtime.keys, "timer", lease_ms=100) for _ in range(2))
+    first.hold()
+    time.sleep(0.2)
+    second.hold()
+    first.give_back()
+    assert runtime.redis.exists(runtime.keys.lease("timer"))
+
+
+def test_a_lease_is_renewed_on_a_full_server(runtime: Runtime) -> None:
+    lease = Lease(runtime.redis, runtime.keys, "timer")
+    runtime.redis.config_set("maxmemory", 1)
+    try:
+        assert lease.hold()
+        lease._asked_at = 0.0
+        assert lease.hold()
+    finally:
+        runtime.redis.config_set("maxmemory", 0)
+
+
+# ---------------------------------------------------------------- roles over processes
+
+
+def test_roles_may_be_spread_over_processes_and_the_missing_one_is_named() -> None:
+    others = ["intake", "presence", "routing", "delivery"]
+    assert missing([*others, role_of(UPKEEP)], [], receipts=False) == []
+    spread = [role_of(UPKEEP, roles=ROLES[:2]), role_of(UPKEEP, roles=ROLES[3:])]
+    assert missing([*others, *spread], [], receipts=False) == ["upkeep-recalls"]
+    assert command_of("upkeep-recalls") == "pushfleet worker upkeep --roles recalls"
+    assert missing(others, [], receipts=False) == [UPKEEP]
+
+
+# ---------------------------------------------------------------- the ledger's stream
+
+
+def test_a_batch_that_takes_too_long_is_halved_until_it_passes(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    write = runtime.ledger.write
+
+    def slow(records: list[object]) -> None:
+        sizes.append(len(records))
+        if len(records) > 3:
+            with runtime.engine.begin() as connection:
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 50")
+                connection.exec_driver_sql("SELECT pg_sleep(2)")
+        write(records)  # type: ignore[arg-type]
+
+    event = event_record(app="slow", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms())
+    rows = [
+        row_record(app="slow", event_id=event.event_id, ts_ms=event.ts_ms, user=f"u{number}", decided_ms=now_ms()) for number in range(9)
+    ]
+    for one in (event, *rows):
+        runtime.belts.hand_on((), [(keys.LEDGER, encode([one]))])
+    monkeypatch.setattr(runtime.ledger, "write", slow)
+    assert LedgerWriter(runtime).flush() == 10
+    assert max(sizes) == 10
+    assert runtime.redis.xlen(runtime.keys.belt(keys.LEDGER)) == 0
+    found = runtime.ledger.find(event.message_id, "slow", None)
+    assert found is not None
+    assert len(runtime.ledger.rows(found)) == 9

@@ -1,0 +1,91 @@
+"""Every vendor's receipts in JSON and in a form; what can't be read is an error of its own, never a crash and never silence."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.model import Vendor
+from tests.unit.receipts.reading import read_any
+from workers.receipts.bodies import BODY_BYTES_MAX, ReceiptsError, value_of
+from workers.receipts.readers import READERS
+
+STATUS = {"token": "r1", "biTag": "p", "requestId": "q", "timestamp": 1}
+#: (field of the form, its value), each telling that r1 got its push.
+TOLD = {
+    Vendor.HUAWEI: ("statuses", [{**STATUS, "status": 0}]),
+    Vendor.HARMONY: ("statuses", [{**STATUS, "deliveryStatus": {"result": 0, "timestamp": 1}}]),
+    Vendor.HONOR: ("statuses", [{**STATUS, "status": 40000002}]),
+    Vendor.XIAOMI: ("data", {"q": {"targets": "r1", "param": "p", "type": 1, "timestamp": 1}}),
+    Vendor.OPPO: ("data", [{"registrationIds": "r1", "param": "p", "messageId": "q", "eventType": "push_arrive", "eventTime": 1}]),
+    Vendor.VIVO: ("data", {"q": {"targets": "r1", "param": "p", "ackType": "0", "ackTime": 1}}),
+    Vendor.MEIZU: ("cb", {"q-1": {"targets": ["r1"], "param": "p", "type": 1}}),
+}
+
+
+def dumped(value) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+FORMS = {
+    "its field in JSON": lambda field, value: dumped({field: value}),
+    "its field as text in JSON": lambda field, value: dumped({field: dumped(value)}),
+    "its field in a form": lambda field, value: urlencode({"access_token": "x", field: dumped(value)}),
+    "its field in a form, encoded twice": lambda field, value: urlencode({field: quote(dumped(value))}),
+    "another field of a form": lambda _field, value: urlencode({"access_token": "x", "body": dumped(value)}),
+    "bare": lambda _field, value: dumped(value),
+    "as text": lambda _field, value: dumped(dumped(value)),
+    "behind a byte order mark": lambda field, value: "\ufeff" + dumped({field: value}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("vendor", TOLD)
+def test_receipts_are_read_in_json_and_in_a_form(vendor, form):
+    [receipt] = READERS[vendor].read(form(*TOLD[vendor]).encode(), {})
+    assert (receipt.token, receipt.tag, receipt.request_id, receipt.status) == ("r1", "p", "q", "delivered")
+
+
+def test_every_reader_is_tried():
+    assert set(TOLD) == set(READERS)
+
+
+UNREADABLE = {
+    "nothing": b"",
+    "a word": b"hello",
+    "no text": b"\xff\xfe\x00[",
+    "a number": b"7",
+    "markup": b"<html></html>",
+    "a form without JSON": b"cb=hello&data=hello&statuses=hello",
+    "too many fields": b"&".join(b"a%d=1" % n for n in range(50)),
+    "deep": b"[" * 100_000,
+    "deep in a form": b"cb=" + b"[" * 100_000,
+    "items that are none": b'{"data":{"a":5},"cb":{"a":5},"statuses":[5]}',
+    "too large": b" " * (BODY_BYTES_MAX + 1),
+}
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("vendor", READERS)
+def test_what_can_t_be_read_says_so(vendor, body):
+    with pytest.raises(ReceiptsError) as error:
+        READERS[vendor].read(body, {})
+    assert "hello" not in str(error.value)
+
+
+@pytest.mark.parametrize("vendor", TOLD)
+def test_a_callback_without_receipts_is_no_fault(vendor):
+    field, value = TOLD[vendor]
+    assert READERS[vendor].read(dumped({field: type(value)()}).encode(), {}) == []
+
+
+@given(body=st.binary(max_size=80), field=st.sampled_from(["cb", "data", "statuses"]))
+def test_any_bytes_are_read_or_refused(body, field):
+    for whole in (body, field.encode() + b"=" + body):
+        for reader in READERS.values():
+            assert isinstance(read_any(reader.read, whole), list)
+    assert value_of(json.dumps({field: []}).encode(), field) == []

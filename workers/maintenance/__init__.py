@@ -1,0 +1,1 @@
+"""What is done by the clock, in roles that never wait for one another."""

@@ -1,0 +1,137 @@
+"""The reporter: the fleet's gauges, the ledger's days, and what is forgotten for its age."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from common import metrics
+from common.clock import now_ms
+from common.storage import keys, sql
+from common.storage import lanes as lane_store
+from common.storage.leases import Lease
+from common.storage.streams import Backlog
+from workers.app import DELIVERY, PRESENCE, ROUTING
+from workers.delivery.lane import Lane
+from workers.fleet_watch import PauseWatch, show_memory, show_missing
+from workers.gate import terms_of
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+#: Between two looks at the streams.
+STREAMS_EVERY_S = 2.0
+#: The lanes' states, all in one round trip, and the dead letters, in one query.
+LANES_EVERY_S = 2.0
+#: Gauges that cost a query, old days, dead readers.
+SELDOM_S = 15.0
+#: As pushfleet_lane_state tells them; a paused lane is a stopped one.
+LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED: 2}
+#: Where a dead letter can come from: shown as 0 before the first one comes, so that it is an increase.
+LETTER_STAGES = ("intake", PRESENCE, ROUTING, DELIVERY, "ledger")
+#: A reader that holds nothing and was silent for so long is forgotten.
+DEAD_READER_MS = 3_600_000
+#: A gauge's query is not waited for longer than this.
+QUERY_S = 3.0
+
+
+class Reporter:
+    name = "reporter"
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._pauses = PauseWatch(runtime)
+        self._due: dict[Callable[[], None], float] = {}
+
+    def turn(self, lease: Lease | None = None) -> float:
+        del lease  # gauges are told from here only while the lease is ours; dropping a day twice drops it once
+        pace = {
+            self.show_streams: STREAMS_EVERY_S,
+            self.show_lanes: LANES_EVERY_S,
+            self.show_dead_letters: LANES_EVERY_S,
+            self.now_and_then: SELDOM_S,
+            self.keep_days: SELDOM_S,
+        }
+        for each, every_s in pace.items():
+            if time.monotonic() >= self._due.get(each, 0.0):
+                self._due[each] = time.monotonic() + every_s
+                self._without_database(each)
+        return 1.0
+
+    def rest(self) -> None:
+        metrics.hide()
+
+    def _without_database(self, do: Callable[[], None]) -> None:
+        """Does what needs the database, or leaves it for later: the other gauges do not wait for it."""
+        try:
+            do()
+        except sql.AWAY as error:
+            log.warning("the database is away", extra={"reason": type(error).__name__})
+
+    def show_streams(self) -> None:
+        """Our streams, and what is none of ours: the core's streams and the delayed set."""
+        found = self._runtime.belts.backlog((*keys.BELTS, keys.LEDGER))
+        core, now = self._runtime.core, now_ms()
+        depth, oldest = 0, None
+        for stream in self._runtime.settings.event_streams:
+            depth += int(core.xlen(stream))
+            first: Any = core.xrange(stream, count=1)
+            oldest = min(oldest or now, int(first[0][0].split(b"-")[0])) if first else oldest
+        self._show_waiting(found, depth, oldest, now)
+
+    def _show_waiting(self, found: Mapping[str, Backlog], depth: int, oldest: int | None, now: int) -> None:
+        delayed = self._runtime.delayed
+        queues = {
+            **{belt: (backlog.unread + backlog.pending, backlog.oldest_ms) for belt, backlog in found.items()},
+            "events": (depth, oldest),
+            "delayed": (delayed.waiting_count(), delayed.oldest_due_ms()),
+        }
+        metrics.show(metrics.BACKLOG, {(queue,): number for queue, (number, _) in queues.items()})
+        ages = {queue: now - first if first is not None else 0 for queue, (_, first) in queues.items()}
+        metrics.show(metrics.OLDEST_SECONDS, {(queue,): max(age, 0) / 1000 for queue, age in ages.items()})
+
+    def show_lanes(self) -> None:
+        lanes = list(self._runtime.catalog.now.lanes.values())
+        states = zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        self._pauses.look(lanes)
+        show_missing(self._runtime)
+        metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
+        metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
+
+    def show_dead_letters(self) -> None:
+        with sql.optional(self._runtime.engine, QUERY_S):
+            letters = {**dict.fromkeys(LETTER_STAGES, 0), **self._runtime.dead_letters.counts()}
+        metrics.show(metrics.DEAD_LETTERS, {(stage,): count for stage, count in letters.items()})
+
+    def now_and_then(self) -> None:
+        runtime = self._runtime
+        lanes = list(runtime.catalog.now.lanes.values())
+        metrics.show(metrics.TOKEN_GUARD, {_labels(lane): int(runtime.guard.stopped(lane.id)) for lane in lanes})
+        ends = {_labels(lane): lane.credential.options.get("expires_ms") for lane in lanes}
+        metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
+        self._show_quotas(lanes)
+        show_memory(runtime)
+        for belt in (*keys.BELTS, keys.LEDGER):
+            runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
+
+    def _show_quotas(self, lanes: Sequence[Lane]) -> None:
+        admission, now = self._runtime.admission, now_ms()
+        found = {(*_labels(lane), usage.bucket): usage for lane in lanes for usage in admission.usage(terms_of(lane, now))}
+        metrics.show(metrics.QUOTA_USED, {labels: usage.used for labels, usage in found.items()})
+        metrics.show(metrics.QUOTA_LIMIT, {labels: usage.limit for labels, usage in found.items() if usage.limit is not None})
+
+    def keep_days(self) -> None:
+        """The ledger's day of tomorrow is made, those that are too old are dropped."""
+        runtime, today = self._runtime, datetime.now(UTC).date()
+        with sql.optional(runtime.engine, sql.DEADLINE_S):
+            runtime.ledger.ready_for(today + timedelta(days=1))
+            dropped = runtime.ledger.drop_old(today - timedelta(days=runtime.settings.ledger_days))
+        if dropped:
+            log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
+
+
+def _labels(lane: Lane) -> tuple[str, ...]:
+    return lane.credential.app, lane.vendor, lane.credential.business_id

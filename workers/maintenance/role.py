@@ -1,0 +1,103 @@
+"""What the roles share: a thread each, a lease each, and a pace."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from redis.exceptions import RedisError
+
+from common.storage import sql
+from common.storage.leases import LEASE_MS, Lease
+
+log = logging.getLogger(__name__)
+
+#: A store is away: what waits for it stays where it is.
+AWAY = (RedisError, OSError, *sql.AWAY)
+#: After a store was away.
+AGAIN_S = 1.0
+#: Between two looks at a lease that another process holds.
+TAKE_S = 1.0
+#: A turn that takes longer loses the lease: another process may do better.
+TURN_MAX_S = 60.0
+#: The threads of a process that stops have so long for the turn they are in.
+STOP_S = 20.0
+
+
+class Role(Protocol):
+    name: str
+
+    def turn(self, lease: Lease) -> float:
+        """Does what is due; the seconds until the next turn."""
+
+    def rest(self) -> None:
+        """Another process has the lease."""
+
+
+class RoleThread:
+    """Runs one role while its lease is ours. A turn that fails is logged and comes again."""
+
+    def __init__(self, role: Role, lease: Lease, stopping: Callable[[], bool]) -> None:
+        self._role = role
+        self._lease = lease
+        self._stopping = stopping
+        self._turn_began: float | None = None
+        self.progress_at = time.monotonic()
+        self.thread = threading.Thread(target=self._run, name=role.name, daemon=True)
+
+    def keep(self) -> None:
+        """Renews the lease during a long turn. Called from another thread."""
+        began = self._turn_began
+        if began is not None and self._lease.held and time.monotonic() - began < TURN_MAX_S:
+            self._lease.hold()
+
+    def _run(self) -> None:
+        while not self._stopping():
+            try:
+                pause_s = self._once()
+            except AWAY as error:
+                log.warning("a store is away, waiting", extra={"stage": self._role.name, "reason": type(error).__name__})
+                pause_s = AGAIN_S
+            except Exception as error:  # without this thread the role would be nobody's, and its lease renewed
+                log.exception("a turn broke", extra={"stage": self._role.name, "reason": type(error).__name__})
+                pause_s = AGAIN_S
+            self.progress_at = time.monotonic()
+            self._sleep(pause_s)
+        try:
+            self._lease.give_back()
+        except (RedisError, OSError):
+            log.info("the lease ends by itself", extra={"stage": self._role.name})
+
+    def _once(self) -> float:
+        if not self._lease.hold():
+            self._role.rest()
+            return TAKE_S
+        self._turn_began = time.monotonic()
+        try:
+            return self._role.turn(self._lease)
+        finally:
+            self._turn_began = None
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopping() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.5))
+
+
+def run_roles(threads: Sequence[RoleThread], stopping: Callable[[], bool]) -> None:
+    """Until told to stop: starts the threads and keeps the leases of those in a long turn."""
+    for each in threads:
+        each.thread.start()
+    while not stopping():
+        time.sleep(LEASE_MS / 4_000)
+        for each in threads:
+            try:
+                each.keep()
+            except (RedisError, OSError) as error:
+                log.warning("a lease could not be renewed", extra={"reason": type(error).__name__})
+    until = time.monotonic() + STOP_S
+    for each in threads:
+        each.thread.join(max(until - time.monotonic(), 0.1))
