@@ -128,8 +128,9 @@ class Message(Frozen, frozen=True, kw_only=True):
     """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
 
     recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
-    goes on. second_look: the recipients had no device 300 ms ago. direct: it is addressed to a token, nobody's presence or
-    settings are asked. reply_key: who waits for its decision (common/storage/replies.py).
+    goes on. ended_by: why a call ended, in the core's words. second_look: the recipients had no device 300 ms ago.
+    direct: it is addressed to a token, nobody's presence or settings are asked. reply_key: who waits for its decision
+    (common/storage/replies.py).
     """
 
     app: str
@@ -147,6 +148,7 @@ class Message(Frozen, frozen=True, kw_only=True):
     mentions: tuple[str, ...] = ()
     elements: tuple[Element, ...] = ()
     push: PushFields = PushFields()
+    ended_by: str = ""
     cursor: int | None = None
     position: int = 0
     second_look: bool = False

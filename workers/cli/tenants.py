@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import click
 
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant
-from workers.cli.base import CliError, opened, print_json, print_table
+from workers.cli.base import CliError, check_zone, opened, print_json, print_table
 from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, new_key, opened_secrets, with_secret
 from workers.routing.render import HiddenMode
 from workers.routing.texts import CatalogueError, read_catalogue
@@ -49,7 +48,7 @@ def add(
     """Register a tenant, or change what is named of it."""
     if not re.fullmatch(r"[!-z|~]{1,64}", app_id):
         raise CliError("APP takes 1-64 printable ASCII characters without spaces and braces")
-    _check_zone(tz)
+    check_zone(tz, "--tz")
     given = {"hidden_mode": hidden_mode, "hidden_text": hidden_text, "content_keys": _keyed_texts(content_keys), "texts": _catalogue(texts)}
     with opened() as runtime:
         old = runtime.tenants.all().get(app_id) or Tenant(app_id, "", "zh", "Asia/Shanghai")
@@ -59,13 +58,6 @@ def add(
         runtime.tenants.add(Tenant(app_id, old.name if name is None else name, lang or old.lang, tz or old.tz, options))
         runtime.catalog.changed()
     print(f"tenant {app_id} is registered")
-
-
-def _check_zone(tz: str | None) -> None:
-    try:
-        ZoneInfo(tz or "UTC")
-    except (KeyError, ValueError, OSError):
-        raise CliError(f"--tz takes a zone name such as Asia/Shanghai or Europe/Berlin, not {tz!r}") from None
 
 
 def _keyed_texts(pairs: tuple[str, ...]) -> dict[str, str]:

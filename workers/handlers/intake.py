@@ -199,9 +199,11 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record
     return messages, records
 
 
-def _times(batch: Sequence[Event]) -> list[tuple[str, str, int]]:
-    """(app, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the same."""
-    return [(event.app, event.data.message_id, event.ts_ms) for event in batch if isinstance(event.data, Stored)]
+def _times(batch: Sequence[Event]) -> list[tuple[str, str, str, int]]:
+    """(app, conversation, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the
+    same."""
+    stored = ((event, event.data.conversation) for event in batch if isinstance(event.data, Stored))
+    return [(event.app, f"{where.type}:{where.id}", event.data.message_id, event.ts_ms) for event, where in stored]
 
 
 def _taken_back(event: Event) -> EventRecord:

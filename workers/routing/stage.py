@@ -171,8 +171,10 @@ def _draft(
 
 
 def _wanted(message: Message, tenancy: Tenancy) -> PushType:
-    """The sender's push type; where they asked for nothing special, that of their preset."""
+    """The sender's push type; where they asked for nothing special, that of their preset. What takes a call back is never a call."""
     push = message.push
+    if message.kind in (Kind.CALL_CANCEL, Kind.RECALL):
+        return PushType.ALERT if push.push_type == PushType.VOIP else push.push_type
     preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id and push.push_type == PushType.ALERT else None
     try:
         return PushType((preset or {}).get("push_type") or push.push_type)
