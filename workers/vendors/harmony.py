@@ -32,6 +32,7 @@ from workers.vendors.base import (
     number_id,
     quiet,
     read,
+    secret_file_text,
 )
 from workers.vendors.shaping import (
     Keep,
@@ -287,7 +288,7 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_
     if "service_account" not in files:
         raise CredentialError("--service-account is missing")
     try:
-        account = msgspec.json.decode(files["service_account"])
+        account = msgspec.json.decode(secret_file_text(files["service_account"], "--service-account"))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise CredentialError("the file of --service-account is not JSON: take it from the console unchanged") from None
     fields = {}

@@ -483,7 +483,7 @@ RSA = rsa.generate_private_key(65537, 1024)
 BAD_ACCOUNTS = {
     "no file": ({}, {}, "service-account is missing"),
     "not JSON": ({}, {"service_account": b"-----BEGIN"}, "not JSON"),
-    "not text": ({}, {"service_account": b"\xff\xfe"}, "not JSON"),
+    "not text": ({}, {"service_account": b"\xff\xfe"}, "is empty"),
     "no object": ({}, {"service_account": b"[1]"}, "no project_id"),
     **{f"no {name}": ({}, account(**{name: None}), f"no {name}") for name in ("project_id", "key_id", "sub_account", "private_key")},
     "a blank id": ({}, account(key_id=" "), "no key_id"),
