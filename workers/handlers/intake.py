@@ -74,6 +74,7 @@ class IntakeHandler:
         directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
         records += [event_record(message, decision) for message, decision in directed.taken]
         records += directed.rows
+        directed.told += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
@@ -88,7 +89,7 @@ class IntakeHandler:
         return Commit(
             forward=forward,
             rows=records,
-            extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken else (),
+            extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
             wake=frozenset((to, None) for to, given in ((PRESENCE, messages), (ROUTING, offline)) if given),
             after=[lambda: _count(fresh, ignored)],
         )
