@@ -148,7 +148,7 @@ def test_an_empty_database_is_told_to_be_migrated(cli, living, monkeypatch, data
     with own_database(database_url) as url:
         monkeypatch.setenv("PUSHFLEET_DATABASE_URL", url)
         said = cli("doctor", "--json")
-        assert problems(said)["tables"] == ("version none, not 0001", "pushfleet migrate")
+        assert problems(said)["tables"] == ("version none, not 0", "pushfleet migrate")
         sql.engine(url).dispose()
 
 
