@@ -334,6 +334,8 @@ class AioapnsTransport:
         """As Transport.send_many. ValueError: a path other than /3/device/…, or no sound https address."""
         if not requests:
             return []
+        if route.proxy is not None:
+            raise ValueError("aioapns goes through no proxy")
         bases = [self._base(route, request) for request in requests]
         batch = Batch(len(requests), deadline_s)
         loop = self._running()

@@ -60,6 +60,19 @@ def _checked(base: str, endpoint: str) -> str:
     return base.rstrip("/")
 
 
+def proxy_name(proxy: str) -> str:
+    """`the proxy host:port`, as words about its failures begin; never its user and password."""
+    parts = urlsplit(proxy)
+    return f"the proxy {parts.hostname}:{parts.port}"
+
+
+def proxy_refusal(status: int) -> str:
+    """What a proxy's refusal of CONNECT means to an operator."""
+    if status == 407:
+        return "it asks for a user and a password, or refuses those given (407)"
+    return f"it refuses the connection ({status})"
+
+
 def loopback(host: str) -> bool:
     """True for `localhost` and addresses of 127.0.0.0/8 and ::1; no name is looked up."""
     if host == "localhost":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
-from workers.transport.base import system_trust
+from workers.transport.base import proxy_name, proxy_refusal, system_trust
 from workers.wire import ClientIdentity
 
 IN, OUT = select.POLLIN, select.POLLOUT
@@ -219,6 +219,7 @@ class Dial:
         self.link: Link | None = None
         self._context = context
         self._proxy = urlsplit(proxy) if proxy else None
+        self._name = proxy_name(proxy) if proxy else ""
         near = self._proxy or parts
         self._near = (near.hostname or "", near.port or (80 if self._proxy else 443))
         self._addresses: deque[Address] = deque()
@@ -264,9 +265,7 @@ class Dial:
 
     def _about(self, words: str) -> str:
         """Words that name the proxy where it is the one that fails, never its password."""
-        if self._proxy is None or self._tls is not None:
-            return words
-        return f"the proxy {self._near[0]}:{self._near[1]}: {words}"
+        return words if self._proxy is None or self._tls is not None else f"{self._name}: {words}"
 
     def _try_next(self, poller: Poller, now: float) -> None:
         """Begins with the next address beside those that are being tried."""
@@ -403,13 +402,6 @@ class Dial:
                 poller.forget(sock)
                 sock.close()
         self._trying.clear()
-
-
-def proxy_refusal(status: int) -> str:
-    """What a proxy's refusal of CONNECT means to an operator."""
-    if status == 407:
-        return "it asks for a user and a password, or refuses those given (407)"
-    return f"it refuses the connection ({status})"
 
 
 def _words(error: OSError) -> str:

@@ -164,7 +164,7 @@ def test_while_the_database_is_away_only_what_changed_waits_for_it(town: Town) -
     town.parked(*waiting)
     town.tell("session.logout", user="alice", device_id=DEVICE)
     away = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none", poolclass=NullPool)
-    addresses: Any = town.drain.finish.__self__._world.addresses  # type: ignore[attr-defined]
+    addresses: Any = town.drain.handler._deliveries._world.addresses  # type: ignore[attr-defined]
     there, addresses._devices = addresses._devices, Devices(away)
     town.pause(False)
     town.turn(town.tokens)
@@ -241,7 +241,7 @@ def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(t
             town.put(waiting[-1:])
         elif act in ("open", "shut"):
             town.pause(act == "shut")
-            town.upkeep._tick()
+            town.timer.turn()
             town.drain(lambda: False)
             look()
     town.go(waiting)
