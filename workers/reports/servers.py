@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from common.config import SECRET_KEYS_NAME, SettingError, Settings, secret_keys
 from common.storage import migrations
 from common.storage.migrations import migrate
 from common.storage.redis import CLUSTER_FORM
+from common.storage.streams import GROUP
 from workers.reports.findings import Finding, bad, database_error, good, redis_error
 from workers.runtime import Runtime
 
@@ -44,7 +44,7 @@ def key_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _close(path: Path) -> None:
-    os.chmod(path, path.stat().st_mode & 0o770)
+    path.chmod(path.stat().st_mode & 0o770)
 
 
 # ---------------------------------------------------------------- Redis
@@ -155,9 +155,9 @@ def _core_keys(name: str, core: Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def name_findings(runtime: Runtime) -> Iterator[Finding]:
-    """Names in use that are not ours: streams that nobody reads, presence under another prefix, processes of another PREFIX."""
+    """Names in use that are not ours: streams that nobody reads, presence under another prefix."""
     settings = runtime.settings
-    streams, presences, prefixes = _names(runtime.core, settings)
+    streams, presences, _ = _names(runtime.core, settings)
     never = [stream for stream in settings.event_streams if not _written(runtime.core, stream)]
     others = sorted(streams - set(settings.event_streams))
     for stream in others if never else []:
@@ -169,10 +169,11 @@ def name_findings(runtime: Runtime) -> Iterator[Finding]:
     if foreign and settings.key_prefix not in presences:
         found = f"presence or members stand under {', '.join(sorted(foreign))}, none under {settings.key_prefix}"
         yield bad("names", found, f"PUSHFLEET_KEY_PREFIX={min(foreign)}")
-    alive = prefixes - {settings.prefix}
-    if alive and not runtime.living.roles():
-        found = f"processes are alive under the prefix {', '.join(sorted(alive))}, none under {settings.prefix}"
-        yield bad("names", found, f"PUSHFLEET_PREFIX={min(alive)}")
+
+
+def other_fleets(runtime: Runtime) -> list[str]:
+    """Prefixes under which processes live, but ours."""
+    return sorted(_names(runtime.redis, runtime.settings)[2] - {runtime.settings.prefix})
 
 
 def _written(core: Redis, stream: str) -> bool:
@@ -208,7 +209,7 @@ def _names(core: Redis, settings: Settings) -> tuple[set[str], set[str], set[str
 
 
 def _event_streams(core: Redis, names: list[bytes], prefixes: set[str]) -> set[str]:
-    """Streams whose first entry has a field `e` or `b` as events have, and that belong to no fleet."""
+    """Streams whose first entry has a field `e` or `b` as events have, that no fleet reads or owns."""
     with core.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.type(name)
@@ -218,7 +219,8 @@ def _event_streams(core: Redis, names: list[bytes], prefixes: set[str]) -> set[s
     found = set()
     for name in streams:
         first = cast(Any, core.xrange(name, count=1))
-        if first and {b"e", b"b"} & set(first[0][1]) and not (mine and name.startswith(mine)):
+        read = any(group["name"] == GROUP.encode() for group in cast(Any, core.xinfo_groups(name)))
+        if first and {b"e", b"b"} & set(first[0][1]) and not read and not (mine and name.startswith(mine)):
             found.add(name.decode("utf-8", "replace"))
     return found
 
@@ -257,7 +259,9 @@ def _tables(runtime: Runtime, current: set[str]) -> Iterator[Finding]:
     known = {revision.revision for revision in script.walk_revisions()}
     found = f"version {', '.join(sorted(current)) or 'none'}, not {', '.join(sorted(newest))}"
     if current - known and all(number.isdigit() and int(number) > max(map(int, newest)) for number in current - known):
-        yield bad("tables", f"{found}: of a newer version of Pushfleet", "upgrade this program, or restore the backup of before the upgrade")
+        yield bad(
+            "tables", f"{found}: of a newer version of Pushfleet", "upgrade this program, or restore the backup of before the upgrade"
+        )
     else:
         yield bad("tables", found, "pushfleet migrate", fix=lambda: migrate(runtime.engine))
 
@@ -287,6 +291,7 @@ def _write(connection: Connection) -> None:
     connection.execute(text("UPDATE apps SET name = 'x' WHERE app = :app"), {"app": name})
     connection.execute(text("DELETE FROM apps WHERE app = :app"), {"app": name})
     for table in ("devices", "credentials", "events", "ledger", "dead_letters", "notes"):
-        may = connection.execute(text("SELECT has_table_privilege(:name, 'INSERT, UPDATE, DELETE')"), {"name": table})
-        if not may.scalar_one():
-            raise PermissionError(f"permission denied for table {table}")
+        for right in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+            may = connection.execute(text("SELECT has_table_privilege(:name, :right)"), {"name": table, "right": right})
+            if not may.scalar_one():
+                raise PermissionError(f"permission denied for table {table}")
