@@ -252,7 +252,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
-    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else [stage]
+    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else keys.STAGE_STREAMS[stage]
 
     started = time.monotonic()
 
