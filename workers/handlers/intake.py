@@ -75,6 +75,7 @@ class IntakeHandler:
         directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
         records += [event_record(message, decision) for message, decision in directed.taken]
         records += directed.rows
+        directed.told += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
@@ -88,7 +89,7 @@ class IntakeHandler:
         return Commit(
             forward=forward,
             rows=records,
-            extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken else (),
+            extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
             wake=frozenset((to, None) for to, given in ((PRESENCE, messages), (ROUTING, directed.offline)) if given),
             after=[lambda: _count(fresh, ignored)],
         )
@@ -198,9 +199,11 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record
     return messages, records
 
 
-def _times(batch: Sequence[Event]) -> list[tuple[str, str, int]]:
-    """(app, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the same."""
-    return [(event.app, event.data.message_id, event.ts_ms) for event in batch if isinstance(event.data, Stored)]
+def _times(batch: Sequence[Event]) -> list[tuple[str, str, str, int]]:
+    """(app, conversation, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the
+    same."""
+    stored = ((event, event.data.conversation) for event in batch if isinstance(event.data, Stored))
+    return [(event.app, f"{where.type}:{where.id}", event.data.message_id, event.ts_ms) for event, where in stored]
 
 
 def _taken_back(event: Event) -> EventRecord:
