@@ -62,7 +62,13 @@ def listed(app_id: str | None, as_json: bool) -> None:
 def _show(app_id: str | None, as_json: bool) -> None:
     with opened() as runtime:
         rows = [
-            {"app": lane.credential.app, "vendor": lane.vendor, "business_id": lane.credential.business_id, **one}
+            {
+                "app": lane.credential.app,
+                "vendor": lane.vendor,
+                "business_id": lane.credential.business_id,
+                **one,
+                "tz": lane.limits.timezone,
+            }
             for lane in lanes_of(runtime, app_id)
             for one in quota_rows(runtime, lane)
         ]
@@ -70,7 +76,9 @@ def _show(app_id: str | None, as_json: bool) -> None:
         print_json(rows)
         return
     shown = [{**row, "limit": "unlimited" if row["limit"] is None else row["limit"], "runs out": at(row["runs_out_ms"])} for row in rows]
-    print_table(["app", "vendor", "business_id", "bucket", "used", "limit", "runs out"], shown, "no lane yet: pushfleet credential add")
+    print_table(
+        ["app", "vendor", "business_id", "bucket", "used", "limit", "runs out", "tz"], shown, "no lane yet: pushfleet credential add"
+    )
 
 
 @quota.command("set")

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Processes that are no Celery workers, beside intake.
+ALONE = ("upkeep", "receipts", "console", "gateway", "gateway-xmpp")
 HEARTBEAT_S = 3.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
@@ -57,7 +59,7 @@ def migrate() -> None:
 
 
 @click.command()
-@click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, "upkeep", "receipts", "console"]))
+@click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, *ALONE]))
 @click.option("--vendors", default="", help="Delivery: the vendors this process serves, separated by commas (default: all).")
 @click.option("--roles", default="", help=f"Upkeep: the roles this process takes, separated by commas (default: {','.join(ROLES)}).")
 @click.option("--index", default=1, show_default=True, help="Number of this replica.")
@@ -81,6 +83,8 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
         UPKEEP: partial(_upkeep, roles=taken),
         "receipts": _receipts,
         "console": _console,
+        "gateway": _gateway,
+        "gateway-xmpp": _gateway_xmpp,
     }
     run[stage](runtime, stop)
     runtime.close()
@@ -226,6 +230,20 @@ def _receipts(runtime: Runtime, stop: threading.Event) -> None:
     serve(runtime, stop)
 
 
+def _gateway(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.gateway.http import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
+def _gateway_xmpp(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.gateway.xmpp import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
 def _console(runtime: Runtime, stop: threading.Event) -> None:
     from workers.cli.why import story
     from workers.console.app import serve
@@ -258,7 +276,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
-    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else [stage]
+    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else keys.STAGE_STREAMS[stage]
 
     started = time.monotonic()
 
