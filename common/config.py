@@ -86,6 +86,7 @@ class Settings:
     metrics_advertise: str | None = None
     console_addr: str
     receipts_addr: str
+    gateway_addr: str
     receipts_url: str | None
     trusted_proxies: tuple[str, ...] = ()
     log_level: str
@@ -150,6 +151,7 @@ def _load(read: _Reader) -> Settings:
         metrics_advertise=read.text("METRICS_ADVERTISE", _host) or None,
         console_addr=read.text("CONSOLE_ADDR", _addr),
         receipts_addr=read.text("RECEIPTS_ADDR", _addr),
+        gateway_addr=read.text("GATEWAY_ADDR", _addr),
         receipts_url=read.text("RECEIPTS_URL", _base_url) or None,
         trusted_proxies=_names(read.text("TRUSTED_PROXIES", _networks)),
         log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error")),
@@ -567,6 +569,6 @@ def _keys_in(path: Path) -> tuple[str, ...]:
         keys = _fernet_file(path)
     except (OSError, ValueError):
         raise SettingError("PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, one a line") from None
-    if path.stat().st_mode & 0o077:
-        log.warning("the file of PUSHFLEET_SECRET_KEYS_FILE can be read by others: chmod 0600")
+    if path.stat().st_mode & 0o007:  # a mounted secret may belong to a group of ours
+        log.warning("the file of PUSHFLEET_SECRET_KEYS_FILE can be read by every user of this host: chmod o= it")
     return keys

@@ -42,7 +42,7 @@ EVENT_RESULTS: Final = frozenset({"accepted", "duplicate", "ignored", "dead_lett
 EVENT_TYPES: Final = frozenset(
     {
         *("message.stored", "message.read", "message.recalled", "call.invited", "call.ended", "device.registered", "device.unregistered"),
-        *("session.logout", "session.kicked", "app.background", "app.foreground", "settings.updated"),
+        *("session.logout", "session.kicked", "app.background", "app.foreground", "settings.updated", "push.direct"),
     }
 )
 DIALECTS: Final = frozenset({"native", "tencent", "zego", "nim"})
@@ -79,6 +79,7 @@ UNKNOWN_CODES: Final = Counter("pushfleet_unknown_codes_total", "Answers with a 
 UNKNOWN_FIELDS: Final = Counter("pushfleet_unknown_fields_total", "Fields of a callback that its dialect does not know.", ("dialect",))
 DEAD_LETTERS: Final = Gauge("pushfleet_dead_letters", "Dead letters kept, by stage.", ("stage",))
 CREDENTIAL_EXPIRES_SECONDS: Final = Gauge("pushfleet_credential_expires_seconds", "Until a credential expires.", LANE)
+DOOR_REQUESTS: Final = Counter("pushfleet_door_requests_total", "Requests of IM servers and clouds, by HTTP status.", ("door", "status"))
 RECEIPTS: Final = Counter("pushfleet_receipts_total", "Receipts of the vendors.", ("vendor", "status"))
 
 

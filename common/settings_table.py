@@ -92,6 +92,7 @@ SETTINGS: Final = (
         "The host in /metrics/targets; unset: this machine's name, or the bound address.",
     ),
     Setting("CONSOLE_ADDR", "127.0.0.1:8080", "host:port", "The console, the read-only API and /metrics/targets."),
+    Setting("GATEWAY_ADDR", "127.0.0.1:8082", "host:port", "Where IM servers and clouds deliver their events over HTTP (docs/doors)."),
     Setting("RECEIPTS_ADDR", "127.0.0.1:8081", "host:port", "Where vendors' receipts arrive."),
     Setting("RECEIPTS_URL", "", "the public base URL of the receipts service, https:// or http://", "Unset: no callback is asked for."),
     Setting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from common.model import MessageClass, Vendor, Verdict
 from common.storage.credentials import StoredCredential
 from workers.cli.base import CliError, at, check_zone, opened, print_json, print_table
 from workers.delivery.access import FleetAccess
+from workers.gateway.aliases import ALIAS, VOIP_ALIAS, aliases_of, overlap
 from workers.receipts.readers import READERS
 from workers.runtime import Runtime, lane_of
 from workers.vendors import VENDORS
@@ -71,6 +72,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--rate", metavar="N/s"),
             click.option("--callback-user", help="huawei, harmony: user name of the receipts' signature."),
             click.option("--callback-key-file", type=_FILE, help="huawei, harmony: key of the receipts' signature."),
+            click.option("--alias", "aliases", multiple=True, metavar="NAME", help="What a door calls it (glob), e.g. a Matrix app_id."),
+            click.option("--voip-alias", "voip_aliases", multiple=True, metavar="NAME", help="The same, of VoIP tokens (Apple)."),
             click.option("--option", "extra", multiple=True, metavar="NAME=VALUE", help="A vendor's own option, see docs/vendors."),
         ]
     ):
@@ -113,6 +116,7 @@ def _store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, give
             f"{vendor} {business_id} is there already; to replace it: pushfleet credential rotate {app_id} {vendor} {business_id}"
         )
     new = read_account(vendor, app_id, business_id, given, old)
+    _check_aliases(runtime, new)
     version = runtime.credentials.add(new)
     runtime.catalog.changed()
     return version
@@ -127,6 +131,7 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
     )
     _check_rights(vendor, rights, channels, templates)
     stored_options, secrets = _with_callback(vendor, given, old, *_read(vendor, given, old))
+    stored_options = _with_aliases(given, old, stored_options)
     expires = stored_options.get("expires_ms")
     return StoredCredential(
         app=app_id,
@@ -165,6 +170,30 @@ def _read(vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None
         return {**{name: options[name] for name in (*KEPT, *extra) if name in options}, **read}, secrets
     except CredentialError as error:
         raise CliError(f"refused: {error}") from None
+
+
+def _with_aliases(given: Mapping[str, Any], old: StoredCredential | None, options: Mapping[str, str]) -> dict[str, str]:
+    """With what doors call this account: as given, else as it was."""
+    kept = {name: old.options[name] for name in (ALIAS, VOIP_ALIAS) if old is not None and name in old.options}
+    return {**options, **kept, **{name: _joined(given[f"{name}es"]) for name in (ALIAS, VOIP_ALIAS) if given.get(f"{name}es")}}
+
+
+def _joined(aliases: Sequence[str]) -> str:
+    for alias in aliases:
+        if not re.fullmatch(r"[!-~]{1,128}", alias):
+            raise CliError("--alias takes 1-128 printable ASCII characters without spaces")
+    return " ".join(dict.fromkeys(aliases))
+
+
+def _check_aliases(runtime: Runtime, new: StoredCredential) -> None:
+    """One name means one account of a tenant: a door could not tell otherwise whose a token is."""
+    mine = aliases_of(new.options)
+    for row in runtime.credentials.listed(new.app):
+        if (row["vendor"], row["business_id"]) == (new.vendor, new.business_id):
+            continue
+        for theirs in aliases_of(row["options"]):
+            if any(overlap(own.glob, theirs.glob) for own in mine):
+                raise CliError(f"--alias: {row['vendor']} {row['business_id']} of {new.app} has {theirs.glob!r} already")
 
 
 def read_secret(path: Path) -> bytes:

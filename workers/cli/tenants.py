@@ -11,8 +11,10 @@ import click
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant
 from workers.cli.base import CliError, check_zone, opened, print_json, print_table
+from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, new_key, opened_secrets, with_secret
 from workers.routing.render import HiddenMode
 from workers.routing.texts import CatalogueError, read_catalogue
+from workers.runtime import Runtime
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -92,6 +94,47 @@ def listed(as_json: bool) -> None:
         print_json(rows)
     else:
         print_table(["app", "name", "lang", "tz", "hidden_mode"], rows, "no tenant yet: pushfleet app add APP")
+
+
+@app.command("callback")
+@click.argument("app_id", metavar="APP")
+@click.option("--secret-file", type=_FILE, required=True, help="The cloud's callback token or secret; white space at its ends is dropped.")
+def callback(app_id: str, secret_file: Path) -> None:
+    """Store what the tenant's cloud signs its callbacks with. The one before stays valid: change it here, then at the cloud."""
+    secret = secret_file.read_text(encoding="utf-8", errors="replace").strip()
+    if not 0 < len(secret) <= 1024:
+        raise CliError("--secret-file takes a file with 1 to 1024 characters")
+    with opened() as runtime:
+        _change_secrets(runtime, app_id, CALLBACK_SECRETS, secret)
+    print(f"callbacks of {app_id} are taken with this secret, and with the one before it")
+
+
+@app.command("gateway-key")
+@click.argument("app_id", metavar="APP")
+@click.option("--rotate", is_flag=True, help="Make a new one; the one before stays valid until the next rotation.")
+def gateway_key(app_id: str, rotate: bool) -> None:
+    """Print the key that stands in the addresses of this tenant's doors, made at the first asking."""
+    with opened() as runtime:
+        tenant = _tenant(runtime, app_id)
+        known = opened_secrets(tenant.options, GATEWAY_KEYS, runtime.vault)
+        key = known[0] if known and not rotate else new_key()
+        if key not in known:
+            _change_secrets(runtime, app_id, GATEWAY_KEYS, key)
+    print(key)
+
+
+def _tenant(runtime: Runtime, app_id: str) -> Tenant:
+    tenant = runtime.tenants.all().get(app_id)
+    if tenant is None:
+        raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}", exit_code=1)
+    return tenant
+
+
+def _change_secrets(runtime: Runtime, app_id: str, name: str, secret: str) -> None:
+    tenant = _tenant(runtime, app_id)
+    options = with_secret(tenant.options, name, secret, runtime.vault)
+    runtime.tenants.add(Tenant(tenant.app, tenant.name, tenant.lang, tenant.tz, options))
+    runtime.catalog.changed()
 
 
 @click.group()

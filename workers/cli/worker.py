@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import click
+from alembic.util import CommandError
 from redis.exceptions import RedisError
 
 from common import logs, metrics
@@ -25,6 +26,7 @@ from common.storage import keys, sql
 from common.storage.living import ROLES, UPKEEP, role_of
 from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
+from workers.cli.base import CliError
 from workers.processes import calm_collector
 from workers.runtime import Runtime
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Processes that are no Celery workers, beside intake.
+ALONE = ("upkeep", "receipts", "console", "gateway", "gateway-xmpp")
 HEARTBEAT_S = 3.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
@@ -45,13 +49,17 @@ def migrate() -> None:
     """Bring the database's tables to this version."""
     settings = resolve(Settings.load())
     engine = sql.engine(settings.database_url)
-    migrate_tables(engine)
-    engine.dispose()
+    try:
+        migrate_tables(engine)
+    except CommandError as error:
+        raise CliError(f"the tables can't be migrated: {error}. Of a newer version? upgrade this program") from None
+    finally:
+        engine.dispose()
     print("the tables are up to date")
 
 
 @click.command()
-@click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, "upkeep", "receipts", "console"]))
+@click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, *ALONE]))
 @click.option("--vendors", default="", help="Delivery: the vendors this process serves, separated by commas (default: all).")
 @click.option("--roles", default="", help=f"Upkeep: the roles this process takes, separated by commas (default: {','.join(ROLES)}).")
 @click.option("--index", default=1, show_default=True, help="Number of this replica.")
@@ -75,6 +83,8 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
         UPKEEP: partial(_upkeep, roles=taken),
         "receipts": _receipts,
         "console": _console,
+        "gateway": _gateway,
+        "gateway-xmpp": _gateway_xmpp,
     }
     run[stage](runtime, stop)
     runtime.close()
@@ -220,6 +230,20 @@ def _receipts(runtime: Runtime, stop: threading.Event) -> None:
     serve(runtime, stop)
 
 
+def _gateway(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.gateway.http import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
+def _gateway_xmpp(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.gateway.xmpp import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
 def _console(runtime: Runtime, stop: threading.Event) -> None:
     from workers.cli.why import story
     from workers.console.app import serve
@@ -252,7 +276,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
-    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else [stage]
+    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else keys.STAGE_STREAMS[stage]
 
     started = time.monotonic()
 

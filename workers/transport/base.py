@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from workers.wire import Answer, NoAnswer, Request, Route
@@ -22,6 +23,7 @@ BODY_BYTES_MAX = 1 << 20
 BODY_BYTES_READ_MAX = 16 << 20
 #: Bytes of a request's path and headers together: servers refuse more with 414 or 431, or end the connection.
 HEAD_BYTES_MAX = 16_384
+NO_HTTP2: Final = "the server did not agree on HTTP/2"
 #: How long after the deadline the caller still waits for the loop's own word before it answers itself.
 GRACE_S = 0.4
 

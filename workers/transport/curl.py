@@ -32,6 +32,7 @@ import pycurl
 from workers.transport.base import (
     BODY_BYTES_MAX,
     BODY_BYTES_READ_MAX,
+    NO_HTTP2,
     Batch,
     base_of,
     fault_of,
@@ -117,7 +118,7 @@ def header_lines(request: Request, http2: bool) -> list[str]:
 class Slot:
     """One easy handle with its buffers, used for many requests of its pool, one after the other."""
 
-    __slots__ = ("body_bytes_max", "chunks", "easy", "job", "kept", "lines", "pool", "reuses", "sent_lines")
+    __slots__ = ("blind", "body_bytes_max", "chunks", "easy", "job", "kept", "lines", "listens", "pool", "reuses", "sent_lines")
 
     def __init__(self, pool: Pool, easy: Any, body_bytes_max: int) -> None:
         self.pool, self.easy, self.body_bytes_max = pool, easy, body_bytes_max
@@ -126,6 +127,7 @@ class Slot:
         self.chunks: list[bytes] = []
         self.kept = 0
         self.reuses = True
+        self.listens = self.blind = False  # blind: it was about to open a connection without listening to what is agreed on
         self.sent_lines: list[str] = []  # of the last request: equal ones are not set again
         easy.slot = self
         easy.setopt(pycurl.HEADERFUNCTION, self.lines.append)
@@ -134,6 +136,7 @@ class Slot:
         if pool.http2:
             easy.setopt(pycurl.RESOLVER_START_FUNCTION, self.resolve)
             easy.setopt(pycurl.SOCKOPTFUNCTION, self.open)
+            easy.setopt(pycurl.DEBUGFUNCTION, self.hear)
 
     def load(self, job: Job, timeout_ms: int) -> None:
         """pycurl.error or UnicodeError for what libcurl does not take."""
@@ -159,12 +162,17 @@ class Slot:
             self.reuses = wanted
             self.easy.setopt(pycurl.FRESH_CONNECT, 0 if wanted else 1)
 
+    def listen(self, wanted: bool) -> None:
+        """Shall libcurl tell what it does? It costs a third more a request, so only those do that may open a connection."""
+        if self.listens != wanted:
+            self.listens = wanted
+            self.easy.setopt(pycurl.VERBOSE, 1 if wanted else 0)
+
     def begin(self, *_: object) -> int:
         """libcurl is about to write the request. A second time is a replay: see the head of this file."""
-        job = self.job
-        if job is None or job.started:
+        job, pool = self.job, self.pool
+        if job is None or job.started or not pool.agreed:
             return _ABORT
-        pool = self.pool
         job.started, job.started_at = True, pool.loop.now
         pool.waiting -= 1
         if pool.first_by != inf:
@@ -173,14 +181,25 @@ class Slot:
 
     def resolve(self, *_: object) -> int:
         """libcurl is about to look the host up for a new connection; for a replay it does not get that far."""
-        return _ABORT if self.job is None or self.job.started else _OK
+        if self.job is None or self.job.started:
+            return _ABORT
+        self.blind = not self.listens
+        return _ABORT if self.blind else _OK
 
     def open(self, _fd: int, _purpose: int) -> int:
         """libcurl has made a socket. For a replay it gets none: a connection that succeeds would wipe the error text out."""
         if self.job is None or self.job.started:
             return _NO_SOCKET
+        self.blind = not self.listens
+        if self.blind:
+            return _NO_SOCKET
         self.pool.fresh = True  # bounds can't be changed from inside libcurl's own call: `work` does
         return _OK
+
+    def hear(self, kind: int, text: bytes) -> None:
+        """libcurl tells what it does. It writes HTTP/2 to a server that agreed on nothing, so we listen for that, before `begin`."""
+        if kind == pycurl.INFOTYPE_TEXT and text.startswith(b"ALPN: server "):
+            self.pool.agreed = text.startswith(b"ALPN: server accepted h2")
 
     def write(self, chunk: bytes) -> int | None:
         """Keeps the first body_bytes_max bytes; the rest is read and dropped, up to a bound of its own."""
@@ -220,6 +239,8 @@ class Pool:
         self.heard: dict[int, float] = {}
         self.due = inf
         self.retired = False
+        self.agreed = True  # on HTTP/2, by the server of the last connection
+        self.listening = self.http2  # until a connection has answered
         self.idle_fds: set[int] = set()
         self.multi = pycurl.CurlMulti()
         self.multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if self.http2 else pycurl.PIPE_NOTHING)
@@ -356,6 +377,7 @@ class Pool:
         try:
             slot.load(job, left_ms)
             slot.reuse(not fresh)
+            slot.listen(self.listening)
             self.multi.add_handle(slot.easy)
         except (pycurl.error, UnicodeError, ValueError, TypeError):
             slot.easy.close()
@@ -391,9 +413,18 @@ class Pool:
             self._release(slot, keep=code == 0 and job.method == "POST")
             self._give(job, answer)
             return
+        if slot.blind and not job.started:
+            slot.blind, self.listening = False, True
+            self._release(slot, keep=False)
+            self.queue.appendleft(job)
+            self.loop.active.add(self)
+            return
         unprocessed = self._unprocessed(slot, job, code)
         silent = code == pycurl.E_OPERATION_TIMEDOUT and job.started and self._silent(slot, job)
         told = failure(code, job.started, unprocessed, now - job.batch.begun)
+        disagreed = not self.agreed and not job.started
+        if disagreed:
+            told = NoAnswer("refused", False, NO_HTTP2, told.seconds)
         if self.proxy is not None and not job.started:
             told = through(self.proxy, told, code, slot.easy.getinfo(pycurl.HTTP_CONNECTCODE))
         self._release(slot, keep=False)
@@ -403,7 +434,10 @@ class Pool:
             self.loop.pool(job.key, self).take(job)
         else:
             self._give(job, told)
-        if silent:
+        if disagreed:
+            for other in self.withdraw():  # they would meet the same server, one after the other
+                self._give(other, NoAnswer("refused", False, NO_HTTP2, now - other.batch.begun))
+        if silent or disagreed:
             self.loop.retire(self)
 
     def _unprocessed(self, slot: Slot, job: Job, code: int) -> bool:
@@ -418,6 +452,7 @@ class Pool:
 
     def _hear(self, connection: int, now: float) -> None:
         known = connection in self.heard
+        self.listening = False
         self.heard[connection] = now
         if not known:
             while len(self.heard) > HEARD_MAX:
@@ -534,7 +569,7 @@ class EasyMaker:
 
     def __call__(self, pool: Pool) -> Any:
         easy = pycurl.Curl()
-        self._trust(easy)
+        self.trust(easy)
         if pool.identity is not None:
             easy.setopt(pycurl.SSLCERT_BLOB, pool.identity.certificate_pem)
             easy.setopt(pycurl.SSLKEY_BLOB, pool.identity.key_pem)
@@ -562,7 +597,7 @@ class EasyMaker:
             easy.setopt(option, value)
         return easy
 
-    def _trust(self, easy: Any) -> None:
+    def trust(self, easy: Any) -> None:
         easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         easy.setopt(pycurl.SSL_VERIFYPEER, 1)
         easy.setopt(pycurl.SSL_VERIFYHOST, 2)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
-from workers.transport.base import proxy_name, proxy_refusal, system_trust
+from workers.transport.base import NO_HTTP2, proxy_name, proxy_refusal, system_trust
 from workers.wire import ClientIdentity
 
 IN, OUT = select.POLLIN, select.POLLOUT
@@ -31,7 +31,6 @@ ADDRESSES_MAX: Final = 6
 #: A proxy's answer to CONNECT is shorter.
 PROXY_HEAD_BYTES_MAX: Final = 16_384
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S = 60, 15
-NO_HTTP2: Final = "the server did not agree on HTTP/2"
 
 
 class DialError(Exception):

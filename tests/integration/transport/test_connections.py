@@ -104,6 +104,20 @@ def test_a_server_that_speaks_http1_only_is_refused_on_an_http2_route(serve, eit
     assert not [seen for seen in server.log.seen if seen.headers[":method"] == "POST"]
 
 
+@pytest.mark.parametrize("transport", ["curl", "engine", "aioapns"], indirect=True)
+@pytest.mark.parametrize("alpn", [(), ("http/1.1",)], ids=["no ALPN", "HTTP/1.1 only"])
+def test_a_server_that_does_not_agree_on_http2_has_read_nothing(serve, transport, alpn):
+    """Neither one that would understand it all the same: what it makes of our octets is not known."""
+    server = serve(H2Server, alpn=alpn)
+    for first in (1, 11):
+        answers = transport.send_many(route(server.base), pushes(5, first), 3)
+        assert reasons(answers) == {("refused", False): 5}
+        assert {answer.words for answer in answers} == {"the server did not agree on HTTP/2"}
+    assert not server.log.seen
+    server.context.set_alpn_protocols(["h2"])
+    assert reasons(transport.send_many(route(server.base), pushes(5, 21), 3)) == {200: 5}
+
+
 @both()
 def test_the_client_certificate_is_shown_and_only_on_its_own_pool(serve, transport, ca, ca_folder):
     certificate, key = issue(ca_folder, "client")

@@ -35,6 +35,7 @@ CONTRACT = [
     "dead_letters{stage}",
     "credential_expires_seconds{app,vendor,business_id}",
     "receipts_total{vendor,status}",
+    "door_requests_total{door,status}",
     "lane_changes_total{vendor,state,cause}",
     "processes_missing{worker}",
     "build_info{version}",
