@@ -12,6 +12,9 @@ import msgspec
 
 from common.model import BadgeMode, Bucket, Kind, MessageClass, PushType, Urgency, Vendor
 
+#: In a list of mentions: everybody in the group.
+ALL = "@all"
+
 
 class Frozen(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Base of all values on a queue. They hold one another as a tree, never in a ring: the collector need not know them."""
@@ -128,8 +131,9 @@ class Message(Frozen, frozen=True, kw_only=True):
     """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
 
     recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
-    goes on. second_look: the recipients had no device 300 ms ago. direct: it is addressed to a token, nobody's presence or
-    settings are asked. reply_key: who waits for its decision (common/storage/replies.py).
+    goes on. ended_by: why a call ended, in the core's words. second_look: the recipients had no device 300 ms ago.
+    direct: it is addressed to a token, nobody's presence or settings are asked. reply_key: who waits for its decision
+    (common/storage/replies.py).
     """
 
     app: str
@@ -147,6 +151,7 @@ class Message(Frozen, frozen=True, kw_only=True):
     mentions: tuple[str, ...] = ()
     elements: tuple[Element, ...] = ()
     push: PushFields = PushFields()
+    ended_by: str = ""
     cursor: int | None = None
     position: int = 0
     second_look: bool = False

@@ -16,6 +16,8 @@ from common.storage import keys
 from workers.app import ROUTING
 from workers.intake.state import Withdrawal
 from workers.lane_timer import LaneTimer
+from workers.routing.stage import urgency_of
+from workers.routing.texts import Ending, ending_of
 from workers.runtime import Runtime
 
 #: A push may be on the wire while its message is recalled, or in the hands of a process that was just killed: so the
@@ -23,9 +25,8 @@ from workers.runtime import Runtime
 LOOKS_S = (1.0, 4.0, 15.0, 45.0)
 #: Between a push's decision and its row's arrival on the ledger's belt, and between the clocks of two machines, there is less than this.
 LATE_S = 5.0
-#: A withdrawal is worth sending for so long; a VoIP push would ring, so its cancel is worth nothing later.
+#: A withdrawal is worth sending for so long.
 TTL_S = 86_400
-VOIP_TTL_S = 60
 #: Wishes of one round, and how long a call may go on with further rounds: upkeep has bells to ring, too. Most of them ask about
 #: what nobody saw (every call ends once), and those are told apart by one query a round.
 ROUND = 200
@@ -43,6 +44,8 @@ class Wish(msgspec.Struct, frozen=True, array_like=True):
     kind: Kind
     ts_ms: int
     users: tuple[str, ...] | None
+    conversation: str = ""
+    reason: str = ""
 
 
 def _key(runtime: Runtime) -> str:
@@ -55,7 +58,7 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
         return
     with runtime.redis.pipeline(transaction=True) as pipe:
         for one in withdrawals:
-            wish = encode(Wish(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users))
+            wish = encode(Wish(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users, one.conversation, one.reason))
             for index, after_s in enumerate(LOOKS_S):
                 pipe.zadd(_key(runtime), {b"%d" % index + wish: time.time() + after_s})
         pipe.execute()
@@ -86,7 +89,7 @@ def _round(runtime: Runtime) -> int:
         runtime.redis.zrem(key, *unseen)
     for member, due_s, wish in shown:
         offline = _offline(runtime, wish, _since_ms(int(member[:1]), due_s))
-        adds = [(keys.ROUTING, encode([one])) for one in offline]
+        adds = [(keys.routing(urgency_of(one.message, "")), encode([one])) for one in offline]
         runtime.belts.hand_on((), adds, lambda pipe, member=member: pipe.zrem(key, member))  # type: ignore[misc]
         if offline:
             runtime.ring(ROUTING)
@@ -116,8 +119,9 @@ def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
 def _offline(runtime: Runtime, wish: Wish, since_ms: int) -> list[OfflineRecipients]:
     """Those who got the first push, with the devices they still have, as recipients of its withdrawal."""
     by_event: dict[str, list[Mapping[str, Any]]] = {}
+    named = None if wish.users is None else frozenset(wish.users)
     for row in runtime.ledger.accepted_of(wish.app, wish.message_id, since_ms):
-        if wish.users is None or (row["user"] in wish.users and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS):
+        if _means(wish, named, row):
             by_event.setdefault(row["event_id"], []).append(row)
     found: list[OfflineRecipients] = []
     for rows in by_event.values():
@@ -127,6 +131,17 @@ def _offline(runtime: Runtime, wish: Wish, since_ms: int) -> list[OfflineRecipie
         for people in _chunks(_people(runtime, wish, rows)):
             found.append(OfflineRecipients(message=message, recipients=people, presence_ms=now_ms()))
     return found
+
+
+def _means(wish: Wish, people: frozenset[str] | None, row: Mapping[str, Any]) -> bool:
+    """Whether the push of this row is what the wish takes back: a message of its own conversation; an invitation up to the call's end."""
+    if wish.kind == Kind.RECALL:
+        return row["type"] != _INVITATION and wish.conversation in ("", row["conversation"])
+    concerned = people is None or row["user"] in people
+    return row["type"] == _INVITATION and concerned and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS
+
+
+_INVITATION = "call.invited"
 
 
 def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> Iterable[Recipient]:
@@ -139,10 +154,19 @@ def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> 
         if (row["user"], row["device"]) not in covered:
             shown.setdefault(row["user"], set()).add(row["device"])
     devices = runtime.devices.of_users(wish.app, sorted(shown))
+    front = _in_front(runtime, wish, sorted(shown))
     for user, ids in shown.items():
-        left = tuple(device for device in devices.get(user, ()) if device.device_id in ids)
+        left = tuple(one for one in devices.get(user, ()) if one.device_id in ids and not {one.device_id, one.push_id} & front[user])
         if left:
             yield Recipient(user, left, False)
+
+
+def _in_front(runtime: Runtime, wish: Wish, users: Sequence[str]) -> Mapping[str, set[str]]:
+    """By user the devices whose app is open, where the call was accepted: there it goes on, and the app knows of it."""
+    if ending_of(wish.reason) != Ending.ACCEPTED:
+        return {user: set() for user in users}
+    found, _ = runtime.presence.sessions([(wish.app, user) for user in users])
+    return {user: {one.device_id for one in sessions if one.foreground} for user, sessions in zip(users, found, strict=True)}
 
 
 def _chunks(people: Iterable[Recipient]) -> Iterable[tuple[Recipient, ...]]:
@@ -156,11 +180,11 @@ def _screen(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _message(wish: Wish, row: Mapping[str, Any]) -> Message:
-    """The withdrawal: what it shares with the first push so as to take its place, its class, and none of its words."""
+    """The withdrawal: what it shares with the first push so as to take its place, its class, and none of its words. Never of type voip:
+    Apple ends an app whose VoIP push reports no call, and it goes to the alert token then."""
     kind, identity = row["conversation"].split(":", 1)
     screen = _screen(row)
     push_type = PushType(screen.get("push_type", PushType.ALERT))
-    ttl_s = VOIP_TTL_S if push_type == PushType.VOIP else TTL_S
     return Message(
         app=wish.app,
         event_id=row["event_id"],
@@ -169,13 +193,14 @@ def _message(wish: Wish, row: Mapping[str, Any]) -> Message:
         kind=wish.kind,
         ts_ms=row["ts_ms"],
         received_ms=now_ms(),
-        expires_at_ms=now_ms() + ttl_s * 1000,
+        expires_at_ms=now_ms() + TTL_S * 1000,
         conversation=Conversation(type="group" if kind == "group" else "c2c", id=identity),
         sender=Sender(id=""),
+        ended_by=wish.reason,
         push=PushFields(
             message_class=MessageClass(row["class"]),
             gate=Gate(respect_dnd=False),
-            push_type=push_type,
+            push_type=PushType.ALERT if push_type == PushType.VOIP else push_type,
             collapse_key=screen.get("collapse_key"),
             strategy_id=screen.get("strategy_id"),
         ),

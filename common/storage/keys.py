@@ -14,14 +14,42 @@ LEDGER = "ledger"
 RECEIPTS = "receipts"
 
 
+def presence(urgency: Urgency) -> str:
+    """Name of the stream of messages of one urgency that presence reads."""
+    return f"{PRESENCE}:{urgency}"
+
+
+def routing(urgency: Urgency) -> str:
+    """Name of the stream of people of one urgency who are away, which routing reads."""
+    return f"{ROUTING}:{urgency}"
+
+
+#: What each stage reads, the most urgent first. The last one is what an older version writes: it is drained.
+STAGE_STREAMS = {
+    PRESENCE: (*(presence(urgency) for urgency in Urgency), PRESENCE),
+    ROUTING: (*(routing(urgency) for urgency in Urgency), ROUTING),
+}
+
+
 def send(vendor: Vendor, urgency: Urgency) -> str:
     """Name of the belt that one vendor's delivery workers read for one urgency."""
     return f"send:{vendor}:{urgency}"
 
 
+#: In the place of a conversation in the marks of calls: a call id is its tenant's, whoever is in the call.
+CALL = "call"
+
 SEND = {vendor: tuple(send(vendor, urgency) for urgency in Urgency) for vendor in Vendor}
-#: The streams between stages; the delivery's own are those of releases before 0.2, read for one release more.
-BELTS: tuple[str, ...] = (PRESENCE, ROUTING, *(name for names in SEND.values() for name in names))
+#: The streams between stages; those of delivery are of releases before 0.2, read for one release more.
+BELTS: tuple[str, ...] = (
+    PRESENCE,
+    ROUTING,
+    *(name for names in SEND.values() for name in names),
+    *STAGE_STREAMS[PRESENCE][:-1],
+    *STAGE_STREAMS[ROUTING][:-1],
+)
+#: Those that are read as streams.
+STREAMS: tuple[str, ...] = (*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING])
 #: By number, as members of the delayed set of releases before 0.2 name them: this order never changes.
 OLD_STREAMS: tuple[str, ...] = (
     *(PRESENCE, ROUTING),
@@ -31,6 +59,10 @@ OLD_STREAMS: tuple[str, ...] = (
         for urgency in ("call", "chat", "group", "bulk")
     ),
 )
+#: Streams of people's work, which live in one shard: their keys share a hash tag.
+_OF_SHARD = frozenset(BELTS[-2 * len(Urgency) :])
+#: Name of the queue that a stream is a part of, as metrics and pages tell it.
+QUEUES = {belt: belt if belt.startswith("send:") else belt.partition(":")[0] for belt in BELTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +72,7 @@ class Keys:
     prefix: str
 
     def belt(self, name: str) -> str:
-        return f"{self.prefix}:{name}"
+        return f"{self.prefix}:{{s0}}:{name}" if name in _OF_SHARD else f"{self.prefix}:{name}"
 
     def bell(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
@@ -68,8 +100,9 @@ class Keys:
     def gone_marks(self) -> str:
         return f"{self.prefix}:gone:"
 
-    def gone(self, app: str, message_id: str) -> str:
-        return f"{self.gone_marks}{app}:{message_id}"
+    def gone(self, app: str, conversation: str, message_id: str) -> str:
+        """Of a message in its conversation; of a call, conversation CALL. No id holds U+0000."""
+        return f"{self.gone_marks}{app}:{conversation}\0{message_id}"
 
     @property
     def read_marks(self) -> str:
@@ -134,6 +167,10 @@ class Keys:
     def lane(self, lane: str) -> str:
         return f"{self.prefix}:lane:{lane}"
 
+    def lane_log(self, lane: str) -> str:
+        """A lane's last changes, the newest first."""
+        return f"{self.prefix}:lane-log:{lane}"
+
     def rate(self, lane: str) -> str:
         return f"{self.prefix}:rate:{lane}"
 
@@ -172,8 +209,8 @@ class Keys:
     def silent(self, app: str, user: str, device: str) -> str:
         return f"{self.prefix}:silent:{{{app}:{user}}}:{device}"
 
-    def message_time(self, app: str, message_id: str) -> str:
-        return f"{self.prefix}:ts:{app}:{message_id}"
+    def message_time(self, app: str, conversation: str, message_id: str) -> str:
+        return f"{self.prefix}:ts:{app}:{conversation}\0{message_id}"
 
     @property
     def config_version(self) -> str:
@@ -195,6 +232,11 @@ class Keys:
 
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"
+
+    @property
+    def process_names(self) -> str:
+        """Set of the names of all processes that have lived lately."""
+        return f"{self.prefix}:process-names"
 
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"

@@ -257,7 +257,15 @@ class Ledger:
 
     def accepted_of(self, app: str, message_id: str, since_ms: int = 0) -> list[dict[str, Any]]:
         """Pushes that a vendor took, or may have taken, since then, of every event of this message: what a withdrawal has to know."""
-        columns = (ledger.c.event_id, ledger.c.user, ledger.c.device, ledger.c["class"], events.c.ts_ms, events.c.conversation)
+        columns = (
+            ledger.c.event_id,
+            ledger.c.user,
+            ledger.c.device,
+            ledger.c["class"],
+            events.c.ts_ms,
+            events.c.conversation,
+            events.c.type,
+        )
         statement = (
             select(*columns, events.c.screen)
             .join(

@@ -160,6 +160,8 @@ class Belts:
             raise
         if further != b"-":
             self._looked[belt] = further.decode()
+        elif not raws and start != "-":  # that was the end
+            return self.take_over(belt, count, bytes_max)
         return [self._entry(belt, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
 
     def _entry(self, belt: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1) -> Entry:

@@ -8,13 +8,10 @@ from typing import Any
 import pytest
 import redis
 
-from common.storage import keys as key_names
 from common.storage.claims import Ask, Claims, ClaimState, Given
-from common.storage.delayed import Delayed, Later
-from common.storage.keys import Keys
+from common.storage.keys import CALL, Keys
 from common.storage.marks import Marks
 from common.storage.silences import Silences
-from common.storage.streams import Belts
 
 TS = 1_763_787_600_000
 APP, USER, MESSAGE, CHAT = "a", "u", "m1", "c2c:u1"
@@ -39,10 +36,9 @@ def store(redis_client: redis.Redis, space: str) -> Store:
 
 
 STOPS = {
-    "recalled": (lambda marks: marks.withdraw(APP, MESSAGE, "recalled"), "recalled"),
-    "the call ended": (lambda marks: marks.withdraw(APP, MESSAGE, "call_ended"), "call_ended"),
+    "recalled": (lambda marks: marks.recall(APP, CHAT, MESSAGE), "recalled"),
     "answered": (lambda marks: marks.end_call_of(APP, USER, MESSAGE, TS), "call_ended"),
-    "read": (lambda marks: marks.read_message(APP, USER, MESSAGE, TS), "read_elsewhere"),
+    "read": (lambda marks: marks.read_message(APP, USER, CHAT, MESSAGE, TS), "read_elsewhere"),
     "read up to it": (lambda marks: marks.read_up_to(APP, USER, CHAT, TS), "read_elsewhere"),
 }
 
@@ -73,7 +69,7 @@ def test_what_waited_in_between_was_not_sent(store: Store) -> None:
     with store.client.pipeline() as pipe:
         store.claims.release(pipe, [Given(push_id, TS, APP, USER, "d", seen=False)])
         pipe.execute()
-    store.marks.withdraw(APP, MESSAGE, "recalled")
+    store.marks.recall(APP, CHAT, MESSAGE)
     assert store.lease("e2") == (ClaimState.GONE, "recalled")
 
 
@@ -92,11 +88,26 @@ def test_a_later_invitation_into_the_same_call_rings_again(store: Store) -> None
     assert store.lease(ts=TS + 30_000) == (ClaimState.OURS, "")
 
 
+def test_a_call_that_ended_rings_again_whatever_order_its_ends_come_in(store: Store) -> None:
+    for end in (TS + 60_000, TS):
+        store.marks.end_call(APP, MESSAGE, end)
+    assert store.lease(conversation=CALL, ts=TS + 61_000) == (ClaimState.GONE, "call_ended")
+    assert store.lease(conversation=CALL, ts=TS + 90_000) == (ClaimState.OURS, "")
+    assert store.lease(conversation="c2c:call", message="m3") == (ClaimState.OURS, "")
+
+
+@pytest.mark.parametrize("other", [{"conversation": "c2c:u2"}, {"conversation": "group:u1"}, {"conversation": CALL}])
+def test_a_word_on_a_message_is_for_that_of_its_conversation(store: Store, other: dict[str, str]) -> None:
+    store.marks.recall(APP, CHAT, MESSAGE)
+    store.marks.read_message(APP, USER, CHAT, MESSAGE, TS)
+    assert store.lease(**other) == (ClaimState.OURS, "")
+
+
 def test_the_words_about_one_person_are_bounded_and_the_newest_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.storage.marks.SINGLES_MAX", 20)
     store.marks.read_up_to(APP, USER, CHAT, TS - 1)
     for number in range(100):
-        store.marks.read_message(APP, USER, f"m{number}", TS + number)
+        store.marks.read_message(APP, USER, CHAT, f"m{number}", TS + number)
     assert store.client.hlen(store.keys.read(APP, USER)) <= 21
     assert store.lease(message="m99")[0] == ClaimState.GONE
     assert store.lease(message="old", ts=TS - 5)[0] == ClaimState.GONE
@@ -109,15 +120,3 @@ def test_one_silent_push_takes_a_devices_gap_and_may_be_tried_again(store: Store
     assert silences.may_wake([first]) == [True]
     left_ms = int(store.client.pttl(store.keys.silent(APP, USER, "d1")))
     assert 1_190_000 < left_ms <= 1_200_000
-
-
-def test_only_what_names_the_message_leaves_a_parking_lot(store: Store) -> None:
-    delayed, belts = Delayed(store.client, store.keys), Belts(store.client, store.keys)
-    belt = key_names.SEND[next(iter(key_names.SEND))][0]
-    with store.client.pipeline() as pipe:
-        delayed.put(pipe, [Later(belt, b"...%d-message..." % number, TS + number, "lane") for number in range(120)])
-        pipe.execute()
-    assert delayed.pull_parked("lane", ["77-message", "nothing"]) == {belt}
-    assert delayed.pull_parked("lane", ["77-message", "nothing"]) == set()
-    assert delayed.parked_count("lane") == 119
-    assert [entry.blob for entry in belts.read([belt], 10)] == [b"...77-message..."]

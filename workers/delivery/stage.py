@@ -14,6 +14,7 @@ from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from common.values import Value
 from workers.delivery import late
+from workers.delivery.causes import cause_of
 from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
@@ -122,8 +123,12 @@ class Breaker(Protocol):
         """None: the lane flows."""
         ...
 
-    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
-        """How a round went. throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before that.
+    def report(
+        self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
+    ) -> None:
+        """How a round went. cause: of the failures, as causes.py names it.
+
+        throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before that.
 
         A probe that was never sent reports nothing at all: 0, 0, False, None; another may be the probe then.
         """
@@ -324,11 +329,12 @@ FOLD_LOOK_S = 0.5
 def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: World, done: Delivered) -> None:
     """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes wait."""
     refused = access.verdict == Verdict.CREDENTIAL_REFUSED
-    world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s)
+    outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
+    cause = cause_of([outcome])
+    world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s, cause=cause)
     if refused:
         done.parked += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
         return
-    outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
     done.told += [(work, outcome) for work in works]
 
 
@@ -579,7 +585,7 @@ def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, fail
     refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
     throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
     hold_s = _retry_after_s(outcomes, failed >= good)
-    world.breaker.report(lane, good, failed, refused, hold_s, throttled)
+    world.breaker.report(lane, good, failed, refused, hold_s, throttled, cause_of(outcomes) if failed or refused else "")
 
 
 def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:

@@ -16,6 +16,7 @@ from common.storage.leases import Lease
 from common.storage.streams import Backlog
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
+from workers.fleet_watch import PauseWatch, show_memory, show_missing
 from workers.gate import terms_of
 from workers.runtime import Runtime
 
@@ -42,6 +43,7 @@ class Reporter:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._pauses = PauseWatch(runtime)
         self._due: dict[Callable[[], None], float] = {}
 
     def turn(self, lease: Lease | None = None) -> float:
@@ -71,7 +73,7 @@ class Reporter:
 
     def show_streams(self) -> None:
         """Our streams, and what is none of ours: the core's streams and the delayed set."""
-        found = {**self._runtime.belts.backlog((keys.PRESENCE, keys.ROUTING, keys.LEDGER)), **self._runtime.lane_queues.backlog()}
+        found = {**self._runtime.belts.backlog((*keys.STREAMS, keys.LEDGER)), **self._runtime.lane_queues.backlog()}
         core, now = self._runtime.core, now_ms()
         depth, oldest = 0, None
         for stream in self._runtime.settings.event_streams:
@@ -82,8 +84,13 @@ class Reporter:
 
     def _show_waiting(self, found: Mapping[str, Backlog], depth: int, oldest: int | None, now: int) -> None:
         delayed = self._runtime.delayed
-        queues = {
-            **{belt: (backlog.unread + backlog.pending, backlog.oldest_ms) for belt, backlog in found.items()},
+        queues: dict[str, tuple[int, int | None]] = {}
+        for belt, backlog in found.items():
+            queue = keys.QUEUES.get(belt, belt)
+            count, first = queues.get(queue, (0, None))
+            times = [one for one in (first, backlog.oldest_ms) if one is not None]
+            queues[queue] = count + backlog.unread + backlog.pending, min(times, default=None)
+        queues |= {
             "events": (depth, oldest),
             "delayed": (delayed.waiting_count(), delayed.oldest_due_ms()),
         }
@@ -94,7 +101,17 @@ class Reporter:
     def show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())
         states = zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        self.show_queue_bytes(lanes)
+        self._pauses.look(lanes)
+        show_missing(self._runtime)
+        metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
         metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
+
+    def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:
+        """Of every lane; those that hold nothing are not asked."""
+        queues = self._runtime.lane_queues
+        held = queues.bytes_of(queues.loaded())
+        metrics.show(metrics.QUEUE_BYTES, {_labels(lane): held.get(lane.id, 0) for lane in lanes})
 
     def show_dead_letters(self) -> None:
         with sql.optional(self._runtime.engine, QUERY_S):
@@ -108,6 +125,7 @@ class Reporter:
         ends = {_labels(lane): lane.credential.options.get("expires_ms") for lane in lanes}
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
+        show_memory(runtime)
         for belt in (*keys.BELTS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
 

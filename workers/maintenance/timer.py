@@ -31,7 +31,7 @@ class Timer:
         self._runtime.replies.release_due()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
-            self._wake(self._runtime.belts.missed((keys.PRESENCE, keys.ROUTING)))
+            self._wake(self._runtime.belts.missed(keys.STREAMS))
             for vendor in self.lanes.look():
                 self._runtime.ring(DELIVERY, vendor)
         return TICK_S
@@ -41,7 +41,7 @@ class Timer:
 
     def _wake(self, streams: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):
-            if stage in streams:
+            if any(keys.QUEUES.get(stream) == stage for stream in streams):
                 self._runtime.ring(stage)
         for vendor in {Vendor(stream.split(":")[1]) for stream in streams if stream.startswith("send:")}:
             self._runtime.ring(DELIVERY, vendor)

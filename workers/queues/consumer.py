@@ -199,10 +199,10 @@ class StreamConsumer:
             try:
                 if not turn():
                     pause()
-                self.progress_at = time.monotonic()
             except AWAY as error:
                 log.warning("a store is away, waiting", extra={"reason": type(error).__name__, "queue": self.policy.stage})
                 time.sleep(AWAY_S)
+            self.progress_at = time.monotonic()  # also while a store is away: a restart would not help
         if self._kept:
             with contextlib.suppress(*AWAY):
                 self._source.forgive(self._kept)

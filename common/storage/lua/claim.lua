@@ -3,8 +3,9 @@
 --                       "<step>@<epoch>" what it added to the device's badge, and since when that is counted; "" nothing
 -- KEYS[2] push:badge:   prefix + {app:user}     hash: <device>:b base, <device>:n pushes since, <device>:t when that count began; the device ""
 --                       has the words on those without
--- KEYS[3] push:gone:    prefix + <app>:<message> string: why nothing of this message may be sent any more ("recalled", "call_ended", …)
--- KEYS[4] push:read:    prefix + {app:user}     hash: <conversation> -> read up to this ts, ms; m:<message>; c:<call> -> ts of the answer;
+-- KEYS[3] push:gone:    prefix + <app>:<conversation>\0<message> string: "<why>|<ts>" why nothing of this message may be sent any more
+--                       ("recalled"; "call_ended": no invitation up to ts)
+-- KEYS[4] push:read:    prefix + {app:user}     hash: <conversation> -> read up to this ts, ms; m:<conversation>\0<message>; c:<call> -> ts of the answer;
 --                       d:<device> -> since when its token is this person's no more, ms (of versions before 0.4; now: bindings.lua)
 -- ARGV[1] seconds a claim is kept, ARGV[2] seconds a badge is kept, ARGV[3] MessagePack: a list of {push id, day, app, message, user,
 --         device, conversation ("" = can't be read), ts, entry, increment (-1: badge not touched), when the device registered}
@@ -17,16 +18,26 @@ local keep, keep_badge = tonumber(ARGV[1]), tonumber(ARGV[2])
 local asks = cmsgpack.unpack(ARGV[3])
 local call, out = redis.call, {}
 local marks = {}
-for i, ask in ipairs(asks) do marks[i] = KEYS[3] .. ask[3] .. ':' .. ask[4] end
+for i, ask in ipairs(asks) do marks[i] = KEYS[3] .. ask[3] .. ':' .. ask[7] .. '\0' .. ask[4] end
 local withdrawn = call('MGET', unpack(marks))
+
+-- the clocks of an invitation and of its end may differ so much, ms; what comes later is a new invitation into the call
+local clocks = 2000
+
+-- why nothing of this message may go, or nil
+local function gone_by(i, ask)
+  if not withdrawn[i] then return nil end
+  local why, ts = string.match(withdrawn[i], '^([^|]*)|?(%d*)$')
+  if ts and ts ~= '' and ts ~= '0' and ask[8] > tonumber(ts) + clocks then return nil end
+  return why
+end
 
 -- why this person need not, or this device must not, see it any more, or nil
 local function read_by(ask)
-  local read = call('HMGET', KEYS[4] .. '{' .. ask[3] .. ':' .. ask[5] .. '}', ask[7], 'm:' .. ask[4], 'c:' .. ask[4], 'd:' .. ask[6])
+  local read = call('HMGET', KEYS[4] .. '{' .. ask[3] .. ':' .. ask[5] .. '}', ask[7], 'm:' .. ask[7] .. '\0' .. ask[4], 'c:' .. ask[4], 'd:' .. ask[6])
   if read[4] and ask[11] <= tonumber(read[4]) then return 'no_device' end
   if ask[7] == '' then return nil end
-  -- 2 s of grace: the invitation's clock and the answer's may differ; what comes later is a new invitation into the call
-  if read[3] and ask[8] <= tonumber(read[3]) + 2000 then return 'call_ended' end
+  if read[3] and ask[8] <= tonumber(read[3]) + clocks then return 'call_ended' end
   if read[2] or (read[1] and ask[8] <= tonumber(read[1])) then return 'read_elsewhere' end
 end
 
@@ -52,7 +63,7 @@ for i, ask in ipairs(asks) do
   if old == 'D' then
     state = 1
   else
-    local gone = withdrawn[i] or read_by(ask)
+    local gone = gone_by(i, ask) or read_by(ask)
     local kind, count = old and string.sub(old, 1, 1), ''
     if kind == 'L' then
       local owner, counted = string.match(old, '^L([^|]*)|(.*)$')

@@ -16,7 +16,6 @@ from common.clock import now_ms
 from common.contracts import Target
 from common.model import Decision, Vendor
 from common.storage.bindings import LEFT
-from common.storage.devices import Devices
 from common.storage.migrations import migrate
 from tests.integration.delivery.conftest import World, chat
 from workers.delivery.work import Work
@@ -163,14 +162,13 @@ def test_while_the_database_is_away_only_what_changed_waits_for_it(town: Town) -
     town.parked(*waiting)
     town.tell("session.logout", user="alice", device_id=DEVICE)
     away = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none", poolclass=NullPool)
-    addresses: Any = town.drain._rounds.world(Vendor.MEIZU).addresses
-    there, addresses._devices = addresses._devices, Devices(away)
+    there, town.runtime.devices._engine = town.runtime.devices._engine, away
     town.pause(False)
     town.turn(town.tokens)
     town.turn(lambda: town.decisions(waiting)[1])
     assert town.tokens() == ["token-bob"]
     assert town.decisions(waiting) == [None, "accepted"]
-    addresses._devices = there
+    town.runtime.devices._engine = there
     assert town.go(waiting) == ["no_device", "accepted"]
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import redis
 
-from common.model import Urgency, Vendor
+from common.model import Urgency
 from common.storage.keys import Keys
-from common.storage.lane_queues import LaneCommit, LaneQueues, LaneTerms, NewBatch, Taken, entry_id
+from common.storage.lane_queues import LaneCommit, LaneQueues, LaneTerms, NewBatch, Taken
 
 LANE = "a:fcm:b"
 OPEN = LaneTerms(version=1, rate_per_s=100_000.0, burst=100_000.0)

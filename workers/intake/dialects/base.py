@@ -364,9 +364,8 @@ def negated(source: Fields, key: str) -> bool | None:
 
 
 def badge_kept(source: Fields, key: str) -> str | None:
-    """1 or true: the badge stays as it is."""
-    value = source.flag(key)
-    return None if value is None else ("keep" if value else "increment")
+    """1 or true: the badge stays as it is; else it counts, as it does anyway."""
+    return "keep" if source.flag(key) else None
 
 
 def https(source: Fields, key: str) -> str | None:
