@@ -97,6 +97,7 @@ FLEET_GAUGES: Final = (
     *(
         BACKLOG,
         OLDEST_SECONDS,
+        QUEUE_BYTES,
         QUOTA_USED,
         QUOTA_LIMIT,
         LANE_STATE,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from common.clock import now_ms
-from common.model import Urgency, Vendor
+from common.model import Decision, Urgency, Vendor
 from common.storage import keys
 from common.storage.lane_queues import Load, Taken, expires_ms_of, vendor_of
 from workers.handlers.lane_rounds import LaneRounds
@@ -31,6 +31,8 @@ MEMORY_EVERY_S: Final = 5.0
 #: Entries of one lane and urgency that are looked through for what was recalled.
 PULL_MAX: Final = 1_000
 
+#: Beyond the order of every entry.
+EVERYTHING: Final = 1 << 62
 FLEET_FULL: Final = "the queues of all lanes together are full"
 _BULK_FIRST: Final = (Urgency.BULK, Urgency.GROUP)
 
@@ -128,9 +130,14 @@ class LaneTimer:
         return ended
 
     def _known(self, taken: Taken) -> None:
-        """Why the entries waited, as the take of a sender would say it."""
+        """Why the entries waited, as the take of a sender would say it; a lane that is shut now holds all of them."""
         told = self._queues.paused(taken.lane, taken.urgency, "", 0)
         taken.noted, taken.noted_why, taken.slowed = told.noted, told.noted_why, told.slowed
+        app, vendor, business_id = taken.lane.split(":", 2)
+        lane = self._runtime.catalog.lane(app, Vendor(vendor), business_id)
+        why = Decision.LANE_PAUSED if lane is not None and lane.paused else self._runtime.lane_states.peek(taken.lane).why
+        if why:
+            taken.noted, taken.noted_why = EVERYTHING, why
 
     # ------------------------------------------------------------ bounds
 

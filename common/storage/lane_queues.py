@@ -263,12 +263,13 @@ class LaneQueues:
         """As `take` of a lane that is not to be sent to: nothing is taken. due_ms: from now."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.hmget(self.keys.lane_load(lane), f"n{RANK[urgency]}", f"why{RANK[urgency]}")
+            pipe.hmget(self.keys.lane_load(lane), f"n{RANK[urgency]}", f"why{RANK[urgency]}", f"r{RANK[urgency]}")
             pipe.zcard(self.keys.lane_queue(lane, urgency))
-            (seconds, micros), (noted, noted_why), left = pipe.execute()
+            (seconds, micros), (noted, noted_why, slowed), left = pipe.execute()
         now = seconds * 1000 + micros // 1000
         taken = Taken(lane, urgency, "", "shut" if left else "empty", now, why, now + due_ms, left=left)
         taken.noted, taken.noted_why = int(noted or 0), (noted_why or b"").decode()
+        taken.slowed = int(slowed or 0)
         return taken
 
     def commit(self, taken: Taken, commit: LaneCommit) -> list[str]:

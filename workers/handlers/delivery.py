@@ -48,7 +48,7 @@ PACED_MAX: Final = 2
 #: A lane that could not be served now is looked at again after so long.
 AGAIN_MS: Final = 500
 #: A shut lane is looked at so often at least: what came since is told so. Whoever opens it wakes it (workers/lane_timer.py).
-SHUT_MOST_MS: Final = 5_000
+SHUT_MOST_MS: Final = 3_000
 #: Entries that are told in one look that their lane is shut.
 NOTE_MAX: Final = 50
 #: Entries are kept for their sender so often, three times within their lease.
