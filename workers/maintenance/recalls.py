@@ -16,8 +16,7 @@ class Recalls:
         self._runtime = runtime
 
     def turn(self, lease: Lease | None = None) -> float:
-        del lease
-        withdraw_due(self._runtime)
+        withdraw_due(self._runtime, (lease.epoch_key, lease.epoch) if lease else None)
         return EVERY_S
 
     def rest(self) -> None:
