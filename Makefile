@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak bench bench-against bench-lanes clean
+.PHONY: install install-dev lock demo up test check chaos soak isolation bench bench-against bench-lanes clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,6 +35,10 @@ chaos: install-dev
 # MINUTES=30 SEED=n: the same load with random faults; report var/reports/soak.json
 soak: install-dev
 	@$(BIN)/python -m tests.chaos.campaign soak
+# One slow thing never stops another: every scenario in its long form; report var/reports/isolation.json. ARGS="--size 0.1"
+isolation: install-dev
+	@$(BIN)/python -m tests.isolation $(ARGS)
+
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench
 
@@ -50,6 +54,7 @@ check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

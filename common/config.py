@@ -39,6 +39,8 @@ VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 ENDPOINTS: Final = tuple(name for names in VENDOR_ENDPOINTS.values() for name in names)
+APNS_CLIENTS: Final = ("curl", "aioapns", "libcurl")
+PROXY_TAKES: Final = "http://[user:password@]host:port, of a proxy that knows CONNECT"
 SECRET_KEYS_NAME: Final = "secret.keys"
 _BY_NAME: Final = {one.name: one for one in SETTINGS}
 
@@ -58,7 +60,8 @@ class NothingRunning(RuntimeError):  # noqa: N818 - it reads as what it says
 class Settings:
     """The settings, one field each, named as the environment does without the prefix. Durations in seconds or days by name.
 
-    endpoints: NAME -> scheme://host:port, only those that were overridden. secret_keys: the warned-about way; see `secret_keys()`.
+    endpoints: NAME -> scheme://host:port, only those that were overridden. proxies: vendor -> http://[user:password@]host:port.
+    secret_keys: the warned-about way; see `secret_keys()`.
     """
 
     redis_url: str = field(repr=False)
@@ -72,6 +75,7 @@ class Settings:
     secret_keys_file: Path | None
     secret_keys: tuple[str, ...] = field(repr=False)
     endpoints: Mapping[str, str]
+    proxies: Mapping[str, str] = field(repr=False)
     ca_file: Path | None
     apns_client: str
     send_timeout_s: float
@@ -82,6 +86,7 @@ class Settings:
     metrics_advertise: str | None = None
     console_addr: str
     receipts_addr: str
+    gateway_addr: str
     receipts_url: str | None
     trusted_proxies: tuple[str, ...] = ()
     log_level: str
@@ -110,10 +115,11 @@ class Settings:
 def environ_of(settings: Settings) -> dict[str, str]:
     """The variables from which `load` makes these very settings; for child processes only, it holds passwords."""
     found = {f"{PREFIX}ENDPOINT_{name}": url for name, url in settings.endpoints.items()}
+    found |= {f"{PREFIX}PROXY_{vendor.upper()}": url for vendor, url in settings.proxies.items()}
     found |= dict.fromkeys((f"{PREFIX}{name}_FILE" for name in URL_NAMES), "")  # read already: a child inherits ours
     for one in dataclasses.fields(settings):
         value = getattr(settings, one.name)
-        if one.name != "endpoints":
+        if one.name not in ("endpoints", "proxies"):
             text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
             found[PREFIX + one.name.upper()] = text
     return found
@@ -134,8 +140,9 @@ def _load(read: _Reader) -> Settings:
         secret_keys_file=read.file("SECRET_KEYS_FILE", _fernet_file),
         secret_keys=_names(read.text("SECRET_KEYS", _fernet_list)),
         endpoints=_endpoints(read),
+        proxies=_proxies(read),
         ca_file=read.file("CA_FILE", _ca_file),
-        apns_client=read.choice("APNS_CLIENT", ("curl", "aioapns")),
+        apns_client=read.choice("APNS_CLIENT", APNS_CLIENTS),
         send_timeout_s=read.number("SEND_TIMEOUT_S", 0.1, 60.0),
         retry_first_s=None if read.unset("RETRY_FIRST_S") else read.number("RETRY_FIRST_S", 0.0, 86_400.0),
         ledger_days=read.whole("LEDGER_DAYS", 1, 3650),
@@ -144,6 +151,7 @@ def _load(read: _Reader) -> Settings:
         metrics_advertise=read.text("METRICS_ADVERTISE", _host) or None,
         console_addr=read.text("CONSOLE_ADDR", _addr),
         receipts_addr=read.text("RECEIPTS_ADDR", _addr),
+        gateway_addr=read.text("GATEWAY_ADDR", _addr),
         receipts_url=read.text("RECEIPTS_URL", _base_url) or None,
         trusted_proxies=_names(read.text("TRUSTED_PROXIES", _networks)),
         log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error")),
@@ -154,6 +162,7 @@ def _load(read: _Reader) -> Settings:
 def known_names() -> frozenset[str]:
     """Every PUSHFLEET_ variable that means something, prefix and all."""
     names = {one.name for one in SETTINGS} | {f"{name}_FILE" for name in URL_NAMES} | {f"ENDPOINT_{name}" for name in ENDPOINTS}
+    names |= {f"PROXY_{vendor.upper()}" for vendor in VENDOR_ENDPOINTS}
     return frozenset(PREFIX + name for name in names | INTERNAL)
 
 
@@ -391,6 +400,24 @@ def _endpoint(value: str) -> str:
     bare = parts.path in ("", "/") and not parts.query and not parts.fragment and "@" not in parts.netloc
     safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     return _checked(value.rstrip("/"), bare and safe and bool(parts.hostname) and _port_ok(parts.port))
+
+
+def _proxies(read: _Reader) -> Mapping[str, str]:
+    names = {vendor: f"PROXY_{vendor.upper()}" for vendor in VENDOR_ENDPOINTS}
+    found = {vendor: read.text(name, _proxy, PROXY_TAKES) for vendor, name in names.items() if not read.unset(name)}
+    if "apns" in found and read.choice("APNS_CLIENT", APNS_CLIENTS) == "aioapns":
+        raise SettingError("PUSHFLEET_PROXY_APNS needs PUSHFLEET_APNS_CLIENT=curl: aioapns goes through no proxy")
+    return MappingProxyType(found)
+
+
+def _proxy(value: str) -> str:
+    parts = urlsplit(value)
+    bare = (
+        parts.path in ("", "/") and not parts.query and not parts.fragment and value.isascii() and value.isprintable() and " " not in value
+    )
+    login = unquote(parts.username or "") + unquote(parts.password or "")
+    named = bool(parts.hostname) and bool(parts.port) and (parts.username != "" and login.isprintable())
+    return _checked(value.rstrip("/"), parts.scheme == "http" and bare and named)
 
 
 def is_loopback(host: str) -> bool:

@@ -128,8 +128,9 @@ class Message(Frozen, frozen=True, kw_only=True):
     """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
 
     recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
-    goes on. second_look: the recipients had no device 300 ms ago. direct: it is addressed to a token, nobody's presence or
-    settings are asked. reply_key: who waits for its decision (common/storage/replies.py).
+    goes on. ended_by: why a call ended, in the core's words. second_look: the recipients had no device 300 ms ago.
+    direct: it is addressed to a token, nobody's presence or settings are asked. reply_key: who waits for its decision
+    (common/storage/replies.py).
     """
 
     app: str
@@ -147,6 +148,7 @@ class Message(Frozen, frozen=True, kw_only=True):
     mentions: tuple[str, ...] = ()
     elements: tuple[Element, ...] = ()
     push: PushFields = PushFields()
+    ended_by: str = ""
     cursor: int | None = None
     position: int = 0
     second_look: bool = False
@@ -200,6 +202,7 @@ class Notification(Frozen, frozen=True, kw_only=True):
     {"category": "IM"} for Huawei; `vendor` and `vendor_raw` hold only this vendor's overrides, already merged with the
     strategy preset. sender_name and text fill a vendor's private template; they are what `title` and `body` were made of.
     prefix: the name before the words, a part of `body`; "" where there is none.
+    sender_id, mentioned, respect_dnd: what consent asks about when the push has waited; respect_dnd is false for forced ones.
     badge_value: the absolute number of the mode `set`. loc: words that the app itself holds. blob: the payload is opaque and
     goes whole or not at all. direct, reply_key: as in Message.
     collapse_id is the raw value (collapse key or message id) of which each vendor derives its own id on the screen.
@@ -251,6 +254,9 @@ class Notification(Frozen, frozen=True, kw_only=True):
     vendor: dict[str, Any] = {}
     vendor_raw: dict[str, Any] = {}
     voip: dict[str, Any] | None = None
+    sender_id: str = ""
+    mentioned: bool = False
+    respect_dnd: bool = True
 
 
 class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):

@@ -86,9 +86,10 @@ def scrub(text: str) -> str:
 class _Redact(logging.Filter):
     """Turns a record into plain, scrubbed values: `said`, `fields`, `trace`; formatters use nothing else."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, process: str) -> None:
         super().__init__()
         self.stage = stage
+        self.process = process
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
@@ -100,6 +101,7 @@ class _Redact(logging.Filter):
         record.fields = {**_context.get(), **extra}
         record.trace = _trace(record.exc_info[1]) if record.exc_info and record.exc_info[1] else None
         record.stage = self.stage
+        record.process_name = self.process
         return True
 
 
@@ -120,7 +122,8 @@ def _trace(error: BaseException) -> dict[str, Any]:
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         seen = record.__dict__
-        line = {"at": _at(record), "level": record.levelname.lower(), "stage": seen["stage"], **seen["fields"]}
+        line = {"at": _at(record), "level": record.levelname.lower(), "stage": seen["stage"]}
+        line |= ({"process": seen["process_name"]} if seen["process_name"] else {}) | seen["fields"]
         line |= {"logger": record.name, "message": seen["said"]} | ({"error": seen["trace"]} if seen["trace"] else {})
         return json.dumps(line, ensure_ascii=False, default=str, separators=(",", ":"))
 
@@ -129,7 +132,7 @@ class _Console(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         seen = record.__dict__
         more = "".join(f" {name}={value}" for name, value in seen["fields"].items())
-        line = f"{_at(record)[11:23]} {record.levelname.lower():<7} {seen['stage']}: {seen['said']}{more}"
+        line = f"{_at(record)[11:23]} {record.levelname.lower():<7} {seen['process_name'] or seen['stage']}: {seen['said']}{more}"
         if seen["trace"]:
             line += f"\n    {seen['trace']['type']}: {seen['trace']['words']}" + "".join(f"\n      {at}" for at in seen["trace"]["at"])
         return line
@@ -139,10 +142,13 @@ def _at(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def setup(settings: Settings, stage: str, stream: TextIO | None = None) -> None:
-    """Sends everything of this process through one handler (stderr unless told), redacted. Called once at the start."""
+def setup(settings: Settings, stage: str, stream: TextIO | None = None, process: str = "") -> None:
+    """Sends everything of this process through one handler (stderr unless told), redacted. Called once at the start.
+
+    process: its name, as `up` and doctor call it.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.addFilter(_Redact(stage))
+    handler.addFilter(_Redact(stage, process))
     handler.setFormatter(_Json() if settings.log_format == "json" else _Console())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
 
 from common import runfile
 from common.config import Settings, host_port, is_loopback
@@ -42,7 +42,7 @@ EVENT_RESULTS: Final = frozenset({"accepted", "duplicate", "ignored", "dead_lett
 EVENT_TYPES: Final = frozenset(
     {
         *("message.stored", "message.read", "message.recalled", "call.invited", "call.ended", "device.registered", "device.unregistered"),
-        *("session.logout", "session.kicked", "app.background", "app.foreground", "settings.updated"),
+        *("session.logout", "session.kicked", "app.background", "app.foreground", "settings.updated", "push.direct"),
     }
 )
 DIALECTS: Final = frozenset({"native", "tencent", "zego", "nim"})
@@ -67,13 +67,19 @@ OLDEST_SECONDS: Final = Gauge("pushfleet_oldest_seconds", "Age of the oldest ent
 QUOTA_USED: Final = Gauge("pushfleet_quota_used", "Pushes sent on the vendor's day.", (*LANE, "bucket"))
 QUOTA_LIMIT: Final = Gauge("pushfleet_quota_limit", "Pushes that may be sent on the vendor's day.", (*LANE, "bucket"))
 LANE_STATE: Final = Gauge("pushfleet_lane_state", "0 flowing, 1 probing, 2 stopped.", LANE)
+LANE_CHANGES: Final = Counter("pushfleet_lane_changes_total", "Changes of lanes' states, by cause.", ("vendor", "state", "cause"))
+PROCESSES_MISSING: Final = Gauge("pushfleet_processes_missing", "1: no process serves this line of the Procfile.", ("worker",))
+BUILD_INFO: Final = Gauge("pushfleet_build_info", "1, with the version of this process.", ("version",))
 RETRIES: Final = Counter("pushfleet_retries_total", "Pushes that go again, by reason.", ("vendor", "reason"))
 TOKENS_RETIRED: Final = Counter("pushfleet_tokens_retired_total", "Device tokens retired.", ("vendor",))
+LANE_PAUSED: Final = Gauge("pushfleet_lane_paused", "1 while an operator holds the lane.", LANE)
+REDIS_MEMORY: Final = Gauge("pushfleet_redis_memory_ratio", "Used memory of a server's maxmemory, 0 without one.", ("server",))
 TOKEN_GUARD: Final = Gauge("pushfleet_token_guard", "1 while the mass guard has stopped the retiring of tokens.", LANE)
 UNKNOWN_CODES: Final = Counter("pushfleet_unknown_codes_total", "Answers with a code nobody documents.", ("vendor",))
 UNKNOWN_FIELDS: Final = Counter("pushfleet_unknown_fields_total", "Fields of a callback that its dialect does not know.", ("dialect",))
 DEAD_LETTERS: Final = Gauge("pushfleet_dead_letters", "Dead letters kept, by stage.", ("stage",))
 CREDENTIAL_EXPIRES_SECONDS: Final = Gauge("pushfleet_credential_expires_seconds", "Until a credential expires.", LANE)
+DOOR_REQUESTS: Final = Counter("pushfleet_door_requests_total", "Requests of IM servers and clouds, by HTTP status.", ("door", "status"))
 RECEIPTS: Final = Counter("pushfleet_receipts_total", "Receipts of the vendors.", ("vendor", "status"))
 
 
@@ -87,7 +93,17 @@ def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
 
 #: What only the active upkeep tells, as it is of the whole fleet: two processes that told it would contradict each other.
 FLEET_GAUGES: Final = (
-    *(BACKLOG, OLDEST_SECONDS, QUOTA_USED, QUOTA_LIMIT, LANE_STATE, TOKEN_GUARD, DEAD_LETTERS, CREDENTIAL_EXPIRES_SECONDS),
+    *(
+        BACKLOG,
+        OLDEST_SECONDS,
+        QUOTA_USED,
+        QUOTA_LIMIT,
+        LANE_STATE,
+        TOKEN_GUARD,
+        DEAD_LETTERS,
+        CREDENTIAL_EXPIRES_SECONDS,
+        *(PROCESSES_MISSING, LANE_PAUSED, REDIS_MEMORY),
+    ),
 )
 _shown: dict[Gauge, set[tuple[str, ...]]] = {}
 
@@ -170,11 +186,11 @@ def serve_metrics(settings: Settings, name: str, health: Callable[[], bool], rea
     """Serves /metrics, /healthz and /readyz (200 or 503, within CHECK_S_MAX) from a thread, on the first free of PORTS_MAX ports.
 
     Returns the port; None when PUSHFLEET_METRICS_PORT is 0 or no port is free (logged: a process without metrics still works).
-    Binds where the console does: loopback unless PUSHFLEET_CONSOLE_ADDR says otherwise. The URL stands in run.json until the exit.
+    Binds PUSHFLEET_METRICS_ADDR, else where the console does: loopback unless told otherwise. The URL stands in run.json until the exit.
     """
     if settings.metrics_port == 0:
         return None
-    host = host_port(settings.console_addr)[0]
+    host = _bound(settings)
     checks = _Checks(name, _Bounded(health, CHECK_S_MAX), _Bounded(ready, CHECK_S_MAX))
     server = _first_free(host, range(settings.metrics_port, min(settings.metrics_port + PORTS_MAX, 65_536)), checks)
     if server is None:
@@ -213,7 +229,8 @@ def _handler(checks: _Checks) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":
-                self._reply(200, CONTENT_TYPE_LATEST, generate_latest())
+                encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+                self._reply(200, content_type, encode(REGISTRY))
             elif path in ("/healthz", "/readyz"):
                 good = _asked(checks.health if path == "/healthz" else checks.ready)
                 body = json.dumps({"name": checks.name, "ok": good}).encode()
@@ -226,7 +243,10 @@ def _handler(checks: _Checks) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815 - as the base class calls it
 
         def log_message(self, format: str, *args: Any) -> None:
             """A scrape every few seconds is no news."""
@@ -249,9 +269,14 @@ def _reachable(host: str) -> str:
     return socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
 
 
+def _bound(settings: Settings) -> str:
+    return settings.metrics_addr or host_port(settings.console_addr)[0]
+
+
 def target(settings: Settings, port: int) -> str:
-    """host:port under which another machine reaches the metrics of this process."""
-    host = _reachable(host_port(settings.console_addr)[0])
+    """host:port under which another machine reaches the metrics of this process: PUSHFLEET_METRICS_ADVERTISE, else what is bound."""
+    own = settings.metrics_advertise
+    host = (f"[{own}]" if ":" in own else own) if own else _reachable(_bound(settings))
     return f"{host}:{port}"
 
 

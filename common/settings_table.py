@@ -62,7 +62,12 @@ SETTINGS: Final = (
     ),
     Setting("SECRET_KEYS", "", "Fernet keys (32 bytes in URL-safe base64), separated by commas", "Deprecated: use SECRET_KEYS_FILE.", True),
     Setting("CA_FILE", "", "the path of a readable file with CA certificates in PEM", "Extra CA bundle for the vendors' servers."),
-    Setting("APNS_CLIENT", "curl", "one of curl, aioapns", "The client library of APNs."),
+    Setting(
+        "APNS_CLIENT",
+        "curl",
+        "one of curl, aioapns, libcurl",
+        "Who speaks HTTP/2: `curl` our engine for APNs and FCM with libcurl behind it, `aioapns` that library for APNs, `libcurl` alone.",
+    ),
     Setting("SEND_TIMEOUT_S", "10", "a number of seconds from 0.1 to 60", "Deadline of one request to a vendor."),
     Setting(
         "RETRY_FIRST_S", "", "a number of seconds from 0 to 86400", "Caps the first retry delay of every vendor; unset: the vendor page's."
@@ -87,6 +92,7 @@ SETTINGS: Final = (
         "The host in /metrics/targets; unset: this machine's name, or the bound address.",
     ),
     Setting("CONSOLE_ADDR", "127.0.0.1:8080", "host:port", "The console, the read-only API and /metrics/targets."),
+    Setting("GATEWAY_ADDR", "127.0.0.1:8082", "host:port", "Where IM servers and clouds deliver their events over HTTP (docs/doors)."),
     Setting("RECEIPTS_ADDR", "127.0.0.1:8081", "host:port", "Where vendors' receipts arrive."),
     Setting("RECEIPTS_URL", "", "the public base URL of the receipts service, https:// or http://", "Unset: no callback is asked for."),
     Setting(

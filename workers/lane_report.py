@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from common.clock import now_ms
 from common.contracts import decode_batch
+from common.storage.lanes import FLOWING, PAUSED, STOPPED, LaneChange, LaneState
+from workers.delivery.causes import OPERATOR, WORDS, in_words, whose_fault
 from workers.delivery.lane import Lane
 from workers.gate import rate_shown, terms_of
 from workers.runtime import Runtime
@@ -25,13 +29,54 @@ def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
         "vendor": credential.vendor,
         "business_id": credential.business_id,
         "env": credential.options.get("env"),
-        "state": "paused" if lane.paused else runtime.lane_states.peek(lane.id).state,
+        **lane_status(runtime, [lane])[0].shown(),
         "rate": lane.limits.rate_per_s,
         "rate_now": rate_shown(lane, terms, runtime.admission.rate_now(terms)),
         "inflight": runtime.admission.in_flight(lane.id),
         "parked": sum(len(push.targets) for blob in runtime.delayed.parked_blobs(lane.id) for push in decode_batch(blob).pushes),
         "quotas": quota_rows(runtime, lane),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatus:
+    """state: flowing|probing|stopped|paused. why: words for people, None while it flows. since_ms: of this state, or of this cause.
+
+    decision: what its pushes become when their time runs out, "" while it flows. cause: of workers/delivery/causes.py, "" as before.
+    """
+
+    state: str
+    why: str | None
+    since_ms: int
+    decision: str = ""
+    cause: str = ""
+
+    def shown(self) -> dict[str, Any]:
+        """As contract §9."""
+        return {"state": self.state, "why": self.why, "since_ms": self.since_ms}
+
+
+def lane_status(runtime: Runtime, lanes: Sequence[Lane], lang: str = "en") -> list[LaneStatus]:
+    """Of each lane, in three round trips for all; where most lanes of the fleet are stopped by the network, the words say so."""
+    everybody = list(runtime.catalog.now.lanes.values())
+    ids = [lane.id for lane in lanes]
+    found = zip(lanes, runtime.lane_states.peek_all(ids), runtime.lane_states.last_changes(ids), strict=True)
+    last = runtime.lane_states.last_changes([lane.id for lane in everybody])
+    stopped = [change.cause for change in last if change is not None and change.state == STOPPED]
+    hint = whose_fault(stopped, len(everybody), lang)
+    return [_status(lane, state, change, hint, lang) for lane, state, change in found]
+
+
+def _status(lane: Lane, state: LaneState, change: LaneChange | None, hint: str, lang: str) -> LaneStatus:
+    began = change.at_ms if change is not None else lane.credential.version  # the version is the time at which the account was stored
+    if lane.paused:
+        return LaneStatus(PAUSED, in_words("", OPERATOR, lang), began, "lane_paused", OPERATOR)
+    if state.state == FLOWING:
+        return LaneStatus(FLOWING, None, began)
+    cause = change.cause if change is not None and change.state == STOPPED else ""
+    words = f"{state.why}: {in_words(state.why, cause, lang)}" if cause else state.why
+    shown = f"{words} ({hint})" if hint and cause in WORDS and WORDS[cause][1] else words
+    return LaneStatus(state.state, shown, began, state.why, cause)
 
 
 def quota_rows(runtime: Runtime, lane: Lane) -> list[dict[str, Any]]:
@@ -42,13 +87,15 @@ def quota_rows(runtime: Runtime, lane: Lane) -> list[dict[str, Any]]:
     ]
 
 
-def console_rows(runtime: Runtime) -> list[dict[str, Any]]:
-    """The same with what only people ask: `why` a lane is stopped, and whether its token guard has stopped the retiring (`guard`)."""
+def console_rows(runtime: Runtime, lang: str = "en") -> list[dict[str, Any]]:
+    """The same with what only people ask: whether its token guard has stopped the retiring (`guard`), its last changes (`history`)."""
+    lanes = lanes_of(runtime)
     return [
         {
             **lane_row(runtime, lane),
-            "why": "" if lane.paused else runtime.lane_states.peek(lane.id).why,
+            "why": status.why or "",
             "guard": runtime.guard.stopped(lane.id),
+            "history": [(one.at_ms, one.state, in_words(one.why, one.cause, lang)) for one in runtime.lane_states.history(lane.id, 5)],
         }
-        for lane in lanes_of(runtime)
+        for lane, status in zip(lanes, lane_status(runtime, lanes, lang), strict=True)
     ]

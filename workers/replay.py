@@ -52,8 +52,7 @@ def _free(runtime: Runtime, letter: DeadLetter) -> None:
     for stream in runtime.settings.event_streams:
         read = intake.read_entry(stream, letter.entry_id, {b"e": letter.raw, **fields}, apps, letter.at_ms)
         if isinstance(read, intake.Passed):
-            for event in read.events:
-                runtime.marks.free(event.app, event.id, event.entry)
+            runtime.marks.free([(event.app, event.id, event.entry) for event in read.events])
 
 
 def _to_belt(runtime: Runtime, letter: DeadLetter) -> None:

@@ -47,6 +47,7 @@ from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, may_be_lost
 from common.storage.replies import Replies
+from common.storage.screens import Screens
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
@@ -55,16 +56,19 @@ from common.storage.users import Users
 from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, queue_of, task_of
 from workers.delivery.access import FleetAccess
+from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import ClaimAnswer, Probe, Shut
 from workers.delivery.stage import World as DeliveryWorld
 from workers.delivery.work import Work
 from workers.gate import FleetGate, terms_of
+from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
 from workers.routing.stage import World as RoutingWorld
 from workers.routing.texts import NOTHING, say
 from workers.transport.curl import CurlTransport
+from workers.transport.engine import Http2Transport
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
 from workers.wire import Answer, NoAnswer, Route, Transport
@@ -176,7 +180,9 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         templates={name: Template(*template) for name, template in stored.templates.items()},
     )
     bases = {name: settings.endpoints.get(name, url) for name, url in spec.endpoints.items()}
-    route = Route(f"{credential.lane}:{credential.version}", bases, spec.http2, spec.identity(credential))
+    route = Route(
+        f"{credential.lane}:{credential.version}", bases, spec.http2, spec.identity(credential), proxy=settings.proxies.get(spec.vendor)
+    )
     if not spec.http2:
         route = replace(route, connections_max=HTTP1_CONNECTIONS_MAX)
     reserve = {name: float(share) for name, share in (stored.limits.get("reserve") or {}).items()}
@@ -242,6 +248,11 @@ class Runtime:
         return Backlog(self.redis, self.keys)
 
     @cached_property
+    def screens(self) -> Screens:
+        # as long as an access token is fetched, and the push sent
+        return Screens(self.redis, self.keys, int(2_000 * self._while_sending_s(ROUND_S)))
+
+    @cached_property
     def silences(self) -> Silences:
         return Silences(self.redis, self.keys)
 
@@ -275,7 +286,7 @@ class Runtime:
 
     @cached_property
     def devices(self) -> Devices:
-        return Devices(self.engine)
+        return Devices(self.engine, self.marks.bindings)
 
     @cached_property
     def preferences(self) -> Preferences:
@@ -311,7 +322,9 @@ class Runtime:
 
     @cached_property
     def transport(self) -> Transport:
-        return CurlTransport(ca_file=self.settings.ca_file)
+        """Of all vendors: our engine for HTTP/2 (APNs, FCM), libcurl for HTTP/1.1 and where the engine can't; or libcurl for all."""
+        curl = CurlTransport(ca_file=self.settings.ca_file)
+        return curl if self.settings.apns_client == "libcurl" else Http2Transport(self.settings.ca_file, curl)
 
     @cached_property
     def apns_transport(self) -> Transport:
@@ -334,7 +347,7 @@ class Runtime:
             backlog=_Backlog(self.backlog),
             folded_words=self._folded_words,
             gate=self.gate(),
-            breaker=_Breaker(self.lane_states, self.admission),
+            breaker=_Breaker(self.lane_states, self.admission, lambda: [one.id for one in self.catalog.now.lanes.values()]),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
             transport=transport,
             now_ms=now_ms,
@@ -342,6 +355,9 @@ class Runtime:
             callback_url=self.callback_url,
             observe=_observe,
             images=_Images(SeenImages(self.redis, self.keys)),
+            addresses=BoundAddresses(self.marks.bindings, self.devices),
+            consent=PresentConsent(self.presence, self.preferences, self.devices, self.catalog, now_ms),
+            screens=PlacesOnScreens(self.screens),
         )
 
     def gate(self) -> FleetGate:
@@ -484,9 +500,11 @@ class _Images:
 
 
 class _Breaker:
-    def __init__(self, store: lane_store.LaneStates, admission: Admission) -> None:
+    def __init__(self, store: lane_store.LaneStates, admission: Admission, lane_ids: Callable[[], Sequence[str]]) -> None:
+        """lane_ids: of all lanes, to tell one vendor's trouble from everybody's."""
         self._store = store
         self._admission = admission
+        self._lane_ids = lane_ids
 
     def open_for(self, lane: Lane) -> Probe | Shut | None:
         if lane.paused:
@@ -497,11 +515,32 @@ class _Breaker:
         why = Decision(state.why or Decision.UNAVAILABLE)
         return Probe(why) if state.probe else Shut(why)
 
-    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
+    def report(
+        self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
+    ) -> None:
+        cause = cause or ("credential" if refused else "unknown" if failed else "")
         with may_be_lost("how a round went"):
             if throttled or retry_after_s:
                 self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
-            self._store.tell(lane.id, lane.credential.version, good, failed, refused)
+            state = self._store.tell(lane.id, lane.credential.version, good, failed, refused, cause)
+            if state is not None:
+                self._say_changed(lane, state, cause if state != lane_store.FLOWING else "")
+
+    def _say_changed(self, lane: Lane, state: str, cause: str) -> None:
+        """One line and one count for each change, with its cause; where several lanes have stopped, how many."""
+        ids = self._lane_ids()
+        last = [change for change in self._store.last_changes(ids) if change and change.state == lane_store.STOPPED]
+        say_lane_changed(lane, state, cause, whose_fault([change.cause for change in last], len(ids)))
+
+
+def say_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
+    """In the log and as pushfleet_lane_changes_total."""
+    credential = lane.credential
+    metrics.LANE_CHANGES.labels(credential.vendor, state, cause or metrics.NONE).inc()
+    words = f"lane {credential.vendor} {credential.business_id} of {credential.app} "
+    words += "flows again" if state == lane_store.FLOWING else f"{state}: {in_words('', cause)}" + (f" ({hint})" if hint else "")
+    extra = {"app": credential.app, "vendor": credential.vendor, "business_id": credential.business_id, "reason": cause or "none"}
+    log.log(logging.INFO if state == lane_store.FLOWING else logging.WARNING, words, extra=extra)
 
 
 def _observe(lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:

@@ -1,25 +1,76 @@
-"""One ASGI app on one address until told to stop: what the receipts and the console processes share."""
+"""One ASGI app on one address until told to stop: what the receipts, the console and the gateway processes share."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from common.config import SettingError, host_port
+
+if TYPE_CHECKING:
+    from asyncio.events import TimerHandle
 
 log = logging.getLogger(__name__)
 
 #: Calls at the same time; more are answered with 503.
 CALLS_MAX: Final = 512
 IDLE_S_MAX: Final = 15
+#: A request's head comes whole within so many seconds and bytes, or its connection ends: the server below waits for ever.
+HEAD_S_MAX: Final = 10.0
+HEAD_BYTES_MAX: Final = 32 * 1024
 #: After the word to stop, running calls get so long, seconds.
 STOP_S_MAX: Final = 5
 BACKLOG: Final = 1024
+
+
+class BoundedHead(HttpToolsProtocol):
+    """Ends connections that say nothing, or that never finish the head of a request."""
+
+    _timer: TimerHandle | None = None
+    _head_bytes = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin()
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if not self._in_head:
+            self._begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._disarm()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _begin(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._disarm()
+        self._timer = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def bind(addr: str, setting: str) -> socket.socket:
@@ -33,18 +84,19 @@ def bind(addr: str, setting: str) -> socket.socket:
         raise SettingError(f"{setting} takes an address that can be bound here and is free ({error.strerror})") from None
 
 
-def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event) -> None:
+def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event, calls_max: int = CALLS_MAX) -> None:
     """Serves until `stop` is set. The server runs in a thread of its own: the signals stay the process's.
 
     RuntimeError when the server ends unasked: the process ends then, and whoever supervises it starts another.
     """
     config = uvicorn.Config(
         app,
+        http=BoundedHead,
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
-        limit_concurrency=CALLS_MAX,
+        limit_concurrency=calls_max,
         timeout_keep_alive=IDLE_S_MAX,
         timeout_graceful_shutdown=STOP_S_MAX,
         ws="none",

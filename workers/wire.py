@@ -65,6 +65,7 @@ class Route:
     """Where a lane's requests go. pool: connections are shared by requests of the same pool only (credential and version).
 
     bases: endpoint name -> `https://host:port`. connections_max: this lane's share of connections in this process.
+    proxy: `http://[user:password@]host:port`, asked to CONNECT; None: straight to the vendor.
     """
 
     pool: str
@@ -73,6 +74,7 @@ class Route:
     identity: ClientIdentity | None = None
     connections_max: int = 8
     streams_max: int = 1000
+    proxy: str | None = field(default=None, repr=False)
 
 
 class Transport(Protocol):

@@ -18,6 +18,7 @@ from common.storage.ledger_reads import Place
 from common.storage.scripts import script
 from workers.app import DELIVERY, ROUTING
 from workers.intake.state import Withdrawal
+from workers.routing.texts import Ending, ending_of
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,8 @@ Fence = tuple[str, int]
 LOOKS_S = (1.0, 4.0, 15.0, 45.0)
 #: Between a push's decision and its row's arrival on the ledger's belt, and between the clocks of two machines, there is less than this.
 LATE_S = 65.0
-#: A withdrawal is worth sending for so long; a VoIP push would ring, so its cancel is worth nothing later.
+#: A withdrawal is worth sending for so long.
 TTL_S = 86_400
-VOIP_TTL_S = 60
 #: Wishes of one round, and how long a call may go on with further rounds: upkeep has bells to ring, too. Most of them ask about
 #: what nobody saw (every call ends once), and those are told apart by one query a round.
 ROUND = 200
@@ -59,6 +59,8 @@ class Wish(msgspec.Struct, frozen=True, array_like=True):
     kind: Kind
     ts_ms: int
     users: tuple[str, ...] | None
+    conversation: str = ""
+    reason: str = ""
     after: Place | None = None
     tries: int = 0
     due_s: float = 0.0
@@ -100,7 +102,7 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
     now_s = _now_s(runtime)
     with runtime.redis.pipeline(transaction=True) as pipe:
         for one in withdrawals:
-            wish = encode(Wish(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users))
+            wish = encode(Wish(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users, one.conversation, one.reason))
             for index, after_s in enumerate(LOOKS_S):
                 pipe.zadd(_key(runtime), {b"%d" % index + wish: now_s + after_s})
         pipe.execute()
@@ -205,10 +207,10 @@ def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
 
 def _offline(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> list[OfflineRecipients]:
     """Those who got the first push, with the devices they still have, as recipients of its withdrawal."""
-    named = None if wish.users is None else set(wish.users)
+    named = frozenset(wish.users or ())
     by_event: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if named is None or (row["user"] in named and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS):
+        if _means(wish, named, row):
             by_event.setdefault(row["event_id"], []).append(row)
     found: list[OfflineRecipients] = []
     for of_event in by_event.values():
@@ -218,6 +220,20 @@ def _offline(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) ->
         for people in _chunks(_people(runtime, wish, of_event)):
             found.append(OfflineRecipients(message=message, recipients=people, presence_ms=now_ms()))
     return found
+
+
+def _means(wish: Wish, named: frozenset[str], row: Mapping[str, Any]) -> bool:
+    """Whether the push of this row is what the wish takes back: a message of its own conversation; an invitation up to the call's end.
+
+    named: the wish's users.
+    """
+    if wish.kind == Kind.RECALL:
+        return row["type"] != _INVITATION and wish.conversation in ("", row["conversation"])
+    people = wish.users is None or row["user"] in named
+    return row["type"] == _INVITATION and people and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS
+
+
+_INVITATION = "call.invited"
 
 
 def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> Iterable[Recipient]:
@@ -231,10 +247,19 @@ def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> 
     for user, device in sorted(pushed):
         shown.setdefault(user, set()).add(device)
     devices = runtime.devices.of_users(wish.app, sorted(shown))
+    front = _in_front(runtime, wish, sorted(shown))
     for user, ids in shown.items():
-        left = tuple(device for device in devices.get(user, ()) if device.device_id in ids)
+        left = tuple(one for one in devices.get(user, ()) if one.device_id in ids and not {one.device_id, one.push_id} & front[user])
         if left:
             yield Recipient(user, left, False)
+
+
+def _in_front(runtime: Runtime, wish: Wish, users: Sequence[str]) -> Mapping[str, set[str]]:
+    """By user the devices whose app is open, where the call was accepted: there it goes on, and the app knows of it."""
+    if ending_of(wish.reason) != Ending.ACCEPTED:
+        return {user: set() for user in users}
+    found, _ = runtime.presence.sessions([(wish.app, user) for user in users])
+    return {user: {one.device_id for one in sessions if one.foreground} for user, sessions in zip(users, found, strict=True)}
 
 
 def _chunks(people: Iterable[Recipient]) -> Iterable[tuple[Recipient, ...]]:
@@ -248,11 +273,11 @@ def _screen(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _message(wish: Wish, row: Mapping[str, Any]) -> Message:
-    """The withdrawal: what it shares with the first push so as to take its place, its class, and none of its words."""
+    """The withdrawal: what it shares with the first push so as to take its place, its class, and none of its words. Never of type voip:
+    Apple ends an app whose VoIP push reports no call, and it goes to the alert token then."""
     kind, identity = row["conversation"].split(":", 1)
     screen = _screen(row)
     push_type = PushType(screen.get("push_type", PushType.ALERT))
-    ttl_s = VOIP_TTL_S if push_type == PushType.VOIP else TTL_S
     return Message(
         app=wish.app,
         event_id=row["event_id"],
@@ -261,13 +286,14 @@ def _message(wish: Wish, row: Mapping[str, Any]) -> Message:
         kind=wish.kind,
         ts_ms=row["ts_ms"],
         received_ms=now_ms(),
-        expires_at_ms=now_ms() + ttl_s * 1000,
+        expires_at_ms=now_ms() + TTL_S * 1000,
         conversation=Conversation(type="group" if kind == "group" else "c2c", id=identity),
         sender=Sender(id=""),
+        ended_by=wish.reason,
         push=PushFields(
             message_class=MessageClass(row["class"]),
             gate=Gate(respect_dnd=False),
-            push_type=push_type,
+            push_type=PushType.ALERT if push_type == PushType.VOIP else push_type,
             collapse_key=screen.get("collapse_key"),
             strategy_id=screen.get("strategy_id"),
         ),

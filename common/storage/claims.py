@@ -59,6 +59,18 @@ class Claim:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One push whose claim is given back. seen: it may be on the screen, so its badge number stays counted."""
+
+    push_id: str
+    ts_ms: int
+    app: str
+    user: str
+    device: str
+    seen: bool
+
+
 def day_of(ts_ms: int) -> str:
     """Days since 1970, which is enough to tell one day's claims from another's."""
     return str(ts_ms // 86_400_000)
@@ -95,20 +107,22 @@ class Claims:
             names = [self._keys.claims(day_of(ts_ms), push_id) for push_id, ts_ms in done]
             pipe.eval(source("mark"), len(names), *names, KEEP_S, *(push_id for push_id, _ in done))
 
-    def release(self, pipe: Pipeline, waiting: Sequence[tuple[str, int, int | None]]) -> None:
-        """Inside the caller's MULTI: these (push id, event ts, badge) wait for another entry; they keep their badge number.
+    def release(self, pipe: Pipeline, given: Sequence[Given]) -> None:
+        """Inside the caller's MULTI: these pushes wait for another entry, or end unseen (and are marked done behind this).
 
-        What another process has finished meanwhile stays finished.
+        What nobody can have seen gives its badge number back; a later try takes a fresh one. What another process has finished
+        meanwhile stays finished.
         """
-        self._give_back(pipe, [(push_id, ts_ms, "", -1 if badge is None else badge) for push_id, ts_ms, badge in waiting])
+        self._give_back(pipe, [(one, "") for one in given])
 
     def disown(self, pipe: Pipeline, owner: str, pushes: Sequence[tuple[str, int]]) -> None:
         """Inside the caller's MULTI: the entry `owner` is no more; its leases on these (push id, event ts) end."""
-        self._give_back(pipe, [(push_id, ts_ms, owner, -1) for push_id, ts_ms in pushes])
+        self._give_back(pipe, [(Given(push_id, ts_ms, "", "", "", seen=True), owner) for push_id, ts_ms in pushes])
 
-    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[str, int, str, int]]) -> None:
+    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[Given, str]]) -> None:
         if given:
-            names = [self._keys.claims(day_of(ts_ms), push_id) for push_id, ts_ms, _, _ in given]
-            args: list[str | int] = [part for push_id, _, owner, badge in given for part in (push_id, owner, badge)]
+            keys = self._keys
+            names = [name for one, _ in given for name in (keys.claims(day_of(one.ts_ms), one.push_id), keys.badges(one.app, one.user))]
+            args = [part for one, owner in given for part in (one.push_id, owner, one.device, int(one.seen))]
             # the whole text, not its hash: a server that restarts between two tries of the MULTI would do all of it but this
             pipe.eval(source("let_go"), len(names), *names, *args)

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, or_, select, text, update
 from common.contracts import Device
 from common.model import Vendor
 from common.storage import registry, sql
+from common.storage.bindings import LEFT, Binding, Bindings, bound
 from common.storage.registry import ACTIVE
 from common.storage.tables import devices
 
@@ -35,16 +36,28 @@ _DEAD = (
     ' CAST(:sent AS bigint[]), CAST(:reasons AS text[])) AS r (app, "user", device_id, token, sent_ms, reason)'
     ' WHERE d.app = r.app AND d."user" = r."user" AND d.device_id = r.device_id AND d.registered_ms <= r.sent_ms'
 )
-_RETIRE = text(f"UPDATE devices d SET state = :state, reason = r.reason {_DEAD} AND d.token = r.token AND d.state = 'active'")
+_RETIRE = text(
+    f"UPDATE devices d SET state = :state, reason = r.reason {_DEAD} AND d.token = r.token AND d.state = 'active'"
+    ' RETURNING d.app, d."user", d.device_id'
+)
 #: A dead VoIP token is forgotten: calls reach the device as alerts then.
-_FORGET_VOIP = text(f"UPDATE devices d SET voip_token = NULL {_DEAD} AND d.voip_token = r.token")
+_FORGET_VOIP = text(
+    f"UPDATE devices d SET voip_token = NULL {_DEAD} AND d.voip_token = r.token"
+    ' RETURNING d.app, d."user", d.device_id, d.vendor, d.business_id, d.token, d.voip_token, d.state'
+)
 
 
 class Devices:
     """Reads for the stages, writes for settle and the command line."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, bindings: Bindings | None = None) -> None:
+        """bindings: told of each change before it takes effect; a reader that changes nothing needs none."""
         self._engine = engine
+        self._bindings = bindings
+
+    def _bind(self, changed: Sequence[Binding]) -> None:
+        if self._bindings is not None:
+            self._bindings.put(changed)
 
     def of_users(self, app: str, users: Sequence[str]) -> dict[str, list[Device]]:
         """Active devices by user; users without any are absent. One query, whatever the number of users."""
@@ -64,8 +77,10 @@ class Devices:
         apps, users, names, tokens, sent, reasons = (list(column) for column in zip(*sorted(dead), strict=True))
         given = {"apps": apps, "users": users, "devices": names, "tokens": tokens, "sent": sent, "reasons": reasons}
         with sql.optional(self._engine, RETIRE_S), self._engine.begin() as connection:
-            connection.execute(_FORGET_VOIP, given)
-            return connection.execute(_RETIRE, {**given, "state": state}).rowcount
+            silent = connection.execute(_FORGET_VOIP, given).all()
+            gone = connection.execute(_RETIRE, {**given, "state": state}).all()
+            self._bind([*map(_binding, silent), *((app, user, device, LEFT) for app, user, device in gone)])
+        return len(gone)
 
     def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
         """(app, user, device, token, new token, sent_ms): those not registered anew since the send get the new one. Returns how many.
@@ -75,7 +90,9 @@ class Devices:
         count = 0
         for app, user, device, token, new, sent_ms in moved:
             with self._engine.begin() as connection:
-                count += registry.replace(connection, (app, user, device), token, new, sent_ms)
+                replaced, binding = registry.replace(connection, (app, user, device), token, new, sent_ms)
+                count += replaced
+                self._bind([binding] if binding is not None else [])
         return count
 
     def owners(self, app: str, vendor: Vendor, tokens: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -95,5 +112,14 @@ class Devices:
         """An operator's word. A device that logged out, or whose token another person has, is nobody's to bring back: False."""
         named = or_(devices.c.device_id == device, devices.c.push_id == device)
         statement = update(devices).where(devices.c.app == app, devices.c.user == user, named, devices.c.state.in_(STANDING))
+        columns = (devices.c[name] for name in ("app", "user", "device_id", "vendor", "business_id", "token", "voip_token", "state"))
         with self._engine.begin() as connection:
-            return bool(connection.execute(statement.values(state=state, reason=reason)).rowcount)
+            changed = connection.execute(statement.values(state=state, reason=reason).returning(*columns)).all()
+            self._bind([_binding(row) for row in changed])
+        return bool(changed)
+
+
+def _binding(row: Sequence[Any]) -> Binding:
+    """Of (app, user, device, vendor, business id, token, VoIP token, state)."""
+    app, user, device, vendor, business_id, token, voip_token, state = row
+    return app, user, device, bound(vendor, business_id, token, voip_token) if state == ACTIVE else LEFT

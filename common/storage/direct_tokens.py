@@ -52,6 +52,13 @@ class DirectTokens:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def states(self, who: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, int, str | None, str]]:
+        """As `seen`, of (app, user) and without making anybody known."""
+        if not who:
+            return {}
+        with self._engine.connect() as connection:
+            return _states(connection, sorted(set(who)))
+
     def seen(self, tokens: Sequence[DirectToken]) -> Mapping[tuple[str, str], tuple[str, int, str | None, str]]:
         """(state, registered_ms, voip token, reason) by (app, user), after this sight of them."""
         if not tokens:

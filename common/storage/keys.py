@@ -19,6 +19,9 @@ def send(vendor: Vendor, urgency: Urgency) -> str:
     return f"send:{vendor}:{urgency}"
 
 
+#: In the place of a conversation in the marks of calls: a call id is its tenant's, whoever is in the call.
+CALL = "call"
+
 SEND = {vendor: tuple(send(vendor, urgency) for urgency in Urgency) for vendor in Vendor}
 #: Every belt between stages, in a fixed order: an entry of the delayed set names its belt by this index.
 BELTS: tuple[str, ...] = (PRESENCE, ROUTING, *(name for names in SEND.values() for name in names))
@@ -59,8 +62,9 @@ class Keys:
     def gone_marks(self) -> str:
         return f"{self.prefix}:gone:"
 
-    def gone(self, app: str, message_id: str) -> str:
-        return f"{self.gone_marks}{app}:{message_id}"
+    def gone(self, app: str, conversation: str, message_id: str) -> str:
+        """Of a message in its conversation; of a call, conversation CALL. No id holds U+0000."""
+        return f"{self.gone_marks}{app}:{conversation}\0{message_id}"
 
     @property
     def read_marks(self) -> str:
@@ -68,6 +72,12 @@ class Keys:
 
     def read(self, app: str, user: str) -> str:
         return f"{self.read_marks}{{{app}:{user}}}"
+
+    def bindings(self, app: str, user: str) -> str:
+        return f"{self.prefix}:bind:{{{app}:{user}}}"
+
+    def screen(self, digest: str) -> str:
+        return f"{self.prefix}:screen:{digest}"
 
     @property
     def delayed(self) -> str:
@@ -86,6 +96,10 @@ class Keys:
 
     def lane(self, lane: str) -> str:
         return f"{self.prefix}:lane:{lane}"
+
+    def lane_log(self, lane: str) -> str:
+        """A lane's last changes, the newest first."""
+        return f"{self.prefix}:lane-log:{lane}"
 
     def rate(self, lane: str) -> str:
         return f"{self.prefix}:rate:{lane}"
@@ -125,8 +139,8 @@ class Keys:
     def silent(self, app: str, user: str, device: str) -> str:
         return f"{self.prefix}:silent:{{{app}:{user}}}:{device}"
 
-    def message_time(self, app: str, message_id: str) -> str:
-        return f"{self.prefix}:ts:{app}:{message_id}"
+    def message_time(self, app: str, conversation: str, message_id: str) -> str:
+        return f"{self.prefix}:ts:{app}:{conversation}\0{message_id}"
 
     @property
     def config_version(self) -> str:

@@ -27,6 +27,22 @@ class LaneState:
     probe: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LaneChange:
+    """One line of a lane's history. cause: of workers/delivery/causes.py, "" when it flows again."""
+
+    at_ms: int
+    state: str
+    why: str = ""
+    cause: str = ""
+
+
+#: A lane that an operator holds; only its history says it, its state is the credential's.
+PAUSED = "paused"
+LOG_MAX = 50
+LOG_KEEP_S = 30 * 86_400
+
+
 class LaneStates:
     """The breaker's memory, shared by all replicas. One script call to ask, one to tell."""
 
@@ -44,9 +60,35 @@ class LaneStates:
         state, why, probe = self._ask(keys=[self._keys.lane(lane)], args=[version, self._time(), self._probe_s])
         return LaneState(state.decode(), why.decode(), bool(probe))
 
-    def tell(self, lane: str, version: int, good: int, failed: int, refused: bool) -> None:
-        """A round's answers. All zero and false: the probe that was asked for was not sent, another may be it."""
-        self._tell(keys=[self._keys.lane(lane)], args=[version, good, failed, int(refused), self._time()])
+    def tell(self, lane: str, version: int, good: int, failed: int, refused: bool, cause: str = "") -> str | None:
+        """A round's answers. All zero and false: the probe that was asked for was not sent, another may be it.
+
+        The new state where the lane has changed by it: stopped, for another cause, or flowing again; else None.
+        """
+        keys = [self._keys.lane(lane), self._keys.lane_log(lane)]
+        state, changed = self._tell(
+            keys=keys, args=[version, good, failed, int(refused), self._time(), cause or ("unknown" if failed or refused else "")]
+        )
+        return state.decode() if changed else None
+
+    def record(self, lane: str, state: str, why: str, cause: str, at_ms: int) -> None:
+        """A change that no answer made: an operator's."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.lpush(self._keys.lane_log(lane), f"{at_ms}|{state}|{why}|{cause}")
+            pipe.ltrim(self._keys.lane_log(lane), 0, LOG_MAX - 1)
+            pipe.expire(self._keys.lane_log(lane), LOG_KEEP_S)
+            pipe.execute()
+
+    def history(self, lane: str, most: int = LOG_MAX) -> list[LaneChange]:
+        """The newest first."""
+        return [_change(line) for line in cast(Any, self._redis.lrange(self._keys.lane_log(lane), 0, most - 1))]
+
+    def last_changes(self, lanes: Sequence[str]) -> list[LaneChange | None]:
+        """The newest of each, in one round trip; None of a lane that has never changed."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.lindex(self._keys.lane_log(lane), 0)
+            return [_change(line) if line else None for line in pipe.execute()]
 
     def peek(self, lane: str) -> LaneState:
         """For people and metrics: no probe is taken."""
@@ -80,3 +122,8 @@ class LaneStates:
             return self._clock()
         seconds, micros = self._redis.time()
         return seconds + micros / 1e6
+
+
+def _change(line: bytes) -> LaneChange:
+    at_ms, state, why, cause = line.decode().split("|")
+    return LaneChange(int(at_ms), state, why, cause)

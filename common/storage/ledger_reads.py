@@ -158,9 +158,9 @@ class LedgerReader:
         A page of them, in the order of (event id, user, device), that begins behind `after`.
         """
         place = (ledger.c.event_id, ledger.c.user, ledger.c.device)
-        columns = (*place, ledger.c["class"], events.c.ts_ms, events.c.conversation, events.c.collapse, events.c.screen)
+        about = (events.c.ts_ms, events.c.conversation, events.c.type, events.c.collapse, events.c.screen)
         own = (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id)
-        statement = select(*columns).join(events, own)
+        statement = select(*place, ledger.c["class"], *about).join(events, own)
         statement = statement.where(events.c.message_id == message_id, events.c.app == app, ledger.c.decided_ms >= since_ms, _SEEN)
         if after is not None:
             statement = statement.where(tuple_(*place) > tuple_(*map(literal, after)))

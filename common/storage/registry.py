@@ -12,9 +12,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
+from common.storage.bindings import LEFT, Binding, bound
+from common.tokens import canonical
+
 #: State of a device whose token may be sent to.
 ACTIVE = "active"
 MOVED = "another user or device registered this token later"
+#: What ends a vendor's name in `token_owners` for a VoIP token: that has one owner, too.
+VOIP = ":voip"
 #: Columns of `devices` that a registration brings along.
 BROUGHT = ("user", "device_id", "platform", "vendor", "business_id", "token", "voip_token", "push_id", "lang", "tz", "app_version")
 
@@ -29,7 +34,13 @@ class Registration:
 
     @property
     def token_key(self) -> tuple[str, str, str]:
-        return self.app, str(self.device["vendor"]), self.device["token"]
+        vendor = str(self.device["vendor"])
+        return self.app, vendor, canonical(vendor, self.device["token"])
+
+    @property
+    def voip_key(self) -> tuple[str, str, str] | None:
+        vendor, token = str(self.device["vendor"]), self.device.get("voip_token")
+        return (self.app, vendor + VOIP, canonical(vendor, token)) if token else None
 
     @property
     def device_key(self) -> tuple[str, str, str]:
@@ -44,17 +55,12 @@ class Registration:
         return [(self.app, self.device["user"], name) for name in names]
 
 
-#: (app, user, device) whose token is its user's no more, since when (ms).
-Gone = tuple[str, str, str, int]
-
-
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """news: for each registration, whether no newer word was known. came: (app, user, device) that may be sent to. lost: who may not."""
+    """news: for each registration, whether no newer word was known. bindings: what the devices may be sent to from now on."""
 
     news: tuple[bool, ...]
-    came: tuple[tuple[str, str, str], ...]
-    lost: tuple[Gone, ...]
+    bindings: tuple[Binding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,16 @@ _MOVE = text(
     f" FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)"
     " WHERE d.app = o.app AND d.vendor = o.vendor AND d.token = o.token AND d.registered_ms <= o.at_ms"
     " AND (d.\"user\" <> o.\"user\" OR d.device_id <> o.device_id) AND d.state IN ('active', 'retired', 'silenced')"
-    ' RETURNING d.app, d."user", d.device_id, o.at_ms'
+    " AND d.device_id <> ''"  # a mere token (direct_tokens.py) is nobody's
+    ' RETURNING d.app, d."user", d.device_id'
+)
+#: Those who had one of the VoIP tokens before its owner of now keep their other token: calls reach them as alerts.
+_MOVE_VOIP = text(
+    f"UPDATE devices d SET voip_token = NULL FROM token_owners o JOIN {_TOKENS} USING (app, vendor, token)"
+    f" WHERE d.app = o.app AND d.vendor = left(o.vendor, -{len(VOIP)}) AND d.voip_token = o.token AND d.registered_ms <= o.at_ms"
+    " AND d.device_id <> ''"  # a mere token (direct_tokens.py) is nobody's
+    ' AND (d."user" <> o."user" OR d.device_id <> o.device_id)'
+    ' RETURNING d.app, d."user", d.device_id, d.vendor, d.business_id, d.token, d.state'
 )
 
 
@@ -141,24 +156,35 @@ def register(connection: Connection, registrations: Sequence[Registration]) -> R
     those who had it before.
     """
     if not registrations:
-        return Registered((), (), ())
-    tokens = _newest(registrations, lambda one: one.token_key)
-    rows = [(*key, one.device["user"], one.device["device_id"], one.ts_ms) for key, one in tokens]
+        return Registered((), ())
+    tokens = _newest(registrations, lambda one: one.token_key) + _newest(registrations, lambda one: one.voip_key)
+    rows = [(*key, one.device["user"], one.device["device_id"], one.ts_ms) for key, one in sorted(tokens, key=lambda pair: pair[0])]
     connection.execute(_OWN, _arrays(_OWNER, rows))
     named = _arrays(("app", "vendor", "token"), [key for key, _ in tokens])
     owned = owners(connection, [key for key, _ in tokens])
     scopes = sorted({scope for one in registrations for scope in one.scopes})
     left = {(app, user, scope): at_ms for app, user, scope, at_ms in connection.execute(_LEFT, _arrays(_SCOPE, [(*s, 0) for s in scopes]))}
     devices = _newest(registrations, lambda one: one.device_key)
-    bound = [_bound(one, owned[one.token_key], max(left[scope] for scope in one.scopes)) for _, one in devices]
-    changed = {(app, user, device_id) for app, user, device_id in connection.execute(_BIND, _arrays(_DEVICE, bound))}
-    lost: list[Gone] = [
-        (app, user, device_id, at_ms) for app, user, device_id, at_ms in connection.execute(_MOVE, {**named, "reason": MOVED})
+    rows_bound = [_bound(one, owned, max(left[scope] for scope in one.scopes)) for _, one in devices]
+    changed = {(app, user, device_id) for app, user, device_id in connection.execute(_BIND, _arrays(_DEVICE, rows_bound))}
+    lost = [(app, user, device_id, LEFT) for app, user, device_id in connection.execute(_MOVE, {**named, "reason": MOVED})]
+    lost += _voip_lost(connection, named)
+    now_bound = [_binding(row) for row in rows_bound if row[:3] in changed]
+    return Registered(tuple(_told(registrations, changed)), (*lost, *now_bound))
+
+
+def _voip_lost(connection: Connection, named: Mapping[str, Any]) -> list[Binding]:
+    return [
+        (app, user, device_id, bound(vendor, business_id, token, None) if state == ACTIVE else LEFT)
+        for app, user, device_id, vendor, business_id, token, state in connection.execute(_MOVE_VOIP, named)
     ]
-    bindings = {row[:3]: (row[-3], row[-1]) for row in bound if row[:3] in changed}
-    lost += [(*key, state_ms) for key, (state, state_ms) in bindings.items() if state != ACTIVE]
-    came = tuple(key for key, (state, _) in bindings.items() if state == ACTIVE)
-    return Registered(tuple(_told(registrations, changed)), came, tuple(lost))
+
+
+def _binding(row: Sequence[Any]) -> Binding:
+    """Of a device's row, in the order of _DEVICE."""
+    found = dict(zip(_DEVICE, row, strict=True))
+    binding = bound(found["vendor"], found["business_id"], found["token"], found["voip_token"]) if found["state"] == ACTIVE else LEFT
+    return found["app"], found["user"], found["device_id"], binding
 
 
 def owners(connection: Connection, tokens: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row[Any]]:
@@ -167,52 +193,60 @@ def owners(connection: Connection, tokens: Sequence[tuple[str, str, str]]) -> di
     return {(row.app, row.vendor, row.token): row for row in found}
 
 
-def replace(connection: Connection, device: tuple[str, str, str], token: str, new: str, sent_ms: int) -> int:
+def replace(connection: Connection, device: tuple[str, str, str], token: str, new: str, sent_ms: int) -> tuple[int, Binding | None]:
     """Gives a device (app, user, device) the token that its vendor put in the place of its old one, unless it registered since `sent_ms`.
 
     1 when it has the new one; 0 when it had another already, or when the new one is somebody else's: then the device has moved to them.
+    With it what the device may be sent to from now on, None when nothing changed.
     """
     app, user, device_id = device
     mine = {"app": app, "user": user, "device_id": device_id, "token": token, "sent": sent_ms}
     found = connection.execute(_HELD, mine).first()
     if found is None:
-        return 0
-    key = (app, str(found.vendor), new)
+        return 0, None
+    vendor = str(found.vendor)
+    key = (app, vendor, canonical(vendor, new))
     owner = owners(connection, [key]).get(key)
     if owner is not None and (owner.user, owner.device_id) != (user, device_id):
         connection.execute(_LOSE, {**mine, "reason": "another user or device has its new token"})
-        return 0
+        return 0, (*device, LEFT)
     connection.execute(_OWN, _arrays(_OWNER, [(*key, user, device_id, found.registered_ms)]))
-    return connection.execute(_REPLACE, {**mine, "new": new}).rowcount
+    count = connection.execute(_REPLACE, {**mine, "new": key[2]}).rowcount
+    return count, (*device, bound(vendor, found.business_id, key[2], found.voip_token))
 
 
 _MINE = (
     " WHERE app = :app AND \"user\" = :user AND device_id = :device_id AND token = :token AND state = 'active' AND registered_ms <= :sent"
 )
-_HELD = text(f"SELECT vendor, registered_ms FROM devices{_MINE} FOR UPDATE")
+_HELD = text(f"SELECT vendor, business_id, voip_token, registered_ms FROM devices{_MINE} FOR UPDATE")
 _LOSE = text(f"UPDATE devices SET state = 'moved', reason = :reason{_MINE}")
 _REPLACE = text(f"UPDATE devices SET token = :new{_MINE}")
 
 
 def _newest(registrations: Sequence[Registration], key: Any) -> list[tuple[tuple[str, str, str], Registration]]:
-    """The newest of each key (of two with the same time the later in the stream), in the order of the keys."""
+    """The newest of each key but None (of two with the same time the later in the stream), in the order of the keys."""
     found: dict[tuple[str, str, str], Registration] = {}
     for one in registrations:
         name = key(one)
-        if name not in found or found[name].ts_ms <= one.ts_ms:
+        if name is not None and (name not in found or found[name].ts_ms <= one.ts_ms):
             found[name] = one
     return sorted(found.items())
 
 
-def _bound(one: Registration, owner: Row[Any], left_ms: int) -> tuple[Any, ...]:
+def _bound(one: Registration, owned: Mapping[tuple[str, str, str], Row[Any]], left_ms: int) -> tuple[Any, ...]:
     """The device's row as of this registration, by what is known to have come after it."""
+    mine, owner = (one.device["user"], one.device["device_id"]), owned[one.token_key]
     state, reason, state_ms = ACTIVE, "", one.ts_ms
     if left_ms > one.ts_ms:
         state, reason, state_ms = "unbound", "logout", left_ms
-    elif (owner.user, owner.device_id) != (one.device["user"], one.device["device_id"]):
+    elif (owner.user, owner.device_id) != mine:
         state, reason, state_ms = "moved", MOVED, int(owner.at_ms)
-    values = [None if one.device[name] is None else str(one.device[name]) for name in BROUGHT]
-    return one.app, *values, one.ts_ms, state, reason, state_ms
+    values = {name: None if one.device[name] is None else str(one.device[name]) for name in BROUGHT}
+    values["token"] = one.token_key[2]
+    voip = one.voip_key
+    has_voip = voip is not None and (owned[voip].user, owned[voip].device_id) == mine
+    values["voip_token"] = voip[2] if voip is not None and has_voip else None
+    return one.app, *values.values(), one.ts_ms, state, reason, state_ms
 
 
 def _told(registrations: Sequence[Registration], changed: set[tuple[str, str, str]]) -> list[bool]:
@@ -242,12 +276,12 @@ _UNBIND = text(
     " AND x.scope IN ('device:' || m.device_id, 'device:' || m.push_id, 'platform:' || m.platform)"
     ' ORDER BY m.app, m."user", m.device_id, x.at_ms DESC, x.place DESC) l'
     ' WHERE d.app = l.app AND d."user" = l."user" AND d.device_id = l.device_id AND d.registered_ms <= l.at_ms'
-    " AND d.state <> 'moved' RETURNING d.app, d.\"user\", d.device_id, l.at_ms"
+    " AND d.state <> 'moved' RETURNING d.app, d.\"user\", d.device_id"
 )
 
 
-def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Gone]:
-    """Unbinds the tokens of devices that their users left; returns those devices.
+def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Binding]:
+    """Unbinds the tokens of devices that their users left; returns what those devices may be sent to now: nothing.
 
     Who registers such a device as of an earlier time finds the word.
     """
@@ -260,11 +294,8 @@ def leave(connection: Connection, leavings: Sequence[Leaving]) -> list[Gone]:
             left[key] = max(left.get(key, 0), one.ts_ms)
     connection.execute(_LEAVE, _arrays(_SCOPE, [(*key, at_ms) for key, at_ms in sorted(left.items())]))
     rows = [(one.app, one.user, scope, one.reason, one.ts_ms) for one in leavings for scope in one.scopes]
-    return _gone(connection, _UNBIND, _arrays(_LEAVING, rows))
-
-
-def _gone(connection: Connection, statement: TextClause, given: Mapping[str, Any]) -> list[Gone]:
-    return [(app, user, device_id, at_ms) for app, user, device_id, at_ms in connection.execute(statement, given)]
+    gone = connection.execute(_UNBIND, _arrays(_LEAVING, rows))
+    return [(app, user, device_id, LEFT) for app, user, device_id in gone]
 
 
 # ---------------------------------------------------------------- names

@@ -16,6 +16,6 @@ def source(name: str) -> str:
     return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
 
 
-def script(redis: Redis, name: str) -> Script:
-    """The script as a callable (EVALSHA, loaded again when the server forgot it)."""
-    return redis.register_script(source(name))
+def script(redis: Redis, name: str, *shared: str) -> Script:
+    """The script as a callable (EVALSHA, loaded again when the server forgot it). shared: files with functions that it uses."""
+    return redis.register_script("".join(source(one) for one in (*shared, name)))

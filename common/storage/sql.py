@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -77,6 +78,27 @@ def optional(engine: Engine, seconds: float) -> Iterator[None]:
         yield
 
 
+#: Threads that wait for an answer, and since when (monotonic).
+_WAITING: dict[int, float] = {}
+
+
+def waiting_s(thread: int) -> float:
+    """How long this thread has waited for the database by now; 0 while it does not wait."""
+    began = _WAITING.get(thread)
+    return time.monotonic() - began if began is not None else 0.0
+
+
+@contextlib.contextmanager
+def _marked(began: float) -> Iterator[None]:
+    thread = threading.get_ident()
+    outer = _WAITING.setdefault(thread, began)
+    try:
+        yield
+    finally:
+        if outer == began:
+            _WAITING.pop(thread, None)
+
+
 def took_too_long(error: BaseException) -> bool:
     """Whether the server ended the statement at its timeout: less work may pass where this did not."""
     return isinstance(getattr(error, "orig", error), psycopg.errors.QueryCanceled)
@@ -98,6 +120,10 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
         began = time.monotonic()
+        with _marked(began):
+            return self._waited(gen, interval, timeout, began)
+
+    def _waited(self, gen: PQGen[_T], interval: float, timeout: float | None, began: float) -> _T:
         until = _until.get()
         left = DEADLINE_S if until is None else max(until - began, 0.0)
         if timeout is not None:
@@ -164,7 +190,8 @@ def _connect(server: _Server, args: tuple[Any, ...], params: dict[str, Any]) -> 
     if server.pooled:
         params.pop("options", None)
     try:
-        made = BoundedConnection.connect(*args, **params)
+        with _marked(time.monotonic()):
+            made = BoundedConnection.connect(*args, **params)
     except psycopg.errors.ConnectionTimeout:
         server.away_until = time.monotonic() + AWAY_S
         raise

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import msgspec
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
@@ -18,20 +19,42 @@ from common.values import Value
 GROUP = "pushfleet"
 #: An entry whose reader was silent for so long belongs to whoever asks (send 10 s < lease 12 s < take-over 15 s).
 TAKEOVER_IDLE_MS = 15_000
-#: Deliveries of one entry after which it is split into single items to find the culprit, then refused.
+#: Readers that an entry may outlive before it is split into single items to find the culprit, then refused.
 DELIVERIES_MAX = 5
+#: An entry that outlived so many is worked on alone: its neighbours must not be blamed for what it does.
+SUSPECT_AFTER = 2
+#: Where the delivery counter stands once an entry was tried alone; from there on it counts the readers that died of it alone.
+ALONE = 1_000
+ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
+#: Bytes of one read, whatever the number of its entries.
+READ_BYTES_MAX = 8 * 1024 * 1024
 #: A bell that was lost is rung again by upkeep after so long.
 BELL_MS = 2_000
 
 
 class Entry(Value, frozen=True):
-    """One stream entry. deliveries: how often it was handed out, 1 for a fresh one. single: it was split off already."""
+    """One stream entry. deliveries: how often it was handed out, 1 for a fresh one. single: it was split off already.
+
+    fields, size: of the core's entries only: all fields; the bytes of one over the limit, whose fields are cut (0: it is whole).
+    """
 
     belt: str
     id: bytes
     blob: bytes
     deliveries: int = 1
     single: bool = False
+    fields: Mapping[bytes, bytes] = msgspec.field(default_factory=dict)
+    size: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Readers died while they held it, more than once."""
+        return self.deliveries > SUSPECT_AFTER
+
+    @property
+    def is_poison(self) -> bool:
+        """Readers died while they held it and nothing else."""
+        return self.deliveries >= ALONE + ALONE_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +73,18 @@ class Belts:
         self.redis = redis
         self.keys = keys
         self.takeover_idle_ms = takeover_idle_ms
+        self.entry_bytes_max = self.kept_bytes = 0
         self._hold = script(redis, "hold")
+        self._take = script(redis, "take", "bounded")
+        self._reclaim = script(redis, "reclaim", "bounded")
+        self._forget = script(redis, "forget_readers")
+        self._looked: dict[str, str] = {}
         self._missed = script(redis, "missed")
         self.consumer = uuid.uuid4().hex[:12]
         self._made: set[str] = set()
+
+    def _key(self, belt: str) -> str:
+        return self.keys.belt(belt)
 
     def _make(self, belts: Iterable[str]) -> None:
         for belt in belts:
@@ -65,53 +96,77 @@ class Belts:
     def make(self, belt: str) -> None:
         """Creates the belt's group from 0 if missing."""
         try:
-            self.redis.xgroup_create(self.keys.belt(belt), GROUP, id="0", mkstream=True)
+            self.redis.xgroup_create(self._key(belt), GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
 
     def read(self, belts: Sequence[str], count: int, block_ms: int | None = None) -> list[Entry]:
         """Up to `count` fresh entries of each belt, in the belts' order; waits for the first of them for `block_ms`."""
+        found = self.read_weighted(dict.fromkeys(belts, count))
+        return found if found or block_ms is None else self.wait(belts, block_ms)
+
+    def wait(self, belts: Sequence[str], block_ms: int) -> list[Entry]:
+        """Waits for the next entry of any stream: one of each at most."""
         self._make(belts)
+        names = {self._key(belt).encode(): belt for belt in belts}
         try:
-            answer = self.redis.xreadgroup(GROUP, self.consumer, {self.keys.belt(belt): ">" for belt in belts}, count=count, block=block_ms)
+            answer: Any = self.redis.xreadgroup(GROUP, self.consumer, dict.fromkeys(names, ">"), count=1, block=block_ms)
         except ResponseError as error:
-            if "NOGROUP" in str(error):  # the server lost its data: make the groups again
-                self._made.clear()
+            self._lost_group(error)
             raise
-        names = {self.keys.belt(belt).encode(): belt for belt in belts}
-        return [_entry(names[key], *raw) for key, raws in _pairs(answer or ()) for raw in raws]
+        pairs = answer.items() if isinstance(answer, dict) else answer or ()
+        return [self._whole(names[key], *raw) for key, raws in pairs for raw in raws]
 
-    def read_weighted(self, counts: Mapping[str, int]) -> list[Entry]:
-        """Up to `counts[belt]` fresh entries of each belt, in one round trip, in the mapping's order."""
+    def _whole(self, belt: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+        return Entry(belt, entry_id, fields.get(b"b", b""), 1, b"s" in fields)
+
+    def read_weighted(self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
+        """Up to `counts[belt]` fresh entries of each belt and about `bytes_max` in all, in one round trip, in the mapping's order."""
         self._make(counts)
-        with self.redis.pipeline(transaction=False) as pipe:
-            for belt, count in counts.items():
-                pipe.xreadgroup(GROUP, self.consumer, {self.keys.belt(belt): ">"}, count=count)
-            answers = pipe.execute(raise_on_error=False)
-        entries = []
-        for belt, answer in zip(counts, answers, strict=True):
-            if isinstance(answer, Exception):
-                self._made.discard(belt)
-                raise answer
-            entries += [_entry(belt, *raw) for _, raws in _pairs(answer or ()) for raw in raws]
-        return entries
-
-    def take_over(self, belt: str, count: int) -> list[Entry]:
-        """Entries whose readers fell silent, now ours, with their delivery counts."""
-        self._make([belt])
-        key = self.keys.belt(belt)
+        args: list[str | int] = [GROUP, self.consumer, bytes_max, self.entry_bytes_max, self.kept_bytes, *counts.values()]
         try:
-            _, raws, *_ = cast(Any, self.redis.xautoclaim(key, GROUP, self.consumer, self.takeover_idle_ms, count=count))
-        except ResponseError:
-            self._made.discard(belt)  # the server lost its data: make the group again
+            told = self._take(keys=[self._key(belt) for belt in counts], args=args)
+        except ResponseError as error:
+            self._lost_group(error)
             raise
-        entries = [raw for raw in raws if raw[1] is not None]
-        if not entries:
-            return []
-        pending = cast(Any, self.redis.xpending_range(key, GROUP, entries[0][0], entries[-1][0], len(entries) * 4, self.consumer))
-        deliveries = {item["message_id"]: item["times_delivered"] for item in pending}
-        return [_entry(belt, raw[0], raw[1], deliveries.get(raw[0], 1)) for raw in entries]
+        if len(told) > len(counts):
+            self._made.clear()
+        return [self._entry(belt, *raw) for belt, raws in zip(counts, told, strict=False) for raw in raws]
+
+    def _lost_group(self, error: ResponseError) -> None:
+        if "NOGROUP" in str(error):  # the server lost its data: make the groups again
+            self._made.clear()
+
+    def take_over(self, belt: str, count: int, bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
+        """Entries whose readers fell silent, now ours, with their delivery counts. Each call looks on where the last one ended: what
+        cannot be worked on now does not hide what can."""
+        self._make([belt])
+        start = self._looked.pop(belt, "-")
+        args: list[str | int] = [
+            GROUP,
+            self.consumer,
+            self.takeover_idle_ms,
+            start,
+            count,
+            bytes_max,
+            self.entry_bytes_max,
+            self.kept_bytes,
+        ]
+        try:
+            further, raws = self._reclaim(keys=[self._key(belt)], args=args)
+        except ResponseError as error:
+            self._lost_group(error)
+            raise
+        if further != b"-":
+            self._looked[belt] = further.decode()
+        elif not raws and start != "-":  # that was the end
+            return self.take_over(belt, count, bytes_max)
+        return [self._entry(belt, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
+
+    def _entry(self, belt: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1) -> Entry:
+        fields = dict(zip(raw[::2], raw[1::2], strict=True))
+        return Entry(belt, entry_id, fields.get(b"b", b""), deliveries, b"s" in fields)
 
     def hand_on(
         self,
@@ -121,62 +176,68 @@ class Belts:
     ) -> None:
         """In one MULTI: add to the next belts, do `more`, then acknowledge and delete what is done."""
         with self.redis.pipeline(transaction=True) as pipe:
-            for belt, blob in adds:
-                pipe.xadd(self.keys.belt(belt), {"b": blob})
+            self.add(pipe, adds)
             if more is not None:
                 more(pipe)
-            by_belt: dict[str, list[bytes]] = {}
-            for entry in done:
-                by_belt.setdefault(entry.belt, []).append(entry.id)
-            for belt, ids in by_belt.items():
-                pipe.xack(self.keys.belt(belt), GROUP, *ids)
-                pipe.xdel(self.keys.belt(belt), *ids)
+            self.acknowledge(pipe, done)
             pipe.execute()
 
-    def split(self, entry: Entry, singles: Sequence[bytes], more: Callable[[Pipeline], None] | None = None) -> None:
-        """Replaces an entry that keeps killing its readers by one entry an item, so that the culprit stands alone."""
-        key = self.keys.belt(entry.belt)
-        with self.redis.pipeline(transaction=True) as pipe:
-            for blob in singles:
-                pipe.xadd(key, {"b": blob, "s": "1"})
-            if more is not None:
-                more(pipe)
-            pipe.xack(key, GROUP, entry.id)
-            pipe.xdel(key, entry.id)
-            pipe.execute()
+    def add(self, pipe: Pipeline, adds: Sequence[tuple[str, bytes]]) -> None:
+        """Entries (stream, blob), inside the caller's MULTI."""
+        for belt, blob in adds:
+            pipe.xadd(self._key(belt), {"b": blob})
+
+    def acknowledge(self, pipe: Pipeline, done: Sequence[Entry]) -> None:
+        """Acknowledges and deletes, inside the caller's MULTI."""
+        by_belt: dict[str, list[bytes]] = {}
+        for entry in done:
+            by_belt.setdefault(entry.belt, []).append(entry.id)
+        for belt, ids in by_belt.items():
+            pipe.xack(self._key(belt), GROUP, *ids)
+            pipe.xdel(self._key(belt), *ids)
+
+    def split(self, pipe: Pipeline, entry: Entry, singles: Sequence[Mapping[bytes, bytes]]) -> None:
+        """Replaces an entry that keeps killing its readers by one entry an item, so that the culprit stands alone; inside a MULTI."""
+        for fields in singles:
+            pipe.xadd(self._key(entry.belt), cast(Any, {**fields, b"s": b"1"}))
+        self.acknowledge(pipe, [entry])
 
     def forgive(self, entries: Sequence[Entry]) -> None:
-        """Gives back what is still ours, as never handed out, for anybody to take over: a store was away, the entries are not to blame."""
-        for entry in entries:
-            self._held(entry, self.takeover_idle_ms, 0)
+        """Gives back what is still ours, without counting this delivery, for anybody to take over: a store was away, the entries are not
+        to blame."""
+        self._kept(entries, self.takeover_idle_ms, lambda entry: entry.deliveries - 1)
 
     def recount(self, entry: Entry, deliveries: int) -> bool:
         """Sets the delivery counter of an entry that is still ours, its idle time set back; False when it was taken over."""
-        return self._held(entry, 0, deliveries)
+        return bool(self._kept([entry], 0, lambda _entry: deliveries))
 
-    def renew(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those of the entries that are still ours, their idle time set back; the others were taken over."""
-        by_belt: dict[str, list[bytes]] = {}
+    def renew(self, entries: Sequence[Entry], counted: bool | None = None) -> list[Entry]:
+        """Those of the entries that are still ours, their idle time set back; the others were taken over.
+
+        counted: whether a death of this process from now on counts as one of these entries' readers (None: as before).
+        """
+        counts = {None: lambda _entry: -1, True: lambda entry: entry.deliveries, False: lambda entry: entry.deliveries - 1}
+        return self._kept(entries, 0, counts[counted])
+
+    def _kept(self, entries: Sequence[Entry], idle_ms: int, count: Callable[[Entry], int]) -> list[Entry]:
+        """Those of the entries that are still ours, with their idle time and delivery counters (-1: as they are) set."""
+        by_belt: dict[str, list[Entry]] = {}
         for entry in entries:
-            by_belt.setdefault(entry.belt, []).append(entry.id)
-        ours = {(belt, entry_id) for belt, ids in by_belt.items() for entry_id in self._kept(belt, ids, 0, -1)}
+            by_belt.setdefault(entry.belt, []).append(entry)
+        ours: set[tuple[str, bytes]] = set()
+        for belt, those in by_belt.items():
+            args = [GROUP, self.consumer, idle_ms, *(part for entry in those for part in (entry.id, count(entry)))]
+            ours |= {(belt, entry_id) for entry_id in self._hold(keys=[self._key(belt)], args=args)}
         return [entry for entry in entries if (entry.belt, entry.id) in ours]
-
-    def _held(self, entry: Entry, idle_ms: int, deliveries: int) -> bool:
-        return bool(self._kept(entry.belt, [entry.id], idle_ms, deliveries))
-
-    def _kept(self, belt: str, ids: Sequence[bytes], idle_ms: int, deliveries: int) -> list[bytes]:
-        args: list[str | bytes | int] = [GROUP, self.consumer, idle_ms, *(part for entry_id in ids for part in (entry_id, deliveries))]
-        return cast(list[bytes], self._hold(keys=[self.keys.belt(belt)], args=args))
 
     def backlog(self, belts: Sequence[str]) -> dict[str, Backlog]:
         """Depth of each belt and the time of its oldest entry."""
         self._make(belts)
         with self.redis.pipeline(transaction=False) as pipe:
             for belt in belts:
-                pipe.xlen(self.keys.belt(belt))
-                pipe.xpending(self.keys.belt(belt), GROUP)
-                pipe.xrange(self.keys.belt(belt), count=1)
+                pipe.xlen(self._key(belt))
+                pipe.xpending(self._key(belt), GROUP)
+                pipe.xrange(self._key(belt), count=1)
             answers = pipe.execute(raise_on_error=False)
         found = {}
         for index, belt in enumerate(belts):
@@ -190,14 +251,12 @@ class Belts:
 
     def missed(self, belts: Sequence[str]) -> set[str]:
         """Belts with entries that nobody took, or whose reader fell silent. One round trip."""
-        found = cast(list[int], self._missed(keys=[self.keys.belt(belt) for belt in belts], args=[GROUP, self.takeover_idle_ms]))
+        found = cast(list[int], self._missed(keys=[self._key(belt) for belt in belts], args=[GROUP, self.takeover_idle_ms]))
         return {belts[index] for index in found}
 
     def forget_dead_readers(self, belt: str, idle_ms: int) -> None:
         """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves one behind."""
-        for consumer in cast(Any, self.redis.xinfo_consumers(self.keys.belt(belt), GROUP)):
-            if consumer["pending"] == 0 and consumer["idle"] > idle_ms:
-                self.redis.xgroup_delconsumer(self.keys.belt(belt), GROUP, consumer["name"])
+        self._forget(keys=[self._key(belt)], args=[GROUP, idle_ms])
 
     def bell_is_ours(self, queue: str) -> bool:
         """True when no bell of this queue is waiting, and marks one as waiting: the caller rings it."""
@@ -207,10 +266,21 @@ class Belts:
         self.redis.delete(self.keys.bell(queue))
 
 
-def _pairs(answer: Any) -> Any:
-    """XREADGROUP's answer as pairs: RESP2 gives a list, RESP3 a map."""
-    return answer.items() if isinstance(answer, dict) else answer
+class CoreStreams(Belts):
+    """The streams that the core writes, by their own names. An entry over the limit comes cut."""
 
+    def __init__(self, redis: Redis, keys: Keys, entry_bytes_max: int, kept_bytes: int, takeover_idle_ms: int = TAKEOVER_IDLE_MS) -> None:
+        """kept_bytes: of the text of an entry over the limit."""
+        super().__init__(redis, keys, takeover_idle_ms)
+        self.entry_bytes_max, self.kept_bytes = entry_bytes_max, kept_bytes
 
-def _entry(belt: str, entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1) -> Entry:
-    return Entry(belt, entry_id, fields.get(b"b", b""), deliveries, b"s" in fields)
+    def _key(self, belt: str) -> str:
+        return belt
+
+    def _entry(self, belt: str, entry_id: bytes, raw: Sequence[bytes], size: int, deliveries: int = 1) -> Entry:
+        fields = dict(zip(raw[::2], raw[1::2], strict=True))
+        return Entry(belt, entry_id, fields.get(b"e", b""), deliveries, b"s" in fields, fields, size)
+
+    def _whole(self, belt: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+        size = sum(len(key) + len(value) for key, value in fields.items())
+        return Entry(belt, entry_id, fields.get(b"e", b""), 1, b"s" in fields, fields, size if size > self.entry_bytes_max else 0)

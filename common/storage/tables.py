@@ -55,6 +55,7 @@ devices = Table(
     Column("reason", Text, nullable=False, server_default=""),
     Column("state_ms", BigInteger, nullable=False),
     Index("devices_by_token", "app", "vendor", "token"),
+    Index("devices_by_voip_token", "app", "vendor", "voip_token", postgresql_where=text("voip_token IS NOT NULL")),
 )
 
 #: Who registered a token last: the registry's memory of tokens that their devices gave up since.

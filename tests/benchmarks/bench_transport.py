@@ -24,6 +24,7 @@ from simulators.base import ensure_ca, issue
 from tests.integration.transport.servers import H2Server, server_context
 from workers.transport.aioapns import AioapnsTransport
 from workers.transport.curl import CurlTransport
+from workers.transport.engine import Http2Transport
 from workers.wire import Answer, Request, Route
 
 BODY = b'{"aps":{"alert":{"title":"Alice","body":"Meeting moved to 20:00"},"badge":7,"sound":"default","thread-id":"group_10086"}}'
@@ -119,7 +120,7 @@ def rounds(base: str, ca: Path, in_flights: Sequence[int], count: int, repeat: i
     for _ in range(repeat):
         for in_flight in in_flights:
             reference = 0.0
-            for name in ("pycurl", "curl", "aioapns"):
+            for name in ("pycurl", "engine", "curl", "aioapns"):
                 per_second, cpu = one(name, base, ca, in_flight, count if name != "aioapns" else count // 5)
                 reference = reference or cpu
                 print(f"{name:10} {in_flight:9} {per_second:11.0f} {cpu:7.1f} {cpu / reference:10.2f}", flush=True)
@@ -130,7 +131,8 @@ def one(name: str, base: str, ca: Path, in_flight: int, count: int) -> tuple[flo
     gc.collect()
     if name == "pycurl":
         return measure(BarePycurl(base, ca, in_flight).send, in_flight, count)
-    transport = CurlTransport(ca) if name == "curl" else AioapnsTransport(ca)
+    clients = {"engine": lambda ca: Http2Transport(ca, CurlTransport(ca)), "curl": CurlTransport, "aioapns": AioapnsTransport}
+    transport = clients[name](ca)
     try:
         return measure(transport_sender(transport, base), in_flight, count)
     finally:

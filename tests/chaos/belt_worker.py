@@ -19,6 +19,7 @@ from common.storage.streams import TAKEOVER_IDLE_MS, Belts, Entry
 from workers import pipeline
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
+from workers.queues.consumer import Commit, Letter, StreamConsumer
 from workers.runtime import Runtime
 
 SEND = keys.send(Vendor.APNS, Urgency.CHAT)
@@ -33,7 +34,7 @@ TAKEOVER_MS = int(os.environ.get("PUSHFLEET_TEST_CHAOS_TAKEOVER_MS", str(TAKEOVE
 POISON = int(os.environ.get("PUSHFLEET_TEST_CHAOS_POISON", "-1"))
 
 
-def finish(runtime: Runtime, stage: str, entries: Sequence[Entry]) -> None:
+def finish(runtime: Runtime, stage: str, entries: Sequence[Entry]) -> Commit:
     numbers = [number for entry in entries for number in _decode(entry.blob)]
     if stage == ROUTING and POISON in numbers:
         os._exit(66)
@@ -44,26 +45,35 @@ def finish(runtime: Runtime, stage: str, entries: Sequence[Entry]) -> None:
         for number in numbers if stage == DELIVERY else ():
             pipe.hincrby(CAME, str(number), 1)
 
-    runtime.belts.hand_on(entries, adds, count)
-    if stage == PRESENCE:
-        runtime.ring(ROUTING)
-    elif stage == ROUTING:
-        runtime.ring(DELIVERY, Vendor.APNS)
+    wake = {PRESENCE: {(ROUTING, None)}, ROUTING: {(DELIVERY, Vendor.APNS)}}
+    return Commit(forward=adds, extra=[count], wake=frozenset(wake.get(stage, ())))
 
 
-def make_drain(stages: pipeline.Stages, stage: str, vendor: Vendor | None = None) -> pipeline.Drain:
+class Counting:
+    def __init__(self, runtime: Runtime, stage: str) -> None:
+        self.runtime, self.stage = runtime, stage
+
+    def handle(self, entries: Sequence[Entry]) -> Commit:
+        return finish(self.runtime, self.stage, entries)
+
+    def split(self, entry: Entry) -> list[dict[bytes, bytes]]:
+        return [{b"b": msgspec.msgpack.encode([number])} for number in _decode(entry.blob)]
+
+    def letter(self, entry: Entry) -> Letter:
+        return Letter(entry.blob, {"belt": entry.belt})
+
+    def on_leave(self, entry: Entry, reason: str | None) -> Commit:
+        return Commit()
+
+
+def make_drain(stages: pipeline.Stages, stage: str, vendor: Vendor | None = None) -> StreamConsumer:
     counts: Mapping[str, int] = {SEND: 8} if stage == DELIVERY else {stage: pipeline.READ_MAX}
     runtime = stages.runtime
-    return pipeline.Drain(runtime, stage, counts, lambda entries: finish(runtime, stage, entries), vendor)
-
-
-def split_numbers(entry: Entry) -> list[bytes]:
-    return [msgspec.msgpack.encode([number]) for number in _decode(entry.blob)]
+    return StreamConsumer(Counting(runtime, stage), pipeline.Policy(stage, counts, vendor), pipeline.stores_of(runtime, stage, vendor))
 
 
 if __name__ == "__main__":
     pipeline.Stages._make = make_drain
-    pipeline.split_blob = split_numbers
     Runtime.belts = property(lambda runtime: runtime.__dict__.setdefault("_belts", Belts(runtime.redis, runtime.keys, TAKEOVER_MS)))
     vendors = ["--vendors", "apns"] if sys.argv[1] == DELIVERY else []
     sys.exit(run(["worker", sys.argv[1], *vendors]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+import traceback
 from collections.abc import Sequence
 
 import pytest
@@ -19,8 +20,9 @@ from common.storage.claims import Ask, ClaimState
 from common.storage.streams import DELIVERIES_MAX, Belts, Entry
 from tests.unit.vendors.cases import note
 from workers.app import DELIVERY
-from workers.handlers.delivery import owner_of
-from workers.pipeline import Drain
+from workers.handlers.delivery import DeliveryHandler, owner_of
+from workers.pipeline import stores_of
+from workers.queues.consumer import Policy, StreamConsumer
 from workers.runtime import Runtime
 
 pytestmark = [pytest.mark.chaos]
@@ -70,13 +72,17 @@ def life(settings: Settings, deadly: str) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
         runtime = runtime_of(settings)
-        drain = Drain(runtime, DELIVERY, {BELT: 8}, lambda entries: finish(runtime, entries, deadly), Vendor.APNS)
+        handler = DeliveryHandler(runtime, None)
+        handler.handle = lambda entries: finish(runtime, entries, deadly)
+        policy = Policy(DELIVERY, {BELT: 8}, Vendor.APNS, reclaim_every_s=0.0)
+        drain = StreamConsumer(handler, policy, stores_of(runtime, DELIVERY, Vendor.APNS))
         end = time.monotonic() + 20
         while runtime.redis.xlen(runtime.keys.belt(BELT)) and time.monotonic() < end:
-            drain._takeover_at = 0.0
             drain(lambda: False)
             time.sleep(0.02)
         os._exit(0)
+    except Exception:
+        traceback.print_exc()
     finally:
         os._exit(1)
 

@@ -62,6 +62,10 @@ class House:
         self.event("device.registered", {**data, "business_id": BUSINESS[vendor], **more})
         return address
 
+    def present(self, user: str, device: str, state: str) -> None:
+        """As the core's gateways tell of a connection."""
+        self.core.redis.hset(f"im:presence:{{{self.app}:{user}}}", device, f"{state}|ios|{int(time.time() * 1000) + 600_000}")
+
     def event(self, kind: str, data: dict[str, Any], *, ts: int | None = None, event_id: str | None = None) -> str:
         """Publishes a native event and waits until it was read."""
         identity = self.core.publish(kind, data, app=self.app, ts=ts, event_id=event_id)

@@ -6,13 +6,16 @@ import itertools
 import json
 import subprocess
 import sys
+import uuid
 from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from common.storage.badges import BASE_MAX, Badges
-from common.storage.claims import Ask, Claims, ClaimState
+from common.storage.claims import Ask, Claims, ClaimState, Given
 from common.storage.keys import Keys
 
 NOW_MS = 1_763_787_600_000
@@ -47,6 +50,11 @@ class Desk:
         self._number += 1
         identity = push_id or f"{self._number:032x}"
         return self.claims.lease([Ask("demo", identity, user, device, identity, NOW_MS, entry, step)])[0]
+
+    def release(self, push_id: str, *, seen: bool = False) -> None:
+        with self.client.pipeline(transaction=True) as pipe:
+            self.claims.release(pipe, [Given(push_id, NOW_MS, "demo", "bob", "phone", seen)])
+            pipe.execute()
 
     def numbers(self, *steps: int, device: str = "phone") -> list[int | None]:
         return [self.push(device, step).badge for step in steps]
@@ -108,16 +116,66 @@ def test_a_base_that_is_no_number_of_messages_stops_nobodys_push(desk: Desk, bas
     assert desk.numbers(1, 1) == [BASE_MAX + 1, BASE_MAX + 2]
 
 
-def test_a_push_that_is_tried_again_keeps_its_number(desk: Desk) -> None:
+@pytest.mark.parametrize(("seen", "other"), [(True, 7), (False, 6)])
+def test_a_push_that_is_tried_again_stands_once_in_the_count_and_shows_the_number_of_now(desk: Desk, seen: bool, other: int) -> None:
+    """seen: a first try may be on the screen, with the 6; else nobody counted it, and the newer one has the 6."""
     desk.report(5)
     first = desk.push(push_id="a" * 32)
     assert (first.state, first.badge) == (ClaimState.OURS, 6)
     assert desk.push(push_id="a" * 32).badge == 6  # the same entry, read again
-    with desk.client.pipeline(transaction=True) as pipe:
-        desk.claims.release(pipe, [("a" * 32, NOW_MS, 6)])
-        pipe.execute()
-    assert desk.push(push_id="a" * 32, entry="e2").badge == 6  # a later attempt
-    assert desk.push().badge == 7
+    desk.release("a" * 32, seen=seen)
+    assert desk.push(push_id="b" * 32).badge == other
+    assert desk.push(push_id="a" * 32, entry="e2").badge == 7
+    assert desk.push().badge == 8
+
+
+def test_what_waits_while_the_app_is_opened_is_the_first_of_the_new_count(desk: Desk) -> None:
+    desk.report(0)
+    assert desk.numbers(1, 1, 1, 1) == [1, 2, 3, 4]
+    assert desk.push(push_id="a" * 32).badge == 5
+    desk.release("a" * 32)
+    desk.report(None, NOW_MS + 1_000)
+    desk.report(0, NOW_MS + 1_001, device=None)
+    assert desk.push(push_id="a" * 32, entry="e2").badge == 1
+    desk.report(None, NOW_MS + 2_000)  # while it is on the wire
+    desk.release("a" * 32)
+    assert desk.push().badge == 1, "what was counted before is not taken off the new count"
+
+
+def test_a_push_that_nobody_saw_leaves_its_number_to_the_next(desk: Desk) -> None:
+    assert desk.push(push_id="a" * 32).badge == 1
+    for _ in range(2):  # a MULTI that is written twice changes nothing
+        desk.release("a" * 32)
+    assert desk.push().badge == 1
+    assert desk.push(step=3).badge == 4
+
+
+#: What may happen to each of several pushes, in any order: it is sent and shown, refused and waits, gets no answer and waits, ends unseen.
+FATES = ("shown", "waits", "uncertain", "unseen")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from((*FATES, "opened"))), max_size=30))
+def test_the_icon_is_the_base_and_the_pushes_since_whatever_becomes_of_them(
+    redis_client: redis.Redis, steps: list[tuple[int, str]]
+) -> None:
+    """One push on the wire at a time: each shows one more than those that may be seen since the app was open."""
+    desk = Desk(redis_client, f"push{uuid.uuid4().hex}")
+    desk.report(3, NOW_MS)
+    since: set[int] = set()
+    over: set[int] = set()
+    for tick, (number, fate) in enumerate(steps):
+        if fate == "opened":
+            desk.report(None, NOW_MS + tick + 1)
+            since.clear()
+        elif number not in over:
+            told = desk.push(push_id=f"{number:032x}", entry=f"e{tick}")
+            assert told.badge == 3 + len(since | {number})
+            if fate in ("shown", "uncertain"):
+                since.add(number)
+            desk.release(f"{number:032x}", seen=number in since)
+            if fate in ("shown", "unseen"):
+                over.add(number)
 
 
 def test_coming_back_to_the_app_starts_the_count_again_and_leaves_the_base(desk: Desk) -> None:

@@ -27,8 +27,8 @@ from common.storage.direct_tokens import DirectTokens
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.records import row_record
+from workers.handlers.intake import PACK_BYTES, Doors, IntakeLoop
 from workers.intake import events
-from workers.intake.consumer import PACK_BYTES, Consumer, Doors
 from workers.intake.directed import TokenPushes
 from workers.intake.stage import Event
 from workers.intake.state import StateKeeper, Withdrawal
@@ -70,14 +70,15 @@ class Intake:
     def doors(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> Doors:
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
-        stores = (runtime.core, runtime.belts, runtime.marks, state, runtime.vault)
+        stores = {"core": runtime.core, "belts": runtime.belts, "delayed": runtime.delayed, "marks": runtime.marks, "vault": runtime.vault}
         directly = TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies)
-        return Doors(*stores, lambda: self.known, runtime.ring, withdraw, shared=True, apps_now=lambda: [self.app], directly=directly)
+        apps = {"apps": lambda: self.known, "apps_now": lambda: [self.app]}
+        return Doors(**stores, **apps, state=state, wake=runtime.ring, withdraw=withdraw, directly=directly)
 
     def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
         """Reads until nothing is left; the dead letters of what was put here, by entry."""
         runtime = self.runtime
-        consumer = Consumer([self.stream], self.doors(withdraw))
+        consumer = IntakeLoop([self.stream], self.doors(withdraw))
         consumer.once(block_ms=10)  # makes the group
         consumer.once(block_ms=10)
         assert runtime.core.xlen(self.stream) == 0
@@ -140,8 +141,8 @@ def test_a_row_that_the_ledger_can_not_hold_does_not_hold_up_the_others(intake: 
 def test_large_letters_travel_in_entries_of_a_bearable_size(intake: Intake, runtime: Runtime) -> None:
     for _ in range(6):
         intake.put(b"[" + b"1," * 150_000)
-    Consumer([intake.stream], intake.doors()).once(block_ms=10)
-    Consumer([intake.stream], intake.doors()).once(block_ms=10)
+    IntakeLoop([intake.stream], intake.doors()).once(block_ms=10)
+    IntakeLoop([intake.stream], intake.doors()).once(block_ms=10)
     entries: Any = runtime.redis.xrange(runtime.keys.belt(keys.LEDGER))
     sizes = [len(fields[b"b"]) for _, fields in entries]
     assert len(sizes) == 3

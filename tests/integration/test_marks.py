@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from common.storage import keys as key_names
-from common.storage.claims import Ask, Claims, ClaimState
+from common.storage.claims import Ask, Claims, ClaimState, Given
 from common.storage.delayed import Delayed, Later
-from common.storage.keys import Keys
+from common.storage.keys import CALL, Keys
 from common.storage.marks import Marks
 from common.storage.silences import Silences
 from common.storage.streams import Belts
@@ -39,10 +39,9 @@ def store(redis_client: redis.Redis, space: str) -> Store:
 
 
 STOPS = {
-    "recalled": (lambda marks: marks.withdraw(APP, MESSAGE, "recalled"), "recalled"),
-    "the call ended": (lambda marks: marks.withdraw(APP, MESSAGE, "call_ended"), "call_ended"),
+    "recalled": (lambda marks: marks.recall(APP, CHAT, MESSAGE), "recalled"),
     "answered": (lambda marks: marks.end_call_of(APP, USER, MESSAGE, TS), "call_ended"),
-    "read": (lambda marks: marks.read_message(APP, USER, MESSAGE, TS), "read_elsewhere"),
+    "read": (lambda marks: marks.read_message(APP, USER, CHAT, MESSAGE, TS), "read_elsewhere"),
     "read up to it": (lambda marks: marks.read_up_to(APP, USER, CHAT, TS), "read_elsewhere"),
 }
 
@@ -52,23 +51,6 @@ def test_a_word_that_came_first_stops_the_push_and_nobody_elses(store: Store, st
     stop(store.marks)
     assert store.lease() == (ClaimState.GONE, why)
     assert store.lease(message="m2", ts=TS + 60_000) == (ClaimState.OURS, "")
-
-
-def test_what_waits_for_a_device_that_left_goes_nowhere_until_it_is_registered_again(store: Store) -> None:
-    def lease(entry: str, message: str, registered_ms: int, conversation: str = CHAT, device: str = "d") -> tuple[Any, str]:
-        ask = Ask(
-            APP, message, USER, device, f"{hash((message, device)) & (1 << 128) - 1:032x}", TS, entry, -1, conversation, registered_ms
-        )
-        (claim,) = store.claims.lease([ask])
-        return claim.state, claim.why
-
-    store.marks.leave(APP, USER, "d", TS)
-    assert lease("e1", "m1", TS) == (ClaimState.GONE, "no_device")
-    assert lease("e1", "", TS, conversation="") == (ClaimState.GONE, "no_device")  # nor a recall of what it got
-    assert lease("e1", "m2", TS + 1) == (ClaimState.OURS, "")
-    assert lease("e1", "m1", TS, device="pad") == (ClaimState.OURS, "")
-    store.marks.come(APP, USER, "d")
-    assert lease("e2", "m1", TS) == (ClaimState.OURS, "")
 
 
 @pytest.mark.parametrize(("stop", "_why"), STOPS.values(), ids=STOPS)
@@ -88,9 +70,9 @@ def test_what_waited_in_between_was_not_sent(store: Store) -> None:
     store.lease("e1")
     (push_id,) = [name.decode() for name in store.client.hkeys(next(store.client.scan_iter(match=f"{store.keys.prefix}:claim:*")))]
     with store.client.pipeline() as pipe:
-        store.claims.release(pipe, [(push_id, TS, None)])
+        store.claims.release(pipe, [Given(push_id, TS, APP, USER, "d", seen=False)])
         pipe.execute()
-    store.marks.withdraw(APP, MESSAGE, "recalled")
+    store.marks.recall(APP, CHAT, MESSAGE)
     assert store.lease("e2") == (ClaimState.GONE, "recalled")
 
 
@@ -109,11 +91,26 @@ def test_a_later_invitation_into_the_same_call_rings_again(store: Store) -> None
     assert store.lease(ts=TS + 30_000) == (ClaimState.OURS, "")
 
 
+def test_a_call_that_ended_rings_again_whatever_order_its_ends_come_in(store: Store) -> None:
+    for end in (TS + 60_000, TS):
+        store.marks.end_call(APP, MESSAGE, end)
+    assert store.lease(conversation=CALL, ts=TS + 61_000) == (ClaimState.GONE, "call_ended")
+    assert store.lease(conversation=CALL, ts=TS + 90_000) == (ClaimState.OURS, "")
+    assert store.lease(conversation="c2c:call", message="m3") == (ClaimState.OURS, "")
+
+
+@pytest.mark.parametrize("other", [{"conversation": "c2c:u2"}, {"conversation": "group:u1"}, {"conversation": CALL}])
+def test_a_word_on_a_message_is_for_that_of_its_conversation(store: Store, other: dict[str, str]) -> None:
+    store.marks.recall(APP, CHAT, MESSAGE)
+    store.marks.read_message(APP, USER, CHAT, MESSAGE, TS)
+    assert store.lease(**other) == (ClaimState.OURS, "")
+
+
 def test_the_words_about_one_person_are_bounded_and_the_newest_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.storage.marks.SINGLES_MAX", 20)
     store.marks.read_up_to(APP, USER, CHAT, TS - 1)
     for number in range(100):
-        store.marks.read_message(APP, USER, f"m{number}", TS + number)
+        store.marks.read_message(APP, USER, CHAT, f"m{number}", TS + number)
     assert store.client.hlen(store.keys.read(APP, USER)) <= 21
     assert store.lease(message="m99")[0] == ClaimState.GONE
     assert store.lease(message="old", ts=TS - 5)[0] == ClaimState.GONE

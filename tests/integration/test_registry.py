@@ -21,7 +21,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 from common.config import Settings
 from common.storage import registry, sql
 from common.storage.badges import Badges
-from common.storage.claims import Ask, Claims
+from common.storage.bindings import LEFT, Bindings, bound
 from common.storage.devices import Devices
 from common.storage.keys import Keys
 from common.storage.marks import Marks
@@ -61,7 +61,7 @@ def apply(keeper: StateKeeper, told: Sequence[Told], *, app: str | None = None, 
 
 
 def registered(ts: int, user: str, device: str, token: str, platform: str = "ios", push_id: str | None = None) -> Told:
-    data = {"user": user, "device_id": device, "platform": platform, "vendor": "apns", "business_id": "ios", "token": token}
+    data = {"user": user, "device_id": device, "platform": platform, "vendor": "fcm", "business_id": "ios", "token": token}
     return ("device.registered", ts, {**data, "push_id": push_id})
 
 
@@ -181,20 +181,18 @@ LEAVES: dict[str, list[Told]] = {
 
 
 @pytest.mark.parametrize("since", LEAVES.values(), ids=LEAVES)
-def test_a_push_that_waits_for_a_device_is_not_sent_once_it_left(
+def test_a_device_that_was_left_has_no_binding_until_it_is_registered_again(
     keeper: StateKeeper, redis_client: redis.Redis, space: str, since: list[Told]
 ) -> None:
-    def waiting(app: str, push_id: str, registered_ms: int) -> str:
-        ask = Ask(app, "m", "u1", "d1", push_id, 15, "e", -1, "c2c:u2", registered_ms)
-        return Claims(redis_client, Keys(f"push{space}")).lease([ask])[0].why
+    def binding(app: str) -> str | None:
+        return Bindings(redis_client, Keys(f"push{space}")).look([(app, "u1", "d1")])[0]
 
-    came = registered(10, "u1", "d1", "A", push_id="p1")
-    app = apply(keeper, [came, logout(5, "u1", platform="ios")])
-    assert waiting(app, "1" * 32, 10) == ""
+    app = apply(keeper, [registered(10, "u1", "d1", "A", push_id="p1"), logout(5, "u1", platform="ios")])
+    assert binding(app) == bound("fcm", "ios", "A", None)
     apply(keeper, since, app=app)
-    assert waiting(app, "2" * 32, 10) == "no_device"
-    apply(keeper, [registered(30, "u1", "d1", "A")], app=app)
-    assert [waiting(app, "3" * 32, 10), waiting(app, "4" * 32, 30)] == ["", ""]
+    assert binding(app) == LEFT
+    apply(keeper, [registered(30, "u1", "d1", "B")], app=app)
+    assert binding(app) == bound("fcm", "ios", "B", None)
 
 
 def test_a_retired_token_lives_again_when_it_is_registered_anew(keeper: StateKeeper, tables: Engine) -> None:

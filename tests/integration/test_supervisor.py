@@ -147,6 +147,6 @@ def test_our_own_procfile_has_every_process_with_a_metrics_port():
     assert [one.name for one in lines] == [
         *("intake", "presence", "routing"),
         *(f"delivery-{vendor}" for vendor in vendors),
-        *("upkeep", "receipts", "console"),
+        *("upkeep", "receipts", "gateway", "gateway-xmpp", "console"),
     ]
     assert all(one.argv[:2] == ("pushfleet", "worker") and int(one.env["PUSHFLEET_METRICS_PORT"]) > 0 for one in lines)

@@ -49,7 +49,13 @@ class Sent:
         self.ts = now_ms() - 60_000
         self.message_class = message_class
         self.event = event_record(
-            app=self.app, message_id=self.message_id, conversation="group:g", ts_ms=self.ts, received_ms=self.ts, screen=screen
+            app=self.app,
+            message_id=self.message_id,
+            conversation="group:g",
+            ts_ms=self.ts,
+            received_ms=self.ts,
+            screen=screen,
+            type="call.invited" if message_class == "call" else "message.stored",
         )
         keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         keeper.apply([self._registered(user) for user in users], lambda _event, _reason: None)
@@ -84,6 +90,7 @@ class Sent:
 
     def recalled(self, kind: Kind = Kind.RECALL, **more: Any) -> list[OfflineRecipients]:
         """The entries for routing that one look gives."""
+        more = {"conversation": "group:g"} | more if kind == Kind.RECALL else more
         withdraw.schedule(self.runtime, [Withdrawal(self.app, "x1", self.message_id, kind, self.ts + 1, **more)])
         withdraw.withdraw_due(self.runtime)
         return self.entries()
@@ -132,9 +139,27 @@ def test_a_withdrawal_shares_the_place_and_the_class_of_its_message_and_nothing_
     screen = '{"collapse_key": "k", "strategy_id": "s", "push_type": "voip"}'
     (found,) = Sent(runtime, ["u1"], screen, "call").written().recalled(Kind.CALL_CANCEL)
     message = found.message
-    assert (message.push.collapse_key, message.push.strategy_id, message.push.push_type) == ("k", "s", PushType.VOIP)
+    assert (message.push.collapse_key, message.push.strategy_id, message.push.push_type) == ("k", "s", PushType.ALERT)
     assert (message.push.message_class, message.kind, message.elements, message.sender.id) == (MessageClass.CALL, Kind.CALL_CANCEL, (), "")
-    assert message.expires_at_ms - now_ms() <= withdraw.VOIP_TTL_S * 1000
+
+
+@pytest.mark.parametrize("kind", [Kind.RECALL, Kind.CALL_CANCEL])
+def test_only_what_it_means_is_taken_back(runtime: Runtime, kind: Kind) -> None:
+    """A recall: the message of its conversation; the end of a call: invitations up to it. Not what has the same id otherwise."""
+    message, call = Sent(runtime, ["u1"]).written(), Sent(runtime, ["u2"], message_class="call").written()
+    assert names(message.recalled(kind, **({"conversation": "c2c:x"} if kind == Kind.RECALL else {}))) == []
+    assert names(message.recalled(kind)) == (["u1"] if kind == Kind.RECALL else [])
+    assert names(call.recalled(kind)) == (["u2"] if kind == Kind.CALL_CANCEL else [])
+    call.ts -= 10_000
+    assert names(call.recalled(kind)) == []
+
+
+def test_who_accepted_is_told_nothing_on_the_phone_in_hand(runtime: Runtime) -> None:
+    sent = Sent(runtime, ["u1", "u2"], message_class="call").written()
+    for user, state in (("u1", "foreground"), ("u2", "background")):
+        runtime.core.hset(f"{runtime.settings.key_prefix}presence:{{{sent.app}:{user}}}", "d", f"{state}|ios|{now_ms() + 60_000}")
+    assert names(sent.recalled(Kind.CALL_CANCEL, reason="answered")) == ["u2"]
+    assert names(sent.recalled(Kind.CALL_CANCEL, reason="cancelled")) == ["u1", "u2"]
 
 
 def test_a_silent_push_is_not_recalled_but_a_silent_call_is_cancelled(runtime: Runtime) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.table import Table
@@ -72,3 +73,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty
 
 def at(ms: int | None) -> str:
     return "" if not ms else datetime.fromtimestamp(ms / 1000, UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")
+
+
+def check_zone(tz: str | None, option: str) -> None:
+    """CliError where `tz` names no zone of the IANA database."""
+    try:
+        ZoneInfo(tz or "UTC")
+    except (KeyError, ValueError, OSError):
+        raise CliError(f"{option} takes a zone name such as Asia/Shanghai or Europe/Berlin, not {tz!r}") from None

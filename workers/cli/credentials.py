@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import click
 from common.clock import now_ms
 from common.model import MessageClass, Vendor, Verdict
 from common.storage.credentials import StoredCredential
-from workers.cli.base import CliError, at, opened, print_json, print_table
+from workers.cli.base import CliError, at, check_zone, opened, print_json, print_table
 from workers.delivery.access import FleetAccess
+from workers.gateway.aliases import ALIAS, VOIP_ALIAS, aliases_of, overlap
 from workers.receipts.readers import READERS
 from workers.runtime import Runtime, lane_of
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessRefused, CredentialError
+from workers.vendors.base import SECRET_BYTES_MAX, AccessRefused, CredentialError, secret_text
 from workers.wire import NoAnswer
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -65,11 +66,14 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--channel", "channels", multiple=True, metavar="CLASS=ID"),
             click.option("--template", "templates", multiple=True, metavar="CLASS=ID[:sender,text]"),
             click.option("--quota", "quotas", multiple=True, metavar="BUCKET=N"),
+            click.option("--quota-tz", metavar="TZ", help="Zone whose midnight ends the quotas' day.  [default: the vendor's]"),
             click.option("--device-cap", "device_caps", multiple=True, metavar="BUCKET=N"),
             click.option("--reserve", "reserves", multiple=True, metavar="CLASS=P%"),
             click.option("--rate", metavar="N/s"),
             click.option("--callback-user", help="huawei, harmony: user name of the receipts' signature."),
             click.option("--callback-key-file", type=_FILE, help="huawei, harmony: key of the receipts' signature."),
+            click.option("--alias", "aliases", multiple=True, metavar="NAME", help="What a door calls it (glob), e.g. a Matrix app_id."),
+            click.option("--voip-alias", "voip_aliases", multiple=True, metavar="NAME", help="The same, of VoIP tokens (Apple)."),
             click.option("--option", "extra", multiple=True, metavar="NAME=VALUE", help="A vendor's own option, see docs/vendors."),
         ]
     ):
@@ -112,6 +116,7 @@ def _store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, give
             f"{vendor} {business_id} is there already; to replace it: pushfleet credential rotate {app_id} {vendor} {business_id}"
         )
     new = read_account(vendor, app_id, business_id, given, old)
+    _check_aliases(runtime, new)
     version = runtime.credentials.add(new)
     runtime.catalog.changed()
     return version
@@ -126,6 +131,7 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
     )
     _check_rights(vendor, rights, channels, templates)
     stored_options, secrets = _with_callback(vendor, given, old, *_read(vendor, given, old))
+    stored_options = _with_aliases(given, old, stored_options)
     expires = stored_options.get("expires_ms")
     return StoredCredential(
         app=app_id,
@@ -146,7 +152,7 @@ def read_account(vendor: Vendor, app_id: str, business_id: str, given: Mapping[s
 
 def _read(vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None) -> tuple[dict[str, str], dict[str, str]]:
     """(options, secrets) as the vendor file wants them kept; with `old`, what is not named stays as it was."""
-    files = {name: given[option].read_bytes() for option, name in FILES.items() if given.get(option) is not None}
+    files = {name: read_secret(given[option]) for option, name in FILES.items() if given.get(option) is not None}
     options = {name.removeprefix("vendor_"): str(given[name]) for name in TEXTS if given.get(name)}
     extra = _pairs(given["extra"], "--option", str)
     options |= extra
@@ -166,6 +172,36 @@ def _read(vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None
         raise CliError(f"refused: {error}") from None
 
 
+def _with_aliases(given: Mapping[str, Any], old: StoredCredential | None, options: Mapping[str, str]) -> dict[str, str]:
+    """With what doors call this account: as given, else as it was."""
+    kept = {name: old.options[name] for name in (ALIAS, VOIP_ALIAS) if old is not None and name in old.options}
+    return {**options, **kept, **{name: _joined(given[f"{name}es"]) for name in (ALIAS, VOIP_ALIAS) if given.get(f"{name}es")}}
+
+
+def _joined(aliases: Sequence[str]) -> str:
+    for alias in aliases:
+        if not re.fullmatch(r"[!-~]{1,128}", alias):
+            raise CliError("--alias takes 1-128 printable ASCII characters without spaces")
+    return " ".join(dict.fromkeys(aliases))
+
+
+def _check_aliases(runtime: Runtime, new: StoredCredential) -> None:
+    """One name means one account of a tenant: a door could not tell otherwise whose a token is."""
+    mine = aliases_of(new.options)
+    for row in runtime.credentials.listed(new.app):
+        if (row["vendor"], row["business_id"]) == (new.vendor, new.business_id):
+            continue
+        for theirs in aliases_of(row["options"]):
+            if any(overlap(own.glob, theirs.glob) for own in mine):
+                raise CliError(f"--alias: {row['vendor']} {row['business_id']} of {new.app} has {theirs.glob!r} already")
+
+
+def read_secret(path: Path) -> bytes:
+    """A secret file's bytes, no more of them than tell that it is too large to be one."""
+    with path.open("rb") as file:
+        return file.read(SECRET_BYTES_MAX + 1)
+
+
 def _with_callback(
     vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None, options: Mapping[str, str], secrets: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
@@ -176,7 +212,10 @@ def _with_callback(
     user = user or (old.options.get("callback_user") if old else None)
     key = old.secrets.get(CALLBACK_KEY) if old else None
     if file is not None:
-        key = file.read_bytes().decode("utf-8", "replace").strip()
+        try:
+            key = secret_text({CALLBACK_KEY: read_secret(file)}, CALLBACK_KEY, ascii_only=True)
+        except CredentialError as error:
+            raise CliError(f"refused: {error}") from None
     if bool(user) != bool(key):
         raise CliError("--callback-user and --callback-key-file go together: Huawei signs with both or not at all")
     if not user or not key:
@@ -244,6 +283,9 @@ def _limits(given: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
         if match is None or float(match[1]) <= 0:
             raise CliError(f"--rate takes N/s, for instance 500/s, not {given['rate']!r}")
         limits["rate"] = float(match[1])
+    if given.get("quota_tz"):
+        check_zone(given["quota_tz"], "--quota-tz")
+        limits["quota_tz"] = given["quota_tz"]
     return limits
 
 

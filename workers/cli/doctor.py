@@ -24,6 +24,7 @@ from common.storage.streams import GROUP
 from common.storage.vault import VaultError
 from workers.cli import NO, UNREACHABLE
 from workers.cli.base import at, print_json
+from workers.lane_report import lane_status
 from workers.runtime import Runtime
 
 #: XAUTOCLAIM is what the oldest server that we can use has brought.
@@ -279,15 +280,16 @@ def lane_findings(runtime: Runtime) -> Iterator[Finding]:
         yield bad("lanes", "there is no credential yet", "pushfleet app add, then pushfleet credential add")
         return
     flowing = 0
-    for lane in found:
+    for lane, status in zip(found, lane_status(runtime, found), strict=True):
         name = f"{lane.vendor} {lane.credential.business_id} of {lane.credential.app}"
-        state, parked = runtime.lane_states.peek(lane.id), runtime.delayed.parked_count(lane.id)
+        parked = runtime.delayed.parked_count(lane.id)
         waiting = f", {parked} batches wait behind it" if parked else ""
         key = f"{lane.credential.app} {lane.vendor} {lane.credential.business_id}"
         if lane.paused:
             yield bad("lanes", f"{name} is paused by an operator{waiting}", f"pushfleet credential resume {key}")
-        elif state.state == lanes.STOPPED:
-            yield bad("lanes", f"{name} is stopped: {state.why}{waiting}", f"pushfleet credential check {key}")
+        elif status.state != lanes.FLOWING:
+            since = at(status.since_ms)[:19]
+            yield bad("lanes", f"{name} is {status.state} since {since}: {status.why}{waiting}", f"pushfleet credential check {key}")
         elif runtime.guard.stopped(lane.id):
             yield bad("lanes", f"{name}: too many tokens at once were told dead; none is retired", "is this the right environment and key?")
         else:

@@ -24,8 +24,15 @@ def lanes(app_id: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = [{**row, "quotas": ", ".join(_brief(quota) for quota in row["quotas"] if quota["limit"] is not None)} for row in rows]
-    columns = ["app", "vendor", "business_id", "env", "state", "rate", "rate_now", "inflight", "parked", "quotas"]
+    shown = [
+        {
+            **row,
+            "since": at(row["since_ms"])[:19],
+            "quotas": ", ".join(_brief(quota) for quota in row["quotas"] if quota["limit"] is not None),
+        }
+        for row in rows
+    ]
+    columns = ["app", "vendor", "business_id", "env", "state", "since", "why", "rate", "rate_now", "inflight", "parked", "quotas"]
     print_table(columns, shown, "no lane yet: pushfleet credential add")
 
 
@@ -55,7 +62,13 @@ def listed(app_id: str | None, as_json: bool) -> None:
 def _show(app_id: str | None, as_json: bool) -> None:
     with opened() as runtime:
         rows = [
-            {"app": lane.credential.app, "vendor": lane.vendor, "business_id": lane.credential.business_id, **one}
+            {
+                "app": lane.credential.app,
+                "vendor": lane.vendor,
+                "business_id": lane.credential.business_id,
+                **one,
+                "tz": lane.limits.timezone,
+            }
             for lane in lanes_of(runtime, app_id)
             for one in quota_rows(runtime, lane)
         ]
@@ -63,7 +76,9 @@ def _show(app_id: str | None, as_json: bool) -> None:
         print_json(rows)
         return
     shown = [{**row, "limit": "unlimited" if row["limit"] is None else row["limit"], "runs out": at(row["runs_out_ms"])} for row in rows]
-    print_table(["app", "vendor", "business_id", "bucket", "used", "limit", "runs out"], shown, "no lane yet: pushfleet credential add")
+    print_table(
+        ["app", "vendor", "business_id", "bucket", "used", "limit", "runs out", "tz"], shown, "no lane yet: pushfleet credential add"
+    )
 
 
 @quota.command("set")

@@ -17,8 +17,8 @@ from common.contracts import OfflineRecipients, Recipient, encode
 from common.storage import keys
 from workers.cli.base import CliError, at, opened
 from workers.cli.why import in_order, story
+from workers.handlers.intake import event_record
 from workers.intake import stage
-from workers.intake.consumer import event_record
 from workers.intake.dialects import DIALECTS
 from workers.runtime import Runtime
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from common.config import VENDOR_ENDPOINTS, Settings, environ_of, read_dotenv
+from common.config import PROXY_TAKES, VENDOR_ENDPOINTS, Settings, environ_of, read_dotenv
 from common.settings_table import PREFIX, SETTINGS, URL_NAMES, Setting
 
 ENDPOINT_TAKES = "https://host:port (http:// for loopback only), without a path"
@@ -27,6 +28,11 @@ sets for services are left alone.
 """
 TAIL = """
 Each setting that ends in `_URL` is also read from a file, for secrets that are mounted: {files}. Only one of the two may be set.
+
+## Proxies
+
+`PUSHFLEET_PROXY_<VENDOR>`, for instance {proxy}: {proxy_takes}. All requests to that vendor go through it, those for access tokens too;
+the environment's own HTTPS_PROXY is not looked at. Trouble with the proxy makes a push `unavailable`, and the words name the proxy.
 
 ## Endpoints
 
@@ -72,6 +78,11 @@ def shown(environ: Mapping[str, str], in_dotenv: set[str]) -> list[dict[str, Any
             name = f"{PREFIX}ENDPOINT_{endpoint}"
             row = {"name": name, "value": values.get(name, ""), "from": _origin(name, environ, in_dotenv), "default": ""}
             rows.append({**row, "takes": ENDPOINT_TAKES, "means": f"In place of {vendor}'s own address."})
+    for vendor in VENDOR_ENDPOINTS:
+        name = f"{PREFIX}PROXY_{vendor.upper()}"
+        value = re.sub(r"//.*@", "//", values.get(name, ""))
+        row = {"name": name, "value": value, "from": _origin(name, environ, in_dotenv), "default": ""}
+        rows.append({**row, "takes": PROXY_TAKES, "means": f"The proxy for all requests to {vendor}."})
     return rows
 
 
@@ -99,8 +110,9 @@ def page() -> str:
         for one in SETTINGS
     ]
     files = ", ".join(f"`{PREFIX}{name}_FILE`" for name in URL_NAMES)
+    tail = TAIL.format(files=files, takes=_cell(ENDPOINT_TAKES), proxy=f"`{PREFIX}PROXY_FCM`", proxy_takes=_cell(PROXY_TAKES))
     ends = [f"| {vendor} | {', '.join(f'`{PREFIX}ENDPOINT_{name}`' for name in names)} |" for vendor, names in VENDOR_ENDPOINTS.items()]
-    return HEAD + "\n".join(rows) + "\n" + TAIL.format(files=files, takes=_cell(ENDPOINT_TAKES)) + "\n".join(ends) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + tail + "\n".join(ends) + "\n"
 
 
 def _cell(text: str) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import click
 
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant
-from workers.cli.base import CliError, opened, print_json, print_table
+from workers.cli.base import CliError, check_zone, opened, print_json, print_table
+from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, new_key, opened_secrets, with_secret
 from workers.routing.render import HiddenMode
 from workers.routing.texts import CatalogueError, read_catalogue
+from workers.runtime import Runtime
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -47,7 +48,7 @@ def add(
     """Register a tenant, or change what is named of it."""
     if not re.fullmatch(r"[!-z|~]{1,64}", app_id):
         raise CliError("APP takes 1-64 printable ASCII characters without spaces and braces")
-    _check_zone(tz)
+    check_zone(tz, "--tz")
     given = {"hidden_mode": hidden_mode, "hidden_text": hidden_text, "content_keys": _keyed_texts(content_keys), "texts": _catalogue(texts)}
     with opened() as runtime:
         old = runtime.tenants.all().get(app_id) or Tenant(app_id, "", "zh", "Asia/Shanghai")
@@ -57,13 +58,6 @@ def add(
         runtime.tenants.add(Tenant(app_id, old.name if name is None else name, lang or old.lang, tz or old.tz, options))
         runtime.catalog.changed()
     print(f"tenant {app_id} is registered")
-
-
-def _check_zone(tz: str | None) -> None:
-    try:
-        ZoneInfo(tz or "UTC")
-    except (KeyError, ValueError, OSError):
-        raise CliError(f"--tz takes a zone name such as Asia/Shanghai or Europe/Berlin, not {tz!r}") from None
 
 
 def _keyed_texts(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -100,6 +94,47 @@ def listed(as_json: bool) -> None:
         print_json(rows)
     else:
         print_table(["app", "name", "lang", "tz", "hidden_mode"], rows, "no tenant yet: pushfleet app add APP")
+
+
+@app.command("callback")
+@click.argument("app_id", metavar="APP")
+@click.option("--secret-file", type=_FILE, required=True, help="The cloud's callback token or secret; white space at its ends is dropped.")
+def callback(app_id: str, secret_file: Path) -> None:
+    """Store what the tenant's cloud signs its callbacks with. The one before stays valid: change it here, then at the cloud."""
+    secret = secret_file.read_text(encoding="utf-8", errors="replace").strip()
+    if not 0 < len(secret) <= 1024:
+        raise CliError("--secret-file takes a file with 1 to 1024 characters")
+    with opened() as runtime:
+        _change_secrets(runtime, app_id, CALLBACK_SECRETS, secret)
+    print(f"callbacks of {app_id} are taken with this secret, and with the one before it")
+
+
+@app.command("gateway-key")
+@click.argument("app_id", metavar="APP")
+@click.option("--rotate", is_flag=True, help="Make a new one; the one before stays valid until the next rotation.")
+def gateway_key(app_id: str, rotate: bool) -> None:
+    """Print the key that stands in the addresses of this tenant's doors, made at the first asking."""
+    with opened() as runtime:
+        tenant = _tenant(runtime, app_id)
+        known = opened_secrets(tenant.options, GATEWAY_KEYS, runtime.vault)
+        key = known[0] if known and not rotate else new_key()
+        if key not in known:
+            _change_secrets(runtime, app_id, GATEWAY_KEYS, key)
+    print(key)
+
+
+def _tenant(runtime: Runtime, app_id: str) -> Tenant:
+    tenant = runtime.tenants.all().get(app_id)
+    if tenant is None:
+        raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}", exit_code=1)
+    return tenant
+
+
+def _change_secrets(runtime: Runtime, app_id: str, name: str, secret: str) -> None:
+    tenant = _tenant(runtime, app_id)
+    options = with_secret(tenant.options, name, secret, runtime.vault)
+    runtime.tenants.add(Tenant(tenant.app, tenant.name, tenant.lang, tenant.tz, options))
+    runtime.catalog.changed()
 
 
 @click.group()

@@ -38,7 +38,7 @@ READY_S_MAX: Final = 90.0
 #: An embedded server that dies is started again, at most this often, seconds.
 REVIVE_S: Final = 0.5
 METRICS_PORT: Final = 17_300
-DEFAULT_ADDRS: Final = {"console_addr": "127.0.0.1:8080", "receipts_addr": "127.0.0.1:8081"}
+DEFAULT_ADDRS: Final = {"console_addr": "127.0.0.1:8080", "receipts_addr": "127.0.0.1:8081", "gateway_addr": "127.0.0.1:8082"}
 
 Migrate = Callable[[Settings], None]
 #: (settings, names of the processes) -> whether an event published now is handled.
@@ -154,7 +154,7 @@ class Fleet:
     def addresses(self) -> dict[str, str]:
         """What an operator opens: console, receipts, metrics, and the simulators' folder."""
         run = runfile.read(self.wanted.data_dir)
-        found = {"console": str(run.get("console")), "receipts": str(run.get("receipts"))}
+        found = {"console": str(run.get("console")), "receipts": str(run.get("receipts")), "gateway": _url(self.settings.gateway_addr)}
         names = {f"http://{target}/metrics": name for name, target in self._targets().items()}
         found |= {f"metrics {names.get(url, number)}": url for number, url in enumerate(run.get("metrics", ()), 1)}
         return found | {f"simulator {vendor}": url for vendor, url in (run.get("simulators") or {}).items()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import os
 import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,10 +29,12 @@ from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
 
 log = logging.getLogger(__name__)
 
+#: Processes that are no Celery workers, beside intake.
+ALONE = ("upkeep", "receipts", "console", "gateway", "gateway-xmpp")
 HEARTBEAT_S = 3.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
@@ -49,18 +53,19 @@ def migrate() -> None:
 
 
 @click.command()
-@click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, "upkeep", "receipts", "console"]))
+@click.argument("stage", type=click.Choice(["intake", PRESENCE, ROUTING, DELIVERY, *ALONE]))
 @click.option("--vendors", default="", help="Delivery: the vendors this process serves, separated by commas (default: all).")
 @click.option("--roles", default="", help=f"Upkeep: the roles this process takes, separated by commas (default: {','.join(ROLES)}).")
 @click.option("--index", default=1, show_default=True, help="Number of this replica.")
 def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     """Run one process of the fleet until SIGTERM."""
     settings = resolve(Settings.load())
-    logs.setup(settings, stage)
     chosen = [_vendor(name) for name in vendors.split(",") if name] or list(Vendor)
     taken = [_role(name) for name in roles.split(",") if name] or list(ROLES)
     part = taken if stage == UPKEEP and len(taken) < len(ROLES) else []
-    runtime = Runtime(settings, process_name(stage, chosen, index, os.environ, part), role_of(stage, chosen, part))
+    name = process_name(stage, chosen, index, os.environ, part)
+    logs.setup(settings, stage, process=name)
+    runtime = Runtime(settings, name, role_of(stage, chosen, part))
     stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):
         _celery(runtime, stage, chosen, stop)
@@ -72,6 +77,8 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
         UPKEEP: partial(_upkeep, roles=taken),
         "receipts": _receipts,
         "console": _console,
+        "gateway": _gateway,
+        "gateway-xmpp": _gateway_xmpp,
     }
     run[stage](runtime, stop)
     runtime.close()
@@ -100,20 +107,49 @@ def _role(name: str) -> str:
     return name.strip()
 
 
+class Progress:
+    """Whether a process goes on: progress lately, or no work known to wait. Judged by what the heartbeat saw last: it asks nobody.
+
+    While Redis is away nothing is known to wait, so nobody restarts a process because of it; after its return the silence is counted anew.
+    """
+
+    def __init__(self, progress: Callable[[], float], waiting: Callable[[], bool], silent_s: float) -> None:
+        """progress: monotonic time of the last progress."""
+        self._progress = progress
+        self._waiting = waiting
+        self._silent_s = silent_s
+        self._waits_since: float | None = None
+
+    def look(self) -> None:
+        """Called by the heartbeat. RedisError where that is away."""
+        try:
+            waits = self._waiting()
+        except RedisError:
+            self._waits_since = None
+            raise
+        if not waits:
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = time.monotonic()
+
+    def healthy(self) -> bool:
+        since = self._waits_since
+        return since is None or time.monotonic() - max(since, self._progress()) < self._silent_s
+
+
 def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], float], waiting: Callable[[], bool]) -> None:
     """Says that we live, and serves metrics and health. progress: monotonic time of the last progress."""
-
-    def healthy() -> bool:
-        silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)  # an access token and two requests may be waited for
-        return time.monotonic() - progress() < silent_s or not waiting()
-
-    port = metrics.serve_metrics(runtime.settings, runtime.name, healthy, lambda: _ready(runtime))
+    silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)  # an access token and two requests may be waited for
+    known = Progress(progress, waiting, silent_s)
+    metrics.BUILD_INFO.labels(version()).set(1)
+    port = metrics.serve_metrics(runtime.settings, runtime.name, known.healthy, lambda: _ready(runtime))
     runtime.metrics_at = metrics.target(runtime.settings, port) if port else None
 
     def beat() -> None:
         while not stop.is_set():
             try:
                 runtime.alive()
+                known.look()
             except RedisError as error:
                 log.warning("Redis is away", extra={"reason": type(error).__name__})
             stop.wait(HEARTBEAT_S)
@@ -124,6 +160,14 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
     calm_collector()
 
 
+def version() -> str:
+    """Of the installed distribution; `unknown` in a tree that nobody installed."""
+    try:
+        return importlib.metadata.version("pushfleet")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
 def _ready(runtime: Runtime) -> bool:
     runtime.redis.ping()
     with runtime.engine.connect() as connection:
@@ -132,11 +176,11 @@ def _ready(runtime: Runtime) -> bool:
 
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.intake.consumer import Consumer
+    from workers.handlers.intake import IntakeLoop
     from workers.intake.dialects import DIALECTS
 
     metrics.begin(dialects=DIALECTS)
-    consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
+    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
     _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
     consumer.run(stop.is_set)
 
@@ -144,7 +188,7 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
 def doors_of(runtime: Runtime) -> Doors:
     """What intake asks of the world, in this process."""
     from common.storage.direct_tokens import DirectTokens
-    from workers.intake.consumer import Doors
+    from workers.handlers.intake import Doors
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
     from workers.withdraw import schedule
@@ -156,10 +200,10 @@ def doors_of(runtime: Runtime) -> Doors:
         state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
         vault=runtime.vault,
         apps=lambda: list(runtime.catalog.now.tenants),
-        ring=runtime.ring,
+        wake=runtime.ring,
+        delayed=runtime.delayed,
         directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
-        shared=runtime.core is runtime.redis,
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
 
@@ -180,6 +224,20 @@ def _receipts(runtime: Runtime, stop: threading.Event) -> None:
     serve(runtime, stop)
 
 
+def _gateway(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.gateway.http import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
+def _gateway_xmpp(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.gateway.xmpp import serve
+
+    _heartbeat(runtime, stop, time.monotonic, lambda: False)
+    serve(runtime, stop)
+
+
 def _console(runtime: Runtime, stop: threading.Event) -> None:
     from workers.cli.why import story
     from workers.console.app import serve
@@ -195,7 +253,9 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
 
     _heartbeat(runtime, stop, time.monotonic, lambda: False)
     ports = Ports(
-        lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX), again, lambda: console_rows(runtime)
+        lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX),
+        again,
+        lambda lang: console_rows(runtime, lang),
     )
     serve(runtime, stop, ports)
 
@@ -228,6 +288,22 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
+    _leave_logging_alone()
     slots = 1 if len(queues) == 1 else max(2, len(queues))
-    arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h", "-l", "WARNING"]
+    arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h"]
     runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+
+
+def _leave_logging_alone() -> None:
+    """Celery would set the root logger's level, print plain lines at the end, and warn of what can't happen: we take JSON only."""
+    import celery.apps.worker as celery_worker
+    from celery.platforms import SecurityWarning
+    from celery.signals import setup_logging
+
+    setup_logging.connect(_not_yours, weak=False)
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    celery_worker.safe_say = lambda *_, **__: None
+
+
+def _not_yours(**_: object) -> None:
+    """A receiver of setup_logging: with one, Celery leaves the log to us."""

@@ -23,7 +23,6 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from common import runfile
 from common.clock import now_ms
 from common.config import host_port, is_loopback
 from common.storage.users import OPERATORS
@@ -117,7 +116,7 @@ class Console:
         )
         # a browser that keeps the last version's styles would show this one's pages without theirs
         css_version = hashlib.sha256((HERE / "static" / "console.css").read_bytes()).hexdigest()[:12]
-        self._templates.globals.update(age_of=age_of, time_of=time_of, css_version=css_version)
+        self._templates.globals.update(age_of=age_of, time_of=time_of, now_ms=now_ms, css_version=css_version)
 
     # ------------------------------------------------------------ what every page has
 
@@ -240,7 +239,7 @@ class Console:
     # ------------------------------------------------------------ pages
 
     def overview(self, request: Request, visitor: Visitor) -> Response:
-        return self._page(request, visitor, "overview", view=self._look.overview(), refresh=True)
+        return self._page(request, visitor, "overview", view=self._look.overview(visitor.lang), refresh=True)
 
     def messages(self, request: Request, visitor: Visitor) -> Response:
         asked = {name: request.query_params.get(name, "").strip()[:256] for name in ("id", "user", "app")}
@@ -250,7 +249,7 @@ class Console:
         return self._page(request, visitor, "messages", asked=asked, told=told, counts=counts, shown=shown, shown_max=SHOWN_MAX)
 
     def lanes(self, request: Request, visitor: Visitor) -> Response:
-        return self._page(request, visitor, "lanes", lanes=self._ports.lanes())
+        return self._page(request, visitor, "lanes", lanes=self._ports.lanes(visitor.lang))
 
     def letters(self, request: Request, visitor: Visitor) -> Response:
         letters, counts = self._world.dead_letters.heads(limit=LETTERS_MAX), self._world.dead_letters.counts()
@@ -261,15 +260,12 @@ class Console:
         return self._page(request, visitor, "login", status, wrong=wrong, nobody=nobody)
 
     def targets(self, _request: Request) -> Response:
-        """Who serves metrics: as the processes say in Redis, else as run.json has it."""
+        """Who serves metrics, as the processes say in Redis; without Redis 503: Prometheus then keeps the list it had."""
         try:
-            found = self._look.targets()
-        except RedisError:
-            found = []
-        if not found:
-            urls = runfile.read(self._world.settings.data_dir).get("metrics", [])
-            found = [{"targets": [urlsplit(str(url)).netloc], "labels": {}} for url in urls]
-        return JSONResponse(found)
+            return JSONResponse(self._look.targets())
+        except (RedisError, OSError) as error:
+            log.warning("nobody can be asked who serves metrics", extra={"reason": type(error).__name__})
+            return JSONResponse({"error": "Redis is away"}, 503)
 
     # ------------------------------------------------------------ forms
 

@@ -75,7 +75,7 @@ class Ports:
 
     story: Callable[[str, str | None, str | None], dict[str, Any] | None]  # (message id, app, user)
     replay: Callable[[str], str | None]
-    lanes: Callable[[], list[dict[str, Any]]]
+    lanes: Callable[[str], list[dict[str, Any]]]  # (language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +128,14 @@ class Look:
         self._lock = threading.Lock()
         self._tally: tuple[float, LastHour | None] = (-TALLY_KEPT_S, None)
 
-    def overview(self) -> Overview:
+    def overview(self, lang: str) -> Overview:
         now = now_ms()
-        queues, lanes, letters, roles = self.queues(now), self._ports.lanes(), self._world.dead_letters.counts(), self._world.living.roles()
+        queues, lanes, letters, roles = (
+            self.queues(now),
+            self._ports.lanes(lang),
+            self._world.dead_letters.counts(),
+            self._world.living.roles(),
+        )
         count, vendors = sum(letters.values()), {Vendor(lane["vendor"]) for lane in lanes}
         gone = missing(roles.values(), vendors, receipts=self._world.settings.receipts_url is not None)
         problems = [
@@ -194,7 +199,8 @@ def lane_problems(lane: Mapping[str, Any]) -> list[Problem]:
     if lane["state"] == "paused":
         return [Problem("problem_paused", named, "/lanes", f"pushfleet credential resume {key}"), *found]
     if lane["state"] == "stopped":
-        return [Problem("problem_lane", {**named, "why": lane.get("why") or "?"}, "/lanes", f"pushfleet credential check {key}"), *found]
+        told = {"why": lane.get("why") or "?", "age": age_of(now_ms() - lane["since_ms"])}
+        return [Problem("problem_lane", {**named, **told}, "/lanes", f"pushfleet credential check {key}"), *found]
     guard = Problem("problem_guard", named, "/lanes", f"pushfleet credential list {key}")
     return [*([guard] if lane.get("guard") else []), *found]
 

@@ -33,7 +33,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "now": ("as of {at}", "截至 {at}"),
     "all_well": ("All is flowing.", "一切正常。"),
     "look_at": ("{count} to look at", "{count} 项需要处理"),
-    "problem_lane": ("{lane} is stopped: {why}", "{lane} 已停止：{why}"),
+    "problem_lane": ("{lane} is stopped for {age}: {why}", "{lane} 已停止 {age}：{why}"),
     "problem_paused": ("{lane} is paused by an operator", "{lane} 已被人工暂停"),
     "problem_guard": (
         "{lane}: too many tokens were told dead at once, none is retired",
@@ -80,6 +80,8 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "guard": ("Token guard", "清退保护"),
     "guard_stopped": ("stopped", "已触发"),
     "guard_calm": ("calm", "正常"),
+    "since": ("for {age}", "已 {age}"),
+    "history": ("Last changes", "最近变化"),
     "flowing": ("flowing", "畅通"),
     "probing": ("probing", "试探"),
     "stopped": ("stopped", "停止"),

@@ -14,7 +14,7 @@ def shut_for_s(limits: Limits, bucket: Bucket, now_ms: int) -> float:
     if limits.public_hours is None or bucket != Bucket.PUBLIC:
         return 0.0
     opens, shuts = limits.public_hours
-    local = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(limits.timezone))
+    local = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(limits.hours_timezone))
     if opens <= local.hour < shuts:
         return 0.0
     opening = local.replace(hour=opens, minute=0, second=0, microsecond=0)

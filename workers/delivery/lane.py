@@ -35,7 +35,7 @@ class Lane:
 
 
 def limits_of(spec: VendorSpec, wishes: Mapping[str, Any]) -> Limits:
-    """The vendor's limits with the operator's own laid over: `rate`, `quota` {bucket: n}, `device_cap` {bucket: n}."""
+    """The vendor's limits with the operator's own laid over: `rate`, `quota` {bucket: n}, `device_cap` {bucket: n}, `quota_tz`."""
     quota, cap = wishes.get("quota") or {}, wishes.get("device_cap") or {}
     base = spec.limits
     rate = float(wishes.get("rate") or base.rate_per_s)
@@ -47,7 +47,8 @@ def limits_of(spec: VendorSpec, wishes: Mapping[str, Any]) -> Limits:
         quota_public=quota.get("public", base.quota_public),
         device_cap_private=cap.get("private", base.device_cap_private),
         device_cap_public=cap.get("public", base.device_cap_public),
-        timezone=base.timezone,
+        timezone=wishes.get("quota_tz") or base.timezone,
         public_hours=base.public_hours,
+        hours_timezone=base.hours_timezone,
         ramp_s=base.ramp_s,
     )

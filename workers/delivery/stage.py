@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from common.contracts import Notification
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from common.values import Value
+from workers.delivery import late
+from workers.delivery.causes import cause_of
 from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
@@ -108,8 +110,12 @@ class Breaker(Protocol):
         """None: the lane flows."""
         ...
 
-    def report(self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0) -> None:
-        """How a round went. throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before that.
+    def report(
+        self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
+    ) -> None:
+        """How a round went. cause: of the failures, as causes.py names it.
+
+        throttled: answers of the lane's flow control; retry_after_s: nothing may be sent before that.
 
         A probe that was never sent reports nothing at all: 0, 0, False, None; another may be the probe then.
         """
@@ -145,13 +151,17 @@ class World:
     callback_url: Callable[[Lane], str | None]
     observe: Callable[[Lane, Sequence[Answer | NoAnswer]], None]
     images: Images
+    addresses: late.Addresses
+    consent: late.Consent
+    screens: late.Screens
 
 
 def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
     """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does."""
     done = Delivered()
-    mine = _claimed(_wellformed(works, lane, done), world.now_ms(), world, done)
-    mine = _through_the_breaker(mine, lane, world, done)
+    mine = _claimed(works, world.now_ms(), world, done)
+    mine = _addressed(mine, lane, world, done)
+    mine = _through_the_breaker(_wellformed(mine, lane, done), lane, world, done)
     if not mine:
         _hand_back(lane, world, done)
         return done
@@ -168,6 +178,20 @@ def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
     else:
         _hand_back(lane, world, done)
     return done
+
+
+def _addressed(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+    now_ms = world.now_ms()
+    fit = _sorted(late.addressed(works, lane, world.addresses), done) if works else []
+    for work in fit:
+        work.addressed_ms = now_ms
+    return fit
+
+
+def _sorted(found: late.Sorted, done: Delivered) -> list[Work]:
+    done.decided += found.decided
+    done.waiting += found.waiting
+    return found.fit
 
 
 def _hand_back(lane: Lane, world: World, done: Delivered) -> None:
@@ -244,15 +268,15 @@ def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: 
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
-    works = _folded(works, world, done)
+    works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done)
     if state is None:
-        return works
+        return _sorted(late.in_their_places(works, world.screens), done)
     done.probe = True
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
     ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
     done.parked += [(work, state.why) for work in ordered[1:]]
-    return ordered[:1]
+    return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
 def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
@@ -279,11 +303,12 @@ FOLD_LOOK_S = 0.5
 def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: World, done: Delivered) -> None:
     """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes wait."""
     refused = access.verdict == Verdict.CREDENTIAL_REFUSED
-    world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s)
+    outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
+    cause = cause_of([outcome])
+    world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s, cause=cause)
     if refused:
         done.parked += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
         return
-    outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
     done.told += [(work, outcome) for work in works]
 
 
@@ -345,20 +370,33 @@ def _admitted(
 
 
 def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: World, done: Delivered) -> list[tuple[Parcel, list[Work]]]:
-    """The last look before the send: what ran out of time while leave was asked for stays here, and gives its leave back."""
+    """The last look before the send: what ran out of time or lost its token while leave was asked for stays here, and gives its leave
+    back."""
     now_ms = world.now_ms()
-    late = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
-    if not late:
+    stay = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
+    done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in stay]
+    stay += _moved_since([work for _, works in granted for work in works if work.note.expires_at_ms > now_ms], lane, world, done)
+    if not stay:
         return list(granted)
-    done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in late]
-    world.gate.refund(lane, late)
+    world.gate.refund(lane, stay)
+    staying = {id(work) for work in stay}
     in_time = []
     for parcel, works in granted:
-        kept = [(item, work) for item, work in zip(parcel.items, works, strict=True) if work.note.expires_at_ms > now_ms]
+        kept = [(item, work) for item, work in zip(parcel.items, works, strict=True) if id(work) not in staying]
         if kept:
             items, fit = zip(*kept, strict=True)
             in_time.append((parcel if len(kept) == len(works) else _smaller(parcel, items), list(fit)))
     return in_time
+
+
+def _moved_since(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+    """Those whose token changed while an access token was fetched: they come again at once, and are addressed anew."""
+    old = [work for work in works if world.now_ms() - work.addressed_ms > late.ADDRESS_GOOD_MS]
+    if not old:
+        return []
+    moved = [work for work, found in zip(old, world.addresses.where(lane, old), strict=True) if found is not late.Standing.KEPT]
+    done.waiting += [(work, 0.0, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in moved]
+    return moved
 
 
 def _smaller(parcel: Parcel, kept: Sequence[Item]) -> Parcel:
@@ -475,7 +513,7 @@ def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, fail
     refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
     throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
     hold_s = _retry_after_s(outcomes, failed >= good)
-    world.breaker.report(lane, good, failed, refused, hold_s, throttled)
+    world.breaker.report(lane, good, failed, refused, hold_s, throttled, cause_of(outcomes) if failed or refused else "")
 
 
 def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:

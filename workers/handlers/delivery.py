@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Batch, decode_batch, encode
+from common.contracts import Batch, Push, decode_batch, encode
 from common.ledger_records import Record
 from common.model import Decision, MessageClass, Urgency, Vendor, Verdict
 from common.storage import keys, sql
@@ -29,7 +29,9 @@ from workers.delivery.lane import Lane
 from workers.delivery.work import Work
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, to_ledger, work_row
 from workers.handlers.replies import tell_ended
-from workers.keeping import Keeper
+from workers.late_binding import given_back, on_screens
+from workers.queues.consumer import AWAY, Commit, Letter, is_urgent
+from workers.queues.lease_renewer import LeaseRenewer
 from workers.routing import stage as routing
 from workers.runtime import Runtime
 
@@ -54,9 +56,6 @@ LANES_AT_ONCE = 16
 #: Lanes that are sent to beside the others (`Deliveries._aside`), and what share of the pushes on the wire each may have.
 ASIDE_MAX, ASIDE_SHARE = 8, 1 / 32
 
-#: A store is away: the entries are not to blame.
-AWAY = (RedisError, OSError, *sql.AWAY)
-
 
 LaneKey = tuple[str, Vendor, str]
 
@@ -70,7 +69,7 @@ class Deliveries:
         self._vendor = vendor
         self._in_flight_max = in_flight_max
         self._stopping = stopping
-        self._keeper = Keeper(runtime.belts)
+        self._keeper = LeaseRenewer(runtime.belts)
         self._world = runtime.delivery(vendor)
         self._pool = ThreadPoolExecutor(LANES_AT_ONCE, thread_name_prefix=f"lanes-{vendor}")
         self._aside_pool = ThreadPoolExecutor(ASIDE_MAX, thread_name_prefix=f"aside-{vendor}")
@@ -204,11 +203,11 @@ class Deliveries:
         rows += [pending_row(wait, lane.vendor, business_id, now) for wait in settled.waits if _news(wait)]
         later = _later(settled.waits, lane, now)
         done = [(one.work.target.push_id, one.work.note.ts_ms) for one in settled.ended]
-        waiting = [(wait.work.target.push_id, wait.work.note.ts_ms, wait.work.badge) for wait in settled.waits]
 
         def more(pipe: Any) -> None:
+            self._runtime.claims.release(pipe, given_back(settled))
             self._runtime.claims.mark_done(pipe, done)
-            self._runtime.claims.release(pipe, waiting)
+            self._runtime.screens.settle(pipe, on_screens(settled, now))
             self._runtime.delayed.put(pipe, later)
             self._runtime.backlog.join(pipe, _held_back(settled.waits))
             self._runtime.backlog.leave(pipe, _decided(settled.ended))
@@ -255,7 +254,7 @@ def _round(
     size = 0
     for index, (entry, batch) in enumerate(todo):
         size += sum(len(push.targets) for push in batch.pushes)
-        if index and (size > most or urgent(entry) != urgent(todo[0][0])):
+        if index and (size > most or is_urgent(entry) != is_urgent(todo[0][0])):
             return todo[:index], todo[index:]
     return todo, []
 
@@ -325,37 +324,49 @@ def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now:
         log.error("a vendor said something that nobody documents", extra={"vendor": lane.vendor, "code": " ".join(codes[:5])})
 
 
-def urgent(entry: Entry) -> bool:
-    """Whether somebody waits for what is in it: calls and chats."""
-    return entry.belt.endswith(_URGENT)
-
-
-_URGENT = (f":{Urgency.CALL}", f":{Urgency.CHAT}")
-
-
 def owner_of(entry: Entry) -> str:
     """The entry's name in the claims on its pushes."""
     return f"{entry.belt}/{entry.id.decode()}"
 
 
-def disowning(runtime: Runtime, entry: Entry) -> Callable[[Any], None] | None:
-    """What frees the leases of an entry that is about to go without its pushes being finished; None where it holds none."""
-    if entry.belt in (keys.PRESENCE, keys.ROUTING):
-        return None
-    try:
-        batch = decode_batch(entry.blob)
-    except msgspec.MsgspecError:
-        return None
-    pushes = [(target.push_id, push.note.ts_ms) for push in batch.pushes for target in push.targets]
-    return lambda pipe: runtime.claims.disown(pipe, owner_of(entry), pushes)
+class DeliveryHandler:
+    """One vendor's batches. They are committed round by round, lane by lane, so that `handle` returns nothing."""
+
+    def __init__(self, runtime: Runtime, deliveries: Deliveries) -> None:
+        self._claims = runtime.claims
+        self._deliveries = deliveries
+
+    def handle(self, entries: Sequence[Entry]) -> None:
+        self._deliveries.entries(entries)
+
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        try:
+            batch = decode_batch(entry.blob)
+        except msgspec.MsgspecError:
+            return [{b"b": entry.blob}]
+        pushes = [Push(note=push.note, targets=(target,)) for push in batch.pushes for target in push.targets]
+        return [{b"b": encode(msgspec.structs.replace(batch, pushes=(push,)))} for push in pushes]
+
+    def letter(self, entry: Entry) -> Letter:
+        return Letter(entry.blob, {"belt": entry.belt})
+
+    def on_leave(self, entry: Entry, reason: str | None) -> Commit:
+        """Frees the leases of pushes that are not finished. A dead letter's pushes have rows that are not decided: who replays it decides
+        them.
+
+        Whoever waits for one as the newest of a backlog loses patience by itself (common/storage/backlog.py).
+        """
+        try:
+            batch = decode_batch(entry.blob)
+        except msgspec.MsgspecError:
+            return Commit()
+        pushes = [(target.push_id, push.note.ts_ms) for push in batch.pushes for target in push.targets]
+        return Commit(
+            rows=_buried_rows(entry, batch, reason) if reason is not None else (),
+            extra=[lambda pipe: self._claims.disown(pipe, owner_of(entry), pushes)],
+        )
 
 
-def buried_rows(entry: Entry, reason: str) -> list[Record]:
-    if entry.belt in (keys.PRESENCE, keys.ROUTING):
-        return []
-    try:
-        batch = decode_batch(entry.blob)
-    except msgspec.MsgspecError:
-        return []
+def _buried_rows(entry: Entry, batch: Batch, reason: str) -> list[Record]:
     works, now, words = settling.works_of(owner_of(entry), batch), now_ms(), f"dead letter: {reason}"
     return [work_row(work, batch.vendor, batch.business_id, None, work.target.attempts, now, words) for work in works]

@@ -3,36 +3,64 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
 
 from common import metrics
 from common.clock import now_ms
 from common.contracts import decode_offline, encode
 from common.storage import keys
+from common.storage.replies import Replies
 from common.storage.streams import Entry
 from workers.app import DELIVERY
-from workers.handlers.ledger_rows import AFTERTHOUGHTS, routing_row, to_ledger
+from workers.handlers.ledger_rows import AFTERTHOUGHTS, routing_row
 from workers.handlers.replies import routing_replies
+from workers.queues.consumer import Commit, Letter
 from workers.routing import stage as routing
-from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def routing_entries(runtime: Runtime, entries: Sequence[Entry]) -> None:
+@dataclass(frozen=True, slots=True)
+class RoutingHandler:
     """People who are away -> pushes, packed by lane and urgency."""
-    offline = [one for entry in entries for one in decode_offline(entry.blob)]
-    now = now_ms()
-    routed = routing.route(offline, runtime.routing, now)
-    adds = [(keys.send(batch.vendor, urgency), encode(batch)) for urgency, batch in routed.batches]
-    adds += to_ledger([routing_row(row, now) for row in routed.rows])
-    told = routing_replies(routed.rows)
-    runtime.belts.hand_on(entries, adds, lambda pipe: runtime.replies.tell(pipe, told))
+
+    world: routing.World
+    replies: Replies
+
+    def handle(self, entries: Sequence[Entry]) -> Commit:
+        offline = [one for entry in entries for one in decode_offline(entry.blob)]
+        now = now_ms()
+        routed = routing.route(offline, self.world, now)
+        told = routing_replies(routed.rows)
+        return Commit(
+            forward=[(keys.send(batch.vendor, urgency), encode(batch)) for urgency, batch in routed.batches],
+            rows=[routing_row(row, now) for row in routed.rows],
+            wake=frozenset((DELIVERY, batch.vendor) for _, batch in routed.batches),
+            extra=[lambda pipe: self.replies.tell(pipe, told)] if told else (),
+            after=[lambda: _count(routed)],
+        )
+
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        try:
+            return [{b"b": encode([one])} for one in decode_offline(entry.blob)]
+        except msgspec.MsgspecError:
+            return [{b"b": entry.blob}]
+
+    def letter(self, entry: Entry) -> Letter:
+        return Letter(entry.blob, {"belt": entry.belt})
+
+    def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
+        return Commit()
+
+
+def _count(routed: routing.Routed) -> None:
     if routed.presets_missing:
         metrics.IGNORED.labels("unknown_strategy").inc(routed.presets_missing)
         log.warning("a message names a preset that is not stored: defaults are used", extra={"count": routed.presets_missing})
-    for row in routed.rows:
-        if row.message.kind not in AFTERTHOUGHTS:
-            metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
-    for vendor in {batch.vendor for _, batch in routed.batches}:
-        runtime.ring(DELIVERY, vendor)
+    ended = Counter((row.device.vendor, row.decision) for row in routed.rows if row.message.kind not in AFTERTHOUGHTS)
+    for (vendor, decision), count in ended.items():
+        metrics.DECISIONS.labels(vendor, decision, "none").inc(count)

@@ -70,6 +70,18 @@ class TokenPushes:
         self._clear([event for event in batch if event.data.kind == "clear" and event.data.conversation is not None])
         return found
 
+    def again(self, batch: Sequence[Event]) -> list[tuple[str, dict[str, Any]]]:
+        """What those are told who asked the same before: nothing new but whether the token is given up since."""
+        asked = [event for event in batch if event.data.reply is not None]
+        known = self._tokens.states([(event.app, direct.user_of(event.data.target)) for event in asked])
+        told = []
+        for event in asked:
+            user = direct.user_of(event.data.target)
+            has = known.get((event.app, user))
+            reply = {"event_id": event.id, "message_id": event.data.message_id, "user": user, "decision": None, "note": "asked before"}
+            told.append((event.data.reply.key, {**reply, "retired": has is not None and has[0] == "retired"}))
+        return told
+
     def _clear(self, batch: Sequence[Event]) -> None:
         """A conversation that was read elsewhere: what is queued of it goes no more."""
         if not batch:

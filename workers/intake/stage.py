@@ -19,6 +19,8 @@ from workers.intake.json_keys import certainly_unambiguous
 #: Contract §3: entries up to this size; nested no deeper than this.
 ENTRY_BYTES_MAX = 256 * 1024
 DEPTH_MAX = 32
+#: Reason of an entry over size.
+TOO_LARGE = f"too_large: more than {ENTRY_BYTES_MAX} bytes"
 #: Reason of an entry whose tenant is not registered.
 UNKNOWN_APP = "unknown_app"
 #: A ts further ahead than this counts as now.
@@ -60,14 +62,21 @@ class _UnreadableError(ValueError):
     """Carries the reason of a dead letter."""
 
 
-def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: Sequence[str], now_ms: int) -> Passed | Refused:
-    """One stream entry -> events, or why not. `apps`: the registered tenants; `stream` makes entry ids unique among streams."""
+def read_entry(
+    stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: Sequence[str], now_ms: int, *, is_whole: bool = True
+) -> Passed | Refused:
+    """One stream entry -> events, or why not. `apps`: the registered tenants; `stream` makes entry ids unique among streams.
+
+    is_whole: False for an entry over the limit, whose fields were cut.
+    """
     raw = fields.get(b"e")
-    names = {key: _readable(fields[name]) for name, key in _NAMES.items() if name in fields} if len(fields) > 1 else {}
+    names = names_of(fields) if len(fields) > 1 else {}
     entry = f"{stream}/{entry_id}"
     received_ms = int(entry_id.split("-", maxsplit=1)[0])
     dialect = names.get("d") or "native"
     try:
+        if not is_whole:
+            raise _UnreadableError(TOO_LARGE)
         body = checked(raw)
         if dialect == "native":
             event = _native(body, entry, received_ms, now_ms)
@@ -77,6 +86,11 @@ def read_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: 
     except (_UnreadableError, DialectError) as error:
         whose, kind = _head(raw or b"", names, apps)
         return Refused(entry, str(error), whose, (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX], names, kind)
+
+
+def names_of(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    """What stands beside an entry's text: its dialect, tenant and query."""
+    return {key: _readable(fields[name]) for name, key in _NAMES.items() if name in fields}
 
 
 _NAMES = {b"d": "d", b"app": "app", b"q": "q"}
@@ -118,7 +132,7 @@ def checked(raw: bytes | None) -> bytes:
     if raw is None:
         raise _UnreadableError("no_e: the entry has no field e")
     if len(raw) > ENTRY_BYTES_MAX:
-        raise _UnreadableError(f"too_large: more than {ENTRY_BYTES_MAX} bytes")
+        raise _UnreadableError(TOO_LARGE)
     if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _too_deep(raw):
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}")
     if certainly_unambiguous(raw):

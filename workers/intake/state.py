@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, text
 
-from common.model import Decision, Kind
+from common.contracts import Conversation
+from common.model import Kind
 from common.storage import preferences, registry
 from common.storage.badges import Badges
+from common.storage.bindings import Binding
 from common.storage.marks import Marks
 from common.storage.registry import Leaving, Registration
 from workers.intake import events
@@ -23,16 +25,16 @@ from workers.intake.stage import Event
 
 Ignored = Callable[[Event, str], None]
 
-
-#: (app, user, device, since when its token is that person's no more; None: from now on it is).
-Move = tuple[str, str, str, int | None]
 #: (app, user, push id) -> device id.
 Names = Mapping[tuple[str, str, str], str]
+#: (app, conversation, message id) -> its ts, ms.
+Times = dict[tuple[str, str, str], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What was shown of a message (or call) must go. users: only these people's, None: everybody's."""
+    """What was shown of a message (or call) must go. users: only these people's, None: everybody's. conversation: the message's;
+    reason: why a call ended, in the core's words."""
 
     app: str
     event_id: str
@@ -40,6 +42,8 @@ class Withdrawal:
     kind: Kind
     ts_ms: int
     users: tuple[str, ...] | None = None
+    conversation: str = ""
+    reason: str = ""
 
 
 class StateKeeper:
@@ -55,40 +59,34 @@ class StateKeeper:
         if not batch:
             return []
         with self._engine.begin() as connection:
-            moves = _registry(connection, batch, ignored)
+            bindings = _registry(connection, batch, ignored)
             names = registry.named(connection, _names(batch))
             _settings(connection, [event for event in batch if isinstance(event.data, events.SettingsUpdated)], names)
             times = self._times(connection, [event for event in batch if isinstance(event.data, events.Read)])
             with self._marks.pipeline() as pipe:  # while our transaction holds the rows nobody else's marks of them can cross ours
-                for move in moves:
-                    self._move(pipe, move)
+                self._marks.bindings.put(bindings, pipe)
                 for event in batch:
                     self._tell(pipe, event, names, times)
                 pipe.execute()
         return [told for told in map(_withdrawal, batch) if told is not None]
 
-    def _times(self, connection: Connection, reads: Sequence[Event]) -> dict[tuple[str, str], int]:
+    def _times(self, connection: Connection, reads: Sequence[Event]) -> Times:
         """When the messages were stored up to which people read, of those that are known."""
-        named = ((event.app, event.data.up_to_message_id) for event in reads if event.data.up_to_ms is None)
-        asked = sorted({(app, message_id) for app, message_id in named if message_id is not None})
+        named = ((event.app, event.data) for event in reads if event.data.up_to_ms is None)
+        asked = sorted(
+            {(app, _named(read.conversation), read.up_to_message_id) for app, read in named if read.up_to_message_id is not None}
+        )
         found = self._marks.times_of(asked)
         return {**_times_kept(connection, [one for one in asked if one not in found]), **found}
 
-    def _move(self, pipe: Any, move: Move) -> None:
-        app, user, device, left_ms = move
-        if left_ms is None:
-            self._marks.come(app, user, device, pipe)
-        else:
-            self._marks.leave(app, user, device, left_ms, pipe)
-
-    def _tell(self, pipe: Any, event: Event, names: Names, times: dict[tuple[str, str], int]) -> None:
+    def _tell(self, pipe: Any, event: Event, names: Names, times: Times) -> None:
         """Marks and badges of one event."""
         app, data = event.app, event.data
         if isinstance(data, events.Recalled):
-            self._marks.withdraw(app, data.message_id, Decision.RECALLED, pipe)
+            self._marks.recall(app, _named(data.conversation), data.message_id, pipe)
         elif isinstance(data, events.Ended):
             if data.users is None:
-                self._marks.withdraw(app, data.call_id, Decision.CALL_ENDED, pipe)
+                self._marks.end_call(app, data.call_id, event.ts_ms, pipe)
             for user in data.users or ():
                 self._marks.end_call_of(app, user, data.call_id, event.ts_ms, pipe)
         elif isinstance(data, events.Read):
@@ -99,16 +97,16 @@ class StateKeeper:
                 device = names.get((app, data.user, data.device_id), data.device_id)
                 self._badges.report(app, data.user, device, event.ts_ms, base, pipe)
 
-    def _read(self, pipe: Any, event: Event, times: dict[tuple[str, str], int]) -> None:
+    def _read(self, pipe: Any, event: Event, times: Times) -> None:
         app, data = event.app, event.data
-        conversation = f"{data.conversation.type}:{data.conversation.id}"
+        conversation = _named(data.conversation)
         up_to_ms = data.up_to_ms
         if up_to_ms is None and data.up_to_message_id is not None:
-            up_to_ms = times.get((app, data.up_to_message_id))
+            up_to_ms = times.get((app, conversation, data.up_to_message_id))
         if up_to_ms is not None:
             self._marks.read_up_to(app, data.user, conversation, up_to_ms, pipe)
         elif (message_id := data.up_to_message_id or data.message_id) is not None:
-            self._marks.read_message(app, data.user, message_id, event.ts_ms, pipe)
+            self._marks.read_message(app, data.user, conversation, message_id, event.ts_ms, pipe)
         if data.unread is not None:
             self._badges.report(app, data.user, None, event.ts_ms, data.unread, pipe)
 
@@ -116,16 +114,20 @@ class StateKeeper:
 def _withdrawal(event: Event) -> Withdrawal | None:
     data = event.data
     if isinstance(data, events.Recalled):
-        return Withdrawal(event.app, event.id, data.message_id, Kind.RECALL, event.ts_ms)
+        return Withdrawal(event.app, event.id, data.message_id, Kind.RECALL, event.ts_ms, conversation=_named(data.conversation))
     if isinstance(data, events.Ended):
-        return Withdrawal(event.app, event.id, data.call_id, Kind.CALL_CANCEL, event.ts_ms, data.users)
+        return Withdrawal(event.app, event.id, data.call_id, Kind.CALL_CANCEL, event.ts_ms, data.users, reason=data.reason)
     return None
+
+
+def _named(conversation: Conversation) -> str:
+    return f"{conversation.type}:{conversation.id}"
 
 
 # ---------------------------------------------------------------- the registry
 
 
-def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
+def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
     """Registrations and leavings, in rounds: a person's words in the order of the stream, everybody's first words together."""
     rounds: dict[int, list[Event]] = {}
     reached: dict[tuple[str, str], int] = {}
@@ -138,18 +140,18 @@ def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) 
         at += at % 2 != leaving  # even rounds register, odd ones leave
         reached[person] = at
         rounds.setdefault(at, []).append(event)
-    moves: list[Move] = []
+    bindings: list[Binding] = []
     for at in sorted(rounds):
-        moves += (_leave if at % 2 else _register)(connection, rounds[at], ignored)
-    return moves
+        bindings += (_leave if at % 2 else _register)(connection, rounds[at], ignored)
+    return bindings
 
 
-def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
+def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
     told = registry.register(connection, [Registration(event.app, _device(event.data), event.ts_ms) for event in batch])
     for event, news in zip(batch, told.news, strict=True):
         if not news:
             ignored(event, "older_state")
-    return [*told.lost, *((*device, None) for device in told.came)]
+    return list(told.bindings)
 
 
 def _device(data: events.Registered) -> dict[str, Any]:
@@ -157,8 +159,8 @@ def _device(data: events.Registered) -> dict[str, Any]:
     return msgspec.structs.asdict(data) | {"platform": platform, "lang": data.lang[: events.LANG_MAX] if data.lang else data.lang}
 
 
-def _leave(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Move]:
-    return [*registry.leave(connection, [one for event in batch if (one := _leaving(event, ignored)) is not None])]
+def _leave(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
+    return registry.leave(connection, [one for event in batch if (one := _leaving(event, ignored)) is not None])
 
 
 def _leaving(event: Event, ignored: Ignored) -> Leaving | None:
@@ -188,18 +190,19 @@ def _names(batch: Sequence[Event]) -> list[tuple[str, str, str]]:
 # ---------------------------------------------------------------- times and settings
 
 _TIMES = text(
-    "SELECT app, message_id, max(ts_ms) FROM events JOIN unnest(CAST(:apps AS text[]), CAST(:ids AS text[])) AS m (app, message_id)"
-    " USING (app, message_id) WHERE type = 'message.stored' GROUP BY app, message_id"
+    "SELECT app, conversation, message_id, max(ts_ms) FROM events"
+    " JOIN unnest(CAST(:apps AS text[]), CAST(:conversations AS text[]), CAST(:ids AS text[])) AS m (app, conversation, message_id)"
+    " USING (app, conversation, message_id) WHERE type = 'message.stored' GROUP BY app, conversation, message_id"
 )
 
 
-def _times_kept(connection: Connection, messages: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """The ts of these (app, message id) by the ledger, where it has them; one query."""
+def _times_kept(connection: Connection, messages: Sequence[tuple[str, str, str]]) -> Times:
+    """The ts of these (app, conversation, message id) by the ledger, where it has them; one query."""
     if not messages:
         return {}
-    apps, ids = zip(*messages, strict=True)
-    rows = connection.execute(_TIMES, {"apps": list(apps), "ids": list(ids)})
-    return {(app, message_id): int(ts_ms) for app, message_id, ts_ms in rows}
+    apps, conversations, ids = zip(*messages, strict=True)
+    rows = connection.execute(_TIMES, {"apps": list(apps), "conversations": list(conversations), "ids": list(ids)})
+    return {(app, conversation, message_id): int(ts_ms) for app, conversation, message_id, ts_ms in rows}
 
 
 def _settings(connection: Connection, batch: Sequence[Event], names: Names) -> None:

@@ -16,6 +16,7 @@ from common.storage.leases import Lease
 from common.storage.streams import Backlog
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
+from workers.fleet_watch import PauseWatch, show_memory, show_missing
 from workers.gate import terms_of
 from workers.runtime import Runtime
 
@@ -42,6 +43,7 @@ class Reporter:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._pauses = PauseWatch(runtime)
         self._due: dict[Callable[[], None], float] = {}
 
     def turn(self, lease: Lease | None = None) -> float:
@@ -94,6 +96,9 @@ class Reporter:
     def show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())
         states = zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        self._pauses.look(lanes)
+        show_missing(self._runtime)
+        metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
         metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
 
     def show_dead_letters(self) -> None:
@@ -108,6 +113,7 @@ class Reporter:
         ends = {_labels(lane): lane.credential.options.get("expires_ms") for lane in lanes}
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
+        show_memory(runtime)
         for belt in (*keys.BELTS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
 

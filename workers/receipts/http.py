@@ -30,7 +30,7 @@ from workers.receipts import huawei
 from workers.receipts.address import PURPOSE, Address, proven, read_path
 from workers.receipts.base import Receipt
 from workers.receipts.bodies import ReceiptsError
-from workers.receipts.matcher import Matcher, Stores
+from workers.receipts.matcher import Matcher, ReceiptStores
 from workers.receipts.readers import READERS
 from workers.receipts.stage import Callback
 from workers.vendors.base import Credential
@@ -56,7 +56,7 @@ class Accounts(Protocol):
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None: ...
 
 
-class World(Stores, Protocol):
+class World(ReceiptStores, Protocol):
     """What of the runtime this process uses."""
 
     @property

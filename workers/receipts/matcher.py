@@ -1,4 +1,4 @@
-"""From the belt `receipts` into the ledger: finds the push that each receipt speaks of, retires tokens. One thread of its process."""
+"""From the stream `receipts` into the ledger: finds the push that each receipt speaks of, retires tokens. One thread of its process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from datetime import time as day_time
@@ -14,20 +13,20 @@ from typing import Any, Protocol, cast
 
 import msgspec
 from redis import Redis
-from redis.exceptions import RedisError
 
 from common import metrics
-from common.clock import now_ms
 from common.contracts import encode
-from common.ledger_records import DeadRecord, NoteRecord, Record
+from common.ledger_records import NoteRecord, Record
 from common.model import PRIVATE_CLASSES, Bucket, Vendor
-from common.storage import keys, sql
+from common.storage import keys
+from common.storage.delayed import Delayed
 from common.storage.devices import Devices
 from common.storage.guard import Guard
 from common.storage.keys import Keys
 from common.storage.ledger import Ledger
-from common.storage.streams import DELIVERIES_MAX, Belts, Entry
+from common.storage.streams import Belts, Entry
 from common.storage.vault import Vault
+from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.receipts.base import Receipt
 from workers.receipts.readers import READERS, label_of
 from workers.receipts.stage import LOOK_AGAIN_S, Callback, Sent, Settled, is_tag, settle
@@ -37,13 +36,10 @@ log = logging.getLogger(__name__)
 READ_MAX = 100
 DUE_MAX = 100
 IDLE_S = 0.1
-AWAY_S = 1.0
-#: A store is away: the entries are not to blame.
-AWAY = (RedisError, OSError, *sql.AWAY)
 _decode = msgspec.msgpack.Decoder(Callback).decode
 
 
-class Stores(Protocol):
+class ReceiptStores(Protocol):
     """What of the runtime the matcher uses."""
 
     @property
@@ -60,6 +56,8 @@ class Stores(Protocol):
     def guard(self) -> Guard: ...
     @property
     def vault(self) -> Vault: ...
+    @property
+    def delayed(self) -> Delayed: ...
     def told_by_receipts(
         self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
     ) -> None:
@@ -68,72 +66,13 @@ class Stores(Protocol):
         ...
 
 
-class Matcher:
-    def __init__(self, stores: Stores) -> None:
+class ReceiptsHandler:
+    """Callbacks -> the pushes they speak of, retired tokens, days that are spent."""
+
+    def __init__(self, stores: ReceiptStores) -> None:
         self._stores = stores
-        self.progress_at = time.monotonic()
 
-    def run(self, stopping: Callable[[], bool]) -> None:
-        """Until told to stop; a store that is away is waited for."""
-        while not stopping():
-            try:
-                if not self.once():
-                    time.sleep(IDLE_S)
-                self.progress_at = time.monotonic()
-            except AWAY as error:
-                log.warning("receipts wait in their belt: a store is away", extra={"reason": type(error).__name__})
-                time.sleep(AWAY_S)
-
-    def once(self) -> int:
-        """One read of the belt; the number of entries that were finished."""
-        self._release_due()
-        belts = self._stores.belts
-        entries = belts.take_over(keys.RECEIPTS, READ_MAX) or belts.read([keys.RECEIPTS], READ_MAX)
-        fit = [entry for entry in entries if not self._poisoned(entry)]
-        if not fit:
-            return len(entries)
-        try:
-            self._finish(fit)
-        except AWAY:
-            belts.forgive(fit)
-            raise
-        except Exception as error:
-            log.error("a callback broke its stage", extra={"queue": keys.RECEIPTS, "reason": type(error).__name__}, exc_info=error)
-            self._one_by_one(fit)
-        return len(entries)
-
-    def _one_by_one(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            try:
-                self._finish([entry])
-            except AWAY:
-                self._stores.belts.forgive([entry])
-                raise
-            except Exception as error:  # noqa: BLE001 - it stands alone now
-                self._bury(entry, f"broke_stage: {type(error).__name__}")
-
-    def _poisoned(self, entry: Entry) -> bool:
-        if entry.deliveries <= DELIVERIES_MAX:
-            return False
-        self._bury(entry, f"poison: handed out {entry.deliveries} times and never finished")
-        return True
-
-    def _bury(self, entry: Entry, reason: str) -> None:
-        raw = self._stores.vault.encrypt(entry.blob)
-        where = {"belt": keys.RECEIPTS}
-        record = DeadRecord(
-            id=uuid.uuid4().hex,
-            entry_id=entry.id.decode(),
-            stage="receipts",
-            reason=reason,
-            app=None,
-            at_ms=now_ms(),
-            raw=raw,
-            fields=where,
-        )
-        self._stores.belts.hand_on([entry], [(keys.LEDGER, encode([record]))])
-
-    def _release_due(self) -> None:
+    def release_due(self) -> None:
         """Callbacks whose rows are to be looked for again come back to the belt."""
         key, redis = self._stores.keys.receipts_later, self._stores.redis
         for member in cast(list[bytes], redis.zrangebyscore(key, "-inf", time.time(), 0, DUE_MAX)):
@@ -142,7 +81,7 @@ class Matcher:
                 pipe.zrem(key, member)
                 pipe.execute()
 
-    def _finish(self, entries: Sequence[Entry]) -> None:
+    def handle(self, entries: Sequence[Entry]) -> Commit:
         records: list[Record] = []
         again: list[Callback] = []
         told: list[tuple[str, str]] = []
@@ -156,11 +95,20 @@ class Matcher:
             if settled.again:
                 again.append(msgspec.structs.replace(callback, receipts=tuple(settled.again), looks=callback.looks + 1))
         later = {os.urandom(8) + encode(one): time.time() + LOOK_AGAIN_S[one.looks - 1] for one in again}
-        adds = [(keys.LEDGER, encode(records))] if records else []
-        more = (lambda pipe: pipe.zadd(self._stores.keys.receipts_later, later)) if later else None
-        self._stores.belts.hand_on(entries, adds, more)
-        for vendor, status in told:
-            metrics.RECEIPTS.labels(vendor, status).inc()
+        return Commit(
+            rows=records,
+            extra=[lambda pipe: pipe.zadd(self._stores.keys.receipts_later, later)] if later else (),
+            after=[lambda: _count(told)],
+        )
+
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        return [{b"b": entry.blob}]
+
+    def letter(self, entry: Entry) -> Letter:
+        return Letter(entry.blob, {"belt": keys.RECEIPTS})
+
+    def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
+        return Commit()
 
     def _sent(self, callback: Callback) -> dict[int, Sent]:
         """Rows by the number of their receipt: by push id, else by the request's tag and the token."""
@@ -215,6 +163,11 @@ class Matcher:
                 self._stores.told_by_receipts(lane, bucket, capped, spent_ms)
 
 
+def _count(told: Sequence[tuple[str, str]]) -> None:
+    for vendor, status in told:
+        metrics.RECEIPTS.labels(vendor, status).inc()
+
+
 def _whose(row: Sent, receipt: Receipt) -> tuple[str, str, str, str, int]:
     return row.app, row.user, row.device, receipt.token, row.decided_ms
 
@@ -254,3 +207,25 @@ def _note(row: Sent, receipt: Receipt, received_ms: int) -> NoteRecord:
         at_ms=at_ms,
         note=receipt.status,
     )
+
+
+class Matcher:
+    """The receipts' thread: reads their stream until it is told to stop."""
+
+    def __init__(self, stores: ReceiptStores) -> None:
+        self._handler = ReceiptsHandler(stores)
+        policy = Policy(keys.RECEIPTS, {keys.RECEIPTS: READ_MAX}, reclaim_max=READ_MAX)
+        self.consumer = StreamConsumer(self._handler, policy, Stores(stores.belts, stores.delayed, stores.vault, lambda *_: None))
+
+    @property
+    def progress_at(self) -> float:
+        return self.consumer.progress_at
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Until told to stop; a store that is away is waited for."""
+        self.consumer.run(stopping, self.once, lambda: time.sleep(IDLE_S))
+
+    def once(self) -> int:
+        """One read of the stream; the number of entries that were finished."""
+        self._handler.release_due()
+        return self.consumer.once()

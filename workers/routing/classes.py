@@ -181,7 +181,7 @@ def _fcm(wanted: MessageClass, push_type: PushType, credential: Credential, over
     return _private(wanted, fields) if private else _public(wanted, fields)
 
 
-def _apns(wanted: MessageClass, push_type: PushType, _credential: Credential, _over: Mapping[str, Any]) -> Placement:
+def _apns(wanted: MessageClass, push_type: PushType, _credential: Credential, over: Mapping[str, Any]) -> Placement:
     if push_type == PushType.SILENT:
         fields = {"priority": "5"}
     elif wanted == C.CALL:
@@ -190,6 +190,8 @@ def _apns(wanted: MessageClass, push_type: PushType, _credential: Credential, _o
         fields = {"priority": "10", "interruption_level": "active"}
     else:
         fields = {"priority": "5", "interruption_level": "passive"}
+    if _word(over.get("priority")) == "5" and wanted != C.CALL:  # a sender may lower it
+        fields["priority"] = "5"
     return _private(wanted, fields) if wanted in PRIVATE_CLASSES else _public(wanted, fields)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from common.contracts import Message
 from common.model import Kind
 from common.values import Value
-from workers.routing.texts import NOTHING, Catalogue, say
+from workers.routing.texts import NOTHING, Catalogue, ending_of, say
 
 
 class Words(Value, frozen=True):
@@ -53,7 +53,7 @@ class Veil(Value, frozen=True):
 def words(message: Message, lang: str, app_name: str, *, veil: Veil | None, forced: bool, own: Catalogue = NOTHING) -> Words:
     """veil: not None shows this and nothing of the message (contract §8, hidden detail). own: the tenant's catalogue."""
     if message.kind in (Kind.RECALL, Kind.CALL_CANCEL):
-        said = say(message.kind, lang, own)
+        said = say(ending_of(message.ended_by) if message.kind == Kind.CALL_CANCEL else message.kind, lang, own)
         return Words("", None, said, app_name or said, app_name, said, hidden=False)
     if veil is not None:
         return _redacted(message, veil, app_name)

@@ -13,7 +13,7 @@ from common.model import PRIVATE_CLASSES, BadgeMode, Decision, Kind, MessageClas
 from common.ports import Friends, PreferenceBook
 from common.values import Value
 from workers.routing import classes
-from workers.routing.consent import forced, refusal
+from workers.routing.consent import forced, mentioned, refusal
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Veil, veil_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, say
@@ -157,13 +157,13 @@ def _draft(
     own = _catalogue(tenant)
     lang = lang_of(device.lang, tenant.lang, own)
     veil = veil_of(message, wishes, tenant.options, device.content_key, lang, own)
-    is_forced = forced(message, who.user)
+    is_forced, named = forced(message, who.user), mentioned(message, who.user)
     push_type = _push_type(_wanted(message, tenancy), device)
     urgency = urgency_of(message, who.user)
-    key = (device.vendor, device.business_id, lang, veil, is_forced, push_type, urgency)
+    key = (device.vendor, device.business_id, lang, veil, is_forced, push_type, urgency, named)
     draft = drafts.get(key)
     if draft is None:
-        note = _note(one, credential, tenancy, tenant, lang, veil, is_forced, push_type, urgency, now_ms, shapes)
+        note = _note(one, credential, tenancy, tenant, lang, veil, is_forced, named, push_type, urgency, now_ms, shapes)
         draft = drafts[key] = ((message.app, device.vendor, device.business_id, urgency), note, [])
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
@@ -171,8 +171,10 @@ def _draft(
 
 
 def _wanted(message: Message, tenancy: Tenancy) -> PushType:
-    """The sender's push type; where they asked for nothing special, that of their preset."""
+    """The sender's push type; where they asked for nothing special, that of their preset. What takes a call back is never a call."""
     push = message.push
+    if message.kind in (Kind.CALL_CANCEL, Kind.RECALL):
+        return PushType.ALERT if push.push_type == PushType.VOIP else push.push_type
     preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id and push.push_type == PushType.ALERT else None
     try:
         return PushType((preset or {}).get("push_type") or push.push_type)
@@ -206,6 +208,7 @@ def _note(
     lang: str,
     veil: Veil | None,
     is_forced: bool,
+    named: bool,
     push_type: PushType,
     urgency: Urgency,
     now_ms: int,
@@ -248,6 +251,9 @@ def _note(
         reply_key=message.reply_key,
         collapse_id=collapse_id(message),
         thread_id=None if bare else push.thread_id,
+        sender_id=message.sender.id,
+        mentioned=named,
+        respect_dnd=push.gate.respect_dnd and not is_forced,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
@@ -23,10 +24,42 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "hidden": {"zh": "您收到一条新消息", "en": "You have a new message"},
     "call_invite": {"zh": "邀请您通话", "en": "Incoming call"},
     "call_cancel": {"zh": "通话已结束", "en": "The call has ended"},
+    "call_accepted": {"zh": "已在其他设备接听", "en": "Answered on another device"},
+    "call_rejected": {"zh": "已在其他设备拒接", "en": "Declined on another device"},
+    "call_cancelled": {"zh": "对方已取消通话", "en": "The call was cancelled"},
+    "call_missed": {"zh": "未接来电", "en": "Missed call"},
     "recall": {"zh": "此消息已撤回", "en": "This message was recalled"},
     "folded": {"zh": "{count}条新消息", "en": "{count} new messages"},
 }
 LANGS: Final = frozenset(TEXTS["hidden"])
+
+
+class Ending(StrEnum):
+    """How a call ended, as far as its words differ; the values are keys of TEXTS."""
+
+    ACCEPTED = "call_accepted"
+    REJECTED = "call_rejected"
+    CANCELLED = "call_cancelled"
+    MISSED = "call_missed"
+    OTHER = "call_cancel"
+
+
+#: Words that cores and clouds say of it (`call.ended`, reason): ZEGO's own, and what else is usual. Compared in small letters and digits.
+_ENDINGS: Final[Mapping[Ending, frozenset[str]]] = {
+    Ending.ACCEPTED: frozenset(
+        {"accepted", "accept", "answered", "answer", "answeredelsewhere", "acceptedelsewhere", "connected", "pickedup"}
+    ),
+    Ending.REJECTED: frozenset({"rejected", "reject", "declined", "decline", "refused", "rejectedelsewhere", "declinedelsewhere"}),
+    Ending.CANCELLED: frozenset({"cancelled", "canceled", "cancel", "callercancel", "callercancelled", "callercanceled"}),
+    Ending.MISSED: frozenset({"timeout", "timedout", "timeoutcancel", "missed", "noanswer", "unanswered", "noresponse", "expired", "busy"}),
+}
+
+
+def ending_of(reason: str) -> Ending:
+    """What a core's reason means; OTHER for one that is not known."""
+    word = "".join(letter for letter in reason.lower() if letter.isalnum())
+    return next((ending for ending, words in _ENDINGS.items() if word in words), Ending.OTHER)
+
 
 #: A tenant's own words: language tag in lower case -> key of TEXTS -> text. They win over ours.
 Catalogue = Mapping[str, Mapping[str, str]]
@@ -55,11 +88,16 @@ def _lang_of(wish: str | None, fallback: str, own: Catalogue) -> str:
 
 def say(key: str, lang: str, own: Catalogue = NOTHING) -> str:
     """Our words for `key`: the tenant's, ours, those of the bare language (`zh` for `zh-hant`), English."""
-    said = own.get(lang, NOTHING).get(key)
+    mine = own.get(lang, NOTHING)
+    # who said how a call's end is told before its reasons had words meant all of them
+    said = mine.get(key) or (mine.get(Ending.OTHER) if key in _OF_ENDS else None)
     if isinstance(said, str) and said:
         return said
     ours = TEXTS[key]
     return ours.get(lang) or ours.get(lang.split("-", maxsplit=1)[0]) or ours[LINGUA_FRANCA]
+
+
+_OF_ENDS: Final = frozenset(str(ending) for ending in Ending)
 
 
 class CatalogueError(ValueError):

@@ -37,7 +37,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import ChangedSetting, SettingCodes
 
-from workers.transport.base import BODY_BYTES_MAX, Batch, base_of, fault_of
+from workers.transport.base import BODY_BYTES_MAX, NO_HTTP2, Batch, base_of, fault_of
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route
 
 if TYPE_CHECKING:
@@ -292,7 +292,11 @@ class Pool(APNsBaseConnectionPool):
     async def create_connection(self) -> Connection:
         make = partial(Connection, self.address.netloc, self.streams_max, loop=self.loop, on_connection_lost=self.discard_connection)
         connecting = self.loop.create_connection(make, self.address.hostname or "", self.address.port or 443, ssl=self.ssl_context)
-        _, connection = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+        transport, connection = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is None or tls.selected_alpn_protocol() != "h2":
+            transport.abort()
+            raise LostError(NO_HTTP2, False, "refused")
         return connection
 
     def discard_connection(self, connection: Any) -> None:
@@ -304,6 +308,8 @@ class Pool(APNsBaseConnectionPool):
         try:
             connection = await self.acquire()
         except Exception as error:  # noqa: BLE001 - the library turns every failure to connect into its own exception
+            if isinstance(error.__context__, LostError):
+                raise error.__context__ from None
             raise LostError("no connection: " + type(error.__context__ or error).__name__, False, "refused") from None
         if not isinstance(connection, Connection):
             raise TypeError("a connection of another pool")
@@ -334,6 +340,8 @@ class AioapnsTransport:
         """As Transport.send_many. ValueError: a path other than /3/device/…, or no sound https address."""
         if not requests:
             return []
+        if route.proxy is not None:
+            raise ValueError("aioapns goes through no proxy")
         bases = [self._base(route, request) for request in requests]
         batch = Batch(len(requests), deadline_s)
         loop = self._running()

@@ -6,9 +6,13 @@ Nothing here logs, and no text made here holds a URL, a header's value or a body
 from __future__ import annotations
 
 import ipaddress
+import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from workers.wire import Answer, NoAnswer, Request, Route
@@ -19,6 +23,7 @@ BODY_BYTES_MAX = 1 << 20
 BODY_BYTES_READ_MAX = 16 << 20
 #: Bytes of a request's path and headers together: servers refuse more with 414 or 431, or end the connection.
 HEAD_BYTES_MAX = 16_384
+NO_HTTP2: Final = "the server did not agree on HTTP/2"
 #: How long after the deadline the caller still waits for the loop's own word before it answers itself.
 GRACE_S = 0.4
 
@@ -57,6 +62,19 @@ def _checked(base: str, endpoint: str) -> str:
     return base.rstrip("/")
 
 
+def proxy_name(proxy: str) -> str:
+    """`the proxy host:port`, as words about its failures begin; never its user and password."""
+    parts = urlsplit(proxy)
+    return f"the proxy {parts.hostname}:{parts.port}"
+
+
+def proxy_refusal(status: int) -> str:
+    """What a proxy's refusal of CONNECT means to an operator."""
+    if status == 407:
+        return "it asks for a user and a password, or refuses those given (407)"
+    return f"it refuses the connection ({status})"
+
+
 def loopback(host: str) -> bool:
     """True for `localhost` and addresses of 127.0.0.0/8 and ::1; no name is looked up."""
     if host == "localhost":
@@ -65,6 +83,18 @@ def loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def system_trust() -> tuple[Path | None, Path | None]:
+    """(folder of hashed certificates, bundle file) of this system, SSL_CERT_DIR and SSL_CERT_FILE first; None where there is none."""
+    paths = ssl.get_default_verify_paths()
+    folders = [paths.capath, "/etc/ssl/certs", "/etc/pki/tls/certs"]
+    bundles = [paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
+    if os.environ.get("SSL_CERT_FILE") and not os.environ.get("SSL_CERT_DIR"):
+        folders = []  # the operator named a bundle and nothing else
+    folder = next((Path(f) for f in folders if f and any(Path(f).glob("*.0"))), None)
+    bundle = next((Path(b) for b in bundles if b and Path(b).is_file()), None)
+    return folder, bundle
 
 
 def fault_of(request: Request) -> str | None:

@@ -17,7 +17,6 @@ import os
 import select
 import selectors
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -30,7 +29,18 @@ from typing import Any
 
 import pycurl
 
-from workers.transport.base import BODY_BYTES_MAX, BODY_BYTES_READ_MAX, Batch, base_of, fault_of, read_head
+from workers.transport.base import (
+    BODY_BYTES_MAX,
+    BODY_BYTES_READ_MAX,
+    NO_HTTP2,
+    Batch,
+    base_of,
+    fault_of,
+    proxy_name,
+    proxy_refusal,
+    read_head,
+    system_trust,
+)
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route
 
 log = logging.getLogger(__name__)
@@ -66,6 +76,11 @@ SWEEP_IDLE_S = 5.0
 #: switch interval: 5 ms by default. Measured beside one computing thread, 100 in flight: 190-550 requests/s with 5 ms, 11,900 with 0.1 ms.
 SWITCH_INTERVAL_S = 0.0001
 
+#: libcurl's option, for which pycurl has no name: the head of a proxy's answer to CONNECT is not the vendor's.
+SUPPRESS_CONNECT_HEADERS = 265
+#: libcurl's error for a head without end, for which pycurl has no name either.
+E_TOO_LARGE = 100
+
 #: libcurl's texts when our callbacks stopped a replay and no error came before: a refused stream. Anything else: a lost connection.
 _STOPPED_REPLAY = ("operation aborted by pre-request callback", "Error 42 resolving ")
 #: What poll says of a socket whose peer has ended; 0 where the system can't tell.
@@ -87,7 +102,7 @@ class Job:
         self.started, self.started_at, self.replays = False, 0.0, 0
 
 
-_Key = tuple[str, bool, ClientIdentity | None]
+_Key = tuple[str, bool, ClientIdentity | None, str | None]
 
 
 def header_lines(request: Request, http2: bool) -> list[str]:
@@ -103,7 +118,7 @@ def header_lines(request: Request, http2: bool) -> list[str]:
 class Slot:
     """One easy handle with its buffers, used for many requests of its pool, one after the other."""
 
-    __slots__ = ("body_bytes_max", "chunks", "easy", "job", "kept", "lines", "pool", "reuses", "sent_lines")
+    __slots__ = ("blind", "body_bytes_max", "chunks", "easy", "job", "kept", "lines", "listens", "pool", "reuses", "sent_lines")
 
     def __init__(self, pool: Pool, easy: Any, body_bytes_max: int) -> None:
         self.pool, self.easy, self.body_bytes_max = pool, easy, body_bytes_max
@@ -112,6 +127,7 @@ class Slot:
         self.chunks: list[bytes] = []
         self.kept = 0
         self.reuses = True
+        self.listens = self.blind = False  # blind: it was about to open a connection without listening to what is agreed on
         self.sent_lines: list[str] = []  # of the last request: equal ones are not set again
         easy.slot = self
         easy.setopt(pycurl.HEADERFUNCTION, self.lines.append)
@@ -120,6 +136,7 @@ class Slot:
         if pool.http2:
             easy.setopt(pycurl.RESOLVER_START_FUNCTION, self.resolve)
             easy.setopt(pycurl.SOCKOPTFUNCTION, self.open)
+            easy.setopt(pycurl.DEBUGFUNCTION, self.hear)
 
     def load(self, job: Job, timeout_ms: int) -> None:
         """pycurl.error or UnicodeError for what libcurl does not take."""
@@ -145,12 +162,17 @@ class Slot:
             self.reuses = wanted
             self.easy.setopt(pycurl.FRESH_CONNECT, 0 if wanted else 1)
 
+    def listen(self, wanted: bool) -> None:
+        """Shall libcurl tell what it does? It costs a third more a request, so only those do that may open a connection."""
+        if self.listens != wanted:
+            self.listens = wanted
+            self.easy.setopt(pycurl.VERBOSE, 1 if wanted else 0)
+
     def begin(self, *_: object) -> int:
         """libcurl is about to write the request. A second time is a replay: see the head of this file."""
-        job = self.job
-        if job is None or job.started:
+        job, pool = self.job, self.pool
+        if job is None or job.started or not pool.agreed:
             return _ABORT
-        pool = self.pool
         job.started, job.started_at = True, pool.loop.now
         pool.waiting -= 1
         if pool.first_by != inf:
@@ -159,14 +181,25 @@ class Slot:
 
     def resolve(self, *_: object) -> int:
         """libcurl is about to look the host up for a new connection; for a replay it does not get that far."""
-        return _ABORT if self.job is None or self.job.started else _OK
+        if self.job is None or self.job.started:
+            return _ABORT
+        self.blind = not self.listens
+        return _ABORT if self.blind else _OK
 
     def open(self, _fd: int, _purpose: int) -> int:
         """libcurl has made a socket. For a replay it gets none: a connection that succeeds would wipe the error text out."""
         if self.job is None or self.job.started:
             return _NO_SOCKET
+        self.blind = not self.listens
+        if self.blind:
+            return _NO_SOCKET
         self.pool.fresh = True  # bounds can't be changed from inside libcurl's own call: `work` does
         return _OK
+
+    def hear(self, kind: int, text: bytes) -> None:
+        """libcurl tells what it does. It writes HTTP/2 to a server that agreed on nothing, so we listen for that, before `begin`."""
+        if kind == pycurl.INFOTYPE_TEXT and text.startswith(b"ALPN: server "):
+            self.pool.agreed = text.startswith(b"ALPN: server accepted h2")
 
     def write(self, chunk: bytes) -> int | None:
         """Keeps the first body_bytes_max bytes; the rest is read and dropped, up to a bound of its own."""
@@ -193,7 +226,7 @@ class Pool:
 
     def __init__(self, loop: Loop, key: _Key, make: EasyMaker) -> None:
         self.loop, self.key, self.make = loop, key, make
-        self.name, self.http2, self.identity = key
+        self.name, self.http2, self.identity, self.proxy = key
         self.queue: deque[Job] = deque()
         self.running: set[Slot] = set()
         self.spare: list[Slot] = []
@@ -206,6 +239,8 @@ class Pool:
         self.heard: dict[int, float] = {}
         self.due = inf
         self.retired = False
+        self.agreed = True  # on HTTP/2, by the server of the last connection
+        self.listening = self.http2  # until a connection has answered
         self.idle_fds: set[int] = set()
         self.multi = pycurl.CurlMulti()
         self.multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if self.http2 else pycurl.PIPE_NOTHING)
@@ -342,6 +377,7 @@ class Pool:
         try:
             slot.load(job, left_ms)
             slot.reuse(not fresh)
+            slot.listen(self.listening)
             self.multi.add_handle(slot.easy)
         except (pycurl.error, UnicodeError, ValueError, TypeError):
             slot.easy.close()
@@ -377,16 +413,31 @@ class Pool:
             self._release(slot, keep=code == 0 and job.method == "POST")
             self._give(job, answer)
             return
+        if slot.blind and not job.started:
+            slot.blind, self.listening = False, True
+            self._release(slot, keep=False)
+            self.queue.appendleft(job)
+            self.loop.active.add(self)
+            return
         unprocessed = self._unprocessed(slot, job, code)
         silent = code == pycurl.E_OPERATION_TIMEDOUT and job.started and self._silent(slot, job)
+        told = failure(code, job.started, unprocessed, now - job.batch.begun)
+        disagreed = not self.agreed and not job.started
+        if disagreed:
+            told = NoAnswer("refused", False, NO_HTTP2, told.seconds)
+        if self.proxy is not None and not job.started:
+            told = through(self.proxy, told, code, slot.easy.getinfo(pycurl.HTTP_CONNECTCODE))
         self._release(slot, keep=False)
         if unprocessed and job.replays < REPLAYS_MAX:
             job.replays += 1
             job.started = False
             self.loop.pool(job.key, self).take(job)
         else:
-            self._give(job, failure(code, job.started, unprocessed, now - job.batch.begun))
-        if silent:
+            self._give(job, told)
+        if disagreed:
+            for other in self.withdraw():  # they would meet the same server, one after the other
+                self._give(other, NoAnswer("refused", False, NO_HTTP2, now - other.batch.begun))
+        if silent or disagreed:
             self.loop.retire(self)
 
     def _unprocessed(self, slot: Slot, job: Job, code: int) -> bool:
@@ -401,6 +452,7 @@ class Pool:
 
     def _hear(self, connection: int, now: float) -> None:
         known = connection in self.heard
+        self.listening = False
         self.heard[connection] = now
         if not known:
             while len(self.heard) > HEARD_MAX:
@@ -481,6 +533,20 @@ def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAn
     return NoAnswer("reset", True, words, seconds) if started else NoAnswer("refused", False, words, seconds)
 
 
+def through(proxy: str, told: NoAnswer, code: int, connect_code: int) -> NoAnswer:
+    """The words of a failure before the request was begun name the proxy where it is at fault. connect_code: its status, 0 for none."""
+    if 200 <= connect_code < 300 and code != E_TOO_LARGE:
+        return told
+    words = told.words
+    if code == E_TOO_LARGE:
+        words = "its answer has no end"
+    elif connect_code:
+        words = proxy_refusal(connect_code)
+    elif code in (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING):
+        words = "it ended the connection"
+    return NoAnswer(told.reason, False, f"{proxy_name(proxy)}: {words}", told.seconds)
+
+
 class EasyMaker:
     """Makes easy handles with all that never changes. ca_file: trusted besides the system's certificates.
 
@@ -515,8 +581,10 @@ class EasyMaker:
             (pycurl.NOSIGNAL, 1),
             (pycurl.PATH_AS_IS, 1),
             (pycurl.FOLLOWLOCATION, 0),
-            (pycurl.PROXY, ""),  # nor from the environment
-            (pycurl.NOPROXY, "*"),
+            (pycurl.PROXY, pool.proxy or ""),  # never from the environment
+            (pycurl.NOPROXY, "" if pool.proxy else "*"),
+            (pycurl.HTTPPROXYTUNNEL, 1 if pool.proxy else 0),
+            (SUPPRESS_CONNECT_HEADERS, 1),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTPS | pycurl.PROTO_HTTP),
             (pycurl.USERAGENT, "pushfleet"),
             (pycurl.CONNECTTIMEOUT_MS, self.connect_timeout_ms),
@@ -541,18 +609,6 @@ class EasyMaker:
             easy.setopt(pycurl.CAINFO, str(self.cainfo))
         if self.blob:
             easy.setopt(pycurl.CAINFO_BLOB, self.blob)
-
-
-def system_trust() -> tuple[Path | None, Path | None]:
-    """(folder of hashed certificates, bundle file) of this system, SSL_CERT_DIR and SSL_CERT_FILE first; None where there is none."""
-    paths = ssl.get_default_verify_paths()
-    folders = [paths.capath, "/etc/ssl/certs", "/etc/pki/tls/certs"]
-    bundles = [paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
-    if os.environ.get("SSL_CERT_FILE") and not os.environ.get("SSL_CERT_DIR"):
-        folders = []  # the operator named a bundle and nothing else
-    folder = next((Path(f) for f in folders if f and any(Path(f).glob("*.0"))), None)
-    bundle = next((Path(b) for b in bundles if b and Path(b).is_file()), None)
-    return folder, bundle
 
 
 class Loop:
@@ -768,7 +824,7 @@ class CurlTransport:
                 batch.put(index, NoAnswer("refused", False, fault, unsendable=True))
                 continue
             http2 = h2[request.endpoint]
-            key = (route.pool, http2, route.identity)
+            key = (route.pool, http2, route.identity, route.proxy)
             jobs.append(Job(batch, index, key, bases[request.endpoint] + request.path, request, header_lines(request, http2)))
         return jobs
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from asn1crypto import core, pkcs12
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
 from common.contracts import Notification, Target
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from common.values import Value, redacted
+from workers.vendors.apple_account import p8_key, read_credential
 from workers.vendors.base import (
     DEFAULT_RETRY,
     AccessRefused,
     AccessSpec,
     AccessToken,
     Credential,
-    CredentialError,
     Item,
     Limits,
     Outcome,
@@ -39,9 +34,7 @@ from workers.vendors.base import (
     no_answer,
     quiet,
     read,
-    require,
     retry_after_s,
-    secret_text,
     shrink,
     uuid_text,
 )
@@ -479,7 +472,7 @@ def _signed(credential: Credential, now_ms: int, step_s: int) -> AccessToken:
 def provider_token(p8: str, key_id: str, team_id: str, issued_s: int) -> str:
     """A JWT, ES256 with RFC 6979's deterministic k, so that whoever makes it makes the same one. Source: apns.md §2.1."""
     signed = ".".join(_base64url(compact(part)) for part in ({"alg": "ES256", "kid": key_id}, {"iss": team_id, "iat": issued_s}))
-    der = _p8_key(p8.encode()).sign(signed.encode(), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    der = p8_key(p8).sign(signed.encode(), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
     r, s = utils.decode_dss_signature(der)
     return f"{signed}.{_base64url(r.to_bytes(32) + s.to_bytes(32))}"
 
@@ -498,151 +491,6 @@ def identity(credential: Credential) -> ClientIdentity | None:
     if "certificate" not in credential.secrets:
         return None
     return ClientIdentity(credential.secrets["certificate"].encode(), credential.secrets["key"].encode())
-
-
-# ---------------------------------------------------------------- credential
-
-P12_BYTES_MAX: Final = 65_536  # a real one has 3 to 7 KiB
-KDF_ITERATIONS_MAX: Final = 1_000_000  # Keychain writes 2,048; 2**31 would hold a core for an hour
-_MARK_DEVELOPMENT: Final = x509.ObjectIdentifier("1.2.840.113635.100.6.3.1")
-_MARK_PRODUCTION: Final = x509.ObjectIdentifier("1.2.840.113635.100.6.3.2")
-_TOPIC_LISTS: Final = (x509.ObjectIdentifier("1.2.840.113635.100.6.3.6"), x509.ObjectIdentifier("1.2.840.113635.100.6.3.4"))
-_PARSE_ERRORS: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
-_BUNDLE: Final = re.compile(r"[!-~]{1,155}")
-_ID: Final = re.compile(r"[0-9A-Za-z]{10}")
-
-
-def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
-    """files: p12 and password, or p8. Gives options {topic, env, key_id, team_id | expires_ms, topics} and the secrets as PEM.
-
-    The password is used once and not kept. CredentialError says what is wrong and what would cure it.
-    """
-    require(options, "topic")
-    topic, env = options["topic"], options.get("env") or "production"
-    if "*" in topic:
-        raise CredentialError("--topic must be one app's bundle id: APNs knows no wildcard (*)")
-    if not _BUNDLE.fullmatch(topic):
-        raise CredentialError("--topic must be a bundle id such as com.example.chat")
-    if env not in ("production", "sandbox"):
-        raise CredentialError("--env must be production or sandbox")
-    if ("p12" in files) == ("p8" in files):
-        raise CredentialError("give either --p12 with --password-file, or --p8 with --key-id and --team-id")
-    read_one = _read_p12 if "p12" in files else _read_p8
-    more, secrets = read_one({**options, "env": env}, files, now_ms)
-    return {"topic": topic, "env": env, **more}, secrets
-
-
-def _read_p8(options: Mapping[str, str], files: Mapping[str, bytes], _now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
-    require(options, "key_id", "team_id")
-    for name in ("key_id", "team_id"):
-        if not _ID.fullmatch(options[name]):
-            raise CredentialError(f"--{name.replace('_', '-')} must have 10 letters and digits, as the developer account shows it")
-    text = secret_text(files, "p8")
-    _p8_key(text.encode())
-    return {"key_id": options["key_id"], "team_id": options["team_id"]}, {"p8": text}
-
-
-def _p8_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = serialization.load_pem_private_key(pem, password=None)
-    except (*_PARSE_ERRORS, UnsupportedAlgorithm):
-        raise CredentialError("--p8 is not a private key in PEM (-----BEGIN PRIVATE KEY-----) as Apple's .p8 file is") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise CredentialError("--p8 holds a key of another kind: APNs wants EC P-256")
-    return key
-
-
-def _read_p12(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
-    raw, password = files["p12"], secret_text(files, "password")
-    _guard_p12(raw)
-    try:
-        key, certificate, _others = load_key_and_certificates(raw, password.encode())
-    except (*_PARSE_ERRORS, UnsupportedAlgorithm):
-        raise CredentialError("--p12 does not open with this password: wrong password, or not a PKCS#12 file") from None
-    if key is None or certificate is None:
-        raise CredentialError("--p12 must hold a certificate and its private key; export both together")
-    _check_dates(certificate, now_ms)
-    _check_environment(certificate, options["env"])
-    topics = _check_topic(certificate, options["topic"])
-    pem = serialization.Encoding.PEM
-    secrets = {
-        "certificate": certificate.public_bytes(pem).decode(),
-        "key": key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode(),
-    }
-    return {"expires_ms": str(_ms(certificate.not_valid_after_utc)), "topics": ",".join(topics)}, secrets
-
-
-def _guard_p12(raw: bytes) -> None:
-    """Iteration counts are read before anything is authenticated: a few bytes can ask for an hour of work, so look first."""
-    if len(raw) > P12_BYTES_MAX:
-        raise CredentialError(f"--p12 has more than {P12_BYTES_MAX} bytes: not a certificate's export")
-    try:
-        counts = [*_iterations(pkcs12.Pfx.load(raw))]
-    except _PARSE_ERRORS:
-        raise CredentialError("--p12 is not a PKCS#12 file") from None
-    if max(counts, default=0) > KDF_ITERATIONS_MAX:
-        raise CredentialError(f"--p12 asks for more than {KDF_ITERATIONS_MAX} rounds of key derivation: export it again")
-
-
-def _iterations(pfx: Any) -> Iterator[int]:
-    """Every number in the parameters of the file's ciphers and of its checksum that can be seen without the password."""
-    yield from _numbers(pfx["mac_data"].native)
-    for content in pfx.authenticated_safe:
-        if content["content_type"].native == "encrypted_data":
-            yield from _numbers(content["content"]["encrypted_content_info"]["content_encryption_algorithm"]["parameters"].native)
-        elif content["content_type"].native == "data":
-            for bag in pkcs12.SafeContents.load(content["content"].native):
-                if bag["bag_id"].native == "pkcs8_shrouded_key_bag":
-                    yield from _numbers(bag["bag_value"]["encryption_algorithm"]["parameters"].native)
-
-
-def _numbers(value: Any) -> Iterator[int]:
-    if isinstance(value, int):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _numbers(item)
-
-
-def _check_dates(certificate: x509.Certificate, now_ms: int) -> None:
-    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if now_ms > _ms(last):
-        raise CredentialError(f"the certificate expired on {last:%Y-%m-%d}: make a new one in the developer account")
-    if now_ms < _ms(first):
-        raise CredentialError(f"the certificate is not valid before {first:%Y-%m-%d %H:%M} UTC: wait, or check this machine's clock")
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.astimezone(UTC).timestamp() * 1000)
-
-
-def _check_environment(certificate: x509.Certificate, env: str) -> None:
-    """A certificate that bears one environment's mark only is refused for the other. Bearing neither, it says nothing."""
-    marks = {extension.oid for extension in certificate.extensions} & {_MARK_DEVELOPMENT, _MARK_PRODUCTION}
-    if env == "production" and marks == {_MARK_DEVELOPMENT}:
-        raise CredentialError("the certificate is for development only: use --env sandbox, or a Sandbox & Production certificate")
-    if env == "sandbox" and marks == {_MARK_PRODUCTION}:
-        raise CredentialError("the certificate is for production only: use --env production, or a Sandbox & Production certificate")
-
-
-def _check_topic(certificate: x509.Certificate, topic: str) -> list[str]:
-    """The topics that the certificate names, in its order; a certificate that names none says nothing."""
-    topics = [str(a.value) for a in certificate.subject.get_attributes_for_oid(x509.NameOID.USER_ID)]
-    for extension in certificate.extensions:
-        if extension.oid in _TOPIC_LISTS and isinstance(extension.value, x509.UnrecognizedExtension):
-            topics += _topic_list(extension.value.value)
-    topics = list(dict.fromkeys(topics))
-    if topics and topic not in topics:
-        raise CredentialError(f"the certificate is not for this topic, but for {', '.join(topics[:5])}")
-    return topics
-
-
-def _topic_list(der: bytes) -> list[str]:
-    """The texts of SEQUENCE {UTF8String topic, SEQUENCE {UTF8String kind}, …}; nothing of what can't be read."""
-    try:
-        return [child for child in core.load(der).native.values() if isinstance(child, str)]
-    except _PARSE_ERRORS:
-        return []
 
 
 # ---------------------------------------------------------------- the vendor

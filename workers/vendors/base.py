@@ -153,8 +153,9 @@ class Limits:
     quota_public: int | None = None
     device_cap_private: int | None = None
     device_cap_public: int | None = None
-    timezone: str = "Asia/Shanghai"
-    public_hours: tuple[int, int] | None = None  # vivo: (7, 23)
+    timezone: str = "Asia/Shanghai"  # of the day that quotas and caps are counted by; an operator may set another
+    public_hours: tuple[int, int] | None = None  # vivo: (7, 23), of `hours_timezone`
+    hours_timezone: str = "Asia/Shanghai"
     ramp_s: int = 0  # FCM: 60
 
 
@@ -492,15 +493,58 @@ def require(options: Mapping[str, str], *names: str) -> None:
             raise CredentialError(f"--{name.replace('_', '-')} is missing")
 
 
-def secret_text(files: Mapping[str, bytes], name: str) -> str:
-    """A secret file's text with white space at its ends dropped; CredentialError when missing, empty or not UTF-8."""
-    raw = files.get(name)
-    if raw is None:
-        raise CredentialError(f"--{name.replace('_', '-')}-file is missing")
+#: Option of the command line that names each secret file.
+SECRET_OPTIONS: Final[Mapping[str, str]] = {
+    "app_secret": "--app-secret-file",
+    "password": "--password-file",
+    "p8": "--p8",
+    "p12": "--p12",
+    "service_account": "--service-account",
+    "callback_key": "--callback-key-file",
+}
+SECRET_BYTES_MAX: Final = 65_536
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+def secret_file_text(raw: bytes, option: str) -> str:
+    """The text of a secret file, without a byte order mark, and white space and invisible characters at its ends.
+
+    UTF-8, or UTF-16 with its mark, as Windows writes it. CredentialError when empty, too large or no text.
+    """
+    if len(raw) > SECRET_BYTES_MAX:
+        raise CredentialError(f"the file of {option} has more than {SECRET_BYTES_MAX} bytes: not a secret")
     try:
-        text = raw.decode("utf-8").strip()
+        text = raw.decode("utf-16" if raw[:2] in _UTF16_MARKS else "utf-8-sig")
     except UnicodeDecodeError:
-        raise CredentialError(f"the file of --{name.replace('_', '-')}-file is not text") from None
+        raise CredentialError(f"the file of {option} is not text") from None
+    if "\0" in text:
+        raise CredentialError(f"the file of {option} is not text")
+    text = re.sub(rf"\A(?:\s|{_INVISIBLE.pattern})+|(?:\s|{_INVISIBLE.pattern})+\Z", "", text)
     if not text:
-        raise CredentialError(f"the file of --{name.replace('_', '-')}-file is empty")
+        raise CredentialError(f"the file of {option} is empty")
+    return text
+
+
+def secret_text(files: Mapping[str, bytes], name: str, *, ascii_only: bool = False) -> str:
+    """The one line of a secret file. A byte order mark and invisible characters that an editor left are dropped.
+
+    ascii_only: the secrets that vendors make are printable ASCII without blanks. CredentialError says what would cure it.
+    """
+    option = SECRET_OPTIONS[name]
+    if (raw := files.get(name)) is None:
+        raise CredentialError(f"{option} is missing")
+    text = secret_file_text(raw, option)
+    if len(text.splitlines()) > 1:
+        raise CredentialError(f"the file of {option} holds {len(text.splitlines())} lines: one line with nothing but the secret is wanted")
+    if ascii_only:
+        text = _INVISIBLE.sub("", text)
+    elif _INVISIBLE.search(text):
+        raise CredentialError(f"the file of {option} holds an invisible character inside the secret: type it anew")
+    if not all(char.isprintable() for char in text):
+        raise CredentialError(f"the file of {option} holds a control character: leave the secret alone in it")
+    if ascii_only and not re.fullmatch(r"[!-~]+", text):
+        raise CredentialError(
+            f"the file of {option} holds a blank or a character outside ASCII: one line is wanted, copied from the console"
+        )
     return text

@@ -37,7 +37,7 @@ from workers.vendors.base import (
     read,
     retry_after_s,
     same,
-    secret_text,
+    secret_file_text,
     shrink,
     text_id,
     told,
@@ -494,7 +494,7 @@ def read_credential(_options: Mapping[str, str], files: Mapping[str, bytes], _no
     if len(files["service_account"]) > KEY_FILE_BYTES_MAX:
         raise CredentialError(f"--service-account has more than {KEY_FILE_BYTES_MAX} bytes: not a key file")
     try:
-        account = msgspec.json.decode(secret_text(files, "service_account"), type=ServiceAccount)
+        account = msgspec.json.decode(secret_file_text(files["service_account"], "--service-account"), type=ServiceAccount)
     except (msgspec.DecodeError, RecursionError) as error:
         missing = re.search(r"missing required field `\w+`", str(error))
         raise CredentialError(

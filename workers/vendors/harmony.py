@@ -32,6 +32,7 @@ from workers.vendors.base import (
     number_id,
     quiet,
     read,
+    secret_file_text,
 )
 from workers.vendors.shaping import (
     Keep,
@@ -123,7 +124,7 @@ def _headers(access: AccessToken | None, push_type: int) -> dict[str, str]:
 def push_type_of(note: Notification, rights: frozenset[str]) -> int:
     """0 notification; 6 for the app's process only; 10 in-app call, for calls where the app holds the right for it."""
     wanted = plain(note.vendor.get("push_type"))
-    call = note.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL) and (note.push_type is PushType.VOIP or wanted == str(CALL))
+    call = note.kind is Kind.CALL_INVITE and (note.push_type is PushType.VOIP or wanted == str(CALL))
     if call and note.bucket is Bucket.PRIVATE and "harmony.voip" in rights:
         return CALL
     silent = note.push_type is PushType.SILENT or wanted == str(BACKGROUND)
@@ -287,7 +288,7 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_
     if "service_account" not in files:
         raise CredentialError("--service-account is missing")
     try:
-        account = msgspec.json.decode(files["service_account"])
+        account = msgspec.json.decode(secret_file_text(files["service_account"], "--service-account"))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise CredentialError("the file of --service-account is not JSON: take it from the console unchanged") from None
     fields = {}

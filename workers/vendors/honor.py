@@ -260,7 +260,7 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_
         raise CredentialError("--app-id is not an Honor App ID: 1 to 64 letters and digits")
     if not _CLIENT_ID.fullmatch(options["app_key"]):
         raise CredentialError("--app-key is not an Honor Client ID: 1 to 128 printable characters without blanks")
-    return dict(options), {"app_secret": secret_text(files, "app_secret")}
+    return dict(options), {"app_secret": secret_text(files, "app_secret", ascii_only=True)}
 
 
 def ask_access(credential: Credential, now_ms: int) -> Request:

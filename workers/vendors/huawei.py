@@ -240,7 +240,7 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_
     require(options, "app_id")
     if not _CLIENT_ID.fullmatch(options["app_id"]):
         raise CredentialError("--app-id is not a Huawei client id: 1 to 64 digits (AppGallery Connect, project settings)")
-    return dict(options), {"app_secret": secret_text(files, "app_secret")}
+    return dict(options), {"app_secret": secret_text(files, "app_secret", ascii_only=True)}
 
 
 def ask_access(credential: Credential, now_ms: int) -> Request:

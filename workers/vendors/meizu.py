@@ -271,7 +271,7 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now
     require(options, "app_id")
     if not re.fullmatch(r"[0-9]{1,18}", options["app_id"]):
         raise CredentialError("--app-id must be the number that Flyme's console shows as AppId")
-    return {"app_id": options["app_id"]}, {"app_secret": secret_text(files, "app_secret")}
+    return {"app_id": options["app_id"]}, {"app_secret": secret_text(files, "app_secret", ascii_only=True)}
 
 
 # ---------------------------------------------------------------- the vendor

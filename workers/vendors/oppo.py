@@ -520,7 +520,7 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now
         raise CredentialError("--app-key takes printable ASCII without spaces")
     if options.get("template_params", "object") not in ("object", "json_text"):
         raise CredentialError("--template-params takes object or json_text")
-    secret = secret_text(files, "app_secret")
+    secret = secret_text(files, "app_secret", ascii_only=True)
     if not re.fullmatch(r"[!-~]{1,256}", secret):
         raise CredentialError("the file of --app-secret-file holds more than the master secret: one line of printable ASCII is wanted")
     return {name: options[name] for name in ("app_key", "template_params") if options.get(name)}, {"app_secret": secret}

@@ -505,7 +505,7 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now
     if not _TOKEN.fullmatch(options["app_key"]):
         raise CredentialError("--app-key must be printable ASCII without blanks")
     kept = {name: options[name] for name in ("app_id", "app_key", "callback_id") if options.get(name)}
-    return kept, {"app_secret": secret_text(files, "app_secret")}
+    return kept, {"app_secret": secret_text(files, "app_secret", ascii_only=True)}
 
 
 # ---------------------------------------------------------------- the vendor

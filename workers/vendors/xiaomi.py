@@ -431,9 +431,9 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now
         raise CredentialError("--package takes an Android package name, such as com.example.im")
     if options.get("region", "cn") not in ("cn", "global"):
         raise CredentialError("--region takes cn or global")
-    secret = secret_text(files, "app_secret")
-    if not re.fullmatch(r"[!-~]{1,256}", secret):
-        raise CredentialError("the file of --app-secret-file holds more than the AppSecret: one line of printable ASCII is wanted")
+    secret = secret_text(files, "app_secret", ascii_only=True)
+    if len(secret) > 256:
+        raise CredentialError("the file of --app-secret-file holds more than the AppSecret")
     kept = {name: options[name] for name in ("package", "region", "intent_uri") if options.get(name)}
     return kept, {"app_secret": secret}
 

@@ -1,5 +1,5 @@
 -- read: remembers what one person has read, or that they answered a call. The newer word wins, in whatever order the two come.
--- KEYS[1] push:read:{app:user}  hash: <conversation> -> read up to this ts, ms; m:<message> -> time of the word, ms;
+-- KEYS[1] push:read:{app:user}  hash: <conversation> -> read up to this ts, ms; m:<conversation>\0<message> -> time of the word, ms;
 --                               c:<call> -> ts of the answer, ms; d:<device> -> since when its token is theirs no more, ms
 -- ARGV    field, value (ms), seconds to keep, how many m: and c: fields the hash may hold
 -- returns 1 when the field changed

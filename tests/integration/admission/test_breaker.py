@@ -154,3 +154,32 @@ def test_a_clock_that_steps_back_does_not_lengthen_a_pause(states: LaneStates, c
     states.tell(LANE, 1, good=0, failed=20, refused=False)
     clock.now -= 3600
     assert look(states)
+
+
+def test_each_change_is_told_once_with_its_cause_and_stays_in_the_history(states: LaneStates, clock: Clock) -> None:
+    assert states.last_changes([LANE, "a:vivo:b"]) == [None, None]
+    told = [states.tell(LANE, 1, 0, 10, refused=False, cause="dns") for _ in range(4)]
+    assert told == [None, STOPPED, None, None]
+    stopped_ms = int(clock.now * 1000)
+    pause_s(states, clock)
+    assert states.tell(LANE, 1, 0, 1, refused=False, cause="dns") is None, "still stopped, for the same cause"
+    pause_s(states, clock)
+    assert states.tell(LANE, 1, 0, 1, refused=False, cause="timeout") == STOPPED, "for another cause"
+    pause_s(states, clock)
+    assert states.tell(LANE, 1, 1, 0, refused=False) == FLOWING
+    states.record(LANE, "paused", "lane_paused", "operator", 7)
+    found = states.history(LANE)
+    assert [(one.state, one.cause) for one in found] == [
+        ("paused", "operator"),
+        ("flowing", ""),
+        ("stopped", "timeout"),
+        ("stopped", "dns"),
+    ]
+    assert found[-1].at_ms == stopped_ms
+    assert states.last_changes([LANE])[0] == found[0]
+
+
+def test_the_history_has_a_bound(states: LaneStates) -> None:
+    for number in range(80):
+        states.record(LANE, "paused", "", str(number), number)
+    assert [one.at_ms for one in states.history(LANE)] == list(range(79, 29, -1))

@@ -105,7 +105,7 @@ def test_a_lane_that_hangs_is_tried_beside_the_others(runtime: Runtime, hall: Ha
     account(runtime, slow, "slow")
     account(runtime, well, "well")
     drain = Stages(runtime).drain(DELIVERY, Vendor.MEIZU)
-    deliveries = drain.finish.__self__  # type: ignore[attr-defined]
+    deliveries = drain.handler._deliveries
     deliveries._silent.add(("demo", Vendor.MEIZU, slow))  # its last round waited in vain
     hung = [put(runtime, slow, number) for number in range(2)]
     taken = [put(runtime, well, number) for number in range(10, 13)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import types
 from collections.abc import Sequence
 
 from common.model import Urgency, Vendor
@@ -10,7 +11,8 @@ from common.storage import keys
 from common.storage.streams import Entry
 from tests.integration.delivery.conftest import World, chat
 from workers.app import DELIVERY, queue_of
-from workers.pipeline import Drain
+from workers.pipeline import stores_of
+from workers.queues.consumer import Policy, StreamConsumer
 
 
 def test_a_bell_that_no_thread_had_time_for_silences_nobody(world: World) -> None:
@@ -18,7 +20,7 @@ def test_a_bell_that_no_thread_had_time_for_silences_nobody(world: World) -> Non
     belts, queue, belt = world.runtime.belts, queue_of(DELIVERY, Vendor.MEIZU), keys.send(Vendor.MEIZU, Urgency.CHAT)
     finished: list[Entry] = []
 
-    def finish(entries: Sequence[Entry]) -> None:
+    def handle(entries: Sequence[Entry]) -> None:
         finished.extend(entries)
         belts.hand_on(entries)
         if len(finished) == 1:
@@ -28,7 +30,8 @@ def test_a_bell_that_no_thread_had_time_for_silences_nobody(world: World) -> Non
             second.join(5)
             assert not second.is_alive(), "no vendor takes two threads"
 
-    drain = Drain(world.runtime, DELIVERY, {belt: 1}, finish, Vendor.MEIZU)
+    handler = types.SimpleNamespace(handle=handle)
+    drain = StreamConsumer(handler, Policy(DELIVERY, {belt: 1}, Vendor.MEIZU), stores_of(world.runtime, DELIVERY, Vendor.MEIZU))
     world.put([chat(1, urgency=Urgency.CHAT)])
     drain(lambda: False)
     assert len(finished) == 1

@@ -18,8 +18,8 @@ from tests.integration.delivery.conftest import World, chat
 from workers.app import DELIVERY
 from workers.delivery.stage import IN_FLIGHT_MAX
 from workers.handlers.delivery import Deliveries
-from workers.keeping import RENEW_S, Keeper
 from workers.pipeline import Stages
+from workers.queues.lease_renewer import RENEW_S, LeaseRenewer
 
 BELT = keys.send(Vendor.MEIZU, Urgency.GROUP)
 IDLE_MS = 200
@@ -30,7 +30,7 @@ def test_what_is_worked_on_for_long_is_nobody_elses_until_its_reader_is_done(red
     for number in range(3):
         redis_client.xadd(reader.keys.belt(BELT), {"b": b"%d" % number})
     entries = reader.read([BELT], 3)
-    keeper = Keeper(reader, renew_s=0.05)
+    keeper = LeaseRenewer(reader, renew_s=0.05)
     end = time.monotonic() + 3 * IDLE_MS / 1000
     with keeper.holding(entries):
         while time.monotonic() < end:

@@ -53,13 +53,13 @@ def test_while_chats_come_groups_and_bulk_are_read_in_small_portions(world: Worl
     for urgency, count in ((Urgency.CHAT, 1), (Urgency.GROUP, 20), (Urgency.BULK, 10)):
         add(world, urgency, count)
 
-    def finish(read: Sequence[Entry]) -> None:
+    def handle(read: Sequence[Entry]) -> None:
         reads.append(Counter(entry.belt.rsplit(":", 1)[1] for entry in read))
         world.runtime.belts.hand_on(read)
         if len(reads) < 5:
             add(world, Urgency.CHAT, 2)
 
-    drain.finish = finish
+    drain.handler.handle = handle
     drain(lambda: len(reads) == 7)
     beside = [Counter(chat=2, group=1), Counter(chat=2, group=1), Counter(chat=2, group=1, bulk=1), Counter(chat=2, group=1)]
     assert reads[0] == Counter(chat=1, group=3, bulk=1)
@@ -73,11 +73,11 @@ def test_what_only_bulk_waits_for_is_read_though_a_chat_came_before(world: World
     add(world, Urgency.CHAT, 1)
     add(world, Urgency.BULK, 3)
 
-    def finish(read: Sequence[Entry]) -> None:
+    def handle(read: Sequence[Entry]) -> None:
         reads.append(len(read))
         world.runtime.belts.hand_on(read)
 
-    drain.finish = finish
+    drain.handler.handle = handle
     drain(lambda: False)
     assert sum(reads) == 4
 

@@ -11,6 +11,7 @@ from simulators.base import ensure_ca, issue
 from tests.integration.transport import servers
 from workers.transport.aioapns import AioapnsTransport
 from workers.transport.curl import CurlTransport
+from workers.transport.engine import Http2Transport
 from workers.wire import Request, Route
 
 DEADLINE_S = 5.0
@@ -80,15 +81,33 @@ def route(base: str, http2: bool = True, pool: str = "chat:apns:main:1", **named
 @pytest.fixture
 def transport(request, ca):
     """The transport a test names by parameter: `both()` below."""
-    made = {"curl": CurlTransport, "aioapns": AioapnsTransport}[request.param](ca)
+    made = MAKE[request.param](ca)
     yield made
     made.close()
 
 
+@pytest.fixture(params=["curl", "engine"])
+def either(request, ca):
+    """The two transports that every vendor's requests go through."""
+    made = MAKE[request.param](ca)
+    yield made
+    made.close()
+
+
+class Engine(Http2Transport):
+    """As the fleet makes it, with libcurl behind it."""
+
+    def __init__(self, ca=None, **named):
+        super().__init__(ca, CurlTransport(ca), **named)
+
+
+MAKE = {"curl": CurlTransport, "aioapns": AioapnsTransport, "engine": Engine}
+
+
 def both(aioapns_fails: str | None = None):
-    """Runs a test against both transports; a reason makes aioapns an expected failure (strict: passing is an error too)."""
+    """Runs a test against every transport for HTTP/2; a reason makes aioapns an expected failure (strict: passing is an error too)."""
     marks = [pytest.mark.xfail(strict=True, reason=aioapns_fails)] if aioapns_fails else []
-    return pytest.mark.parametrize("transport", ["curl", pytest.param("aioapns", marks=marks)], indirect=True)
+    return pytest.mark.parametrize("transport", ["curl", "engine", pytest.param("aioapns", marks=marks)], indirect=True)
 
 
 def warm(transport, where: Route) -> None:

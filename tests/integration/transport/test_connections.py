@@ -13,7 +13,7 @@ import pytest
 
 from simulators.base import ensure_ca, issue
 from tests.chaos.proxy import ThreadedProxy
-from tests.integration.transport.conftest import both, push, pushes, route, warm
+from tests.integration.transport.conftest import Engine, both, push, pushes, route, warm
 from tests.integration.transport.servers import H1Server, H2Server, by_connection
 from workers.transport.curl import CurlTransport
 from workers.wire import ClientIdentity, NoAnswer, Route
@@ -68,38 +68,54 @@ def test_a_certificate_for_another_name_is_refused(serve, transport):
     assert not server.log.seen
 
 
-def test_a_bundle_of_the_system_is_trusted_too(ca, serve, monkeypatch, tmp_path):
+@pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
+def test_a_bundle_of_the_system_is_trusted_too(ca, serve, monkeypatch, tmp_path, make):
     """Where the system has a bundle and no folder, it is joined with ca_file."""
     ensure_ca(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     server = serve(H2Server)
-    for trusted in (CurlTransport(tmp_path / "ca.pem"), CurlTransport()):
+    for trusted in (make(tmp_path / "ca.pem"), make()):
         assert reasons(trusted.send_many(route(server.base), [push(1)], 5)) == {200: 1}
         trusted.close()
 
 
-def test_a_missing_ca_file_is_told_at_the_start(tmp_path):
+@pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
+def test_a_missing_ca_file_is_told_at_the_start(tmp_path, make):
     with pytest.raises(ValueError, match="additional certificates"):
-        CurlTransport(tmp_path / "none.pem")
+        make(tmp_path / "none.pem")
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-def test_old_tls_is_refused(serve, curl, certificate):
+def test_old_tls_is_refused(serve, either, certificate):
     import ssl
 
     server = serve(H2Server)
     server.context.minimum_version = ssl.TLSVersion.TLSv1
     server.context.set_ciphers("ALL:@SECLEVEL=0")
     server.context.maximum_version = ssl.TLSVersion.TLSv1_1
-    assert reasons(curl.send_many(route(server.base), [push(1)], 5)) == {("refused", False): 1}
+    assert reasons(either.send_many(route(server.base), [push(1)], 5)) == {("refused", False): 1}
 
 
-def test_a_server_that_speaks_http1_only_is_refused_on_an_http2_route(serve, curl):
+def test_a_server_that_speaks_http1_only_is_refused_on_an_http2_route(serve, either):
     server = serve(H1Server, alpn=("http/1.1",))
-    (answer,) = curl.send_many(route(server.base), [push(1)], 3)
+    (answer,) = either.send_many(route(server.base), [push(1)], 3)
     assert isinstance(answer, NoAnswer)
     assert not [seen for seen in server.log.seen if seen.headers[":method"] == "POST"]
+
+
+@pytest.mark.parametrize("transport", ["curl", "engine", "aioapns"], indirect=True)
+@pytest.mark.parametrize("alpn", [(), ("http/1.1",)], ids=["no ALPN", "HTTP/1.1 only"])
+def test_a_server_that_does_not_agree_on_http2_has_read_nothing(serve, transport, alpn):
+    """Neither one that would understand it all the same: what it makes of our octets is not known."""
+    server = serve(H2Server, alpn=alpn)
+    for first in (1, 11):
+        answers = transport.send_many(route(server.base), pushes(5, first), 3)
+        assert reasons(answers) == {("refused", False): 5}
+        assert {answer.words for answer in answers} == {"the server did not agree on HTTP/2"}
+    assert not server.log.seen
+    server.context.set_alpn_protocols(["h2"])
+    assert reasons(transport.send_many(route(server.base), pushes(5, 21), 3)) == {200: 5}
 
 
 @both()
@@ -207,16 +223,17 @@ def test_renew_makes_new_connections_and_lets_the_old_ones_finish(serve, transpo
     assert {a.headers["by"] for a in new} == {"2"}
 
 
-def test_an_idle_connection_that_ended_without_a_word_is_not_written_into(serve, curl):
+def test_an_idle_connection_that_ended_without_a_word_is_not_written_into(serve, either):
     server = serve(H2Server, lambda c, seen: (c.reply(seen.stream, 200), c.later(0.02, c.transport.abort)))
     for number in (1, 2, 3):
-        assert reasons(curl.send_many(route(server.base), [push(number)], 5)) == {200: 1}
+        assert reasons(either.send_many(route(server.base), [push(number)], 5)) == {200: 1}
         time.sleep(0.2)
     assert len(server.log.ids) == server.log.connections == 3
 
 
-def test_pools_are_bounded_and_idle_ones_closed(serve, ca):
-    transport = CurlTransport(ca, pools_max=3, pool_idle_s=600)
+@pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
+def test_pools_are_bounded_and_idle_ones_closed(serve, ca, make):
+    transport = make(ca, pools_max=3, pool_idle_s=600)
     server = serve(H2Server)
     try:
         for number in range(8):
@@ -231,8 +248,9 @@ def test_pools_are_bounded_and_idle_ones_closed(serve, ca):
         transport.close()
 
 
-def test_a_pool_nobody_uses_is_closed(serve, ca):
-    transport = CurlTransport(ca, pool_idle_s=0.3)
+@pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
+def test_a_pool_nobody_uses_is_closed(serve, ca, make):
+    transport = make(ca, pool_idle_s=0.3)
     server = serve(H2Server)
     try:
         assert reasons(transport.send_many(route(server.base), [push(1)], 5)) == {200: 1}
@@ -327,8 +345,9 @@ def test_a_handshake_that_hangs_ends_at_the_deadline_unsent_and_others_go_on(ser
     assert reasons(hung["answers"]) == {("timeout", False): 3}
 
 
-def test_connecting_has_a_limit_of_its_own(ca):
-    transport = CurlTransport(ca, connect_timeout_s=0.3)
+@pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
+def test_connecting_has_a_limit_of_its_own(ca, make):
+    transport = make(ca, connect_timeout_s=0.3)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(10)
@@ -368,10 +387,11 @@ def test_close_answers_those_who_wait_and_ends_the_thread(serve, transport):
     transport.close()
 
 
-def test_nothing_starts_before_the_first_request(ca):
+@pytest.mark.parametrize("make", [CurlTransport, Engine], ids=["curl", "engine"])
+def test_nothing_starts_before_the_first_request(ca, make):
     count = threading.active_count()
-    CurlTransport(ca).close()
-    transport = CurlTransport(ca)
+    make(ca).close()
+    transport = make(ca)
     transport.renew("nobody")
     assert threading.active_count() == count
 

@@ -212,24 +212,24 @@ def test_one_stream_until_the_first_answer_then_many_as_apns_does(serve, transpo
     assert server.log.connections == 1
 
 
-def test_a_first_answer_that_never_comes_holds_the_others_up_for_a_moment_only(serve, curl):
+def test_a_first_answer_that_never_comes_holds_the_others_up_for_a_moment_only(serve, either):
     server = serve(H2Server, lambda c, seen: None if seen.path.endswith("001") else c.reply(seen.stream, 200, {"apns-id": seen.id}))
-    answers = curl.send_many(route(server.base), pushes(50), 3)
+    answers = either.send_many(route(server.base), pushes(50), 3)
     assert reasons(answers) == {("timeout", True): 1, 200: 49}
     assert max(a.seconds for a in answers[1:]) < 1.5
 
 
-def test_connections_grow_only_when_streams_run_out_and_never_over_the_bound(serve, curl):
+def test_connections_grow_only_when_streams_run_out_and_never_over_the_bound(serve, either):
     server = serve(H2Server, lambda c, seen: c.later(0.05, c.reply, seen.stream, 200, {"apns-id": seen.id}), settings={3: 10})
-    assert reasons(curl.send_many(route(server.base, connections_max=3), pushes(8), 5)) == {200: 8}
+    assert reasons(either.send_many(route(server.base, connections_max=3), pushes(8), 5)) == {200: 8}
     assert server.log.connections == 1
-    assert reasons(curl.send_many(route(server.base, connections_max=3), pushes(200), 10)) == {200: 200}
+    assert reasons(either.send_many(route(server.base, connections_max=3), pushes(200), 10)) == {200: 200}
     assert 1 < server.log.connections <= 3
 
 
-def test_a_known_number_of_streams_opens_as_many_connections_as_are_needed(serve, curl):
+def test_a_known_number_of_streams_opens_as_many_connections_as_are_needed(serve, either):
     server = serve(H2Server, lambda c, seen: c.later(0.1, c.reply, seen.stream, 200, {"apns-id": seen.id}), settings={3: 100})
-    assert reasons(curl.send_many(route(server.base, connections_max=8, streams_max=100), pushes(300), 10)) == {200: 300}
+    assert reasons(either.send_many(route(server.base, connections_max=8, streams_max=100), pushes(300), 10)) == {200: 300}
     assert 2 <= server.log.connections <= 4
     assert max(len(group) for group in by_connection(server.log).values()) <= 200
 

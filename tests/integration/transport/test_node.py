@@ -74,14 +74,14 @@ def test_few_streams_are_respected_and_what_was_refused_is_told_unsent(node, tra
     assert len(answered) > 50
 
 
-def test_a_single_connection_with_few_streams_answers_all(node, curl):
+def test_a_single_connection_with_few_streams_answers_all(node, either):
     base = node(3)
-    assert not [a for a in curl.send_many(route(base, connections_max=1), pushes(100), 15) if isinstance(a, NoAnswer)]
+    assert not [a for a in either.send_many(route(base, connections_max=1), pushes(100), 15) if isinstance(a, NoAnswer)]
 
 
-def test_a_server_that_says_goaway_every_fifty_answers_loses_and_doubles_nothing(node, curl, ca):
+def test_a_server_that_says_goaway_every_fifty_answers_loses_and_doubles_nothing(node, either, ca):
     base = node(1000, goaway_after=50)
-    answers = [a for turn in range(4) for a in curl.send_many(route(base), pushes(100, 1 + 100 * turn), 10)]
+    answers = [a for turn in range(4) for a in either.send_many(route(base), pushes(100, 1 + 100 * turn), 10)]
     seen = stats(ca, base)["seen"]
     assert len(seen) == len(set(seen))
     assert not [a for a in answers if isinstance(a, NoAnswer)]

@@ -27,7 +27,7 @@ from common.storage.migrations import migrate
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
 from workers.cli.worker import doors_of
-from workers.intake.consumer import Consumer
+from workers.handlers.intake import IntakeLoop
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.pipeline import Stages
 from workers.runtime import Runtime
@@ -173,7 +173,7 @@ class LittleFleet:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._consumer = Consumer(runtime.settings.event_streams, doors_of(runtime))
+        self._consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
         self._stages = Stages(runtime)
         self._stop = threading.Event()
         self.writer = LedgerWriter(runtime)

@@ -38,7 +38,7 @@ def ports_of(runtime):
         except NotReplayableError:
             return "not_replayable"
 
-    return Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda: console_rows(runtime))
+    return Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda lang: console_rows(runtime, lang))
 
 
 @pytest.fixture
@@ -120,7 +120,8 @@ def busy(runtime, fleet, console):
 def test_the_overview_tells_what_needs_a_hand(runtime, busy):
     page = unescape(Browser(busy).go("/").text)
     for words in (
-        "vivo vivo-1 (1400000001) is stopped: credential_refused",
+        "vivo vivo-1 (1400000001) is stopped for 0.",
+        "credential_refused: the vendor refuses the credential",
         "send meizu is 2m behind",
         "dead letters: 1",
         "pushfleet credential check 1400000001 vivo vivo-1",
@@ -413,9 +414,6 @@ def test_another_site_can_not_act_for_an_operator(runtime, console, people):
 
 def test_prometheus_finds_every_living_process(runtime, console):
     assert json.loads(call(console + "/metrics/targets").body) == []
-    (runtime.settings.data_dir).mkdir(parents=True, exist_ok=True)
-    (runtime.settings.data_dir / "run.json").write_text('{"metrics": ["http://127.0.0.1:9100/metrics", "http://[::1]:9101/metrics"]}')
-    assert [one["targets"] for one in json.loads(call(console + "/metrics/targets").body)] == [["127.0.0.1:9100"], ["[::1]:9101"]]
     runtime.metrics_at = "worker-7:9100"
     runtime.alive()
     one = {"targets": ["worker-7:9100"], "labels": {"process": "test"}}
@@ -424,6 +422,16 @@ def test_prometheus_finds_every_living_process(runtime, console):
     assert json.loads(call(console + "/metrics/targets").body) == [one], "killed: the scraper must see that it is down"
     runtime.leave()
     assert runtime.living.targets() == {}
+
+
+def test_without_redis_prometheus_keeps_the_list_it_had(runtime, tenant, restartable_valkey):
+    own = Runtime(replace(runtime.settings, redis_url=restartable_valkey.url, core_url=restartable_valkey.url), "test")
+    for url in served(own):
+        assert call(url + "/metrics/targets").status == 200
+        restartable_valkey.kill()
+        assert call(url + "/metrics/targets").status == 503
+        assert call(url + "/healthz").status == 200
+    own.close()
 
 
 def test_health_and_unknown_pages(console, people):
@@ -438,7 +446,7 @@ def test_health_and_unknown_pages(console, people):
 def test_a_store_that_hangs_is_said_in_time(runtime, tenant, monkeypatch):
     monkeypatch.setattr(app, "PAGE_S_MAX", 0.3)
     hang = threading.Event()
-    ports = replace(ports_of(runtime), lanes=lambda: hang.wait(10) and [])
+    ports = replace(ports_of(runtime), lanes=lambda lang: hang.wait(10) and [])
     for base in served(runtime, ports):
         answer = call(base + "/lanes", headers={"accept-language": "zh"})
         assert answer.status == 503

@@ -14,7 +14,7 @@ from common.storage import keys
 from common.storage.streams import Entry
 from tests.integration.web.conftest import APP, message, registered
 from tests.records import dead_record, note_record
-from workers.pipeline import bury
+from workers.pipeline import Stages
 
 
 def publish(runtime, body, **fields):
@@ -48,7 +48,7 @@ def test_the_list_is_narrowed(cli, runtime, tenant, fleet):
     publish(runtime, "x")
     publish(runtime, message("m1", ["bob"]) | {"app": "other"})
     fleet.step()
-    bury(runtime, Entry(keys.PRESENCE, b"1-0", b"junk"), "presence", "poison: handed out 6 times and never finished")
+    Stages(runtime).drain("presence").bury(Entry(keys.PRESENCE, b"1-0", b"junk"), "poison: it ends every process that reads it")
     fleet.step()
     assert {letter["reason"].split(":")[0] for letter in letters(cli)} == {"not_json", "unknown_app", "poison"}
     assert [letter["stage"] for letter in letters(cli, "--stage", "presence")] == ["presence"]
@@ -115,7 +115,7 @@ def test_what_lay_between_stages_goes_back_to_its_belt(cli, runtime, tenant, fle
     note = note_record(app=APP, ts_ms=now_ms(), user="u", device="d", at_ms=now_ms(), note="said")
     buried = {"send:meizu:chat": b"batch", keys.ROUTING: b"people", keys.RECEIPTS: b"callback"}
     for belt, blob in buried.items():
-        bury(runtime, Entry(belt, b"1-0", blob), "delivery", "poison: six times")
+        Stages(runtime).drain("presence").bury(Entry(belt, b"1-0", blob), "poison: six times")
     dead = dead_record(id="l1", stage="ledger", reason="not_storable: X", at_ms=1, raw=runtime.vault.encrypt(encode(note)))
     runtime.belts.hand_on((), [(keys.LEDGER, encode([dead]))])
     fleet.writer.flush()

@@ -110,7 +110,7 @@ WRONG = {
     "a dead process": (a_dead_process, "processes", "not alive: routing, delivery-vivo", "pushfleet worker delivery --vendors vivo"),
     "no process": (no_process, "processes", "none is alive", "pushfleet up"),
     "keys that open nothing": (another_key, "credentials", "none of the keys", "back into the file"),
-    "old tables": (no_tables, "tables", "version 0000, not 0001", "pushfleet migrate"),
+    "old tables": (no_tables, "tables", "version 0000, not 0", "pushfleet migrate"),
 }
 
 

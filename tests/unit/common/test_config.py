@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from common import runfile
 from common.config import NothingRunning, SettingError, Settings, environ_of, host_port, resolve, secret_keys, sentinel_of
 from common.settings_table import SETTINGS, URL_NAMES
+from workers.cli.settings import shown
 
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 
@@ -53,6 +54,18 @@ REFUSED = {
     "LOG_FORMAT": ["xml"],
     "ENDPOINT_FCM": ["fcm.example.com", "http://fcm.example.com:80", "https://h:1/path", "https://u:p@h:1", "https://"],
     "ENDPOINT_NOBODY": ["https://h:1"],
+    "PROXY_FCM": [
+        "h:1",
+        "https://h:1",
+        "http://h",
+        "http://h:0",
+        "http://h:1/path",
+        "http://:p@h:1",
+        "socks5://h:1",
+        "http://h:1?q",
+        "http://u:%0a@h:1",
+    ],
+    "PROXY_NOBODY": ["http://h:1"],
     "BROKER_URL": ["amqp://h", "embedded-not"],
     "SHARDS": ["0", "2", "one", "1025"],
     "METRICS_ADDR": ["127.0.0.1:80", "a b", "http://h"],
@@ -191,6 +204,24 @@ def test_every_setting_stands_in_the_table():
 
 def test_an_empty_variable_counts_as_unset():
     assert Settings.load({"PUSHFLEET_LEDGER_DAYS": " "}).ledger_days == 7
+
+
+def test_a_proxy_is_one_vendors_and_its_password_is_told_to_nobody(capsys):
+    settings = Settings.load({"PUSHFLEET_PROXY_FCM": "http://u:hunter2@[::1]:3128/", "PUSHFLEET_PROXY_HARMONY": "http://h:8080"})
+    assert settings.proxies == {"fcm": "http://u:hunter2@[::1]:3128", "harmony": "http://h:8080"}
+    assert "hunter2" not in repr(settings)
+    assert Settings.load(environ_of(settings)).proxies == settings.proxies
+    rows = {row["name"]: row["value"] for row in shown({"PUSHFLEET_PROXY_FCM": "http://u:hunter2@h:3128"}, set())}
+    assert rows["PUSHFLEET_PROXY_FCM"] == "http://h:3128"
+    with pytest.raises(SettingError, match="PUSHFLEET_PROXY_FCM takes") as refused:
+        Settings.load({"PUSHFLEET_PROXY_FCM": "http://u:hunter2@h"})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_aioapns_goes_through_no_proxy():
+    with pytest.raises(SettingError, match="PUSHFLEET_PROXY_APNS needs PUSHFLEET_APNS_CLIENT=curl"):
+        Settings.load({"PUSHFLEET_PROXY_APNS": "http://h:1", "PUSHFLEET_APNS_CLIENT": "aioapns"})
+    assert Settings.load({"PUSHFLEET_PROXY_FCM": "http://h:1", "PUSHFLEET_APNS_CLIENT": "aioapns"}).proxies == {"fcm": "http://h:1"}
 
 
 def test_secrets_are_not_in_the_repr():

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
 
 from common import metrics, runfile
 from common.config import Settings
@@ -35,6 +35,13 @@ CONTRACT = [
     "dead_letters{stage}",
     "credential_expires_seconds{app,vendor,business_id}",
     "receipts_total{vendor,status}",
+    "door_requests_total{door,status}",
+    "lane_changes_total{vendor,state,cause}",
+    "processes_missing{worker}",
+    "build_info{version}",
+    # beyond the contract
+    "lane_paused{app,vendor,business_id}",
+    "redis_memory_ratio{server}",
 ]
 
 
@@ -50,7 +57,7 @@ def test_names_and_labels_are_the_contracts():
 
 def test_every_metric_is_registered_and_counters_show_one_series():
     metrics.EVENTS.labels("message.stored", "accepted").inc()
-    text = metrics.generate_latest(REGISTRY).decode()
+    text = generate_latest(REGISTRY).decode()
     assert 'pushfleet_events_total{result="accepted",type="message.stored"}' in text
     assert "_created" not in text
     for name in CONTRACT:
@@ -146,7 +153,7 @@ def test_what_is_there_no_more_is_shown_no_more():
 
 def test_counters_that_ring_at_an_increase_begin_at_zero():
     metrics.begin(vendors=["honor"], dialects=["zego"])
-    text = metrics.generate_latest(REGISTRY).decode()
+    text = generate_latest(REGISTRY).decode()
     for series in ('unknown_codes_total{vendor="honor"}', 'tokens_retired_total{vendor="honor"}', 'unknown_fields_total{dialect="zego"}'):
         assert f"pushfleet_{series} 0.0" in text
 
@@ -154,6 +161,40 @@ def test_counters_that_ring_at_an_increase_begin_at_zero():
 def test_port_zero_is_off(tmp_path):
     assert metrics.serve_metrics(_settings(tmp_path, 0), "intake", lambda: True, lambda: True) is None
     assert runfile.read(tmp_path) == {}
+
+
+def test_openmetrics_where_it_is_asked_for_and_head_without_a_body(tmp_path):
+    port = _free_port()
+    settings = Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_METRICS_PORT": str(port)})
+    assert metrics.serve_metrics(settings, "one", lambda: True, lambda: True) == port
+    url = f"http://127.0.0.1:{port}/metrics"
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=accept)) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert answer.read().endswith(b"# EOF\n")
+    with urllib.request.urlopen(url) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain")
+    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD")) as answer:
+        assert answer.status == 200
+        assert int(answer.headers["Content-Length"]) > 1000
+        assert answer.read() == b""
+
+
+def test_metrics_listen_and_are_named_apart_from_the_console():
+    def names(**more):
+        return metrics.target(Settings.load({f"PUSHFLEET_{name}": value for name, value in more.items()}), 7)
+
+    assert names(METRICS_ADDR="10.1.2.3") == "10.1.2.3:7"
+    assert names(METRICS_ADDR="0.0.0.0", METRICS_ADVERTISE="10.9.9.9") == "10.9.9.9:7"
+    assert names(METRICS_ADDR="::", METRICS_ADVERTISE="fd00::1") == "[fd00::1]:7"
+    assert names(METRICS_ADDR="0.0.0.0") == f"{socket.gethostname()}:7"
+    assert names(CONSOLE_ADDR="10.0.0.7:80") == "10.0.0.7:7"
+    assert metrics._bound(Settings.load({"PUSHFLEET_METRICS_ADDR": "0.0.0.0"})) == "0.0.0.0"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("amounts", [[], [0.001], [0.0011, 0.02, 0.02, 61, 1e9], [0.0, -1.0, 5, 5.0001]])

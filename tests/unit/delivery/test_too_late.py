@@ -14,6 +14,7 @@ from common.model import Decision, Vendor
 from common.ports import Session
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.lane import Lane
+from workers.delivery.late import Screen, Standing
 from workers.delivery.settle import settle
 from workers.delivery.stage import ClaimAnswer, Delivered, Leave, Probe, Shut, World, deliver
 from workers.delivery.work import Work
@@ -117,7 +118,19 @@ class Street:
             callback_url=lambda _lane: None,
             observe=lambda _lane, _answer: None,
             images=self,
+            addresses=self,
+            consent=self,
+            screens=self,
         )
+
+    def where(self, _lane: Lane, works: Sequence[Work]) -> list[Standing]:
+        return [Standing.KEPT] * len(works)
+
+    def now(self, works: Sequence[Work]) -> list[Standing]:
+        return [Standing.KEPT] * len(works)
+
+    def take(self, works: Sequence[Work]) -> list[Screen]:
+        return [Screen.FREE] * len(works)
 
     def lease(self, works: Sequence[Work], steps: Sequence[int]) -> list[ClaimAnswer]:
         return [self.claim for _ in works]

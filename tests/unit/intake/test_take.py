@@ -9,7 +9,7 @@ import pytest
 
 from common.contracts import decode_messages, encode
 from common.model import Decision
-from workers.intake.consumer import _packed, _taken_back, _times
+from workers.handlers.intake import _packed, _taken_back, _times
 from workers.intake.stage import Passed, read_entry, take
 
 NOW_MS = 1_763_787_600_000
@@ -88,7 +88,7 @@ def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
     stored = passed("message.stored", {**silent, "push": {"gate": {"enabled": False}}})
     assert take(stored, NOW_MS).decision == Decision.PUSH_DISABLED
     call = passed("call.invited", {"call_id": "c1", "inviter": {"id": "ann"}, "invitees": ["bob"], "timeout_s": 60})
-    assert _times([stored, call]) == [("demo", "m2", NOW_MS)]
+    assert _times([stored, call]) == [("demo", "c2c:ann", "m2", NOW_MS)]
 
 
 def test_the_ledger_hears_of_a_recall_and_of_the_end_of_a_call() -> None:

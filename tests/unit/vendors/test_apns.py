@@ -20,7 +20,7 @@ from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, note, parcel
 from workers.transport.base import fault_of
-from workers.vendors import apns
+from workers.vendors import apns, apple_account
 from workers.vendors.apns import APNS
 from workers.vendors.base import CredentialError, compact, text_id
 from workers.wire import NoAnswer
@@ -594,7 +594,7 @@ def test_a_topic_that_is_no_header_value_is_refused(topic):
 
 @pytest.mark.parametrize("der", [b"", b"\x0c\x01a", b"\x30\x05\x0c", b"junk"])
 def test_a_topic_list_that_can_t_be_read_names_nothing(der):
-    assert apns._topic_list(der) == []
+    assert apple_account.topic_list(der) == []
 
 
 @pytest.mark.parametrize(

@@ -332,7 +332,7 @@ PUSH_TYPES = {
     "asked for by the sender": ({"vendor": {"push_type": 6}}, (), "6"),
     "a call with the right": (CALL, ("harmony.voip",), "10"),
     "a call without the right": (CALL, ("harmony.im",), "0"),
-    "its cancel": ({**CALL, "kind": Kind.CALL_CANCEL}, ("harmony.voip",), "10"),
+    "its cancel is no call": ({**CALL, "kind": Kind.CALL_CANCEL}, ("harmony.voip",), "0"),
     "a call placed as marketing": ({**CALL, "bucket": Bucket.PUBLIC}, ("harmony.voip",), "0"),
     "a call that asks for an alert": ({**CALL, "push_type": PushType.ALERT}, ("harmony.voip",), "0"),
     "a call by override": ({**CALL, "push_type": PushType.ALERT, "vendor": {"push_type": 10}}, ("harmony.voip",), "10"),
@@ -483,7 +483,7 @@ RSA = rsa.generate_private_key(65537, 1024)
 BAD_ACCOUNTS = {
     "no file": ({}, {}, "service-account is missing"),
     "not JSON": ({}, {"service_account": b"-----BEGIN"}, "not JSON"),
-    "not text": ({}, {"service_account": b"\xff\xfe"}, "not JSON"),
+    "not text": ({}, {"service_account": b"\xff\xfe"}, "is empty"),
     "no object": ({}, {"service_account": b"[1]"}, "no project_id"),
     **{f"no {name}": ({}, account(**{name: None}), f"no {name}") for name in ("project_id", "key_id", "sub_account", "private_key")},
     "a blank id": ({}, account(key_id=" "), "no key_id"),

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from common.storage.tables import RECEIPT_LANES, pages
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 _STATEMENTS = (
     "ALTER TABLE events ADD COLUMN IF NOT EXISTS collapse TEXT NOT NULL DEFAULT ''",

@@ -1,0 +1,81 @@
+"""Which token each person's device has now (Redis hashes, 9 days): what waits is compared with it at the moment of sending.
+
+A hash holds digests, never a token. A device that is absent was not touched for longer than any push may wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis import Redis
+
+from common.storage.keys import Keys
+from common.storage.scripts import script
+
+#: Longer than a push may wait (7 days) and be routed before.
+KEEP_S = 9 * 86_400
+#: In place of a binding: the device has no token that may be sent to.
+LEFT = "-"
+#: Devices of one script call: nobody else is served meanwhile.
+LOOK_MAX = 1_000
+_DIGEST_CHARS = 12
+
+#: (app, user, device, binding): what a device may be sent to from now on. binding: `bound` or LEFT.
+Binding = tuple[str, str, str, str]
+
+
+def digest_of(vendor: str, business_id: str, token: str) -> str:
+    """Twelve letters that stand for a token on one lane."""
+    text = f"{vendor}\0{business_id}\0{token}"
+    return b64encode(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).digest()).decode()
+
+
+def bound(vendor: str, business_id: str, token: str, voip_token: str | None) -> str:
+    """The binding of a device that may be sent to."""
+    tokens = (token,) if not voip_token else (token, voip_token)
+    return "".join(digest_of(vendor, business_id, one) for one in tokens)
+
+
+def holds(binding: str, vendor: str, business_id: str, token: str) -> bool:
+    """Whether the device with this binding may still be sent to under this token."""
+    digest = digest_of(vendor, business_id, token)
+    return digest in (binding[:_DIGEST_CHARS], binding[_DIGEST_CHARS:])
+
+
+class Bindings:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._look = script(redis, "bindings")
+
+    def put(self, bindings: Iterable[Binding], pipe: Any = None) -> None:
+        """Remembers them. A writer calls it before its transaction in SQL ends: a reader that finds a new word here and the
+        old row there is told the old owner, who has the token until that moment. pipe: the pipeline that carries it."""
+        given = list(bindings)
+        if not given:
+            return
+        if pipe is None:
+            with self._redis.pipeline(transaction=False) as own:
+                self._put(given, own)
+                own.execute()
+        else:
+            self._put(given, pipe)
+
+    def _put(self, bindings: Sequence[Binding], pipe: Any) -> None:
+        for app, user, device, binding in bindings:
+            key = self._keys.bindings(app, user)
+            pipe.hset(key, device, binding)
+            pipe.expire(key, KEEP_S)
+
+    def look(self, devices: Sequence[tuple[str, str, str]]) -> list[str | None]:
+        """The binding of each (app, user, device), None where nothing changed for days; one call for a batch."""
+        found: list[str | None] = []
+        for start in range(0, len(devices), LOOK_MAX):
+            part = devices[start : start + LOOK_MAX]
+            names = [self._keys.bindings(app, user) for app, user, _ in part]
+            told: Any = self._look(keys=names, args=[device for _, _, device in part])
+            found += [None if one is None else one.decode() for one in told]
+        return found

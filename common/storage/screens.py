@@ -1,0 +1,64 @@
+"""Which push stands last in each place on a device's screen (Redis hashes, while an older one may still come).
+
+Only pushes that share a place have one: a sender's collapse key, a call. A hash is named by a digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from redis.client import Pipeline
+
+from common.storage.keys import Keys
+from common.storage.scripts import script, source
+
+#: An older push with a longer life than the newer one is looked for at least so long.
+KEEP_MIN_MS = 3_600_000
+
+#: (app, user, device, collapse id)
+Place = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What became of a push in its place. shown: it is, or may be, on the screen. keep_ms: how long an older one may still come."""
+
+    place: Place
+    push_id: str
+    ts_ms: int
+    shown: bool
+    keep_ms: int
+
+
+class Screens:
+    """One script call to take places; settling happens inside the caller's MULTI."""
+
+    def __init__(self, redis: Redis, keys: Keys, hold_ms: int) -> None:
+        """hold_ms: how long a push that took its place may stay unsettled; then its reader is dead."""
+        self._keys = keys
+        self._hold_ms = hold_ms
+        self._take = script(redis, "screen")
+
+    def take(self, asks: Sequence[tuple[Place, str, int]]) -> list[int]:
+        """For each (place, push id, event ts): 0 it may go, 1 a newer one was shown, 2 another is on the wire."""
+        if not asks:
+            return []
+        names = [self._name(place) for place, _, _ in asks]
+        args = [self._hold_ms, *(part for _, push_id, ts_ms in asks for part in (push_id, ts_ms))]
+        told: Any = self._take(keys=names, args=args)
+        return [int(one) for one in told]
+
+    def settle(self, pipe: Pipeline, settled: Sequence[Settling]) -> None:
+        """Inside the caller's MULTI: the places are free again, and remember the newest that was shown."""
+        if settled:
+            names = [self._name(one.place) for one in settled]
+            args = [part for one in settled for part in (one.push_id, one.ts_ms if one.shown else "", max(one.keep_ms, KEEP_MIN_MS))]
+            pipe.eval(source("shown"), len(names), *names, *args)
+
+    def _name(self, place: Place) -> str:
+        name = "\0".join(place).encode("utf-8", "surrogatepass")
+        return self._keys.screen(hashlib.blake2b(name, digest_size=12).hexdigest())

@@ -1,0 +1,220 @@
+"""The Matrix door: what Synapse sends, as the fleet's rows and the vendor's record show it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Core, digits, now_ms
+from tests.e2e.doors import open_gateway
+from tests.e2e.house import BUSINESS, House, new_token
+
+pytestmark = [pytest.mark.e2e]
+
+
+@pytest.fixture(scope="module")
+def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
+    made = House(fleet, Path(tmp_path_factory.mktemp("accounts")))
+    credentials = fleet.runtime.credentials
+    for stored in credentials.all():
+        if stored.app == made.app and stored.business_id in (BUSINESS["apns"], BUSINESS["fcm"], "ios-other"):
+            key = "voip_alias" if stored.business_id == "ios-other" else "alias"
+            name = f"{made.app}.{stored.business_id}"
+            credentials.add(_with_option(stored, key, name))
+    made.changed()
+    return made
+
+
+def _with_option(stored: Any, key: str, value: str) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(stored, options={**stored.options, key: value}, created_ms=now_ms())
+
+
+@pytest.fixture(scope="module")
+def door(fleet: Core, house: House) -> Iterator[httpx.Client]:
+    with open_gateway(fleet) as client:
+        yield client
+
+
+def notification(house: House, pushkey: str, business_id: str = "ios", **more: Any) -> dict[str, Any]:
+    device = {
+        "app_id": f"{house.app}.{business_id}",
+        "pushkey": pushkey,
+        "pushkey_ts": now_ms() // 1000 - 60,
+        "tweaks": {"sound": "default"},
+    }
+    device |= more.pop("device", {})
+    base: dict[str, Any] = {"event_id": "$" + uuid.uuid4().hex, "room_id": "!r:hs", "type": "m.room.message", "sender": "@ann:hs"}
+    base |= {"sender_display_name": "Ann", "content": {"msgtype": "m.text", "body": "hello"}, "prio": "high", "counts": {"unread": 4}}
+    return {"notification": {**base, "devices": [device], **more}}
+
+
+def post(door: httpx.Client, body: dict[str, Any], query: str = "") -> list[str]:
+    answer = door.post(f"/_matrix/push/v1/notify{query}", content=json.dumps(body).encode())
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["rejected"])
+
+
+def told(house: House, body: dict[str, Any]) -> dict[str, Any]:
+    return house.one(house.why(body["notification"]["event_id"]))
+
+
+def test_a_message_of_two(house: House, door: httpx.Client) -> None:
+    token = new_token("apns")
+    body = notification(house, token)
+    assert post(door, body) == []
+    assert told(house, body)["decision"] == "accepted"
+    push = house.push(token)
+    aps = push["body"]["aps"]
+    assert aps["alert"] == {"title": "Ann", "body": "hello"}
+    assert (aps["badge"], aps["sound"], aps["thread-id"]) == (4, "default", "!r:hs")
+    assert (push["body"]["room_id"], push["body"]["event_id"]) == ("!r:hs", body["notification"]["event_id"])
+    assert push["collapse_id"] == body["notification"]["event_id"]
+
+
+def test_a_group_message_of_low_priority_without_sound(house: House, door: httpx.Client) -> None:
+    token = new_token("apns")
+    body = notification(house, token, room_name="Team", prio="low", device={"tweaks": {}})
+    post(door, body)
+    assert told(house, body)["decision"] == "accepted"
+    push = house.push(token)
+    assert push["body"]["aps"]["alert"] == {"title": "Team", "body": "Ann: hello"}
+    assert "sound" not in push["body"]["aps"]
+    assert str(push["priority"]) == "5"
+
+
+def test_a_base64_pushkey_is_the_same_token(house: House, door: httpx.Client) -> None:
+    token = new_token("apns")
+    body = notification(house, base64.b64encode(bytes.fromhex(token)).decode())
+    assert post(door, body) == []
+    assert told(house, body)["decision"] == "accepted"
+    assert len(house.pushes(token)) == 1
+
+
+def test_an_encrypted_message_has_the_apps_own_words(house: House, door: httpx.Client) -> None:
+    token = new_token("apns")
+    default = {"aps": {"mutable-content": 1, "alert": {"loc-key": "Notification", "loc-args": []}}, "cs": "x"}
+    body = notification(house, token, type="m.room.encrypted", content={"ciphertext": "zzz"}, device={"data": {"default_payload": default}})
+    post(door, body)
+    assert told(house, body)["decision"] == "accepted"
+    sent = house.push(token)["body"]
+    assert sent["aps"]["alert"]["loc-key"] == "Notification"
+    assert sent["aps"]["mutable-content"] == 1
+    assert sent["cs"] == "x"
+    assert "zzz" not in str(sent)
+
+
+def test_event_id_only_carries_ids_and_no_badge_of_ours(house: House, door: httpx.Client) -> None:
+    token = new_token("apns")
+    body = notification(house, token, device={"data": {"format": "event_id_only", "default_payload": {"aps": {"mutable-content": 1}}}})
+    for name in ("sender", "sender_display_name", "type", "content"):
+        del body["notification"][name]
+    post(door, body)
+    assert told(house, body)["decision"] == "accepted"
+    sent = house.push(token)["body"]
+    assert (sent["room_id"], sent["unread_count"]) == ("!r:hs", 4)
+    assert "badge" not in sent["aps"]
+    assert sent["aps"]["mutable-content"] == 1
+
+
+def test_read_elsewhere_is_a_badge_alone(house: House, door: httpx.Client) -> None:
+    token = new_token("apns")
+    device = {"app_id": f"{house.app}.ios", "pushkey": token, "pushkey_ts": 1, "tweaks": {}}
+    began = now_ms()
+    assert post(door, {"notification": {"id": "", "type": None, "sender": "", "counts": {"unread": 0}, "devices": [device]}}) == []
+    end = time.monotonic() + 10
+    while not house.pushes(token) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert house.push(token)["body"] == {"aps": {"badge": 0}}
+    assert now_ms() - began < 12_000
+
+
+def test_a_call_rings_for_its_lifetime_by_the_pusher_for_calls(house: House, door: httpx.Client) -> None:
+    token = new_token("apns")
+    before = now_ms()
+    body = notification(house, token, "ios-other", type="m.call.invite", content={"call_id": "c", "lifetime": 30_000})
+    post(door, body)
+    row = told(house, body)
+    assert (row["decision"], row["class"]) == ("accepted", "call")
+    push = house.push(token)
+    assert push["push_type"] == "voip"
+    assert before // 1000 + 29 <= push["expiration"] <= now_ms() // 1000 + 30
+
+
+def test_fcm_clients_read_data_as_they_do_from_sygnal(house: House, door: httpx.Client) -> None:
+    token = new_token("fcm")
+    body = notification(house, token, BUSINESS["fcm"], room_name="Team")
+    post(door, body)
+    assert told(house, body)["decision"] == "accepted"
+    sent = house.push(token, "fcm")["body"]
+    assert "notification" not in sent
+    data = sent["data"]
+    assert (data["event_id"], data["content_body"], data["unread"]) == (body["notification"]["event_id"], "hello", "4")
+
+
+def test_a_dead_token_is_rejected_at_once_and_ever_after_until_set_anew(house: House, door: httpx.Client) -> None:
+    token = "dead" + digits()[:60]
+    first = notification(house, token)
+    got = post(door, first) or post(door, first)  # a busy machine may be late for the first
+    assert got == [token]
+    assert told(house, first)["decision"] == "token_dead"
+    assert post(door, notification(house, token)) == [token]
+
+
+def test_a_malformed_token_is_rejected_and_an_unknown_app_id_is_not(house: House, door: httpx.Client) -> None:
+    body = notification(house, "not a token")
+    got = post(door, body) or post(door, body)
+    assert got == ["not a token"]
+    name = "nobody." + uuid.uuid4().hex
+    assert post(door, notification(house, new_token("apns"), device={"app_id": name})) == []
+    end, found = time.monotonic() + 10, []
+    while not found and time.monotonic() < end:
+        found = [one for one in house.core.runtime.dead_letters.listed("gateway") if name.encode() in one.raw]
+        time.sleep(0.1)
+    assert found
+    assert found[0].reason.startswith("unknown_alias")
+
+
+def test_a_repeat_is_one_push(house: House, door: httpx.Client) -> None:
+    token = new_token("apns")
+    body = notification(house, token)
+    for _ in range(3):
+        assert post(door, body) == []
+    told(house, body)
+    time.sleep(0.5)
+    assert len(house.pushes(token)) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"notification":{}}', b'{"notification":{"devices":{}}}', b'{"notification":[]}'])
+def test_what_is_no_notification_is_a_400(door: httpx.Client, body: bytes) -> None:
+    assert door.post("/_matrix/push/v1/notify", content=body).status_code == 400
+
+
+def test_whatever_is_in_the_fields_the_answer_is_200(house: House, door: httpx.Client) -> None:
+    odd: list[Any] = [None, 7, "", "x" * 60_000, {"a": [1]}, [None], True, "\ud83d", 1e300, -1]
+    for value in odd:
+        for field in ("event_id", "room_id", "sender", "content", "counts", "type", "prio", "room_name"):
+            assert post(door, notification(house, new_token("apns"), **{field: value})) == []
+        for field in ("tweaks", "data", "pushkey_ts", "app_id"):
+            assert post(door, notification(house, new_token("apns"), device={field: value})) == []
+    house.core.settled()
+    house.event("push.direct", {})  # a dead letter behind all of them
+    end = time.monotonic() + 20
+    while not (letters := house.core.runtime.dead_letters.listed("intake", house.app)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert [letter.reason for letter in letters] == [letters[0].reason]
+    assert letters[0].reason.startswith("wrong_shape")
+
+
+def test_a_key_confines_to_its_tenant(house: House, door: httpx.Client) -> None:
+    assert door.post("/_matrix/push/v1/notify?k=wrong", json=notification(house, new_token("apns"))).status_code == 401
+    assert door.get("/_matrix/push/v1/notify").json() == {"pushfleet": {"gateway": "matrix"}}

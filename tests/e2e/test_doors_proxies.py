@@ -1,0 +1,181 @@
+"""gorush's and Mattermost's APIs, the command line of the doors, and what strangers may not do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Core, digits, wait_for
+from tests.e2e.doors import open_gateway
+from tests.e2e.town import Town, device_token
+from workers import serving
+from workers.cli.why import story
+
+pytestmark = [pytest.mark.e2e]
+
+
+@pytest.fixture(scope="module")
+def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
+    made = Town(fleet, Path(tmp_path_factory.mktemp("accounts")), vendors=("apns", "fcm", "huawei"))
+    for vendor, platform, number in (("apns", "apple_rn", "1"), ("fcm", "android_rn", "2"), ("huawei", "harmony_rn", "3")):
+        assert made.add(vendor, f"{vendor}-mm", "--alias", platform, "--alias", number)[0] == 0
+    made.changed()
+    return made
+
+
+@pytest.fixture(scope="module")
+def door(fleet: Core, town: Town) -> Iterator[httpx.Client]:
+    with open_gateway(fleet) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def key(town: Town) -> str:
+    code, out, _ = town.command("app", "gateway-key", town.app)
+    assert code == 0
+    town.changed()
+    return out.strip()
+
+
+def test_a_gateway_key_is_the_same_until_it_is_rotated_and_two_are_valid(town: Town, door: httpx.Client, key: str) -> None:
+    assert town.command("app", "gateway-key", town.app)[1].strip() == key
+    newer = town.command("app", "gateway-key", town.app, "--rotate")[1].strip()
+    newest = town.command("app", "gateway-key", town.app, "--rotate")[1].strip()
+    time.sleep(2)
+    codes = [door.post(f"/t/{one}/api/push", json={"notifications": []}).status_code for one in (key, newer, newest)]
+    assert codes == [401, 400, 400]
+    assert key not in json.dumps(town.core.runtime.tenants.all()[town.app].options)
+    with contextlib.suppress(KeyError):  # the other tests go on with a key that is valid
+        town.core.runtime.catalog.changed()
+
+
+@pytest.fixture
+def base(town: Town) -> str:
+    time.sleep(0.6)
+    return f"/t/{town.command('app', 'gateway-key', town.app)[1].strip()}/api"
+
+
+def test_one_alias_names_one_account(town: Town) -> None:
+    code, _, err = town.add("apns", "apns-mm2", "--alias", "apple_*")
+    assert code == 2
+    assert "--alias" in err
+    assert "apns-mm" in err
+
+
+def test_gorush_sync_tells_what_failed(town: Town, door: httpx.Client, base: str) -> None:
+    good, dead = device_token("apns"), "dead" + digits()[:60]
+    first = {"tokens": [good, dead], "platform": 1, "message": "hello", "title": "Hi", "badge": 3, "category": "c"}
+    second = {"tokens": ["x"], "platform": 9, "message": "nowhere"}
+    answer = door.post(f"{base}/push?sync=1", json={"notifications": [first, second]})
+    told = answer.json()
+    assert (answer.status_code, told["success"], told["counts"]) == (200, "ok", 3)
+    by_token = {line["token"]: line for line in told["logs"]}
+    assert set(by_token) == {dead, "x"}
+    assert by_token[dead]["type"] == "failed-push"
+    assert by_token[dead]["platform"] == "ios"
+    assert "token_dead" in by_token[dead]["error"]
+    (push,) = town.core.pushes_to("apns", good)
+    assert push["body"]["aps"]["alert"] == {"title": "Hi", "body": "hello"}
+    assert push["body"]["aps"]["badge"] == 3
+
+
+def test_gorush_async_answers_at_once_and_a_notif_id_is_pushed_once(town: Town, door: httpx.Client, base: str) -> None:
+    token, notif_id = device_token("huawei"), uuid.uuid4().hex
+    for _ in range(2):
+        answer = door.post(
+            f"{base}/push", json={"notifications": [{"tokens": [token], "platform": 3, "message": "hello", "notif_id": notif_id}]}
+        )
+        assert answer.json() == {"success": "ok", "counts": 1, "logs": []}
+    town.core.why(notif_id, town.app)
+    time.sleep(0.3)
+    assert len(town.core.pushes_to("huawei", token)) == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"notifications": []}, {"notifications": [{}] * 101}, {"notifications": "x"}])
+def test_gorush_refuses_a_list_that_is_none(door: httpx.Client, base: str, body: dict[str, Any]) -> None:
+    answer = door.post(f"{base}/push", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, 400)
+
+
+def mattermost(token: str, **more: Any) -> dict[str, Any]:
+    base = {"ack_id": uuid.uuid4().hex, "platform": "apple_rn-v2", "device_id": token, "type": "message", "message": "@ann: hello"}
+    return {**base, "post_id": uuid.uuid4().hex[:26], "channel_id": "town-square", "channel_name": "Town", "server_id": "s", **more}
+
+
+def test_mattermost_message_receipt_clear_and_badge(town: Town, door: httpx.Client, base: str) -> None:
+    token = device_token("apns")
+    body = mattermost(token, badge=2)
+    assert door.post(f"{base}/v1/send_push", json=body).json() == {"status": "OK"}
+    row = town.core.why(body["post_id"], town.app)["recipients"][0]
+    assert row["decision"] == "accepted"
+    (push,) = town.core.pushes_to("apns", token)
+    assert push["body"]["aps"]["alert"] == {"title": "Town", "body": "@ann: hello"}
+    assert (push["body"]["aps"]["badge"], push["body"]["ack_id"]) == (2, body["ack_id"])
+    ack = {"id": body["ack_id"], "post_id": body["post_id"], "received_at": 1, "platform": "ios", "type": "message"}
+    assert door.post(f"{base}/v1/ack", json=ack).json() == {"status": "OK"}
+
+    def receipts() -> Any:
+        told = story(town.core.runtime, body["post_id"], town.app, None, None)
+        return told and told["recipients"][0]["receipts"]
+
+    assert wait_for(receipts, "a receipt")[0]["status"] == "delivered"
+    assert door.post(f"{base}/v1/send_push", json=mattermost(token, type="clear")).json() == {"status": "OK"}
+    assert door.post(f"{base}/v1/send_push", json=mattermost(token, type="update_badge", badge=1)).json() == {"status": "OK"}
+    pushes = wait_for(lambda: found if len(found := town.core.pushes_to("apns", token)) == 3 else None, "three pushes")
+    assert [push["body"]["aps"] for push in pushes[1:]] == [{"content-available": 1, "badge": 0}, {"badge": 1}]
+
+
+def test_mattermost_is_told_to_remove_a_dead_device(town: Town, door: httpx.Client, base: str) -> None:
+    token = "dead" + digits()[:60]
+    statuses = [door.post(f"{base}/v1/send_push", json=mattermost(token)).json()["status"] for _ in range(2)]
+    assert statuses[-1] == "REMOVE"
+
+
+def test_mattermost_fails_in_words(door: httpx.Client, base: str) -> None:
+    told = door.post(f"{base}/v1/send_push", json=mattermost(device_token("apns"), platform="symbian")).json()
+    assert told["status"] == "FAIL"
+    assert told["error"]
+
+
+def test_id_loaded_carries_no_words(town: Town, door: httpx.Client, base: str) -> None:
+    token = device_token("apns")
+    body = mattermost(token, is_id_loaded=True, message="the secret")
+    door.post(f"{base}/v1/send_push", json=body)
+    town.core.why(body["post_id"], town.app)
+    (push,) = town.core.pushes_to("apns", token)
+    assert push["body"]["aps"]["alert"]["body"] == "You have a new message" or push["body"]["aps"]["alert"]["body"]
+    assert push["body"]["aps"]["mutable-content"] == 1
+
+
+@pytest.mark.parametrize("path", ["push", "v1/send_push", "v1/ack"])
+def test_a_wrong_key_opens_nothing(door: httpx.Client, path: str) -> None:
+    assert door.post(f"/t/wrong/api/{path}", json={}).status_code == 401
+
+
+def test_a_head_that_never_ends_is_cut_off(door: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "HEAD_S_MAX", 0.5)
+    url = urlsplit(str(door.base_url))
+    assert url.hostname
+    for first in (b"", b"POST /callbacks/zego HTTP/1.1\r\nHost: x\r\nX-A: "):
+        with socket.create_connection((url.hostname, url.port or 0), timeout=10) as half:
+            half.sendall(first)
+            with contextlib.suppress(ConnectionError):
+                assert half.recv(1) == b""
+
+
+def test_a_head_that_is_too_large_is_refused(door: httpx.Client) -> None:
+    url = urlsplit(str(door.base_url))
+    assert url.hostname
+    with socket.create_connection((url.hostname, url.port or 0), timeout=10) as large, contextlib.suppress(ConnectionError):
+        large.sendall(b"POST /callbacks/zego HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 200_000)
+        assert b" 400 " in large.recv(100)

@@ -1,0 +1,404 @@
+"""The address, the consent and the place on the screen are those of the moment of sending, whatever a push waited for."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from common.clock import now_ms
+from common.contracts import Target
+from common.model import Decision, Vendor
+from common.storage.bindings import LEFT
+from common.storage.migrations import migrate
+from tests.integration.delivery.conftest import World, chat
+from workers.delivery.work import Work
+from workers.intake import events
+from workers.intake.stage import Event
+from workers.intake.state import StateKeeper
+
+DEVICE = "phone"
+
+
+def said(line: dict[str, Any]) -> str:
+    """The words of an accepted push."""
+    return str(line["body"]["noticeBarInfo"]["content"])
+
+
+class Town(World):
+    """A world whose people register, leave and are written to."""
+
+    def __init__(self, world: World) -> None:
+        self.__dict__ |= world.__dict__
+        self.keeper = StateKeeper(self.runtime.engine, self.runtime.badges, self.runtime.marks)
+        self.ts = now_ms() - 1_000_000
+        self.number = 0
+
+    @property
+    def business_id(self) -> str:
+        return self.lane.credential.business_id
+
+    def tell(self, kind: str, **data: Any) -> None:
+        self.ts += 1
+        decoded = events.DECODERS[kind].decode(msgspec.json.encode(data))
+        self.keeper.apply([Event("demo", uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)], lambda *_: None)
+
+    def register(self, user: str, token: str, device: str = DEVICE, **more: Any) -> None:
+        named = {"platform": "android", "vendor": "meizu", "business_id": self.business_id, "token": token}
+        self.tell("device.registered", user=user, device_id=device, **(named | more))
+
+    def routed(self, user: str, device: str = DEVICE, **note: Any) -> Work:
+        """A push as routing makes it at this moment, words that name its person."""
+        (found,) = [one for one in self.runtime.devices.of_users("demo", [user])[user] if one.device_id == device]
+        self.number += 1
+        one = chat(self.number)
+        one.note = msgspec.structs.replace(one.note, **({"body": f"for {user}", "presence_ms": now_ms(), "sender_id": "ann"} | note))
+        one.target = Target(user, device, found.token, uuid.uuid4().hex, "android", found.registered_ms)
+        return one
+
+    def pause(self, paused: bool) -> None:
+        self.runtime.credentials.set_paused("demo", "meizu", self.business_id, paused)
+        self.runtime.catalog.changed()
+
+    def parked(self, *works: Work) -> None:
+        """Puts them on the belts of the paused lane and waits until they are on hold."""
+        self.pause(True)
+        self.put(works)
+        belts = [self.runtime.keys.belt(name) for name in ("send:meizu:chat", "send:meizu:bulk", "send:meizu:call")]
+        self.turn(lambda: not any(self.runtime.redis.xlen(belt) for belt in belts))
+
+    def go(self, works: Sequence[Work]) -> list[str | None]:
+        self.pause(False)
+        self.turn(lambda: self.all_decided(works))
+        return self.decisions(works)
+
+    def tokens(self) -> list[str]:
+        return [line["token"] for line in self.accepted()]
+
+
+@pytest.fixture
+def town(world: World) -> Town:
+    with world.runtime.engine.begin() as connection:  # the tests share a database
+        for table in ("devices", "token_owners", "logouts", "settings"):
+            connection.execute(text(f"DELETE FROM {table} WHERE app IN ('demo', 'merge')"))
+    return Town(world)
+
+
+#: What happens to alice's phone, token T1, while her push waits; where it goes then (None: nowhere).
+CHANGES: dict[str, tuple[Callable[[Town], Any], str | None]] = {
+    "nothing": (lambda _: None, "T1"),
+    "she registers again": (lambda town: town.register("alice", "T1", lang="de"), "T1"),
+    "her token is rotated": (lambda town: town.register("alice", "T2"), "T2"),
+    "she logs out": (lambda town: town.tell("session.logout", user="alice", device_id=DEVICE), None),
+    "she is kicked, by platform": (lambda town: town.tell("session.kicked", user="alice", platform="android"), None),
+    "she unregisters": (lambda town: town.tell("device.unregistered", user="alice", device_id=DEVICE), None),
+    "bob has her phone": (lambda town: town.register("bob", "T1"), None),
+    "her other device has the token": (lambda town: town.register("alice", "T1", "other"), None),
+    "bob has her phone, and she a new one of the same name": (
+        lambda town: (town.register("bob", "T1"), town.register("alice", "T2")),
+        "T2",
+    ),
+    "she logs out and in on another": (
+        lambda town: (town.tell("session.logout", user="alice", device_id=DEVICE), town.register("alice", "T3")),
+        "T3",
+    ),
+    "an operator retires it": (lambda town: town.runtime.devices.set_state("demo", "alice", DEVICE, "retired", "x"), None),
+    "an operator retires and restores it": (
+        lambda town: [town.runtime.devices.set_state("demo", "alice", DEVICE, state, "x") for state in ("retired", "active")],
+        "T1",
+    ),
+    "a vendor's word retires it": (
+        lambda town: town.runtime.devices.retire([("demo", "alice", DEVICE, "T1", now_ms(), "dead")], "retired"),
+        None,
+    ),
+    "a receipt replaces its token": (
+        lambda town: town.runtime.devices.replace_tokens([("demo", "alice", DEVICE, "T1", "T4", now_ms())]),
+        "T4",
+    ),
+    "a receipt gives it bob's token": (
+        lambda town: (
+            town.register("bob", "T5", "bobs"),
+            town.runtime.devices.replace_tokens([("demo", "alice", DEVICE, "T1", "T5", now_ms())]),
+        ),
+        None,
+    ),
+    "it has another vendor's push now": (lambda town: town.register("alice", "T1", vendor="honor"), None),
+    "it belongs to another account now": (lambda town: town.register("alice", "T6", business_id="other"), None),
+}
+
+
+@pytest.mark.parametrize(("change", "token"), CHANGES.values(), ids=CHANGES)
+def test_what_waits_goes_to_the_token_of_the_moment_of_sending(town: Town, change: Callable[[Town], Any], token: str | None) -> None:
+    town.register("alice", "T1")
+    waiting = town.routed("alice")
+    town.parked(waiting)
+    change(town)
+    assert town.go([waiting]) == ["accepted" if token else "no_device"]
+    assert town.tokens() == ([token] if token else [])
+
+
+def test_a_retry_goes_to_the_token_of_the_moment(town: Town) -> None:
+    town.register("alice", "T1")
+    waiting = town.routed("alice")
+    town.meizu.door("faults", status=503, status_share=1.0)
+    town.put([waiting])
+    town.turn(town.runtime.delayed.waiting_count)
+    town.register("bob", "T1")
+    town.register("alice", "T2")
+    town.meizu.door("faults", status_share=0.0)
+    assert town.go([waiting]) == ["accepted"]
+    assert town.tokens() == ["T2"]
+
+
+def test_while_the_database_is_away_only_what_changed_waits_for_it(town: Town) -> None:
+    for user in ("alice", "bob"):
+        town.register(user, f"token-{user}")
+    waiting = [town.routed(user) for user in ("alice", "bob")]
+    town.parked(*waiting)
+    town.tell("session.logout", user="alice", device_id=DEVICE)
+    away = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none", poolclass=NullPool)
+    there, town.runtime.devices._engine = town.runtime.devices._engine, away
+    town.pause(False)
+    town.turn(town.tokens)
+    town.turn(lambda: town.decisions(waiting)[1])
+    assert town.tokens() == ["token-bob"]
+    assert town.decisions(waiting) == [None, "accepted"]
+    town.runtime.devices._engine = there
+    assert town.go(waiting) == ["no_device", "accepted"]
+
+
+def test_no_token_stands_in_a_key_of_redis(town: Town) -> None:
+    town.register("alice", "a-token-that-is-secret", voip_token="another-secret")
+    town.tell("session.logout", user="alice", device_id=DEVICE)
+    town.register("alice", "a-token-that-is-secret", voip_token="another-secret")
+    found = town.runtime.redis.hgetall(town.runtime.keys.bindings("demo", "alice"))
+    assert list(found) == [DEVICE.encode()]
+    assert len(found[DEVICE.encode()]) == 24
+    assert b"secret" not in found[DEVICE.encode()]
+
+
+PEOPLE = ("alice", "bob", "carl")
+TOKENS = ("T1", "T2", "T3", "T4")
+
+
+class Truth:
+    """Who owns each token, and which each device has, by the words alone."""
+
+    def __init__(self) -> None:
+        self.owner: dict[str, tuple[str, str]] = {}
+        self.token: dict[tuple[str, str], str] = {}
+        self.off: set[tuple[str, str]] = set()
+
+    def register(self, who: tuple[str, str], token: str) -> None:
+        for other in [key for key, held in self.token.items() if held == token and key != who]:
+            del self.token[other]
+        self.owner[token], self.token[who] = who, token
+        self.off.discard(who)
+
+    def leave(self, who: tuple[str, str]) -> None:
+        self.token.pop(who, None)
+
+    def sendable(self, who: tuple[str, str]) -> str | None:
+        return None if who in self.off else self.token.get(who)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(town: Town, seed: int) -> None:
+    chance, truth, told = random.Random(seed), Truth(), 0
+    waiting: list[Work] = []
+
+    def look() -> None:
+        """Whatever was accepted since the last look went to the owner of its token."""
+        nonlocal told
+        for line in town.accepted()[told:]:
+            assert truth.owner[line["token"]][0] == said(line).removeprefix("for "), line
+            assert truth.token.get(truth.owner[line["token"]]) == line["token"], "and to a token that is in use"
+            told += 1
+
+    for _ in range(40):
+        who = (chance.choice(PEOPLE), chance.choice(("phone", "pad")))
+        act = chance.choice(("register", "register", "leave", "retire", "restore", "write", "write", "write", "open", "shut"))
+        if act == "register":
+            token = chance.choice(TOKENS)
+            town.register(who[0], token, who[1])
+            truth.register(who, token)
+        elif act == "leave":
+            town.tell("session.logout", user=who[0], device_id=who[1])
+            truth.leave(who)
+        elif act in ("retire", "restore") and who in truth.token:
+            town.runtime.devices.set_state("demo", *who, "retired" if act == "retire" else "active", "x")
+            (truth.off.add if act == "retire" else truth.off.discard)(who)
+        elif act == "write" and truth.sendable(who):
+            waiting.append(town.routed(*who))
+            town.put(waiting[-1:])
+        elif act in ("open", "shut"):
+            town.pause(act == "shut")
+            town.timer.turn()
+            town.drain(lambda: False)
+            look()
+    town.go(waiting)
+    look()
+    assert set(town.decisions(waiting)) <= {"accepted", "no_device", "folded"}
+
+
+# ---------------------------------------------------------------- tokens in two spellings, and VoIP tokens
+
+UPPER, LOWER = "AB" * 32, "ab" * 32
+
+
+def test_an_apns_token_in_capitals_is_the_same_as_in_small_letters(town: Town) -> None:
+    more = {"vendor": "apns", "business_id": "ios", "platform": "ios"}
+    town.register("alice", UPPER, **more)
+    town.register("bob", LOWER, **more)
+    found = town.runtime.devices.of_users("demo", ["alice", "bob"])
+    assert {user: [one.token for one in devices] for user, devices in found.items()} == {"bob": [LOWER]}
+    town.register("alice", UPPER[:-2] + "Ab", **more)
+    assert set(town.runtime.devices.of_users("demo", ["alice", "bob"])) == {"alice"}
+    town.register("carl", UPPER, vendor="fcm", business_id="f")
+    assert town.runtime.devices.of_users("demo", ["carl"])["carl"][0].token == UPPER, "others' tokens mean what they spell"
+
+
+@pytest.mark.parametrize("order", ["alice first", "bob first"])
+def test_a_voip_token_has_one_owner_the_latest(town: Town, order: str) -> None:
+    more = {"vendor": "apns", "business_id": "ios", "platform": "ios"}
+    words = [("alice", "phone", "aa", UPPER), ("bob", "phone", "bb", LOWER), ("bob", "pad", "cc", LOWER)]
+    base = town.ts
+    for place, (user, device, token, voip) in sorted(enumerate(words), reverse=order == "bob first"):
+        town.ts = base + place
+        town.register(user, token, device, voip_token=voip, **more)
+    found = town.runtime.devices.of_users("demo", ["alice", "bob"])
+    assert {(user, one.device_id): one.voip_token for user, devices in found.items() for one in devices} == {
+        ("alice", "phone"): None,
+        ("bob", "phone"): None,
+        ("bob", "pad"): LOWER,
+    }, "one rings once; the others see an alert"
+
+
+def test_tokens_of_an_older_version_are_merged_the_latest_registration_keeps_them(town: Town) -> None:
+    engine = town.runtime.engine
+    rows = [
+        ("alice", "phone", UPPER, "VV" * 4, 10, "active"),
+        ("bob", "phone", LOWER, "CD" * 4, 20, "active"),
+        ("carl", "phone", "CC" * 32, "cd" * 4, 30, "active"),
+        ("dora", "phone", "cc" * 32, None, 25, "active"),
+    ]
+    columns = 'app, "user", device_id, platform, vendor, business_id, token, voip_token, registered_ms, state, state_ms'
+    with engine.begin() as connection:
+        for user, device, token, voip, at_ms, state in rows:
+            given = {"u": user, "d": device, "t": token, "v": voip, "at": at_ms, "s": state}
+            connection.execute(
+                text(f"INSERT INTO devices ({columns}) VALUES ('merge', :u, :d, 'ios', 'apns', 'ios', :t, :v, :at, :s, :at)"), given
+            )
+            connection.execute(text("INSERT INTO token_owners VALUES ('merge', 'apns', :t, :u, :d, :at)"), given)
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    migrate(engine)
+    found = town.runtime.devices.listed("merge")
+    assert {row["user"]: (row["state"], row["token"], row["voip_token"]) for row in found} == {
+        "alice": ("moved", LOWER, "VV" * 4),
+        "bob": ("active", LOWER, None),
+        "carl": ("active", "cc" * 32, "cd" * 4),
+        "dora": ("moved", "cc" * 32, None),
+    }
+    owners = town.runtime.devices.owners("merge", Vendor.APNS, [LOWER, UPPER, "cc" * 32, "CC" * 32])
+    assert owners == {LOWER: ("bob", "phone"), "cc" * 32: ("carl", "phone")}
+
+
+# ---------------------------------------------------------------- consent as of now
+
+
+def _settings(town: Town, **fields: Any) -> None:
+    town.tell("settings.updated", user="alice", **fields)
+
+
+def _present(town: Town, device: str, state: str, platform: str = "android") -> None:
+    key = f"{town.runtime.settings.key_prefix}presence:{{demo:alice}}"
+    town.runtime.core.hset(key, device, f"{state}|{platform}|{now_ms() + 600_000}")
+
+
+MUTE = {"conversation": {"type": "c2c", "id": "s"}, "mode": "all"}
+WISHES: dict[str, tuple[Callable[[Town], Any], dict[str, Any], str]] = {
+    "she opened the app": (lambda town: _present(town, DEVICE, "foreground"), {}, "online"),
+    "her app is in the background": (lambda town: _present(town, DEVICE, "background"), {}, "accepted"),
+    "she muted the chat": (lambda town: _settings(town, mute=MUTE), {}, "muted"),
+    "she muted another chat": (lambda town: _settings(town, mute={**MUTE, "conversation": {"type": "c2c", "id": "x"}}), {}, "accepted"),
+    "she muted all but mentions and is named": (
+        lambda town: _settings(town, mute={**MUTE, "mode": "mention"}),
+        {"mentioned": True},
+        "accepted",
+    ),
+    "she does not want to be disturbed": (lambda town: _settings(town, dnd={"start": "00:00", "end": "00:00", "tz": "UTC"}), {}, "dnd"),
+    "the same, and the push is forced": (
+        lambda town: _settings(town, dnd={"start": "00:00", "end": "00:00", "tz": "UTC"}),
+        {"respect_dnd": False},
+        "accepted",
+    ),
+    "she blocked the sender": (lambda town: _settings(town, blocked=["ann"]), {}, "blocked"),
+    "she works at a desk now": (
+        lambda town: (_settings(town, mobile_when_desktop_online=False), _present(town, "desk", "foreground", "mac")),
+        {},
+        "online_elsewhere",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "note", "decision"), WISHES.values(), ids=WISHES)
+@pytest.mark.parametrize("waited_s", [5, 40])
+def test_what_waited_longer_than_half_a_minute_is_asked_again(
+    town: Town, change: Callable[[Town], Any], note: dict[str, Any], decision: str, waited_s: int
+) -> None:
+    town.register("alice", "T1")
+    waiting = town.routed("alice", presence_ms=now_ms() - waited_s * 1000, **note)
+    town.parked(waiting)
+    change(town)
+    assert town.go([waiting]) == [decision if waited_s > 30 else "accepted"]
+
+
+# ---------------------------------------------------------------- one place on the screen
+
+
+def test_an_older_push_is_not_sent_over_a_newer_one_with_its_collapse_key(town: Town) -> None:
+    town.register("alice", "T1")
+    older = town.routed("alice", body="shipped", collapse_id="order-1", ts_ms=now_ms() - 5_000)
+    newer = town.routed("alice", body="delivered", collapse_id="order-1")
+    town.meizu.door("faults", status=503, status_share=1.0)
+    town.put([older])
+    town.turn(town.runtime.delayed.waiting_count)
+    town.meizu.door("faults", status_share=0.0)
+    town.put([newer])
+    assert town.go([newer, older]) == ["accepted", "folded"]
+    assert [said(line) for line in town.accepted()] == ["delivered"]
+
+
+def test_of_two_in_one_round_the_newer_goes_for_both(town: Town) -> None:
+    town.register("alice", "T1")
+    newer = town.routed("alice", body="delivered", collapse_id="order-1")
+    older = town.routed("alice", body="shipped", collapse_id="order-1", ts_ms=now_ms() - 5_000)
+    another = town.routed("alice", body="another", collapse_id="order-2", ts_ms=now_ms() - 9_000)
+    town.put([newer, older, another])
+    assert town.go([newer, older, another]) == ["accepted", "folded", "accepted"]
+    assert sorted(said(line) for line in town.accepted()) == ["another", "delivered"]
+
+
+def test_a_newer_push_that_is_refused_leaves_the_place_to_the_older(town: Town) -> None:
+    town.register("alice", "T1")
+    older = town.routed("alice", body="shipped", collapse_id="order-1", ts_ms=now_ms() - 5_000)
+    newer = town.routed("alice", body="delivered", collapse_id="order-1", expires_at_ms=now_ms() - 1)
+    town.put([newer])
+    town.turn(lambda: town.all_decided([newer]))
+    town.put([older])
+    assert town.go([newer, older]) == ["expired", "accepted"]
+
+
+def test_a_binding_that_says_left_is_asked_of_the_database(town: Town) -> None:
+    """A registration's transaction that failed has written its word into Redis already; SQL has the last word."""
+    town.register("alice", "T1")
+    waiting = town.routed("alice")
+    town.parked(waiting)
+    town.runtime.marks.bindings.put([("demo", "alice", DEVICE, LEFT)])
+    assert town.go([waiting]) == [Decision.ACCEPTED]

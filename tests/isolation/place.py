@@ -1,0 +1,267 @@
+"""A whole small fleet with simulators, tenants with lanes, and what a scenario asks of them. Nothing inside the fleet is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from common.config import VENDOR_ENDPOINTS, Settings, resolve
+from common.model import Vendor
+from common.storage.tenants import Tenant
+from tests.benchmarks.counters import counters, processes
+from workers.cli.demo import account
+from workers.cli.demo_world import account_options
+from workers.cli.fleet import migrate_settings
+from workers.cli.up import Fleet, in_background
+from workers.runtime import Runtime
+
+APP = "iso"
+#: Contract §2: what changed takes effect within so long.
+TAKES_EFFECT_S = 2.0
+#: A chat a scenario looks at is given up after so long.
+GIVEN_UP_S = 60.0
+
+
+class Place:
+    def __init__(self, fleet: Fleet, runtime: Runtime, folder: Path) -> None:
+        self.fleet = fleet
+        self.runtime = runtime
+        self.redis = runtime.redis
+        self.folder = folder
+        self._options = dict(account_options(folder / "accounts"))
+
+    # ------------------------------------------------------------ what is there
+
+    def tenant(self, app: str, lanes: Mapping[Vendor, Sequence[str]]) -> None:
+        """lanes: further options of `credential add` by vendor; each lane's business id is the vendor's name."""
+        self.runtime.tenants.add(Tenant(app, "Isolation", "en", "Asia/Shanghai"))
+        for vendor, more in lanes.items():
+            self.runtime.credentials.add(account(vendor, [*self._options[vendor], *more], app=app, business_id=str(vendor)))
+
+    def settle(self) -> None:
+        self.runtime.catalog.changed()
+        time.sleep(TAKES_EFFECT_S)
+
+    def devices(self, vendor: Vendor, count: int, app: str = APP, prefix: str = "") -> list[str]:
+        """`count` people with one phone each; their ids."""
+        people = [f"{prefix or vendor}{number}" for number in range(count)]
+        platform = "ios" if vendor == Vendor.APNS else "android"
+        with self.runtime.engine.begin() as connection:
+            raw: Any = connection.connection.driver_connection
+            columns = '(app,"user",device_id,platform,vendor,business_id,token,registered_ms,state,state_ms)'
+            with raw.cursor() as cursor, cursor.copy(f"COPY devices {columns} FROM STDIN") as copy:
+                for user in people:
+                    row = (app, user, "d", platform, str(vendor), str(vendor), _token(vendor), 1, "active", 1)
+                    copy.write_row(row)
+        return people
+
+    def members(self, group: str, people: Sequence[str], app: str = APP) -> None:
+        for start in range(0, len(people), 5_000):
+            self.redis.sadd(f"im:members:{{{app}:{group}}}", *people[start : start + 5_000])
+
+    def pause(self, vendor: Vendor, *, paused: bool, app: str = APP) -> None:
+        self.runtime.credentials.set_paused(app, vendor, str(vendor), paused)
+        self.runtime.catalog.changed()
+
+    # ------------------------------------------------------------ what happens
+
+    def publish(self, kind: str, data: Mapping[str, Any], app: str = APP) -> None:
+        self.redis.xadd("im:events", {"e": event(kind, data, app)})
+
+    def publish_all(self, events: Iterator[bytes] | Sequence[bytes]) -> int:
+        """Many events, a thousand a round trip; how many."""
+        count, pipe = 0, self.redis.pipeline(transaction=False)
+        for one in events:
+            pipe.xadd("im:events", {"e": one})
+            count += 1
+            if count % 1_000 == 0:
+                pipe.execute()
+        pipe.execute()
+        return count
+
+    @contextlib.contextmanager
+    def chatting(self, people: Sequence[str], per_second: float, app: str = APP) -> Iterator[list[str]]:
+        """Single chats at a steady pace while the block runs; the message ids, growing."""
+        sent, stop = list[str](), threading.Event()
+
+        def go() -> None:
+            while not stop.wait(1 / per_second):
+                message = f"chat-{uuid.uuid4().hex}"
+                self.publish("message.stored", chat(message, people[len(sent) % len(people)]), app)
+                sent.append(message)
+
+        thread = threading.Thread(target=go, name="chats")
+        thread.start()
+        try:
+            yield sent
+        finally:
+            stop.set()
+            thread.join()
+
+    def freeze(self, server: str) -> None:
+        """SIGSTOP to an embedded server and its children; connections stay open."""
+        self._signal(server, signal.SIGSTOP)
+
+    def thaw(self, server: str) -> None:
+        self._signal(server, signal.SIGCONT)
+
+    def _signal(self, server: str, sign: signal.Signals) -> None:
+        for pid in processes(self.runtime.settings.data_dir)[server]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
+
+    # ------------------------------------------------------------ what came of it
+
+    def times_ms(self, messages: Sequence[str], seconds: float = GIVEN_UP_S) -> list[int | None]:
+        """From stored to accepted of each message; None for one that was not accepted within so many seconds."""
+        query = text(
+            "SELECT e.message_id, l.decided_ms - e.ts_ms FROM events e JOIN ledger l USING (day, app, event_id)"
+            " WHERE e.message_id = ANY(:ids) AND l.decision = 'accepted'"
+        )
+        end = time.monotonic() + seconds
+        while True:
+            with self.runtime.engine.connect() as connection:
+                found = {row[0]: int(row[1]) for row in connection.execute(query, {"ids": list(messages)})}
+            if len(found) >= len(set(messages)) or time.monotonic() > end:
+                return [found.get(message) for message in messages]
+            time.sleep(0.25)
+
+    def decisions(self, message: str) -> dict[str, int]:
+        """Rows of a message by decision."""
+        query = text(
+            "SELECT coalesce(l.decision, 'waiting'), count(*) FROM events e JOIN ledger l USING (day, app, event_id)"
+            " WHERE e.message_id = :message GROUP BY 1"
+        )
+        with self.runtime.engine.connect() as connection:
+            return {str(decision): int(count) for decision, count in connection.execute(query, {"message": message})}
+
+    def accepted_times(self, message: str) -> list[int]:
+        """When each push of a message was accepted, epoch ms, in order."""
+        query = text(
+            "SELECT l.decided_ms FROM events e JOIN ledger l USING (day, app, event_id)"
+            " WHERE e.message_id = :message AND l.decision = 'accepted' ORDER BY 1"
+        )
+        with self.runtime.engine.connect() as connection:
+            return [int(row[0]) for row in connection.execute(query, {"message": message})]
+
+    def dead_letters(self) -> int:
+        with self.runtime.engine.connect() as connection:
+            return int(connection.execute(text("SELECT count(*) FROM dead_letters")).scalar() or 0)
+
+    def commands(self) -> int:
+        return int(self.redis.info("stats")["total_commands_processed"])
+
+    def cpu_s(self, name: str) -> float:
+        found = counters(self.runtime.settings.data_dir, self.redis, self.runtime.engine).cpu_s
+        return sum(used for process, used in found.items() if process.startswith(name))
+
+    def peak_rss_mib(self, name: str) -> int:
+        """The largest memory that any process of this name had so far."""
+        peaks = []
+        for process, pids in processes(self.runtime.settings.data_dir).items():
+            for pid in pids if process.startswith(name) else ():
+                status = (Path("/proc") / str(pid) / "status").read_text()
+                peaks.append(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
+        return max(peaks, default=0)
+
+    def until(self, look: Callable[[], bool], what: str, seconds: float) -> float:
+        """Seconds until it is so; TimeoutError names what did not come."""
+        began = time.monotonic()
+        while not look():
+            if time.monotonic() - began > seconds:
+                raise TimeoutError(f"{what}: not within {seconds:g} s")
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def simulator(self, vendor: Vendor, action: str, wanted: Mapping[str, Any] | None = None) -> Any:
+        """A call at the simulator's side door: `stats`, `faults` …"""
+        told = json.loads((self.runtime.settings.data_dir / "simulators" / f"{vendor}.json").read_bytes())
+        data = None if wanted is None else json.dumps(wanted).encode()
+        with urllib.request.urlopen(f"{told['control']}/_sim/{action}", data=data, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def intake_done(self) -> bool:
+        return not self.redis.xlen("im:events")
+
+
+def event(kind: str, data: Mapping[str, Any], app: str = APP, ts_ms: int | None = None) -> bytes:
+    envelope = {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": app, "ts": ts_ms or int(time.time() * 1000), "data": data}
+    return json.dumps(envelope).encode()
+
+
+def chat(message: str, to: str, **push: Any) -> dict[str, Any]:
+    return {
+        "message_id": message,
+        "conversation": {"type": "c2c", "id": "ann"},
+        "sender": {"id": "ann", "nick": "Ann"},
+        "recipients": [to],
+        "elements": [{"type": "text", "text": "See you at eight"}],
+        **({"push": push} if push else {}),
+    }
+
+
+def advert(message: str, group: str) -> dict[str, Any]:
+    push = {"class": "marketing", "display": {"title": "shop", "body": "sale today"}}
+    conversation = {"type": "group", "id": group}
+    return {
+        "message_id": message,
+        "conversation": conversation,
+        "sender": {"id": "shop"},
+        "elements": [{"type": "text", "text": "sale"}],
+        "push": push,
+    }
+
+
+def call(call_id: str, to: str) -> dict[str, Any]:
+    return {"call_id": call_id, "inviter": {"id": "ann", "nick": "Ann"}, "invitees": [to], "timeout_s": 30}
+
+
+def _token(vendor: Vendor) -> str:
+    digits = f"{uuid.uuid4().int:039d}{uuid.uuid4().int:039d}"
+    return ("a1" + digits)[:64] if vendor == Vendor.APNS else f"live-{vendor}-{digits[:40]}"
+
+
+@contextlib.contextmanager
+def place(
+    vendors: Sequence[Vendor], without: Sequence[str] = (), replicas: Mapping[str, int] | None = None, **settings: str
+) -> Iterator[Place]:
+    """A running fleet that delivers to these vendors. without: lines of the Procfile that do not run. settings: PUSHFLEET_ names."""
+    folder = Path(tempfile.mkdtemp(prefix="pushfleet-isolation-"))
+    folder.chmod(0o755)  # the servers' user reads it
+    lines = ["intake", "presence", "routing", "upkeep", *(f"delivery-{vendor}" for vendor in vendors)]
+    words = {f"delivery-{vendor}": f"delivery --vendors {vendor}" for vendor in vendors}
+    procfile = "".join(f"{line}: pushfleet worker {words.get(line, line)}\n" for line in lines if line not in without)
+    (folder / "Procfile").write_text(procfile)
+    environ = {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_LOG_LEVEL": "warning"}
+    environ |= {"PUSHFLEET_CONSOLE_ADDR": "127.0.0.1:0", "PUSHFLEET_RECEIPTS_ADDR": "127.0.0.1:0"}
+    elsewhere = [name for vendor, names in VENDOR_ENDPOINTS.items() if vendor not in vendors for name in names]
+    environ |= {f"PUSHFLEET_ENDPOINT_{name}": "http://127.0.0.1:9" for name in elsewhere}
+    wanted = Settings.load({**environ, **{f"PUSHFLEET_{name}": value for name, value in settings.items()}})
+    try:
+        with in_background(wanted, replicas or {}, True, migrate=migrate_settings, procfile_path=folder / "Procfile") as fleet:
+            runtime = Runtime(resolve(wanted))
+            try:
+                yield Place(fleet, runtime, folder)
+            finally:
+                runtime.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def percentile(values: Sequence[int | None], share: float) -> float:
+    """Of what came; infinite where so much of it did not."""
+    came = sorted(value if value is not None else float("inf") for value in values)
+    return came[min(int(len(came) * share), len(came) - 1)] if came else float("inf")

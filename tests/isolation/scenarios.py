@@ -1,0 +1,346 @@
+"""One slow thing never stops another: a scenario each, seeded, with its limit. Every one starts a fleet of its own.
+
+A scenario takes its size (1.0: the long form) and gives figures: {name: Figure}. It touches nothing inside the fleet: streams,
+settings, simulators and servers from outside, the ledger and Redis' own counters as witnesses.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from common.model import Vendor
+from tests.isolation.place import APP, Place, advert, call, chat, event, percentile, place
+
+#: A p99 of so few chats is one chat: what a busy machine does to it is no fault of the fleet.
+JITTER_MS = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """at_least: whether the limit is the least instead of the most."""
+
+    figure: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
+
+
+Figures = Mapping[str, Figure]
+
+
+def _quiet_and_beside(here: Place, people: Sequence[str], trouble: Callable[[], None], seconds: float, per_second: float = 2.0) -> Figures:
+    """Chats alone, then the same beside the trouble: accepted share, and p99 over p99."""
+    with here.chatting(people, per_second) as before:
+        time.sleep(max(seconds / 4, 5.0))
+    alone = percentile(here.times_ms(before), 0.99)
+    with here.chatting(people, per_second) as beside:
+        trouble()
+        time.sleep(seconds)
+    times = here.times_ms(beside)
+    accepted = sum(one is not None for one in times) / len(times)
+    p99 = percentile(times, 0.99)
+    return {
+        "chats_accepted": Figure(accepted, 1.0, at_least=True),
+        "p99_ms_alone": Figure(alone, float("inf")),
+        "p99_ms_beside": Figure(p99, float("inf")),
+        "p99_over_alone": Figure(max(p99 - JITTER_MS, 0.0) / max(alone, 1.0), 1.2),
+    }
+
+
+def campaign(size: float) -> Figures:
+    """A group advert to many phones on a lane of 100/s; two iPhone chats a second beside it."""
+    phones, rate, seconds = int(30_000 * size), 100, max(80.0 * size, 15.0)
+    with place([Vendor.APNS, Vendor.FCM]) as here:
+        here.tenant(APP, {Vendor.APNS: (), Vendor.FCM: ("--rate", f"{rate}/s")})
+        here.settle()
+        here.members("all", here.devices(Vendor.FCM, phones))
+        chatters = here.devices(Vendor.APNS, 50)
+        began = [0.0, 0.0]
+
+        def publish() -> None:
+            here.publish("message.stored", advert("campaign", "all"))
+            here.until(lambda: len(here.accepted_times("campaign")) > 0, "the advert's first push", 30)
+            began[:] = time.monotonic(), here.commands()
+
+        figures = dict(_quiet_and_beside(here, chatters, publish, seconds))
+        took_s, commands = time.monotonic() - began[0], here.commands() - began[1]
+        times = here.accepted_times("campaign")
+        steady = [one for one in times if times[0] + 2_000 <= one <= times[-1] - 500]
+        reached = (len(steady) - 1) / max((steady[-1] - steady[0]) / 1000, 0.001) / rate if len(steady) > 1 else 0.0
+        figures["lane_rate_over_limit"] = Figure(reached, 0.97, at_least=True)
+        figures["lane_rate_never_over"] = Figure(_busiest_second(times) / rate, 1.05)
+        figures["commands_per_push"] = Figure(commands / max(took_s * rate, 1), 3.0 + 60.0 * took_s / max(took_s * rate, 1))
+        return figures
+
+
+def _busiest_second(times_ms: Sequence[int]) -> int:
+    """The most pushes of any second after the first two, in which a burst may be spent."""
+    most, start = 0, 0
+    later = [one for one in times_ms if one >= times_ms[0] + 2_000] if times_ms else []
+    for end, one in enumerate(later):
+        while later[start] <= one - 1_000:
+            start += 1
+        most = max(most, end - start + 1)
+    return most
+
+
+def absent_worker(size: float) -> Figures:
+    """Thousands of pushes for a vendor that no process serves; a call and a recall beside them."""
+    with place([Vendor.APNS, Vendor.MEIZU], without=["delivery-meizu"]) as here:
+        here.tenant(APP, {Vendor.APNS: (), Vendor.MEIZU: ()})
+        here.settle()
+        friends, others = here.devices(Vendor.APNS, 20), here.devices(Vendor.MEIZU, 500)
+        alone = _calls(here, friends[:10])
+        count = int(max(3_001 * size, 500))
+        here.publish_all([event("message.stored", chat(f"m{number}", others[number % 500])) for number in range(count)])
+        here.until(here.intake_done, "intake reads on", 60)
+        beside = _calls(here, friends[10:])
+        here.publish("message.recalled", {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}})
+        taken_s = here.until(here.intake_done, "the recall is read", 30)
+        return {
+            "call_over_alone": Figure(max(beside - JITTER_MS, 0.0) / max(alone, 1.0), 1.2),
+            "recall_read_s": Figure(taken_s, 1.0),
+        }
+
+
+def _calls(here: Place, people: Sequence[str]) -> float:
+    """The median of one call each, stored to accepted, ms."""
+    ids = []
+    for to in people:
+        ids.append(uuid.uuid4().hex)
+        here.publish("call.invited", call(ids[-1], to))
+        time.sleep(0.2)
+    return percentile(here.times_ms(ids, 30), 0.5)
+
+
+def outage_over(size: float) -> Figures:
+    """A lane with very many waiting comes back; chats of another lane beside it."""
+    waiting = int(max(500_000 * size, 5_000))
+    with place([Vendor.APNS, Vendor.FCM], LANE_BYTES_MAX="1GiB") as here:
+        here.tenant(APP, {Vendor.APNS: (), Vendor.FCM: ()})
+        here.settle()
+        here.members("all", here.devices(Vendor.FCM, min(waiting, 20_000)))
+        chatters = here.devices(Vendor.APNS, 50)
+        here.pause(Vendor.FCM, paused=True)
+        time.sleep(2.0)
+        for number in range(max(waiting // 20_000, 1)):
+            here.publish("message.stored", {**advert(f"held{number}", "all"), "push": {}})
+        here.until(here.intake_done, "all of it is routed", 300)
+        time.sleep(5.0)
+        return _quiet_and_beside(here, chatters, lambda: here.pause(Vendor.FCM, paused=False), max(30.0 * size, 10.0))
+
+
+def call_behind_adverts(size: float) -> Figures:
+    """A call published behind very many single adverts: stored to accepted."""
+    adverts = int(300_000 * size)
+    with place([Vendor.APNS]) as here:
+        here.tenant(APP, {Vendor.APNS: ("--rate", "500/s")})
+        here.settle()
+        people = here.devices(Vendor.APNS, 1_000)
+        alone = _calls(here, people[:5])
+        here.publish_all(
+            event("message.stored", chat(f"ad{number}", people[number % 1_000], **{"class": "marketing"})) for number in range(adverts)
+        )
+        behind = _calls(here, people[5:6])
+        return {"call_ms_alone": Figure(alone, float("inf")), "call_ms": Figure(behind, 1_000.0), "adverts": Figure(adverts, float("inf"))}
+
+
+def postgres_frozen(size: float) -> Figures:
+    """PostgreSQL stands still; what is routed goes on, nothing is buried, nothing is lost."""
+    seconds = max(90.0 * size, 15.0)
+    with place([Vendor.APNS], RETRY_FIRST_S="1") as here:
+        here.tenant(APP, {Vendor.APNS: ()})
+        here.settle()
+        people = here.devices(Vendor.APNS, 200)
+        here.simulator(Vendor.APNS, "faults", {"status": 503, "status_share": 1.0})
+        waiting = [f"w{number}" for number in range(100)]
+        here.publish_all([event("message.stored", chat(message, people[number])) for number, message in enumerate(waiting)])
+        time.sleep(1.0)
+        here.freeze("postgres")
+        try:
+            here.simulator(Vendor.APNS, "faults", {"status": 0, "status_share": 0.0})
+            asked = [f"f{number}" for number in range(100)]
+            here.publish_all([event("message.stored", chat(message, people[100 + number])) for number, message in enumerate(asked)])
+            began = time.monotonic()
+            while time.monotonic() - began < seconds and _accepted(here) < len(waiting):
+                time.sleep(0.5)
+            retried = _accepted(here)
+            time.sleep(max(seconds - (time.monotonic() - began), 0.0))
+        finally:
+            here.thaw("postgres")
+        times = here.times_ms([*waiting, *asked], 90)
+        return {
+            "retries_sent_meanwhile": Figure(retried / len(waiting), 1.0, at_least=True),
+            "accepted_in_the_end": Figure(sum(one is not None for one in times) / len(times), 1.0, at_least=True),
+            "dead_letters": Figure(here.dead_letters(), 0.0),
+        }
+
+
+def _accepted(here: Place) -> int:
+    return int(here.simulator(Vendor.APNS, "stats")["counts"].get("accepted", 0))
+
+
+def devices_locked(size: float) -> Figures:
+    """Somebody holds a lock on the devices, with two readers a stage: nothing is buried, all are decided afterwards."""
+    seconds = max(600.0 * size, 40.0)
+    with place([Vendor.APNS], replicas={"intake": 2, "presence": 2, "routing": 2}) as here:
+        here.tenant(APP, {Vendor.APNS: ()})
+        here.settle()
+        people = here.devices(Vendor.APNS, 50)
+        chats = [f"c{number}" for number in range(50)]
+        with here.runtime.engine.connect() as holder:
+            holder.execute(text("SET statement_timeout = 0"))
+            holder.execute(text("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE"))
+            here.publish_all([event("message.stored", chat(message, people[number])) for number, message in enumerate(chats)])
+            here.publish("device.registered", _registration("newcomer"))
+            time.sleep(seconds)
+            holder.rollback()
+        times = here.times_ms(chats, 90)
+        here.until(here.intake_done, "the registration is read", 60)
+        with here.runtime.engine.connect() as connection:
+            known = connection.execute(text("SELECT count(*) FROM devices WHERE \"user\" = 'newcomer'")).scalar() or 0
+        return {
+            "dead_letters": Figure(here.dead_letters(), 0.0),
+            "accepted_afterwards": Figure(sum(one is not None for one in times) / len(times), 1.0, at_least=True),
+            "registered_afterwards": Figure(float(known), 1.0, at_least=True),
+        }
+
+
+def _registration(user: str) -> dict[str, str]:
+    lane = {"platform": "ios", "vendor": "apns", "business_id": "apns"}
+    return {"user": user, "device_id": "d", "token": "a1" + uuid.uuid4().hex + uuid.uuid4().hex[:30], **lane}
+
+
+def redis_full(size: float) -> Figures:
+    """Redis reaches its limit by one stopped lane; the other lane goes on, the stopped lane's bulk ends first."""
+    phones = int(max(20_000 * size, 4_000))
+    with place([Vendor.APNS, Vendor.FCM], LANE_BYTES_MAX="1GiB") as here:
+        here.tenant(APP, {Vendor.APNS: (), Vendor.FCM: ()})
+        here.settle()
+        here.members("all", here.devices(Vendor.FCM, phones))
+        chatters = here.devices(Vendor.APNS, 50)
+        here.pause(Vendor.FCM, paused=True)
+        time.sleep(2.0)
+        here.redis.config_set("maxmemory-policy", "noeviction")
+        here.redis.config_set("maxmemory", int(here.redis.info("memory")["used_memory"]) + 12 * 2**20)
+        for number in range(40):  # more than fits
+            try:
+                here.publish("message.stored", advert(f"held{number}", "all"))
+            except Exception:
+                break
+            time.sleep(0.25)
+        time.sleep(5.0)
+        sent: list[str] = []
+        for number in range(50):
+            message = f"chat{number}"
+            try:
+                here.publish("message.stored", chat(message, chatters[number]))
+            except Exception:
+                time.sleep(0.2)
+                continue
+            sent.append(message)
+        times = here.times_ms(sent, 10)
+        return {
+            "chats_taken": Figure(len(sent) / 50, 0.9, at_least=True),
+            "accepted_within_10_s": Figure(sum(one is not None for one in times) / max(len(sent), 1), 1.0, at_least=True),
+        }
+
+
+def large_events(size: float) -> Figures:
+    """Hundreds of the largest legal events, and some far over the limit: intake's memory stays small."""
+    legal, illegal = int(max(500 * size, 50)), int(max(60 * size, 6))
+    with place([Vendor.APNS]) as here:
+        here.tenant(APP, {Vendor.APNS: ()})
+        here.settle()
+        people = [f"somebody-{number:011d}" for number in range(10_000)]
+        data = {**advert("big", "all"), "recipients": people}
+        here.publish_all(event("message.stored", {**data, "message_id": f"big{number}"}) for number in range(legal))
+        for _ in range(illegal):
+            here.redis.xadd("im:events", {"e": b"x" * 10 * 2**20})
+        here.publish("message.stored", chat("behind", people[0]))
+        here.until(here.intake_done, "all of it is read", 300)
+        here.until(lambda: here.dead_letters() >= illegal, "each of the large ones is a dead letter", 60)
+        return {"intake_peak_mib": Figure(here.peak_rss_mib("intake"), 200.0), "dead_letters": Figure(here.dead_letters(), illegal)}
+
+
+def idle_tenants(size: float) -> Figures:
+    """A thousand tenants with three lanes each and nothing to do."""
+    tenants, seconds = int(max(1_000 * size, 50)), 20.0
+    vendors = (Vendor.APNS, Vendor.FCM, Vendor.HUAWEI)
+    with place(vendors) as here:
+        for number in range(tenants):
+            here.tenant(f"t{number:04d}", dict.fromkeys(vendors, ()))
+        here.settle()
+        time.sleep(20.0)  # what a change of so many accounts costs once is over
+        commands, cpu = here.commands(), here.cpu_s("upkeep")
+        time.sleep(seconds)
+        return {
+            "redis_commands_per_second": Figure((here.commands() - commands) / seconds, 200.0),
+            "maintenance_share_of_a_core": Figure((here.cpu_s("upkeep") - cpu) / seconds, 0.02),
+        }
+
+
+def busy_recall(size: float) -> Figures:
+    """A recall in a conversation with millions of later rows under one collapse key."""
+    messages, people = 1_600, int(max(3_000 * size, 100))
+    with place([Vendor.APNS]) as here:
+        here.tenant(APP, {Vendor.APNS: ()})
+        here.settle()
+        first_ms = int(time.time() * 1000) - 3_600_000
+        _fill(here, messages, people, first_ms)
+        rss, cpu = here.peak_rss_mib("upkeep"), here.cpu_s("upkeep") + here.cpu_s("postgres")
+        here.publish("message.recalled", {"message_id": "m0", "conversation": {"type": "group", "id": "g"}})
+        time.sleep(20.0)
+        idle = here.cpu_s("upkeep") + here.cpu_s("postgres")
+        time.sleep(20.0)
+        used = (idle - cpu) - (here.cpu_s("upkeep") + here.cpu_s("postgres") - idle)
+        return {
+            "cpu_s": Figure(max(used, 0.0), 0.6),
+            "upkeep_grew_mib": Figure(here.peak_rss_mib("upkeep") - rss, 20.0),
+            "rows": Figure(messages * people, float("inf")),
+        }
+
+
+def _fill(here: Place, messages: int, people: int, first_ms: int) -> None:
+    """So many later messages of one group, each accepted by all its people, straight into the ledger."""
+    day = "(to_timestamp((:first + i) / 1000.0) AT TIME ZONE 'utc')::date"
+    events = (
+        "INSERT INTO events (day, app, event_id, message_id, type, conversation, ts_ms, received_ms, screen)"
+        f" SELECT {day}, :app, 'e' || i, 'm' || i, 'message.stored', 'group:g', :first + i, :first + i, '{{\"collapse_key\": \"g\"}}'"
+        " FROM generate_series(0, CAST(:messages AS int)) AS i"
+    )
+    rows = (
+        'INSERT INTO ledger (day, app, event_id, "user", device, vendor, business_id, decision, rank, class, class_sent, decided_ms)'
+        f" SELECT {day}, :app, 'e' || i, 'u' || j, 'd', 'apns', 'apns', 'accepted', 100, 'chat', 'chat', :first + i"
+        " FROM generate_series(0, CAST(:messages AS int)) AS i, generate_series(1, CAST(:people AS int)) AS j"
+    )
+    values = {"app": APP, "first": first_ms, "messages": messages, "people": people}
+    with here.runtime.engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text(events), values)
+        connection.execute(text(rows), values)
+    with here.runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("ANALYZE"))
+
+
+SCENARIOS: Mapping[str, Callable[[float], Figures]] = {
+    "campaign": campaign,
+    "absent_worker": absent_worker,
+    "outage_over": outage_over,
+    "call_behind_adverts": call_behind_adverts,
+    "postgres_frozen": postgres_frozen,
+    "devices_locked": devices_locked,
+    "redis_full": redis_full,
+    "large_events": large_events,
+    "busy_recall": busy_recall,
+    "idle_tenants": idle_tenants,
+}

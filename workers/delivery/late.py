@@ -1,0 +1,182 @@
+"""What is decided at the moment of sending: to which token, whether the person still wants it, and in whose place on the screen. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+import msgspec
+
+from common.contracts import Device
+from common.model import Decision, Kind, PushType, Vendor
+from workers.delivery.lane import Lane
+from workers.delivery.work import Work
+
+#: A push whose person was judged longer ago is judged once more before it leaves (contract §4).
+ASK_AGAIN_MS: Final = 30_000
+#: When a push looks again whose answer needs a store that is away.
+AWAY_LOOK_S: Final = 2.0
+#: When a push looks again because another with its collapse id is on the wire.
+BUSY_LOOK_S: Final = 0.5
+#: A token that was looked up longer ago is compared once more right before the send: an access token may take seconds.
+ADDRESS_GOOD_MS: Final = 1_000
+
+
+class Standing(Enum):
+    """KEPT: nothing changed. AWAY: it changed, or may have, and the store that knows is away."""
+
+    KEPT = "kept"
+    AWAY = "away"
+
+
+class Screen(Enum):
+    """FREE: it may go, and holds the place until it is settled. NEWER: a newer one was shown. BUSY: another is on the wire."""
+
+    FREE = "free"
+    NEWER = "newer"
+    BUSY = "busy"
+
+
+class Addresses(Protocol):
+    def where(self, lane: Lane, works: Sequence[Work]) -> Sequence[Device | Standing | None]:
+        """For each KEPT where the target's token still is the device's; else the device as it is registered, None: it is not, or AWAY."""
+        ...
+
+
+class Consent(Protocol):
+    def now(self, works: Sequence[Work]) -> Sequence[Decision | Standing]:
+        """For each KEPT where its person still wants it, else why not, as of now; or AWAY."""
+        ...
+
+
+class Screens(Protocol):
+    def take(self, works: Sequence[Work]) -> Sequence[Screen]:
+        """Takes the place on the screen for each; settled with the push."""
+        ...
+
+
+@dataclass(slots=True)
+class Sorted:
+    """fit: may go on. decided: end here. waiting: go again, seconds from now."""
+
+    fit: list[Work]
+    decided: list[tuple[Work, Decision, str]]
+    waiting: list[tuple[Work, float, Decision]]
+
+
+MOVED_LANE: Final = "its device registered with another vendor or account since it was routed"
+LEFT: Final = "logged out, or the token is another's, since it was routed"
+
+
+def addressed(works: Sequence[Work], lane: Lane, addresses: Addresses) -> Sorted:
+    """Each with the token that is its device's now; `no_device` where it has none on this lane."""
+    done = Sorted([], [], [])
+    for work, found in zip(works, addresses.where(lane, works) if works else (), strict=True):
+        if found is Standing.KEPT:
+            done.fit.append(work)
+        elif found is Standing.AWAY:
+            done.waiting.append((work, AWAY_LOOK_S, Decision.UNAVAILABLE))
+        elif not isinstance(found, Device):
+            done.decided.append((work, _final(work, Decision.NO_DEVICE), LEFT))
+        elif (found.vendor, found.business_id) != (lane.vendor, lane.credential.business_id):
+            done.decided.append((work, _final(work, Decision.NO_DEVICE), MOVED_LANE))
+        else:
+            _readdress(work, found)
+            done.fit.append(work)
+    return done
+
+
+def _readdress(work: Work, device: Device) -> None:
+    """A call whose device lost its VoIP token goes as an alert (workers/routing/stage.py does the same)."""
+    token = device.token
+    if work.note.push_type is PushType.VOIP and device.vendor is Vendor.APNS:
+        token = device.voip_token or device.token
+        if not device.voip_token:
+            work.note = msgspec.structs.replace(work.note, push_type=PushType.ALERT, voip=None)
+    work.target = msgspec.structs.replace(work.target, token=token, platform=device.platform, registered_ms=device.registered_ms)
+
+
+def _final(work: Work, decision: Decision) -> Decision:
+    return Decision.UNCERTAIN if work.doubtful else decision
+
+
+def to_ask(work: Work, now_ms: int) -> bool:
+    """Whether its person has to be judged once more. What takes back another push goes wherever that
+    went; a push to a mere token has no person."""
+    note = work.note
+    judged_ms = note.presence_ms or note.routed_ms or note.received_ms
+    return now_ms - judged_ms > ASK_AGAIN_MS and note.kind in (Kind.MESSAGE, Kind.CALL_INVITE) and not note.direct
+
+
+def consented(works: Sequence[Work], consent: Consent, now_ms: int) -> Sorted:
+    """Those whose people still want them. A call can't wait for a store that is away: it goes as it was judged."""
+    asked = [work for work in works if to_ask(work, now_ms)]
+    if not asked:
+        return Sorted(list(works), [], [])
+    found = dict(zip(map(id, asked), consent.now(asked), strict=True))
+    done = Sorted([], [], [])
+    for work in works:
+        said = found.get(id(work), Standing.KEPT)
+        if isinstance(said, Decision):
+            done.decided.append((work, _final(work, said), "by what holds now: it had waited"))
+        elif said is Standing.AWAY and work.note.kind is not Kind.CALL_INVITE:
+            done.waiting.append((work, AWAY_LOOK_S, Decision.UNAVAILABLE))
+        else:
+            done.fit.append(work)
+    return done
+
+
+#: What a push with a collapse id is told that a newer one has overtaken.
+OVERTAKEN: Final = "a newer push with its collapse id went out"
+
+
+def replaces(work: Work) -> bool:
+    """Whether it shares its place on the screen with pushes of other messages or events; a message's own id is its alone."""
+    note = work.note
+    return note.collapse_id != note.message_id or note.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL)
+
+
+def place_of(work: Work) -> tuple[str, str, str, str]:
+    return work.note.app, work.target.user, work.target.device, work.note.collapse_id
+
+
+def in_their_places(works: Sequence[Work], screens: Screens) -> Sorted:
+    """Of those with one place the newest goes and leads the others; none goes in the place of a newer one."""
+    done = Sorted([], [], [])
+    places: dict[tuple[str, str, str, str], list[Work]] = {}
+    for work in works:
+        if replaces(work):
+            places.setdefault(place_of(work), []).append(work)
+    if not places:
+        return Sorted(list(works), [], [])
+    heads = [_head(group) for group in places.values()]
+    told = dict(zip(map(id, heads), screens.take(heads), strict=True))
+    for work in works:
+        screen = told.get(id(work)) if replaces(work) else Screen.FREE
+        if screen is Screen.FREE:
+            done.fit.append(work)
+        elif screen is not None:
+            _stays(work, screen, done)
+    return done
+
+
+def _head(group: Sequence[Work]) -> Work:
+    """The newest by the event's ts, of equal ones the last; it leads the older ones, which share its fate (settle.py)."""
+    head = max(enumerate(group), key=lambda one: (one[1].note.ts_ms, one[0]))[1]
+    others = tuple(work for work in group if work is not head)
+    head.led = (*head.led, *(one for work in others for one in (work, *work.led)))
+    for work in others:
+        work.led = ()
+    return head
+
+
+def _stays(work: Work, screen: Screen, done: Sorted) -> None:
+    everyone, work.led = (work, *work.led), ()
+    for one in everyone:
+        if screen is Screen.NEWER:
+            one.overtaken = True
+            done.decided.append((one, _final(one, Decision.FOLDED), OVERTAKEN))
+        else:
+            done.waiting.append((one, BUSY_LOOK_S, Decision(one.target.held_by or Decision.UNAVAILABLE)))

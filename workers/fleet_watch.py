@@ -1,0 +1,57 @@
+"""What only the active upkeep sees: lanes that an operator paused or resumed, and lines of the Procfile that nobody serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from common import metrics
+from common.clock import now_ms
+from common.model import Vendor
+from common.storage import living
+from common.storage.lanes import FLOWING, PAUSED
+from workers.delivery.causes import OPERATOR
+from workers.delivery.lane import Lane
+from workers.runtime import Runtime, say_lane_changed
+
+
+class PauseWatch:
+    """Says once when a lane is paused or resumed, whoever did it; what was so before the first look is no change."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._states = runtime.lane_states
+        self._paused: dict[str, bool] = {}
+
+    def look(self, lanes: Sequence[Lane]) -> None:
+        before, self._paused = self._paused, {lane.id: lane.paused for lane in lanes}
+        for lane in lanes:
+            if before.get(lane.id, lane.paused) == lane.paused:
+                continue
+            state, cause = (PAUSED, OPERATOR) if lane.paused else (FLOWING, "")
+            self._states.record(lane.id, state, "lane_paused" if lane.paused else "", cause, now_ms())
+            say_lane_changed(lane, state, cause)
+
+
+def show_missing(runtime: Runtime) -> None:
+    """pushfleet_processes_missing: 1 for each line that is needed and not alive, 0 for those that are."""
+    vendors = {Vendor(vendor) for _, vendor, _ in runtime.catalog.now.lanes}
+    receipts = runtime.settings.receipts_url is not None
+    wanted = living.missing([], vendors, receipts=receipts)
+    gone = set(living.missing(runtime.living.roles().values(), vendors, receipts=receipts))
+    metrics.show(metrics.PROCESSES_MISSING, {(line,): int(line in gone) for line in wanted})
+
+
+def show_memory(runtime: Runtime) -> None:
+    """pushfleet_redis_memory_ratio of the fleet's and the core's server; a user without INFO has none."""
+    servers = {"fleet": runtime.redis, **({} if runtime.core is runtime.redis else {"core": runtime.core})}
+    found: dict[tuple[str, ...], float] = {}
+    for name, server in servers.items():
+        try:
+            info: Any = server.info("memory")
+        except ResponseError:
+            continue
+        most = int(info.get("maxmemory", 0))
+        found[(name,)] = int(info.get("used_memory", 0)) / most if most else 0.0
+    metrics.show(metrics.REDIS_MEMORY, found)

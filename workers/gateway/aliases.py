@@ -1,0 +1,67 @@
+"""What doors call an account: a Matrix app_id, a platform of Mattermost's or gorush's. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from common.model import Vendor
+
+#: Options of a credential, names separated by spaces. The second's tokens are VoIP tokens of Apple's.
+ALIAS: Final = "alias"
+VOIP_ALIAS: Final = "voip_alias"
+PLATFORMS: Final[Mapping[Vendor, str]] = {Vendor.APNS: "ios", Vendor.HARMONY: "harmony"}
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    glob: str
+    voip: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One credential as a door needs it. env, topic: Apple's, "" for other vendors."""
+
+    app: str
+    vendor: Vendor
+    business_id: str
+    aliases: tuple[Alias, ...]
+    env: str = ""
+    topic: str = ""
+
+    @property
+    def platform(self) -> str:
+        return PLATFORMS.get(self.vendor, "android")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    account: Account
+    voip: bool
+
+
+def aliases_of(options: Mapping[str, Any]) -> tuple[Alias, ...]:
+    plain = tuple(Alias(name) for name in str(options.get(ALIAS) or "").split())
+    return plain + tuple(Alias(name, voip=True) for name in str(options.get(VOIP_ALIAS) or "").split())
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some name fits both globs, as far as one of them shows it: the same, or one matches the other's text."""
+    return one == other or fnmatchcase(one, other) or fnmatchcase(other, one)
+
+
+def named(accounts: Iterable[Account], name: str) -> list[Found]:
+    """Accounts with an alias that fits; a literal one goes before a pattern."""
+    found = [Found(account, alias.voip) for account in accounts for alias in account.aliases if alias.glob == name]
+    if found:
+        return found
+    return [Found(account, alias.voip) for account in accounts for alias in account.aliases if fnmatchcase(name, alias.glob)]
+
+
+def only(found: Sequence[Found]) -> Found | None:
+    """The account that a name means; None where it means none, or several."""
+    distinct = {(one.account.app, one.account.vendor, one.account.business_id): one for one in found}
+    return next(iter(distinct.values())) if len(distinct) == 1 else None

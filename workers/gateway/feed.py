@@ -1,0 +1,113 @@
+"""Events of many callers -> the core's stream, in few commands: one thread writes what came while the last write ran."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+#: Events of one write; callers whose events wait for one at most: more are told to come again.
+WRITE_MAX: Final = 500
+WAITING_MAX: Final = 20_000
+#: A caller waits for its write no longer than this; what is written later all the same is told apart by its event ids.
+WRITE_S_MAX: Final = 5.0
+Fields = Mapping[str, bytes | str]
+
+
+class StreamAway(Exception):  # noqa: N818 - it is an answer, not a fault of ours
+    """The events are not known to be on the stream: the caller has to come again."""
+
+
+@dataclass(slots=True)
+class _Ask:
+    entries: Sequence[Fields]
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None] = field(repr=False)
+
+
+class StreamFeed:
+    """Writes entries for coroutines of any loop. `put` returns when they are on the stream."""
+
+    def __init__(self, core: Redis, stream: str) -> None:
+        self._core = core
+        self._stream = stream
+        self._asks: queue.Queue[_Ask | None] = queue.Queue(WAITING_MAX)
+        self._thread = threading.Thread(target=self._run, name="stream-feed", daemon=True)
+        self._thread.start()
+
+    async def put(self, entries: Sequence[Fields]) -> None:
+        """All of the entries are on the stream. StreamAway: perhaps none is."""
+        if not entries:
+            return
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        try:
+            self._asks.put_nowait(_Ask(entries, loop, done))
+            async with asyncio.timeout(WRITE_S_MAX):
+                await done
+        except (queue.Full, TimeoutError, RedisError, OSError) as error:
+            raise StreamAway(type(error).__name__) from None
+
+    def close(self) -> None:
+        """After the last `put`."""
+        self._asks.put(None)
+        self._thread.join(WRITE_S_MAX)
+
+    def _run(self) -> None:
+        while (first := self._asks.get()) is not None:
+            asks = [first]
+            while sum(len(ask.entries) for ask in asks) < WRITE_MAX:
+                try:
+                    more = self._asks.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    self._write(asks)
+                    return
+                asks.append(more)
+            self._write(asks)
+
+    def _write(self, asks: Sequence[_Ask]) -> None:
+        try:
+            with self._core.pipeline(transaction=False) as pipe:
+                for ask in asks:
+                    for entry in ask.entries:
+                        pipe.xadd(self._stream, dict(entry))  # type: ignore[arg-type]
+                pipe.execute()
+        except (RedisError, OSError) as error:
+            log.warning("the core's stream can't be written", extra={"reason": type(error).__name__})
+            _tell(asks, error)
+            return
+        except Exception as error:  # what one of them breaks must not end the thread for all
+            log.exception("a write to the core's stream broke", extra={"reason": type(error).__name__})
+            _tell(asks, OSError("broken write"))
+            return
+        _tell(asks, None)
+
+
+def _tell(asks: Sequence[_Ask], error: Exception | None) -> None:
+    """One wake-up a loop, however many wait."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Ask]] = {}
+    for ask in asks:
+        by_loop.setdefault(ask.loop, []).append(ask)
+    for loop, mine in by_loop.items():
+        loop.call_soon_threadsafe(_settle, mine, error)
+
+
+def _settle(asks: Sequence[_Ask], error: Exception | None) -> None:
+    for ask in asks:
+        if ask.done.done():
+            continue
+        if error is None:
+            ask.done.set_result(None)
+        else:
+            ask.done.set_exception(error)

@@ -1,0 +1,312 @@
+"""The core's streams, read as one of their group. Many replicas share it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from redis import Redis
+
+from common import metrics
+from common.clock import now_ms
+from common.contracts import TTL_MAX_S, Message, encode
+from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
+from common.model import Decision, PushType, Vendor
+from common.storage import keys
+from common.storage.delayed import Delayed
+from common.storage.marks import Marks
+from common.storage.streams import Belts, CoreStreams, Entry
+from common.storage.vault import Vault
+from workers.app import PRESENCE, ROUTING
+from workers.intake import stage
+from workers.intake.directed import TokenPushes, direct_size
+from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
+from workers.intake.stage import Event, Refused
+from workers.intake.state import StateKeeper, Withdrawal
+from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
+
+log = logging.getLogger(__name__)
+
+READ_COUNT = 500
+BLOCK_MS = 1_000
+TAKEOVER_EVERY_S = 5.0
+#: Messages of one entry on the presence belt, and about how many bytes of them (of dead letters, on the ledger's).
+PACK_MAX = 200
+PACK_BYTES = 512 * 1024
+#: A group whose members are not named counts as a list of so many: hundreds of groups in one entry would be a hundred thousand
+#: people, more than a process looks at before it is taken for dead.
+MEMBERS_GUESSED = 200
+#: Bytes of all fields of an entry that is read whole: those of the event, and of the names beside it.
+ENTRY_FIELDS_MAX = stage.ENTRY_BYTES_MAX + 8 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the consumer asks of the world."""
+
+    core: Redis
+    belts: Belts
+    marks: Marks
+    state: StateKeeper
+    vault: Vault
+    apps: Callable[[], Sequence[str]]
+    wake: Callable[[str, Vendor | None], None]
+    delayed: Delayed
+    withdraw: Callable[[Sequence[Withdrawal]], None]
+    directly: TokenPushes = field(kw_only=True)
+    apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
+
+
+class IntakeHandler:
+    """Entries of the core -> messages on their way, state changes, dead letters."""
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+
+    def handle(self, entries: Sequence[Entry]) -> Commit:
+        doors, now = self._doors, now_ms()
+        fresh, repeated, refused = self._sorted(entries, doors.apps(), now)
+        messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
+        directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
+        records += [event_record(message, decision) for message, decision in directed.taken]
+        records += directed.rows
+        directed.told += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
+        doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
+        ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
+        states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
+        withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
+        records += [_taken_back(event) for event in fresh if isinstance(event.data, Recalled | Ended)]
+        records += [_dead(one, doors.vault, now) for one in refused]
+        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
+        doors.withdraw(withdrawals)
+        offline = directed.offline
+        forward = [(keys.PRESENCE, blob) for blob in _packed(messages)]
+        forward += [(keys.ROUTING, encode(pack)) for pack in _packs(offline, map(direct_size, offline))]
+        return Commit(
+            forward=forward,
+            rows=records,
+            extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
+            wake=frozenset((to, None) for to, given in ((PRESENCE, messages), (ROUTING, offline)) if given),
+            after=[lambda: _count(fresh, ignored)],
+        )
+
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        return [entry.fields]
+
+    def letter(self, entry: Entry) -> Letter:
+        return Letter(entry.fields.get(b"e", b"")[: stage.ENTRY_BYTES_MAX], stage.names_of(entry.fields))
+
+    def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
+        """Gives back the event ids that the entry took: published again, its event is no repeat."""
+        try:
+            read = stage.read_entry(entry.belt, entry.id.decode(), entry.fields, self._doors.apps(), now_ms())
+        except Exception:  # noqa: BLE001 - then reading is what broke, and nothing was taken
+            return Commit()
+        taken = [(event.app, event.id, event.entry) for event in read.events] if isinstance(read, stage.Passed) else []
+        return Commit(extra=[lambda pipe: self._doors.marks.free(taken, pipe)])
+
+    def _sorted(self, entries: Sequence[Entry], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
+        """New events in stream order, repeated ones, and what can't be read."""
+        found: list[Event] = []
+        refused: list[Refused] = []
+        asked = False  # once a read: unknown tenants by the thousand cost no more than one
+        for entry in entries:
+            read = _read(entry, apps, now)
+            if isinstance(read, Refused) and read.reason == stage.UNKNOWN_APP and not asked and self._doors.apps_now is not None:
+                apps, asked = self._doors.apps_now(), True
+                read = _read(entry, apps, now)
+            if isinstance(read, Refused):
+                refused.append(read)
+                metrics.EVENTS.labels(read.type, "dead_letter").inc()
+                continue
+            if read.ignored is not None:
+                _ignored(read.ignored)
+                metrics.EVENTS.labels("unknown", "ignored").inc()
+            if read.unknown_fields:
+                dialect = entry.fields.get(b"d", b"native").decode("utf-8", "replace")
+                metrics.UNKNOWN_FIELDS.labels(metrics.dialect(dialect)).inc(read.unknown_fields)
+            found += read.events
+        told = self._doors.marks.repeats([(event.app, event.id, event.entry) for event in found])
+        fresh = [event for event, repeat in zip(found, told, strict=True) if not repeat]
+        repeated = [event for event, repeat in zip(found, told, strict=True) if repeat]
+        for event in repeated:
+            metrics.EVENTS.labels(event.type, "duplicate").inc()
+        return fresh, repeated, refused
+
+
+def _read(entry: Entry, apps: Sequence[str], now: int) -> stage.Passed | Refused:
+    return stage.read_entry(entry.belt, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size)
+
+
+def _count(fresh: Sequence[Event], ignored: Mapping[str, str]) -> None:
+    for why in ignored.values():
+        _ignored(why)
+    for event in fresh:
+        metrics.EVENTS.labels(event.type, "ignored" if event.entry in ignored else "accepted").inc()
+
+
+class IntakeLoop:
+    """Intake's process: reads the core's streams until it is told to stop."""
+
+    def __init__(self, streams: Sequence[str], doors: Doors) -> None:
+        self._streams = list(streams)
+        self._source = CoreStreams(doors.core, doors.belts.keys, ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.belts.takeover_idle_ms)
+        stores = Stores(doors.belts, doors.delayed, doors.vault, doors.wake, self._source)
+        counts = dict.fromkeys(self._streams, READ_COUNT)
+        policy = Policy("intake", counts, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True)
+        self.consumer = StreamConsumer(IntakeHandler(doors), policy, stores)
+
+    @property
+    def progress_at(self) -> float:
+        return self.consumer.progress_at
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Until told to stop. A store that is away is waited for; nothing is acknowledged meanwhile."""
+        self.consumer.run(stopping, self.consumer.once, lambda: self._wait(BLOCK_MS))
+
+    def once(self, block_ms: int = BLOCK_MS) -> int:
+        """One read; the number of entries that were finished."""
+        return self.consumer.once() or self._wait(block_ms)
+
+    def _wait(self, block_ms: int) -> int:
+        entries = self._source.wait(self._streams, block_ms)
+        self.consumer.finish(entries)
+        return len(entries)
+
+
+def _ignored(reason: str) -> None:
+    metrics.IGNORED.labels(reason).inc()
+
+
+def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record]]:
+    """Messages that travel on, and one ledger record for each event."""
+    messages: list[Message] = []
+    records: list[Record] = []
+    for event in batch:
+        taken = stage.take(event, now)
+        message = taken.message
+        for wish in taken.ignored:
+            _ignored(wish)
+        if taken.decision is None:
+            messages.append(message)
+        else:
+            metrics.DECISIONS.labels("none", taken.decision, "none").inc()
+        records.append(event_record(message, taken.decision))
+    return messages, records
+
+
+def _times(batch: Sequence[Event]) -> list[tuple[str, str, str, int]]:
+    """(app, conversation, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the
+    same."""
+    stored = ((event, event.data.conversation) for event in batch if isinstance(event.data, Stored))
+    return [(event.app, f"{where.type}:{where.id}", event.data.message_id, event.ts_ms) for event, where in stored]
+
+
+def _taken_back(event: Event) -> EventRecord:
+    """A recall or the end of a call, so that `why --event` knows of it; what it did stands in the rows of its message."""
+    data = event.data
+    conversation = f"{data.conversation.type}:{data.conversation.id}" if isinstance(data, Recalled) else ""
+    about = data.message_id if isinstance(data, Recalled) else data.call_id
+    return EventRecord(
+        app=event.app,
+        event_id=event.id,
+        message_id=about,
+        type=event.type,
+        conversation=conversation,
+        ts_ms=event.ts_ms,
+        received_ms=event.received_ms,
+        decision=None,
+        note="",
+    )
+
+
+def _repeated(event: Event, now: int) -> NoteRecord:
+    """A repeat writes no row, only a step."""
+    filed_ms = event.received_ms if _outlived(event.ts_ms, event.received_ms) else event.ts_ms
+    return NoteRecord(
+        app=event.app,
+        event_id=event.id,
+        ts_ms=filed_ms,
+        user="",
+        device="",
+        kind="step",
+        stage="intake",
+        at_ms=now,
+        note="the same event id came again: ignored",
+    )
+
+
+def event_record(message: Message, decision: Decision | None, note: str = "") -> EventRecord:
+    conversation = f"{message.conversation.type}:{message.conversation.id}"
+    return EventRecord(
+        app=message.app,
+        event_id=message.event_id,
+        message_id=message.message_id,
+        type=message.type,
+        conversation=conversation,
+        ts_ms=message.ts_ms,
+        received_ms=message.received_ms,
+        decision=decision,
+        note=note,
+        screen=_screen(message),
+        # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
+        filed_ms=message.received_ms if decision is not None else 0,
+        kind=message.kind if message.direct else "",
+    )
+
+
+def _outlived(ts_ms: int, received_ms: int) -> bool:
+    """So old that no push of it can live: it was decided here."""
+    return ts_ms <= received_ms - TTL_MAX_S * 1000
+
+
+def _screen(message: Message) -> str:
+    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but the message's id."""
+    push = message.push
+    shared: dict[str, str | None] = {"collapse_key": push.collapse_key, "strategy_id": push.strategy_id}
+    shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
+    found = {name: value for name, value in shared.items() if value}
+    return json.dumps(found, ensure_ascii=False) if found else ""
+
+
+def _dead(refused: Refused, vault: Vault, now: int) -> DeadRecord:
+    log.warning("an entry became a dead letter", extra={"entry_id": refused.entry, "reason": refused.reason})
+    return DeadRecord(
+        # the same when the entry is read again: the core's server may be another, and acknowledge after the letter is stored
+        id=blake2b(refused.entry.encode() + refused.raw, digest_size=16).hexdigest(),
+        entry_id=refused.entry.rsplit("/", 1)[1],
+        stage="intake",
+        reason=refused.reason,
+        app=refused.app,
+        at_ms=now,
+        raw=vault.encrypt(refused.raw),
+        fields=dict(refused.fields),
+    )
+
+
+def _packed(messages: Sequence[Message]) -> list[bytes]:
+    """Blobs of up to PACK_MAX messages and about PACK_BYTES."""
+    sizes = (1024 + 64 * _people(one) + sum(len(part.text or "") for part in one.elements) for one in messages)
+    return [encode(pack) for pack in _packs(messages, sizes)]
+
+
+def _people(message: Message) -> int:
+    return MEMBERS_GUESSED if message.recipients is None else len(message.recipients)
+
+
+def _packs(items: Sequence[Any], sizes: Iterable[int], most: int = PACK_MAX) -> Iterator[list[Any]]:
+    """The items in order, in packs of up to `most` and about PACK_BYTES."""
+    pack: list[Any] = []
+    size = 0
+    for item, bytes_of in zip(items, sizes, strict=True):
+        pack.append(item)
+        size += bytes_of
+        if len(pack) >= most or size >= PACK_BYTES:
+            yield pack
+            pack, size = [], 0
+    if pack:
+        yield pack

@@ -1,0 +1,168 @@
+"""Behind the ports of workers/delivery/late.py: Redis says what changed, SQL what it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from common.contracts import Conversation, Device, Gate, Message, PushFields, Recipient, Sender
+from common.model import Decision, Kind
+from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
+from common.storage import screens as screen_store
+from common.storage import sql
+from common.storage.bindings import Bindings, holds
+from common.storage.claims import Given
+from common.tokens import canonical
+from workers.delivery.lane import Lane
+from workers.delivery.late import Screen, Standing, place_of, replaces
+from workers.delivery.settle import Settled
+from workers.delivery.stage import badge_step
+from workers.delivery.work import Work
+from workers.presence.absence import DESKTOPS
+from workers.routing.consent import refusal
+from workers.routing.stage import Tenancy
+
+_SCREENS: Final = (Screen.FREE, Screen.NEWER, Screen.BUSY)
+
+
+class BoundAddresses:
+    """One call of Redis a round; SQL is asked for those only whose binding changed."""
+
+    def __init__(self, bindings: Bindings, devices: DeviceDirectory) -> None:
+        self._bindings = bindings
+        self._devices = devices
+
+    def where(self, lane: Lane, works: Sequence[Work]) -> Sequence[Device | Standing | None]:
+        app, vendor, business_id = lane.credential.app, str(lane.vendor), lane.credential.business_id
+        told = self._bindings.look([(app, work.target.user, work.target.device) for work in works])
+        found: list[Device | Standing | None] = [Standing.KEPT] * len(works)
+        changed = [
+            index
+            for index, (work, binding) in enumerate(zip(works, told, strict=True))
+            if not work.note.direct  # its token is the sender's word
+            # a spelling that the registry keeps no more was routed before the registry was told of it
+            and (
+                canonical(vendor, work.target.token) != work.target.token
+                or (binding is not None and not holds(binding, vendor, business_id, work.target.token))
+            )
+        ]
+        if not changed:
+            return found
+        try:
+            devices = self._devices.of_users(app, sorted({works[index].target.user for index in changed}))
+        except sql.AWAY:
+            devices = None
+        for index in changed:
+            found[index] = Standing.AWAY if devices is None else _device(devices, works[index])
+        return found
+
+
+def _device(devices: Mapping[str, Sequence[Device]], work: Work) -> Device | None:
+    own = devices.get(work.target.user, ())
+    return next((device for device in own if device.device_id == work.target.device), None)
+
+
+class PresentConsent:
+    """Presence, settings and devices of those who have to be asked again: three calls a round and tenant."""
+
+    def __init__(self, presence: Presences, preferences: PreferenceBook, devices: DeviceDirectory, tenancy: Tenancy, clock: Any) -> None:
+        self._presence = presence
+        self._preferences = preferences
+        self._devices = devices
+        self._tenancy = tenancy
+        self._now_ms = clock
+
+    def now(self, works: Sequence[Work]) -> Sequence[Decision | Standing]:
+        people = [(work.note.app, work.target.user) for work in works]
+        try:
+            sessions, _ = self._presence.sessions(people)
+            known = {app: self._known(app, [work for work in works if work.note.app == app]) for app in {app for app, _ in people}}
+        except (RedisError, OSError, *sql.AWAY):
+            return [Standing.AWAY] * len(works)
+        return [self._judge(work, own, *known[work.note.app]) or Standing.KEPT for work, own in zip(works, sessions, strict=True)]
+
+    def _known(self, app: str, works: Sequence[Work]) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[Device]]]:
+        users = sorted({work.target.user for work in works})
+        conversations = sorted({_conversation(work) for work in works})
+        return self._preferences.of_users(app, users, conversations), self._devices.of_users(app, users)
+
+    def _judge(
+        self, work: Work, sessions: Sequence[Session], settings: Mapping[str, Mapping[str, Any]], devices: Mapping[str, Sequence[Device]]
+    ) -> Decision | None:
+        user, own = work.target.user, tuple(devices.get(work.target.user, ()))
+        front = {session.device_id for session in sessions if session.foreground}
+        device = _device(devices, work)
+        names = {work.target.device, device.push_id if device is not None else None}
+        if front & names:
+            return Decision.ONLINE
+        desktop = any(session.foreground and session.platform in DESKTOPS for session in sessions)
+        wishes = settings.get(user) or {}
+        mute = f"mute:{_conversation(work)}"
+        wishes = {**wishes, "mute": wishes[mute]} if mute in wishes else wishes
+        tz = self._tenancy.tenant(work.note.app).tz
+        return refusal(_message(work), Recipient(user, own, desktop), wishes, True, tz, self._now_ms())
+
+
+def _conversation(work: Work) -> str:
+    return f"{work.note.conversation_type}:{work.note.conversation_id}"
+
+
+def _message(work: Work) -> Message:
+    """As much of the message as consent asks about."""
+    note = work.note
+    return Message(
+        app=note.app,
+        event_id=note.event_id,
+        type="",
+        message_id=note.message_id,
+        kind=Kind(note.kind),
+        ts_ms=note.ts_ms,
+        received_ms=note.received_ms,
+        expires_at_ms=note.expires_at_ms,
+        conversation=Conversation(type="group" if note.conversation_type == "group" else "c2c", id=note.conversation_id),
+        sender=Sender(id=note.sender_id),
+        mentions=(work.target.user,) if note.mentioned else (),
+        push=PushFields(message_class=note.message_class, gate=Gate(respect_dnd=note.respect_dnd)),
+    )
+
+
+class PlacesOnScreens:
+    """The stage's port over the store."""
+
+    def __init__(self, store: screen_store.Screens) -> None:
+        self._store = store
+
+    def take(self, works: Sequence[Work]) -> Sequence[Screen]:
+        return [_SCREENS[said] for said in self._store.take([(place_of(work), work.target.push_id, work.note.ts_ms) for work in works])]
+
+
+#: Decisions after which a push may be on the screen.
+_SEEN: Final = frozenset({Decision.ACCEPTED, Decision.UNCERTAIN, Decision.UNKNOWN})
+
+
+def given_back(settled: Settled) -> list[Given]:
+    """The claims of those that wait, and of those that ended unseen: their badge numbers are free again."""
+    given = [_given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
+    for one in settled.ended:
+        stands = one.decision in _SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
+        if not stands and badge_step(one.work) > 0:
+            given.append(_given(one.work, seen=False))
+    return given
+
+
+def _given(work: Work, *, seen: bool) -> Given:
+    note, target = work.note, work.target
+    return Given(target.push_id, note.ts_ms, note.app, target.user, target.device, seen)
+
+
+def on_screens(settled: Settled, now_ms: int) -> list[screen_store.Settling]:
+    """What became of those that share their place on the screen with others."""
+    told = [(one.work, one.decision in _SEEN) for one in settled.ended]
+    told += [(wait.work, wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
+    return [
+        screen_store.Settling(place_of(work), work.target.push_id, work.note.ts_ms, shown, work.note.expires_at_ms - now_ms)
+        for work, shown in told
+        if replaces(work)
+    ]

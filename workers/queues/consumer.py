@@ -1,0 +1,404 @@
+"""The one way in which streams are consumed: read, reclaim, isolate, dead-letter, acknowledge. What is done with entries is a handler's."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from redis.client import Pipeline
+from redis.exceptions import RedisError
+
+from common import metrics
+from common.clock import now_ms
+from common.contracts import encode
+from common.ledger_records import DeadRecord, Record
+from common.model import Vendor
+from common.storage import keys, sql
+from common.storage.delayed import Delayed, Later
+from common.storage.streams import ALONE, READ_BYTES_MAX, Belts, Entry
+from common.storage.vault import Vault
+from workers.queues.lease_renewer import LeaseRenewer
+
+log = logging.getLogger(__name__)
+
+#: A slice goes on while there is work, so long; then it wakes its stage again and makes room.
+SLICE_S = 5.0
+#: Entries of dead readers that are taken over in one look at a stream, and how often that is done.
+RECLAIM_MAX = 16
+RECLAIM_EVERY_S = 1.0
+#: About so many bytes of records travel in one entry of the ledger's stream.
+LEDGER_PACK_BYTES = 512 * 1024
+#: A process of its own waits so long for a store that is away.
+AWAY_S = 1.0
+#: A store is away: the entries are not to blame.
+AWAY = (RedisError, OSError, *sql.AWAY)
+
+#: A stream and an entry's id.
+Name = tuple[str, bytes]
+#: A stage, and for delivery the vendor, that has something to do.
+Wake = tuple[str, Vendor | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Everything that follows from some entries, written in one MULTI with their acknowledgement.
+
+    forward: (stream, blob) of new entries. rows: for the ledger. deferred: entries that become due later. extra: further commands of the
+    MULTI. wake: stages that get something to do. after: what is done once all is written (metrics); it writes nothing.
+    """
+
+    forward: Sequence[tuple[str, bytes]] = ()
+    rows: Sequence[Record] = ()
+    deferred: Sequence[Later] = ()
+    extra: Sequence[Callable[[Pipeline], object]] = ()
+    wake: frozenset[Wake] = frozenset()
+    after: Sequence[Callable[[], None]] = ()
+
+    def __add__(self, other: Commit) -> Commit:
+        """Both, in this order."""
+        return Commit(
+            forward=(*self.forward, *other.forward),
+            rows=(*self.rows, *other.rows),
+            deferred=(*self.deferred, *other.deferred),
+            extra=(*self.extra, *other.extra),
+            wake=self.wake | other.wake,
+            after=(*self.after, *other.after),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What a dead letter keeps of an entry. fields: what stands beside its bytes, for a replay."""
+
+    raw: bytes
+    fields: Mapping[str, str]
+    app: str | None = None
+
+
+class Handler(Protocol):
+    """One stage's work on its entries."""
+
+    def handle(self, entries: Sequence[Entry]) -> Commit | None:
+        """What follows from the entries; None: the handler has committed and acknowledged by itself, or given them back."""
+        ...
+
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        """The entry's items as the fields of entries of their own; one where it can't be read or holds one item."""
+        ...
+
+    def letter(self, entry: Entry) -> Letter:
+        """What is kept of an entry that nobody can handle."""
+        ...
+
+    def on_leave(self, entry: Entry, reason: str | None) -> Commit:
+        """What else is written when the entry leaves its stream unhandled: as a dead letter with its reason, or split (None)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the streams of one stage are read.
+
+    counts: entries of one read by stream, the most urgent first. beside: what is read instead, in turn, while urgent entries come.
+    keeps_order: what was read when a store went away is kept and tried again before anything newer; else it is given back.
+    """
+
+    stage: str
+    counts: Mapping[str, int]
+    vendor: Vendor | None = None
+    beside: Sequence[Mapping[str, int]] = ()
+    bytes_max: int = READ_BYTES_MAX
+    reclaim_max: int = RECLAIM_MAX
+    reclaim_every_s: float = RECLAIM_EVERY_S
+    keeps_order: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What every consumer needs of the world.
+
+    streams: the fleet's, where commits go. source: where entries come from, if elsewhere (the core's). room: whether there is room for
+    what follows from another read.
+    """
+
+    streams: Belts
+    delayed: Delayed
+    vault: Vault
+    wake: Callable[[str, Vendor | None], None]
+    source: Belts | None = None
+    heard: Callable[[], None] = lambda: None
+    room: Callable[[], bool] = lambda: True
+
+
+class StreamConsumer:
+    """One stage's streams in one process."""
+
+    def __init__(self, handler: Handler, policy: Policy, stores: Stores) -> None:
+        self.handler = handler
+        self.policy = policy
+        self.stopping: Callable[[], bool] = lambda: False
+        self.progress_at = time.monotonic()
+        self._stores = stores
+        self._source = stores.source or stores.streams
+        self._renewer = LeaseRenewer(self._source)
+        self._beside = itertools.cycle(policy.beside) if policy.beside else None
+        self._hurry = False
+        self._kept: list[Entry] = []
+        self._reclaim_at = 0.0
+        self._running = threading.Lock()
+        self._called = threading.Event()
+
+    # ------------------------------------------------------------ slices of a Celery task
+
+    def __call__(self, stopping: Callable[[], bool]) -> None:
+        """One slice of work. One at a time in a process: what is in flight stays within its bound, and no vendor takes all slots.
+
+        A wake-up that comes meanwhile is heard when the slice ends: else what came after its last look would wait for the next one.
+        """
+        self._called.set()
+        while self._called.is_set() and self._running.acquire(blocking=False):
+            self._called.clear()
+            try:
+                self._slice(stopping)
+            finally:
+                self._running.release()
+
+    def _slice(self, stopping: Callable[[], bool]) -> None:
+        self.stopping = stopping
+        try:
+            self._stores.heard()
+            end = time.monotonic() + SLICE_S
+            while not stopping() and time.monotonic() < end:
+                if not self._stores.room():
+                    log.warning("the ledger's stream is full: nothing is taken until it drains", extra={"queue": self.policy.stage})
+                    return
+                if not self.once():
+                    self.progress_at = time.monotonic()
+                    return
+            self._stores.wake(self.policy.stage, self.policy.vendor)
+        except AWAY as error:
+            log.warning("a store is away; the work waits in its stream", extra={"reason": type(error).__name__, "queue": self.policy.stage})
+
+    # ------------------------------------------------------------ a process of its own
+
+    def run(self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]) -> None:
+        """Until told to stop. turn: `once` and what goes with it; pause: waits when there was nothing.
+
+        A store that is away is waited for; what was read before it went is kept, in order.
+        """
+        self.stopping = stopping
+        while not stopping():
+            try:
+                if not turn():
+                    pause()
+            except AWAY as error:
+                log.warning("a store is away, waiting", extra={"reason": type(error).__name__, "queue": self.policy.stage})
+                time.sleep(AWAY_S)
+            self.progress_at = time.monotonic()  # also while a store is away: a restart would not help
+        if self._kept:
+            with contextlib.suppress(*AWAY):
+                self._source.forgive(self._kept)
+
+    # ------------------------------------------------------------ one read
+
+    def once(self) -> int:
+        """One read of each kind: what a store's absence held up, what dead readers left, what is new. Number of the entries."""
+        kept = self._again()
+        reclaimed = self._reclaimed()
+        self.finish(reclaimed)
+        fresh = self._read()
+        self.finish(fresh)
+        return len(kept) + len(reclaimed) + len(fresh)
+
+    def _again(self) -> list[Entry]:
+        """What we had read when a store went away, before anything newer; what others took over meanwhile is theirs."""
+        if not self._kept:
+            return []
+        kept, self._kept = self._source.renew(self._kept), []
+        self.finish(kept)
+        return kept
+
+    def _read(self) -> list[Entry]:
+        entries: list[Entry] = []
+        if self._beside is not None and self._hurry:
+            entries = self._source.read_weighted(next(self._beside), self.policy.bytes_max)
+        entries = entries or self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
+        self._hurry = any(is_urgent(entry) for entry in entries)
+        return entries
+
+    def _reclaimed(self) -> list[Entry]:
+        """What other readers left behind when they fell silent."""
+        if time.monotonic() < self._reclaim_at:
+            return []
+        self._reclaim_at = time.monotonic() + self.policy.reclaim_every_s
+        found: list[Entry] = []
+        room = self.policy.bytes_max
+        for stream in self.policy.counts:
+            if room > 0:
+                found += self._source.take_over(stream, self.policy.reclaim_max, room)
+                room = self.policy.bytes_max - sum(len(entry.blob) for entry in found)
+        return found
+
+    # ------------------------------------------------------------ suspects, poison
+
+    def finish(self, entries: Sequence[Entry]) -> None:
+        """All of the entries are handled, refused, split, or given back (AWAY). Suspects come last, each alone."""
+        if not entries:
+            return
+        with self._renewer.holding(entries), self._keeping(entries) as left:
+            suspects = [entry for entry in entries if entry.is_suspect]
+            for entry in suspects:  # until its turn comes, being taken over does not count
+                self._source.recount(entry, entry.deliveries - 1)
+            self._handle([entry for entry in entries if not entry.is_suspect], left)
+            for entry in suspects:
+                if not self.stopping():
+                    self._alone(entry, left)
+
+    @contextlib.contextmanager
+    def _keeping(self, entries: Sequence[Entry]) -> Iterator[dict[Name, Entry]]:
+        """Yields what is not done with. When a store goes away it is kept, or given back without being counted; when the process is to
+        end it is given back."""
+        left = {(entry.belt, entry.id): entry for entry in entries}
+        try:
+            yield left
+        except AWAY:
+            if self.policy.keeps_order and not self.stopping():
+                self._kept = list(left.values())
+            else:
+                self._source.forgive(list(left.values()))
+            raise
+        if left:
+            self._source.forgive(list(left.values()))
+
+    def _alone(self, entry: Entry, left: dict[Name, Entry]) -> None:
+        if entry.is_poison:
+            self._split_or_bury(entry, "poison: it ends every process that reads it")
+            del left[(entry.belt, entry.id)]
+            return
+        tried = msgspec.structs.replace(entry, deliveries=max(entry.deliveries, ALONE))
+        if self._source.recount(tried, tried.deliveries):
+            with self._renewer.holding([tried]):
+                self._handle([tried], left)
+        else:
+            del left[(entry.belt, entry.id)]
+
+    def _handle(self, entries: Sequence[Entry], left: dict[Name, Entry]) -> None:
+        if not entries:
+            return
+        started = time.perf_counter()
+        try:
+            self._commit(entries)
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an item breaks, the others must go on
+            self._isolate(entries, error)
+        for entry in entries:
+            del left[(entry.belt, entry.id)]
+        metrics.STAGE_SECONDS.labels(self.policy.stage).observe(time.perf_counter() - started)
+        self.progress_at = time.monotonic()
+
+    def _isolate(self, entries: Sequence[Entry], error: Exception) -> None:
+        """Something in these entries breaks its stage: each alone, then each item alone, until the culprit stands alone."""
+        if len(entries) > 1:
+            for entry in entries:
+                try:
+                    self._commit([entry])
+                except AWAY:
+                    raise
+                except Exception as own:  # noqa: BLE001
+                    self._isolate([entry], own)
+            return
+        log.error("an item broke its stage", extra={"queue": self.policy.stage, "reason": type(error).__name__}, exc_info=error)
+        self._split_or_bury(entries[0], f"broke_stage: {type(error).__name__}")
+
+    def _commit(self, entries: Sequence[Entry]) -> None:
+        commit = self.handler.handle(entries)
+        if commit is not None:
+            self.apply(entries, commit)
+
+    def _split_or_bury(self, entry: Entry, reason: str) -> None:
+        """An entry of several items is split, so that the culprit stands alone; a single one becomes a dead letter."""
+        singles = self.handler.split(entry)
+        if len(singles) > 1:
+            self._write(self.handler.on_leave(entry, None), lambda pipe: self._source.split(pipe, entry, singles))
+            self._stores.wake(self.policy.stage, self.policy.vendor)
+            return
+        self.bury(entry, reason)
+
+    def bury(self, entry: Entry, reason: str) -> None:
+        """The entry becomes a dead letter with its reason, encrypted, and leaves its stream."""
+        letter = dead_letter(self._stores.vault, entry, self.policy.stage, reason, self.handler.letter(entry))
+        self.apply([entry], Commit(rows=[letter]) + self.handler.on_leave(entry, reason))
+        log.error("an item became a dead letter", extra={"queue": self.policy.stage, "reason": reason})
+
+    # ------------------------------------------------------------ the commit
+
+    def apply(self, entries: Sequence[Entry], commit: Commit) -> None:
+        """Writes the commit and acknowledges the entries, in one MULTI; when they come from another server, first the one, then the other.
+        Then wakes whoever has something to do."""
+        self._write(commit, lambda pipe: self._source.acknowledge(pipe, entries))
+        for stage, vendor in commit.wake:
+            self._stores.wake(stage, vendor)
+        try:
+            for do in commit.after:
+                do()
+        except Exception:  # all is written: done once more it would be doubled
+            log.exception("what follows a commit broke", extra={"queue": self.policy.stage})
+
+    def _write(self, commit: Commit, leave: Callable[[Pipeline], None]) -> None:
+        streams, source = self._stores.streams, self._source
+        shared = source.redis is streams.redis
+        with streams.redis.pipeline(transaction=True) as pipe:
+            streams.add(pipe, [*commit.forward, *((keys.LEDGER, blob) for blob in packed_records(commit.rows))])
+            self._stores.delayed.put(pipe, commit.deferred)
+            for more in commit.extra:
+                more(pipe)
+            if shared:
+                leave(pipe)
+            pipe.execute()
+        if not shared:
+            with source.redis.pipeline(transaction=True) as pipe:
+                leave(pipe)
+                pipe.execute()
+
+
+def is_urgent(entry: Entry) -> bool:
+    """Whether somebody waits for what is in it: calls and chats."""
+    return entry.belt.endswith((":call", ":chat"))
+
+
+def dead_letter(vault: Vault, entry: Entry, stage: str, reason: str, letter: Letter) -> DeadRecord:
+    return DeadRecord(
+        id=uuid.uuid4().hex,
+        entry_id=entry.id.decode(),
+        stage=stage,
+        reason=reason,
+        app=letter.app,
+        at_ms=now_ms(),
+        raw=vault.encrypt(letter.raw),
+        fields=dict(letter.fields),
+    )
+
+
+def packed_records(records: Sequence[Record]) -> list[bytes]:
+    """The records, in order, in blobs of about LEDGER_PACK_BYTES: a read may hold dozens of dead letters of the largest size."""
+    blobs: list[bytes] = []
+    pack: list[Any] = []
+    size = 0
+    for record in records:
+        pack.append(record)
+        size += len(record.raw) if isinstance(record, DeadRecord) else 0
+        if size >= LEDGER_PACK_BYTES:
+            blobs.append(encode(pack))
+            pack, size = [], 0
+    if pack:
+        blobs.append(encode(pack))
+    return blobs

@@ -1,0 +1,87 @@
+"""Keeps entries ours while they are worked on: a slow vendor, a slow statement or an awaited access token is no dead reader."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from common.storage import sql
+from common.storage.streams import Belts, Entry
+
+log = logging.getLogger(__name__)
+
+#: Their idle time is set back so often; three times within what makes them anybody's (common/storage/streams.py: TAKEOVER_IDLE_MS).
+RENEW_S = 4.0
+LOOK_S = 0.5
+#: A thread that waits for the database for so long does not die of what it holds.
+STORE_WAIT_S = 0.5
+
+
+@dataclass(slots=True)
+class _Block:
+    """What one thread holds. counted: whether a death of the process now counts as one of the entries' readers (None: untouched)."""
+
+    entries: Sequence[Entry]
+    thread: int
+    counted: bool | None = None
+
+
+class LeaseRenewer:
+    """Its thread begins with the first entries, ends with the process, and sleeps while there are none.
+
+    An entry whose reader waits for the database is not counted as handed out: who kills the process then kills no innocent.
+    """
+
+    def __init__(self, streams: Belts, renew_s: float = RENEW_S) -> None:
+        self._streams = streams
+        self._renew_s = renew_s
+        self._lock = threading.Lock()
+        self._busy = threading.Event()
+        self._held: dict[object, _Block] = {}
+        self._due = 0.0
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def holding(self, entries: Sequence[Entry]) -> Iterator[None]:
+        """While the block runs they do not become idle; after it nothing here touches them any more."""
+        block = object()
+        with self._lock:
+            self._due = min(self._due, time.monotonic() + self._renew_s) if self._held else time.monotonic() + self._renew_s
+            self._held[block] = _Block(entries, threading.get_ident())
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
+                self._thread.start()
+        self._busy.set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._held[block]
+
+    def _run(self) -> None:
+        while self._busy.wait():
+            with self._lock:
+                if not self._held:
+                    self._busy.clear()
+                self._renew(everything=time.monotonic() >= self._due)
+            time.sleep(min(LOOK_S, self._renew_s / 2))
+
+    def _renew(self, *, everything: bool) -> None:
+        """Renews all blocks when that is due, and at once those whose thread began or ended to wait for the database."""
+        try:
+            for block in self._held.values():
+                waits = sql.waiting_s(block.thread) >= STORE_WAIT_S
+                if everything or waits != (block.counted is False):
+                    if waits or block.counted is False:
+                        block.counted = not waits
+                    self._streams.renew(block.entries, block.counted)
+        except (RedisError, OSError) as error:
+            log.warning("entries could not be kept", extra={"reason": type(error).__name__})
+        if everything:
+            self._due = time.monotonic() + self._renew_s

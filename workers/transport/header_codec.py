@@ -1,0 +1,387 @@
+"""HPACK (RFC 7541) for one-request-a-push lanes: constant headers once into the peer's table, answers decoded within bounds. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+from hpack.table import HeaderTable
+
+from workers.transport.base import fault_of
+from workers.wire import Request
+
+#: Size of either side's table in octets: what RFC 7541 gives, and all we use of a peer that offers more.
+TABLE_BYTES: Final = 4_096
+#: What an entry costs beside its octets (RFC 7541 §4.1).
+ENTRY_BYTES: Final = 32
+#: A decoded header list of an answer may have so many octets, counted as a table counts them. A few octets may name a long entry
+#: of the table again and again, so the bound is on what comes out.
+LIST_BYTES_MAX: Final = 65_536
+#: No integer of an answer is longer: it is an index or a length.
+INTEGER_MAX: Final = 1 << 21
+#: Headers whose value changes with each push or message. They would only push the constant ones out of the peer's table.
+VOLATILE: Final = frozenset({"apns-id", "apns-collapse-id", "apns-expiration"})
+
+_STATIC: Final = [(name.decode(), value.decode()) for name, value in HeaderTable.STATIC_TABLE]
+_STATIC_COUNT: Final = len(_STATIC)
+_STATIC_NAMES: Final = {name: place for place, (name, _) in reversed(list(enumerate(_STATIC, 1)))}
+_METHOD_POST, _SCHEME_HTTPS, _PATH_NAME = b"\x83", b"\x87", b"\x04"
+
+
+class HeaderError(ValueError):
+    """A header block that RFC 7541 or one of our bounds forbids. The tables differ from now on: the connection ends."""
+
+
+class UnsendableError(ValueError):
+    """A request that can't be written; the text is fault_of's."""
+
+
+# ---------------------------------------------------------------- integers and strings
+
+
+def integer(number: int, bits: int, first: int) -> bytes:
+    """`number` with a prefix of so many bits, `first` above them (RFC 7541 §5.1)."""
+    most = (1 << bits) - 1
+    if number < most:
+        return bytes((first | number,))
+    octets = bytearray((first | most,))
+    number -= most
+    while number >= 128:
+        octets.append(number & 127 | 128)
+        number >>= 7
+    octets.append(number)
+    return bytes(octets)
+
+
+_LENGTHS: Final = [integer(length, 7, 0) for length in range(512)]
+
+
+def literal(text: str) -> bytes:
+    """A string literal without Huffman coding: ASCII in, so that nothing but the length is added."""
+    raw = text.encode("ascii")
+    return (_LENGTHS[len(raw)] if len(raw) < 512 else integer(len(raw), 7, 0)) + raw
+
+
+def _read_integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
+    """(number, place behind it). HeaderError for half a one, or one over INTEGER_MAX."""
+    most = (1 << bits) - 1
+    number = block[at] & most
+    at += 1
+    if number < most:
+        return number, at
+    for shift in (0, 7, 14):
+        if at >= len(block):
+            raise HeaderError("an integer without its end")
+        octet = block[at]
+        at += 1
+        number += (octet & 127) << shift
+        if not octet & 128:
+            if number <= INTEGER_MAX:
+                return number, at
+            break
+    raise HeaderError("an integer too large")
+
+
+_Row = list["tuple[_Row, str] | None"]
+
+
+class _Huffman:
+    """The code of RFC 7541 appendix B as steps of a whole octet, each made when it is first met.
+
+    A row is a place in the code's tree: octet -> (next row, the text that was completed on the way).
+    """
+
+    def __init__(self) -> None:
+        self._nodes: list[list[int | None]] = [[None, None]]  # a child: >= 0 a node, < 0 symbol -1 - child
+        for symbol, (code, length) in enumerate(zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)):
+            self._plant(symbol, code, length)
+        self._rows: dict[int, _Row] = {}
+        self._node_of: dict[int, int] = {}
+        self._start = self._row(0)
+        self._ends = {id(self._row(node)) for node in self._padding()}
+
+    def _plant(self, symbol: int, code: int, length: int) -> None:
+        node = 0
+        for place in range(length - 1, -1, -1):
+            bit = code >> place & 1
+            if not place:
+                self._nodes[node][bit] = -1 - symbol
+                return
+            child = self._nodes[node][bit]
+            if child is None:
+                self._nodes.append([None, None])
+                child = self._nodes[node][bit] = len(self._nodes) - 1
+            node = child
+
+    def _row(self, node: int) -> _Row:
+        row = self._rows.get(node)
+        if row is None:
+            row = self._rows[node] = [None] * 256
+            self._node_of[id(row)] = node
+        return row
+
+    def _padding(self) -> list[int]:
+        """Places where a string may end: up to seven bits of ones since the last symbol (§5.2)."""
+        places, node = [0], 0
+        for _ in range(7):
+            node = self._nodes[node][1] or 0  # the end of string is the only symbol that begins so, and it has thirty
+            places.append(node)
+        return places
+
+    def decode(self, raw: bytes) -> str:
+        row, text = self._start, ""
+        for octet in raw:
+            step = row[octet]
+            if step is None:
+                step = self._step(row, octet)
+            row, piece = step
+            text += piece
+        if id(row) not in self._ends:
+            raise HeaderError("a Huffman string without its end")
+        return text
+
+    def _step(self, row: _Row, octet: int) -> tuple[_Row, str]:
+        node, text = self._node_of[id(row)], ""
+        for place in range(7, -1, -1):
+            child = self._nodes[node][octet >> place & 1]
+            if child is None or child == -257:  # no code, or the end of string, which must not stand in one
+                raise HeaderError("no Huffman code")
+            if child < 0:
+                text, node = text + chr(-1 - child), 0
+            else:
+                node = child
+        step = row[octet] = (self._row(node), text)
+        return step
+
+
+_huffman: Final = _Huffman()
+#: Header names as they stand on the wire, read once. A peer may send new ones for ever: over the bound none is kept.
+_names: Final[dict[bytes, str]] = {}
+_NAMES_MAX, _NAME_BYTES_MAX = 1024, 64
+
+
+def _read_string(block: bytes, at: int) -> tuple[str, int]:
+    """(text, place behind it); octets outside ASCII come as Latin-1."""
+    if at >= len(block):
+        raise HeaderError("a string without its length")
+    first = block[at]
+    coded, length = first & 128, first & 127
+    if length == 127:
+        length, at = _read_integer(block, at, 7)
+    else:
+        at += 1
+    end = at + length
+    if end > len(block):
+        raise HeaderError("a string without its end")
+    raw = block[at:end]
+    return (_huffman.decode(raw) if coded else raw.decode("latin-1")), end
+
+
+def _read_name(block: bytes, at: int) -> tuple[str, int]:
+    begun = at
+    if at < len(block) and block[at] & 127 < 127:
+        end = at + 1 + (block[at] & 127)
+        known = _names.get(block[at:end])
+        if known is not None:
+            return known, end
+    name, at = _read_string(block, at)
+    name = name.lower()  # HTTP/2 has no capitals; who sends them means the same
+    if at - begun <= _NAME_BYTES_MAX and len(_names) < _NAMES_MAX:
+        _names[block[begun:at]] = name
+    return name, at
+
+
+# ---------------------------------------------------------------- what comes in
+
+
+class HeaderDecoder:
+    """The answers' side of one connection. list_bytes_max: HeaderError over it."""
+
+    __slots__ = ("_bytes", "_entries", "_limit", "_list_bytes_max")
+
+    def __init__(self, list_bytes_max: int = LIST_BYTES_MAX) -> None:
+        self._entries: deque[tuple[str, str]] = deque()  # the youngest first
+        self._bytes, self._limit, self._list_bytes_max = 0, TABLE_BYTES, list_bytes_max
+
+    def decode(self, block: bytes) -> list[tuple[str, str]]:
+        """The headers in their order, names as sent. HeaderError: the connection can't be read any further."""
+        at, end, room = 0, len(block), self._list_bytes_max
+        found: list[tuple[str, str]] = []
+        while at < end:
+            first = block[at]
+            if first & 0x80:
+                index, at = (first & 127, at + 1) if first != 255 else _read_integer(block, at, 7)
+                pair = _STATIC[index - 1] if 0 < index <= _STATIC_COUNT else self._entry(index)
+            elif first & 0x60 == 0x20:
+                if found:
+                    raise HeaderError("a table size inside a header block")
+                size, at = _read_integer(block, at, 5)
+                self._resize(size)
+                continue
+            else:
+                pair, at = self._literal(block, at, first)
+            room -= len(pair[0]) + len(pair[1]) + ENTRY_BYTES
+            if room < 0:
+                raise HeaderError(f"headers of more than {self._list_bytes_max} octets")
+            found.append(pair)
+        return found
+
+    def _literal(self, block: bytes, at: int, first: int) -> tuple[tuple[str, str], int]:
+        most = 63 if first & 0x40 else 15
+        index = first & most
+        if index == most:
+            index, at = _read_integer(block, at, 6 if first & 0x40 else 4)
+        else:
+            at += 1
+        if index:
+            name = self._entry(index)[0]
+        else:
+            name, at = _read_name(block, at)
+        value, at = _read_string(block, at)
+        pair = (name, value)
+        if first & 0x40:
+            self._entries.appendleft(pair)
+            self._bytes += len(name) + len(value) + ENTRY_BYTES
+            if self._bytes > self._limit:
+                self._evict()
+        return pair, at
+
+    def _entry(self, index: int) -> tuple[str, str]:
+        if 0 < index <= _STATIC_COUNT:
+            return _STATIC[index - 1]
+        place = index - _STATIC_COUNT - 1
+        if not 0 <= place < len(self._entries):
+            raise HeaderError("an index without an entry")
+        return self._entries[place]
+
+    def _resize(self, size: int) -> None:
+        if size > TABLE_BYTES:
+            raise HeaderError("a table larger than was offered")
+        self._limit = size
+        self._evict()
+
+    def _evict(self) -> None:
+        while self._bytes > self._limit:
+            name, value = self._entries.pop()
+            self._bytes -= len(name) + len(value) + ENTRY_BYTES
+
+
+# ---------------------------------------------------------------- what goes out
+
+
+class HeaderEncoder:
+    """The requests' side of one connection: whatever is sent with one authority.
+
+    A header whose value repeats costs one octet after its first time, a volatile one its value. Nothing is ever evicted by
+    the peer: before its table would run over, it is emptied at the start of a block, and filled anew.
+    """
+
+    def __init__(self, authority: str) -> None:
+        self._authority = (":authority", authority)
+        self._limit = TABLE_BYTES
+        self._last_path = ""
+        self._full = False
+        self._resizes: list[int] = []  # table sizes to be told at the start of the next block
+        self._clear()
+
+    def _clear(self) -> None:
+        self._bytes = 0
+        self._order: list[tuple[str, str]] = []
+        self._known: dict[tuple[str, str], bytes] = {}
+        self._names: dict[str, bytes] = {}
+        self._prefix = b""
+
+    def limit(self, table_bytes: int) -> None:
+        """The peer's SETTINGS_HEADER_TABLE_SIZE. A smaller table than before is told to it (RFC 7541 §4.2)."""
+        size = min(table_bytes, TABLE_BYTES)
+        if size != self._limit:
+            self._limit = size
+            self._empty()
+
+    def _empty(self) -> None:
+        self._clear()
+        self._full = False
+        self._resizes = [0, self._limit] if self._limit else [0]
+
+    def block(self, request: Request) -> bytes:
+        """The header block of a request. UnsendableError for what fault_of finds; nothing has changed then."""
+        path = request.path
+        prefix, known, names = self._prefix, self._known, self._names
+        if not prefix or request.method != "POST" or len(path) >= 512 or not _plain(path) or " " in path:
+            return self._careful(request)
+        place = known.get((":path", path))
+        if place is None:
+            if path == self._last_path:
+                return self._careful(request)
+            place = _PATH_NAME + _LENGTHS[len(path)] + path.encode("ascii")
+            self._last_path = path
+        parts = [prefix, place]
+        for item in request.headers.items():
+            found = known.get(item)
+            if found is not None:
+                parts.append(found)
+                continue
+            name, value = item
+            index = names.get(name)
+            if index is None or len(value) >= 512 or not _plain(value):
+                return self._careful(request)
+            parts += (index, _LENGTHS[len(value)], value.encode("ascii"))
+        return b"".join(parts)
+
+    def _careful(self, request: Request) -> bytes:
+        """As `block`, for what was not met before: checked as a whole first, as the peer's table must not be half changed."""
+        fault = fault_of(request)
+        if fault is not None:
+            raise UnsendableError(fault)
+        if self._full:
+            self._empty()
+        parts = [integer(size, 5, 0x20) for size in self._resizes]
+        self._resizes = []
+        method = _METHOD_POST if request.method == "POST" else b"\x02" + literal(request.method)
+        parts += (method, _SCHEME_HTTPS, self._known.get(self._authority) or self._insert(self._authority))
+        parts.append(self._path(request.path))
+        for name, value in request.headers.items():
+            parts.append(self._header((name.lower(), value)))
+        self._index()
+        return b"".join(parts)
+
+    def _path(self, path: str) -> bytes:
+        item = (":path", path)
+        repeats, self._last_path = path == self._last_path, path
+        return self._known.get(item) or (self._insert(item) if repeats else _PATH_NAME + literal(path))
+
+    def _header(self, item: tuple[str, str]) -> bytes:
+        known = self._known.get(item)
+        if known is not None:
+            return known
+        name, value = item
+        if name in VOLATILE and name in self._names:
+            return self._names[name] + literal(value)
+        return self._insert(item)
+
+    def _insert(self, item: tuple[str, str]) -> bytes:
+        """A literal that the peer puts into its table. Every place in it moves by one, also for what follows in this block."""
+        name, value = item
+        place = _STATIC_NAMES.get(name)
+        size = len(name) + len(value) + ENTRY_BYTES
+        if self._bytes + size > self._limit:
+            self._full = self._full or size <= self._limit // 4  # one long value is no reason to forget the others
+            return (integer(place, 4, 0) if place else b"\x00" + literal(name)) + literal(value)
+        self._bytes += size
+        self._order.append(item)
+        self._index()
+        return (integer(place, 6, 0x40) if place else b"\x40" + literal(name)) + literal(value)
+
+    def _index(self) -> None:
+        newest = _STATIC_COUNT + len(self._order)
+        self._known = {item: integer(newest - at, 7, 0x80) for at, item in enumerate(self._order)}
+        self._names = {item[0]: integer(newest - at, 4, 0) for at, item in enumerate(self._order)}
+        authority = self._known.get(self._authority)
+        usable = authority is not None and not self._full and not self._resizes
+        self._prefix = _METHOD_POST + _SCHEME_HTTPS + (authority or b"") if usable else b""
+
+
+def _plain(text: str) -> bool:
+    """Printable ASCII without white space at its ends: what may stand in a header."""
+    return text.isascii() and text.isprintable() and text[:1] != " " and text[-1:] != " "
