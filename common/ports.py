@@ -38,11 +38,19 @@ class Friends(Protocol):
 
 class DeviceDirectory(Protocol):
     def of_users(self, app: str, users: Sequence[str]) -> Mapping[str, Sequence[Device]]:
-        """Active devices by user; users without any are absent. One query."""
+        """The same for one tenant's people, by user."""
+        ...
+
+    def of_people(self, people: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Sequence[Device]]:
+        """Active devices by (app, user); people without any are absent. One query."""
         ...
 
 
 class PreferenceBook(Protocol):
     def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Settings by user, of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`. One query."""
+        """The same for one tenant's people, by user."""
+        ...
+
+    def of_people(self, people: Sequence[tuple[str, str]], conversations: Sequence[str]) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        """Settings by (app, user), of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`. One query."""
         ...

@@ -22,13 +22,15 @@ STANDING = (ACTIVE, "retired", "silenced")
 #: Delivery waits for the database for so long when a token is dead; the vendor will say the same of the next push.
 RETIRE_S = 3.0
 
-_BY_USERS = text(
-    'SELECT d."user", d.device_id, d.platform, d.vendor, d.business_id, d.token, d.voip_token, d.lang, d.tz, d.app_version,'
+_BY_PEOPLE = text(
+    'SELECT d.app, d."user", d.device_id, d.platform, d.vendor, d.business_id, d.token, d.voip_token, d.lang, d.tz, d.app_version,'
     " d.registered_ms, k.value #>> '{}' AS content_key, d.push_id"
-    ' FROM devices d LEFT JOIN settings k ON k.app = d.app AND k."user" = d."user" AND k.field = \'content_key:\' || d.device_id'
+    ' FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[])) AS p (app, "user")'
+    ' JOIN devices d ON d.app = p.app AND d."user" = p."user"'
+    ' LEFT JOIN settings k ON k.app = d.app AND k."user" = d."user" AND k.field = \'content_key:\' || d.device_id'
     ' AND NOT EXISTS (SELECT FROM settings c WHERE c.app = k.app AND c."user" = k."user" AND c.field = \'content_key:\''
     " AND c.ts_ms > k.ts_ms)"
-    " WHERE d.app = :app AND d.\"user\" = ANY(:users) AND d.state = 'active' ORDER BY d.device_id"
+    " WHERE d.state = 'active' ORDER BY d.device_id"
 )
 
 _DEAD = (
@@ -61,10 +63,17 @@ class Devices:
 
     def of_users(self, app: str, users: Sequence[str]) -> dict[str, list[Device]]:
         """Active devices by user; users without any are absent. One query, whatever the number of users."""
-        found: dict[str, list[Device]] = {}
+        return {user: found for (_, user), found in self.of_people([(app, user) for user in users]).items()}
+
+    def of_people(self, people: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Device]]:
+        """Active devices by (app, user); people without any are absent. One query, whatever the number of people and tenants."""
+        found: dict[tuple[str, str], list[Device]] = {}
+        asked = sorted(set(people))
+        if not asked:
+            return found
         with self._engine.connect() as connection:
-            for row in connection.execute(_BY_USERS, {"app": app, "users": list(users)}):
-                found.setdefault(row[0], []).append(Device(row[1], row[2], Vendor(row[3]), *row[4:]))
+            for row in connection.execute(_BY_PEOPLE, {"apps": [app for app, _ in asked], "users": [user for _, user in asked]}):
+                found.setdefault((row[0], row[1]), []).append(Device(row[2], row[3], Vendor(row[4]), *row[5:]))
         return found
 
     def retire(self, dead: Sequence[tuple[str, str, str, str, int, str]], state: str) -> int:

@@ -200,5 +200,8 @@ class Keys:
     def lease_epoch(self, role: str) -> str:
         return f"{self.prefix}:lease-epoch:{role}"
 
+    def replicas(self, stage: str) -> str:
+        return f"{self.prefix}:replicas:{stage}"
+
     def alive(self, name: str) -> str:
         return f"{self.prefix}:alive:{name}"

@@ -36,9 +36,24 @@ class Living:
 
     def say(self, name: str, role: str, target: str | None) -> None:
         """Called every few seconds. target: host:port of its metrics."""
-        self._redis.set(self._keys.alive(name), role, ex=ALIVE_S)
-        if target:
-            self._redis.set(self._keys.metrics_at(name), target, ex=TARGET_S)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(self._keys.alive(name), role, ex=ALIVE_S)
+            pipe.sadd(self._keys.replicas(role.partition(":")[0]), name)
+            if target:
+                pipe.set(self._keys.metrics_at(name), target, ex=TARGET_S)
+            pipe.execute()
+
+    def replicas(self, stage: str) -> int:
+        """How many processes of a stage live. What died without a word is forgotten here."""
+        key = self._keys.replicas(stage)
+        names = sorted(cast(set[bytes], self._redis.smembers(key)))
+        if not names:
+            return 0
+        roles = cast(list[bytes | None], self._redis.mget([self._keys.alive(name.decode()) for name in names]))
+        dead = [name for name, role in zip(names, roles, strict=True) if role is None or role.decode().partition(":")[0] != stage]
+        if dead:
+            self._redis.srem(key, *dead)
+        return len(names) - len(dead)
 
     def leave(self, names: Iterable[str]) -> None:
         """These have ended in order, or are about to start and must not be taken for those of an earlier run."""

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Engine, text
 
 from common.storage.tables import settings
 
-_BY_USERS = text(
-    'SELECT s."user", s.field, s.value FROM settings s'
+_BY_PEOPLE = text(
+    'SELECT s.app, s."user", s.field, s.value FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[])) AS p (app, "user")'
+    ' JOIN settings s ON s.app = p.app AND s."user" = p."user"'
     ' LEFT JOIN settings c ON s.field = ANY(:mutes) AND c.app = s.app AND c."user" = s."user" AND c.field = \'mute:\''
-    ' WHERE s.app = :app AND s."user" = ANY(:users)'
-    " AND (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field = ANY(:mutes))"
+    " WHERE (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field = ANY(:mutes))"
     " AND (c.ts_ms IS NULL OR c.ts_ms <= s.ts_ms)"
 )
 
@@ -25,12 +25,19 @@ class Preferences:
 
     def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Fields by user; of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`. One query."""
-        found: dict[str, dict[str, Any]] = {}
-        values = {"app": app, "users": list(users), "mutes": [f"mute:{conversation}" for conversation in conversations]}
+        return {user: found for (_, user), found in self.of_people([(app, user) for user in users], conversations).items()}
+
+    def of_people(self, people: Sequence[tuple[str, str]], conversations: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
+        """As `of_users`, by (app, user). One query, whatever the number of people and tenants."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        asked = sorted(set(people))
+        if not asked:
+            return found
+        values = {"apps": [app for app, _ in asked], "users": [user for _, user in asked]}
         with self._engine.connect() as connection:
-            for user, field, value in connection.execute(_BY_USERS, values):
+            for app, user, field, value in connection.execute(_BY_PEOPLE, {**values, "mutes": [f"mute:{one}" for one in conversations]}):
                 if value is not None:
-                    found.setdefault(user, {})[field] = value
+                    found.setdefault((app, user), {})[field] = value
         return found
 
 
