@@ -19,8 +19,10 @@ from workers.handlers.routing import RoutingHandler
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
 
-#: Entries of one read of the stages before delivery.
-READ_MAX = 4
+#: Entries of one read of the stages before delivery, by urgency; the last one is for the stream of an older version.
+READ = (8, 8, 4, 4, 4)
+#: While calls and chats come, the others go in small portions between two looks for more of them.
+READ_BESIDE = (8, 8, 2, 1, 1)
 
 
 class Stages:
@@ -45,16 +47,19 @@ class Stages:
         runtime = self.runtime
         if stage == PRESENCE:
             handler: Handler = PresenceHandler(runtime.members, runtime.presence, runtime.devices)
-            return StreamConsumer(handler, Policy(stage, {keys.PRESENCE: READ_MAX}), stores_of(runtime, stage))
+            return StreamConsumer(handler, _policy(stage), stores_of(runtime, stage))
         if stage == ROUTING:
-            return StreamConsumer(
-                RoutingHandler(runtime.routing, runtime.replies), Policy(stage, {keys.ROUTING: READ_MAX}), stores_of(runtime, stage)
-            )
+            return StreamConsumer(RoutingHandler(runtime.routing, runtime.replies), _policy(stage), stores_of(runtime, stage))
         if vendor is None:
             raise ValueError("delivery drains one vendor's streams")
         counts, *beside = ({keys.send(vendor, urgency): count for urgency, count in each.items()} for each in (WEIGHTS, *BESIDE))
         handler = DeliveryHandler(runtime, Deliveries(runtime, vendor, self.in_flight_max, self.stopping))
         return StreamConsumer(handler, Policy(stage, counts, vendor, beside), stores_of(runtime, stage, vendor))
+
+
+def _policy(stage: str) -> Policy:
+    counts, beside = (dict(zip(keys.STAGE_STREAMS[stage], each, strict=True)) for each in (READ, READ_BESIDE))
+    return Policy(stage, counts, beside=[beside])
 
 
 def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Stores:

@@ -15,6 +15,7 @@ from common.model import Kind, MessageClass, PushType
 from common.storage import keys
 from workers.app import DELIVERY, ROUTING
 from workers.intake.state import Withdrawal
+from workers.routing.stage import urgency_of
 from workers.routing.texts import Ending, ending_of
 from workers.runtime import Runtime
 
@@ -87,7 +88,7 @@ def _round(runtime: Runtime) -> int:
         runtime.redis.zrem(key, *unseen)
     for member, due_s, wish in shown:
         offline = _offline(runtime, wish, _since_ms(int(member[:1]), due_s))
-        adds = [(keys.ROUTING, encode([one])) for one in offline]
+        adds = [(keys.routing(urgency_of(one.message, "")), encode([one])) for one in offline]
         runtime.belts.hand_on((), adds, lambda pipe, member=member: pipe.zrem(key, member))  # type: ignore[misc]
         if offline:
             runtime.ring(ROUTING)

@@ -22,8 +22,9 @@ from common.storage.marks import Marks
 from common.storage.streams import Belts, CoreStreams, Entry
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
+from workers.handlers.presence import packed_offline, presence_stream
 from workers.intake import stage
-from workers.intake.directed import TokenPushes, direct_size
+from workers.intake.directed import TokenPushes
 from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
@@ -83,14 +84,13 @@ class IntakeHandler:
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
-        offline = directed.offline
-        forward = [(keys.PRESENCE, blob) for blob in _packed(messages)]
-        forward += [(keys.ROUTING, encode(pack)) for pack in _packs(offline, map(direct_size, offline))]
+        forward = packed_messages(messages)
+        forward += [(keys.routing(urgency), blob) for urgency, blob in packed_offline(directed.offline)]
         return Commit(
             forward=forward,
             rows=records,
             extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
-            wake=frozenset((to, None) for to, given in ((PRESENCE, messages), (ROUTING, offline)) if given),
+            wake=frozenset((to, None) for to, given in ((PRESENCE, messages), (ROUTING, directed.offline)) if given),
             after=[lambda: _count(fresh, ignored)],
         )
 
@@ -290,10 +290,16 @@ def _dead(refused: Refused, vault: Vault, now: int) -> DeadRecord:
     )
 
 
-def _packed(messages: Sequence[Message]) -> list[bytes]:
-    """Blobs of up to PACK_MAX messages and about PACK_BYTES."""
-    sizes = (1024 + 64 * _people(one) + sum(len(part.text or "") for part in one.elements) for one in messages)
-    return [encode(pack) for pack in _packs(messages, sizes)]
+def packed_messages(messages: Sequence[Message]) -> list[tuple[str, bytes]]:
+    """Entries for presence, by urgency, of up to PACK_MAX messages and about PACK_BYTES."""
+    by_stream: dict[str, list[Message]] = {}
+    for message in messages:
+        by_stream.setdefault(presence_stream(message), []).append(message)
+    return [(stream, encode(pack)) for stream, those in by_stream.items() for pack in _packs(those, map(_size, those))]
+
+
+def _size(message: Message) -> int:
+    return 1024 + 64 * _people(message) + sum(len(part.text or "") for part in message.elements)
 
 
 def _people(message: Message) -> int:

@@ -12,7 +12,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import Message, OfflineRecipients, decode_messages, encode
 from common.ledger_records import Record
-from common.model import Decision
+from common.model import Decision, Urgency
 from common.ports import DeviceDirectory, MemberPages, Presences
 from common.storage import keys
 from common.storage.delayed import Later
@@ -22,9 +22,11 @@ from workers.handlers.intake import event_record
 from workers.handlers.ledger_rows import presence_row
 from workers.presence import stage as presence
 from workers.queues.consumer import Commit, Letter
+from workers.routing.stage import urgency_of
 
 #: People of one entry for routing: enough to be cheap, few enough to share among replicas.
 PACK = 200
+PACK_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,13 @@ class PresenceHandler:
         messages = [message for entry in entries for message in decode_messages(entry.blob)]
         now = now_ms()
         seen = presence.look(messages, self.members, self.presences, self.devices, now)
-        forward = [(keys.ROUTING, blob) for blob in _packed(seen.offline)]
-        forward += [(keys.PRESENCE, encode([message])) for message in seen.onward]
+        forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(seen.offline)]
+        forward += [(presence_stream(message), encode([message])) for message in seen.onward]
         wake = {(stage, None) for stage, given in ((ROUTING, seen.offline), (PRESENCE, seen.onward)) if given}
         return Commit(
             forward=forward,
             rows=[*(presence_row(row, now) for row in seen.rows), *map(_for_nobody, seen.empty)],
-            deferred=[Later(keys.PRESENCE, encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
+            deferred=[Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
             wake=frozenset(wake),
             after=[lambda: _count(seen)],
         )
@@ -80,17 +82,27 @@ def _count(seen: presence.Seen) -> None:
         metrics.DECISIONS.labels(vendor, decision, "none").inc(count)
 
 
-def _packed(offline: Sequence[OfflineRecipients]) -> list[bytes]:
-    """Entries of about PACK people: enough to be cheap, few enough to share among replicas."""
-    blobs: list[bytes] = []
-    pack: list[OfflineRecipients] = []
-    people = 0
+def presence_stream(message: Message) -> str:
+    """The stream on which a message waits for presence."""
+    return keys.presence(urgency_of(message, ""))
+
+
+def packed_offline(offline: Sequence[OfflineRecipients]) -> list[tuple[Urgency, bytes]]:
+    """Entries for routing, by urgency, of about PACK people and PACK_BYTES."""
+    packs: dict[Urgency, list[OfflineRecipients]] = {}
+    sizes: dict[Urgency, tuple[int, int]] = {}
+    blobs: list[tuple[Urgency, bytes]] = []
     for one in offline:
+        urgency = urgency_of(one.message, "")
+        pack = packs.setdefault(urgency, [])
         pack.append(one)
-        people += len(one.recipients)
-        if people >= PACK:
-            blobs.append(encode(pack))
-            pack, people = [], 0
-    if pack:
-        blobs.append(encode(pack))
-    return blobs
+        people, size = sizes.get(urgency, (0, 0))
+        sizes[urgency] = people, size = people + len(one.recipients), size + _text_bytes(one.message)
+        if people >= PACK or size >= PACK_BYTES:
+            blobs.append((urgency, encode(pack)))
+            packs[urgency], sizes[urgency] = [], (0, 0)
+    return blobs + [(urgency, encode(pack)) for urgency, pack in packs.items() if pack]
+
+
+def _text_bytes(message: Message) -> int:
+    return sum(len(part.text or "") for part in message.elements) + 64 * len(message.mentions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
             seen.empty.append(chunk.message)
     people = [(chunk.message.app, user) for chunk in todo for user in chunk.users]
     sessions, seen.malformed = presences.sessions(people)
-    devices = _devices(todo, directory)
+    devices = directory.of_people(people) if people else {}
     at = 0
     for chunk in todo:
         waiting: list[str] = []
@@ -95,14 +95,6 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
         if waiting:
             seen.later.append(_again(_slim(chunk.message, waiting), waiting))
     return seen
-
-
-def _devices(todo: Sequence[Chunk], directory: DeviceDirectory) -> Mapping[tuple[str, str], Sequence[Device]]:
-    """Devices of everybody, one query a tenant."""
-    by_app: dict[str, set[str]] = {}
-    for chunk in todo:
-        by_app.setdefault(chunk.message.app, set()).update(chunk.users)
-    return {(app, user): found for app, users in by_app.items() for user, found in directory.of_users(app, sorted(users)).items()}
 
 
 #: Lists of people that are shorter go along whole: cutting them down costs more than it saves.

@@ -289,7 +289,7 @@ class HeaderEncoder:
         self._bytes = 0
         self._order: list[tuple[str, str]] = []
         self._known: dict[tuple[str, str], bytes] = {}
-        self._names: dict[str, bytes] = {}
+        self._names: dict[str, bytes] = {}  # of volatile ones
         self._prefix = b""
 
     def limit(self, table_bytes: int) -> None:
@@ -356,7 +356,7 @@ class HeaderEncoder:
         if known is not None:
             return known
         name, value = item
-        if name in VOLATILE and name in self._names:
+        if name in self._names:
             return self._names[name] + literal(value)
         return self._insert(item)
 
@@ -376,7 +376,7 @@ class HeaderEncoder:
     def _index(self) -> None:
         newest = _STATIC_COUNT + len(self._order)
         self._known = {item: integer(newest - at, 7, 0x80) for at, item in enumerate(self._order)}
-        self._names = {item[0]: integer(newest - at, 4, 0) for at, item in enumerate(self._order)}
+        self._names = {item[0]: integer(newest - at, 4, 0) for at, item in enumerate(self._order) if item[0] in VOLATILE}
         authority = self._known.get(self._authority)
         usable = authority is not None and not self._full and not self._resizes
         self._prefix = _METHOD_POST + _SCHEME_HTTPS + (authority or b"") if usable else b""
