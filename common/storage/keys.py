@@ -190,6 +190,11 @@ class Keys:
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"
 
+    @property
+    def process_names(self) -> str:
+        """Set of the names of all processes that have lived lately."""
+        return f"{self.prefix}:process-names"
+
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"
 

@@ -81,22 +81,23 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
     settings = _settings(offline, world.preferences)
     for one in offline:
-        _one(one, settings.get(one.message.app, {}), world, now_ms, routed, outbox, shapes)
+        _one(one, settings, world, now_ms, routed, outbox, shapes)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
     return routed
 
 
-def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> dict[str, Mapping[str, Mapping[str, Any]]]:
-    """Everybody's settings by tenant, one query each."""
-    people: dict[str, tuple[set[str], set[str]]] = {}
+def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+    """Everybody's settings by (app, user), one query."""
+    people: set[tuple[str, str]] = set()
+    conversations: set[str] = set()
     for one in offline:
         if one.message.direct:  # a token has no settings
             continue
-        users, conversations = people.setdefault(one.message.app, (set(), set()))
-        users.update(who.user for who in one.recipients)
+        app = one.message.app
+        people.update([(app, who.user) for who in one.recipients])
         conversations.add(_conversation(one.message))
-    return {app: book.of_users(app, sorted(users), sorted(conversations)) for app, (users, conversations) in people.items()}
+    return book.of_people(people, sorted(conversations)) if people else {}
 
 
 def _conversation(message: Message) -> str:
@@ -105,7 +106,7 @@ def _conversation(message: Message) -> str:
 
 def _one(
     one: OfflineRecipients,
-    settings: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[tuple[str, str], Mapping[str, Any]],
     world: World,
     now_ms: int,
     routed: Routed,
@@ -123,7 +124,7 @@ def _one(
     stale = message.expires_at_ms <= now_ms
     named = named_by(message)
     for who in one.recipients:
-        wishes = settings.get(who.user) or {}
+        wishes = settings.get((message.app, who.user)) or {}
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
         no = None if message.direct else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms, named)
