@@ -190,6 +190,11 @@ class Keys:
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"
 
+    @property
+    def process_names(self) -> str:
+        """Set of the names of all processes that have lived lately."""
+        return f"{self.prefix}:process-names"
+
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"
 
@@ -199,9 +204,6 @@ class Keys:
 
     def lease_epoch(self, role: str) -> str:
         return f"{self.prefix}:lease-epoch:{role}"
-
-    def replicas(self, stage: str) -> str:
-        return f"{self.prefix}:replicas:{stage}"
 
     def alive(self, name: str) -> str:
         return f"{self.prefix}:alive:{name}"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
 from common.storage.tables import settings
 
+_CHOSEN = (
+    " (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field = ANY(:mutes))"
+    " AND (c.ts_ms IS NULL OR c.ts_ms <= s.ts_ms)"
+)
+_CLEARED = ' LEFT JOIN settings c ON s.field = ANY(:mutes) AND c.app = s.app AND c."user" = s."user" AND c.field = \'mute:\''
+_BY_USERS = text(f'SELECT s."user", s.field, s.value FROM settings s{_CLEARED} WHERE s.app = :app AND s."user" = ANY(:users) AND{_CHOSEN}')
 _BY_PEOPLE = text(
     'SELECT s.app, s."user", s.field, s.value FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[])) AS p (app, "user")'
-    ' JOIN settings s ON s.app = p.app AND s."user" = p."user"'
-    ' LEFT JOIN settings c ON s.field = ANY(:mutes) AND c.app = s.app AND c."user" = s."user" AND c.field = \'mute:\''
-    " WHERE (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field = ANY(:mutes))"
-    " AND (c.ts_ms IS NULL OR c.ts_ms <= s.ts_ms)"
+    f' JOIN settings s ON s.app = p.app AND s."user" = p."user"{_CLEARED} WHERE{_CHOSEN}'
 )
 
 
@@ -25,17 +28,25 @@ class Preferences:
 
     def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Fields by user; of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`. One query."""
-        return {user: found for (_, user), found in self.of_people([(app, user) for user in users], conversations).items()}
-
-    def of_people(self, people: Sequence[tuple[str, str]], conversations: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
-        """As `of_users`, by (app, user). One query, whatever the number of people and tenants."""
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        asked = sorted(set(people))
-        if not asked:
-            return found
-        values = {"apps": [app for app, _ in asked], "users": [user for _, user in asked]}
+        found: dict[str, dict[str, Any]] = {}
+        values = {"app": app, "users": list(users), "mutes": [f"mute:{conversation}" for conversation in conversations]}
         with self._engine.connect() as connection:
-            for app, user, field, value in connection.execute(_BY_PEOPLE, {**values, "mutes": [f"mute:{one}" for one in conversations]}):
+            for user, field, value in connection.execute(_BY_USERS, values):
+                if value is not None:
+                    found.setdefault(user, {})[field] = value
+        return found
+
+    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
+        """As `of_users`, by (app, user). One query, whatever the number of tenants."""
+        apps = {app for app, _ in people}
+        if len(apps) == 1:
+            (app,) = apps
+            return {(app, user): one for user, one in self.of_users(app, sorted({user for _, user in people}), conversations).items()}
+        chosen = sorted(set(people))
+        values = {"apps": [app for app, _ in chosen], "users": [user for _, user in chosen]}
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        with self._engine.connect() as connection:
+            for app, user, field, value in connection.execute(_BY_PEOPLE, values | {"mutes": [f"mute:{name}" for name in conversations]}):
                 if value is not None:
                     found.setdefault((app, user), {})[field] = value
         return found

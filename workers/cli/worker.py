@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import click
+from alembic.util import CommandError
 from redis.exceptions import RedisError
 
 from common import logs, metrics
@@ -25,6 +26,7 @@ from common.storage import keys, sql
 from common.storage.living import ROLES, UPKEEP, role_of
 from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
+from workers.cli.base import CliError
 from workers.processes import calm_collector
 from workers.runtime import Runtime
 
@@ -47,8 +49,12 @@ def migrate() -> None:
     """Bring the database's tables to this version."""
     settings = resolve(Settings.load())
     engine = sql.engine(settings.database_url)
-    migrate_tables(engine)
-    engine.dispose()
+    try:
+        migrate_tables(engine)
+    except CommandError as error:
+        raise CliError(f"the tables can't be migrated: {error}. Of a newer version? upgrade this program") from None
+    finally:
+        engine.dispose()
     print("the tables are up to date")
 
 

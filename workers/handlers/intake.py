@@ -138,6 +138,8 @@ class IntakeHandler:
             if read.unknown_fields:
                 dialect = entry.fields.get(b"d", b"native").decode("utf-8", "replace")
                 metrics.UNKNOWN_FIELDS.labels(metrics.dialect(dialect)).inc(read.unknown_fields)
+            if read.mended:
+                metrics.IGNORED.labels("bad_characters").inc(read.mended)
             found += read.events
         told = self._doors.marks.repeats([(event.app, event.id, event.entry) for event in found])
         fresh = [event for event, repeat in zip(found, told, strict=True) if not repeat]

@@ -43,7 +43,7 @@ class House:
 class Nobody:
     """People without settings and without friends."""
 
-    def of_people(self, *_: Any) -> dict[Any, Any]:
+    def of_people(self, *_: Any) -> dict[tuple[str, str], Any]:
         return {}
 
     def friends(self, *_: Any) -> set[str]:
