@@ -12,12 +12,13 @@ import msgspec
 
 from common.clock import now_ms
 from common.contracts import Conversation, Gate, Message, OfflineRecipients, PushFields, Recipient, Sender, encode
-from common.model import Kind, MessageClass, PushType
+from common.model import Kind, MessageClass, PushType, Urgency
 from common.storage import keys, sql
 from common.storage.ledger_reads import Place
 from common.storage.scripts import script
 from workers.app import DELIVERY, ROUTING
 from workers.intake.state import Withdrawal
+from workers.routing.stage import urgency_of
 from workers.routing.texts import Ending, ending_of
 from workers.runtime import Runtime
 
@@ -85,10 +86,6 @@ class Due(msgspec.Struct, frozen=True):
         return self.member[:1] + encode(msgspec.structs.replace(self.wish, due_s=self.due_s, **fields))
 
 
-def _key(runtime: Runtime) -> str:
-    return f"{runtime.keys.prefix}:withdrawals"
-
-
 def _now_s(runtime: Runtime) -> float:
     """By Redis' clock: who remembers a wish and who looks at it are two machines."""
     seconds, micros = runtime.redis.time()
@@ -104,7 +101,7 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
         for one in withdrawals:
             wish = encode(Wish(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users, one.conversation, one.reason))
             for index, after_s in enumerate(LOOKS_S):
-                pipe.zadd(_key(runtime), {b"%d" % index + wish: now_s + after_s})
+                pipe.zadd(runtime.keys.withdrawals, {b"%d" % index + wish: now_s + after_s})
         pipe.execute()
 
 
@@ -122,7 +119,7 @@ def withdraw_due(runtime: Runtime, fence: Fence | None = None) -> int:
 
 
 def _round(runtime: Runtime, fence: Fence | None, until: float) -> int:
-    key = _key(runtime)
+    key = runtime.keys.withdrawals
     found = cast(list[tuple[bytes, float]], runtime.redis.zrangebyscore(key, "-inf", _now_s(runtime), 0, ROUND, withscores=True))
     if not found:
         return 0
@@ -151,7 +148,7 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
     """
     if one.wish.tries >= TRIES_MAX:
         log.error("a withdrawal is given up: its look fails again and again", extra={"app": one.wish.app, "count": one.wish.tries})
-        runtime.redis.zrem(_key(runtime), one.member)
+        runtime.redis.zrem(runtime.keys.withdrawals, one.member)
         return None
     held = one.changed(tries=one.wish.tries + 1)
     if not _replace(runtime, one.member, held, _now_s(runtime) + AGAIN_S, fence):
@@ -168,20 +165,24 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
     last = rows[-1] if len(rows) == PAGE else None
     after = (last["event_id"], last["user"], last["device"]) if last else None
     member = one.changed(after=after, tries=0) if after else b""
-    done = _replace(runtime, held, member, one.due_s, fence, [encode([each]) for each in offline])
+    done = _replace(runtime, held, member, one.due_s, fence, offline)
     if offline:
         runtime.ring(ROUTING)
     return Due(member, msgspec.structs.replace(one.wish, after=after, tries=0), one.due_s) if after and done else None
 
 
-def _replace(runtime: Runtime, member: bytes, by: bytes, score: float, fence: Fence | None, blobs: Sequence[bytes] = ()) -> bool:
+def _replace(
+    runtime: Runtime, member: bytes, by: bytes, score: float, fence: Fence | None, offline: Sequence[OfflineRecipients] = ()
+) -> bool:
     """In one step: another wish (b"": none) in the place of this one, and entries for routing. False: it is not ours any more."""
-    key, epoch = fence or ("", 0)
-    return bool(
-        script(runtime.redis, "withdraw")(
-            keys=[_key(runtime), runtime.keys.belt(keys.ROUTING), key or _key(runtime)], args=[epoch, member, by, score, *blobs]
-        )
-    )
+    key, epoch = fence or (runtime.keys.lease_epoch("recalls"), 0)
+    streams = [runtime.keys.belt(keys.routing(urgency)) for urgency in Urgency]
+    entries = [part for one in offline for part in (_URGENCIES.index(urgency_of(one.message, "")), encode([one]))]
+    args = [epoch, member, by, score, *entries]
+    return bool(script(runtime.redis, "withdraw")(keys=[runtime.keys.withdrawals, key, *streams], args=args))
+
+
+_URGENCIES = tuple(Urgency)
 
 
 def _since_ms(look: int, due_s: float) -> int:

@@ -96,7 +96,7 @@ class Sent:
         return self.entries()
 
     def entries(self) -> list[OfflineRecipients]:
-        return [one for entry in self.runtime.belts.read([keys.ROUTING], 100) for one in decode_offline(entry.blob)]
+        return [one for entry in self.runtime.belts.read(keys.STAGE_STREAMS[keys.ROUTING], 100) for one in decode_offline(entry.blob)]
 
 
 def names(found: list[OfflineRecipients]) -> list[str]:
@@ -269,7 +269,7 @@ def test_pages_advance_the_wish_and_a_kill_between_them_loses_and_doubles_nothin
         sent.recalled()
     withdraw.withdraw_due(runtime)
     assert names(sent.entries()) == users
-    assert not runtime.redis.exists(f"{runtime.keys.prefix}:withdrawals")
+    assert not runtime.redis.exists(runtime.keys.withdrawals)
 
 
 def test_a_look_that_takes_too_long_does_not_stop_the_others_and_is_given_up_in_the_end(
@@ -294,7 +294,7 @@ def test_a_look_that_takes_too_long_does_not_stop_the_others_and_is_given_up_in_
     for _ in range(withdraw.TRIES_MAX * 2):
         withdraw.withdraw_due(runtime)
     assert tries == withdraw.TRIES_MAX
-    assert not runtime.redis.exists(f"{runtime.keys.prefix}:withdrawals")
+    assert not runtime.redis.exists(runtime.keys.withdrawals)
 
 
 def test_who_lost_the_lease_sends_nothing(runtime: Runtime) -> None:
