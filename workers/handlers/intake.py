@@ -13,7 +13,7 @@ from redis import Redis
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import TTL_MAX_S, Message, encode
+from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
 from common.model import Decision, PushType, Vendor
 from common.storage import keys
@@ -23,6 +23,7 @@ from common.storage.streams import Belts, CoreStreams, Entry
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.presence import packed_offline, presence_stream
+from workers.handlers.shortcut import Shortcut
 from workers.intake import stage
 from workers.intake.directed import TokenPushes
 from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
@@ -59,6 +60,7 @@ class Doors:
     delayed: Delayed
     withdraw: Callable[[Sequence[Withdrawal]], None]
     directly: TokenPushes = field(kw_only=True)
+    shortcut: Shortcut | None = None
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
 
@@ -84,15 +86,22 @@ class IntakeHandler:
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
-        forward = packed_messages(messages)
-        forward += [(keys.routing(urgency), blob) for urgency, blob in packed_offline(directed.offline)]
-        return Commit(
-            forward=forward,
+        return self._onward(messages, directed.offline) + Commit(
             rows=records,
             extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
-            wake=frozenset((to, None) for to, given in ((PRESENCE, messages), (ROUTING, directed.offline)) if given),
             after=[lambda: _count(fresh, ignored)],
         )
+
+    def _onward(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
+        """Messages to few people on to delivery at once, the others by the streams."""
+        shortcut = self._doors.shortcut
+        if shortcut is None or not shortcut.is_open():
+            return _by_streams(messages, offline)
+        short: list[Message] = []
+        others: list[Message] = []
+        for message in messages:
+            (short if shortcut.takes(message) else others).append(message)
+        return shortcut.commit(short, offline) + _by_streams(others, ())
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         return [entry.fields]
@@ -138,6 +147,15 @@ class IntakeHandler:
         for event in repeated:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         return fresh, repeated, refused
+
+
+def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
+    forward = packed_messages(messages)
+    forward += [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
+    return Commit(
+        forward=forward,
+        wake=frozenset((stage, None) for stage, given in ((PRESENCE, messages), (ROUTING, offline)) if given),
+    )
 
 
 def _read(entry: Entry, apps: Sequence[str], now: int) -> stage.Passed | Refused:

@@ -38,17 +38,19 @@ class PresenceHandler:
     devices: DeviceDirectory
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        messages = [message for entry in entries for message in decode_messages(entry.blob)]
+        offline, commit = self.look([message for entry in entries for message in decode_messages(entry.blob)])
+        forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
+        return Commit(forward=forward, wake=frozenset({(ROUTING, None)} if offline else ())) + commit
+
+    def look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
+        """Who is away, and all else that follows."""
         now = now_ms()
         seen = presence.look(messages, self.members, self.presences, self.devices, now)
-        forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(seen.offline)]
-        forward += [(presence_stream(message), encode([message])) for message in seen.onward]
-        wake = {(stage, None) for stage, given in ((ROUTING, seen.offline), (PRESENCE, seen.onward)) if given}
-        return Commit(
-            forward=forward,
+        return seen.offline, Commit(
+            forward=[(presence_stream(message), encode([message])) for message in seen.onward],
             rows=[*(presence_row(row, now) for row in seen.rows), *map(_for_nobody, seen.empty)],
             deferred=[Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
-            wake=frozenset(wake),
+            wake=frozenset({(PRESENCE, None)} if seen.onward else ()),
             after=[lambda: _count(seen)],
         )
 
