@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +31,14 @@ class Row(Value, frozen=True):
 
 @dataclass(slots=True)
 class Seen:
-    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups still to be read."""
+    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups still to be read; empty: for
+    nobody at all."""
 
     offline: list[OfflineRecipients] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     later: list[Message] = field(default_factory=list)
     onward: list[Message] = field(default_factory=list)
+    empty: list[Message] = field(default_factory=list)
     malformed: int = 0
 
 
@@ -69,9 +71,11 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
         todo.append(chunk)
         if more is not None:
             seen.onward.append(more)
+        elif not chunk.users and not chunk.message.cursor and not chunk.message.position:
+            seen.empty.append(chunk.message)
     people = [(chunk.message.app, user) for chunk in todo for user in chunk.users]
     sessions, seen.malformed = presences.sessions(people)
-    devices = _devices(todo, directory)
+    devices = directory.of_people(people) if people else {}
     at = 0
     for chunk in todo:
         waiting: list[str] = []
@@ -91,14 +95,6 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
         if waiting:
             seen.later.append(_again(_slim(chunk.message, waiting), waiting))
     return seen
-
-
-def _devices(todo: Sequence[Chunk], directory: DeviceDirectory) -> Mapping[tuple[str, str], Sequence[Device]]:
-    """Devices of everybody, one query a tenant."""
-    by_app: dict[str, set[str]] = {}
-    for chunk in todo:
-        by_app.setdefault(chunk.message.app, set()).update(chunk.users)
-    return {(app, user): found for app, users in by_app.items() for user, found in directory.of_users(app, sorted(users)).items()}
 
 
 #: Lists of people that are shorter go along whole: cutting them down costs more than it saves.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -80,23 +80,39 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     shapes: Shapes = {}
     outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
     settings = _settings(offline, world.preferences)
-    for one in offline:
-        _one(one, settings.get(one.message.app, {}), world, now_ms, routed, outbox, shapes)
+    for one in _once(offline):
+        _one(one, settings, world, now_ms, routed, outbox, shapes)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
     return routed
 
 
-def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> dict[str, Mapping[str, Mapping[str, Any]]]:
-    """Everybody's settings by tenant, one query each."""
-    people: dict[str, tuple[set[str], set[str]]] = {}
+def _once(offline: Sequence[OfflineRecipients]) -> Iterator[OfflineRecipients]:
+    """Nobody twice for one event: two pages of a group may name a person, and an entry may come a second time."""
+    met: dict[tuple[str, str, Kind], set[str]] = {}
     for one in offline:
-        if one.message.direct:  # a token has no settings
-            continue
-        users, conversations = people.setdefault(one.message.app, (set(), set()))
-        users.update(who.user for who in one.recipients)
-        conversations.add(_conversation(one.message))
-    return {app: book.of_users(app, sorted(users), sorted(conversations)) for app, (users, conversations) in people.items()}
+        known = met.get(key := (one.message.app, one.message.event_id, one.message.kind))
+        if known is None:
+            met[key] = {who.user for who in one.recipients}
+            yield one
+        elif recipients := tuple(who for who in one.recipients if who.user not in known):
+            known.update(who.user for who in recipients)
+            yield msgspec.structs.replace(one, recipients=recipients)
+
+
+#: Settings of people, by (app, user).
+Settings = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> Settings:
+    """Everybody's settings; a token has none."""
+    people: dict[tuple[str, str], None] = {}
+    conversations: set[str] = set()
+    for one in offline:
+        if not one.message.direct:
+            people.update(((one.message.app, who.user), None) for who in one.recipients)
+            conversations.add(_conversation(one.message))
+    return book.of_people(list(people), sorted(conversations)) if people else {}
 
 
 def _conversation(message: Message) -> str:
@@ -105,7 +121,7 @@ def _conversation(message: Message) -> str:
 
 def _one(
     one: OfflineRecipients,
-    settings: Mapping[str, Mapping[str, Any]],
+    settings: Settings,
     world: World,
     now_ms: int,
     routed: Routed,
@@ -123,7 +139,7 @@ def _one(
     stale = message.expires_at_ms <= now_ms
     named = named_by(message)
     for who in one.recipients:
-        wishes = settings.get(who.user) or {}
+        wishes = settings.get((message.app, who.user)) or {}
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
         no = None if message.direct else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms, named)
