@@ -569,6 +569,6 @@ def _keys_in(path: Path) -> tuple[str, ...]:
         keys = _fernet_file(path)
     except (OSError, ValueError):
         raise SettingError("PUSHFLEET_SECRET_KEYS_FILE takes the path of a readable file with Fernet keys, one a line") from None
-    if path.stat().st_mode & 0o077:
-        log.warning("the file of PUSHFLEET_SECRET_KEYS_FILE can be read by others: chmod 0600")
+    if path.stat().st_mode & 0o007:  # a mounted secret may belong to a group of ours
+        log.warning("the file of PUSHFLEET_SECRET_KEYS_FILE can be read by every user of this host: chmod o= it")
     return keys

@@ -12,6 +12,9 @@ import msgspec
 
 from common.model import BadgeMode, Bucket, Kind, MessageClass, PushType, Urgency, Vendor
 
+#: In a list of mentions: everybody in the group.
+ALL = "@all"
+
 
 class Frozen(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Base of all values on a queue. They hold one another as a tree, never in a ring: the collector need not know them."""

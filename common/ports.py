@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from common.contracts import Device
@@ -41,8 +41,19 @@ class DeviceDirectory(Protocol):
         """Active devices by user; users without any are absent. One query."""
         ...
 
+    def of_people(self, people: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Sequence[Device]]:
+        """Active devices by (app, user); people without any are absent. One query, whatever the number of tenants."""
+        ...
+
 
 class PreferenceBook(Protocol):
     def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """Settings by user, of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`. One query."""
+        ...
+
+    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str]) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        """Settings by (app, user), of the mutes only those of `conversations` (`<type>:<id>`), under `mute:<conversation>`.
+
+        One query, whatever the number of tenants.
+        """
         ...

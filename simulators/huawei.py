@@ -106,7 +106,7 @@ class Huawei(ChinaSimulator):
         return _answer(str(error.code), error.words, self.new_id(), error.status)
 
     def answer(self, call: Call) -> Reply:
-        if call.path == "/oauth2/v3/token":
+        if call.path in ("/oauth2/v2/token", "/oauth2/v3/token"):  # v2 is the default of four public clients (section 2a)
             return self._oauth(call)
         found = _PATH.fullmatch(call.path)
         if not found:

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from simulators.base import Call, Record, Reply
-from simulators.rules import integer, one_of, parsed, pattern, shape, text, text_bytes, url, wrong
+from simulators.rules import either, integer, one_of, parsed, pattern, shape, text, text_bytes, url, wrong
 from simulators.state import Account, ChinaSimulator, Sending, VendorError
 
 PUSH_IDS_MAX = 100
@@ -32,16 +32,21 @@ TASKS_MAX = 10_000
 FOLD_WINDOW_S = 60
 
 _ROOT = "/garcia/api/server/"
-_SWITCH = one_of(0, 1)
-_TIME = pattern(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+_DAILY = "push/statistics/dailyPushStatics"  # the page says GET, the SDK sends POST (section 1)
+_TYPE = one_of(0, 1)
+#: Meizu's page and its own SDK (JavaSdk 1.2.13) disagree: ints or booleans, unset texts absent or empty (section 3).
+_SWITCH = one_of(0, 1, True, False)
+_UNSET = one_of("")
+_TIME = either(_UNSET, pattern(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"))
 _PARTS = {
     "noticeBarInfo": {
-        "noticeMsgType": _SWITCH,
-        "noticeBarType": one_of(0, 2),
+        "noticeMsgType": _TYPE,
+        "noticeBarType": one_of(0, 1, 2),
+        "noticeBarImgUrl": text(),
         "title": text(32, 1),
         "content": text(100, 1),
     },
-    "noticeExpandInfo": {"noticeExpandType": one_of(0, 1), "noticeExpandContent": text(), "noticeExpandImgUrl": text()},
+    "noticeExpandInfo": {"noticeExpandType": one_of(0, 1, 2), "noticeExpandContent": text(), "noticeExpandImgUrl": text()},
     "clickTypeInfo": {
         "clickType": integer(0, 3),
         "activity": text(),
@@ -57,12 +62,12 @@ _PARTS = {
         "fixStartDisplayTime": _TIME,
         "fixEndDisplayTime": _TIME,
         "notificationType": shape({"vibrate": _SWITCH, "lights": _SWITCH, "sound": _SWITCH}),
-        "notifyKey": pattern(r"[0-9A-Za-z_-]{1,8}"),
+        "notifyKey": either(_UNSET, pattern(r"[0-9A-Za-z_-]{1,8}")),
     },
     "extra": {
-        "callback": lambda value: url(value) and text_bytes(128)(value),
+        "callback": either(_UNSET, lambda value: url(value) and text_bytes(128)(value)),
         "callback.param": text_bytes(64),
-        "callback.type": one_of("1", "2", "3"),
+        "callback.type": one_of("", "1", "2", "3"),
     },
     "vipInfo": {},
 }
@@ -127,18 +132,23 @@ class Meizu(ChinaSimulator):
     def answer(self, call: Call) -> Reply:
         posts = {
             "push/varnished/pushByPushId": self._push,
+            "push/varnished/pushByAlias": self._push_alias,
+            "push/task/varnished/pushByAlias": self._push_task_alias,
+            "push/pushTask/pushToApp": self._push_to_all,
+            "push/pushTask/pushToTag": self._push_to_all,
             "push/pushTask/getTaskId": self._new_task,
             "push/task/varnished/pushByPushId": self._push_task,
             "push/pushTask/cancel": self._cancel,
         }
-        gets = {"push/statistics/getTaskStatistics": self._task_statistics, "push/statistics/dailyPushStatics": self._daily_statistics}
+        gets = {"push/statistics/getTaskStatistics": self._task_statistics, _DAILY: self._daily_statistics}
         action = call.path.removeprefix(_ROOT)
         if not call.path.startswith(_ROOT) or (action not in posts and action not in gets and "unvarnished/" not in action):
             raise VendorError("404", "not found", 404)
-        if call.method != ("GET" if action in gets else "POST"):
+        methods = ("GET", "POST") if action == _DAILY else ("GET",) if action in gets else ("POST",)
+        if call.method not in methods:
             raise VendorError("405", "method not allowed", 405)
         try:
-            raw = call.query if action in gets else call.body.decode()
+            raw = call.query if call.method == "GET" else call.body.decode()
             form = dict(urllib.parse.parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=100))
         except ValueError as error:
             raise _no("not UTF-8, or not a form") from error
@@ -174,6 +184,22 @@ class Meizu(ChinaSimulator):
             raise _no("pushIds")
         return push_ids
 
+    def _push_alias(self, account: Account, form: Mapping[str, str]) -> Reply:
+        """As pushByPushId, whom it reaches by alias: one that nobody subscribed is 110005."""
+        return self._push(account, {**form, "pushIds": form.get("alias", "")}, no_token="110005")
+
+    def _push_task_alias(self, account: Account, form: Mapping[str, str]) -> Reply:
+        return self._push_task(account, {**form, "pushIds": form.get("alias", "")})
+
+    def _push_to_all(self, account: Account, form: Mapping[str, str]) -> Reply:
+        """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing is recorded."""
+        if form.get("pushType", "0") != "0":
+            raise VendorError("110053", "透传消息限制")
+        self.gate(account)
+        self._message(account, form)
+        value = {"taskId": str(10_000 + self.requests), "pushType": 0, "appId": account.id}
+        return Reply.json(200, {"code": "200", "message": "", "value": value, "redirect": ""})
+
     def _packages(self, account: Account, form: Mapping[str, str]) -> None:
         names = form.get("restrictedPackageNames")
         if names is None:
@@ -195,14 +221,22 @@ class Meizu(ChinaSimulator):
         private = self.classed(account, bar.get("noticeMsgType") == 1, "meizu.private", bar["title"], bar["content"])
         return message, private
 
-    def _push(self, account: Account, form: Mapping[str, str]) -> Reply:
+    def _push(self, account: Account, form: Mapping[str, str], no_token: str = "110002") -> Reply:
         push_ids = self._push_ids(form)
         self.gate(account, len(push_ids))
         self._packages(account, form)
         message, private = self._message(account, form)
-        return self._deliver(account, message, private, push_ids, self.new_id())
+        return self._deliver(account, message, private, push_ids, self.new_id(), no_token)
 
-    def _deliver(self, account: Account, message: dict[str, Any], private: bool, push_ids: list[str], message_id: str) -> Reply:
+    def _deliver(
+        self,
+        account: Account,
+        message: dict[str, Any],
+        private: bool,
+        push_ids: list[str],
+        message_id: str,
+        no_token: str = "110002",
+    ) -> Reply:
         push_id = (message.get("extra") or {}).get("callback.param")
         sending = Sending(account, self.requests, len(push_ids), private, message, push_id)
         if self.switched("over_quota") or not self.days.take(self.limits["daily"], len(push_ids), account.id, "all"):
@@ -210,7 +244,7 @@ class Meizu(ChinaSimulator):
         value: dict[str, list[str]] = {}
         reached = []
         for token in push_ids:
-            code = self._code(sending, token)
+            code = self._code(sending, token, no_token)
             if code:
                 value.setdefault(code, []).append(token)
             else:
@@ -227,13 +261,13 @@ class Meizu(ChinaSimulator):
         self._receipts(message, reached, message_id)
         return Reply.json(200, {"code": "200", "message": "", "value": value, "msgId": message_id})
 
-    def _code(self, sending: Sending, token: str) -> str:
+    def _code(self, sending: Sending, token: str, no_token: str) -> str:
         """Why this target is not reached; "" when it is."""
         if not re.fullmatch(r"[0-9A-Za-z_.:-]+", token):
             return "110003"
         fate = self.fate(token)
         if fate in ("dead", "quiet"):
-            return {"dead": "110002", "quiet": "110010"}[fate]
+            return {"dead": no_token, "quiet": "110010"}[fate]
         if fate == "fail" and self.failing(token, sending.push_id):
             return "501"
         if fate == "busy" and self.failing(token, sending.push_id, 1):

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from simulators.base import Call, Faults, Reply, Simulator, control
 
@@ -82,10 +83,16 @@ class Shares:
         return Fate("answer", drip, delay_s) if drip or delay_s else HONEST
 
 
+#: Counts of the simulators that keep none themselves.
+_SHARES: WeakKeyDictionary[Simulator, Shares] = WeakKeyDictionary()
+
+
 def shares_of(simulator: Simulator) -> Shares:
-    """The simulator's own counts where it has some (it then shares them among its ports), else new ones."""
+    """The one set of counts of a simulator, whichever of its ports asks: a change at one of them starts all anew."""
     own = getattr(simulator, "shares", None)
-    return own if isinstance(own, Shares) else Shares(simulator.faults)
+    if isinstance(own, Shares):
+        return own
+    return _SHARES.setdefault(simulator, Shares(simulator.faults))
 
 
 def side_door(simulator: Simulator, shares: Shares, call: Call) -> Reply | None:

@@ -33,19 +33,20 @@ TOKEN_LIFE_S = 86_400
 CLOCK_SKEW_MS = 600_000
 BATCH_MAX = 1000
 SHOW_TTL_S_MAX = {True: 86_400, False: 43_200}  # private, public
-CONTENT_CHARS_MAX = {1: 50, 2: 128, 3: 50}
+#: By style. For style 1 the page and the SDK disagree (50 or 200), for style 2 too (128 or 500): a simulator takes the larger (section 3).
+CONTENT_CHARS_MAX = {1: 200, 2: 500, 3: 50}
 INVALID_MAX = 10_000
 
 PRIVATE = frozenset({"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"})
 PUBLIC = frozenset({"NEWS", "CONTENT", "MARKETING", "SOCIAL"})
 STRONG_ALERT = 16
 
-_REGID = re.compile(r"(?:(?:[0-9A-Za-z]{2,10}_)?(?:[A-Z]{2}|EUEX)_)?([0-9a-fA-F]{32})")
+_REGID = re.compile(r"(?:(?:[0-9A-Za-z]{2,10}_)?(?:[A-Z]{2}|EUEX)_)?([0-9a-fA-F]{32})|([0-9a-fA-F]{24})")  # or an old id (section 1)
 _FATES = {"dead": "dead", "d1ed": "gone", "fa11": "fail", "b05e": "busy"}
 
 _NOTIFICATION = {
     "app_message_id": text(least=1),
-    "style": one_of(1, 2),
+    "style": one_of(1, 2, 3),
     "title": text(50, 1),
     "sub_title": text(10),
     "content": text(least=1),
@@ -77,7 +78,7 @@ _MESSAGE = {"target_type": one_of(2, 5), "target_value": text(), "verify_registr
 
 def _regid_hex(token: str) -> str | None:
     found = _REGID.fullmatch(token)
-    return found[1] if found else None
+    return found[1] or found[2] if found else None
 
 
 def _check(notification: Mapping[str, Any], private: bool) -> None:
@@ -205,6 +206,8 @@ class Oppo(ChinaSimulator):
         if message["target_type"] == 2 and not _regid_hex(message["target_value"]):
             raise VendorError(10000, "registration_id has a wrong format")
         notification = message["notification"]
+        if notification.get("style") == 3:  # for broadcast only (section 3)
+            raise VendorError(41, "invalid argument: style")
         category = notification.get("category")
         _check(notification, isinstance(category, str) and category in PRIVATE)
         private = self._class(account, notification)
@@ -304,6 +307,9 @@ class Oppo(ChinaSimulator):
         if owner != account.id:
             raise VendorError(31, "data does not exist: message_id")
         targets = [one for one in form.get("target_value", "").split(";") if one]
+        if form.get("target_type") == "1":  # everybody: whom it reaches nobody here knows, so nothing is recorded (section 3)
+            self.gate(account)
+            return self._ok({"message_id": form["message_id"], "task_id": secrets.token_hex(12)})
         if form.get("target_type") != "2" or not targets or len(targets) > BATCH_MAX:
             raise VendorError(41, "invalid argument: target_value")
         self.gate(account, len(targets))

@@ -31,6 +31,11 @@ def one_of(*allowed: Any) -> Rule:
     return lambda value: any(value == one and type(value) is type(one) for one in allowed)
 
 
+def either(*rules: Rule) -> Rule:
+    """What one of the rules takes: sources disagree, so the vendor must take both."""
+    return lambda value: any(rule(value) for rule in rules)
+
+
 def boolean(value: Any) -> bool:
     return isinstance(value, bool)
 

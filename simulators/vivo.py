@@ -39,6 +39,8 @@ UNDOCUMENTED = 10100
 
 SYSTEM = frozenset({"IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"})
 OPERATIONAL = frozenset({"NEWS", "CONTENT", "MARKETING", "SOCIAL"})
+#: Why a message was dropped -> (ackType, its detail). Source: section 8.
+_RECEIPT = {"": ("0", "0"), "repeated": ("104", "2124")}
 _EXTRAS = frozenset({"callback", "callback.id", "callback.param"})
 
 Body = Mapping[str, Any]
@@ -132,6 +134,7 @@ class Vivo(ChinaSimulator):
         "system_daily": 30_000,
         "operational_device_daily": 2,
         "list_bodies_daily": 0,
+        "all_daily": 1,
         "task_life_s": 86_400,
     }
 
@@ -162,7 +165,8 @@ class Vivo(ChinaSimulator):
             self._account_of(call, {})
             return self._statistics(call)
         posts = {"/message/auth": self._auth, "/message/send": self._send, "/message/saveListPayload": self._save}
-        action = {**posts, "/message/pushToList": self._push_to_list}.get(call.path)
+        many = {"/message/pushToList": self._push_to_list, "/message/all": self._push_to_all, "/message/tagPush": self._push_to_all}
+        action = {**posts, **many}.get(call.path)
         if action is None:
             raise VendorError("404", "not found", 404)
         if call.method != "POST":
@@ -214,7 +218,8 @@ class Vivo(ChinaSimulator):
         given = self.access.owner(call.headers.get("authtoken", ""))
         if given is None or not given[1]:
             raise VendorError(10000, "authToken is missing, wrong or expired")
-        if call.method == "POST" and str(body.get("appId")) != given[0]:
+        named = body.get("appId")
+        if named not in (None, "") and str(named) != given[0]:  # it may be absent: the token names the app (sections 2-4)
             raise VendorError(10094, "authToken and appId do not match")
         return self.account(given[0])
 
@@ -237,10 +242,9 @@ class Vivo(ChinaSimulator):
         return self._ok(taskId=task)
 
     def _sending(self, account: Account, body: Body, size: int) -> Sending:
-        """Refuses a message that breaks a rule. Without a category it is operational, whatever it claims."""
+        """Refuses a message that breaks a rule. What it is without a category, the page does not confirm: what it claims."""
         _check(body)
-        system = body.get("category") in SYSTEM
-        claimed = system or body.get("classification") == 1
+        system = claimed = body.get("category") in SYSTEM or ("category" not in body and body.get("classification") == 1)
         private = self.classed(account, claimed, "vivo.system", body["title"], body["content"])
         if claimed and not private:
             raise VendorError(10082, "the system-message right is not open")
@@ -292,7 +296,7 @@ class Vivo(ChinaSimulator):
             self.accept(sending, token, **({"dropped": dropped} if dropped else {}))
             counters["send"] += 1
             counters["receive"] += not dropped
-            by_code.setdefault({"": "0", "repeated": "2124"}.get(dropped, "12000"), []).append(token)
+            by_code.setdefault(dropped, []).append(token)
         if len(self._counters) > TASKS_MAX:
             self._counters.pop(next(iter(self._counters)))
         self._receipts(sending, by_code, task)
@@ -323,6 +327,15 @@ class Vivo(ChinaSimulator):
         task = self._new_task()
         self._tasks[task] = (account, dict(body), time.time())
         return self._ok(taskId=task)
+
+    def _push_to_all(self, call: Call, body: Body) -> Reply:
+        """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing is recorded."""
+        account = self._account_of(call, body)
+        self.gate(account, 0)
+        self._sending(account, body, 0)
+        if call.path == "/message/all" and not self.days.take(self.limits["all_daily"], 1, account.id, "all"):
+            raise VendorError(10254, "too many pushes to all today")
+        return self._ok(taskId=self._new_task())
 
     def _saved(self, account: Account, body: Body) -> dict[str, Any]:
         task = body.get("taskId")
@@ -367,10 +380,12 @@ class Vivo(ChinaSimulator):
         extra = sending.body.get("extra") or {}
         if sending.body.get("pushMode") == 1 or not (extra.get("callback") or extra.get("callback.id")):
             return
-        for code, tokens in by_code.items():
+        named = self.receipt_settings.get("detail", "subStatus")  # or subAckType: sources disagree (section 8)
+        for dropped, tokens in by_code.items():
+            kind, detail = _RECEIPT.get(dropped, ("100", "12000"))
             for token in tokens:
-                item = {"param": extra.get("callback.param", ""), "targets": token, "ackType": code}
-                item |= {"ackTime": int(time.time() * 1000), "subStatus": code}
+                item = {"param": extra.get("callback.param", ""), "targets": token, "ackType": kind}
+                item |= {"ackTime": int(time.time() * 1000), named: detail}
                 body = json.dumps({task: item}, separators=(",", ":")).encode()
                 self.send_receipt(extra.get("callback"), body, {"content-type": "application/json"})
 

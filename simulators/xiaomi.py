@@ -2,7 +2,7 @@
 
 What a token's text makes of it:
 
-    dead    accepted and dropped (`dropped` in the record), receipt 16; 20301 "No valid targets!" when all tokens of the request are
+    dead    named in the answer's data.bad_regids, receipt 16; 20301 "No valid targets!" when all tokens of the request are
     quiet   accepted, receipt 32 (the client called disablePush)
     fail    10001 for the request, twice a push
     busy    200002 for the request, once a push
@@ -46,10 +46,14 @@ KNOWN_EXTRAS = frozenset(
     for name in (
         *("channel_id", "template_id", "template_param", "notify_effect", "intent_uri", "web_uri", "notify_foreground", "sound_uri"),
         *("callback", "callback.param", "callback.type", "jobkey", "only_send_once", "flow_control", "notification_style_type"),
-        *("notification_bigPic_uri", "notification_large_icon_uri"),
+        *("notification_bigPic_uri", "notification_large_icon_uri", "ticker", "channel_name", "channel_description"),
+        *("locale", "locale_not_in", "model", "model_not_in", "app_version", "app_version_not_in", "connpt"),
     )
 )
+KNOWN_EXTRA_STARTS = ("extra.small_icon", "extra.notification_small_icon", "extra.notification_style_button_")
 _PACKAGE = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
+
+_PACKAGES = "restricted_package_name"
 
 Form = dict[str, str]
 
@@ -117,11 +121,16 @@ def _check_receipt_wish(form: Form) -> None:
     _number(form, "extra.callback.type", 1, 4095, 10017)
 
 
+def _is_own(name: str) -> bool:
+    """Whether an extra is the app's own, of which so many are taken; the vendor's own names are not counted (section 3)."""
+    return name.startswith("extra.") and name not in KNOWN_EXTRAS and not name.startswith(KNOWN_EXTRA_STARTS)
+
+
 def _check_extras(form: Form) -> None:
     jobkey = form.get("extra.jobkey")
     if jobkey is not None and not re.fullmatch(r"[0-9A-Za-z-][0-9A-Za-z_-]{0,19}", jobkey):
         raise VendorError(10017, "illegal value: extra.jobkey")
-    own = {name: value for name, value in form.items() if name.startswith("extra.") and name not in KNOWN_EXTRAS}
+    own = {name: value for name, value in form.items() if _is_own(name)}
     if len(own) > EXTRAS_MAX:
         raise VendorError(65014, "too many extras")
     if sum(len(name) - len("extra.") + len(value) for name, value in own.items()) > EXTRAS_CHARS_MAX:
@@ -145,6 +154,21 @@ def _check_template(form: Form, account: Account, private: bool) -> None:
         raise VendorError(10017, "illegal value: extra.template_param")
 
 
+#: Calls that don't name regids, and the field that names their target (section 1).
+_OTHER_TARGETS = {
+    "/v2/message/alias": "alias",
+    "/v3/message/alias": "alias",
+    "/v2/message/user_account": "user_account",
+    "/v3/message/topic": "topic",
+    "/v2/message/topic": "topic",
+    "/v3/message/multi_topic": "topics",
+    "/v3/message/all": "",
+    "/v2/message/all": "",
+}
+_REVOKES = ("/v3/message/regid/revoke", "/v3/message/alias/revoke", "/v3/message/user_account/revoke")
+_STATISTICS = ("/v1/stats/message/counters", "/v1/trace/message/status", "/v1/trace/messages/status")
+
+
 class Xiaomi(ChinaSimulator):
     vendor = "xiaomi"
     endpoints = ("XIAOMI", "XIAOMI_GLOBAL")
@@ -156,6 +180,7 @@ class Xiaomi(ChinaSimulator):
         "private_daily": 0,
         "default_device_daily": 1,
         "public_device_daily": 5,
+        "notify_effect_required": 1,  # a switch: "withdrawn" says the page, what the server answers is unconfirmed
     }
 
     def __init__(self, record: Record) -> None:
@@ -178,10 +203,12 @@ class Xiaomi(ChinaSimulator):
             "/v3/message/regid": self._single,
             "/v4/message/regid": self._single,
             "/v2/multi_messages/regids": self._multi,
-            "/v3/message/regid/revoke": self._revoke,
+            **dict.fromkeys(_OTHER_TARGETS, self._to_others),
+            **dict.fromkeys(_REVOKES, self._revoke),
         }
-        if call.path == "/v1/trace/quota/get":
-            return self._quota(call)
+        gets = {"/v1/trace/quota/get": self._quota, **dict.fromkeys(_STATISTICS, self._statistics)}
+        if call.path in gets and call.method == "GET":
+            return gets[call.path](call)
         if call.path not in posts:
             raise VendorError(10020, "the API is not found")
         if call.method != "POST":
@@ -208,9 +235,11 @@ class Xiaomi(ChinaSimulator):
         if not call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             raise VendorError(10007, "the mime type is not supported")
         try:
-            return dict(urllib.parse.parse_qsl(call.body.decode(), keep_blank_values=True, errors="strict", max_num_fields=1000))
+            pairs = urllib.parse.parse_qsl(call.body.decode(), keep_blank_values=True, errors="strict", max_num_fields=1000)
         except ValueError as error:
             raise VendorError(10012, "illegal request") from error
+        packages = [value for name, value in pairs if name == _PACKAGES]
+        return dict(pairs) | ({_PACKAGES: ",".join(packages)} if packages else {})  # the SDK repeats it once a package (section 3)
 
     def _package(self, call: Call, form: Form) -> Account:
         """The account, and the package checked: one for v2, a list for the newer."""
@@ -245,8 +274,10 @@ class Xiaomi(ChinaSimulator):
         bucket = self._bucket(form, account)
         _check_numbers(form, bucket == "private")
         _check_template(form, account, bucket == "private")
-        for check in (_check_effect, _check_receipt_wish, _check_extras):
-            check(form)
+        if self.limits["notify_effect_required"]:
+            _check_effect(form)
+        _check_receipt_wish(form)
+        _check_extras(form)
         private = self.classed(account, bucket == "private", "xiaomi.private", form["title"], form["description"])
         return "private" if private else "public" if bucket == "private" else bucket
 
@@ -274,7 +305,7 @@ class Xiaomi(ChinaSimulator):
             raise self._over(account, bucket)
         message_id = self.new_id("sdm")
         self._hand_out(sending, form, message_id, targets)
-        data = {"id": message_id, **self._today(account)}
+        data = {"id": message_id, **self._today(account), **self._bad(targets)}
         return self._done(data, f"Received push messages for {len(targets)} REGID")
 
     def _stumbled(self, stumble: str) -> None:
@@ -293,6 +324,11 @@ class Xiaomi(ChinaSimulator):
     def _today(self, account: Account) -> dict[str, str]:
         return {"day_quota": str(self.limits["public_daily"]), "day_acked": str(self.days.used(account.id, "public"))}
 
+    def _bad(self, targets: list[str]) -> dict[str, str]:
+        """The refused regids as one comma list; nothing where all are good (section 4A)."""
+        bad = [one for one in targets if self.fate(one) == "dead"]
+        return {"bad_regids": ",".join(bad)} if bad else {}
+
     def _done(self, data: dict[str, Any], info: str) -> Reply:
         told = {"result": "ok", "trace_id": self.new_id("Xdm"), "code": 0, "description": "成功", "info": info, "data": data}
         return Reply.json(200, told)
@@ -303,7 +339,7 @@ class Xiaomi(ChinaSimulator):
         for token in targets:
             fate = self.fate(token)
             if fate == "dead":
-                self.accept(sending, token, dropped="invalid")  # the answer names nobody: only the receipt will tell
+                self.record.count("bad_regids")
                 by_type.setdefault(16, []).append(token)
                 continue
             bucket = sending.more["bucket"]
@@ -355,6 +391,7 @@ class Xiaomi(ChinaSimulator):
             else:
                 self._hand_out(sending, form, message_id, [target])
         data: dict[str, Any] = {"id": message_id, **self._today(account)}
+        data |= self._bad([target for target, _ in flat])
         if left_out:
             data["channel_exceed_quota"] = " ".join(f"{channel}:{count}" for channel, count in left_out.items())
         return self._done(data, f"Received push messages for {len(flat)} REGID")
@@ -365,7 +402,8 @@ class Xiaomi(ChinaSimulator):
         """Withdraws what a regid shows: by message id or notify_id. The fields are not on the page; these are asked for."""
         form = self._form(call)
         account = self._package(call, form)
-        targets = [one for one in form.get("registration_id", "").split(",") if one]
+        named = next((form[name] for name in ("registration_id", "alias", "user_account") if form.get(name)), "")
+        targets = [one for one in named.split(",") if one]
         if not targets or not any(form.get(name) for name in ("id", "msg_id", "notify_id")):
             raise VendorError(21305, "required parameter is missing")
         self.gate(account, len(targets))
@@ -373,6 +411,22 @@ class Xiaomi(ChinaSimulator):
         for target in targets:
             self.accept(sending, target, kind="revoke")
         return self._done({}, f"Received revoke for {len(targets)} REGID")
+
+    def _to_others(self, call: Call) -> Reply:
+        """By alias, account, topic, or to everybody: whom it reaches nobody here knows, so nothing is recorded."""
+        form = self._form(call)
+        account = self._package(call, form)
+        target = _OTHER_TARGETS[call.path]
+        if target and not form.get(target):
+            raise VendorError(21305, f"required parameter is missing: {target}")
+        self.gate(account)
+        self._checked(form, account)
+        return self._done({"id": self.new_id("sdm"), **self._today(account)}, "Received push messages")
+
+    def _statistics(self, call: Call) -> Reply:
+        """Counters and traces: of nothing."""
+        self._account(call, "")
+        return self._done({"data": []}, "")
 
     def _quota(self, call: Call) -> Reply:
         """Today's quota; also the probe of a secret that costs no push."""

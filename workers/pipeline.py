@@ -16,11 +16,14 @@ from workers.delivery import stage as delivery
 from workers.handlers.delivery import BESIDE, WEIGHTS, Deliveries, DeliveryHandler
 from workers.handlers.presence import PresenceHandler
 from workers.handlers.routing import RoutingHandler
+from workers.handlers.shortcut import Shortcut
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
 
-#: Entries of one read of the stages before delivery.
-READ_MAX = 4
+#: Entries of one read of the stages before delivery, by urgency; the last one is for the stream of an older version.
+READ = (8, 8, 4, 4, 4)
+#: While calls and chats come, the others go in small portions between two looks for more of them.
+READ_BESIDE = (8, 8, 2, 1, 1)
 
 
 class Stages:
@@ -44,17 +47,33 @@ class Stages:
     def _make(self, stage: str, vendor: Vendor | None) -> StreamConsumer:
         runtime = self.runtime
         if stage == PRESENCE:
-            handler: Handler = PresenceHandler(runtime.members, runtime.presence, runtime.devices)
-            return StreamConsumer(handler, Policy(stage, {keys.PRESENCE: READ_MAX}), stores_of(runtime, stage))
+            handler: Handler = presence_of(runtime)
+            return StreamConsumer(handler, _policy(stage), stores_of(runtime, stage))
         if stage == ROUTING:
-            return StreamConsumer(
-                RoutingHandler(runtime.routing, runtime.replies), Policy(stage, {keys.ROUTING: READ_MAX}), stores_of(runtime, stage)
-            )
+            return StreamConsumer(routing_of(runtime), _policy(stage), stores_of(runtime, stage))
         if vendor is None:
             raise ValueError("delivery drains one vendor's streams")
         counts, *beside = ({keys.send(vendor, urgency): count for urgency, count in each.items()} for each in (WEIGHTS, *BESIDE))
         handler = DeliveryHandler(runtime, Deliveries(runtime, vendor, self.in_flight_max, self.stopping))
         return StreamConsumer(handler, Policy(stage, counts, vendor, beside), stores_of(runtime, stage, vendor))
+
+
+def presence_of(runtime: Runtime) -> PresenceHandler:
+    return PresenceHandler(runtime.members, runtime.presence, runtime.devices)
+
+
+def routing_of(runtime: Runtime) -> RoutingHandler:
+    return RoutingHandler(runtime.routing, runtime.replies)
+
+
+def shortcut_of(runtime: Runtime) -> Shortcut:
+    """Presence and routing within intake's process."""
+    return Shortcut(presence_of(runtime), routing_of(runtime), lambda: max(map(runtime.living.replicas, (PRESENCE, ROUTING))))
+
+
+def _policy(stage: str) -> Policy:
+    counts, beside = (dict(zip(keys.STAGE_STREAMS[stage], each, strict=True)) for each in (READ, READ_BESIDE))
+    return Policy(stage, counts, beside=[beside])
 
 
 def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Stores:

@@ -15,6 +15,7 @@ from common.model import Kind, MessageClass, PushType
 from common.storage import keys
 from workers.app import DELIVERY, ROUTING
 from workers.intake.state import Withdrawal
+from workers.routing.stage import urgency_of
 from workers.routing.texts import Ending, ending_of
 from workers.runtime import Runtime
 
@@ -87,7 +88,7 @@ def _round(runtime: Runtime) -> int:
         runtime.redis.zrem(key, *unseen)
     for member, due_s, wish in shown:
         offline = _offline(runtime, wish, _since_ms(int(member[:1]), due_s))
-        adds = [(keys.ROUTING, encode([one])) for one in offline]
+        adds = [(keys.routing(urgency_of(one.message, "")), encode([one])) for one in offline]
         runtime.belts.hand_on((), adds, lambda pipe, member=member: pipe.zrem(key, member))  # type: ignore[misc]
         if offline:
             runtime.ring(ROUTING)
@@ -118,8 +119,9 @@ def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
 def _offline(runtime: Runtime, wish: Wish, since_ms: int) -> list[OfflineRecipients]:
     """Those who got the first push, with the devices they still have, as recipients of its withdrawal."""
     by_event: dict[str, list[Mapping[str, Any]]] = {}
+    named = None if wish.users is None else frozenset(wish.users)
     for row in runtime.ledger.accepted_of(wish.app, wish.message_id, since_ms):
-        if _means(wish, row):
+        if _means(wish, named, row):
             by_event.setdefault(row["event_id"], []).append(row)
     found: list[OfflineRecipients] = []
     for rows in by_event.values():
@@ -131,12 +133,12 @@ def _offline(runtime: Runtime, wish: Wish, since_ms: int) -> list[OfflineRecipie
     return found
 
 
-def _means(wish: Wish, row: Mapping[str, Any]) -> bool:
+def _means(wish: Wish, people: frozenset[str] | None, row: Mapping[str, Any]) -> bool:
     """Whether the push of this row is what the wish takes back: a message of its own conversation; an invitation up to the call's end."""
     if wish.kind == Kind.RECALL:
         return row["type"] != _INVITATION and wish.conversation in ("", row["conversation"])
-    people = wish.users is None or row["user"] in wish.users
-    return row["type"] == _INVITATION and people and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS
+    concerned = people is None or row["user"] in people
+    return row["type"] == _INVITATION and concerned and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS
 
 
 _INVITATION = "call.invited"

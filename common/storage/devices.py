@@ -5,7 +5,7 @@ What events change in it: registry.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, or_, select, text, update
@@ -22,13 +22,21 @@ STANDING = (ACTIVE, "retired", "silenced")
 #: Delivery waits for the database for so long when a token is dead; the vendor will say the same of the next push.
 RETIRE_S = 3.0
 
-_BY_USERS = text(
+_COLUMNS = (
     'SELECT d."user", d.device_id, d.platform, d.vendor, d.business_id, d.token, d.voip_token, d.lang, d.tz, d.app_version,'
-    " d.registered_ms, k.value #>> '{}' AS content_key, d.push_id"
-    ' FROM devices d LEFT JOIN settings k ON k.app = d.app AND k."user" = d."user" AND k.field = \'content_key:\' || d.device_id'
+    " d.registered_ms, k.value #>> '{}' AS content_key, d.push_id, d.app"
+)
+_CONTENT_KEYS = (
+    ' LEFT JOIN settings k ON k.app = d.app AND k."user" = d."user" AND k.field = \'content_key:\' || d.device_id'
     ' AND NOT EXISTS (SELECT FROM settings c WHERE c.app = k.app AND c."user" = k."user" AND c.field = \'content_key:\''
     " AND c.ts_ms > k.ts_ms)"
-    " WHERE d.app = :app AND d.\"user\" = ANY(:users) AND d.state = 'active' ORDER BY d.device_id"
+)
+_BY_USERS = text(
+    f"{_COLUMNS} FROM devices d{_CONTENT_KEYS} WHERE d.app = :app AND d.\"user\" = ANY(:users) AND d.state = 'active' ORDER BY d.device_id"
+)
+_BY_PEOPLE = text(
+    f'{_COLUMNS} FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[])) AS p (app, "user")'
+    f' JOIN devices d ON d.app = p.app AND d."user" = p."user" AND d.state = \'active\'{_CONTENT_KEYS} ORDER BY d.device_id'
 )
 
 _DEAD = (
@@ -65,7 +73,20 @@ class Devices:
         found: dict[str, list[Device]] = {}
         with self._engine.connect() as connection:
             for row in connection.execute(_BY_USERS, {"app": app, "users": list(users)}):
-                found.setdefault(row[0], []).append(Device(row[1], row[2], Vendor(row[3]), *row[4:]))
+                found.setdefault(row[0], []).append(Device(row[1], row[2], Vendor(row[3]), *row[4:-1]))
+        return found
+
+    def of_people(self, people: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Device]]:
+        """Active devices by (app, user); people without any are absent. One query, whatever the number of tenants."""
+        apps = {app for app, _ in people}
+        if len(apps) == 1:
+            (app,) = apps
+            return {(app, user): found for user, found in self.of_users(app, sorted({user for _, user in people})).items()}
+        chosen = sorted(set(people))
+        found: dict[tuple[str, str], list[Device]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(_BY_PEOPLE, {"apps": [app for app, _ in chosen], "users": [user for _, user in chosen]}):
+                found.setdefault((row[-1], row[0]), []).append(Device(row[1], row[2], Vendor(row[3]), *row[4:-1]))
         return found
 
     def retire(self, dead: Sequence[tuple[str, str, str, str, int, str]], state: str) -> int:

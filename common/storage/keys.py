@@ -14,6 +14,23 @@ LEDGER = "ledger"
 RECEIPTS = "receipts"
 
 
+def presence(urgency: Urgency) -> str:
+    """Name of the stream of messages of one urgency that presence reads."""
+    return f"{PRESENCE}:{urgency}"
+
+
+def routing(urgency: Urgency) -> str:
+    """Name of the stream of people of one urgency who are away, which routing reads."""
+    return f"{ROUTING}:{urgency}"
+
+
+#: What each stage reads, the most urgent first. The last one is what an older version writes: it is drained.
+STAGE_STREAMS = {
+    PRESENCE: (*(presence(urgency) for urgency in Urgency), PRESENCE),
+    ROUTING: (*(routing(urgency) for urgency in Urgency), ROUTING),
+}
+
+
 def send(vendor: Vendor, urgency: Urgency) -> str:
     """Name of the belt that one vendor's delivery workers read for one urgency."""
     return f"send:{vendor}:{urgency}"
@@ -24,7 +41,17 @@ CALL = "call"
 
 SEND = {vendor: tuple(send(vendor, urgency) for urgency in Urgency) for vendor in Vendor}
 #: Every belt between stages, in a fixed order: an entry of the delayed set names its belt by this index.
-BELTS: tuple[str, ...] = (PRESENCE, ROUTING, *(name for names in SEND.values() for name in names))
+BELTS: tuple[str, ...] = (
+    PRESENCE,
+    ROUTING,
+    *(name for names in SEND.values() for name in names),
+    *STAGE_STREAMS[PRESENCE][:-1],
+    *STAGE_STREAMS[ROUTING][:-1],
+)
+#: Streams of people's work, which live in one shard: their keys share a hash tag.
+_OF_SHARD = frozenset(BELTS[-2 * len(Urgency) :])
+#: Name of the queue that a stream is a part of, as metrics and pages tell it.
+QUEUES = {belt: belt if belt.startswith("send:") else belt.partition(":")[0] for belt in BELTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +61,7 @@ class Keys:
     prefix: str
 
     def belt(self, name: str) -> str:
-        return f"{self.prefix}:{name}"
+        return f"{self.prefix}:{{s0}}:{name}" if name in _OF_SHARD else f"{self.prefix}:{name}"
 
     def bell(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
@@ -162,6 +189,11 @@ class Keys:
 
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"
+
+    @property
+    def process_names(self) -> str:
+        """Set of the names of all processes that have lived lately."""
+        return f"{self.prefix}:process-names"
 
     def metrics_at(self, name: str) -> str:
         return f"{self.prefix}:metrics-at:{name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 from redis import Redis
@@ -13,6 +13,8 @@ from common.storage.keys import Keys
 ALIVE_S: Final = 15
 #: A target outlives its process: a scraper that is no longer told of it could not say that it is down.
 TARGET_S: Final = 600
+#: Names of ended processes that are kept before they are looked through.
+NAMES_MAX: Final = 64
 DELIVERY: Final = "delivery"
 #: Without these nothing is pushed.
 STAGES: Final = ("intake", "presence", "routing", "upkeep")
@@ -36,9 +38,16 @@ class Living:
 
     def say(self, name: str, role: str, target: str | None) -> None:
         """Called every few seconds. target: host:port of its metrics."""
-        self._redis.set(self._keys.alive(name), role, ex=ALIVE_S)
-        if target:
-            self._redis.set(self._keys.metrics_at(name), target, ex=TARGET_S)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._keys.alive(name), role, ex=ALIVE_S)
+            if target:
+                pipe.set(self._keys.metrics_at(name), target, ex=TARGET_S)
+            pipe.sadd(self._keys.process_names, name)
+            pipe.execute()
+
+    def replicas(self, stage: str) -> int:
+        """How many processes of a stage live."""
+        return sum(role.partition(":")[0] == stage for role in self.roles().values())
 
     def leave(self, names: Iterable[str]) -> None:
         """These have ended in order, or are about to start and must not be taken for those of an earlier run."""
@@ -48,16 +57,32 @@ class Living:
 
     def roles(self) -> dict[str, str]:
         """name -> role of all that live, in order of their names."""
-        return {name: role if role.partition(":")[0].isalpha() else _stem(name) for name, role in self._all(self._keys.alive("")).items()}
+        found = self._all(self._keys.alive)
+        return {name: role if role.partition(":")[0].isalpha() else _stem(name) for name, role in found.items()}
 
     def targets(self) -> dict[str, str]:
         """name -> host:port, also of those that ended without a word within TARGET_S."""
-        return self._all(self._keys.metrics_at(""))
+        return self._all(self._keys.metrics_at)
 
-    def _all(self, prefix: str) -> dict[str, str]:
-        keys = sorted(self._redis.scan_iter(match=f"{prefix}*", count=1000))
-        values = cast(Any, self._redis.mget(keys)) if keys else []
-        return {key.decode().removeprefix(prefix): value.decode() for key, value in zip(keys, values, strict=True) if value is not None}
+    def _all(self, key: Callable[[str], str]) -> dict[str, str]:
+        """By the set of names, whose size is that of the fleet; names that say nothing any more leave it."""
+        names = sorted(cast(Any, self._redis.smembers(self._keys.process_names)))
+        if not names:
+            return {}
+        values = cast(Any, self._redis.mget([key(name.decode()) for name in names]))
+        gone = [name for name, value in zip(names, values, strict=True) if value is None]
+        if len(gone) > NAMES_MAX:
+            self._forget(gone)
+        return {name.decode(): value.decode() for name, value in zip(names, values, strict=True) if value is not None}
+
+    def _forget(self, names: Sequence[bytes]) -> None:
+        """Pods have a new name with each start. Those that are neither alive nor a target leave; who lives says so again in seconds."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.exists(self._keys.alive(name.decode()), self._keys.metrics_at(name.decode()))
+            silent = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
+        if silent:
+            self._redis.srem(self._keys.process_names, *silent)
 
 
 def _stem(name: str) -> str:

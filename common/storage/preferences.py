@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
 from common.storage.tables import settings
 
-_BY_USERS = text(
-    'SELECT s."user", s.field, s.value FROM settings s'
-    ' LEFT JOIN settings c ON s.field = ANY(:mutes) AND c.app = s.app AND c."user" = s."user" AND c.field = \'mute:\''
-    ' WHERE s.app = :app AND s."user" = ANY(:users)'
-    " AND (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field = ANY(:mutes))"
+_CHOSEN = (
+    " (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field = ANY(:mutes))"
     " AND (c.ts_ms IS NULL OR c.ts_ms <= s.ts_ms)"
+)
+_CLEARED = ' LEFT JOIN settings c ON s.field = ANY(:mutes) AND c.app = s.app AND c."user" = s."user" AND c.field = \'mute:\''
+_BY_USERS = text(f'SELECT s."user", s.field, s.value FROM settings s{_CLEARED} WHERE s.app = :app AND s."user" = ANY(:users) AND{_CHOSEN}')
+_BY_PEOPLE = text(
+    'SELECT s.app, s."user", s.field, s.value FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[])) AS p (app, "user")'
+    f' JOIN settings s ON s.app = p.app AND s."user" = p."user"{_CLEARED} WHERE{_CHOSEN}'
 )
 
 
@@ -31,6 +34,21 @@ class Preferences:
             for user, field, value in connection.execute(_BY_USERS, values):
                 if value is not None:
                     found.setdefault(user, {})[field] = value
+        return found
+
+    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
+        """As `of_users`, by (app, user). One query, whatever the number of tenants."""
+        apps = {app for app, _ in people}
+        if len(apps) == 1:
+            (app,) = apps
+            return {(app, user): one for user, one in self.of_users(app, sorted({user for _, user in people}), conversations).items()}
+        chosen = sorted(set(people))
+        values = {"apps": [app for app, _ in chosen], "users": [user for _, user in chosen]}
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        with self._engine.connect() as connection:
+            for app, user, field, value in connection.execute(_BY_PEOPLE, values | {"mutes": [f"mute:{name}" for name in conversations]}):
+                if value is not None:
+                    found.setdefault((app, user), {})[field] = value
         return found
 
 

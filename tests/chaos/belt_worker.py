@@ -67,7 +67,7 @@ class Counting:
 
 
 def make_drain(stages: pipeline.Stages, stage: str, vendor: Vendor | None = None) -> StreamConsumer:
-    counts: Mapping[str, int] = {SEND: 8} if stage == DELIVERY else {stage: pipeline.READ_MAX}
+    counts: Mapping[str, int] = {SEND: 8} if stage == DELIVERY else {stage: 4}
     runtime = stages.runtime
     return StreamConsumer(Counting(runtime, stage), pipeline.Policy(stage, counts, vendor), pipeline.stores_of(runtime, stage, vendor))
 

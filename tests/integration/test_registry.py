@@ -26,6 +26,7 @@ from common.storage.devices import Devices
 from common.storage.keys import Keys
 from common.storage.marks import Marks
 from common.storage.migrations import migrate
+from common.storage.preferences import Preferences
 from common.storage.tenants import Tenant, Tenants
 from workers.cli import run
 from workers.intake import events
@@ -350,3 +351,16 @@ def test_a_preset_is_checked_when_it_is_added(
     listed = json.loads(command("strategy", "list", app, "--json")[1])
     assert [row["preset"] for row in listed] == ([preset] if code == 0 else [])
     assert command("strategy", "remove", app, "one")[0] == (0 if code == 0 else 1)
+
+
+def test_people_of_many_tenants_are_found_as_each_tenants_are(keeper: StateKeeper, tables: Engine) -> None:
+    mute = {"user": "u1", "mute": {"conversation": {"type": "c2c", "id": "ann"}, "mode": "all"}}
+    told = [registered(10, "u1", "d1", "A"), registered(11, "u2", "d2", "B"), ("settings.updated", 12, mute)]
+    apps = [apply(keeper, told), apply(keeper, told), apply(keeper, [registered(10, "u3", "d3", "C")])]
+    people = [(app, user) for app in apps for user in ("u1", "u2", "u3", "nobody")]
+    found, wishes = Devices(tables).of_people(people), Preferences(tables).of_people(people, ["c2c:ann"])
+    singly = {(app, user): devices for app in apps for user, devices in Devices(tables).of_users(app, ["u1", "u2", "u3"]).items()}
+    assert found == singly
+    assert set(found) == {(apps[0], "u1"), (apps[0], "u2"), (apps[1], "u1"), (apps[1], "u2"), (apps[2], "u3")}
+    assert wishes == {(app, "u1"): Preferences(tables).of_users(app, ["u1"], ["c2c:ann"])["u1"] for app in apps[:2]}
+    assert list(wishes[apps[0], "u1"]) == ["mute:c2c:ann"]

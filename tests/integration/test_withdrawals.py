@@ -93,7 +93,7 @@ class Sent:
         return self.entries()
 
     def entries(self) -> list[OfflineRecipients]:
-        return [one for entry in self.runtime.belts.read([keys.ROUTING], 100) for one in decode_offline(entry.blob)]
+        return [one for entry in self.runtime.belts.read(keys.STAGE_STREAMS[keys.ROUTING], 100) for one in decode_offline(entry.blob)]
 
 
 def names(found: list[OfflineRecipients]) -> list[str]:

@@ -17,9 +17,10 @@ from common.contracts import OfflineRecipients, Recipient, encode
 from common.storage import keys
 from workers.cli.base import CliError, at, opened
 from workers.cli.why import in_order, story
-from workers.handlers.intake import event_record
+from workers.handlers.ledger_rows import event_record
 from workers.intake import stage
 from workers.intake.dialects import DIALECTS
+from workers.routing.stage import urgency_of
 from workers.runtime import Runtime
 
 #: Events of one round trip.
@@ -224,7 +225,7 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     adds = [(keys.LEDGER, encode([event_record(taken.message, taken.decision)]))]
     if taken.decision is None:
         offline = OfflineRecipients(message=taken.message, recipients=(Recipient(user, tuple(chosen), False),), presence_ms=now)
-        adds.append((keys.ROUTING, encode([offline])))
+        adds.append((keys.routing(urgency_of(taken.message, user)), encode([offline])))
     runtime.belts.hand_on((), adds)
     runtime.ring(keys.ROUTING)
     _say(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import click
+from alembic.util import CommandError
 from redis.exceptions import RedisError
 
 from common import logs, metrics
@@ -25,6 +26,7 @@ from common.storage import keys, sql
 from common.storage.living import ROLES, UPKEEP, role_of
 from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
+from workers.cli.base import CliError
 from workers.processes import calm_collector
 from workers.runtime import Runtime
 
@@ -47,8 +49,12 @@ def migrate() -> None:
     """Bring the database's tables to this version."""
     settings = resolve(Settings.load())
     engine = sql.engine(settings.database_url)
-    migrate_tables(engine)
-    engine.dispose()
+    try:
+        migrate_tables(engine)
+    except CommandError as error:
+        raise CliError(f"the tables can't be migrated: {error}. Of a newer version? upgrade this program") from None
+    finally:
+        engine.dispose()
     print("the tables are up to date")
 
 
@@ -191,6 +197,7 @@ def doors_of(runtime: Runtime) -> Doors:
     from workers.handlers.intake import Doors
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
+    from workers.pipeline import shortcut_of
     from workers.withdraw import schedule
 
     return Doors(
@@ -203,6 +210,7 @@ def doors_of(runtime: Runtime) -> Doors:
         wake=runtime.ring,
         delayed=runtime.delayed,
         directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
+        shortcut=shortcut_of(runtime),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
@@ -270,7 +278,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
-    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else [stage]
+    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else keys.STAGE_STREAMS[stage]
 
     started = time.monotonic()
 

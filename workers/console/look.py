@@ -156,7 +156,7 @@ class Look:
             first = cast(Any, world.core.xrange(stream, count=1))
             found.append(Queue(stream, int(world.core.xlen(stream)), now - int(first[0][0].split(b"-")[0]) if first else None))
         backlog = world.belts.backlog((*keys.BELTS, keys.LEDGER, keys.RECEIPTS))
-        groups: dict[str, tuple[str, ...]] = {keys.PRESENCE: (keys.PRESENCE,), keys.ROUTING: (keys.ROUTING,)}
+        groups: dict[str, tuple[str, ...]] = dict(keys.STAGE_STREAMS)
         groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
         groups |= {keys.LEDGER: (keys.LEDGER,), keys.RECEIPTS: (keys.RECEIPTS,)}
         for name, belts in groups.items():

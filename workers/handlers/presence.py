@@ -10,18 +10,22 @@ import msgspec
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import OfflineRecipients, decode_messages, encode
+from common.contracts import Message, OfflineRecipients, decode_messages, encode
+from common.ledger_records import Record
+from common.model import Decision, Urgency
 from common.ports import DeviceDirectory, MemberPages, Presences
 from common.storage import keys
 from common.storage.delayed import Later
 from common.storage.streams import Entry
 from workers.app import PRESENCE, ROUTING
-from workers.handlers.ledger_rows import presence_row
+from workers.handlers.ledger_rows import event_record, presence_row
 from workers.presence import stage as presence
 from workers.queues.consumer import Commit, Letter
+from workers.routing.stage import urgency_of
 
 #: People of one entry for routing: enough to be cheap, few enough to share among replicas.
 PACK = 200
+PACK_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +37,19 @@ class PresenceHandler:
     devices: DeviceDirectory
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        messages = [message for entry in entries for message in decode_messages(entry.blob)]
+        offline, commit = self.look([message for entry in entries for message in decode_messages(entry.blob)])
+        forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
+        return Commit(forward=forward, wake=frozenset({(ROUTING, None)} if offline else ())) + commit
+
+    def look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
+        """Who is away, and all else that follows."""
         now = now_ms()
         seen = presence.look(messages, self.members, self.presences, self.devices, now)
-        forward = [(keys.ROUTING, blob) for blob in _packed(seen.offline)]
-        forward += [(keys.PRESENCE, encode([message])) for message in seen.onward]
-        wake = {(stage, None) for stage, given in ((ROUTING, seen.offline), (PRESENCE, seen.onward)) if given}
-        return Commit(
-            forward=forward,
-            rows=[presence_row(row, now) for row in seen.rows],
-            deferred=[Later(keys.PRESENCE, encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
-            wake=frozenset(wake),
+        return seen.offline, Commit(
+            forward=[(presence_stream(message), encode([message])) for message in seen.onward],
+            rows=[*(presence_row(row, now) for row in seen.rows), *map(_for_nobody, seen.empty)],
+            deferred=[Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
+            wake=frozenset({(PRESENCE, None)} if seen.onward else ()),
             after=[lambda: _count(seen)],
         )
 
@@ -60,6 +66,15 @@ class PresenceHandler:
         return Commit()
 
 
+def _for_nobody(message: Message) -> Record:
+    """A group without members: its event is decided, or it would wait for rows that never come."""
+    metrics.DECISIONS.labels("none", Decision.NO_DEVICE, "none").inc()
+    return event_record(message, Decision.NO_DEVICE, NOBODY)
+
+
+NOBODY = "the group has no members, or all of them are excluded"
+
+
 def _count(seen: presence.Seen) -> None:
     if seen.malformed:
         metrics.IGNORED.labels("malformed_presence").inc(seen.malformed)
@@ -68,17 +83,27 @@ def _count(seen: presence.Seen) -> None:
         metrics.DECISIONS.labels(vendor, decision, "none").inc(count)
 
 
-def _packed(offline: Sequence[OfflineRecipients]) -> list[bytes]:
-    """Entries of about PACK people: enough to be cheap, few enough to share among replicas."""
-    blobs: list[bytes] = []
-    pack: list[OfflineRecipients] = []
-    people = 0
+def presence_stream(message: Message) -> str:
+    """The stream on which a message waits for presence."""
+    return keys.presence(urgency_of(message, ""))
+
+
+def packed_offline(offline: Sequence[OfflineRecipients]) -> list[tuple[Urgency, bytes]]:
+    """Entries for routing, by urgency, of about PACK people and PACK_BYTES."""
+    packs: dict[Urgency, list[OfflineRecipients]] = {}
+    sizes: dict[Urgency, tuple[int, int]] = {}
+    blobs: list[tuple[Urgency, bytes]] = []
     for one in offline:
+        urgency = urgency_of(one.message, "")
+        pack = packs.setdefault(urgency, [])
         pack.append(one)
-        people += len(one.recipients)
-        if people >= PACK:
-            blobs.append(encode(pack))
-            pack, people = [], 0
-    if pack:
-        blobs.append(encode(pack))
-    return blobs
+        people, size = sizes.get(urgency, (0, 0))
+        sizes[urgency] = people, size = people + len(one.recipients), size + _text_bytes(one.message)
+        if people >= PACK or size >= PACK_BYTES:
+            blobs.append((urgency, encode(pack)))
+            packs[urgency], sizes[urgency] = [], (0, 0)
+    return blobs + [(urgency, encode(pack)) for urgency, pack in packs.items() if pack]
+
+
+def _text_bytes(message: Message) -> int:
+    return sum(len(part.text or "") for part in message.elements) + 64 * len(message.mentions)

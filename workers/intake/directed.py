@@ -98,11 +98,6 @@ class TokenPushes:
         self._replies.wait(pipe, directed.waits)
 
 
-def direct_size(one: OfflineRecipients) -> int:
-    """About how many bytes it takes on a stream."""
-    return 1024 + sum(len(part.text or "") for part in one.message.elements)
-
-
 def _token(event: Event, message: Message) -> DirectToken:
     target = event.data.target
     return DirectToken(

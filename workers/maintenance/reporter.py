@@ -84,8 +84,13 @@ class Reporter:
 
     def _show_waiting(self, found: Mapping[str, Backlog], depth: int, oldest: int | None, now: int) -> None:
         delayed = self._runtime.delayed
-        queues = {
-            **{belt: (backlog.unread + backlog.pending, backlog.oldest_ms) for belt, backlog in found.items()},
+        queues: dict[str, tuple[int, int | None]] = {}
+        for belt, backlog in found.items():
+            queue = keys.QUEUES.get(belt, belt)
+            count, first = queues.get(queue, (0, None))
+            times = [one for one in (first, backlog.oldest_ms) if one is not None]
+            queues[queue] = count + backlog.unread + backlog.pending, min(times, default=None)
+        queues |= {
             "events": (depth, oldest),
             "delayed": (delayed.waiting_count(), delayed.oldest_due_ms()),
         }

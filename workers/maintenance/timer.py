@@ -47,7 +47,7 @@ class Timer:
 
     def _wake(self, streams: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):
-            if stage in streams:
+            if any(keys.QUEUES.get(stream) == stage for stream in streams):
                 self._runtime.ring(stage)
         for vendor in {Vendor(stream.split(":")[1]) for stream in streams if stream.startswith("send:")}:
             self._runtime.ring(DELIVERY, vendor)

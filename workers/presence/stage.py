@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
-from common.contracts import Device, Message, OfflineRecipients, Recipient
+from common.contracts import ALL, Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, MemberPages, Presences
 from common.values import Value
@@ -30,12 +31,14 @@ class Row(Value, frozen=True):
 
 @dataclass(slots=True)
 class Seen:
-    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups still to be read."""
+    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups still to be read; empty: for
+    nobody at all."""
 
     offline: list[OfflineRecipients] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     later: list[Message] = field(default_factory=list)
     onward: list[Message] = field(default_factory=list)
+    empty: list[Message] = field(default_factory=list)
     malformed: int = 0
 
 
@@ -68,9 +71,11 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
         todo.append(chunk)
         if more is not None:
             seen.onward.append(more)
+        elif not chunk.users and not chunk.message.cursor and not chunk.message.position:
+            seen.empty.append(chunk.message)
     people = [(chunk.message.app, user) for chunk in todo for user in chunk.users]
     sessions, seen.malformed = presences.sessions(people)
-    devices = _devices(todo, directory)
+    devices = directory.of_people(people) if people else {}
     at = 0
     for chunk in todo:
         waiting: list[str] = []
@@ -86,25 +91,32 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
         if away and chunk.message.expires_at_ms <= now_ms:
             seen.rows += [Row(chunk.message, who.user, device, Decision.EXPIRED) for who in away for device in who.devices]
         elif away:
-            seen.offline.append(OfflineRecipients(message=_slim(chunk.message), recipients=tuple(away), presence_ms=now_ms))
+            seen.offline.append(OfflineRecipients(message=_slim(chunk.message, chunk.users), recipients=tuple(away), presence_ms=now_ms))
         if waiting:
-            seen.later.append(_again(chunk.message, waiting))
+            seen.later.append(_again(_slim(chunk.message, waiting), waiting))
     return seen
 
 
-def _devices(todo: Sequence[Chunk], directory: DeviceDirectory) -> Mapping[tuple[str, str], Sequence[Device]]:
-    """Devices of everybody, one query a tenant."""
-    by_app: dict[str, set[str]] = {}
-    for chunk in todo:
-        by_app.setdefault(chunk.message.app, set()).update(chunk.users)
-    return {(app, user): found for app, users in by_app.items() for user, found in directory.of_users(app, sorted(users)).items()}
+#: Lists of people that are shorter go along whole: cutting them down costs more than it saves.
+SHORT = 10
 
 
-def _slim(message: Message) -> Message:
-    """The message without its list of recipients: those who matter stand beside it."""
-    if message.recipients is None or (message.kind != Kind.MESSAGE and len(message.recipients) < 10):
-        return message
-    return msgspec.structs.replace(message, recipients=None, exclude=())
+def _slim(message: Message, users: Sequence[str]) -> Message:
+    """The message as far as it concerns these of its people: a list of all whom it names would travel with each page of a group."""
+    changes: dict[str, Any] = {}
+    if message.recipients is not None and (message.kind == Kind.MESSAGE or len(message.recipients) >= SHORT):
+        changes = {"recipients": None, "exclude": ()}
+    elif len(message.exclude) > SHORT:
+        changes["exclude"] = ()  # nobody of them is among these
+    force = message.push.force
+    ids = force.ids if force is not None else None
+    if len(message.mentions) > SHORT or len(ids or ()) > SHORT:
+        people = {ALL, *users}
+        changes["mentions"] = tuple(name for name in message.mentions if name in people)
+        if force is not None and ids is not None:
+            mine = msgspec.structs.replace(force, ids=tuple(name for name in ids if name in people))
+            changes["push"] = msgspec.structs.replace(message.push, force=mine)
+    return msgspec.structs.replace(message, **changes) if changes else message
 
 
 def _again(message: Message, users: Sequence[str]) -> Message:

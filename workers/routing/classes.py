@@ -72,7 +72,14 @@ OPPO_PRIVATE: Final = frozenset(OPPO_CATEGORY[one] for one in PRIVATE_CLASSES)
 
 def place(wanted: MessageClass, push_type: PushType, credential: Credential, over: Mapping[str, Any]) -> Placement:
     """How a message of this class travels on this lane. over: the sender's overrides for this vendor (they can only lower)."""
-    return _TABLE[credential.vendor](wanted, push_type, credential, over)
+    placed = _TABLE[credential.vendor](wanted, push_type, credential, over)
+    if over and placed.bucket is Bucket.PRIVATE:
+        plain = _TABLE[credential.vendor](wanted, push_type, credential, _NO_WISH)
+        return placed if plain.bucket is Bucket.PRIVATE else plain
+    return placed
+
+
+_NO_WISH: Final[Mapping[str, Any]] = {}
 
 
 #: Where a sender's verbatim fields (vendor_raw) speak of class and channel: the object they stand in, if it is there, and their

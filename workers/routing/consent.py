@@ -4,40 +4,67 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from common.contracts import Message, Recipient
-from common.model import Decision
+from common.contracts import ALL, Message, Recipient
+from common.model import Decision, Kind, MessageClass
 
-ALL = "@all"
 FALLBACK_TZ = "Asia/Shanghai"
 
 
-def mentioned(message: Message, user: str) -> bool:
-    return user in message.mentions or ALL in message.mentions
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Whom a message names, made once for all its people: a list may hold thousands. forced: None is everybody."""
+
+    people: frozenset[str]
+    forced: frozenset[str] | None
+
+    def mentions(self, user: str) -> bool:
+        return user in self.people or ALL in self.people
+
+    def forces(self, user: str) -> bool:
+        """NIM's forced push: members of the group who hear of it in spite of mute and do-not-disturb."""
+        return self.forced is None or user in self.forced
+
+
+_NOBODY: Final[frozenset[str]] = frozenset()
+
+
+def named_by(message: Message) -> Named:
+    force = message.push.force
+    people = frozenset(message.mentions) if message.mentions else _NOBODY
+    if force is None or not force.on or message.conversation.type != "group":
+        return Named(people, _NOBODY)
+    return Named(people, None if force.all or force.ids is None else frozenset(force.ids))
 
 
 def forced(message: Message, user: str) -> bool:
-    """NIM's forced push: members of the group who hear of it in spite of mute and do-not-disturb."""
-    force = message.push.force
-    if force is None or not force.on or message.conversation.type != "group":
-        return False
-    return force.all or force.ids is None or user in force.ids
+    return named_by(message).forces(user)
 
 
-def refusal(message: Message, who: Recipient, settings: Mapping[str, Any], is_friend: bool, tenant_tz: str, now_ms: int) -> Decision | None:
-    """Why this person gets no push of this message, None when they do."""
+def refusal(
+    message: Message,
+    who: Recipient,
+    settings: Mapping[str, Any],
+    is_friend: bool,
+    tenant_tz: str,
+    now_ms: int,
+    named: Named | None = None,
+) -> Decision | None:
+    """Why this person gets no push of this message, None when they do. named: of the message, for who asks for many people."""
+    named = named or named_by(message)
     if who.desktop and settings.get("mobile_when_desktop_online") is False:
         return Decision.ONLINE_ELSEWHERE  # presence has the first word (contract §7)
     if message.sender.id in (settings.get("blocked") or ()):
         return Decision.BLOCKED
     if message.push.gate.require_friend and not is_friend:
         return Decision.NOT_FRIEND
-    if message.push.gate.respect_dnd and not forced(message, who.user):
-        if muted(message, who.user, settings.get("mute"), now_ms):
+    if message.push.gate.respect_dnd and not named.forces(who.user):
+        if not rings(message) and muted(named.mentions(who.user), settings.get("mute"), now_ms):
             return Decision.MUTED
         dnd = settings.get("dnd")
         if dnd is not None and disturbed(dnd, _zone_of(who, settings, tenant_tz), now_ms):
@@ -45,11 +72,16 @@ def refusal(message: Message, who: Recipient, settings: Mapping[str, Any], is_fr
     return None
 
 
-def muted(message: Message, user: str, mute: Mapping[str, Any] | None, now_ms: int) -> bool:
+def rings(message: Message) -> bool:
+    """Whether it is a call: a mute is about messages (contract §3)."""
+    return message.kind == Kind.CALL_INVITE or message.push.message_class == MessageClass.CALL
+
+
+def muted(mentioned: bool, mute: Mapping[str, Any] | None, now_ms: int) -> bool:
     """all: always; mention: unless the person is named; none: never. A mute may have an end."""
     if mute is None or mute["mode"] == "none" or (mute.get("until_ms") is not None and mute["until_ms"] <= now_ms):
         return False
-    return mute["mode"] == "all" or not mentioned(message, user)
+    return mute["mode"] == "all" or not mentioned
 
 
 def disturbed(dnd: Mapping[str, Any] | None, zone: tzinfo, now_ms: int) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -13,7 +13,7 @@ from common.model import PRIVATE_CLASSES, BadgeMode, Decision, Kind, MessageClas
 from common.ports import Friends, PreferenceBook
 from common.values import Value
 from workers.routing import classes
-from workers.routing.consent import forced, mentioned, refusal
+from workers.routing.consent import Named, named_by, refusal
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Veil, veil_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, say
@@ -80,23 +80,39 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     shapes: Shapes = {}
     outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
     settings = _settings(offline, world.preferences)
-    for one in offline:
-        _one(one, settings.get(one.message.app, {}), world, now_ms, routed, outbox, shapes)
+    for one in _once(offline):
+        _one(one, settings, world, now_ms, routed, outbox, shapes)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
     return routed
 
 
-def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> dict[str, Mapping[str, Mapping[str, Any]]]:
-    """Everybody's settings by tenant, one query each."""
-    people: dict[str, tuple[set[str], set[str]]] = {}
+def _once(offline: Sequence[OfflineRecipients]) -> Iterator[OfflineRecipients]:
+    """Nobody twice for one event: two pages of a group may name a person, and an entry may come a second time."""
+    met: dict[tuple[str, str, Kind], set[str]] = {}
     for one in offline:
-        if one.message.direct:  # a token has no settings
-            continue
-        users, conversations = people.setdefault(one.message.app, (set(), set()))
-        users.update(who.user for who in one.recipients)
-        conversations.add(_conversation(one.message))
-    return {app: book.of_users(app, sorted(users), sorted(conversations)) for app, (users, conversations) in people.items()}
+        known = met.get(key := (one.message.app, one.message.event_id, one.message.kind))
+        if known is None:
+            met[key] = {who.user for who in one.recipients}
+            yield one
+        elif recipients := tuple(who for who in one.recipients if who.user not in known):
+            known.update(who.user for who in recipients)
+            yield msgspec.structs.replace(one, recipients=recipients)
+
+
+#: Settings of people, by (app, user).
+Settings = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> Settings:
+    """Everybody's settings; a token has none."""
+    people: dict[tuple[str, str], None] = {}
+    conversations: set[str] = set()
+    for one in offline:
+        if not one.message.direct:
+            people.update(((one.message.app, who.user), None) for who in one.recipients)
+            conversations.add(_conversation(one.message))
+    return book.of_people(list(people), sorted(conversations)) if people else {}
 
 
 def _conversation(message: Message) -> str:
@@ -105,7 +121,7 @@ def _conversation(message: Message) -> str:
 
 def _one(
     one: OfflineRecipients,
-    settings: Mapping[str, Mapping[str, Any]],
+    settings: Settings,
     world: World,
     now_ms: int,
     routed: Routed,
@@ -121,11 +137,12 @@ def _one(
     routed.presets_missing += bool(strategy_id) and world.tenancy.strategy(message.app, str(strategy_id)) is None
     drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]] = {}
     stale = message.expires_at_ms <= now_ms
+    named = named_by(message)
     for who in one.recipients:
-        wishes = settings.get(who.user) or {}
+        wishes = settings.get((message.app, who.user)) or {}
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
-        no = None if message.direct else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms)
+        no = None if message.direct else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms, named)
         no = no or (Decision.EXPIRED if stale else None)
         for device in who.devices:
             decision = no
@@ -135,7 +152,7 @@ def _one(
             if decision is not None or credential is None:
                 routed.rows.append(Row(message, who.user, device, decision or Decision.NO_CREDENTIAL, one.presence_ms))
                 continue
-            _draft(one, who, wishes, device, credential, world.tenancy, tenant, now_ms, drafts, shapes)
+            _draft(one, who, named, wishes, device, credential, world.tenancy, tenant, now_ms, drafts, shapes)
     for lane, note, targets in drafts.values():
         outbox.setdefault(lane, []).append(Push(note=note, targets=tuple(targets)))
 
@@ -143,6 +160,7 @@ def _one(
 def _draft(
     one: OfflineRecipients,
     who: Recipient,
+    named: Named,
     wishes: Mapping[str, Any],
     device: Device,
     credential: Credential,
@@ -157,29 +175,33 @@ def _draft(
     own = _catalogue(tenant)
     lang = lang_of(device.lang, tenant.lang, own)
     veil = veil_of(message, wishes, tenant.options, device.content_key, lang, own)
-    is_forced, named = forced(message, who.user), mentioned(message, who.user)
-    push_type = _push_type(_wanted(message, tenancy), device)
-    urgency = urgency_of(message, who.user)
-    key = (device.vendor, device.business_id, lang, veil, is_forced, push_type, urgency, named)
+    is_forced, mentioned = named.forces(who.user), named.mentions(who.user)
+    push_type = _push_type(_wanted(message, tenancy, device.vendor), device)
+    urgency = urgency_of(message, who.user, named)
+    key = (device.vendor, device.business_id, lang, veil, is_forced, push_type, urgency, mentioned)
     draft = drafts.get(key)
     if draft is None:
-        note = _note(one, credential, tenancy, tenant, lang, veil, is_forced, named, push_type, urgency, now_ms, shapes)
+        note = _note(one, credential, tenancy, tenant, lang, veil, is_forced, mentioned, push_type, urgency, now_ms, shapes)
         draft = drafts[key] = ((message.app, device.vendor, device.business_id, urgency), note, [])
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
     draft[2].append(Target(who.user, device.device_id, token, identity, device.platform, device.registered_ms))
 
 
-def _wanted(message: Message, tenancy: Tenancy) -> PushType:
-    """The sender's push type; where they asked for nothing special, that of their preset. What takes a call back is never a call."""
+def _wanted(message: Message, tenancy: Tenancy, vendor: Vendor) -> PushType:
+    """The sender's push type; where they asked for nothing special, that of their preset, or one for Apple alone. What takes a call back is
+    never a call."""
     push = message.push
     if message.kind in (Kind.CALL_CANCEL, Kind.RECALL):
         return PushType.ALERT if push.push_type == PushType.VOIP else push.push_type
     preset = tenancy.strategy(message.app, push.strategy_id) if push.strategy_id and push.push_type == PushType.ALERT else None
-    try:
-        return PushType((preset or {}).get("push_type") or push.push_type)
-    except ValueError:
-        return push.push_type
+    wanted = (preset or {}).get("push_type") or push.push_type
+    if vendor == Vendor.APNS and wanted == PushType.ALERT:
+        wanted = _overrides(preset, push.vendor, vendor).get("push_type") or wanted
+    return _PUSH_TYPES.get(wanted, push.push_type) if isinstance(wanted, str) else push.push_type
+
+
+_PUSH_TYPES: Final[Mapping[str, PushType]] = {str(one): one for one in PushType}
 
 
 def _push_type(wanted: PushType, device: Device) -> PushType:
@@ -189,13 +211,13 @@ def _push_type(wanted: PushType, device: Device) -> PushType:
     return wanted
 
 
-def urgency_of(message: Message, user: str) -> Urgency:
+def urgency_of(message: Message, user: str, named: Named | None = None) -> Urgency:
     """call > chat (c2c, mention) > group > bulk."""
     if message.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL) or message.push.message_class == MessageClass.CALL:
         return Urgency.CALL
     if message.push.message_class not in PRIVATE_CLASSES:
         return Urgency.BULK
-    if message.conversation.type == "c2c" or user in message.mentions:
+    if message.conversation.type == "c2c" or user in (named or named_by(message)).people:
         return Urgency.CHAT
     return Urgency.GROUP
 
@@ -208,7 +230,7 @@ def _note(
     lang: str,
     veil: Veil | None,
     is_forced: bool,
-    named: bool,
+    mentioned: bool,
     push_type: PushType,
     urgency: Urgency,
     now_ms: int,
@@ -252,7 +274,7 @@ def _note(
         collapse_id=collapse_id(message),
         thread_id=None if bare else push.thread_id,
         sender_id=message.sender.id,
-        mentioned=named,
+        mentioned=mentioned,
         respect_dnd=push.gate.respect_dnd and not is_forced,
     )
 

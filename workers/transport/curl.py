@@ -569,7 +569,7 @@ class EasyMaker:
 
     def __call__(self, pool: Pool) -> Any:
         easy = pycurl.Curl()
-        self._trust(easy)
+        self.trust(easy)
         if pool.identity is not None:
             easy.setopt(pycurl.SSLCERT_BLOB, pool.identity.certificate_pem)
             easy.setopt(pycurl.SSLKEY_BLOB, pool.identity.key_pem)
@@ -597,7 +597,7 @@ class EasyMaker:
             easy.setopt(option, value)
         return easy
 
-    def _trust(self, easy: Any) -> None:
+    def trust(self, easy: Any) -> None:
         easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         easy.setopt(pycurl.SSL_VERIFYPEER, 1)
         easy.setopt(pycurl.SSL_VERIFYHOST, 2)

@@ -56,7 +56,7 @@ class Line:
 
     def __init__(self, pool: Pool, link: Link) -> None:
         self.pool, self.link = pool, link
-        self.h2 = Http2Connection(urlsplit(pool.base).netloc, pool.streams_max, pool.body_bytes_max)
+        self.h2 = Http2Connection(urlsplit(pool.base).netloc.removesuffix(":443"), pool.streams_max, pool.body_bytes_max)
         self.blocked = False
 
 
@@ -289,8 +289,10 @@ class Driver:
                 room = h2.room(now)
             elif not room:
                 room = h2.room(now)
-        if h2.has_out():
-            self._write(line, now)
+        if h2.has_out() and not self._write(line, now):
+            return
+        if h2.draining:  # its stream ids have run out
+            self._leave(line, now)
 
     def _grow(self, pool: Pool, now: float) -> None:
         """As many connections as the lane's streams ask for; one more each time requests have waited for a stream."""

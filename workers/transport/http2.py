@@ -40,8 +40,8 @@ STREAMS_UNASKED: Final = 100
 FIRST_ANSWER_S: Final = 0.5
 #: How often a request that no server processed is begun anew.
 REPLAYS_MAX: Final = 3
-#: Stream ids are not used up to the last one, so that an id never turns over.
-STREAM_ID_MAX: Final = (1 << 31) - 2_000
+#: The last stream id of a connection.
+STREAM_ID_MAX: Final = (1 << 31) - 1
 
 _head = struct.Struct(">IBI")
 _pack, _unpack = _head.pack, _head.unpack_from
@@ -158,7 +158,8 @@ class Http2Connection:
             if now < self.first_by and not (self.settled and self.streams_max <= STREAMS_UNASKED):
                 return 0
             self.met = True
-        return min(self.streams_max, self._peer_streams) - len(self.streams)
+        ids = (STREAM_ID_MAX - self._next_id) // 2 + 1
+        return min(min(self.streams_max, self._peer_streams) - len(self.streams), ids)
 
     def limit(self) -> int:
         """How many streams this connection takes at once, as far as is known."""
@@ -173,7 +174,7 @@ class Http2Connection:
         block = self._encoder.block(request)
         stream, size, length = self._next_id, len(block), len(request.body)
         self._next_id += 2
-        if stream > STREAM_ID_MAX:
+        if self._next_id > STREAM_ID_MAX:
             self.draining = True
         if self.first_by == inf:
             self.first_by = now + FIRST_ANSWER_S
@@ -355,7 +356,7 @@ class Http2Connection:
             raise ConnectionFault(f"unreadable headers: {error}", COMPRESSION_ERROR) from None
         if stream not in self.streams:
             return  # nobody waits for it any more; the table had to be kept in step
-        head = self._heads.get(stream)
+        head = self._heads.get(stream) if self._heads else None
         if head is None:
             head = _head_of(pairs)
             if not head[0] or (head[0] < 200 and ended):
@@ -374,13 +375,14 @@ class Http2Connection:
         self._finish(stream, head, now)
 
     def _finish(self, stream: int, head: tuple[int, dict[str, str]], now: float) -> None:
-        body = self._bodies.get(stream, b"")
-        told = head[1].get("content-length", "")
-        if body and told.isdecimal() and len(told) < 12 and int(told) > len(body):
-            self._malformed(stream, "half a body", now)
-            return
+        body = bytes(self._bodies.get(stream, b"")) if self._bodies else b""
+        if body:
+            told = head[1].get("content-length", "")
+            if told.isdecimal() and len(told) < 12 and int(told) > len(body):
+                self._malformed(stream, "half a body", now)
+                return
         sending, index, _, _ = self._drop(stream) if self._heads or self._stalled else self.streams.pop(stream)
-        sending.put(index, Answer(head[0], head[1], bytes(body), now - sending.begun))
+        sending.put(index, Answer(head[0], head[1], body, now - sending.begun))
 
     def _malformed(self, stream: int, words: str, now: float) -> None:
         """The answer makes no sense, the connection may."""

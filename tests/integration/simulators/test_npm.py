@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests import simulator_keys as keys
+from tests.integration.simulators.running import Running
 from tests.npm import install
 
 pytestmark = pytest.mark.npm
@@ -142,3 +143,22 @@ def test_firebase_admin_leaves_a_spent_quota_to_its_user_at_once(installed, fcm,
     told = by_firebase(installed, fcm, account, [f"live-{uuid.uuid4().hex}"])
     assert told["results"][0]["code"] == FCM_REFUSALS["busy"]
     assert fcm.tell("stats")["counts"]["QUOTA_EXCEEDED"] == before + 1
+
+
+# ---------------------------------------------------------------- push-xiaomi
+
+XIAOMI_LISTS = {
+    "all good": (["A", "B"], 2, 0),
+    "one refused": (["A", "dead-1", "B"], 2, 1),
+    "more refused than good": (["dead-1", "dead-2", "A"], 1, 2),
+    "none good": (["dead-1", "dead-2"], 0, 2),  # code 20301
+}
+
+
+@pytest.mark.parametrize(("tokens", "success", "fail"), XIAOMI_LISTS.values(), ids=XIAOMI_LISTS)
+def test_push_xiaomi_counts_the_refused_regids_of_an_answer(installed, tmp_path, tokens, success, fail):
+    with Running("xiaomi", tmp_path, tls=False) as xiaomi:
+        wanted = {"url": xiaomi.base, "secret": "s3cret", "package": "com.example.im", "list": tokens}
+        told = run(installed, "send_xiaomi.mjs", wanted, str(xiaomi.ca))
+    assert (told["success"], told["fail"]) == (success, fail)
+    assert len(told["ids"]) == (1 if success else 0)

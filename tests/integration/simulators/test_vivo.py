@@ -297,10 +297,11 @@ def test_operational_messages_have_hours_and_system_ones_have_none(vivo, client,
     assert client.save(NEWS, access)["result"] == 10071
 
 
-def test_without_a_category_a_message_is_operational(vivo, client, access):
+def test_without_a_category_a_message_is_what_it_claims(vivo, client, access):
     assert client.send(changed(BODY, "category", DELETE), access)["result"] == 0
     assert client.send(changed(BODY, "classification", DELETE), access)["result"] == 0
-    assert [line["class"] for line in vivo.lines] == ["public", "private"]
+    assert client.send(changed(changed(NEWS, "category", DELETE), "classification", DELETE), access)["result"] == 0
+    assert [line["class"] for line in vivo.lines] == ["private", "private", "public"]
 
 
 def test_daily_totals_have_a_code_for_each_class(vivo, client, access):
@@ -358,5 +359,9 @@ def test_receipts_are_keyed_by_task(vivo, client, access):
         vivo.door("receipts", on=True, url=url)
         for n in range(3):
             client.send({**NEWS, "content": f"新闻{n}", "extra": {"callback.id": "100"}}, access)
-        codes = [next(iter(json.loads(body).values()))["ackType"] for _, _, body in wait(4)]
-        assert codes == ["0", "0", "0", "12000"]
+        told = [next(iter(json.loads(body).values())) for _, _, body in wait(4)]
+        assert [(one["ackType"], one["subStatus"]) for one in told] == [("0", "0"), ("0", "0"), ("0", "0"), ("100", "12000")]
+        vivo.door("receipts", detail="subAckType")
+        client.send({**NEWS, "content": "新闻0", "extra": {"callback.id": "100"}}, access)
+        [repeated] = json.loads(wait(5)[-1][2]).values()
+        assert (repeated["ackType"], repeated["subAckType"], "subStatus" in repeated) == ("104", "2124", False)

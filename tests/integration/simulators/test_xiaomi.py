@@ -222,8 +222,11 @@ def test_the_record_tells_what_was_accepted_and_marks_repeats(xiaomi, client):
 def test_a_dead_token_is_told_alone_and_passed_over_among_others(xiaomi, client):
     answer = client.send({**CHAT, "registration_id": "dead-1"})
     assert (answer["code"], answer["reason"]) == (20301, "No valid targets!")
-    assert client.send({**CHAT, "registration_id": "A,dead-1"})["code"] == 0
-    assert [(line["token"], line.get("dropped")) for line in xiaomi.lines] == [("A", None), ("dead-1", "invalid")]
+    answer = client.send({**CHAT, "registration_id": "A,dead-1,dead-2"})
+    assert (answer["code"], answer["data"]["bad_regids"]) == (0, "dead-1,dead-2")
+    assert client.multi([item("B"), item("dead-3", jobkey="d")])["data"]["bad_regids"] == "dead-3"
+    assert "bad_regids" not in client.send({**CHAT, "registration_id": "C"})["data"]
+    assert [line["token"] for line in xiaomi.lines] == ["A", "B", "C"]
 
 
 def test_fail_and_busy_end_by_themselves(client):

@@ -35,7 +35,7 @@ from workers.runtime import Runtime
 ROOT = Path(__file__).parents[3]
 APP = "1400000001"
 VENDORS = (Vendor.MEIZU, Vendor.HUAWEI, Vendor.XIAOMI, Vendor.VIVO)
-#: Those that the tenant has an account with; Honor's is for receipts only and has no simulator here.
+#: Those that the tenant has an account with; Honor's is for receipts only.
 ACCOUNTS = (*VENDORS, Vendor.HONOR)
 
 
@@ -48,11 +48,11 @@ def child() -> None:
 def simulators(tmp_path_factory) -> Iterator[dict]:
     """{endpoints, ca_file, control{vendor: url}} of running simulators."""
     folder = tmp_path_factory.mktemp("simulators")
-    command = [sys.executable, "-m", "simulators", *VENDORS, "--dir", str(folder)]
+    command = [sys.executable, "-m", "simulators", *ACCOUNTS, "--dir", str(folder)]
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=child)  # noqa: PLW1509
     try:
-        told = [json.loads(process.stdout.readline()) for _ in VENDORS]
+        told = [json.loads(process.stdout.readline()) for _ in ACCOUNTS]
         meizu = next(one["control"] for one in told if one["vendor"] == "meizu")
         call(f"{meizu}/_sim/limits", b'{"device_per_minute": 0}')  # the tests' devices share their tokens
         yield {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -47,8 +47,8 @@ class Town:
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
         return [[Session("phone", True, "ios", None)] if user == "carl" else [] for _, user in people], 0
 
-    def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str] = ()) -> dict[str, Any]:
-        return {} if conversations else {user: [PHONE] for user in users if user != "dora"}
+    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str] = ()) -> dict[tuple[str, str], Any]:
+        return {} if conversations else {(app, user): [PHONE] for app, user in people if user != "dora"}
 
     def page(self, app: str, group: str, cursor: int) -> tuple[list[str], int]:
         raise AssertionError("a chat of two has no members")
@@ -69,8 +69,8 @@ class Registry:
 
     name, lang, tz, options = "Demo", "en", "Asia/Shanghai", {}
 
-    def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> dict[str, Any]:
-        return {"carl": {"mute:c2c:ann": {"mode": "all"}}}
+    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str]) -> dict[tuple[str, str], Any]:
+        return {(app, user): {"mute:c2c:ann": {"mode": "all"}} for app, user in people if user == "carl"}
 
     def tenant(self, app: str) -> Registry:
         return self

@@ -9,7 +9,7 @@ import pytest
 
 from common.contracts import decode_messages, encode
 from common.model import Decision
-from workers.handlers.intake import _packed, _taken_back, _times
+from workers.handlers.intake import _taken_back, _times, packed_messages
 from workers.intake.stage import Passed, read_entry, take
 
 NOW_MS = 1_763_787_600_000
@@ -77,7 +77,7 @@ def test_a_life_longer_than_a_week_is_cut_however_long_it_is() -> None:
 def test_an_entry_holds_no_more_people_than_a_process_can_look_at(kind: str, recipients: Any, most: int) -> None:
     data = {"message_id": "m1", "conversation": {"type": kind, "id": "ann"}, "sender": {"id": "ann"}, "elements": TEXT}
     event = passed("message.stored", {**data, "recipients": recipients})
-    blobs = _packed([take(event, NOW_MS).message] * 1_000)
+    blobs = [blob for _, blob in packed_messages([take(event, NOW_MS).message] * 1_000)]
     sizes = [len(decode_messages(blob)) for blob in blobs]
     assert sum(sizes) == 1_000
     assert most // 2 < sizes[0] <= most

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -89,8 +89,8 @@ class Books:
         self.accounts = {vendor: credential(vendor) for vendor in Vendor}
         self.strategies: dict[str, Mapping[str, Any]] = {}
 
-    def of_users(self, app: str, users: Sequence[str], conversations: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        return {user: self.settings[user] for user in users if user in self.settings}
+    def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str]) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        return {(app, user): self.settings[user] for app, user in people if user in self.settings}
 
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:
         return {user for user in users if (user, sender) in self.friendships}

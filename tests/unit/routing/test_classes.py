@@ -85,7 +85,7 @@ SYSTEM: Mapping[Vendor, Any] = {
 }
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1500)
 @given(
     vendor=st.sampled_from(Vendor),
     message_class=st.sampled_from(MessageClass),
@@ -109,3 +109,10 @@ def test_no_override_ever_raises_a_class_or_an_error(
         assert vendor in (Vendor.APNS, Vendor.FCM) or rights, "private only with the vendor's right"
     assert not (placed.downgraded and placed.bucket == Bucket.PRIVATE)
     assert all(isinstance(value, str) for value in placed.fields.values())
+
+
+@pytest.mark.parametrize("category", ["IM", "im", "ACCOUNT"])
+def test_a_call_without_its_right_is_public_though_the_sender_names_another_category(category: str) -> None:
+    account = credential(Vendor.HUAWEI, frozenset({"huawei.im", "huawei.account"}))
+    placed = place(MessageClass.CALL, PushType.ALERT, account, {"category": category})
+    assert (placed.bucket, placed.downgraded, placed.fields["category"]) == (Bucket.PUBLIC, True, "MARKETING")

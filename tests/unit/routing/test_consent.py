@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model import Decision
+from common.model import Decision, Kind
 from tests.unit.routing.builders import NOW_MS, device, group, message, who
-from workers.routing.consent import disturbed, forced, mentioned, muted, refusal
+from workers.routing.consent import disturbed, forced, muted, named_by, refusal
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
@@ -117,13 +117,22 @@ MUTES = {
 @pytest.mark.parametrize(("mute", "mentions", "silent"), MUTES.values(), ids=MUTES)
 def test_a_mute_holds_by_its_mode_and_its_end(mute, mentions, silent):
     about = group(mentions=mentions)
-    assert muted(about, "bob", mute, NOW_MS) is silent
+    assert muted(named_by(about).mentions("bob"), mute, NOW_MS) is silent
     assert refused(about, {"mute": mute}) == (Decision.MUTED if silent else None)
 
 
 def test_a_mention_is_of_a_person_or_of_all():
-    assert mentioned(group(mentions=["bob"]), "bob")
-    assert not mentioned(group(mentions=["eve"]), "bob")
+    assert named_by(group(mentions=["bob"])).mentions("bob")
+    assert not named_by(group(mentions=["eve"])).mentions("bob")
+
+
+@pytest.mark.parametrize(
+    "call", [{"kind": Kind.CALL_INVITE}, {"kind": Kind.CALL_INVITE, "push": {"class": "call"}}, {"push": {"class": "call"}}]
+)
+def test_a_mute_is_about_messages_calls_ring(call):
+    assert refused(message(**call), {"mute": {"mode": "all"}}) is None
+    assert refused(message(**call), {**WHOLE_DAY, "mute": {"mode": "all"}}) == Decision.DND, "but nobody is called in the night"
+    assert refused(message(), {"mute": {"mode": "all"}}) == Decision.MUTED
 
 
 FORCES = {

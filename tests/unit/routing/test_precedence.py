@@ -43,7 +43,7 @@ class House:
 class Nobody:
     """People without settings and without friends."""
 
-    def of_users(self, *_: Any) -> dict[str, Any]:
+    def of_people(self, *_: Any) -> dict[tuple[str, str], Any]:
         return {}
 
     def friends(self, *_: Any) -> set[str]:

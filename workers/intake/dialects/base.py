@@ -17,6 +17,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from workers.intake.dialects.mending import readable
+
 EVENT_ID_MAX: Final = 128  # contract §3
 JSON_DEPTH_MAX: Final = 32  # contract §3; JSON inside a text is held to the same bound
 TTL_S_MAX: Final = 604_800
@@ -290,7 +292,7 @@ def millis(body: Fields, *, ms: Sequence[str] = (), s: Sequence[str] = ()) -> in
 def read_json(text: str) -> Any:
     """What a JSON text holds; None when it is none."""
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(readable(text))
     except (ValueError, RecursionError):
         return None
 
@@ -364,9 +366,8 @@ def negated(source: Fields, key: str) -> bool | None:
 
 
 def badge_kept(source: Fields, key: str) -> str | None:
-    """1 or true: the badge stays as it is."""
-    value = source.flag(key)
-    return None if value is None else ("keep" if value else "increment")
+    """1 or true: the badge stays as it is; else it counts, as it does anyway."""
+    return "keep" if source.flag(key) else None
 
 
 def https(source: Fields, key: str) -> str | None:

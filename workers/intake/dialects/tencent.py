@@ -47,7 +47,7 @@ REST_ANDROID: Final[tuple[Row, ...]] = (
 )
 REST_APNS: Final[tuple[Row, ...]] = (
     ("Sound", "sound.ios", base.sound),
-    ("BadgeMode", "badge.mode", base.badge_kept),
+    ("BadgeMode", "vendor.apns.badge", base.badge_kept),
     ("Title", "vendor.apns.title", base.text),
     ("SubTitle", "display.subtitle", base.text),
     ("Image", "image.ios", base.https),
@@ -64,7 +64,7 @@ SDK: Final[tuple[Row, ...]] = (
     ("extension", "data.ext", base.text),
     ("clickPayload", "data.ext", base.text),
     ("iOSSound", "sound.ios", base.sound),
-    ("ignoreIOSBadge", "badge.mode", base.badge_kept),
+    ("ignoreIOSBadge", "vendor.apns.badge", base.badge_kept),
     ("iOSInterruptionLevel", "vendor.apns.interruption_level", base.one_of("active", "passive", "time-sensitive", "critical")),
     ("iOSImage", "image.ios", base.https),
     ("HarmonyImage", "image.harmony", base.https),
@@ -91,7 +91,7 @@ SDK_ANDROID: Final[tuple[Row, ...]] = (
 #: JS apnsInfo and androidInfo.
 JS_APNS: Final[tuple[Row, ...]] = (
     ("sound", "sound.ios", base.sound),
-    ("ignoreIOSBadge", "badge.mode", base.badge_kept),
+    ("ignoreIOSBadge", "vendor.apns.badge", base.badge_kept),
     ("image", "image.ios", base.https),
 )
 JS_ANDROID: Final[tuple[Row, ...]] = (("sound", "sound.android", base.sound), *SDK_ANDROID[1:])
@@ -136,7 +136,8 @@ def _vendor_params(block: Fields, key: str, push: dict[str, Any]) -> None:
 
 
 def _push_type(block: Fields, apns: Fields | None, push: dict[str, Any]) -> None:
-    """VoIP when asked for (iOSPushType 1, or JS disableVoipPush false) and not forbidden (disableVoipPush true); else silent or alert."""
+    """VoIP when asked for (iOSPushType 1, or JS disableVoipPush false) and not forbidden (disableVoipPush true); else alert, or
+    silent for iOS."""
     refused = block.flag("disableVoipPush")
     if refused is None and apns is not None:
         refused = apns.flag("disableVoipPush")
@@ -146,8 +147,8 @@ def _push_type(block: Fields, apns: Fields | None, push: dict[str, Any]) -> None
     background = block.flag("enableIOSBackgroundNotification")
     if refused is not True and (asked == 1 or (asked is None and refused is False)):
         put(push, "push_type", "voip")
-    elif background:
-        put(push, "push_type", "silent")
+    elif background:  # Tencent: for iOS only
+        put(push, "vendor.apns.push_type", "silent")
 
 
 def push_fields(body: Fields, elements: list[Fields]) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def _message(body: Fields, message_id: str, conversation: dict[str, Any]) -> dic
     return {
         "message_id": message_id,
         "conversation": conversation,
-        "sender": {"id": body.need("From_Account")},
+        "sender": {"id": body.need("From_Account")} | ({"nick": nick} if (nick := body.text("NickName")) else {}),
         "elements": [_element(source, body) for source in sources],
         "push": push_fields(body, sources),
     }
@@ -398,10 +399,17 @@ def tenants(body: dict[str, Any], query: str | None) -> list[str]:
 def translate(body: dict[str, Any], *, app: str | None, query: str | None, entry_ms: int) -> Translated:
     """Events of one webhook body. query: the callback's raw URL query, for OptPlatform and, in want of it in the body, the command."""
     source = Fields(body)
-    command = source.text("CallbackCommand") or base.read_query(query).get("CallbackCommand")
+    command = source.text("CallbackCommand") or base.read_query(query).get("CallbackCommand") or _command_of_events(body)
     if command is None:
         raise DialectError("no_command", "CallbackCommand is in neither body nor query")
     handler = COMMANDS.get(command)
     if handler is None:
         return Translated((), Ignored.NO_EVENT if command in SILENT or command.startswith("Push.") else Ignored.UNKNOWN_COMMAND)
     return base.run(handler, source, app, query, entry_ms)
+
+
+def _command_of_events(body: dict[str, Any]) -> str | None:
+    """Reports about pushes (Push.AllMemberPush and its results) name their command in each of `Events`, and nowhere else."""
+    events = body.get("Events")
+    named = (one.get("CallbackCommand") for one in events if isinstance(one, dict)) if isinstance(events, list) else ()
+    return next((name for name in named if isinstance(name, str) and name), None)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.intake.dialects.bodies import ABSENT, ENTRY_MS, at, c2c, data_of, group, push_of, run
-from workers.intake.dialects import DialectError, tenant_named
+from workers.intake.dialects import DialectError, tenant_named, tencent
 
 PICTURE = "https://img.example.com/a.png"
 
@@ -67,8 +67,8 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "ApnsInfo.Sound": (apns(Sound="ring.caf"), "sound.ios", "ring.caf"),
     "ApnsInfo.Sound push.no_sound": (apns(Sound="push.no_sound"), "sound.ios", "none"),
     "ApnsInfo.Sound default": (apns(Sound="default"), "sound", ABSENT),
-    "ApnsInfo.BadgeMode 0": (apns(BadgeMode=0), "badge.mode", "increment"),
-    "ApnsInfo.BadgeMode 1": (apns(BadgeMode=1), "badge.mode", "keep"),
+    "ApnsInfo.BadgeMode 0": (apns(BadgeMode=0), "vendor", ABSENT),
+    "ApnsInfo.BadgeMode 1": (apns(BadgeMode=1), "vendor.apns.badge", "keep"),
     "ApnsInfo.Title": (apns(Title="iOS only"), "vendor.apns.title", "iOS only"),
     "ApnsInfo.SubTitle": (apns(SubTitle="s"), "display.subtitle", "s"),
     "ApnsInfo.Image": (apns(Image=PICTURE), "image.ios", PICTURE),
@@ -93,7 +93,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "desc": (info(desc="D"), "display.body", "D"),
     "ext": (info(ext="E"), "data.ext", "E"),
     "iOSSound": (info(iOSSound="phone_ringing.mp3"), "sound.ios", "phone_ringing.mp3"),
-    "ignoreIOSBadge": (info(ignoreIOSBadge=True), "badge.mode", "keep"),
+    "ignoreIOSBadge": (info(ignoreIOSBadge=True), "vendor.apns.badge", "keep"),
     "iOSPushType 1": (info(iOSPushType=1), "push_type", "voip"),
     "iOSPushType 0": (info(iOSPushType=0), "push_type", ABSENT),
     "disableVoipPush beats iOSPushType": (info(iOSPushType=1, disableVoipPush=True), "push_type", ABSENT),
@@ -102,7 +102,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "JS apnsInfo.disableVoipPush false": (js(apnsInfo={"disableVoipPush": False}), "push_type", "voip"),
     "JS disableVoipPush before apnsInfo's": (js(disableVoipPush=True, apnsInfo={"disableVoipPush": False}), "push_type", ABSENT),
     "iOSInterruptionLevel": (info(iOSInterruptionLevel="passive"), "vendor.apns.interruption_level", "passive"),
-    "enableIOSBackgroundNotification": (info(enableIOSBackgroundNotification=True), "push_type", "silent"),
+    "enableIOSBackgroundNotification": (info(enableIOSBackgroundNotification=True), "vendor.apns.push_type", "silent"),
     "iOSImage": (info(iOSImage=PICTURE), "image.ios", PICTURE),
     "AndroidSound": (info(AndroidSound="phone_ringing"), "sound.android", "phone_ringing"),
     "AndroidOPPOChannelID": (info(AndroidOPPOChannelID="c"), "vendor.oppo.channel_id", "c"),
@@ -126,7 +126,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "JS description": (js(description="D"), "display.body", "D"),
     "JS extension with an entity": (js(extension='{"entity":{"nick":"n"}}'), "data.ext", '{"entity":{"nick":"n"}}'),
     "JS apnsInfo.sound": (js(apnsInfo={"sound": "push.no_sound"}), "sound.ios", "none"),
-    "JS apnsInfo.ignoreIOSBadge": (js(apnsInfo={"ignoreIOSBadge": True}), "badge.mode", "keep"),
+    "JS apnsInfo.ignoreIOSBadge": (js(apnsInfo={"ignoreIOSBadge": True}), "vendor.apns.badge", "keep"),
     "JS androidInfo.sound": (js(androidInfo={"sound": "ring"}), "sound.android", "ring"),
     "JS androidInfo.OPPOChannelID": (js(androidInfo={"OPPOChannelID": "c"}), "vendor.oppo.channel_id", "c"),
     "uni-app androidOPPOChannelID": (js(androidOPPOChannelID="c"), "vendor.oppo.channel_id", "c"),
@@ -421,3 +421,22 @@ TENANTS = {
 @pytest.mark.parametrize(("body", "query", "named"), TENANTS.values(), ids=TENANTS)
 def test_the_tenant_is_found_in_the_url(body, query, named):
     assert tenant_named("tencent", body, query) == named
+
+
+NO_COMMAND_BUT_IN_EVENTS = {
+    "all members": {"Events": [{"CallbackCommand": "Push.AllMemberPush", "TaskId": "t"}]},
+    "a result": {"EventType": 1, "Events": [{"CallbackCommand": "Push.OfflinePushResult"}, {"CallbackCommand": "Push.OfflinePushResult"}]},
+    "one of them without": {"Events": [None, {}, {"CallbackCommand": "Push.ClickResult"}]},
+}
+
+
+@pytest.mark.parametrize("body", NO_COMMAND_BUT_IN_EVENTS.values(), ids=NO_COMMAND_BUT_IN_EVENTS)
+def test_a_report_about_pushes_names_its_command_in_its_events_only(body: dict[str, Any]) -> None:
+    found = tencent.translate(body, app="1400000001", query=None, entry_ms=1)
+    assert (found.events, found.ignored) == ((), "no_event")
+
+
+@pytest.mark.parametrize("body", [{"Events": []}, {"Events": [1]}, {"Events": "x"}, {"Events": [{"CallbackCommand": ""}]}, {}])
+def test_a_body_without_any_command_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(DialectError, match="neither body nor query"):
+        tencent.translate(body, app="1400000001", query=None, entry_ms=1)

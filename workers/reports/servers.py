@@ -1,0 +1,297 @@
+"""What the servers can do for the fleet, found by doing it: scripts, streams, rows that are rolled back; nothing of it stays."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from redis import Redis
+from redis.exceptions import NoPermissionError, RedisError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.config import SECRET_KEYS_NAME, SettingError, Settings, secret_keys
+from common.storage import migrations
+from common.storage.migrations import migrate
+from common.storage.redis import CLUSTER_FORM
+from common.storage.streams import GROUP
+from workers.reports.findings import Finding, bad, database_error, good, redis_error
+from workers.runtime import Runtime
+
+#: XAUTOCLAIM is what the oldest server that we can use has brought.
+REDIS_MIN, POSTGRES_MIN = (6, 2), 13
+MEMORY_SHARE_MAX: Final = 0.8
+#: The look at the names of keys ends after so many: its cost must not grow with the number of events.
+NAMES_MAX, SCAN_COUNT = 50_000, 1000
+
+
+def key_findings(settings: Settings) -> Iterator[Finding]:
+    try:
+        found = secret_keys(settings)
+    except SettingError as error:
+        yield bad("keys", str(error), "make one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'")
+        return
+    path = settings.secret_keys_file or settings.data_dir / SECRET_KEYS_NAME
+    if path.is_file() and path.stat().st_mode & 0o007:
+        yield bad("keys", f"{path} can be read by every user of this host", f"chmod o= {path}", fix=lambda: _close(path))
+    yield good("keys", f"{len(found)} secret key{'s' * (len(found) != 1)}, the first encrypts")
+
+
+def _close(path: Path) -> None:
+    path.chmod(path.stat().st_mode & 0o770)
+
+
+# ---------------------------------------------------------------- Redis
+
+
+def redis_findings(runtime: Runtime) -> Iterator[Finding]:
+    servers: dict[str, tuple[str, Callable[[], Redis]]] = {"redis": ("PUSHFLEET_REDIS_URL", lambda: runtime.redis)}
+    if runtime.settings.core_url != runtime.settings.redis_url:
+        servers["core's redis"] = ("PUSHFLEET_CORE_URL", lambda: runtime.core)
+    for name, (setting, server) in servers.items():
+        try:
+            redis = server()
+            redis.ping()
+        except SettingError as error:
+            yield Finding(name, False, str(error), f"{setting}: {CLUSTER_FORM}", unreachable=True)
+            continue
+        except (RedisError, OSError) as error:
+            yield redis_error(name, error, setting)
+            continue
+        yield from _described(name, redis)
+        yield from _tried(name, setting, redis, runtime)
+
+
+def _described(name: str, redis: Redis) -> Iterator[Finding]:
+    """What INFO says; managed servers may not have it."""
+    try:
+        sections = [cast(Any, redis.info(section)) for section in ("server", "memory", "persistence", "cluster", "replication")]
+    except NoPermissionError:
+        cure = "ACL SETUSER <user> +info; on a managed server look at its console: noeviction, append-only file on"
+        yield bad(name, "INFO is not allowed to this user: memory and persistence can't be judged", cure)
+        return
+    info = {key: value for section in sections for key, value in section.items()}
+    try:
+        info["appendfsync"] = cast(Any, redis.config_get("appendfsync")).get("appendfsync", "everysec")
+    except (RedisError, AttributeError):
+        info["appendfsync"] = "everysec"
+    yield from server_findings(name, info, redis)
+
+
+def server_findings(name: str, info: Mapping[str, Any], redis: Redis | None = None) -> Iterator[Finding]:
+    """What INFO says of a server: version, memory, persistence. redis: for the fixes."""
+
+    def setting(key: str, value: str) -> Callable[[], object] | None:
+        return None if redis is None else lambda: redis.config_set(key, value)
+
+    kind, version = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", str(info.get("redis_version", "0")))
+    known = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2] if part.isdigit())
+    if known < REDIS_MIN:
+        yield bad(name, f"{kind} {version}", "the fleet needs XAUTOCLAIM: Redis 6.2, Valkey 7.2 or newer")
+    else:
+        yield good(name, f"{kind} {version}")
+    policy, most, used = str(info.get("maxmemory_policy", "noeviction")), int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    if most and policy != "noeviction":
+        found, cure = f"maxmemory-policy {policy}: pushes can vanish when memory is short", "CONFIG SET maxmemory-policy noeviction"
+        yield bad(name, found, cure, fix=setting("maxmemory-policy", "noeviction"))
+    elif most and used > MEMORY_SHARE_MAX * most:
+        yield bad(name, f"{used * 100 // most}% of maxmemory used", "give it more memory, or find out below which belt has grown")
+    else:
+        yield good(name, f"nothing is evicted, {used >> 20} MiB used" + (f" of {most >> 20}" if most else ""))
+    if not int(info.get("aof_enabled", 0)):
+        found, cure = "no append-only file: a crash loses what was on its way", "CONFIG SET appendonly yes, appendfsync everysec"
+        yield bad(name, found, cure, fix=setting("appendonly", "yes"))
+    elif info.get("aof_last_write_status", "ok") != "ok":
+        yield bad(name, "the append-only file can't be written", "look at the disk of the server")
+    elif str(info.get("appendfsync", "everysec")) == "no":
+        found = "appendfsync no: a crash of the host loses up to half a minute"
+        yield bad(name, found, "CONFIG SET appendfsync everysec", fix=setting("appendfsync", "everysec"))
+    else:
+        yield good(name, "append-only file is on")
+
+
+def _tried(name: str, setting: str, redis: Redis, runtime: Runtime) -> Iterator[Finding]:
+    """A script, a stream of our own, and the kinds of the core's keys."""
+    settings, key = runtime.settings, f"{runtime.settings.prefix}:doctor:{uuid.uuid4().hex}"
+    if name != "redis":
+        key = settings.event_streams[0]
+    try:
+        if name == "redis":
+            with redis.pipeline(transaction=True) as pipe:
+                pipe.xadd(key, {"b": b"x"})
+                pipe.xgroup_create(key, "doctor", "0")
+                pipe.xreadgroup("doctor", "doctor", {key: ">"}, count=1)
+                pipe.delete(key)
+                pipe.execute()
+            redis.eval("return redis.call('SET', KEYS[1], 'x', 'PX', 1)", 1, key)
+            sha = cast(Any, redis.script_load("return 1"))
+            redis.evalsha(sha, 0)
+            redis.set(key, b"x", px=1)
+            yield good(name, "scripts and streams work")
+    except (RedisError, OSError) as error:
+        yield redis_error(name, error, setting)
+        return
+    if redis is runtime.core:
+        yield from _core_keys(name, redis, settings)
+
+
+def _core_keys(name: str, core: Redis, settings: Settings) -> Iterator[Finding]:
+    for stream in settings.event_streams:
+        try:
+            kind = cast(Any, core.type(stream)).decode()
+            if kind not in ("stream", "none"):
+                yield bad(name, f"{stream} is a {kind}, no stream", "another name in PUSHFLEET_EVENT_STREAMS, or DEL what is there")
+                continue
+            core.exists(f"{settings.key_prefix}presence:{{doctor}}", f"{settings.key_prefix}members:{{doctor}}")
+            core.xinfo_groups(stream) if kind == "stream" else None
+        except (RedisError, OSError) as error:
+            yield redis_error(name, error, "PUSHFLEET_CORE_URL")
+
+
+def name_findings(runtime: Runtime) -> Iterator[Finding]:
+    """Names in use that are not ours: streams that nobody reads, presence under another prefix."""
+    settings = runtime.settings
+    streams, presences, _ = _names(runtime.core, settings)
+    never = [stream for stream in settings.event_streams if not _written(runtime.core, stream)]
+    others = sorted(streams - set(settings.event_streams))
+    for stream in others if never else []:
+        found = f"{stream} is written and nobody reads it; nothing was ever written to {', '.join(never)}"
+        yield bad("names", found, f"PUSHFLEET_EVENT_STREAMS={stream}")
+    for stream in never if not others else []:
+        yield good("names", f"no event was written to {stream} yet")
+    foreign = presences - {settings.key_prefix}
+    if foreign and settings.key_prefix not in presences:
+        found = f"presence or members stand under {', '.join(sorted(foreign))}, none under {settings.key_prefix}"
+        yield bad("names", found, f"PUSHFLEET_KEY_PREFIX={min(foreign)}")
+
+
+def other_fleets(runtime: Runtime) -> list[str]:
+    """Prefixes under which processes live, but ours."""
+    return sorted(_names(runtime.redis, runtime.settings)[2] - {runtime.settings.prefix})
+
+
+def _written(core: Redis, stream: str) -> bool:
+    try:
+        info = cast(Any, core.xinfo_stream(stream))
+    except RedisError:
+        return False
+    return bool(info.get("last-generated-id") not in (b"0-0", "0-0"))
+
+
+_PRESENCE: Final = re.compile(rb"(.*?)(?:presence|members):\{")
+_ALIVE: Final = re.compile(rb"(.*?):alive:")
+
+
+def _names(core: Redis, settings: Settings) -> tuple[set[str], set[str], set[str]]:
+    """(streams of events that are not ours, prefixes of presence and members, prefixes of living fleets) among the first keys."""
+    presences, prefixes, unknown = set[str](), set[str](), list[bytes]()
+    own = f"{settings.prefix}:".encode()
+    cursor, seen = 0, 0
+    while seen < NAMES_MAX:
+        cursor, names = cast(Any, core.scan(cursor, count=SCAN_COUNT))
+        seen += SCAN_COUNT
+        for name in names:
+            if match := _ALIVE.match(name):
+                prefixes.add(match[1].decode("utf-8", "replace"))
+            elif match := _PRESENCE.match(name):
+                presences.add(match[1].decode("utf-8", "replace"))
+            elif not name.startswith(own) and len(unknown) < SCAN_COUNT:
+                unknown.append(name)
+        if cursor == 0:
+            break
+    return _event_streams(core, unknown, prefixes), presences, prefixes
+
+
+def _event_streams(core: Redis, names: list[bytes], prefixes: set[str]) -> set[str]:
+    """Streams whose first entry has a field `e` or `b` as events have, that no fleet reads or owns."""
+    with core.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.type(name)
+        kinds = pipe.execute()
+    streams = [name for name, kind in zip(names, kinds, strict=True) if kind == b"stream"]
+    mine = tuple(f"{prefix}:".encode() for prefix in prefixes)
+    found = set()
+    for name in streams:
+        first = cast(Any, core.xrange(name, count=1))
+        read = any(group["name"] == GROUP.encode() for group in cast(Any, core.xinfo_groups(name)))
+        if first and {b"e", b"b"} & set(first[0][1]) and not read and not (mine and name.startswith(mine)):
+            found.add(name.decode("utf-8", "replace"))
+    return found
+
+
+# ---------------------------------------------------------------- PostgreSQL
+
+
+def database_findings(runtime: Runtime) -> Iterator[Finding]:
+    try:
+        with runtime.engine.connect() as connection:
+            version = int(connection.execute(text("SHOW server_version_num")).scalar_one())
+            read_only = connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one()
+            current = set(MigrationContext.configure(connection).get_current_heads())
+    except (SQLAlchemyError, OSError) as error:
+        yield database_error(error)
+        return
+    words = f"PostgreSQL {version // 10_000}.{version % 10_000}"
+    if version < POSTGRES_MIN * 10_000:
+        yield bad("postgresql", words, f"the fleet needs {POSTGRES_MIN} or newer")
+    elif read_only:
+        yield bad("postgresql", f"{words}, a standby that can't be written", "PUSHFLEET_DATABASE_URL must name the primary")
+    else:
+        yield good("postgresql", words)
+    yield from _tables(runtime, current)
+
+
+def _tables(runtime: Runtime, current: set[str]) -> Iterator[Finding]:
+    config = Config()
+    config.set_main_option("script_location", str(migrations.__path__[0]))
+    script = ScriptDirectory.from_config(config)
+    newest = set(script.get_heads())
+    if current == newest:
+        yield good("tables", f"version {', '.join(sorted(current))}")
+        yield from _written_rows(runtime)
+        return
+    known = {revision.revision for revision in script.walk_revisions()}
+    found = f"version {', '.join(sorted(current)) or 'none'}, not {', '.join(sorted(newest))}"
+    if current - known and all(number.isdigit() and int(number) > max(map(int, newest)) for number in current - known):
+        yield bad(
+            "tables", f"{found}: of a newer version of Pushfleet", "upgrade this program, or restore the backup of before the upgrade"
+        )
+    else:
+        yield bad("tables", found, "pushfleet migrate", fix=lambda: migrate(runtime.engine))
+
+
+def _written_rows(runtime: Runtime) -> Iterator[Finding]:
+    """A row of each kind of right, in a transaction that is rolled back."""
+    try:
+        with runtime.engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                _write(connection)
+            finally:
+                transaction.rollback()
+            schema = connection.execute(text("SELECT has_schema_privilege(current_schema(), 'CREATE')")).scalar_one()
+    except (SQLAlchemyError, OSError) as error:
+        yield database_error(error)
+        return
+    if not schema:
+        yield bad("postgresql", "this user may not create the ledger's days", "GRANT CREATE ON SCHEMA public TO <user>")
+    else:
+        yield good("postgresql", "rows can be written, changed and deleted")
+
+
+def _write(connection: Connection) -> None:
+    name = f"doctor-{uuid.uuid4().hex[:16]}"
+    connection.execute(text("INSERT INTO apps (app) VALUES (:app)"), {"app": name})
+    connection.execute(text("UPDATE apps SET name = 'x' WHERE app = :app"), {"app": name})
+    connection.execute(text("DELETE FROM apps WHERE app = :app"), {"app": name})
+    for table in ("devices", "credentials", "events", "ledger", "dead_letters", "notes"):
+        for right in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+            may = connection.execute(text("SELECT has_table_privilege(:name, :right)"), {"name": table, "right": right})
+            if not may.scalar_one():
+                raise PermissionError(f"permission denied for table {table}")
