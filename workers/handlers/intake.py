@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,14 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
-from common.model import Decision, PushType, Vendor
+from common.model import Vendor
 from common.storage import keys
 from common.storage.delayed import Delayed
 from common.storage.marks import Marks
 from common.storage.streams import Belts, CoreStreams, Entry
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
+from workers.handlers.ledger_rows import event_record
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
 from workers.intake import stage
@@ -260,37 +260,9 @@ def _repeated(event: Event, now: int) -> NoteRecord:
     )
 
 
-def event_record(message: Message, decision: Decision | None, note: str = "") -> EventRecord:
-    conversation = f"{message.conversation.type}:{message.conversation.id}"
-    return EventRecord(
-        app=message.app,
-        event_id=message.event_id,
-        message_id=message.message_id,
-        type=message.type,
-        conversation=conversation,
-        ts_ms=message.ts_ms,
-        received_ms=message.received_ms,
-        decision=decision,
-        note=note,
-        screen=_screen(message),
-        # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
-        filed_ms=message.received_ms if decision is not None else 0,
-        kind=message.kind if message.direct else "",
-    )
-
-
 def _outlived(ts_ms: int, received_ms: int) -> bool:
     """So old that no push of it can live: it was decided here."""
     return ts_ms <= received_ms - TTL_MAX_S * 1000
-
-
-def _screen(message: Message) -> str:
-    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but the message's id."""
-    push = message.push
-    shared: dict[str, str | None] = {"collapse_key": push.collapse_key, "strategy_id": push.strategy_id}
-    shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
-    found = {name: value for name, value in shared.items() if value}
-    return json.dumps(found, ensure_ascii=False) if found else ""
 
 
 def _dead(refused: Refused, vault: Vault, now: int) -> DeadRecord:
