@@ -7,6 +7,7 @@ so that no token, user id or text can become a label and no stranger can make a 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -34,6 +35,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 PORTS_MAX: Final = 100
 #: A probe gets its answer within this, seconds; a server that has not answered us by then is not there.
 CHECK_S_MAX: Final = 3.0
+#: Calls at a time, and how long one may take, its head and the reading of its answer included.
+CALLS_MAX: Final = 32
+CALL_S_MAX: Final = 15.0
 #: How long a process of this machine may take to accept a connection before it counts as gone, seconds.
 LISTENS_S_MAX: Final = 1.0
 NONE: Final = "none"
@@ -206,10 +210,42 @@ def serve_metrics(settings: Settings, name: str, health: Callable[[], bool], rea
     return port
 
 
+class _Places(ThreadingHTTPServer):
+    """So many calls at a time, each so long: who is slow is ended, the oldest where there is no place for a new one."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._calls: dict[int, socket.socket] = {}
+        self._calls_lock = threading.Lock()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        timer = threading.Timer(CALL_S_MAX, _hang_up, (request,))
+        timer.daemon = True
+        timer.start()
+        with self._calls_lock:
+            while len(self._calls) >= CALLS_MAX:
+                _hang_up(self._calls.pop(next(iter(self._calls))))
+            self._calls[id(request)] = request
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            timer.cancel()
+            with self._calls_lock:
+                self._calls.pop(id(request), None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A scraper that hung up, or was made to, is no news."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def _first_free(host: str, ports: Iterable[int], checks: _Checks) -> ThreadingHTTPServer | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-    class Server(ThreadingHTTPServer):
+    class Server(_Places):
         address_family = family
         daemon_threads = True
         # a process that was killed comes back on its own port, though calls of its last life are in TIME_WAIT there; a second listener

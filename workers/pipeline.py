@@ -16,6 +16,7 @@ from workers.delivery import stage as delivery
 from workers.handlers.delivery import LaneSender
 from workers.handlers.presence import PresenceHandler
 from workers.handlers.routing import RoutingHandler
+from workers.handlers.shortcut import Shortcut
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
 
@@ -46,14 +47,26 @@ class Stages:
     def _make(self, stage: str, vendor: Vendor | None) -> StreamConsumer | LaneSender:
         runtime = self.runtime
         if stage == PRESENCE:
-            handler: Handler = PresenceHandler(runtime.members, runtime.presence, runtime.devices)
+            handler: Handler = presence_of(runtime)
             return StreamConsumer(handler, _policy(stage), stores_of(runtime, stage))
         if stage == ROUTING:
-            handler = RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies)
-            return StreamConsumer(handler, _policy(stage), stores_of(runtime, stage))
+            return StreamConsumer(routing_of(runtime), _policy(stage), stores_of(runtime, stage))
         if vendor is None:
             raise ValueError("delivery drains one vendor's streams")
         return LaneSender(runtime, vendor, self.in_flight_max, self.stopping)
+
+
+def presence_of(runtime: Runtime) -> PresenceHandler:
+    return PresenceHandler(runtime.members, runtime.presence, runtime.devices)
+
+
+def routing_of(runtime: Runtime) -> RoutingHandler:
+    return RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies)
+
+
+def shortcut_of(runtime: Runtime) -> Shortcut:
+    """Presence and routing within intake's process."""
+    return Shortcut(presence_of(runtime), routing_of(runtime), lambda: max(map(runtime.living.replicas, (PRESENCE, ROUTING))))
 
 
 def _policy(stage: str) -> Policy:

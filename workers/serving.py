@@ -25,21 +25,42 @@ IDLE_S_MAX: Final = 15
 #: A request's head comes whole within so many seconds and bytes, or its connection ends: the server below waits for ever.
 HEAD_S_MAX: Final = 10.0
 HEAD_BYTES_MAX: Final = 32 * 1024
+#: A call, its body and its answer included, takes no longer; who reads the rest of an answer after it has so long.
+CALL_S_MAX: Final = 60.0
+FLUSH_S_MAX: Final = 10.0
+#: Of the places; from there on a new connection ends the oldest one that waits.
+WAITING_SHARE: Final = 0.75
 #: After the word to stop, running calls get so long, seconds.
 STOP_S_MAX: Final = 5
 BACKLOG: Final = 1024
 
 
 class BoundedHead(HttpToolsProtocol):
-    """Ends connections that say nothing, or that never finish the head of a request."""
+    """Ends connections that say nothing, never finish a head, a body or a reading; the oldest that waits makes room for a new one."""
 
     _timer: TimerHandle | None = None
+    since = 0.0
     _head_bytes = 0
     _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.since = self.loop.time()
         self._begin()
+        self._make_room()
+
+    def waits(self) -> bool:
+        """Whether no call of it is being answered."""
+        return not self.transport.is_closing() and (self._in_head or self.cycle is None or self.cycle.response_complete)
+
+    def _make_room(self) -> None:
+        """Half heads and idle connections must not keep real calls out: past a share of the places each new one ends the oldest."""
+        most = self.limit_concurrency
+        if most is None or len(self.connections) < most * WAITING_SHARE:
+            return
+        others = [one for one in self.connections if isinstance(one, BoundedHead) and one is not self and one.waits()]
+        if others:
+            min(others, key=lambda one: one.since).transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -55,8 +76,14 @@ class BoundedHead(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._disarm()
+        self._arm(CALL_S_MAX)
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self.since = self.loop.time()
+        super().on_response_complete()
+        if not self._in_head:  # the next request may have begun
+            self._arm(IDLE_S_MAX + FLUSH_S_MAX)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -64,8 +91,11 @@ class BoundedHead(HttpToolsProtocol):
 
     def _begin(self) -> None:
         self._in_head, self._head_bytes = True, 0
+        self._arm(HEAD_S_MAX)
+
+    def _arm(self, seconds: float) -> None:
         self._disarm()
-        self._timer = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
+        self._timer = self.loop.call_later(seconds, self.transport.abort)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -100,6 +130,7 @@ def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event, calls_ma
         timeout_keep_alive=IDLE_S_MAX,
         timeout_graceful_shutdown=STOP_S_MAX,
         ws="none",
+        proxy_headers=False,  # who may be believed is PUSHFLEET_TRUSTED_PROXIES, not this machine (workers/console/peers.py)
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="http")

@@ -234,9 +234,7 @@ class LaneQueues:
         found = [(lane.decode(), URGENCIES[int(u)]) for u, lane in zip(rest[::2], rest[1::2], strict=True)]
         return found, None if due < 0 else max(due - now, 0) / 1000
 
-    def take(
-        self, wanted: Sequence[tuple[str, Urgency, LaneTerms, int]], probe_s: float, bytes_max: int = BYTES_MAX
-    ) -> list[Taken]:
+    def take(self, wanted: Sequence[tuple[str, Urgency, LaneTerms, int]], probe_s: float, bytes_max: int = BYTES_MAX) -> list[Taken]:
         """Entries of each of these lanes (at most so many pushes), in one round trip.
 
         probe_s: how long a probe of a stopped lane may take.

@@ -45,6 +45,10 @@ class Living:
             pipe.sadd(self._keys.process_names, name)
             pipe.execute()
 
+    def replicas(self, stage: str) -> int:
+        """How many processes of a stage live."""
+        return sum(role.partition(":")[0] == stage for role in self.roles().values())
+
     def leave(self, names: Iterable[str]) -> None:
         """These have ended in order, or are about to start and must not be taken for those of an earlier run."""
         keys = [key for name in names for key in (self._keys.alive(name), self._keys.metrics_at(name))]

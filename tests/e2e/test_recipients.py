@@ -50,6 +50,19 @@ def test_a_device_that_registers_just_after_the_message_is_found_by_the_second_l
     assert len(house.pushes(token)) == 1
 
 
+@pytest.mark.parametrize("more", [{}, {"recipients": []}, {"exclude": ["only"]}], ids=str)
+def test_a_message_to_a_group_without_members_is_decided(house: House, more: dict[str, Any]) -> None:
+    (a,) = house.people(1)
+    group = "empty" + uuid.uuid4().hex[:6]
+    if "exclude" in more:
+        house.core.redis.sadd(f"im:members:{{{house.app}:{group}}}", "only")
+    data = group_message(house, a, group, **more)
+    house.event("message.stored", data)
+    told = house.why(data["message_id"], 0)
+    wait_for(lambda: house.why(data["message_id"], 0)["decision"] == "no_device", "it is decided")
+    assert told["recipients"] == []
+
+
 def test_repeats_count_once_and_the_excluded_have_no_row(house: House) -> None:
     a, b, c, d = house.people(4)
     tokens = {user: house.register(user) for user in (b, c, d)}

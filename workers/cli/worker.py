@@ -197,6 +197,7 @@ def doors_of(runtime: Runtime) -> Doors:
     from workers.handlers.intake import Doors
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
+    from workers.pipeline import shortcut_of
     from workers.withdraw import schedule
 
     return Doors(
@@ -209,6 +210,7 @@ def doors_of(runtime: Runtime) -> Doors:
         wake=runtime.ring,
         delayed=runtime.delayed,
         directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
+        shortcut=shortcut_of(runtime),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )

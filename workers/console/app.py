@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -18,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -28,6 +29,7 @@ from common.config import host_port, is_loopback
 from common.storage.users import OPERATORS
 from workers import serving
 from workers.console.look import Look, Ports, World, age_of, happened, time_of
+from workers.console.peers import Peers, forwarded
 from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, Session, Signer
 from workers.console.words import LANGUAGES, WORDS, decision_words, language, word
 
@@ -38,9 +40,13 @@ FORM_BYTES_MAX: Final = 16_384
 #: Recipients that a message's page shows; above, the counts tell, and a name narrows it.
 SHOWN_MAX: Final = 200
 LETTERS_MAX: Final = 200
-#: Logins of one address in a minute.
+#: Wrong logins of one address in a minute.
 LOGINS_MAX: Final = 10
+#: Wrong logins of one person in a minute, from wherever: more than from one address, so that nobody is locked out by one guesser.
+ACCOUNT_LOGINS_MAX: Final = 30
 LANG_COOKIE: Final = "lang"
+VISIT_COOKIE: Final = "pushfleet-visit"
+FORM_S_MAX: Final = 10.0
 #: A page is there within this, seconds, or says that a server is away.
 PAGE_S_MAX: Final = 15.0
 HEADERS: Final = {
@@ -59,6 +65,8 @@ class Visitor:
     role: str | None
     lang: str
     cookie: str = ""
+    #: A random word of who is not logged in, for the login's form.
+    visit: str = ""
 
     @property
     def may_act(self) -> bool:
@@ -110,6 +118,7 @@ class Console:
         self._ports = ports
         self._look = Look(world, ports)
         self._signer = Signer(world.vault.derived(PURPOSE))
+        self._peers = Peers(world.settings.trusted_proxies)
         self._loopback = is_loopback(host_port(world.settings.console_addr)[0])
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
@@ -145,8 +154,8 @@ class Console:
 
         def handle(request: Request, fields: Mapping[str, str]) -> Response:
             def act(visitor: Visitor) -> Response:
-                good = _same_site(request) and (is_login or self._signer.form_token_valid(visitor.cookie, fields.get("token", "")))
-                if not good:
+                ours = self._signer.form_token_valid(visitor.cookie or request.cookies.get(VISIT_COOKIE, ""), fields.get("token", ""))
+                if not (ours or is_login) or not self._same_site(request, ours):
                     return self._refusal(visitor, "not_ours", 403)
                 return form(request, visitor, fields)
 
@@ -154,10 +163,16 @@ class Console:
 
         async def endpoint(request: Request) -> Response:
             body = b""
-            async for part in request.stream():
-                body += part
-                if len(body) > FORM_BYTES_MAX:
-                    return Response(status_code=413)
+            try:
+                with anyio.fail_after(FORM_S_MAX):
+                    async for part in request.stream():
+                        body += part
+                        if len(body) > FORM_BYTES_MAX:
+                            return Response(status_code=413)
+            except TimeoutError:
+                return Response(status_code=408)
+            except ClientDisconnect:
+                return Response(status_code=400)
             values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
             fields = {name: value[0] for name, value in values.items()}
             return await self._in_time(request, lambda: handle(request, fields))
@@ -193,6 +208,8 @@ class Console:
         if session and user and user.mark == session.mark:
             return Visitor(user.name, user.role, lang, cookie)
         if self._loopback and not self._world.users.any():
+            if forwarded(request.headers, request.scope.get("http_version", "1.1")):
+                raise Sent(Response("open on this machine only, not through a proxy: pushfleet user add NAME --role operator\n", 403))
             # another site's page could give its own name this machine's address and read along
             if not is_loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
                 raise Sent(Response("open for loopback names only\n", 403))
@@ -219,7 +236,7 @@ class Console:
             return t(f"stage_{said}") if f"stage_{said}" in WORDS else said
 
         other = "?" + urlencode([*asked_for, ("lang", "en" if visitor.lang == "zh" else "zh")])
-        token = self._signer.form_token(visitor.cookie) if visitor.cookie else ""
+        token = self._signer.form_token(visitor.cookie or visitor.visit) if visitor.cookie or visitor.visit else ""
         html = self._templates.get_template(f"{name}.html").render(
             t=t, means=means, stage=stage, happened=happened, visitor=visitor, token=token, other_language=other, **values
         )
@@ -257,7 +274,10 @@ class Console:
 
     def login_page(self, request: Request, visitor: Visitor, wrong: str = "", status: int = 200) -> Response:
         nobody = not self._world.users.any()
-        return self._page(request, visitor, "login", status, wrong=wrong, nobody=nobody)
+        visit = request.cookies.get(VISIT_COOKIE, "") or secrets.token_urlsafe(16)
+        response = self._page(request, replace(visitor, visit=visit), "login", status, wrong=wrong, nobody=nobody)
+        response.set_cookie(VISIT_COOKIE, visit, max_age=3600, httponly=True, samesite="strict", path="/login")
+        return response
 
     def targets(self, _request: Request) -> Response:
         """Who serves metrics, as the processes say in Redis; without Redis 503: Prometheus then keeps the list it had."""
@@ -269,26 +289,53 @@ class Console:
 
     # ------------------------------------------------------------ forms
 
+    def _same_site(self, request: Request, ours: bool) -> bool:
+        """A form that a browser says comes from elsewhere is not ours; programs say nothing.
+
+        ours: its token is. Where a proxy has put its own name in place of the Host, only that and the browser's Sec-Fetch-Site tell.
+        """
+        fetched = request.headers.get("sec-fetch-site")
+        if fetched is not None:
+            return fetched in ("same-origin", "none")
+        origin = request.headers.get("origin")
+        if origin is None or urlsplit(origin).netloc == self._peers.host(_peer(request), request.headers):
+            return True
+        return ours and forwarded(request.headers, request.scope.get("http_version", "1.1"))
+
     def log_in(self, request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
-        if self._too_many_logins(request):
+        name, caller = fields.get("name", ""), self._peers.caller(_peer(request), request.headers)
+        tries = [(self._login_key("from", caller), LOGINS_MAX), (self._login_key("of", name), ACCOUNT_LOGINS_MAX)]
+        if self._too_many_logins(tries):
+            log.warning("a login was slowed down: too many wrong ones")
             return self.login_page(request, visitor, "slow_down", 429)
-        user = self._world.users.check(fields.get("name", ""), fields.get("password", ""))
+        user = self._world.users.check(name, fields.get("password", ""))
         if user is None:
             return self.login_page(request, visitor, "wrong_login", 403)
+        self._forget_login(tries)
         cookie = self._signer.cookie(Session(user.name, user.mark, now_ms() + LIFE_S * 1000))
         response = RedirectResponse("/", 303)
-        secure = request.url.scheme == "https"
+        secure = self._peers.over_tls(_peer(request), request.headers, request.url.scheme)
         response.set_cookie(COOKIE, cookie, max_age=LIFE_S, httponly=True, samesite="strict", secure=secure)
         return response
 
-    def _too_many_logins(self, request: Request) -> bool:
-        caller = request.client.host if request.client else ""
-        key = self._world.keys.logins(hashlib.sha256(caller.encode()).hexdigest()[:32])
+    def _login_key(self, kind: str, what: str) -> str:
+        return self._world.keys.logins(hashlib.sha256(f"{kind}\0{what}".encode("utf-8", "replace")).hexdigest()[:32])
+
+    def _too_many_logins(self, tries: Sequence[tuple[str, int]]) -> bool:
+        """Counts this try before the password is looked at, so that tries at the same time can't pass together."""
         with self._world.redis.pipeline(transaction=True) as pipe:
-            pipe.incr(key)
-            pipe.expire(key, 60, nx=True)
-            count = pipe.execute()[0]
-        return int(count) > LOGINS_MAX
+            for key, _ in tries:
+                pipe.incr(key)
+                pipe.expire(key, 60, nx=True)
+            counts = pipe.execute()[::2]
+        return any(int(count) > most for count, (_, most) in zip(counts, tries, strict=True))
+
+    def _forget_login(self, tries: Sequence[tuple[str, int]]) -> None:
+        """Who knows the password uses up nobody's tries."""
+        with self._world.redis.pipeline(transaction=False) as pipe:
+            for key, _ in tries:
+                pipe.decr(key)
+            pipe.execute()
 
     def log_out(self, _request: Request, _visitor: Visitor, _fields: Mapping[str, str]) -> Response:
         response = RedirectResponse("/login", 303)
@@ -328,7 +375,6 @@ def _back(path: str, done: str) -> Response:
     return RedirectResponse(f"{path}?{urlencode({'done': done})}", 303)
 
 
-def _same_site(request: Request) -> bool:
-    """A form that a browser says comes from elsewhere is not ours; programs say nothing."""
-    origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+def _peer(request: Request) -> str:
+    """The other end of the connection."""
+    return request.client.host if request.client else ""

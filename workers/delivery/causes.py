@@ -29,7 +29,7 @@ WORDS: Final[dict[str, tuple[str, bool, str]]] = {
 _SAID: Final = (
     ("tls_untrusted", re.compile(r"(?i)peer certificate|certificate.*(not ok|verif|trust|unknown|expired)|CERTIFICATE_VERIFY")),
     ("proxy", re.compile(r"(?i)proxy")),
-    ("tls", re.compile(r"(?i)\b(ssl|tls)\b")),
+    ("tls", re.compile(r"(?i)\b(ssl|tls)\b|did not agree on HTTP/2")),
     ("dns", re.compile(r"(?i)resolv|name or service|getaddrinfo")),
     ("connect", re.compile(r"(?i)connect")),
 )
@@ -52,7 +52,9 @@ def _cause(outcome: Outcome) -> str:
     found = _by_words(outcome.words)
     if outcome.status == "timeout":
         return found if found in ("dns", "proxy") else "timeout"
-    return found or ("connect" if outcome.status == "refused" else "reset")
+    if outcome.status == "reset":  # "the connection was lost" is no failure to connect
+        return found if found not in ("", "connect") else "reset"
+    return found or "connect"
 
 
 def _by_words(words: str) -> str:

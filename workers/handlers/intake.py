@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +12,18 @@ from redis import Redis
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import TTL_MAX_S, Message, encode
+from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
-from common.model import Decision, PushType, Vendor
+from common.model import Vendor
 from common.storage import keys
 from common.storage.delayed import Delayed
 from common.storage.marks import Marks
 from common.storage.streams import Belts, CoreStreams, Entry
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
+from workers.handlers.ledger_rows import event_record
 from workers.handlers.presence import packed_offline, presence_stream
+from workers.handlers.shortcut import Shortcut
 from workers.intake import stage
 from workers.intake.directed import TokenPushes
 from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
@@ -59,6 +60,7 @@ class Doors:
     delayed: Delayed
     withdraw: Callable[[Sequence[Withdrawal]], None]
     directly: TokenPushes = field(kw_only=True)
+    shortcut: Shortcut | None = None
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
 
@@ -84,15 +86,22 @@ class IntakeHandler:
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
-        forward = packed_messages(messages)
-        forward += [(keys.routing(urgency), blob) for urgency, blob in packed_offline(directed.offline)]
-        return Commit(
-            forward=forward,
+        return self._onward(messages, directed.offline) + Commit(
             rows=records,
             extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
-            wake=frozenset((to, None) for to, given in ((PRESENCE, messages), (ROUTING, directed.offline)) if given),
             after=[lambda: _count(fresh, ignored)],
         )
+
+    def _onward(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
+        """Messages to few people on to delivery at once, the others by the streams."""
+        shortcut = self._doors.shortcut
+        if shortcut is None or not shortcut.is_open():
+            return _by_streams(messages, offline)
+        short: list[Message] = []
+        others: list[Message] = []
+        for message in messages:
+            (short if shortcut.takes(message) else others).append(message)
+        return shortcut.commit(short, offline) + _by_streams(others, ())
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         return [entry.fields]
@@ -129,6 +138,8 @@ class IntakeHandler:
             if read.unknown_fields:
                 dialect = entry.fields.get(b"d", b"native").decode("utf-8", "replace")
                 metrics.UNKNOWN_FIELDS.labels(metrics.dialect(dialect)).inc(read.unknown_fields)
+            if read.mended:
+                metrics.IGNORED.labels("bad_characters").inc(read.mended)
             found += read.events
         told = self._doors.marks.repeats([(event.app, event.id, event.entry) for event in found])
         fresh = [event for event, repeat in zip(found, told, strict=True) if not repeat]
@@ -136,6 +147,15 @@ class IntakeHandler:
         for event in repeated:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         return fresh, repeated, refused
+
+
+def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
+    forward = packed_messages(messages)
+    forward += [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
+    return Commit(
+        forward=forward,
+        wake=frozenset((stage, None) for stage, given in ((PRESENCE, messages), (ROUTING, offline)) if given),
+    )
 
 
 def _read(entry: Entry, apps: Sequence[str], now: int) -> stage.Passed | Refused:
@@ -240,37 +260,9 @@ def _repeated(event: Event, now: int) -> NoteRecord:
     )
 
 
-def event_record(message: Message, decision: Decision | None, note: str = "") -> EventRecord:
-    conversation = f"{message.conversation.type}:{message.conversation.id}"
-    return EventRecord(
-        app=message.app,
-        event_id=message.event_id,
-        message_id=message.message_id,
-        type=message.type,
-        conversation=conversation,
-        ts_ms=message.ts_ms,
-        received_ms=message.received_ms,
-        decision=decision,
-        note=note,
-        screen=_screen(message),
-        # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
-        filed_ms=message.received_ms if decision is not None else 0,
-        kind=message.kind if message.direct else "",
-    )
-
-
 def _outlived(ts_ms: int, received_ms: int) -> bool:
     """So old that no push of it can live: it was decided here."""
     return ts_ms <= received_ms - TTL_MAX_S * 1000
-
-
-def _screen(message: Message) -> str:
-    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but the message's id."""
-    push = message.push
-    shared: dict[str, str | None] = {"collapse_key": push.collapse_key, "strategy_id": push.strategy_id}
-    shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
-    found = {name: value for name, value in shared.items() if value}
-    return json.dumps(found, ensure_ascii=False) if found else ""
 
 
 def _dead(refused: Refused, vault: Vault, now: int) -> DeadRecord:

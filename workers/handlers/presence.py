@@ -11,13 +11,14 @@ import msgspec
 from common import metrics
 from common.clock import now_ms
 from common.contracts import Message, OfflineRecipients, decode_messages, encode
-from common.model import Urgency
+from common.ledger_records import Record
+from common.model import Decision, Urgency
 from common.ports import DeviceDirectory, MemberPages, Presences
 from common.storage import keys
 from common.storage.delayed import Later
 from common.storage.streams import Entry
 from workers.app import PRESENCE, ROUTING
-from workers.handlers.ledger_rows import presence_row
+from workers.handlers.ledger_rows import event_record, presence_row
 from workers.presence import stage as presence
 from workers.queues.consumer import Commit, Letter
 from workers.routing.stage import urgency_of
@@ -36,17 +37,19 @@ class PresenceHandler:
     devices: DeviceDirectory
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        messages = [message for entry in entries for message in decode_messages(entry.blob)]
+        offline, commit = self.look([message for entry in entries for message in decode_messages(entry.blob)])
+        forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
+        return Commit(forward=forward, wake=frozenset({(ROUTING, None)} if offline else ())) + commit
+
+    def look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
+        """Who is away, and all else that follows."""
         now = now_ms()
         seen = presence.look(messages, self.members, self.presences, self.devices, now)
-        forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(seen.offline)]
-        forward += [(presence_stream(message), encode([message])) for message in seen.onward]
-        wake = {(stage, None) for stage, given in ((ROUTING, seen.offline), (PRESENCE, seen.onward)) if given}
-        return Commit(
-            forward=forward,
-            rows=[presence_row(row, now) for row in seen.rows],
+        return seen.offline, Commit(
+            forward=[(presence_stream(message), encode([message])) for message in seen.onward],
+            rows=[*(presence_row(row, now) for row in seen.rows), *map(_for_nobody, seen.empty)],
             deferred=[Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
-            wake=frozenset(wake),
+            wake=frozenset({(PRESENCE, None)} if seen.onward else ()),
             after=[lambda: _count(seen)],
         )
 
@@ -61,6 +64,15 @@ class PresenceHandler:
 
     def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
         return Commit()
+
+
+def _for_nobody(message: Message) -> Record:
+    """A group without members: its event is decided, or it would wait for rows that never come."""
+    metrics.DECISIONS.labels("none", Decision.NO_DEVICE, "none").inc()
+    return event_record(message, Decision.NO_DEVICE, NOBODY)
+
+
+NOBODY = "the group has no members, or all of them are excluded"
 
 
 def _count(seen: presence.Seen) -> None:

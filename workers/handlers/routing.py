@@ -11,7 +11,7 @@ import msgspec
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import decode_offline, encode
+from common.contracts import OfflineRecipients, decode_offline, encode
 from common.storage.delayed import as_new
 from common.storage.lane_queues import LaneQueues
 from common.storage.replies import Replies
@@ -34,7 +34,10 @@ class RoutingHandler:
     replies: Replies
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        offline = [one for entry in entries for one in decode_offline(entry.blob)]
+        return self.route([one for entry in entries for one in decode_offline(entry.blob)])
+
+    def route(self, offline: Sequence[OfflineRecipients]) -> Commit:
+        """What follows for these people."""
         now = now_ms()
         routed = routing.route(offline, self.world, now)
         told = routing_replies(routed.rows)

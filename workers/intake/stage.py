@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from common.model import Decision, Kind, MessageClass, PushType
 from common.values import Value
 from workers.intake import direct, events
 from workers.intake.dialects import DIALECTS, DialectError, tenant_named
+from workers.intake.dialects.mending import NotTextError, is_odd, marked, mended
 from workers.intake.json_keys import certainly_unambiguous
 
 #: Contract §3: entries up to this size; nested no deeper than this.
@@ -51,11 +53,12 @@ class Refused(Value, frozen=True):
 
 
 class Passed(Value, frozen=True):
-    """What one entry gave: events, and what was ignored on purpose."""
+    """What one entry gave: events, and what was ignored on purpose. mended: characters of its texts that are none."""
 
     events: tuple[Event, ...]
     ignored: str | None = None
     unknown_fields: int = 0
+    mended: int = 0
 
 
 class _UnreadableError(ValueError):
@@ -78,11 +81,13 @@ def read_entry(
         if not is_whole:
             raise _UnreadableError(TOO_LARGE)
         body = checked(raw)
+        body, mark = marked(body) if is_odd(body) else (body, "")
         if dialect == "native":
+            body, count = _mended(body, mark)
             event = _native(body, entry, received_ms, now_ms)
             _known(event.app, apps)
-            return Passed((event,))
-        return _foreign(dialect, body, names, apps, entry, received_ms, now_ms)
+            return Passed((event,), mended=count)
+        return _foreign(dialect, body, mark, names, apps, entry, received_ms, now_ms)
     except (_UnreadableError, DialectError) as error:
         whose, kind = _head(raw or b"", names, apps)
         return Refused(entry, str(error), whose, (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX], names, kind)
@@ -133,6 +138,8 @@ def checked(raw: bytes | None) -> bytes:
         raise _UnreadableError("no_e: the entry has no field e")
     if len(raw) > ENTRY_BYTES_MAX:
         raise _UnreadableError(TOO_LARGE)
+    if raw.startswith(codecs.BOM_UTF8):
+        raise _UnreadableError("not_json: it begins with a byte order mark; publish UTF-8 without one")
     if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _too_deep(raw):
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}")
     if certainly_unambiguous(raw):
@@ -147,17 +154,21 @@ def checked(raw: bytes | None) -> bytes:
         raise _UnreadableError("not_json") from None
     except RecursionError:
         raise _UnreadableError(f"too_deep: nested deeper than {DEPTH_MAX}") from None
-    _check_nul(raw)
     return raw
 
 
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-def _check_nul(body: bytes) -> None:
-    """PostgreSQL keeps no U+0000, so no id, name or setting can hold one."""
-    if b"\\u0000" in body and _NUL.search(body):
-        raise _UnreadableError("nul: a text holds U+0000")
+def _mended(body: bytes, mark: str) -> tuple[bytes, int]:
+    """A native event without marks, and how many stood in its texts."""
+    if not mark:
+        return body, 0
+    event = json.loads(body)
+    if not isinstance(event, dict):
+        return body, 0
+    try:
+        found, count = mended(event, mark)
+    except NotTextError:
+        raise _UnreadableError("not_unicode: an id or a name holds half a surrogate pair or U+0000") from None
+    return json.dumps(found, ensure_ascii=False).encode(), count
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> None:
@@ -195,10 +206,12 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
             raise _UnreadableError("unknown_type")
         data = events.decode_data(envelope.type, envelope.data)
     except msgspec.ValidationError as error:
-        raise _UnreadableError(f"wrong_shape: {_without_values(str(error))}") from None
+        raise _UnreadableError(f"wrong_shape: {_with_cure(_without_values(str(error)))}") from None
     except msgspec.DecodeError:
         raise _UnreadableError("not_json") from None
     _check(data)
+    if envelope.ts is not None and envelope.ts in _SECONDS:
+        raise _UnreadableError("wrong_shape: ts looks like seconds; it is milliseconds since 1970, so 1000 times as many")
     if isinstance(data, events.Read) and data.up_to_ms is not None:  # nobody has read what is not written yet
         data = msgspec.structs.replace(data, up_to_ms=_by_now(data.up_to_ms, now_ms))
     ts_ms = received_ms if envelope.ts is None else envelope.ts  # not now: a second reading of the entry must judge alike
@@ -252,6 +265,16 @@ def _check_travels(push: PushFields) -> None:
         raise _UnreadableError("out_of_range: push holds a number beyond 64 bits") from None
 
 
+#: Times of this century in seconds. As milliseconds they are days of January 1970, before anybody had a phone.
+_SECONDS = range(1_000_000_000, 5_000_000_000)
+
+
+def _with_cure(words: str) -> str:
+    if "Expected `str" in words and "got `int`" in words:
+        return f"{words}; an id is a text also where it is a number: put it in quotes"
+    return words
+
+
 _VALUE = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
@@ -265,7 +288,9 @@ def _known(app: str, apps: Sequence[str]) -> None:
         raise _UnreadableError(UNKNOWN_APP)
 
 
-def _foreign(dialect: str, body: bytes, names: Mapping[str, str], apps: Sequence[str], entry: str, received_ms: int, now_ms: int) -> Passed:
+def _foreign(
+    dialect: str, body: bytes, mark: str, names: Mapping[str, str], apps: Sequence[str], entry: str, received_ms: int, now_ms: int
+) -> Passed:
     translate = DIALECTS.get(dialect)
     if translate is None:
         raise _UnreadableError("unknown_dialect: d takes native, tencent, zego or nim")
@@ -280,12 +305,15 @@ def _foreign(dialect: str, body: bytes, names: Mapping[str, str], apps: Sequence
     app = _settle_app(names, value, apps)
     _known(app, apps)
     translated = translate(value, app=app, query=names.get("q"), entry_ms=received_ms)
-    found = []
+    found, count = [], 0
     for index, event in enumerate(translated.events):
-        encoded = msgspec.json.encode(event)
-        _check_nul(encoded)  # JSON inside a text of the body was not looked into before
+        encoded, here = _mended(msgspec.json.encode(event), mark)
+        if is_odd(encoded):  # JSON inside a text of the body was not looked into before
+            encoded, more = _mended(*marked(encoded))
+            here += more
+        count += here
         found.append(_native(encoded, f"{entry}#{index}" if index else entry, received_ms, now_ms))
-    return Passed(tuple(found), translated.ignored, translated.unknown_fields)
+    return Passed(tuple(found), translated.ignored, translated.unknown_fields, count)
 
 
 def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Sequence[str]) -> str:

@@ -31,12 +31,14 @@ class Row(Value, frozen=True):
 
 @dataclass(slots=True)
 class Seen:
-    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups still to be read."""
+    """What a batch of messages gave. later: to be looked at again; onward: pages of large groups still to be read; empty: for
+    nobody at all."""
 
     offline: list[OfflineRecipients] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     later: list[Message] = field(default_factory=list)
     onward: list[Message] = field(default_factory=list)
+    empty: list[Message] = field(default_factory=list)
     malformed: int = 0
 
 
@@ -69,6 +71,8 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
         todo.append(chunk)
         if more is not None:
             seen.onward.append(more)
+        elif not chunk.users and not chunk.message.cursor and not chunk.message.position:
+            seen.empty.append(chunk.message)
     people = [(chunk.message.app, user) for chunk in todo for user in chunk.users]
     sessions, seen.malformed = presences.sessions(people)
     devices = directory.of_people(people) if people else {}

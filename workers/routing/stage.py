@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -80,24 +80,39 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     shapes: Shapes = {}
     outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
     settings = _settings(offline, world.preferences)
-    for one in offline:
+    for one in _once(offline):
         _one(one, settings, world, now_ms, routed, outbox, shapes)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
     return routed
 
 
-def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> Mapping[tuple[str, str], Mapping[str, Any]]:
-    """Everybody's settings by (app, user), one query."""
-    people: set[tuple[str, str]] = set()
+def _once(offline: Sequence[OfflineRecipients]) -> Iterator[OfflineRecipients]:
+    """Nobody twice for one event: two pages of a group may name a person, and an entry may come a second time."""
+    met: dict[tuple[str, str, Kind], set[str]] = {}
+    for one in offline:
+        known = met.get(key := (one.message.app, one.message.event_id, one.message.kind))
+        if known is None:
+            met[key] = {who.user for who in one.recipients}
+            yield one
+        elif recipients := tuple(who for who in one.recipients if who.user not in known):
+            known.update(who.user for who in recipients)
+            yield msgspec.structs.replace(one, recipients=recipients)
+
+
+#: Settings of people, by (app, user).
+Settings = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> Settings:
+    """Everybody's settings; a token has none."""
+    people: dict[tuple[str, str], None] = {}
     conversations: set[str] = set()
     for one in offline:
-        if one.message.direct:  # a token has no settings
-            continue
-        app = one.message.app
-        people.update([(app, who.user) for who in one.recipients])
-        conversations.add(_conversation(one.message))
-    return book.of_people(people, sorted(conversations)) if people else {}
+        if not one.message.direct:
+            people.update(((one.message.app, who.user), None) for who in one.recipients)
+            conversations.add(_conversation(one.message))
+    return book.of_people(list(people), sorted(conversations)) if people else {}
 
 
 def _conversation(message: Message) -> str:
@@ -106,7 +121,7 @@ def _conversation(message: Message) -> str:
 
 def _one(
     one: OfflineRecipients,
-    settings: Mapping[tuple[str, str], Mapping[str, Any]],
+    settings: Settings,
     world: World,
     now_ms: int,
     routed: Routed,

@@ -56,7 +56,7 @@ class Line:
 
     def __init__(self, pool: Pool, link: Link) -> None:
         self.pool, self.link = pool, link
-        self.h2 = Http2Connection(urlsplit(pool.base).netloc, pool.streams_max, pool.body_bytes_max)
+        self.h2 = Http2Connection(urlsplit(pool.base).netloc.removesuffix(":443"), pool.streams_max, pool.body_bytes_max)
         self.blocked = False
 
 

@@ -290,6 +290,7 @@ class HeaderEncoder:
         self._order: list[tuple[str, str]] = []
         self._known: dict[tuple[str, str], bytes] = {}
         self._names: dict[str, bytes] = {}  # of volatile ones
+        self._paths: dict[str, bytes] = {}  # of those in the table
         self._prefix = b""
 
     def limit(self, table_bytes: int) -> None:
@@ -306,17 +307,15 @@ class HeaderEncoder:
 
     def block(self, request: Request) -> bytes:
         """The header block of a request. UnsendableError for what fault_of finds; nothing has changed then."""
-        path = request.path
-        prefix, known, names = self._prefix, self._known, self._names
-        if not prefix or request.method != "POST" or len(path) >= 512 or not _plain(path) or " " in path:
-            return self._careful(request)
-        place = known.get((":path", path))
+        path, known, names = request.path, self._known, self._names
+        place = self._paths.get(path)
         if place is None:
-            if path == self._last_path:
+            if path == self._last_path or len(path) >= 512 or not path.isascii() or not path.isprintable() or " " in path:
                 return self._careful(request)
             place = _PATH_NAME + _LENGTHS[len(path)] + path.encode("ascii")
-            self._last_path = path
-        parts = [prefix, place]
+        if not self._prefix or request.method != "POST":
+            return self._careful(request)
+        parts = [self._prefix, place]
         for item in request.headers.items():
             found = known.get(item)
             if found is not None:
@@ -324,9 +323,10 @@ class HeaderEncoder:
                 continue
             name, value = item
             index = names.get(name)
-            if index is None or len(value) >= 512 or not _plain(value):
+            if index is None or len(value) >= 512 or not value.isascii() or not value.isprintable() or " " in value:
                 return self._careful(request)
             parts += (index, _LENGTHS[len(value)], value.encode("ascii"))
+        self._last_path = path
         return b"".join(parts)
 
     def _careful(self, request: Request) -> bytes:
@@ -377,11 +377,7 @@ class HeaderEncoder:
         newest = _STATIC_COUNT + len(self._order)
         self._known = {item: integer(newest - at, 7, 0x80) for at, item in enumerate(self._order)}
         self._names = {item[0]: integer(newest - at, 4, 0) for at, item in enumerate(self._order) if item[0] in VOLATILE}
+        self._paths = {value: self._known[name, value] for name, value in self._order if name == ":path"}
         authority = self._known.get(self._authority)
         usable = authority is not None and not self._full and not self._resizes
         self._prefix = _METHOD_POST + _SCHEME_HTTPS + (authority or b"") if usable else b""
-
-
-def _plain(text: str) -> bool:
-    """Printable ASCII without white space at its ends: what may stand in a header."""
-    return text.isascii() and text.isprintable() and text[:1] != " " and text[-1:] != " "

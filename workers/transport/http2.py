@@ -356,7 +356,7 @@ class Http2Connection:
             raise ConnectionFault(f"unreadable headers: {error}", COMPRESSION_ERROR) from None
         if stream not in self.streams:
             return  # nobody waits for it any more; the table had to be kept in step
-        head = self._heads.get(stream)
+        head = self._heads.get(stream) if self._heads else None
         if head is None:
             head = _head_of(pairs)
             if not head[0] or (head[0] < 200 and ended):
@@ -375,13 +375,14 @@ class Http2Connection:
         self._finish(stream, head, now)
 
     def _finish(self, stream: int, head: tuple[int, dict[str, str]], now: float) -> None:
-        body = self._bodies.get(stream, b"")
-        told = head[1].get("content-length", "")
-        if body and told.isdecimal() and len(told) < 12 and int(told) > len(body):
-            self._malformed(stream, "half a body", now)
-            return
+        body = bytes(self._bodies.get(stream, b"")) if self._bodies else b""
+        if body:
+            told = head[1].get("content-length", "")
+            if told.isdecimal() and len(told) < 12 and int(told) > len(body):
+                self._malformed(stream, "half a body", now)
+                return
         sending, index, _, _ = self._drop(stream) if self._heads or self._stalled else self.streams.pop(stream)
-        sending.put(index, Answer(head[0], head[1], bytes(body), now - sending.begun))
+        sending.put(index, Answer(head[0], head[1], body, now - sending.begun))
 
     def _malformed(self, stream: int, words: str, now: float) -> None:
         """The answer makes no sense, the connection may."""

@@ -295,13 +295,18 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
 
 def body_within(note: Notification, most: int, measure: Callable[[str], int] = characters) -> str:
     """The note's body, not cut yet, with a name before it so short that `cut` leaves CHARACTERS_KEPT characters of the words."""
-    said = note.body.removeprefix(note.prefix)
-    if measure(note.body) <= most or len(said) + len(note.prefix) != len(note.body):
-        return note.body
+    return named_within(note.body, note.prefix, most, measure)
+
+
+def named_within(body: str, prefix: str, most: int, measure: Callable[[str], int] = characters) -> str:
+    """The same for a `body` that begins with a name, `prefix`."""
+    if not prefix or not body.startswith(prefix) or measure(body) <= most:
+        return body
+    said = body[len(prefix) :]
     least = min(measure(said), measure(_beginning(said) + ELLIPSIS))
-    if measure(note.prefix) + least <= most:
-        return note.body
-    name = cut(note.prefix.rstrip(":"), most - least - measure(":"), measure)
+    if measure(prefix) + least <= most:
+        return body
+    name = cut(prefix.rstrip(":"), most - least - measure(":"), measure)
     return f"{name}:{said}" if name else said
 
 
@@ -309,16 +314,18 @@ def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int],
     """`texts`, cut one after the other in their order until `excess` units of `measure` are saved or nothing more can be.
 
     Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is a screenful; behind a name,
-    `prefix`, that some of them begins with, as long as the others have something to give.
+    `prefix`, that some of them begins with, which is shortened when the others have nothing more to give.
     """
     result = dict(texts)
     for kept in (prefix, "") if prefix else ("",):
         for name, text in texts.items():
             if excess <= 0:
                 return result
-            size = measure(result[name])
-            head = kept if text.startswith(kept) else ""
-            result[name] = cut(text, max(size - excess, measure(head + _beginning(text[len(head) :]) + ELLIPSIS)), measure)
+            size, named = measure(result[name]), bool(prefix) and text.startswith(prefix)
+            head = kept if named else ""
+            start = len(prefix) if named else 0
+            most = max(size - excess, measure(head + _beginning(text[start:]) + ELLIPSIS))
+            result[name] = cut(text if kept else named_within(text, prefix, most, measure), most, measure)
             excess -= size - measure(result[name])
     return result
 

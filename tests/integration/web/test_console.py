@@ -82,7 +82,7 @@ class Browser:
     def forms(self, path: str) -> list[tuple[str, dict]]:
         """(action, hidden fields) of each form of a page."""
         found = []
-        for action, inside in re.findall(r'<form method="post" action="([^"]+)">(.*?)</form>', self.go(path).text, re.DOTALL):
+        for action, inside in re.findall(r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', self.go(path).text, re.DOTALL):
             found.append((action, {name: unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', inside)}))
         return found
 
@@ -350,6 +350,84 @@ def test_guessing_passwords_is_slowed_down(console, people):
     statuses = [browser.log_in("otto", f"guess number {number}").status for number in range(11)]
     assert statuses == [403] * 10 + [429]
     assert browser.log_in("otto").status == 429
+
+
+def test_a_callers_own_header_does_not_make_it_another_caller(console, people):
+    statuses = [
+        call(f"{console}/login", b"name=otto&password=wrong", headers={"x-forwarded-for": f"203.0.113.{number}"}).status
+        for number in range(25)
+    ]
+    assert statuses == [403] * 10 + [429] * 15
+
+
+def test_one_account_has_a_limit_of_its_own_and_who_knows_the_password_uses_nothing(runtime, people):
+    trusting = Runtime(replace(runtime.settings, trusted_proxies=("127.0.0.0/8",)), "test")
+    for console in served(trusting):
+
+        def tries(address, password="wrong", base=console):
+            body = f"name=otto&password={urllib.parse.quote(password)}".encode()
+            return call(f"{base}/login", body, headers={"x-forwarded-for": address}).status
+
+        assert [tries("203.0.113.1", PASSWORD) for _ in range(12)] == [303] * 12
+        assert [tries(f"203.0.113.{number}") for number in range(35)] == [403] * 30 + [429] * 5
+        assert call(f"{console}/login", b"name=ada&password=correct+horse", headers={"x-forwarded-for": "203.0.113.9"}).status == 303
+    trusting.close()
+
+
+#: The headers that these proxies add, or replace, before a console on 127.0.0.1:PORT, as they come.
+PROXIES = {
+    "Caddy": {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https", "x-forwarded-host": "push.example.com"},
+    "nginx with the usual lines": {"x-forwarded-for": "203.0.113.9", "x-real-ip": "203.0.113.9"},
+    "Traefik": {"x-forwarded-host": "push.example.com", "x-real-ip": "203.0.113.9"},
+}
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_the_open_mode_is_not_open_through_a_proxy(console, proxy):
+    assert call(console + "/").status == 200
+    answer = call(console + "/", headers=PROXIES[proxy])
+    assert answer.status == 403
+    assert "pushfleet user add" in answer.text
+
+
+NGINX = """
+daemon off; pid {folder}/nginx.pid; error_log stderr; worker_processes 1;
+events {{ worker_connections 64; }}
+http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+ uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+ server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {console}; {more} }} }} }}
+"""
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx here")
+@pytest.mark.parametrize("more", ["", "proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"])
+def test_behind_nginx_people_can_work_and_the_open_mode_is_shut(runtime, tenant, console, tmp_path, free_port, more):
+    port = free_port()
+    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path, port=port, console=console, more=more))
+    process = subprocess.Popen([shutil.which("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"])
+    try:
+        eventually(lambda: listens(f"127.0.0.1:{port}"))
+        assert call(f"http://127.0.0.1:{port}/").status == 403, "before the first person"
+        runtime.users.add("otto", "operator", PASSWORD)
+        browser = Browser(f"http://127.0.0.1:{port}")
+        [(_, fields)] = [form for form in browser.forms("/login") if form[0] == "/login"]
+        origin = f"http://127.0.0.1:{port}"
+        assert "otto (operator)" in browser.go("/login", {**fields, "name": "otto", "password": PASSWORD}, origin=origin).text
+        form = next(form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1")
+        assert "The lane is paused" in browser.go(*form, origin=origin).text
+        evil = {"name": "otto", "password": PASSWORD}
+        assert Browser(f"http://127.0.0.1:{port}").go("/login", evil, origin="https://evil.example").status == 403
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_a_browser_says_whether_a_form_is_ours(console, people):
+    browser = Browser(console)
+    browser.log_in("otto")
+    form = next(form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1")
+    said = [browser.go(*form, **{"sec-fetch-site": site}).status for site in ("cross-site", "same-site", "same-origin")]
+    assert said == [403, 403, 200]
 
 
 def test_an_operator_pauses_and_resumes_a_lane(runtime, console, people):

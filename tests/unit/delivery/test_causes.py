@@ -34,6 +34,15 @@ SAID = {
     ("timeout", "the deadline passed"): "timeout",
     ("access", "SSL peer certificate or SSH remote key was not OK"): "tls_untrusted",
     ("access", "HTTP 500"): "access_token",
+    ("refused", "the server's certificate is not to be trusted"): "tls_untrusted",
+    ("refused", "TLS: sslv3 alert handshake failure"): "tls",
+    ("refused", "the server did not agree on HTTP/2"): "tls",
+    ("refused", "the name can't be resolved"): "dns",
+    ("refused", "Connection refused"): "connect",
+    ("refused", "the proxy h:3128: it refuses the connection (403)"): "proxy",
+    ("timeout", "the proxy h:3128: no connection in time"): "proxy",
+    ("timeout", "no connection in time"): "timeout",
+    ("reset", "the connection was lost: ConnectionResetError"): "reset",
 }
 
 

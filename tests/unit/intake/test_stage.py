@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from typing import Any
 
@@ -58,9 +59,13 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "NaN": (b'{"v":1,"ts":NaN}', "not_json"),
     "-Infinity": (b'{"v":1,"ts":-Infinity}', "not_json"),
     "a raw NUL": (text('"a\0b"'), "not_json"),
-    "half a surrogate pair": (text(r'"\ud83d"'), "not_json"),
+    "half a surrogate pair in an id": (
+        json.dumps(native({**STORED, "message_id": "m"})).replace('"m"', r'"\ud83d"').encode(),
+        "not_unicode",
+    ),
     "not UTF-8": (text('"a"').replace(b'"a"', b'"\xff"'), "not_utf8"),
-    "an escaped NUL": (text(r'"\u0000"'), "nul"),
+    "an escaped NUL in a name": (json.dumps(native({**C2C, "recipients": ["B"]})).replace('"B"', r'"b\u0000"').encode(), "not_unicode"),
+    "seconds": (json.dumps(native(STORED, ts=1_767_225_600)).encode(), "wrong_shape"),
     "a key twice": (b'{"v":1,"v":1}', "duplicate_key"),
     "a key twice deep inside": (
         json.dumps(native({**STORED, "x": [{"y": "Z"}]})).replace('"y": "Z"', '"y":1,"y":2').encode(),
@@ -93,6 +98,85 @@ READABLE: dict[str, bytes] = {
 @pytest.mark.parametrize("raw", READABLE.values(), ids=READABLE)
 def test_what_only_looks_unreadable_is_read(raw: bytes) -> None:
     assert event(raw).data.message_id == "m1"
+
+
+#: Where a core may write half an emoji or U+0000, and what is read there.
+WORDS = {
+    "a text": (lambda bad: {"elements": [{"type": "text", "text": bad}]}, lambda data: data.elements[0].text),
+    "a nick": (lambda bad: {"sender": {"id": "ann", "nick": bad}}, lambda data: data.sender.nick),
+    "a card": (lambda bad: {"sender": {"id": "ann", "group_card": bad}}, lambda data: data.sender.group_card),
+    "a conversation's name": (lambda bad: {"conversation": {"type": "c2c", "id": "ann", "name": bad}}, lambda data: data.conversation.name),
+    "a body": (lambda bad: {"push": {"display": {"body": bad}}}, lambda data: data.push.display.body),
+    "ext": (lambda bad: {"push": {"data": {"ext": bad}}}, lambda data: data.push.data.ext),
+    "a payload, deep": (
+        lambda bad: {"push": {"data": {"payload": {"id": [{"x": bad}]}}}},
+        lambda data: data.push.data.payload["id"][0]["x"],
+    ),
+    "a forced body": (lambda bad: {"push": {"force": {"on": True, "body": bad}}}, lambda data: data.push.force.body),
+    "a vendor's own": (lambda bad: {"push": {"vendor": {"oppo": {"id": bad}}}}, lambda data: data.push.vendor["oppo"]["id"]),
+}
+BAD = {"the first half": r"a\ud83d", "the second half": r"\uDE00b", "halves the wrong way round": r"\ude00\ud83d", "U+0000": r"x\u0000y"}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("make", "found"), WORDS.values(), ids=WORDS)
+def test_half_an_emoji_in_a_text_is_replaced_and_counted(make: Any, found: Any, bad: str) -> None:
+    raw = json.dumps(native({**C2C, **make("HERE \U0001f600\ufdd0")})).replace("HERE", bad)
+    passed = read(raw.encode())
+    assert isinstance(passed, Passed), passed
+    expected = re.sub(r"\\u(d83d|de00|0000)", "\ufffd", bad, flags=re.IGNORECASE)
+    assert found(passed.events[0].data) == f"{expected} \U0001f600\ufdd0", "and a whole one stays"
+    assert passed.mended == expected.count("\ufffd")
+
+
+IDS = {
+    "an event id": lambda bad: native(STORED, id=bad),
+    "a conversation": lambda bad: native({**C2C, "conversation": {"type": "c2c", "id": bad}}),
+    "a sender": lambda bad: native({**C2C, "sender": {"id": bad}}),
+    "a mention": lambda bad: native({**C2C, "mentions": ["eve", bad]}),
+    "a collapse key": lambda bad: native({**C2C, "push": {"collapse_key": bad}}),
+    "who is forced": lambda bad: native({**C2C, "push": {"force": {"on": True, "ids": [bad]}}}),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("make", IDS.values(), ids=IDS)
+def test_half_an_emoji_in_an_id_is_refused(make: Any, bad: str) -> None:
+    assert refused(json.dumps(make("HERE")).replace("HERE", bad).encode()).reason.startswith("not_unicode")
+
+
+COPIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "nim": ("body", {"eventType": "1", "convType": "PERSON", "to": "bob", "fromAccount": "ann", "msgType": "TEXT", "msgidServer": "1"}),
+    "zego": (
+        "msg_body",
+        {"appid": APP, "event": "send_msg", "from_user_id": "ann", "conv_type": 0, "conv_id": "bob", "msg_type": 1, "msg_id": "m"},
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("key", "copy"), COPIES.values(), ids=COPIES)
+def test_half_an_emoji_in_a_clouds_body_is_replaced_too(key: str, copy: dict[str, Any], bad: str) -> None:
+    dialect = "nim" if key == "body" else "zego"
+    whole = json.dumps({**copy, key: "HERE"}).replace("HERE", bad).encode()
+    found = read(whole, d=dialect, app=APP)
+    assert isinstance(found, Passed), found
+    assert all("\ufffd" in element.text for one in found.events for element in one.data.elements if element.text)
+    broken = json.dumps({**copy, "to" if dialect == "nim" else "conv_id": "HERE", key: "x"}).replace("HERE", bad).encode()
+    assert isinstance(read(broken, d=dialect, app=APP), Refused)
+
+
+CURES = {
+    "seconds": (native(STORED, ts=1_767_225_600), "1000 times"),
+    "a number for an id": (native({**STORED, "message_id": 5}), "put it in quotes"),
+    "a number for a person": (native({**C2C, "recipients": [7]}), "put it in quotes"),
+    "a byte order mark": (b"\xef\xbb\xbf" + json.dumps(native()).encode(), "without one"),
+}
+
+
+@pytest.mark.parametrize(("raw", "cure"), CURES.values(), ids=CURES)
+def test_what_is_refused_by_a_common_mistake_names_the_cure(raw: Any, cure: str) -> None:
+    assert cure in refused(raw).reason
 
 
 ENDLESS = {"quotes": b'\\"', "backslashes": b"\\", "openings": b'"[', "newlines": b"\\\n"}
@@ -141,7 +225,7 @@ NAMED: dict[str, tuple[Any, dict[str, str], tuple[str, str | None, str]]] = {
     "a copy without its fields": ({"eventType": "1"}, {"d": "nim", "app": APP}, ("missing_field", APP, "unknown")),
     "no dialect": ({}, {"d": "klingon", "app": APP}, ("unknown_dialect", APP, "unknown")),
     "NUL in the names beside": ({}, {"d": "nim", "app": "a\0b"}, ("unknown_app", "a\ufffdb", "unknown")),
-    "half a pair in a copy": (b'{"eventType":"1","to":"\\ud800"}', {"d": "nim", "app": APP}, ("not_json", APP, "unknown")),
+    "half a pair in a copy": (b'{"eventType":"1","to":"\\ud800"}', {"d": "nim", "app": APP}, ("missing_field", APP, "unknown")),
     "a number beyond all bounds in a copy": (b'{"eventType":"1","x":1e999}', {"d": "nim", "app": APP}, ("out_of_range", APP, "unknown")),
 }
 
@@ -174,7 +258,7 @@ def test_an_empty_field_beside_the_event_is_none() -> None:
 
 def test_what_a_copy_hides_in_a_text_is_checked_too() -> None:
     copy = {"eventType": "1", "convType": "TEAM", "to": "t", "fromAccount": "ann", "msgType": "TEXT", "msgidServer": "1"}
-    assert refused({**copy, "tMembers": '["bob\\u0000"]'}, d="nim", app=APP).reason.startswith("nul")
+    assert refused({**copy, "tMembers": '["bob\\u0000"]'}, d="nim", app=APP).reason.startswith("not_unicode")
 
 
 # ---------------------------------------------------------------- bounds

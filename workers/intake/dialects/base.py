@@ -17,6 +17,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from workers.intake.dialects.mending import readable
+
 EVENT_ID_MAX: Final = 128  # contract §3
 JSON_DEPTH_MAX: Final = 32  # contract §3; JSON inside a text is held to the same bound
 TTL_S_MAX: Final = 604_800
@@ -290,7 +292,7 @@ def millis(body: Fields, *, ms: Sequence[str] = (), s: Sequence[str] = ()) -> in
 def read_json(text: str) -> Any:
     """What a JSON text holds; None when it is none."""
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(readable(text))
     except (ValueError, RecursionError):
         return None
 

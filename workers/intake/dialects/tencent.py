@@ -227,7 +227,7 @@ def _message(body: Fields, message_id: str, conversation: dict[str, Any]) -> dic
     return {
         "message_id": message_id,
         "conversation": conversation,
-        "sender": {"id": body.need("From_Account")},
+        "sender": {"id": body.need("From_Account")} | ({"nick": nick} if (nick := body.text("NickName")) else {}),
         "elements": [_element(source, body) for source in sources],
         "push": push_fields(body, sources),
     }

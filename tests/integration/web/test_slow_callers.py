@@ -1,0 +1,128 @@
+"""Who is slow keeps nobody out: half heads, half bodies, slow readers, idle connections, at each of our HTTP doors."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import urllib.request
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from common import metrics
+from common.config import Settings
+from workers import serving
+
+HALF_HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\nX-Slow: "
+
+
+@pytest.fixture
+def address():
+    """A server with a few places that takes bodies and gives a large answer."""
+
+    async def take(request):
+        await request.body()
+        return PlainTextResponse("x" * 20_000_000 if request.url.path == "/large" else "ok")
+
+    app = Starlette(routes=[Route("/{path:path}", take, methods=["GET", "POST"])])
+    listener, stop = serving.bind("127.0.0.1:0", "X"), threading.Event()
+    thread = threading.Thread(target=serving.serve, args=(app, listener, stop, 40))
+    thread.start()
+    yield listener.getsockname()
+    stop.set()
+    thread.join(15)
+
+
+def connected(address, said: bytes) -> socket.socket:
+    found = socket.create_connection(address, 5)
+    found.sendall(said)
+    found.settimeout(5)
+    return found
+
+
+def answer(address) -> bytes:
+    with connected(address, b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") as asking:
+        return asking.recv(100).partition(b"\r\n")[0]
+
+
+def ended(connection: socket.socket, seconds: float) -> bool:
+    """Whether the server ends it within this time."""
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(1 << 20):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@pytest.mark.parametrize(
+    "said", [HALF_HEAD, b"", b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["half a head", "nothing", "idle after a call"]
+)
+def test_five_times_the_places_of_waiting_callers_keep_nobody_out(address, said):
+    held = []
+    for _ in range(200):
+        held.append(connected(address, said))
+        time.sleep(0.001)
+    assert [answer(address) for _ in range(5)] == [b"HTTP/1.1 200 OK"] * 5
+    for one in held:
+        one.close()
+
+
+SLOW = {
+    "half a head": ("HEAD_S_MAX", HALF_HEAD),
+    "half a head, then a little": ("HEAD_S_MAX", HALF_HEAD + b"aaaa"),
+    "half a body": ("CALL_S_MAX", b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx"),
+    "an answer that is not read": ("CALL_S_MAX", b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_slow_call_ends(address, monkeypatch, kind):
+    setting, said = SLOW[kind]
+    monkeypatch.setattr(serving, setting, 0.3)
+    monkeypatch.setattr(serving, "IDLE_S_MAX", 0.2)
+    monkeypatch.setattr(serving, "FLUSH_S_MAX", 0.2)
+    connection = connected(address, said)
+    if kind == "an answer that is not read":
+        time.sleep(1.5)
+    assert ended(connection, 3)
+    assert answer(address) == b"HTTP/1.1 200 OK"
+
+
+def test_many_calls_on_one_connection_are_not_ended(address, monkeypatch):
+    monkeypatch.setattr(serving, "HEAD_S_MAX", 0.5)
+    monkeypatch.setattr(serving, "CALL_S_MAX", 0.5)
+    with connected(address, b"") as connection:
+        for _ in range(8):
+            time.sleep(0.15)
+            connection.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            said = b""
+            while not said.endswith(b"ok"):
+                said += connection.recv(1000)
+            assert said.startswith(b"HTTP/1.1 200")
+
+
+def test_the_metrics_port_has_places_for_everybody(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "CALL_S_MAX", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_METRICS_PORT": str(port)})
+    assert metrics.serve_metrics(settings, "slow", lambda: True, lambda: True) == port
+    held = [connected(("127.0.0.1", port), b"GET /metrics HTTP/1.0\r\nX: ") for _ in range(100)]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=3) as said:
+        assert said.status == 200
+    assert threading.active_count() < 100
+    trickle = held[-1]
+    for _ in range(8):  # a byte now and then is no sign of life
+        time.sleep(0.2)
+        try:
+            trickle.sendall(b"x")
+        except OSError:
+            break
+    assert ended(trickle, 2)

@@ -1,0 +1,43 @@
+"""Presence and routing in intake's own commit, for messages to few people: two streams, two hops and two MULTIs less a message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from common.contracts import Message, OfflineRecipients
+from workers.handlers.presence import PresenceHandler
+from workers.handlers.routing import RoutingHandler
+from workers.queues.consumer import Commit
+
+#: A message to more people goes by the streams, page by page.
+PEOPLE_MAX = 50
+#: How many presence and routing workers there are is asked so often.
+ASK_S = 5.0
+
+
+class Shortcut:
+    """Open while presence and routing have one worker each: who gives them more wants the work shared among them."""
+
+    def __init__(self, presence: PresenceHandler, routing: RoutingHandler, workers: Callable[[], int]) -> None:
+        """workers: the replicas of presence or of routing, whichever are more."""
+        self._presence = presence
+        self._routing = routing
+        self._workers = workers
+        self._open = True
+        self._ask_at = 0.0
+
+    def takes(self, message: Message) -> bool:
+        return message.recipients is not None and len(message.recipients) <= PEOPLE_MAX
+
+    def commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
+        """What follows from the messages, and for people (or tokens) who are away anyway."""
+        away, commit = self._presence.look(messages) if messages else ((), Commit())
+        people = [*away, *offline]
+        return commit + self._routing.route(people) if people else commit
+
+    def is_open(self) -> bool:
+        if time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + ASK_S
+            self._open = self._workers() <= 1
+        return self._open
