@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from common.clock import now_ms
-from common.model import Decision, Urgency, Vendor
+from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.lane_queues import Load, Taken, expires_ms_of, vendor_of
 from workers.handlers.lane_rounds import LaneRounds
@@ -42,8 +42,6 @@ class LaneTimer:
         self._runtime = runtime
         self._queues = runtime.lane_queues
         self._rounds = LaneRounds(runtime, lambda: False)
-        self._states: dict[str, tuple[bool, int]] = {}
-        self._again: list[str] = []
         self._places: dict[tuple[str, Urgency], int] = {}
         self._memory_at = 0.0
         self._memory_max = 0
@@ -67,7 +65,6 @@ class LaneTimer:
         vendors = self._runtime.delayed.adopt_parked() | self._old_streams()
         for vendor in Vendor:
             self._queues.reap(vendor)
-        self._wake_opened()
         loaded = self._queues.loaded()
         loads = self._queues.loads(loaded)
         for lane in loaded:
@@ -87,18 +84,6 @@ class LaneTimer:
             for _, name in names:
                 pipe.xlen(name)
             return {vendor for (vendor, _), length in zip(names, pipe.execute(), strict=True) if length}
-
-    def _wake_opened(self) -> None:
-        """Lanes that were resumed or got a new credential are asked at once, and once more when every process knows of it."""
-        for lane in self._again:
-            self._queues.wake_now(lane)
-        self._again = []
-        now = {lane.id: (lane.paused, lane.credential.version) for lane in self._runtime.catalog.now.lanes.values()}
-        for lane_id, state in now.items():
-            if self._states.get(lane_id, state) != state:
-                self._queues.wake_now(lane_id)
-                self._again.append(lane_id)
-        self._states = now
 
     # ------------------------------------------------------------ what ran out of time
 
@@ -130,12 +115,10 @@ class LaneTimer:
         return ended
 
     def _known(self, taken: Taken) -> None:
-        """Why the entries waited, as the take of a sender would say it; a lane that is shut now holds all of them."""
+        """Why the entries waited, as the take of a sender would say it; a lane that is stopped now holds all of them."""
         told = self._queues.paused(taken.lane, taken.urgency, "", 0)
         taken.noted, taken.noted_why, taken.slowed = told.noted, told.noted_why, told.slowed
-        app, vendor, business_id = taken.lane.split(":", 2)
-        lane = self._runtime.catalog.lane(app, Vendor(vendor), business_id)
-        why = Decision.LANE_PAUSED if lane is not None and lane.paused else self._runtime.lane_states.peek(taken.lane).why
+        why = self._runtime.lane_states.peek(taken.lane).why
         if why:
             taken.noted, taken.noted_why = EVERYTHING, why
 

@@ -47,8 +47,8 @@ LANE_SHARE: Final = 0.8
 PACED_MAX: Final = 2
 #: A lane that could not be served now is looked at again after so long.
 AGAIN_MS: Final = 500
-#: A shut lane is looked at so often at least: what came since is told so. Whoever opens it wakes it (workers/lane_timer.py).
-SHUT_MOST_MS: Final = 3_000
+#: A shut lane is looked at so often: what came since is told so, and a lane that an operator has opened sends within 2 s.
+SHUT_MOST_MS: Final = 1_500
 #: Entries that are told in one look that their lane is shut.
 NOTE_MAX: Final = 50
 #: Entries are kept for their sender so often, three times within their lease.
@@ -90,12 +90,10 @@ class LaneSender:
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}  # by the take's word
         self._silent: set[str] = set()
-        self._versions: dict[str, tuple[bool, int]] = {}
         self._slice_lock = threading.Lock()
         self._called = threading.Event()
         self._woken = threading.Event()
         self._old_at = 0.0
-        self._config = -1
         self._owed: Sequence[tuple[str, Urgency]] = ()
         self._keeper: threading.Thread | None = None
 
@@ -117,7 +115,6 @@ class LaneSender:
         try:
             self._give_back_owed()
             self._adopt_old()
-            self._look_at_changes()
             if self._work(time.monotonic() + SLICE_S):
                 self.runtime.ring(DELIVERY, self.vendor)
         except AWAY as error:
@@ -413,18 +410,7 @@ class LaneSender:
                 except (RedisError, OSError) as error:
                     log.warning("entries could not be kept", extra={"reason": type(error).__name__})
 
-    # ------------------------------------------------------------ changes
-
-    def _look_at_changes(self) -> None:
-        """A lane that was resumed or got a new credential is asked at once, whatever time it had."""
-        snapshot = self.runtime.catalog.now
-        if snapshot.version == self._config:
-            return
-        now = {lane.id: (lane.paused, lane.credential.version) for lane in snapshot.lanes.values() if lane.vendor == self.vendor}
-        for lane_id, state in now.items():
-            if self._versions.get(lane_id, state) != state:
-                self.runtime.lane_queues.wake_now(lane_id)
-        self._versions, self._config = now, snapshot.version
+    # ------------------------------------------------------------ earlier releases
 
     def _adopt_old(self) -> None:
         """Entries of releases before 0.2, from their streams to their lanes' queues; those of a reader that fell silent too."""

@@ -126,7 +126,7 @@ class Reporter:
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
         show_memory(runtime)
-        for belt in (*keys.BELTS, keys.LEDGER):
+        for belt in (*keys.STREAMS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:

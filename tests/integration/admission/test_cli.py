@@ -15,9 +15,8 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import Batch, Push, encode
 from common.model import Bucket, MessageClass, Urgency, Vendor
-from common.storage import keys
 from common.storage.admission import Ask, Count
-from common.storage.delayed import Later
+from common.storage.delayed import as_new
 from tests.integration.admission.conftest import work
 from tests.records import dead_record
 from workers.cli.base import CliError
@@ -65,7 +64,7 @@ def test_lanes_have_the_shape_of_the_contract(run: Callable[..., Result], runtim
     runtime.lane_states.tell(vivo.id, vivo.credential.version, 0, 0, refused=True)
     parked = Batch(app="demo", vendor=Vendor.VIVO, business_id=space, pushes=(Push(note=work(1).note, targets=(work(1).target,) * 3),))
     with runtime.redis.pipeline() as pipe:
-        runtime.delayed.put(pipe, [Later(keys.send(Vendor.VIVO, Urgency.CHAT), encode(parked), now_ms(), vivo.id)])
+        runtime.lane_queues.put(pipe, [as_new(parked, Urgency.CHAT, encode(parked))])
         pipe.execute()
     mine = next(row for row in rows(run("lanes", "--json")) if row["business_id"] == space)
     quotas = {quota.pop("bucket"): quota for quota in mine.pop("quotas")}
@@ -79,6 +78,7 @@ def test_lanes_have_the_shape_of_the_contract(run: Callable[..., Result], runtim
         "rate_now": 25.0,
         "inflight": 3,
         "parked": 3,
+        "queue_bytes": len(encode(parked)),
     }
     assert quotas["private"] == {"used": 3, "limit": None, "runs_out_ms": None}
     assert (quotas["public"]["used"], quotas["public"]["limit"]) == (99, 100)
