@@ -27,7 +27,7 @@ from workers.lane_report import lane_status, lanes_of, quota_rows
 from workers.reports.findings import Finding, bad, good
 from workers.reports.servers import other_fleets
 from workers.runtime import Runtime
-from workers.transport.curl import EasyMaker
+from workers.transport.easy import EasyMaker
 from workers.vendors import VENDORS
 
 #: An entry that is older says that its stage does not keep up; entries of a belt at which the stage before it slows down.
