@@ -66,8 +66,8 @@ class Keys:
     def bell(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
 
-    def event(self, app: str, event_id: str) -> str:
-        return f"{self.prefix}:ev:{app}:{event_id}"
+    def seen_events(self, half_day: int) -> str:
+        return f"{self.prefix}:{{s0}}:ev:{half_day}"
 
     # claim.lua makes these four by itself, from the prefix
 
@@ -166,8 +166,8 @@ class Keys:
     def silent(self, app: str, user: str, device: str) -> str:
         return f"{self.prefix}:silent:{{{app}:{user}}}:{device}"
 
-    def message_time(self, app: str, conversation: str, message_id: str) -> str:
-        return f"{self.prefix}:ts:{app}:{conversation}\0{message_id}"
+    def message_times(self, bucket: int) -> str:
+        return f"{self.prefix}:{{s0}}:ts:{bucket}"
 
     @property
     def config_version(self) -> str:
