@@ -200,10 +200,20 @@ class Keys:
 
     def lease(self, role: str) -> str:
         """Who holds a role of the maintenance process."""
-        return f"{self.prefix}:lease:{role}"
+        return f"{self.prefix}:{{s0}}:lease:{role}"
 
     def lease_epoch(self, role: str) -> str:
-        return f"{self.prefix}:lease-epoch:{role}"
+        return f"{self.prefix}:{{s0}}:lease-epoch:{role}"
+
+    @property
+    def withdrawals(self) -> str:
+        """What is to be taken back from the screens it is on, by the time of the next look."""
+        return f"{self.prefix}:{{s0}}:withdrawals"
+
+    @property
+    def old_withdrawals(self) -> str:
+        """The same, as an earlier version kept it."""
+        return f"{self.prefix}:withdrawals"
 
     def alive(self, name: str) -> str:
         return f"{self.prefix}:alive:{name}"
