@@ -103,6 +103,7 @@ class Verdict(StrEnum):
     THROTTLED = "throttled"
     QUOTA_SPENT = "quota_spent"
     DEVICE_CAP = "device_cap"
+    FOLDED = "folded"  # the vendor shows a newer push in its place: says nothing of the day
     UNAVAILABLE = "unavailable"
     UNCERTAIN = "uncertain"
     UNKNOWN = "unknown"

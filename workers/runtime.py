@@ -343,7 +343,7 @@ class Runtime:
         deadline_s = self.settings.send_timeout_s
         store = AccessStore(self.redis, self.keys, self.vault, deadline_s)
         return DeliveryWorld(
-            claims=_Claims(self.claims, self.silences),
+            claims=_Claims(self.claims, self.silences if vendor == Vendor.APNS else None),
             backlog=_Backlog(self.backlog),
             folded_words=self._folded_words,
             gate=self.gate(),
@@ -421,9 +421,9 @@ class Runtime:
 
 
 class _Claims:
-    """The stage's port over the store."""
+    """The stage's port over the store. silences: of a vendor that throws away silent pushes close together (APNs)."""
 
-    def __init__(self, store: claim_store.Claims, silences: Silences) -> None:
+    def __init__(self, store: claim_store.Claims, silences: Silences | None) -> None:
         self._store = store
         self._silences = silences
 
@@ -447,7 +447,9 @@ class _Claims:
         return self._spaced(works, answers)
 
     def _spaced(self, works: Sequence[Work], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
-        """Silent pushes of messages go to a device once in 20 minutes; the surplus is told so. A call can't wait."""
+        """Silent pushes of messages go to a device once in 20 minutes; the surplus is folded. A call can't wait."""
+        if self._silences is None:
+            return answers
         silent = [
             index
             for index, (work, answer) in enumerate(zip(works, answers, strict=True))
@@ -456,7 +458,7 @@ class _Claims:
         asks = [(works[i].note.app, works[i].target.user, works[i].target.device, works[i].target.push_id) for i in silent]
         for index, may_go in zip(silent, self._silences.may_wake(asks), strict=True):
             if not may_go:
-                answers[index] = ClaimAnswer("gone", None, Decision.THROTTLED)
+                answers[index] = ClaimAnswer("gone", None, Decision.FOLDED)
         return answers
 
 

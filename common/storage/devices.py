@@ -48,9 +48,10 @@ _RETIRE = text(
     f"UPDATE devices d SET state = :state, reason = r.reason {_DEAD} AND d.token = r.token AND d.state = 'active'"
     ' RETURNING d.app, d."user", d.device_id'
 )
-#: A dead VoIP token is forgotten: calls reach the device as alerts then.
+#: A dead VoIP token is forgotten: calls reach the device as alerts then. Of a token
+#: without a person it is remembered that it was, as each push names it anew (direct_tokens.py).
 _FORGET_VOIP = text(
-    f"UPDATE devices d SET voip_token = NULL {_DEAD} AND d.voip_token = r.token"
+    f"UPDATE devices d SET voip_token = CASE WHEN d.device_id = '' THEN '' END {_DEAD} AND d.voip_token = r.token"
     ' RETURNING d.app, d."user", d.device_id, d.vendor, d.business_id, d.token, d.voip_token, d.state'
 )
 

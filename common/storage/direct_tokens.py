@@ -7,7 +7,7 @@ neither moved by it nor moves it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
@@ -25,9 +25,13 @@ _UPSERT = text(
     " FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[]), CAST(:platforms AS text[]), CAST(:vendors AS text[]),"
     " CAST(:business_ids AS text[]), CAST(:tokens AS text[]), CAST(:voips AS text[]), CAST(:langs AS text[]), CAST(:sinces AS bigint[]))"
     ' AS r (app, "user", platform, vendor, business_id, token, voip, lang, since)'
-    ' ON CONFLICT (app, "user", device_id) DO UPDATE SET registered_ms = excluded.registered_ms, voip_token = excluded.voip_token,'
-    " platform = excluded.platform, lang = excluded.lang, reason = '', state = 'active', state_ms = excluded.state_ms"
-    " WHERE excluded.registered_ms > devices.registered_ms"
+    ' ON CONFLICT (app, "user", device_id) DO UPDATE SET voip_token = excluded.voip_token,'
+    " registered_ms = GREATEST(excluded.registered_ms, devices.registered_ms),"
+    " state = CASE WHEN excluded.registered_ms > devices.registered_ms THEN 'active' ELSE devices.state END,"
+    " reason = CASE WHEN excluded.registered_ms > devices.registered_ms THEN '' ELSE devices.reason END,"
+    " state_ms = CASE WHEN excluded.registered_ms > devices.registered_ms THEN excluded.state_ms ELSE devices.state_ms END,"
+    " platform = excluded.platform, lang = excluded.lang"
+    " WHERE excluded.registered_ms > devices.registered_ms OR (devices.voip_token IS NULL AND excluded.voip_token IS NOT NULL)"
 )
 
 
@@ -67,14 +71,20 @@ class DirectTokens:
         for one in tokens:
             old = newest.get((one.app, one.user))
             if old is None or one.since_ms >= old.since_ms:
-                newest[(one.app, one.user)] = one
+                voip = one.voip_token or (old.voip_token if old is not None else None)
+                newest[(one.app, one.user)] = replace(one, voip_token=voip)
         with self._engine.begin() as connection:
             found = _states(connection, list(newest))
-            fresh = [one for key, one in newest.items() if key not in found or one.since_ms > found[key][1]]
+            fresh = [one for key, one in newest.items() if _news(one, found.get(key))]
             if fresh:
                 connection.execute(_UPSERT, _columns(fresh))
                 found = {**found, **_states(connection, [(one.app, one.user) for one in fresh])}
         return found
+
+
+def _news(one: DirectToken, known: tuple[str, int, str | None, str] | None) -> bool:
+    """A VoIP token that a vendor declared dead is kept as "": that the app names it still is no news."""
+    return known is None or one.since_ms > known[1] or (known[2] is None and one.voip_token is not None)
 
 
 def _states(connection: Connection, who: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, int, str | None, str]]:

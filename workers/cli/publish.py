@@ -17,7 +17,7 @@ from common.contracts import OfflineRecipients, Recipient, encode
 from common.storage import keys
 from workers.cli.base import CliError, at, opened
 from workers.cli.why import in_order, story
-from workers.handlers.intake import event_record
+from workers.handlers.ledger_rows import event_record
 from workers.intake import stage
 from workers.intake.dialects import DIALECTS
 from workers.routing.stage import urgency_of

@@ -123,6 +123,32 @@ def gateway_key(app_id: str, rotate: bool) -> None:
     print(key)
 
 
+@app.command("xmpp")
+@click.argument("app_id", metavar="APP")
+@click.option("--server", required=True, metavar="HOST:PORT", help="Where the server listens for components.")
+@click.option("--component", required=True, metavar="DOMAIN", help="The component's name there, e.g. push.example.org.")
+@click.option("--secret-file", type=_FILE, required=True)
+@click.option("--connections", type=click.IntRange(1, 4), default=2, show_default=True, help="ejabberd: 2, overlapping; Prosody takes 1.")
+@click.option(
+    "--empty", type=click.Choice(["silent", "wake"]), default="silent", show_default=True, help="What an empty notification does."
+)
+@click.option("--domain", "domains", multiple=True, help="Whose users may register.  [default: the component's parent domain]")
+def xmpp(app_id: str, server: str, component: str, secret_file: Path, connections: int, empty: str, domains: tuple[str, ...]) -> None:
+    """Connect the tenant to an XMPP server as its push component (XEP-0114); `worker gateway-xmpp` holds the connections."""
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise CliError("--server takes HOST:PORT, for instance localhost:5347")
+    secret = secret_file.read_text(encoding="utf-8", errors="replace").strip()
+    with opened() as runtime:
+        tenant = _tenant(runtime, app_id)
+        given: dict[str, object] = {"host": host, "port": int(port), "domain": component, "connections": connections, "empty": empty}
+        given |= {"domains": list(domains) or [component.partition(".")[2] or component]}
+        given |= {"secret": runtime.vault.encrypt(secret.encode()).decode()}
+        runtime.tenants.add(Tenant(tenant.app, tenant.name, tenant.lang, tenant.tz, {**tenant.options, "xmpp": given}))
+        runtime.catalog.changed()
+    print(f"{app_id} is the component {component} of {server}")
+
+
 def _tenant(runtime: Runtime, app_id: str) -> Tenant:
     tenant = runtime.tenants.all().get(app_id)
     if tenant is None:

@@ -21,6 +21,7 @@ FINAL: Final[Mapping[Verdict, Decision]] = {
     Verdict.THROTTLED: Decision.THROTTLED,
     Verdict.QUOTA_SPENT: Decision.QUOTA_SPENT,
     Verdict.DEVICE_CAP: Decision.DEVICE_CAP,
+    Verdict.FOLDED: Decision.FOLDED,
     Verdict.UNAVAILABLE: Decision.UNAVAILABLE,
     Verdict.UNCERTAIN: Decision.UNCERTAIN,
     Verdict.UNKNOWN: Decision.UNKNOWN,

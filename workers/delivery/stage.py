@@ -249,7 +249,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) 
 
 #: What a push that must not go any more is told.
 _GONE_NOTES = {
-    Decision.THROTTLED: "another silent push went to this device less than 20 minutes ago",
+    Decision.FOLDED: "another silent push went to this device less than 20 minutes ago",
     Decision.UNCERTAIN: "withdrawn, but an earlier try may have been seen",
     Decision.NO_DEVICE: "logged out, or the token is another's, since it was routed",
 }

@@ -67,6 +67,10 @@ class Directories:
     def now(self) -> Directory:
         return self._made[1]
 
+    @property
+    def tenants(self) -> Mapping[str, Tenant]:
+        return self._made[0].tenants
+
     def close(self) -> None:
         self._stop.set()
         self._thread.join(LOOK_S + 5)

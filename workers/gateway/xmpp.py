@@ -1,10 +1,313 @@
-"""placeholder"""
+"""The XMPP door: components of ejabberd and Prosody that take XEP-0357 pushes, and the commands by which apps register."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
 import threading
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from common import metrics
+from common.clock import now_ms
+from common.config import Settings
+from common.storage.direct_tokens import DirectTokens
+from common.storage.keys import Keys
+from common.storage.push_nodes import PushNode, PushNodes
+from common.storage.vault import Vault
+from workers.gateway import stanzas
+from workers.gateway.aliases import Account, Found, named, only
+from workers.gateway.component import ComponentAddress, ComponentSession
+from workers.gateway.directory import ConfigSource, Directories
+from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, encoded
+from workers.gateway.feed import StreamAway, StreamFeed
+from workers.gateway.stanzas import COMMANDS, COMPONENT, DISCO_INFO, DISCO_ITEMS, PING, Publish
+from workers.gateway.xml import Node
+from workers.intake.direct import token_user
+
+log = logging.getLogger(__name__)
+
+#: How often the tenants' servers are looked at, seconds; and for how long the same loud summary of a node is one push.
+LOOK_S: Final = 1.0
+FOLD_MS: Final = 2_000
+PURPOSE: Final = "xmpp push nodes"
+XMPP: Final = "xmpp"
+AWAY: Final = (StreamAway, RedisError, SQLAlchemyError, OSError)
 
 
-def serve(_world: Any, stop: threading.Event) -> None:
-    stop.wait()
+@dataclass(frozen=True, slots=True)
+class XmppServer:
+    """One tenant's server. empty: what an empty notification does, silent or wake. domains: who may register and publish."""
+
+    app: str
+    address: ComponentAddress
+    connections: int
+    empty: str
+    domains: tuple[str, ...]
+
+
+class XmppWorld(Protocol):
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def redis(self) -> Redis: ...
+    @property
+    def core(self) -> Redis: ...
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def vault(self) -> Vault: ...
+    @property
+    def catalog(self) -> ConfigSource: ...
+
+
+def server_of(app: str, options: Mapping[str, Any], vault: Vault) -> XmppServer | None:
+    """As `app xmpp` stored it; None where the tenant has none."""
+    given = options.get(XMPP)
+    if not isinstance(given, Mapping):
+        return None
+    secret = vault.decrypt(str(given["secret"]).encode()).decode()
+    address = ComponentAddress(str(given["host"]), int(given["port"]), str(given["domain"]), secret)
+    return XmppServer(app, address, int(given["connections"]), str(given["empty"]), tuple(given["domains"]))
+
+
+def serve(world: XmppWorld, stop: threading.Event) -> None:
+    """Until `stop` is set: a connection to each tenant's server, or several, as operators configure them meanwhile."""
+    feed = StreamFeed(world.core, world.settings.event_streams[0])
+    directories = Directories(world.catalog, world.vault)
+    try:
+        asyncio.run(_Sessions(world, feed, directories).run(stop))
+    finally:
+        directories.close()
+        feed.close()
+
+
+class _Sessions:
+    def __init__(self, world: XmppWorld, feed: StreamFeed, directories: Directories) -> None:
+        self._world = world
+        self._feed = feed
+        self._directories = directories
+        self._running: dict[XmppServer, list[tuple[ComponentSession, asyncio.Task[None]]]] = {}
+
+    async def run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            wanted = self._wanted()
+            for server in self._running.keys() - wanted:
+                await self._end(self._running.pop(server))
+            for server in wanted - self._running.keys():
+                service = PushService(self._world, self._feed, self._directories, server)
+                sessions = [ComponentSession(server.address, service.answer) for _ in range(server.connections)]
+                self._running[server] = [(session, asyncio.create_task(session.run())) for session in sessions]
+            await asyncio.to_thread(stop.wait, LOOK_S)
+        for pairs in self._running.values():
+            await self._end(pairs)
+
+    def _wanted(self) -> set[XmppServer]:
+        found = set()
+        for app, tenant in self._directories.tenants.items():
+            try:
+                server = server_of(app, tenant.options, self._world.vault)
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("a tenant's XMPP server can't be read", extra={"app": app, "reason": type(error).__name__})
+                continue
+            if server is not None:
+                found.add(server)
+        return found
+
+    async def _end(self, pairs: list[tuple[ComponentSession, asyncio.Task[None]]]) -> None:
+        """One connection after the other, so that the server has another as long as there is one."""
+        for session, task in pairs:
+            session.stop()
+            await asyncio.wait({task}, timeout=15)
+            task.cancel()
+
+
+class PushService:
+    """Answers the stanzas of one tenant's server."""
+
+    def __init__(self, world: XmppWorld, feed: StreamFeed, directories: Directories, server: XmppServer) -> None:
+        self._world = world
+        self._feed = feed
+        self._directories = directories
+        self._server = server
+        self._nodes = PushNodes(world.engine)
+        self._tokens = DirectTokens(world.engine)
+        self._keys = world.vault.derived(PURPOSE)
+
+    async def answer(self, stanza: Node) -> Node | None:
+        """None: nothing is to be said. Never raises, and never says `cancel` to a push for a trouble of ours."""
+        kind = stanza.attrs.get("type", "")
+        if stanza.name == f"{{{COMPONENT}}}presence":
+            return _presence(stanza) if kind == "probe" else None
+        if stanza.name != f"{{{COMPONENT}}}iq" or kind not in ("get", "set"):
+            return None
+        try:
+            answer = await self._iq(stanza, kind)
+        except AWAY as error:
+            log.warning("a push waits at its XMPP server", extra={"reason": type(error).__name__})
+            answer = stanzas.trouble(stanza)
+        except Exception as error:  # whatever one stanza breaks must not cost a phone its subscription
+            log.exception("a stanza broke the door", extra={"reason": type(error).__name__})
+            answer = stanzas.trouble(stanza)
+        what = next((child.attrs.get("type", "error") for child in answer.children if child.name.endswith("}error")), "result")
+        metrics.DOOR_REQUESTS.labels("xmpp", what).inc()
+        return answer
+
+    async def _iq(self, iq: Node, kind: str) -> Node:
+        publish = stanzas.publish_of(iq) if kind == "set" else None
+        if publish is not None:
+            return await self._publish(iq, publish)
+        command = iq.find(f"{{{COMMANDS}}}command")
+        if command is not None and kind == "set":
+            return await self._command(iq, command)
+        if iq.find(f"{{{DISCO_INFO}}}query") is not None:
+            return stanzas.result(iq, stanzas.disco_info())
+        items = iq.find(f"{{{DISCO_ITEMS}}}query")
+        if items is not None:
+            return stanzas.result(iq, stanzas.disco_items(self._server.address.domain, items.attrs.get("node", "")))
+        if iq.find(f"{{{PING}}}ping") is not None:
+            return stanzas.result(iq)
+        return stanzas.error(iq, "cancel", "service-unavailable")
+
+    def _allowed(self, iq: Node) -> bool:
+        domain = stanzas.domain_of(iq.attrs.get("from", ""))
+        return any(domain == one or domain.endswith("." + one) for one in self._server.domains)
+
+    # ------------------------------------------------------------ registration
+
+    async def _command(self, iq: Node, command: Node) -> Node:
+        name = command.attrs.get("node", "")
+        if not self._allowed(iq):
+            return stanzas.error(iq, "auth", "forbidden")
+        owner = stanzas.bare(iq.attrs.get("from", ""))
+        given = stanzas.fields_of(command.find(f"{{{stanzas.FORMS}}}x"))
+        device = as_name(given.get("device-id") or given.get("android-id"))
+        if name == "unregister-push":
+            await asyncio.to_thread(self._nodes.unregister, self._server.app, owner, device, now_ms())
+            return stanzas.result(iq, stanzas.command_done(name, {}))
+        vendor = stanzas.COMMAND_NODES.get(name)
+        token = as_text(given.get("token"))
+        if vendor is None:
+            return stanzas.error(iq, "cancel", "item-not-found")  # a command that we have not, and no push
+        if not owner or not token or len(token) > 2048:
+            return stanzas.error(iq, "modify", "bad-request")
+        accounts = [one for one in self._directories.now.by_app.get(self._server.app, ()) if one.vendor == vendor]
+        found = _account(accounts, given.get("app-id", ""), name)
+        if found is None:
+            return stanzas.error(iq, "modify", "not-acceptable")
+        new = PushNode(
+            node=secrets.token_urlsafe(12),
+            owner=owner,
+            device_id=device or "default",
+            vendor=vendor,
+            business_id=found.account.business_id,
+            token=token,
+            voip_token=as_text(given.get("voip-token")),
+            created_ms=now_ms(),
+        )
+        node = await asyncio.to_thread(self._nodes.register, self._server.app, new)
+        values = {"jid": self._server.address.domain, "node": node, "secret": self._secrets(node)[0]}
+        return stanzas.result(iq, stanzas.command_done(name, values))
+
+    def _secrets(self, node: str) -> list[str]:
+        """Nothing to look up: the node's HMAC, with the newest of our keys first."""
+        return [hmac.digest(key, f"{self._server.app}\0{node}".encode(), "sha256").hex()[:32] for key in self._keys]
+
+    # ------------------------------------------------------------ pushes
+
+    async def _publish(self, iq: Node, publish: Publish) -> Node:
+        if not publish.node:
+            return stanzas.error(iq, "modify", "bad-request")
+        fits = [hmac.compare_digest(publish.secret.encode(), one.encode()) for one in self._secrets(publish.node)]
+        if sum(fits) == 0:
+            return stanzas.error(iq, "modify", "not-acceptable")
+        known = await asyncio.to_thread(self._nodes.get, self._server.app, publish.node)
+        if known is None:
+            return stanzas.trouble(iq)  # issued by us, and not in this database: nobody took it back
+        if known.deleted or await asyncio.to_thread(self._is_dead, known):
+            return stanzas.gone(iq)
+        mark = self._mark(publish)
+        if publish.loud and not await asyncio.to_thread(self._world.redis.set, mark, b"1", nx=True, px=FOLD_MS):
+            return stanzas.result(iq)
+        try:
+            await self._feed.put([encoded(self._event(iq, publish, known))])
+        except StreamAway:
+            await asyncio.to_thread(self._world.redis.delete, mark)
+            raise
+        return stanzas.result(iq)
+
+    def _is_dead(self, known: PushNode) -> bool:
+        """By the registry: the vendor declared the token dead, with the mass guard calm, and nobody registered it since."""
+        user = token_user(known.vendor, known.business_id, known.token)
+        has = self._tokens.states([(self._server.app, user)]).get((self._server.app, user))
+        return has is not None and has[0] == "retired" and has[1] >= known.created_ms
+
+    def _mark(self, publish: Publish) -> str:
+        digest = hashlib.sha256(f"{publish.node}\0{publish.summary}".encode("utf-8", "replace")).hexdigest()
+        return self._world.keys.receipt_nonce(digest)
+
+    def _event(self, iq: Node, publish: Publish, known: PushNode) -> dict[str, Any]:
+        account = Account(self._server.app, stanzas.COMMAND_NODES[f"register-push-{known.vendor}"], known.business_id, ())
+        domain = stanzas.domain_of(iq.attrs.get("from", ""))
+        name = f"xmpp:{domain}:{iq.attrs.get('id', '')}:{publish.node}"
+        event_id = name if len(name.encode()) <= 128 else "xmpp:" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+        event_id = as_text(event_id)
+        wakes = publish.loud or self._server.empty == "wake"
+        data: dict[str, Any] = {"message_id": event_id, "kind": "call" if publish.call else "message"}
+        data |= _about(publish)
+        data["push"] = _push(publish, wakes)
+        event = direct_event(Found(account, voip=False), event_id, known.token, now_ms(), data, since_ms=known.created_ms)
+        if known.voip_token:
+            event["data"]["target"]["voip_token"] = known.voip_token
+        return event
+
+
+def _account(accounts: list[Account], app_id: str, command: str) -> Found | None:
+    """By the form's `app-id`, else by an alias of the command's name, else the vendor's only account."""
+    if app_id:
+        return only(named(accounts, app_id))
+    return only(named(accounts, command)) or (Found(accounts[0], voip=False) if len(accounts) == 1 else None)
+
+
+def _about(publish: Publish) -> dict[str, Any]:
+    """The conversation is the sender's bare JID; without one the node stands for it."""
+    sender = as_name(stanzas.bare(publish.sender))
+    if not sender:
+        return {"conversation": {"type": "c2c", "id": publish.node}, "sender": {"id": publish.node}}
+    room = as_name(stanzas.room_of(publish.sender))
+    if not room:
+        return {"conversation": {"type": "c2c", "id": sender}, "sender": {"id": sender}}
+    nick = as_name(publish.sender.partition("/")[2])
+    who = {"id": as_name(publish.sender), "nick": nick} if nick else {"id": sender}
+    return {"conversation": {"type": "group", "id": sender, "name": room}, "sender": who}
+
+
+def _push(publish: Publish, wakes: bool) -> dict[str, Any]:
+    """collapse id: the node, as servers announce the same messages again after minutes."""
+    push: dict[str, Any] = {"collapse_key": publish.node, "display": {}, "thread_id": as_name(stanzas.bare(publish.sender)) or publish.node}
+    if not wakes:
+        return {**push, "push_type": "silent"}
+    body = as_text(publish.body)[:BODY_CHARS_MAX]
+    if body and body not in stanzas.FIXED_WORDS:
+        room = as_name(stanzas.room_of(publish.sender))
+        push["display"] = {"title": room or as_name(stanzas.bare(publish.sender)) or body[:40], "body": body}
+    if publish.cipher is not None:
+        push["blob"] = {"encrypted": publish.cipher[0], "iv": publish.cipher[1]}
+        push["vendor"] = {"apns": {"mutable_content": True}}
+    return push
+
+
+def _presence(stanza: Node) -> Node:
+    attrs = {ours: stanza.attrs[theirs] for theirs, ours in (("from", "to"), ("to", "from")) if theirs in stanza.attrs}
+    return Node(f"{{{COMPONENT}}}presence", attrs)

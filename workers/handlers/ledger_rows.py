@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from common.contracts import encode
-from common.ledger_records import NoteRecord, Record, RowRecord
-from common.model import Decision, Kind, Vendor
+from common.contracts import Message, encode
+from common.ledger_records import EventRecord, NoteRecord, Record, RowRecord
+from common.model import Decision, Kind, PushType, Vendor
 from common.storage import keys
 from workers.delivery import settle as settling
 from workers.delivery.work import Work
@@ -106,8 +107,37 @@ def work_row(work: Work, vendor: Vendor, business_id: str, decision: Decision | 
         routed_ms=note.routed_ms,
         decided_ms=now,
         note=words,
+        kind="" if note.kind == Kind.MESSAGE else note.kind,
     )
 
 
 def _step(app: str, event_id: str, ts_ms: int, user: str, device: str, stage: str, now: int, said: str) -> NoteRecord:
     return NoteRecord(app=app, event_id=event_id, ts_ms=ts_ms, user=user, device=device, kind="step", stage=stage, at_ms=now, note=said)
+
+
+def event_record(message: Message, decision: Decision | None, note: str = "") -> EventRecord:
+    conversation = f"{message.conversation.type}:{message.conversation.id}"
+    return EventRecord(
+        app=message.app,
+        event_id=message.event_id,
+        message_id=message.message_id,
+        type=message.type,
+        conversation=conversation,
+        ts_ms=message.ts_ms,
+        received_ms=message.received_ms,
+        decision=decision,
+        note=note,
+        screen=_screen(message),
+        # what has no rows is filed by its coming: an old event's own day would be dropped too soon, or at once
+        filed_ms=message.received_ms if decision is not None else 0,
+        kind=message.kind if message.direct else "",
+    )
+
+
+def _screen(message: Message) -> str:
+    """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but the message's id."""
+    push = message.push
+    shared: dict[str, str | None] = {"collapse_key": push.collapse_key, "strategy_id": push.strategy_id}
+    shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
+    found = {name: value for name, value in shared.items() if value}
+    return json.dumps(found, ensure_ascii=False) if found else ""

@@ -18,8 +18,7 @@ from common.storage import keys
 from common.storage.delayed import Later
 from common.storage.streams import Entry
 from workers.app import PRESENCE, ROUTING
-from workers.handlers.intake import event_record
-from workers.handlers.ledger_rows import presence_row
+from workers.handlers.ledger_rows import event_record, presence_row
 from workers.presence import stage as presence
 from workers.queues.consumer import Commit, Letter
 from workers.routing.stage import urgency_of

@@ -20,7 +20,6 @@ from common.config import Settings, is_loopback
 from common.model import Vendor
 from common.storage import keys, lanes, ledger, living
 from common.storage.streams import GROUP
-from common.storage.tally import last_hour
 from common.storage.vault import VaultError
 from workers.delivery.lane import Lane
 from workers.lane_report import lane_status, lanes_of, quota_rows
@@ -228,7 +227,7 @@ def right_findings(runtime: Runtime) -> Iterator[Finding]:
 
 def build_findings(runtime: Runtime) -> Iterator[Finding]:
     """Tokens of another app or environment beside good traffic: a debug build, or the wrong account."""
-    for vendor, decisions in last_hour(runtime.engine, now_ms()).decisions.items():
+    for vendor, decisions in runtime.ledger.last_hour(now_ms()).decisions.items():
         foreign = decisions.get("token_foreign", 0)
         asked = sum(decisions.get(name, 0) for name in ("accepted", "token_dead", "token_foreign", "rejected"))
         if foreign >= FOREIGN_MIN and foreign >= FOREIGN_SHARE * asked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,7 +14,7 @@ import msgspec
 import regex
 
 from common.contracts import Notification, Target
-from common.model import Again, Bucket, Kind, Vendor, Verdict
+from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from common.values import Value
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
@@ -295,30 +295,56 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
 
 def body_within(note: Notification, most: int, measure: Callable[[str], int] = characters) -> str:
     """The note's body, not cut yet, with a name before it so short that `cut` leaves CHARACTERS_KEPT characters of the words."""
-    said = note.body.removeprefix(note.prefix)
-    if measure(note.body) <= most or len(said) + len(note.prefix) != len(note.body):
-        return note.body
+    return named_within(note.body, note.prefix, most, measure)
+
+
+def named_within(body: str, prefix: str, most: int, measure: Callable[[str], int] = characters) -> str:
+    """The same for a `body` that begins with a name, `prefix`."""
+    if not prefix or not body.startswith(prefix) or measure(body) <= most:
+        return body
+    said = body[len(prefix) :]
     least = min(measure(said), measure(_beginning(said) + ELLIPSIS))
-    if measure(note.prefix) + least <= most:
-        return note.body
-    name = cut(note.prefix.rstrip(":"), most - least - measure(":"), measure)
+    if measure(prefix) + least <= most:
+        return body
+    name = cut(prefix.rstrip(":"), most - least - measure(":"), measure)
     return f"{name}:{said}" if name else said
+
+
+WISH_CHARACTERS_MAX = 256  # of one of a sender's overrides that is kept where room is wanted
+
+
+def leaner(note: Notification) -> Iterator[Notification]:
+    """`note`, then without what need not travel, one thing after the other: picture and raw options, payload, ext (contract §7).
+
+    An opaque payload and the data of a silent push are all that there is to send: nothing is left out there.
+    """
+    yield note
+    if note.blob or note.push_type is PushType.SILENT:
+        return
+    wishes = {name: value for name, value in note.vendor.items() if not isinstance(value, str) or len(value) <= WISH_CHARACTERS_MAX}
+    bare = msgspec.structs.replace(note, image=None, vendor=wishes, vendor_raw={})
+    yield bare
+    bare = msgspec.structs.replace(bare, payload=None)
+    yield bare
+    yield msgspec.structs.replace(bare, ext=None)
 
 
 def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int], prefix: str = "") -> dict[str, str]:
     """`texts`, cut one after the other in their order until `excess` units of `measure` are saved or nothing more can be.
 
     Each keeps its first CHARACTERS_KEPT characters (whole graphemes), unless one grapheme alone is a screenful; behind a name,
-    `prefix`, that some of them begins with, as long as the others have something to give.
+    `prefix`, that some of them begins with, which is shortened when the others have nothing more to give.
     """
     result = dict(texts)
     for kept in (prefix, "") if prefix else ("",):
         for name, text in texts.items():
             if excess <= 0:
                 return result
-            size = measure(result[name])
-            head = kept if text.startswith(kept) else ""
-            result[name] = cut(text, max(size - excess, measure(head + _beginning(text[len(head) :]) + ELLIPSIS)), measure)
+            size, named = measure(result[name]), bool(prefix) and text.startswith(prefix)
+            head = kept if named else ""
+            start = len(prefix) if named else 0
+            most = max(size - excess, measure(head + _beginning(text[start:]) + ELLIPSIS))
+            result[name] = cut(text if kept else named_within(text, prefix, most, measure), most, measure)
             excess -= size - measure(result[name])
     return result
 

@@ -110,7 +110,9 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
     push_type = push_type_of(note, credential.rights)
     if push_type == NOTIFICATION:
         repeats = 2 if _inbox(note) else 1
-        body = fitted(lambda title, text, keep: _alert(parcel, credential, title, text, keep), title_of(note), body_of(note), repeats)
+        body = fitted(
+            lambda title, text, keep: _alert(parcel, credential, title, text, keep), title_of(note), body_of(note), repeats, note.prefix
+        )
     else:
         body = _background(parcel, credential, push_type)
     body["target"]["token"] = tokens

@@ -111,7 +111,9 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
         body = _data_message(parcel)
     else:
         style = 2 if _big_text(note) else 1
-        body = fitted(lambda title, text, keep: _alert(parcel, credential, title, text, keep), title_of(note), body_of(note), style)
+        body = fitted(
+            lambda title, text, keep: _alert(parcel, credential, title, text, keep), title_of(note), body_of(note), style, note.prefix
+        )
     body["message"]["token"] = [item.target.token for item in parcel.items]
     return _send(credential, access, body)
 

@@ -82,7 +82,7 @@ TOKEN_CODES: Final[Mapping[str, Verdict]] = {
     "513": Verdict.UNAVAILABLE,
     "518": Verdict.THROTTLED,
     "519": Verdict.UNAVAILABLE,
-    "520": Verdict.DEVICE_CAP,  # folded: more than five in a minute on this device
+    "520": Verdict.FOLDED,  # more than five in a minute on this device: the minute ends, so the day stays open
     "110002": Verdict.TOKEN_DEAD,
     "110003": Verdict.TOKEN_DEAD,
     "110005": Verdict.TOKEN_DEAD,

@@ -13,7 +13,7 @@ import msgspec
 
 from common.contracts import Notification
 from common.model import Again, PushType, Verdict
-from workers.vendors.base import AccessRefused, AccessToken, Parcel, compact, cut, merged, read, retry_after_s
+from workers.vendors.base import AccessRefused, AccessToken, Parcel, compact, cut, merged, named_within, read, retry_after_s
 from workers.wire import Answer, Request
 
 #: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy. Source: docs/vendors/huawei.md, 2026-05.
@@ -73,8 +73,9 @@ def json_bytes(text: str) -> int:
     return len(encoded(text)) - 2
 
 
-def fitted(render: Render, title: str, body: str, repeats: int = 1) -> dict[str, Any]:
+def fitted(render: Render, title: str, body: str, repeats: int = 1, prefix: str = "") -> dict[str, Any]:
     """The body with as much of the words as fits BODY_BYTES_MAX. repeats: how often the words stand in it (big text style: 2).
+    prefix: a name that the body begins with, shortened before the words behind it are.
 
     Title and body are cut on grapheme borders, the title to a third where both are long. Data beside them (image and
     raw fields, then payload, then ext) goes only when it would leave no room for WORDS_BYTES_MIN of words.
@@ -86,7 +87,8 @@ def fitted(render: Render, title: str, body: str, repeats: int = 1) -> dict[str,
         room = (BODY_BYTES_MAX - SLACK_BYTES - len(encoded(render("", "", keep)))) // repeats
         if room >= WORDS_BYTES_MIN or keep is Keep.WORDS:
             head = cut(title, max(room // 3, room - json_bytes(body)), json_bytes)
-            return render(head, cut(body, room - json_bytes(head), json_bytes), keep)
+            left = room - json_bytes(head)
+            return render(head, cut(named_within(body, prefix, left, json_bytes), left, json_bytes), keep)
     raise AssertionError("Keep.WORDS always returns")
 
 

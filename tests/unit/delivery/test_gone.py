@@ -48,7 +48,7 @@ CASES = {
     "recalled while it waited, and too late by now": (RECALLED, True, "lane_paused", Decision.RECALLED),
     "recalled after a try that was never answered": (RECALLED, False, "uncertain", Decision.UNCERTAIN),
     "logged out while it waited": (ClaimAnswer("gone", None, "no_device"), False, "lane_paused", Decision.NO_DEVICE),
-    "a second silent push": (ClaimAnswer("gone", None, "throttled"), False, None, Decision.THROTTLED),
+    "a second silent push": (ClaimAnswer("gone", None, "folded"), False, None, Decision.FOLDED),
     "too late, no lane was asked": (OURS, True, None, Decision.EXPIRED),
     "too late behind a stopped lane": (OURS, True, "lane_paused", Decision.LANE_PAUSED),
     "too late, but sent already": (DONE, True, None, None),

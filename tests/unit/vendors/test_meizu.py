@@ -48,7 +48,7 @@ TOKEN_CODES = {
     "513": Verdict.UNAVAILABLE,
     "518": Verdict.THROTTLED,
     "519": Verdict.UNAVAILABLE,
-    "520": Verdict.DEVICE_CAP,
+    "520": Verdict.FOLDED,
     "110002": Verdict.TOKEN_DEAD,
     "110003": Verdict.TOKEN_DEAD,
     "110005": Verdict.TOKEN_DEAD,

@@ -1,0 +1,1 @@
+"""Real IM servers before the doors: `make doors`."""

@@ -1,0 +1,228 @@
+"""ejabberd and Prosody of this Debian as foreign servers: a registration, pushes, and a rolling restart of our component."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.doors.world import Doors
+from tests.doors.xmpp_client import XmppClient
+from tests.e2e.conftest import wait_for
+from tests.e2e.house import new_token
+
+SECRET = "component-secret"
+PROSODY = """
+pidfile = "{folder}/prosody.pid"
+data_path = "{folder}/data"
+log = {{ info = "{folder}/prosody.log" }}
+plugin_paths = {{ "/usr/lib/prosody/modules", "/usr/share/prosody/modules" }}
+modules_enabled = {{ "roster", "saslauth", "disco", "ping", "offline", "cloud_notify", "smacks", "message" }}
+modules_disabled = {{ "s2s", "tls" }}
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {c2s} }}
+component_ports = {{ {component} }}
+component_interfaces = {{ "127.0.0.1" }}
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+authentication = "internal_plain"
+run_as_root = true
+VirtualHost "localhost"
+Component "push.localhost"
+  component_secret = "{secret}"
+"""
+EJABBERD = """
+hosts: [localhost]
+loglevel: info
+listen:
+  - {{port: {c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false}}
+  - {{port: {component}, ip: "127.0.0.1", module: ejabberd_service, hosts: {{"push.localhost": {{password: "{secret}"}}}}}}
+auth_method: internal
+modules:
+  mod_admin_extra: {{}}
+  mod_disco: {{}}
+  mod_ping: {{}}
+  mod_roster: {{}}
+  mod_offline: {{}}
+  mod_push: {{}}
+  mod_register: {{ip_access: all}}
+  mod_push_keepalive: {{}}
+  mod_stream_mgmt: {{resume_timeout: 60}}
+acl: {{}}
+access_rules: {{local: {{allow: all}}, c2s: {{allow: all}}, register: {{allow: all}}}}
+registration_timeout: infinity
+"""
+
+
+@contextlib.contextmanager
+def prosody(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
+    config = folder / "prosody.cfg.lua"
+    (folder / "data").mkdir(parents=True)
+    config.write_text(PROSODY.format(folder=folder, c2s=ports[0], component=ports[1], secret=SECRET))
+    for user in ("ann", "bob"):
+        subprocess.run(
+            ["prosodyctl", "--root", "--config", str(config), "register", user, "localhost", "pw"], check=True, capture_output=True
+        )
+    server = subprocess.Popen(["prosody", "--root", "--config", str(config), "-F"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@contextlib.contextmanager
+def ejabberd(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
+    config = folder / "ejabberd.yml"
+    folder.mkdir(parents=True, exist_ok=True)
+    config.write_text(EJABBERD.format(c2s=ports[0], component=ports[1], secret=SECRET))
+    spool = folder / "spool"
+    spool.mkdir()
+    ebin = next(Path("/usr/lib").glob("*/ejabberd-*/ebin"), None) or next(Path("/usr/lib").glob("**/ejabberd.app")).parent
+    libs = str(ebin.parent.parent)
+    env = {
+        **os.environ,
+        "EJABBERD_CONFIG_PATH": str(config),
+        "ERL_LIBS": f"{libs}:/usr/lib/erlang/lib",
+        "EJABBERD_LOG_PATH": str(folder / "e.log"),
+    }
+    env |= {"SPOOL_DIR": str(spool), "HOME": str(folder)}
+    command = ["erl", "-noinput", "-mnesia", "dir", f'"{spool}"', "-s", "ejabberd"]
+    server = subprocess.Popen(command, cwd=spool, env=env, stdout=(folder / "out.log").open("wb"), stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(20)
+        server.kill()
+
+
+def connected(world: Doors, count: int) -> None:
+    """Until so many lines in the door's log say that a connection stands."""
+    log = world.folder / "gateway-xmpp.log"
+    wait_for(lambda: log.read_bytes().count(b"connected to an XMPP server") >= count, f"{count} connections", 40)
+
+
+def pushes(world: Doors, token: str, count: int) -> list[dict[str, Any]]:
+    return wait_for(lambda: found if len(found := world.house.pushes(token)) >= count else None, f"{count} pushes", 40)
+
+
+def registered(port: int, user: str, token: str) -> XmppClient:
+    client = XmppClient(port, "localhost", user, "pw")
+    told = client.command("push.localhost", "register-push-apns", token=token, device_id=f"{user}-phone")
+    client.enable(told)
+    client.presence()
+    return client
+
+
+def scenario_prosody(world: Doors) -> dict[str, Any]:
+    from workers.cli.up import free_ports
+
+    first = free_ports(2)
+    ports = (first, first + 1)
+    with prosody(world.folder / "prosody", ports):
+        (world.folder / "secret").write_text(SECRET)
+        wait_port(ports[1])
+        arguments = ["--server", f"127.0.0.1:{ports[1]}", "--component", "push.localhost", "--connections", "1"]
+        world.command("app", "xmpp", world.house.app, *arguments, "--secret-file", str(world.folder / "secret"))
+        world.alias("ios", "apns", "register-push-apns")
+        with world.running(["gateway-xmpp"]):
+            connected(world, 1)
+            token = new_token("apns")
+            bob = registered(ports[0], "bob", token)
+            bob.close()
+            time.sleep(1)
+            ann = XmppClient(ports[0], "localhost", "ann", "pw", "laptop")
+            ann.say("bob@localhost", "three words here")
+            got = pushes(world, token, 1)
+            for _ in range(2):
+                ann.say("bob@localhost", "three words here")
+            time.sleep(3)
+            shown = world.house.pushes(token)
+            ann.close()
+    return {"offline": got[0]["body"]["aps"], "banners": len({push["collapse_id"] for push in shown}), "pushes": len(shown)}
+
+
+def scenario_ejabberd(world: Doors) -> dict[str, Any]:
+    from workers.cli.up import free_ports
+
+    first = free_ports(2)
+    ports = (first, first + 1)
+    with ejabberd(world.folder / "ejabberd", ports):
+        wait_port(ports[0], 60)
+        wait_port(ports[1], 60)
+        (world.folder / "secret").write_text(SECRET)
+        arguments = ["--server", f"127.0.0.1:{ports[1]}", "--component", "push.localhost", "--empty", "wake"]
+        world.command("app", "xmpp", world.house.app, *arguments, "--secret-file", str(world.folder / "secret"))
+        world.alias("ios", "apns", "register-push-apns")
+        log = world.folder / "gateway-xmpp.log"
+        before = log.read_bytes().count(b"connected to an XMPP server") if log.exists() else 0
+        with world.running(["gateway-xmpp"]) as (door,):
+            connected(world, before + 2)
+            for user in ("ann", "bob"):
+                make_account(ports[0], user)
+            token = new_token("apns")
+            bob = registered(ports[0], "bob", token)
+            bob.close()
+            time.sleep(1)
+            ann = XmppClient(ports[0], "localhost", "ann", "pw", "laptop")
+            ann.say("bob@localhost", "hello")
+            offline = pushes(world, token, 1)
+            lost = rolling_restart(world, ann, token, door)
+            ann.close()
+    return {"offline": offline[0]["body"]["aps"], **lost}
+
+
+def rolling_restart(world: Doors, ann: XmppClient, token: str, door: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """200 messages while our component is replaced: the new one first, then the old one leaves."""
+    log = world.folder / "gateway-xmpp.log"
+    standing = log.read_bytes().count(b"connected to an XMPP server")
+    second = None
+    for number in range(200):
+        ann.say("bob@localhost", f"message {number}")
+        time.sleep(0.02)
+        if number == 40:
+            second = world.process("gateway-xmpp")
+        if number == 120:
+            wait_for(lambda: log.read_bytes().count(b"connected to an XMPP server") >= standing + 2, "the new connections", 40)
+            door.terminate()
+    door.wait(30)
+    time.sleep(3)
+    before = len(world.house.pushes(token))
+    ann.say("bob@localhost", "the last one")
+    after = len(pushes(world, token, before + 1))
+    if second is not None:
+        second.terminate()
+        second.wait(30)
+    return {"messages": 201, "pushes": after, "pushed_after_the_restart": after > before}
+
+
+def make_account(port: int, user: str) -> None:
+    """In-band registration, switched on for this machine."""
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as line:
+        line.sendall(b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>")
+        inner = f"<query xmlns='jabber:iq:register'><username>{user}</username><password>pw</password></query>"
+        time.sleep(0.5)
+        line.sendall(f"<iq type='set' id='r'>{inner}</iq>".encode())
+        said = b""
+        while b"id='r'" not in said and b'id="r"' not in said:
+            said += line.recv(65_536)
+        assert b"result" in said, said
+
+
+def wait_port(port: int, seconds: float = 20) -> None:
+    def there() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        return False
+
+    wait_for(there, f"port {port}", seconds)
+
+
+__all__ = ["scenario_ejabberd", "scenario_prosody"]

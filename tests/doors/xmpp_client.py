@@ -1,0 +1,80 @@
+"""An XMPP client of a few lines: SASL PLAIN over plain TCP on this machine, one resource, IQs and messages."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import time
+import uuid
+from typing import Any
+
+from workers.gateway.stanzas import COMMANDS, FORMS, fields_of
+from workers.gateway.xml import Node, StanzaReader
+
+CLIENT = "jabber:client"
+OPTIONS = "http://jabber.org/protocol/pubsub#publish-options"
+
+
+class XmppClient:
+    def __init__(self, port: int, domain: str, user: str, password: str, resource: str = "phone") -> None:
+        self.domain, self.jid = domain, f"{user}@{domain}"
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=15)
+        self._open()
+        token = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+        self.send(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{token}</auth>")
+        answer = self._next()
+        assert answer.name.endswith("}success"), answer.name
+        self._open()
+        self.iq("set", f"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind>")
+        self.iq("set", "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>")
+
+    def _open(self) -> None:
+        self._reader, self._came = StanzaReader(), list[Node]()
+        self.send(f"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='{self.domain}' version='1.0'>")
+        features = self._next()
+        assert features.name.endswith("}features"), features.name
+
+    def send(self, xml: str) -> None:
+        self._socket.sendall(xml.encode())
+
+    def _next(self, seconds: float = 15) -> Node:
+        end = time.monotonic() + seconds
+        while not self._came:
+            self._socket.settimeout(max(end - time.monotonic(), 0.01))
+            data = self._socket.recv(65_536)
+            assert data, "the server closed"
+            self._came += self._reader.feed(data)
+        return self._came.pop(0)
+
+    def iq(self, kind: str, inner: str, to: str = "") -> Node:
+        """The answer, whatever else comes before it."""
+        identity = uuid.uuid4().hex
+        address = f" to='{to}'" if to else ""
+        self.send(f"<iq type='{kind}' id='{identity}'{address}>{inner}</iq>")
+        while True:
+            stanza = self._next()
+            if stanza.name == f"{{{CLIENT}}}iq" and stanza.attrs.get("id") == identity:
+                return stanza
+
+    def command(self, to: str, node: str, **fields: str) -> dict[str, str]:
+        form = "".join(f"<field var='{name.replace('_', '-')}'><value>{value}</value></field>" for name, value in fields.items())
+        inner = f"<command xmlns='{COMMANDS}' node='{node}' action='execute'><x xmlns='{FORMS}' type='submit'>{form}</x></command>"
+        answer = self.iq("set", inner, to)
+        assert answer.attrs["type"] == "result", answer.write()
+        return fields_of(answer.find(f"{{{COMMANDS}}}command", f"{{{FORMS}}}x"))
+
+    def enable(self, told: dict[str, str]) -> None:
+        form = f"<field var='FORM_TYPE'><value>{OPTIONS}</value></field><field var='secret'><value>{told['secret']}</value></field>"
+        form = f"<x xmlns='{FORMS}' type='submit'>{form}</x>"
+        answer = self.iq("set", f"<enable xmlns='urn:xmpp:push:0' jid='{told['jid']}' node='{told['node']}'>{form}</enable>")
+        assert answer.attrs["type"] == "result", answer.write()
+
+    def presence(self) -> None:
+        self.send("<presence/>")
+
+    def say(self, to: str, body: str, **attrs: Any) -> None:
+        self.send(f"<message to='{to}' type='{attrs.get('type', 'chat')}' id='{uuid.uuid4().hex}'><body>{body}</body></message>")
+
+    def close(self) -> None:
+        self.send("</stream:stream>")
+        self._socket.close()

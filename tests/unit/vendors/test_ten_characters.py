@@ -1,0 +1,33 @@
+"""However long nick and group name are, ten characters of the words stay, at every vendor. Source: im-dialects §5."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote_plus
+
+import pytest
+
+from common.model import Vendor
+from tests.unit.vendors.cases import ACCESS, FAMILY, credential, note, parcel
+from workers.vendors import VENDORS
+
+WORDS = ("今晚八点开会大家准时到场别忘了带材料", "Tonight at eight we meet in the large hall", "今晚八点开会大家准时到场" * 300)
+LETTERS = {"Chinese": "名", "Latin": "n", "an emoji": "🚀", "combining": "e\u0301", "a family": FAMILY, "quotes": '"'}
+
+
+@pytest.mark.parametrize("letter", LETTERS.values(), ids=LETTERS)
+@pytest.mark.parametrize("words", WORDS, ids=["short", "English", "long"])
+@pytest.mark.parametrize("vendor", Vendor)
+def test_enormous_names_leave_ten_characters_of_the_words(vendor, words, letter):
+    name = letter * 700
+    about = note(
+        conversation_type="group",
+        title=name,
+        prefix=f"{name}:",
+        body=f"{name}:{words}",
+        text=words,
+        sender_name=name,
+        ext="x" * 500,
+    )
+    account = credential(vendor, {"package": "com.example.im", "key_id": "k", "sub_account": "s"})
+    body = VENDORS[vendor].build(parcel(about, badge=1), account, ACCESS).body.decode()
+    assert words[:10] in (unquote_plus(body) if "%" in body else body)
