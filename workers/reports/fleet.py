@@ -20,7 +20,6 @@ from common.config import Settings, is_loopback
 from common.model import Vendor
 from common.storage import keys, lanes, ledger, living
 from common.storage.streams import GROUP
-from common.storage.tally import last_hour
 from common.storage.tenants import is_app
 from common.storage.vault import VaultError
 from workers.delivery.lane import Lane
@@ -28,7 +27,7 @@ from workers.lane_report import lane_status, lanes_of, quota_rows
 from workers.reports.findings import Finding, bad, good
 from workers.reports.servers import other_fleets
 from workers.runtime import Runtime
-from workers.transport.curl import EasyMaker
+from workers.transport.easy import EasyMaker
 from workers.vendors import VENDORS
 
 #: An entry that is older says that its stage does not keep up; entries of a belt at which the stage before it slows down.
@@ -237,7 +236,7 @@ def right_findings(runtime: Runtime) -> Iterator[Finding]:
 
 def build_findings(runtime: Runtime) -> Iterator[Finding]:
     """Tokens of another app or environment beside good traffic: a debug build, or the wrong account."""
-    for vendor, decisions in last_hour(runtime.engine, now_ms()).decisions.items():
+    for vendor, decisions in runtime.ledger.last_hour(now_ms()).decisions.items():
         foreign = decisions.get("token_foreign", 0)
         asked = sum(decisions.get(name, 0) for name in ("accepted", "token_dead", "token_foreign", "rejected"))
         if foreign >= FOREIGN_MIN and foreign >= FOREIGN_SHARE * asked:
