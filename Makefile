@@ -60,5 +60,10 @@ check: install-dev
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
+# promtool comes with Debian's package `prometheus`
+alerts:
+	promtool check rules deploy/alerts.yml
+	cd deploy && promtool test rules alerts_test.yml
+
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

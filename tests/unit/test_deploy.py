@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,18 @@ def test_the_licence_is_all_there():
     text = (ROOT / "LICENSE").read_text()
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here: apt install prometheus, then make alerts")
+@pytest.mark.parametrize("command", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")], ids=" ".join)
+def test_prometheus_own_tool_is_content(command):
+    done = subprocess.run(["promtool", *command], cwd=ROOT / "deploy", capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_page_has_its_unit_test():
+    tested = set(re.findall(r"alertname: (\w+)", (ROOT / "deploy/alerts_test.yml").read_text()))
+    rules = ALERTS.split("- alert: ")[1:]
+    pages = {rule.split()[0] for rule in rules if "{severity: page}" in rule}
+    assert len(pages) > 8
+    assert pages - tested == {"PushfleetLedgerWaits", "PushfleetTokenGuard"}
