@@ -59,7 +59,7 @@ def test_lanes_have_the_shape_of_the_contract(run: Callable[..., Result], runtim
     vivo = lane(Vendor.VIVO, {"quota": {"public": 100}, "rate": 50.0})
     vouched(runtime, vivo, 99)
     runtime.admission.slow_down(terms_of(vivo, now_ms()), throttled=True)
-    asks = [Ask(f"{i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(3)]
+    asks = [Ask(f"{i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t", cost=0) for i in range(3)]
     runtime.admission.admit(terms_of(vivo, now_ms()), asks, "a round")
     runtime.lane_states.tell(vivo.id, vivo.credential.version, 0, 0, refused=True)
     parked = Batch(app="demo", vendor=Vendor.VIVO, business_id=space, pushes=(Push(note=work(1).note, targets=(work(1).target,) * 3),))
@@ -68,6 +68,8 @@ def test_lanes_have_the_shape_of_the_contract(run: Callable[..., Result], runtim
         pipe.execute()
     mine = next(row for row in rows(run("lanes", "--json")) if row["business_id"] == space)
     quotas = {quota.pop("bucket"): quota for quota in mine.pop("quotas")}
+    assert now_ms() - mine.pop("since_ms") < 60_000
+    assert mine.pop("why").startswith("credential_refused")
     assert mine == {
         "app": "demo",
         "vendor": "vivo",
