@@ -191,6 +191,11 @@ class Keys:
         return f"{self.prefix}:logins:{digest}"
 
     @property
+    def held_lanes(self) -> str:
+        """Lanes that a restored backup has paused."""
+        return f"{self.prefix}:held-lanes"
+
+    @property
     def process_names(self) -> str:
         """Set of the names of all processes that have lived lately."""
         return f"{self.prefix}:process-names"
