@@ -5,6 +5,9 @@ All are frozen, keyword-only `msgspec.Struct`s packed as arrays: a field is only
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
+
 import msgspec
 
 from common.contracts import Attempt
@@ -28,7 +31,7 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
 
 
 class RowRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="r", gc=False):
-    """device: "" where no device came into play. decision None: not final yet."""
+    """device: "" where no device came into play. decision None: not final yet. kind: of the push; "": a message's."""
 
     app: str
     event_id: str
@@ -47,6 +50,25 @@ class RowRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_
     routed_ms: int
     decided_ms: int
     note: str
+    kind: str = ""
+
+
+class PageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="p", gc=False):
+    """Final rows of many people of one event that differ in the person only; no device came into play.
+
+    users: pack_users() of them; the same people in the same order are the same page. count: how many they are.
+    """
+
+    app: str
+    event_id: str
+    ts_ms: int
+    decision: str
+    message_class: str
+    presence_ms: int
+    decided_ms: int
+    note: str
+    count: int
+    users: bytes
 
 
 class NoteRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="t", tag="n", gc=False):
@@ -74,6 +96,16 @@ class DeadRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     fields: dict[str, str]
 
 
-Record = EventRecord | RowRecord | NoteRecord | DeadRecord
+Record = EventRecord | RowRecord | PageRecord | NoteRecord | DeadRecord
 
 decode_records = msgspec.msgpack.Decoder(list[Record]).decode
+
+
+def pack_users(users: Sequence[str]) -> bytes:
+    """User ids (without U+0000, as everywhere) for PageRecord.users."""
+    return zlib.compress("\0".join(users).encode("utf-8", "surrogatepass"), 1)
+
+
+def unpack_users(packed: bytes) -> list[str]:
+    """What pack_users() packed. zlib.error: it did not."""
+    return zlib.decompress(packed).decode("utf-8", "surrogatepass").split("\0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -11,25 +12,39 @@ import msgspec
 
 from common.clock import now_ms
 from common.contracts import Conversation, Gate, Message, OfflineRecipients, PushFields, Recipient, Sender, encode
-from common.model import Kind, MessageClass, PushType
-from common.storage import keys
+from common.model import Kind, MessageClass, PushType, Urgency
+from common.storage import keys, sql
+from common.storage.ledger_reads import Place
+from common.storage.scripts import script
 from workers.app import DELIVERY, ROUTING
 from workers.intake.state import Withdrawal
 from workers.routing.stage import urgency_of
 from workers.routing.texts import Ending, ending_of
 from workers.runtime import Runtime
 
+log = logging.getLogger(__name__)
+
+#: Key and number of a lease (common/storage/leases.py).
+Fence = tuple[str, int]
+
 #: A push may be on the wire while its message is recalled, or in the hands of a process that was just killed: so the
 #: ledger is asked several times, seconds after the word. Push ids make the repeats harmless.
 LOOKS_S = (1.0, 4.0, 15.0, 45.0)
 #: Between a push's decision and its row's arrival on the ledger's belt, and between the clocks of two machines, there is less than this.
-LATE_S = 5.0
+LATE_S = 65.0
 #: A withdrawal is worth sending for so long.
 TTL_S = 86_400
 #: Wishes of one round, and how long a call may go on with further rounds: upkeep has bells to ring, too. Most of them ask about
 #: what nobody saw (every call ends once), and those are told apart by one query a round.
 ROUND = 200
 BUDGET_S = 0.5
+#: Rows of one page of a wish: after each it is advanced.
+PAGE = 1_000
+#: A wish that was begun comes again after so long, unless it was done; so often.
+AGAIN_S = 20.0
+TRIES_MAX = 5
+#: After the database was away.
+AWAY_S = 2.0
 #: People of one entry on the routing belt.
 CHUNK = 500
 #: A call's end for some of its people speaks of invitations up to its own time, and a little for differing clocks.
@@ -37,6 +52,8 @@ CLOCKS_MS = 2_000
 
 
 class Wish(msgspec.Struct, frozen=True, array_like=True):
+    """after: the last row that a page of it was made of. tries: how often it was begun since. due_s: of its look; 0: its score."""
+
     app: str
     event_id: str
     message_id: str
@@ -45,54 +62,127 @@ class Wish(msgspec.Struct, frozen=True, array_like=True):
     users: tuple[str, ...] | None
     conversation: str = ""
     reason: str = ""
+    after: Place | None = None
+    tries: int = 0
+    due_s: float = 0.0
 
 
-def _key(runtime: Runtime) -> str:
-    return f"{runtime.keys.prefix}:withdrawals"
+class Due(msgspec.Struct, frozen=True):
+    """A wish as it lies in Redis: a digit, that of its look, and the wish."""
+
+    member: bytes
+    wish: Wish
+    due_s: float
+
+    @property
+    def look(self) -> int:
+        return int(self.member[:1])
+
+    @property
+    def message(self) -> tuple[str, str]:
+        return self.wish.app, self.wish.message_id
+
+    def changed(self, **fields: Any) -> bytes:
+        return self.member[:1] + encode(msgspec.structs.replace(self.wish, due_s=self.due_s, **fields))
+
+
+def _now_s(runtime: Runtime) -> float:
+    """By Redis' clock: who remembers a wish and who looks at it are two machines."""
+    seconds, micros = runtime.redis.time()
+    return int(seconds) + int(micros) / 1e6
 
 
 def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
     """Remembers (Redis) that these messages or calls have to be withdrawn where they were shown."""
     if not withdrawals:
         return
+    now_s = _now_s(runtime)
     with runtime.redis.pipeline(transaction=True) as pipe:
         for one in withdrawals:
             wish = encode(Wish(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users, one.conversation, one.reason))
             for index, after_s in enumerate(LOOKS_S):
-                pipe.zadd(_key(runtime), {b"%d" % index + wish: time.time() + after_s})
+                pipe.zadd(runtime.keys.withdrawals, {b"%d" % index + wish: now_s + after_s})
         pipe.execute()
 
 
-def withdraw_due(runtime: Runtime) -> int:
-    """Looks up who got what is to be withdrawn and sends them its withdrawal. Number of wishes looked at."""
+def withdraw_due(runtime: Runtime, fence: Fence | None = None) -> int:
+    """Looks up who got what is to be withdrawn and sends them its withdrawal. Number of wishes looked at.
+
+    fence: the key and the number of the lease under which it is done.
+    """
     until, looked = time.monotonic() + BUDGET_S, 0
-    while found := _round(runtime):
+    while found := _round(runtime, fence, until):
         looked += found
         if found < ROUND or time.monotonic() >= until:
             break
     return looked
 
 
-def _round(runtime: Runtime) -> int:
-    key = _key(runtime)
-    due = cast(list[tuple[bytes, float]], runtime.redis.zrangebyscore(key, "-inf", time.time(), 0, ROUND, withscores=True))
-    if not due:
+def _round(runtime: Runtime, fence: Fence | None, until: float) -> int:
+    key = runtime.keys.withdrawals
+    found = cast(list[tuple[bytes, float]], runtime.redis.zrangebyscore(key, "-inf", _now_s(runtime), 0, ROUND, withscores=True))
+    if not found:
         return 0
     written_s = _written_until_s(runtime)
-    wishes = [(member, due_s, msgspec.msgpack.decode(member[1:], type=Wish)) for member, due_s in due if due_s < written_s]
-    _pull_parked(runtime, [wish for member, _, wish in wishes if member[:1] in (b"0", b"%d" % (len(LOOKS_S) - 1))])
-    seen = runtime.ledger.seen_among([(wish.app, wish.message_id) for _, _, wish in wishes])
-    shown = [one for one in wishes if (one[2].app, one[2].message_id) in seen]
-    unseen = [member for member, _, wish in wishes if (wish.app, wish.message_id) not in seen]
+    read = [(member, score, msgspec.msgpack.decode(member[1:], type=Wish)) for member, score in found if score < written_s]
+    wishes = [Due(member, wish, wish.due_s or score) for member, score, wish in read]
+    _pull_parked(runtime, [one.wish for one in wishes if one.look in (0, len(LOOKS_S) - 1)])
+    seen = runtime.ledger.seen_among([one.message for one in wishes])
+    unseen = [one.member for one in wishes if one.message not in seen]
     if unseen:
         runtime.redis.zrem(key, *unseen)
-    for member, due_s, wish in shown:
-        offline = _offline(runtime, wish, _since_ms(int(member[:1]), due_s))
-        adds = [(keys.routing(urgency_of(one.message, "")), encode([one])) for one in offline]
-        runtime.belts.hand_on((), adds, lambda pipe, member=member: pipe.zrem(key, member))  # type: ignore[misc]
-        if offline:
-            runtime.ring(ROUTING)
-    return len(wishes)
+    looked = len(unseen)
+    for one in wishes:
+        if one.message in seen:
+            left: Due | None = one
+            while left is not None and time.monotonic() < until:
+                left = _page(runtime, left, fence)
+            looked += 1
+    return looked
+
+
+def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
+    """The next page of who got it; what is left of the wish.
+
+    The wish is put back before its page is begun: what kills us, or takes too long, is not met at once again.
+    """
+    if one.wish.tries >= TRIES_MAX:
+        log.error("a withdrawal is given up: its look fails again and again", extra={"app": one.wish.app, "count": one.wish.tries})
+        runtime.redis.zrem(runtime.keys.withdrawals, one.member)
+        return None
+    held = one.changed(tries=one.wish.tries + 1)
+    if not _replace(runtime, one.member, held, _now_s(runtime) + AGAIN_S, fence):
+        return None
+    try:
+        rows = runtime.ledger.accepted_of(*one.message, _since_ms(one.look, one.due_s), one.wish.after, PAGE)
+        offline = _offline(runtime, one.wish, rows)
+    except sql.AWAY as error:
+        if not sql.took_too_long(error):  # the database's fault, not the wish's
+            _replace(runtime, held, one.member, _now_s(runtime) + AWAY_S, fence)
+            raise
+        log.warning("a look for who got a message took too long", extra={"app": one.wish.app, "count": one.wish.tries + 1})
+        return None
+    last = rows[-1] if len(rows) == PAGE else None
+    after = (last["event_id"], last["user"], last["device"]) if last else None
+    member = one.changed(after=after, tries=0) if after else b""
+    done = _replace(runtime, held, member, one.due_s, fence, offline)
+    if offline:
+        runtime.ring(ROUTING)
+    return Due(member, msgspec.structs.replace(one.wish, after=after, tries=0), one.due_s) if after and done else None
+
+
+def _replace(
+    runtime: Runtime, member: bytes, by: bytes, score: float, fence: Fence | None, offline: Sequence[OfflineRecipients] = ()
+) -> bool:
+    """In one step: another wish (b"": none) in the place of this one, and entries for routing. False: it is not ours any more."""
+    key, epoch = fence or (runtime.keys.lease_epoch("recalls"), 0)
+    streams = [runtime.keys.belt(keys.routing(urgency)) for urgency in Urgency]
+    entries = [part for one in offline for part in (_URGENCIES.index(urgency_of(one.message, "")), encode([one]))]
+    args = [epoch, member, by, score, *entries]
+    return bool(script(runtime.redis, "withdraw")(keys=[runtime.keys.withdrawals, key, *streams], args=args))
+
+
+_URGENCIES = tuple(Urgency)
 
 
 def _since_ms(look: int, due_s: float) -> int:
@@ -116,29 +206,32 @@ def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
             runtime.ring(DELIVERY, lane.vendor)
 
 
-def _offline(runtime: Runtime, wish: Wish, since_ms: int) -> list[OfflineRecipients]:
+def _offline(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> list[OfflineRecipients]:
     """Those who got the first push, with the devices they still have, as recipients of its withdrawal."""
+    named = frozenset(wish.users or ())
     by_event: dict[str, list[Mapping[str, Any]]] = {}
-    named = None if wish.users is None else frozenset(wish.users)
-    for row in runtime.ledger.accepted_of(wish.app, wish.message_id, since_ms):
+    for row in rows:
         if _means(wish, named, row):
             by_event.setdefault(row["event_id"], []).append(row)
     found: list[OfflineRecipients] = []
-    for rows in by_event.values():
-        message = _message(wish, rows[0])
+    for of_event in by_event.values():
+        message = _message(wish, of_event[0])
         if wish.kind == Kind.RECALL and message.push.push_type == PushType.SILENT:
             continue  # nobody saw anything
-        for people in _chunks(_people(runtime, wish, rows)):
+        for people in _chunks(_people(runtime, wish, of_event)):
             found.append(OfflineRecipients(message=message, recipients=people, presence_ms=now_ms()))
     return found
 
 
-def _means(wish: Wish, people: frozenset[str] | None, row: Mapping[str, Any]) -> bool:
-    """Whether the push of this row is what the wish takes back: a message of its own conversation; an invitation up to the call's end."""
+def _means(wish: Wish, named: frozenset[str], row: Mapping[str, Any]) -> bool:
+    """Whether the push of this row is what the wish takes back: a message of its own conversation; an invitation up to the call's end.
+
+    named: the wish's users.
+    """
     if wish.kind == Kind.RECALL:
         return row["type"] != _INVITATION and wish.conversation in ("", row["conversation"])
-    concerned = people is None or row["user"] in people
-    return row["type"] == _INVITATION and concerned and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS
+    people = wish.users is None or row["user"] in named
+    return row["type"] == _INVITATION and people and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS
 
 
 _INVITATION = "call.invited"
@@ -146,13 +239,14 @@ _INVITATION = "call.invited"
 
 def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> Iterable[Recipient]:
     """Recipients with those of their devices on which the first push may stand, and nothing later in its place."""
-    shown: dict[str, set[str]] = {}
     first = rows[0]
-    collapse_key = _screen(first).get("collapse_key")
-    covered = runtime.ledger.replaced_since(wish.app, first["conversation"], first["ts_ms"], collapse_key) if collapse_key else ()
-    for row in rows:
-        if (row["user"], row["device"]) not in covered:
-            shown.setdefault(row["user"], set()).add(row["device"])
+    pushed = {(row["user"], row["device"]) for row in rows}
+    collapse = first["collapse"]
+    if collapse:
+        pushed -= runtime.ledger.covered(wish.app, first["conversation"], first["ts_ms"], collapse, pushed)
+    shown: dict[str, set[str]] = {}
+    for user, device in sorted(pushed):
+        shown.setdefault(user, set()).add(device)
     devices = runtime.devices.of_users(wish.app, sorted(shown))
     front = _in_front(runtime, wish, sorted(shown))
     for user, ids in shown.items():

@@ -1,6 +1,7 @@
-"""The ledger: what became of every recipient. Records travel on the belt `ledger` (Redis, bounded) into SQL, kept by the day.
+"""The ledger: what became of every recipient. Records travel on the stream `ledger` (Redis, bounded) into SQL, kept by the day.
 
 One row per (day, app, event, user, device): a record that is repeated, or that comes late, changes nothing that ranks higher.
+Reading: ledger_reads.py.
 """
 
 from __future__ import annotations
@@ -8,114 +9,107 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import msgspec
 import psycopg
-from sqlalchemy import ColumnElement, Engine, Table, func, literal, or_, select, text, true
+from sqlalchemy import Engine, Table, text
 from sqlalchemy.exc import IntegrityError
 
-from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record, RowRecord
-from common.model import Decision, Kind, Vendor
+from common.ledger_records import DeadRecord, EventRecord, NoteRecord, PageRecord, Record, RowRecord
 from common.storage import sql
-from common.storage.tables import PARTITIONED, dead_letters, devices, events, ledger, notes
+from common.storage.ledger_copy import EVENT_COLUMNS, NOTE_COLUMNS, NULL, ROW_COLUMNS, event_line, note_line, row_line, tag_of
+from common.storage.ledger_reads import ROWS_MAX, LastHour, LedgerReader, day_of
+from common.storage.tables import PARTITIONED, dead_letters, events, ledger, notes, pages
+
+__all__ = ["BELT_MAX", "ROWS_MAX", "LastHour", "Ledger", "day_of", "tag_of"]
 
 #: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
 BELT_MAX = 20_000
 
 #: Days that have a partition of their own, until today; all before share one.
 OWN_DAYS = 30
-#: Rows of one event that are read at once: the largest group, each member with several devices.
-ROWS_MAX = 1_000_000
+#: Rows that are not final: so many are remembered, so that their next word is merged and not tried as a new row.
+PENDING_MAX = 100_000
 
-#: The longest ttl of a push: so much older than its sending may the day of a row be.
-SENT_LATE_MAX_MS = 7 * 86_400_000
-
-#: What ranks higher stays. An accepted push is accepted, whatever a repeat was told.
-RANK = dict.fromkeys(Decision, 50) | {
-    Decision.ACCEPTED: 100,
-    Decision.UNCERTAIN: 60,
-    Decision.NO_DEVICE: 40,
-}
-PENDING_RANK = 10
-#: Of an attempt, those that a row keeps and `why` shows (contract §7); what comes after them is delivery's own.
-ATTEMPT_FIELDS = 5
-
-
-def tag_of(app: str, event_id: str, kind: str) -> str:
-    """What the receipts of a request with several pushes echo: as the vendor files make it (workers/vendors/base.py: receipt_tag)."""
-    return hashlib.blake2b("\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
-def _tag(event: EventRecord) -> str:
-    return tag_of(event.app, event.event_id, event.kind or (Kind.CALL_INVITE if event.type == "call.invited" else Kind.MESSAGE))
-
-
-def day_of(ts_ms: int) -> date:
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).date()
-
-
-_ROW_COLUMNS = (
-    'day, app, event_id, "user", device, vendor, business_id, decision, rank, downgraded, class, class_sent, push_id,'
-    " attempts, presence_ms, routed_ms, decided_ms, note"
-)
+#: When a row of each partitioned table was written, ms.
+_WRITTEN = {events.name: "received_ms", ledger.name: "decided_ms", pages.name: "decided_ms", notes.name: "at_ms"}
+_KEY = 'day, app, event_id, "user", device'
+_UPDATED = [name for name in ROW_COLUMNS.split(", ") if name not in _KEY.split(", ")]
 _MERGE_ROWS = (
-    f"INSERT INTO ledger ({_ROW_COLUMNS})"
-    f' SELECT DISTINCT ON (day, app, event_id, "user", device) {_ROW_COLUMNS} FROM incoming'
-    ' ORDER BY day, app, event_id, "user", device, rank DESC, decided_ms'
-    ' ON CONFLICT (day, app, event_id, "user", device) DO UPDATE SET'
-    " vendor = excluded.vendor, business_id = excluded.business_id, decision = excluded.decision, rank = excluded.rank,"
-    " downgraded = excluded.downgraded, class = excluded.class, class_sent = excluded.class_sent, push_id = excluded.push_id,"
-    " attempts = excluded.attempts, presence_ms = excluded.presence_ms, routed_ms = excluded.routed_ms,"
-    " decided_ms = excluded.decided_ms, note = excluded.note WHERE excluded.rank > ledger.rank"
+    f"INSERT INTO ledger ({ROW_COLUMNS}) SELECT DISTINCT ON ({_KEY}) {ROW_COLUMNS} FROM incoming_rows_3"
+    f" ORDER BY {_KEY}, rank DESC, decided_ms ON CONFLICT ({_KEY}) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _UPDATED)
+    + " WHERE excluded.rank > ledger.rank"
 )
-#: When a row of each partitioned table was written, ms; the first two have an index of it.
-_WRITTEN = {events.name: "received_ms", ledger.name: "decided_ms", notes.name: "at_ms"}
-_EVENT_COLUMNS = "day, app, event_id, message_id, type, conversation, ts_ms, received_ms, decision, note, tag, screen"
-_NOTE_COLUMNS = 'day, app, event_id, "user", device, kind, stage, at_ms, note'
-
-
-#: Rows of pushes that are, or may be, on somebody's screen.
-_SEEN = or_(
-    ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN)), ledger.c.decision.is_(None) & ledger.c.note.like("waits: uncertain%")
+_MERGE_EVENTS = (
+    f"INSERT INTO events ({EVENT_COLUMNS}) SELECT DISTINCT ON (day, app, event_id) {EVENT_COLUMNS} FROM incoming_events_3"
+    " ORDER BY day, app, event_id, decision NULLS LAST ON CONFLICT (day, app, event_id) DO UPDATE"
+    " SET decision = excluded.decision, note = excluded.note WHERE events.decision IS NULL AND excluded.decision IS NOT NULL"
+)
+_MERGE_NOTES = f"INSERT INTO notes ({NOTE_COLUMNS}) SELECT {NOTE_COLUMNS} FROM incoming_notes_3 ON CONFLICT DO NOTHING"
+_ADD_PAGE = (
+    f"INSERT INTO {pages.name} (day, app, event_id, page, decision, class, presence_ms, decided_ms, note, count, users)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 )
 
 
-class Ledger:
-    """Writes batches of records; answers `why`. One transaction a batch."""
+class Ledger(LedgerReader):
+    """Writes batches of records, one transaction a batch; answers what is asked (LedgerReader). One thread writes."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._days: set[date] = set()
+        self._pending: dict[int, None] = {}
 
-    def write(self, records: Iterable[Record]) -> None:
-        """All of the records or none. What was written before is absorbed. DataError: one of them can never be stored."""
+    def write(self, records: Iterable[Record], again: bool = False) -> None:
+        """All of the records or none. What was written before is absorbed. DataError: one of them can never be stored.
+
+        again: some of them may stand there already; it is found out otherwise, which costs the work twice.
+        """
         by_type: dict[type, list[Any]] = {}
         for record in records:
             by_type.setdefault(type(record), []).append(record)
-        days = {day_of(r.ts_ms) for kind in (RowRecord, NoteRecord) for r in by_type.get(kind, ())}
-        days |= {day_of(r.filed_ms or r.ts_ms) for r in by_type.get(EventRecord, ())}
+        stamps = {r.ts_ms // _DAY_MS for kind in (RowRecord, PageRecord, NoteRecord) for r in by_type.get(kind, ())}
+        stamps |= {(r.filed_ms or r.ts_ms) // _DAY_MS for r in by_type.get(EventRecord, ())}
+        days = {day_of(stamp * _DAY_MS) for stamp in stamps}
         self._ensure_days(days)
+        batch = _Batch(by_type, self._pending)
         try:
-            self._store(by_type)
+            self._store(batch, again)
         except psycopg.errors.CheckViolation:  # a day that this process made was dropped since, by it or another one
             self._days -= days
             self._ensure_days(days)
-            self._store(by_type)
+            self._store(batch, again)
+        self._remember(by_type.get(RowRecord, ()))
 
-    def _store(self, by_type: Mapping[type, list[Any]]) -> None:
+    def _store(self, batch: _Batch, again: bool) -> None:
+        """New rows go straight into their tables; where one of them is not new, the whole batch is merged."""
+        if not again:
+            try:
+                return self._once(batch, merge=False)
+            except psycopg.errors.UniqueViolation:
+                pass
+        return self._once(batch, merge=True)
+
+    def _once(self, batch: _Batch, merge: bool) -> None:
         with self._engine.begin() as connection:
             raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
             with raw.cursor() as cursor:
                 try:
-                    _write_rows(cursor, by_type.get(RowRecord, []))
-                    _write_events(cursor, by_type.get(EventRecord, []))
-                    _write_notes(cursor, by_type.get(NoteRecord, []))
-                    _write_dead(cursor, by_type.get(DeadRecord, []))
+                    batch.write(cursor, merge)
                 except sql.ROW_ERRORS as error:
                     raise psycopg.DataError(type(error).__name__) from error
+
+    def _remember(self, rows: Iterable[RowRecord]) -> None:
+        for row in rows:
+            if row.decision is None:
+                self._pending[_key(row)] = None
+            elif self._pending:
+                self._pending.pop(_key(row), None)
+        while len(self._pending) > PENDING_MAX:
+            del self._pending[next(iter(self._pending))]
 
     def _ensure_days(self, days: set[date]) -> None:
         """Makes the days' partitions: one transaction a table, and only where it is missing, so that no reader is locked out twice.
@@ -176,143 +170,64 @@ class Ledger:
             connection.execute(text(f"DROP TABLE {name}"))
             return True
 
-    def find(self, message_id: str, app: str | None, event_id: str | None) -> Mapping[str, Any] | None:
-        """The event that `why` tells of: the last stored or invited one of this message or call id, or the named one of them."""
-        statement = select(events).where(events.c.message_id == message_id).order_by(events.c.received_ms.desc())
-        if event_id is not None:
-            statement = statement.where(events.c.event_id == event_id)
+
+_DAY_MS = 86_400_000
+
+
+def _key(row: RowRecord) -> int:
+    return hash((row.app, row.event_id, row.user, row.device))
+
+
+class _Batch:
+    """The lines of one transaction, made once. pending: keys of rows that were written and are not final."""
+
+    def __init__(self, by_type: dict[type, list[Any]], pending: dict[int, None]) -> None:
+        rows: list[RowRecord] = by_type.get(RowRecord, [])
+        waiting = {_key(row) for row in rows if row.decision is None}
+        known = [row.decision is None or ((waiting or pending) and ((key := _key(row)) in pending or key in waiting)) for row in rows]
+        self._new = "".join([row_line(row) for row, is_known in zip(rows, known, strict=True) if not is_known])
+        self._known = "".join([row_line(row) for row, is_known in zip(rows, known, strict=True) if is_known])
+        self._events = "".join(map(event_line, by_type.get(EventRecord, ())))
+        written: list[NoteRecord] = by_type.get(NoteRecord, [])
+        self._steps = "".join([note_line(note) for note in written if note.kind != "receipt"])
+        self._receipts = "".join([note_line(note) for note in written if note.kind == "receipt"])
+        self._pages = [_page(page) for page in by_type.get(PageRecord, ())]
+        self._dead: list[DeadRecord] = by_type.get(DeadRecord, [])
+
+    def write(self, cursor: psycopg.Cursor[Any], merge: bool) -> None:
+        """merge: every line may stand there already."""
+        _copy(cursor, notes.name, NOTE_COLUMNS, self._steps)
+        _merge(cursor, notes.name, NOTE_COLUMNS, self._receipts, _MERGE_NOTES)
+        if merge:
+            _merge(cursor, events.name, EVENT_COLUMNS, self._events, _MERGE_EVENTS)
         else:
-            statement = statement.where(events.c.type.in_(("message.stored", "call.invited", "push.direct")))
-        if app is not None:
-            statement = statement.where(events.c.app == app)
-        with self._engine.connect() as connection:
-            row = connection.execute(statement.limit(1)).mappings().first()
-            return dict(row) if row is not None else None
-
-    def rows(self, event: Mapping[str, Any], user: str | None = None, most: int = ROWS_MAX) -> list[dict[str, Any]]:
-        """The event's rows by user and device, at most `most`."""
-        statement = select(ledger).where(ledger.c.day == event["day"], ledger.c.app == event["app"], ledger.c.event_id == event["event_id"])
-        if user is not None:
-            statement = statement.where(ledger.c.user == user)
-        with self._engine.connect() as connection:
-            found = connection.execute(statement.order_by(ledger.c.user, ledger.c.device).limit(most)).mappings()
-            return [dict(row) for row in found]
-
-    def notes(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
-        statement = select(notes).where(notes.c.day == event["day"], notes.c.app == event["app"], notes.c.event_id == event["event_id"])
-        if user is not None:
-            statement = statement.where(notes.c.user.in_(("", user)))  # "": of the whole event
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()]
-
-    def find_pushes(self, push_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Rows by push id; those of pushes that are not written yet, or older than the ledger keeps, are absent."""
-        statement = select(ledger).where(ledger.c.push_id.in_(list(push_ids)))
-        with self._engine.connect() as connection:
-            return {row["push_id"]: dict(row) for row in connection.execute(statement).mappings()}
-
-    def find_tagged(self, app: str, vendor: Vendor, asked: Sequence[tuple[str, str]]) -> dict[int, dict[str, Any]]:
-        """Rows of pushes that shared a request, by the number of the (tag, device token) in `asked`."""
-        if not asked:
-            return {}
-        values = {"tags": [tag for tag, _ in asked], "tokens": [token for _, token in asked], "app": app, "vendor": vendor}
-        found: dict[int, dict[str, Any]] = {}
-        with self._engine.connect() as connection:
-            for row in connection.execute(_TAGGED, values).mappings():
-                found.setdefault(int(row["number"]) - 1, dict(row))
-        return found
-
-    def spent(self, app: str, vendor: str, business_id: str, since_ms: int) -> list[tuple[str, str, int]]:
-        """(class, class sent, pushes) that one account sent since then, so far as they are written: what a lost quota is rebuilt from."""
-        statement = (
-            select(ledger.c["class"], ledger.c.class_sent, func.count())
-            .where(*_sent_since(app, vendor, business_id, since_ms))
-            .group_by(ledger.c["class"], ledger.c.class_sent)
-        )
-        with self._engine.connect() as connection:
-            return [(wanted, sent or wanted, int(pushes)) for wanted, sent, pushes in connection.execute(statement)]
-
-    def spent_by_token(self, app: str, vendor: str, business_id: str, since_ms: int) -> Iterator[tuple[str, str, int]]:
-        """(device token, class sent, pushes) since then, for the caps; a device that has since got another token counts by the new one."""
-        statement = (
-            select(devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]), func.count())
-            .join(devices, (devices.c.app == ledger.c.app) & (devices.c.user == ledger.c.user) & (devices.c.device_id == ledger.c.device))
-            .where(*_sent_since(app, vendor, business_id, since_ms))
-            .group_by(devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]))
-        )
-        with self._engine.connect() as connection:
-            for token, sent, pushes in connection.execution_options(yield_per=5_000).execute(statement):
-                yield token, sent, int(pushes)
-
-    def seen_among(self, messages: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Those (app, message or call id) of which some push is, or may be, on somebody's screen. One query."""
-        if not messages:
-            return set()
-        own = (ledger.c.day == events.c.day) & (ledger.c.app == events.c.app) & (ledger.c.event_id == events.c.event_id)
-        pushed = select(literal(1)).where(own, _SEEN).limit(1).lateral()  # the limit: an index look-up for each, never a join of all
-        statement = select(events.c.app, events.c.message_id).join(pushed, true())
-        statement = statement.where(events.c.message_id.in_([message_id for _, message_id in messages]))
-        with self._engine.connect() as connection:
-            return {(app, message_id) for app, message_id in connection.execute(statement)} & set(messages)
-
-    def accepted_of(self, app: str, message_id: str, since_ms: int = 0) -> list[dict[str, Any]]:
-        """Pushes that a vendor took, or may have taken, since then, of every event of this message: what a withdrawal has to know."""
-        columns = (
-            ledger.c.event_id,
-            ledger.c.user,
-            ledger.c.device,
-            ledger.c["class"],
-            events.c.ts_ms,
-            events.c.conversation,
-            events.c.type,
-        )
-        statement = (
-            select(*columns, events.c.screen)
-            .join(
-                events,
-                (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
-            )
-            .where(events.c.message_id == message_id, events.c.app == app, ledger.c.decided_ms >= since_ms, _SEEN)
-        )
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
-
-    def replaced_since(self, app: str, conversation: str, ts_ms: int, collapse_key: str) -> set[tuple[str, str]]:
-        """(user, device) whose screen shows a later message of this conversation under the same collapse key."""
-        statement = (
-            select(ledger.c.user, ledger.c.device, events.c.screen)
-            .join(
-                events,
-                (events.c.day == ledger.c.day) & (events.c.app == ledger.c.app) & (events.c.event_id == ledger.c.event_id),
-            )
-            .where(events.c.app == app, events.c.conversation == conversation, events.c.ts_ms > ts_ms, events.c.screen != "", _SEEN)
-        )
-        with self._engine.connect() as connection:
-            found = connection.execute(statement)
-            return {(user, device) for user, device, screen in found if json.loads(screen).get("collapse_key") == collapse_key}
+            _copy(cursor, events.name, EVENT_COLUMNS, self._events)
+            _copy(cursor, ledger.name, ROW_COLUMNS, self._new)
+        _merge(cursor, ledger.name, ROW_COLUMNS, self._new + self._known if merge else self._known, _MERGE_ROWS)
+        if self._pages:
+            cursor.executemany(_ADD_PAGE, self._pages)
+        _write_dead(cursor, self._dead)
 
 
-_TAGGED = text(
-    "SELECT asked.number, l.*"
-    " FROM unnest(CAST(:tags AS text[]), CAST(:tokens AS text[])) WITH ORDINALITY AS asked(tag, token, number)"
-    " JOIN events e ON e.tag = asked.tag AND e.app = :app"
-    " JOIN devices d ON d.app = :app AND d.vendor = :vendor AND d.token = asked.token"
-    " JOIN ledger l ON l.day = e.day AND l.app = e.app AND l.event_id = e.event_id"
-    ' AND l."user" = d."user" AND l.device = d.device_id'
-    " WHERE l.vendor = :vendor AND l.push_id IS NOT NULL ORDER BY asked.number, d.state <> 'active'"
-)
+def _page(page: PageRecord) -> tuple[Any, ...]:
+    digest = hashlib.blake2b(page.decision.encode() + b"\0" + page.users, digest_size=16).digest()
+    shown = (page.decision, page.message_class, page.presence_ms, page.decided_ms, page.note.replace("\0", "\\0"))
+    return (day_of(page.ts_ms), page.app, page.event_id, digest, *shown, page.count, page.users)
 
 
-def _sent_since(app: str, vendor: str, business_id: str, since_ms: int) -> Sequence[ColumnElement[bool]]:
-    """Rows of pushes that the vendor took, or may have taken, since then. A push may be a week older than its sending."""
-    return (
-        ledger.c.day >= day_of(since_ms - SENT_LATE_MAX_MS),
-        ledger.c.app == app,
-        ledger.c.vendor == vendor,
-        ledger.c.business_id == business_id,
-        ledger.c.decision.in_((Decision.ACCEPTED, Decision.UNCERTAIN, Decision.UNKNOWN)),
-        ledger.c.decided_ms >= since_ms,
-    )
+def _copy(cursor: psycopg.Cursor[Any], table: str, columns: str, lines: str) -> None:
+    if lines:
+        with cursor.copy(f"COPY {table} ({columns}) FROM STDIN WITH (NULL E'\\x{ord(NULL):02x}')") as copy:
+            copy.write(lines)
+
+
+def _merge(cursor: psycopg.Cursor[Any], table: str, columns: str, lines: str, statement: str) -> None:
+    """By way of a temporary table. Its name has the version of the columns: behind a pooler it outlives the process that made it."""
+    if lines:
+        name = f"incoming_{'rows' if table == ledger.name else table}_3"
+        cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
+        _copy(cursor, name, columns, lines)
+        cursor.execute(statement)
 
 
 def _rest(table: Table) -> str:
@@ -322,79 +237,6 @@ def _rest(table: Table) -> str:
 
 def _midnight_ms(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
-
-
-def _copy(cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
-    with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
-
-
-def _write_rows(cursor: psycopg.Cursor[Any], rows: Sequence[RowRecord]) -> None:
-    if not rows:
-        return
-    cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE ledger INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
-    _copy(cursor, "incoming", _ROW_COLUMNS, (_row(record) for record in rows))
-    cursor.execute(_MERGE_ROWS)
-
-
-def _row(r: RowRecord) -> Sequence[Any]:
-    rank = RANK[Decision(r.decision)] if r.decision else PENDING_RANK + min(len(r.attempts), 30)
-    attempts = json.dumps([msgspec.to_builtins(a)[:ATTEMPT_FIELDS] for a in r.attempts], ensure_ascii=False) if r.attempts else ""
-    return (
-        day_of(r.ts_ms),
-        r.app,
-        r.event_id,
-        _storable(r.user),
-        _storable(r.device),
-        r.vendor,
-        r.business_id,
-        r.decision,
-        rank,
-        r.downgraded,
-        r.message_class,
-        r.class_sent,
-        r.push_id,
-        _storable(attempts),
-        r.presence_ms,
-        r.routed_ms,
-        r.decided_ms,
-        _storable(r.note),
-    )
-
-
-def _storable(words: str) -> str:
-    """PostgreSQL's text takes no NUL."""
-    return words.replace("\0", "\\0")
-
-
-def _write_events(cursor: psycopg.Cursor[Any], records: Sequence[EventRecord]) -> None:
-    if not records:
-        return
-    cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_events (LIKE events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
-    rows = (
-        (
-            *(day_of(r.filed_ms or r.ts_ms), r.app, r.event_id, r.message_id, r.type, r.conversation),
-            *(r.ts_ms, r.received_ms, r.decision, r.note),
-            _tag(r),
-            r.screen,
-        )
-        for r in records
-    )
-    _copy(cursor, "incoming_events", _EVENT_COLUMNS, rows)
-    cursor.execute(
-        f"INSERT INTO events ({_EVENT_COLUMNS}) SELECT DISTINCT ON (day, app, event_id) {_EVENT_COLUMNS} FROM incoming_events"
-        " ORDER BY day, app, event_id, decision NULLS LAST ON CONFLICT (day, app, event_id) DO UPDATE"
-        " SET decision = excluded.decision, note = excluded.note WHERE events.decision IS NULL AND excluded.decision IS NOT NULL"
-    )
-
-
-def _write_notes(cursor: psycopg.Cursor[Any], records: Sequence[NoteRecord]) -> None:
-    rows = ((day_of(r.ts_ms), r.app, r.event_id, r.user, r.device, r.kind, r.stage, r.at_ms, _storable(r.note)) for r in records)
-    if records:
-        cursor.execute("CREATE TEMP TABLE IF NOT EXISTS incoming_notes (LIKE notes INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
-        _copy(cursor, "incoming_notes", _NOTE_COLUMNS, rows)
-        cursor.execute(f"INSERT INTO notes ({_NOTE_COLUMNS}) SELECT {_NOTE_COLUMNS} FROM incoming_notes ON CONFLICT DO NOTHING")
 
 
 def _write_dead(cursor: psycopg.Cursor[Any], records: Sequence[DeadRecord]) -> None:

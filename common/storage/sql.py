@@ -57,7 +57,7 @@ class DeadlineError(psycopg.OperationalError):
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Every SQL call of this thread inside the block ends by then, connecting included.
+    """Every SQL call of this thread inside the block ends by then, connecting included; a block inside another only ends sooner.
 
     DeadlineError (inside SQLAlchemy: OperationalError around it): no answer by then.
     """
@@ -124,9 +124,10 @@ class BoundedConnection(psycopg.Connection[Any]):
             return self._waited(gen, interval, timeout, began)
 
     def _waited(self, gen: PQGen[_T], interval: float, timeout: float | None, began: float) -> _T:
-        left = DEADLINE_S if timeout is None else timeout
-        if (until := _until.get()) is not None:
-            left = max(min(left, until - began), 0.0)
+        until = _until.get()
+        left = DEADLINE_S if until is None else max(until - began, 0.0)
+        if timeout is not None:
+            left = min(left, timeout)
         try:
             found = super().wait(gen, interval, left)
         except psycopg.OperationalError as error:

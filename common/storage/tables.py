@@ -114,13 +114,18 @@ events = Table(
     Column("decision", String(32)),
     Column("note", Text, nullable=False, server_default=""),
     Column("screen", Text, nullable=False, server_default=""),  # JSON: what a recall must share with its message to replace it
-    Column("tag", String(32), nullable=False, server_default=""),  # what receipts of its batches echo
+    Column("tag", String(32), nullable=False, server_default=""),  # as ledger.tag, in rows of version 0001 only
+    Column("collapse", Text, nullable=False, server_default=""),  # the collapse key, where the core named one
     Index("events_by_message", "message_id"),
-    Index("events_by_tag", "tag"),
+    Index("events_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("events_by_time", "received_ms", postgresql_using="brin"),
-    Index("events_by_conversation", "app", "conversation", "ts_ms"),
+    # a recall asks what came later under its message's collapse key
+    Index("events_by_collapse", "app", "conversation", "collapse", "ts_ms", postgresql_where=text("collapse <> ''")),
     postgresql_partition_by="RANGE (day)",
 )
+
+#: Lanes that send receipts by HTTP: the others' rows are never looked up by their push.
+RECEIPT_LANES = "vendor NOT IN ('', 'apns', 'fcm')"
 
 ledger = Table(
     "ledger",
@@ -143,8 +148,29 @@ ledger = Table(
     Column("routed_ms", BigInteger, nullable=False, server_default="0"),
     Column("decided_ms", BigInteger, nullable=False),
     Column("note", Text, nullable=False, server_default=""),
-    Index("ledger_by_push", "push_id", postgresql_where=text("push_id IS NOT NULL")),
+    Column("tag", String(32), nullable=False, server_default=""),  # what receipts of a request with several pushes echo
+    Index("ledger_by_push", "push_id", postgresql_where=text(f"push_id IS NOT NULL AND {RECEIPT_LANES}")),
+    Index("ledger_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("ledger_by_time", "decided_ms", postgresql_using="brin"),
+    postgresql_partition_by="RANGE (day)",
+)
+
+#: Rows of people who differ in nothing else, a page of them in one: those of a large group whom no device came near.
+pages = Table(
+    "pages",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("app", String(64), primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("page", LargeBinary, primary_key=True),  # digest of decision and people: a page written twice is one row
+    Column("decision", String(32), nullable=False),
+    Column("class", String(16), nullable=False),
+    Column("presence_ms", BigInteger, nullable=False),
+    Column("decided_ms", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("users", LargeBinary, nullable=False),  # common/ledger_records.py: pack_users
+    Index("pages_by_time", "decided_ms", postgresql_using="brin"),
     postgresql_partition_by="RANGE (day)",
 )
 
@@ -178,7 +204,7 @@ notes = Table(
 )
 
 #: The ledger's tables, made of one partition a day, which is dropped whole; days of long ago share one.
-PARTITIONED = (events, ledger, notes)
+PARTITIONED = (events, ledger, pages, notes)
 
 dead_letters = Table(
     "dead_letters",

@@ -15,10 +15,12 @@ import pytest
 from common.clock import now_ms
 from common.config import Settings
 from common.contracts import Attempt
-from common.ledger_records import EventRecord, NoteRecord, Record, RowRecord
+from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, RowRecord, pack_users
+from common.model import Vendor
 from common.storage import sql
-from common.storage.ledger import Ledger, day_of
+from common.storage.ledger import Ledger, day_of, tag_of
 from common.storage.migrations import migrate
+from tests.conftest import own_database
 from tests.records import event_record, note_record, row_record
 from workers.cli.why import story
 from workers.runtime import Runtime
@@ -173,3 +175,135 @@ def test_each_row_has_its_own_steps_and_a_push_id_as_apples_header_has_it(runtim
         ("eve", "phone"): ["again: ignored", "hers"],
     }
     assert {one["push_id"] for one in told(runtime, app, user="eve")["recipients"]} == {"95c67d08-ece7-2512-9789-3ddb2268c6f3"}
+
+
+# ---------------------------------------------------------------- what is written straight in, and what is merged
+
+
+WORDS = ["plain", "tab\there", "new\nline", "back\\slash", "\\N", "\x01", "carriage\rreturn", "\\.", "emoji 👨‍👩‍👧", "汉字", "\u200b", ""]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_every_text_comes_back_as_it_was(runtime: Runtime, app: str, words: str) -> None:
+    about = msgspec.structs.replace(event(app), conversation=f"c2c:{words}", note=words)
+    one = msgspec.structs.replace(
+        row(about, user=f"u{words}", device=f"d{words}"),
+        note=words,
+        attempts=(Attempt(at_ms=1, status="200", code=words, words=words, vendor_message_id=None),),
+    )
+    for again in (False, True):
+        runtime.ledger.write([about, one, note(about, one.user, one.device, words)], again)
+    (found,) = told(runtime, app)["recipients"]
+    assert (found["user"], found["device"]) == (one.user, one.device)
+    assert (found["attempts"][0]["words"], found["attempts"][0]["vendor_message_id"]) == (words, None)
+    stored = runtime.ledger.find("m1", app, None)
+    assert stored is not None
+    assert (stored["conversation"], stored["note"]) == (about.conversation, words)
+
+
+def test_what_is_written_again_changes_nothing_whatever_stands_beside_it(runtime: Runtime, app: str) -> None:
+    about = event(app)
+    rows = [row(about, user=f"u{number}") for number in range(5)]
+    runtime.ledger.write([about, *rows[:3]])
+    runtime.ledger.write([about, *rows])  # some are new, some are not
+    runtime.ledger.write([*rows, *rows], again=True)
+    runtime.ledger.write([*rows, *rows])
+    assert [one["user"] for one in told(runtime, app)["recipients"]] == [f"u{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize("another", [False, True], ids=["the same process", "another process"])
+@pytest.mark.parametrize("late", [False, True], ids=["in order", "the wait comes late"])
+def test_a_wait_becomes_a_decision_and_never_the_other_way(runtime: Runtime, app: str, another: bool, late: bool) -> None:
+    about = event(app)
+    final = row(about)
+    waits = msgspec.structs.replace(final, decision=None, note="waits: rate")
+    for each in (final, waits) if late else (waits, final):
+        (Ledger(runtime.engine) if another else runtime.ledger).write([about, each])
+    both = msgspec.structs.replace(final, user="eve"), msgspec.structs.replace(waits, user="eve")
+    runtime.ledger.write([about, *(both if late else both[::-1])])
+    assert [one["decision"] for one in told(runtime, app)["recipients"]] == ["accepted", "accepted"]
+
+
+def page(about: EventRecord, users: list[str], **more: Any) -> PageRecord:
+    shown = {"decision": "online", "message_class": "chat", "presence_ms": 5, "decided_ms": about.received_ms, "note": ""}
+    named = {"app": about.app, "event_id": about.event_id, "ts_ms": about.ts_ms, "count": len(users), "users": pack_users(users)}
+    return PageRecord(**{**shown, **named, **more})  # type: ignore[arg-type]
+
+
+def test_people_of_a_page_are_told_as_if_each_had_a_row(runtime: Runtime, app: str) -> None:
+    about = event(app)
+    people = [f"u{number:04d}" for number in range(2_000)]
+    for _ in range(2):
+        runtime.ledger.write([about, page(about, people), row(about, user="u9999")])
+    found = told(runtime, app)["recipients"]
+    assert [one["user"] for one in found] == [*people, "u9999"]
+    first = found[0]
+    assert (first["decision"], first["device"], first["class"], first["push_id"], first["steps"][-1]["note"]) == (
+        *("online", None, "chat", None),
+        "online",
+    )
+    assert [one["user"] for one in told(runtime, app, user="u0042")["recipients"]] == ["u0042"]
+    assert told(runtime, app, user="nobody")["recipients"] == []
+    stored = runtime.ledger.find("m1", app, None)
+    assert stored is not None
+    assert len(runtime.ledger.rows(stored, most=100)) == 100
+
+
+def test_a_person_on_two_pages_has_one_row_and_one_with_a_row_has_that(runtime: Runtime, app: str) -> None:
+    about = event(app)
+    runtime.ledger.write([about, page(about, ["a", "b"]), page(about, ["b", "c"]), row(about, user="c", device="")])
+    found = told(runtime, app)["recipients"]
+    assert [(one["user"], one["decision"]) for one in found] == [("a", "online"), ("b", "online"), ("c", "accepted")]
+
+
+def test_pages_count_by_their_people_and_go_with_their_day(runtime: Runtime, app: str) -> None:
+    before = runtime.ledger.last_hour(now_ms()).decisions.get("", {}).get("online", 0)
+    about = event(app)
+    runtime.ledger.write([about, page(about, [f"u{number}" for number in range(70)])])
+    assert runtime.ledger.last_hour(now_ms()).decisions[""]["online"] == before + 70
+    old = event(app, ts=now_ms() - 9 * DAY_MS, received=now_ms() - 9 * DAY_MS, message_id="old")
+    runtime.ledger.write([old, page(old, ["a"], decided_ms=old.received_ms)])
+    assert f"pages_{day_of(old.ts_ms):%Y%m%d}" in dropped(runtime.ledger, 7)
+
+
+@pytest.mark.parametrize(("vendor", "found"), [("huawei", 1), ("vivo", 1), ("apns", 0), ("fcm", 0)])
+def test_only_lanes_that_send_receipts_are_looked_up_by_their_push(runtime: Runtime, app: str, vendor: str, found: int) -> None:
+    about, push_id = event(app), uuid.uuid4().hex
+    runtime.ledger.write([about, msgspec.structs.replace(row(about), vendor=vendor, push_id=push_id)])
+    assert len(runtime.ledger.find_pushes([push_id])) == found
+
+
+# ---------------------------------------------------------------- tables of an earlier version
+
+
+_OF_VERSION_1 = """
+DROP TABLE pages; DROP INDEX events_by_collapse, ledger_by_tag, events_by_tag, ledger_by_push;
+ALTER TABLE events DROP COLUMN collapse; ALTER TABLE ledger DROP COLUMN tag;
+CREATE INDEX events_by_tag ON events (tag); CREATE INDEX events_by_conversation ON events (app, conversation, ts_ms);
+CREATE INDEX ledger_by_push ON ledger (push_id) WHERE push_id IS NOT NULL;
+UPDATE alembic_version SET version_num = '0001'
+"""
+
+
+def test_an_upgrade_keeps_what_recalls_and_receipts_look_up(database_url: str, app: str) -> None:
+    with own_database(database_url) as url:
+        engine = sql.engine(url)
+        migrate(engine)
+        about = msgspec.structs.replace(event(app), screen='{"collapse_key": "k"}')
+        store = Ledger(engine)
+        store.write([about, msgspec.structs.replace(row(about), vendor="huawei")])
+        with engine.begin() as connection:
+            for statement in _OF_VERSION_1.split(";"):
+                connection.exec_driver_sql(statement)
+            tag = tag_of(app, "e1", "message")
+            connection.exec_driver_sql("UPDATE events SET tag = %s", (tag,))
+            columns = 'app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, state_ms'
+            values = f"'{app}', 'bob', 'phone', 'android', 'huawei', 'ios', 'tok', 0, 'active', 0"
+            connection.exec_driver_sql(f"INSERT INTO devices ({columns}) VALUES ({values})")
+        migrate(engine)
+        assert set(store.find_tagged(app, Vendor.HUAWEI, [(tag, "tok"), ("f" * 32, "tok")])) == {0}
+        assert store.covered(app, "c2c:ann", about.ts_ms - 1, "k", {("bob", "phone"), ("eve", "phone")}) == {("bob", "phone")}
+        later = msgspec.structs.replace(event(app, event_id="e2", message_id="m2"))
+        store.write([later, msgspec.structs.replace(row(later), vendor="huawei")])
+        assert set(store.find_tagged(app, Vendor.HUAWEI, [(tag_of(app, "e2", "message"), "tok")])) == {0}
+        engine.dispose()

@@ -174,7 +174,7 @@ def test_a_batch_that_takes_too_long_is_halved_until_it_passes(runtime: Runtime,
     sizes: list[int] = []
     write = runtime.ledger.write
 
-    def slow(records: list[object]) -> None:
+    def slow(records: list[object], again: bool) -> None:
         sizes.append(len(records))
         if len(records) > 3:
             with runtime.engine.begin() as connection:

@@ -14,11 +14,12 @@ from common.clock import now_ms
 from common.model import Vendor
 from common.storage import sql
 from common.storage.devices import Devices
-from common.storage.ledger import EventRecord, Ledger, RowRecord
+from common.storage.ledger import Ledger
 from common.storage.migrations import migrate
 from tests.conftest import embedded, own_database
 from tests.frozen import FrozenPostgres
 from tests.pooler import kinds, pooler
+from tests.records import event_record, row_record
 
 
 @pytest.fixture(scope="module")
@@ -140,14 +141,14 @@ def test_the_statement_timeout_holds_behind_a_pooler(pooled: Engine, monkeypatch
 
 def test_the_ledger_is_written_and_read_behind_a_pooler(pooled: Engine) -> None:
     store, now = Ledger(pooled), now_ms()
-    events = [EventRecord("A", f"e{n}", f"m{n}", "message.stored", "c2c:ann", now, now, None, "") for n in range(20)]
-    lane = ("bob", "phone", "apns", "ios", "accepted", False, "chat", "chat")
-    rows = [RowRecord("A", f"e{n}", now, *lane, f"{n:032x}", (), now, now, now, "200") for n in range(20)]
+    events = [event_record(app="A", event_id=f"e{n}", message_id=f"m{n}", ts_ms=now, received_ms=now) for n in range(20)]
+    lane = {"user": "bob", "device": "phone", "vendor": "huawei", "business_id": "hw", "decision": "accepted", "class_sent": "chat"}
+    rows = [row_record(app="A", event_id=f"e{n}", ts_ms=now, push_id=f"{n:032x}", decided_ms=now, **lane) for n in range(20)]
     for _ in range(3):
         store.write([*events, *rows])
     assert len(store.find_pushes([f"{n:032x}" for n in range(20)])) == 20
     assert Devices(pooled).of_users("A", ["bob"]) == {}
-    assert store.spent("A", Vendor.APNS, "ios", now - 1000) == [("chat", "chat", 20)]
+    assert store.spent("A", Vendor.HUAWEI, "hw", now - 1000) == [("chat", "chat", 20)]
 
 
 def test_tables_are_made_through_a_pooler(database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import json as msgjson
+from sqlalchemy import event
 
 from common.clock import now_ms
 from common.config import Settings
@@ -16,6 +18,7 @@ from common.contracts import OfflineRecipients, decode_offline, encode
 from common.ledger_records import RowRecord
 from common.model import Decision, Kind, MessageClass, PushType
 from common.storage import keys
+from common.storage.leases import Lease
 from common.storage.migrations import migrate
 from tests.records import event_record, row_record
 from workers import withdraw
@@ -181,8 +184,127 @@ def test_a_burst_of_ends_that_nobody_saw_does_not_delay_the_one_that_somebody_di
 
 def test_later_looks_ask_only_for_what_came_since_the_one_before(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(withdraw, "LOOKS_S", (0.0, 0.0))
+    monkeypatch.setattr(withdraw, "LATE_S", 5.0)
     sent = Sent(runtime, ["old", "new"])
     old, new = sent.rows
     sent.rows = [old, msgspec.structs.replace(new, decided_ms=now_ms())]
     found = sent.written().recalled()
     assert names(found) == ["new", "new", "old"]
+
+
+# ---------------------------------------------------------------- much, and what fails
+
+
+class Later:
+    """Messages of the same conversation that came after it, each shown to all of these people."""
+
+    def __init__(self, sent: Sent, count: int, users: list[str], collapse: str) -> None:
+        now = sent.ts + 1_000
+        screen = msgjson.encode({"collapse_key": collapse}).decode()
+        for number in range(count):
+            event_id = f"later-{collapse}-{number}"
+            event = event_record(
+                app=sent.app,
+                event_id=event_id,
+                message_id=event_id,
+                conversation="group:g",
+                ts_ms=now + number,
+                received_ms=now,
+                screen=screen,
+            )
+            rows = [msgspec.structs.replace(sent.row(user), event_id=event_id, ts_ms=now + number) for user in users]
+            sent.runtime.ledger.write([event, *rows])
+
+
+def test_who_sees_a_later_message_in_its_place_is_left_alone_however_long_ago_it_came(runtime: Runtime) -> None:
+    users = ["last", "long-ago", "never", "other-key"]
+    sent = Sent(runtime, users, '{"collapse_key": "g"}').written()
+    Later(sent, 1, ["long-ago"], "g")
+    sent.ts += 2_000
+    Later(sent, 90, ["last"], "g")  # more than one page of messages that "long-ago" did not get
+    Later(sent, 3, ["other-key"], "h")
+    assert names(sent.recalled()) == ["never", "other-key"]
+
+
+def test_a_message_before_it_covers_nothing(runtime: Runtime) -> None:
+    sent = Sent(runtime, ["u1"], '{"collapse_key": "g"}').written()
+    sent.ts -= 60_000
+    Later(sent, 3, ["u1"], "g")
+    assert names(sent.recalled()) == ["u1"]
+
+
+def test_what_a_recall_reads_does_not_grow_with_the_conversation(runtime: Runtime) -> None:
+    users = [f"u{number}" for number in range(300)]
+    sent = Sent(runtime, users, '{"collapse_key": "g"}').written()
+    Later(sent, 60, users, "g")
+    read = 0
+
+    def count(_connection: Any, cursor: Any, *_rest: Any) -> None:
+        nonlocal read
+        read += max(cursor.rowcount, 0)
+
+    event.listen(runtime.engine, "after_cursor_execute", count)
+    assert names(sent.recalled()) == []
+    assert read < 3 * len(users)
+
+
+def test_pages_advance_the_wish_and_a_kill_between_them_loses_and_doubles_nothing(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withdraw, "PAGE", 10)
+    monkeypatch.setattr(withdraw, "AGAIN_S", 0.0)
+    users = [f"u{number:02d}" for number in range(35)]
+    sent = Sent(runtime, users).written()
+    read, seen = runtime.ledger.accepted_of, 0
+
+    def dying(*asked: Any) -> list[dict[str, Any]]:
+        nonlocal seen
+        seen += 1
+        if seen == 3:
+            raise KeyboardInterrupt
+        return read(*asked)
+
+    monkeypatch.setattr(runtime.ledger, "accepted_of", dying)
+    with pytest.raises(KeyboardInterrupt):
+        sent.recalled()
+    withdraw.withdraw_due(runtime)
+    assert names(sent.entries()) == users
+    assert not runtime.redis.exists(runtime.keys.withdrawals)
+
+
+def test_a_look_that_takes_too_long_does_not_stop_the_others_and_is_given_up_in_the_end(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withdraw, "AGAIN_S", 0.0)
+    bad, good = Sent(runtime, ["u1"]).written(), Sent(runtime, ["u2"]).written()
+    read, tries = runtime.ledger.accepted_of, 0
+
+    def slow(app: str, *asked: Any) -> list[dict[str, Any]]:
+        nonlocal tries
+        if app == bad.app:
+            tries += 1
+            with runtime.engine.begin() as connection:
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 20")
+                connection.exec_driver_sql("SELECT pg_sleep(1)")
+        return read(app, *asked)
+
+    monkeypatch.setattr(runtime.ledger, "accepted_of", slow)
+    assert bad.recalled() == []
+    assert names(good.recalled()) == ["u2"]
+    for _ in range(withdraw.TRIES_MAX * 2):
+        withdraw.withdraw_due(runtime)
+    assert tries == withdraw.TRIES_MAX
+    assert not runtime.redis.exists(runtime.keys.withdrawals)
+
+
+def test_who_lost_the_lease_sends_nothing(runtime: Runtime) -> None:
+    sent = Sent(runtime, ["u1"]).written()
+    old, new = (Lease(runtime.redis, runtime.keys, "recalls", lease_ms=30) for _ in range(2))
+    assert old.hold()
+    withdraw.schedule(runtime, [Withdrawal(sent.app, "x1", sent.message_id, Kind.RECALL, sent.ts + 1)])
+    time.sleep(0.05)  # it stands still
+    assert new.hold()
+    withdraw.withdraw_due(runtime, (old.epoch_key, old.epoch))
+    assert sent.entries() == []
+    withdraw.withdraw_due(runtime, (new.epoch_key, new.epoch))
+    assert names(sent.entries()) == ["u1"]

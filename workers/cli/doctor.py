@@ -102,6 +102,7 @@ def _of_the_fleet(runtime: Runtime, redis_there: bool, database_there: bool) -> 
         (both, "lanes", fleet.lane_findings),
         (both, "quota", fleet.quota_findings),
         (both, "devices", fleet.device_findings),
+        (both, "tenants", fleet.tenant_findings),
         (both, "rights", fleet.right_findings),
         (both, "builds", fleet.build_findings),
         (both, "vendors", fleet.vendor_findings),

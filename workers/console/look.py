@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from redis import Redis
-from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from common.clock import now_ms
@@ -21,9 +20,9 @@ from common.storage.credentials import Credentials
 from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.keys import Keys
+from common.storage.ledger_reads import LastHour, LedgerReader
 from common.storage.living import Living, command_of, missing
 from common.storage.streams import Belts
-from common.storage.tally import LastHour, last_hour
 from common.storage.users import Users
 from common.storage.vault import Vault
 
@@ -57,7 +56,7 @@ class World(Protocol):
     @property
     def delayed(self) -> Delayed: ...
     @property
-    def engine(self) -> Engine: ...
+    def ledger(self) -> LedgerReader: ...
     @property
     def credentials(self) -> Credentials: ...
     @property
@@ -173,7 +172,7 @@ class Look:
         with self._lock:
             if time.monotonic() - self._tally[0] >= TALLY_KEPT_S:
                 try:
-                    self._tally = (time.monotonic(), last_hour(self._world.engine, now))
+                    self._tally = (time.monotonic(), self._world.ledger.last_hour(now))
                 except OperationalError as error:
                     if not _took_too_long(error):
                         raise

@@ -107,6 +107,7 @@ def work_row(work: Work, vendor: Vendor, business_id: str, decision: Decision | 
         routed_ms=note.routed_ms,
         decided_ms=now,
         note=words,
+        kind="" if note.kind == Kind.MESSAGE else note.kind,
     )
 
 

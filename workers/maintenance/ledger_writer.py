@@ -54,7 +54,8 @@ class LedgerWriter:
         if not entries:
             return 0
         try:
-            self._write([record for entry in entries for record in decode_records(entry.blob)])
+            again = any(entry.deliveries > 1 for entry in entries)
+            self._write([record for entry in entries for record in decode_records(entry.blob)], again)
         except AWAY:
             belts.forgive(entries)
             self._take_over_at = 0.0
@@ -65,17 +66,17 @@ class LedgerWriter:
         belts.hand_on(entries)
         return len(entries)
 
-    def _write(self, records: Sequence[Record]) -> None:
+    def _write(self, records: Sequence[Record], again: bool) -> None:
         """Halves what takes longer than a statement may: each half is a transaction, and a repeat changes nothing."""
         try:
-            self._runtime.ledger.write(records)
+            self._runtime.ledger.write(records, again)
         except AWAY as error:
             if not sql.took_too_long(error) or len(records) < 2:
                 raise
             log.warning("a write of the ledger took too long: it is halved", extra={"count": len(records)})
             middle = len(records) // 2
-            self._write(records[:middle])
-            self._write(records[middle:])
+            self._write(records[:middle], again)
+            self._write(records[middle:], again)
 
     def _one_by_one(self, entries: Sequence[Entry]) -> None:
         """Some record can't be read or stored: the others are, the culprit becomes a dead letter."""

@@ -1,6 +1,6 @@
 -- lease: takes or renews the lease of one role of the maintenance process.
--- KEYS[1] push:lease:<role>  string: the holder's word, with a time to live
--- KEYS[2] push:lease-epoch:<role>  counter: how often the lease changed hands
+-- KEYS[1] push:{s0}:lease:<role>  string: the holder's word, with a time to live
+-- KEYS[2] push:{s0}:lease-epoch:<role>  counter: how often the lease changed hands
 -- ARGV    the asker's word, time to live in ms
 -- returns the epoch when the asker holds the lease, else 0
 -- why     an epoch that is older than the counter belongs to a process that stood still: what it writes is refused

@@ -1,5 +1,5 @@
 -- unlease: gives a role's lease back, if it is still the giver's.
--- KEYS[1] push:lease:<role>
+-- KEYS[1] push:{s0}:lease:<role>
 -- ARGV    the giver's word
 -- returns 1 when it was the giver's
 -- why     between a look and a delete in two calls the lease may have become somebody else's

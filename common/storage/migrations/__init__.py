@@ -3,20 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Engine, text
 
+from common.storage import sql
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 #: Any number will do, as long as all who migrate take the same advisory lock.
-_LOCK = 0x70757368
+_LOCK: Final = 0x70757368
+#: An index over a large ledger takes minutes.
+MIGRATE_S: Final = 3_600.0
+#: The version of the tables that this program works with: the last file of versions/.
+NEWEST: Final = "0003"
+
+
+class SchemaError(Exception):
+    """The database's tables are not of this program's version; one sentence that says what to do."""
 
 
 def migrate(engine: Engine) -> None:
-    """Brings the tables to the newest version. Safe from several processes at once."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    with engine.begin() as connection:
+    """Brings the tables to the newest version. Safe from several processes at once.
+
+    SchemaError: they are of a version that this program does not know.
+    """
+    from alembic import command  # noqa: PLC0415 - it takes 150 ms to load, and no worker needs it
+
+    config = _config()
+    with sql.within(MIGRATE_S), engine.begin() as connection:
+        connection.execute(text(f"SET LOCAL statement_timeout = {int(MIGRATE_S * 1000)}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        _refuse_newer(version_of(engine))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def check(engine: Engine) -> None:
+    """SchemaError: the tables are missing, older or newer than what this program works with. sql.AWAY: the database is away."""
+    found = version_of(engine)
+    if found is None:
+        raise SchemaError("the database has no tables of ours yet: pushfleet migrate")
+    _refuse_newer(found)
+    if found != NEWEST:
+        raise SchemaError(f"the database's tables are of version {found}, this program works with {NEWEST}: pushfleet migrate")
+
+
+def version_of(engine: Engine) -> str | None:
+    """The version of the tables in the database; None: there are none of ours."""
+    with engine.connect() as connection:
+        if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
+            return None
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    return max(found) if found else None
+
+
+def _refuse_newer(found: str | None) -> None:
+    if found is not None and found not in known():
+        raise SchemaError(
+            f"the database's tables are of version {found}, and this program knows versions up to {NEWEST} only:"
+            " run a pushfleet as new as the one that made them"
+        )
+
+
+def known() -> set[str]:
+    """Every version that this program can bring to the newest."""
+    names = (Path(__file__).parent / "versions").glob("v[0-9]*.py")
+    return {name.stem[1:5] for name in names}
+
+
+def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config

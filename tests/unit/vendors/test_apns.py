@@ -444,12 +444,12 @@ def test_a_call_may_be_a_kilobyte_longer():
 
 REFUSED = {
     "room enough": (note(ext="x" * 3000), None),
-    "ext alone": (note(ext="x" * 4096), "payload_too_large"),
-    "payload alone": (note(payload={"a": "x" * 4096}), "payload_too_large"),
-    "a category of the sender's": (note(vendor={"category": "x" * 5000}), "payload_too_large"),
-    "a picture's address": (note(image="https://a/" + "x" * 5000), "payload_too_large"),
+    "ext alone": (note(ext="x" * 4096), None),
+    "payload alone": (note(payload={"a": "x" * 4096}), None),
+    "a category of the sender's": (note(vendor={"category": "x" * 5000}), None),
+    "a picture's address": (note(image="https://a/" + "x" * 5000), None),
     "a thread": (note(thread_id="会" * 1400), "payload_too_large"),
-    "escapes count": (note(ext="\x00" * 700), "payload_too_large"),
+    "escapes count": (note(ext="\x00" * 700), None),
     "a call's room": (note(ext="x" * 4500, push_type=PushType.VOIP), None),
     "a long text is cut instead": (note(body="x" * 9000, title="y" * 9000, subtitle="z" * 9000, ext="x" * 256), None),
     "silent": (note(ext="x" * 4096, push_type=PushType.SILENT), "payload_too_large"),
@@ -464,6 +464,21 @@ def test_what_can_t_fit_is_refused_before_a_request(about, reason):
 
 
 # ---------------------------------------------------------------- provider token, credential
+
+
+FITS = {
+    "the payload goes before ext": ({"payload": {"a": "x" * 4000}, "ext": "e" * 300}, {"ext": "e" * 300}),
+    "ext goes last": ({"payload": {"a": 1}, "ext": "x" * 4200}, {}),
+    "the picture goes first": ({"image": "https://a/" + "x" * 4000, "payload": {"a": 1}, "ext": "e"}, {"a": 1, "ext": "e"}),
+    "an opaque payload never": ({"payload": {"a": "x" * 4200}, "blob": True}, {"a": "x" * 4200}),
+}
+
+
+@pytest.mark.parametrize(("about", "beside"), FITS.values(), ids=FITS)
+def test_what_does_not_fit_is_left_out_ext_last_and_the_words_go(about, beside):
+    body = json.loads(apns.build(parcel(note(**about)), credential(Vendor.APNS), ACCESS).body)
+    assert {name: value for name, value in body.items() if name != "aps"} == beside
+    assert body["aps"]["alert"]["body"].startswith("今晚八点开会"[:6])
 
 
 def p8_credential():

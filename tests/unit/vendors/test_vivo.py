@@ -518,7 +518,8 @@ def test_cut_at_forty_and_a_hundred_weights():
 
 REFUSED = {
     "fits": (note(ext="x" * 1021), None),
-    "ext": (note(ext="x" * 1022), "payload_too_large"),
+    "ext": (note(ext="x" * 3000), None),
+    "opaque": (note(payload={"k": "x" * 1024}, blob=True), "payload_too_large"),
     "silent": (note(push_type=PushType.SILENT), "silent_not_supported"),
 }
 
@@ -526,6 +527,12 @@ REFUSED = {
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_be_sent_is_refused_before_a_request(about, reason):
     assert vivo.refuse(parcel(about).items[0]) == reason
+
+
+def test_what_does_not_fit_the_map_is_left_out_ext_last():
+    assert body_of(note(payload={"k": "x" * 1000}, ext="e" * 100))["clientCustomMap"] == {"ext": "e" * 100}
+    assert "clientCustomMap" not in body_of(note(ext="x" * 3000))
+    assert body_of(note(ext="x" * 3000))["content"] == "今晚八点开会"
 
 
 # ---------------------------------------------------------------- access token, credential

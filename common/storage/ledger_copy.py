@@ -1,0 +1,94 @@
+"""Ledger records -> lines of PostgreSQL's COPY in text form."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from common.ledger_records import EventRecord, NoteRecord, RowRecord
+from common.model import Decision, Kind, Vendor
+
+#: What stands for NULL. A text that is just this is escaped, as everything is that COPY reads in a way of its own.
+NULL: Final = "\x01"
+#: Columns in the order of the lines below.
+ROW_COLUMNS: Final = (
+    "day, decision, rank, downgraded, class, class_sent, push_id, presence_ms, routed_ms, decided_ms, tag,"
+    ' app, event_id, "user", device, vendor, business_id, attempts, note'
+)
+EVENT_COLUMNS: Final = "day, type, ts_ms, received_ms, decision, app, event_id, message_id, conversation, note, screen, collapse"
+NOTE_COLUMNS: Final = 'day, kind, stage, at_ms, app, event_id, "user", device, note'
+
+#: What ranks higher stays. An accepted push is accepted, whatever a repeat was told.
+RANK: Final = dict.fromkeys(Decision, 50) | {
+    Decision.ACCEPTED: 100,
+    Decision.UNCERTAIN: 60,
+    Decision.NO_DEVICE: 40,
+}
+PENDING_RANK: Final = 10
+#: Vendors whose receipts name nothing of ours, or that send none.
+WITHOUT_RECEIPTS: Final = frozenset({"", Vendor.APNS, Vendor.FCM})
+
+_DAY_MS: Final = 86_400_000
+_RANKS: Final = {str(decision): str(rank) for decision, rank in RANK.items()}
+_SPECIAL: Final = re.compile("[\\\\\n\r\t\0\x01]")
+#: PostgreSQL's text takes no NUL: it is kept as the two characters \0.
+_ESCAPED: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\\\0", "\x01": "\\x01"}
+_json = msgspec.json.Encoder().encode
+
+
+@lru_cache(maxsize=64)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * _DAY_MS / 1000, UTC).date().isoformat()
+
+
+@lru_cache(maxsize=1024)
+def tag_of(app: str, event_id: str, kind: str) -> str:
+    """What the receipts of a request with several pushes echo: as the vendor files make it (workers/vendors/base.py: receipt_tag)."""
+    return hashlib.blake2b("\0".join((app, event_id, kind)).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _collapse(screen: str) -> str:
+    return str(msgspec.json.decode(screen).get("collapse_key") or "")
+
+
+def _escaped(words: str) -> str:
+    return _SPECIAL.sub(lambda found: _ESCAPED[found.group()], words)
+
+
+def _line(fixed: tuple[str, ...], free: tuple[str, ...]) -> str:
+    """The fields of one line. free: those that may hold anything."""
+    joined = "".join(free)
+    if joined.isprintable() and "\\" not in joined:
+        return "\t".join((*fixed, *free)) + "\n"
+    return "\t".join((*fixed, *map(_escaped, free))) + "\n"
+
+
+def row_line(r: RowRecord) -> str:
+    """KeyError: a decision that nobody knows."""
+    attempts = _json([(a.at_ms, a.status, a.code, a.words, a.vendor_message_id) for a in r.attempts]).decode() if r.attempts else ""
+    rank = _RANKS[r.decision] if r.decision else str(PENDING_RANK + min(len(r.attempts), 30))
+    tag = tag_of(r.app, r.event_id, r.kind or Kind.MESSAGE) if r.push_id and r.vendor not in WITHOUT_RECEIPTS else ""
+    return _line(
+        (
+            *(_day(r.ts_ms // _DAY_MS), r.decision or NULL, rank, "t" if r.downgraded else "f", r.message_class),
+            *(r.class_sent or NULL, r.push_id or NULL, str(r.presence_ms), str(r.routed_ms), str(r.decided_ms), tag),
+        ),
+        (r.app, r.event_id, r.user, r.device, r.vendor, r.business_id, attempts, r.note),
+    )
+
+
+def event_line(r: EventRecord) -> str:
+    return _line(
+        (_day((r.filed_ms or r.ts_ms) // _DAY_MS), r.type, str(r.ts_ms), str(r.received_ms), r.decision or NULL),
+        (r.app, r.event_id, r.message_id, r.conversation, r.note, r.screen, _collapse(r.screen) if r.screen else ""),
+    )
+
+
+def note_line(r: NoteRecord) -> str:
+    return _line((_day(r.ts_ms // _DAY_MS), r.kind, r.stage, str(r.at_ms)), (r.app, r.event_id, r.user, r.device, r.note))
