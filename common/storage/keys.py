@@ -205,9 +205,9 @@ class Keys:
         return f"{self.prefix}:logins:{digest}"
 
     @property
-    def held_lanes(self) -> str:
+    def paused_by_restore(self) -> str:
         """Lanes that a restored backup has paused."""
-        return f"{self.prefix}:held-lanes"
+        return f"{self.prefix}:paused-by-restore"
 
     @property
     def process_names(self) -> str:

@@ -33,7 +33,7 @@ SCAN_COUNT: Final = 1000
 #: Keys of ours that say what runs now, and must not come to life elsewhere.
 LEFT_OUT: Final = (
     *("alive:", "metrics-at:", "process-names", "lease", "upkeep-lock", "inflight:", "rate:", "celery:", "bell:"),
-    *("access:", "logins:", "held-lanes", "doctor:"),
+    *("access:", "logins:", "paused-by-restore", "doctor:"),
 )
 
 
@@ -238,9 +238,9 @@ def _hold(runtime: Runtime, cursor: Any) -> None:
     """In the transaction that brings the accounts: no process ever sees one that flows."""
     cursor.execute("UPDATE credentials SET paused = true WHERE NOT paused RETURNING app, vendor, business_id")
     held = {json.dumps(row) for row in cursor.fetchall()}
-    runtime.redis.delete(runtime.keys.held_lanes)
+    runtime.redis.delete(runtime.keys.paused_by_restore)
     if held:
-        runtime.redis.sadd(runtime.keys.held_lanes, *held)
+        runtime.redis.sadd(runtime.keys.paused_by_restore, *held)
 
 
 def _restore(runtime: Runtime, tar: tarfile.TarFile) -> int:
@@ -258,9 +258,9 @@ def _restore(runtime: Runtime, tar: tarfile.TarFile) -> int:
 
 def release(runtime: Runtime) -> list[tuple[str, str, str]]:
     """Lets the lanes flow that a restore has held; those that were paused before stay so. (app, vendor, business id) each."""
-    found = sorted(tuple(json.loads(one)) for one in cast(Any, runtime.redis.smembers(runtime.keys.held_lanes)))
+    found = sorted(tuple(json.loads(one)) for one in cast(Any, runtime.redis.smembers(runtime.keys.paused_by_restore)))
     for app, vendor, business_id in found:
         runtime.credentials.set_paused(app, vendor, business_id, False)
-    runtime.redis.delete(runtime.keys.held_lanes)
+    runtime.redis.delete(runtime.keys.paused_by_restore)
     runtime.catalog.changed()
     return [(app, vendor, business_id) for app, vendor, business_id in found]
