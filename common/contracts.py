@@ -131,7 +131,8 @@ class Message(Frozen, frozen=True, kw_only=True):
     """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
 
     recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
-    goes on. ended_by: why a call ended, in the core's words. second_look: the recipients had no device 300 ms ago.
+    goes on; pages: how many there were; cursor_of: the server whose cursor it is. ended_by: why a call ended, in the
+    core's words. second_look: the recipients had no device 300 ms ago.
     direct: it is addressed to a token, nobody's presence or settings are asked. reply_key: who waits for its decision
     (common/storage/replies.py).
     """
@@ -157,6 +158,8 @@ class Message(Frozen, frozen=True, kw_only=True):
     second_look: bool = False
     direct: bool = False
     reply_key: str | None = None
+    pages: int = 0
+    cursor_of: str | None = None
 
 
 # ---------------------------------------------------------------- presence -> routing
@@ -274,7 +277,8 @@ class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that were before those kept here."""
+    """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that were before those kept here.
+    app_version: the app's build, as it registered."""
 
     user: str
     device: str
@@ -286,6 +290,7 @@ class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
     again: str | None = None
     held_by: str | None = None
     earlier: int = 0
+    app_version: str | None = None
 
     @property
     def tried(self) -> int:

@@ -24,9 +24,18 @@ class Presences(Protocol):
         ...
 
 
+class MemberPage(Value, frozen=True):
+    """cursor: where the next page begins, 0 at the end. server: whose cursor that is, it means nothing to another one."""
+
+    users: list[str]
+    cursor: int
+    server: str
+
+
 class MemberPages(Protocol):
-    def page(self, app: str, group: str, cursor: int) -> tuple[list[str], int]:
-        """Members from `cursor` (0 at first) and the next cursor, 0 at the end. A member may be named twice."""
+    def page(self, app: str, group: str, cursor: int, server: str | None, count: int) -> MemberPage:
+        """About `count` members from `cursor` of `server` (0 at first); from the start where the server is another by now. A member
+        may be named twice."""
         ...
 
 

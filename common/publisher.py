@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 
 #: What the fleet takes as one event (the rest would become a dead letter), bytes of JSON.
 EVENT_BYTES_MAX = 256 * 1024
+#: Events of one entry.
+EVENTS_MAX = 200
 TIMEOUT_S = 5.0
 
 
@@ -22,20 +27,60 @@ class Publisher:
 
     Publish after the message is stored, with an `id` of your own that is unique per tenant: should the answer get lost, publish
     the same event again. The fleet ignores an id that it has seen within 24 hours, so a repeat is safe and a gap is not.
+
+    What several threads publish while an answer is awaited travels together, up to EVENTS_MAX events in one entry.
     """
 
     def __init__(self, redis_url: str, stream: str = "im:events") -> None:
         """redis_url: redis://, rediss:// or unix://, the fleet's PUSHFLEET_CORE_URL. stream: one of its PUSHFLEET_EVENT_STREAMS."""
         self._stream = stream
+        self._sending = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
         self._redis = redis.Redis.from_url(redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
 
     def publish(self, event: Mapping[str, Any]) -> str:
-        """One XADD; the id of the stream entry. Nothing is retried here: only the caller knows whether it should be.
+        """One XADD; the id of the stream entry, which may hold other threads' events too. Nothing is retried here: only the caller knows
+        whether it should be.
 
         ValueError: the event is not JSON (NaN, bytes, lone surrogates …) or larger than EVENT_BYTES_MAX.
         redis.RedisError: it is not certain that the event was stored; publish it again with the same `id`.
         """
-        return str(self._add({"e": _encoded(event)}))
+        mine = _Waiting(_encoded(event))
+        self._waiting.append(mine)
+        while not mine.done:
+            with self._sending:
+                if not mine.done:
+                    self._send()
+        if mine.error is not None:
+            raise mine.error
+        return mine.entry
+
+    def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Many events, up to EVENTS_MAX in one entry; the entry's id of each. What it raises holds for all: publish all of them again."""
+        bodies = [_encoded(event) for event in events]
+        packs = list(_packs(bodies))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for pack in packs:
+                pipe.xadd(self._stream, _fields(pack))
+            entries = pipe.execute() if packs else []
+        return [_text(entry) for pack, entry in zip(packs, entries, strict=True) for _ in pack]
+
+    def _send(self) -> None:
+        """One entry of what waits, in order."""
+        pack: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(pack) < EVENTS_MAX and size + len(self._waiting[0].body) + 1 <= EVENT_BYTES_MAX + 1:
+            pack.append(self._waiting.popleft())
+            size += len(pack[-1].body) + 1
+        entry = ""
+        error: redis.RedisError | None = redis.ConnectionError("the thread that was to send it was ended")
+        try:
+            entry, error = self._add(_fields([one.body for one in pack])), None
+        except redis.RedisError as raised:
+            error = raised
+        finally:
+            for one in pack:
+                one.entry, one.error, one.done = entry, error, True
 
     def publish_callback(self, body: bytes, dialect: str, app: str | None = None, query: str | None = None) -> str:
         """The unchanged body of another cloud's server callback. dialect: tencent, zego or nim; query: the callback's raw query string."""
@@ -48,8 +93,39 @@ class Publisher:
         self._redis.close()
 
     def _add(self, fields: dict[str, str | bytes]) -> str:
-        entry: Any = self._redis.xadd(self._stream, fields)  # type: ignore[arg-type]
-        return entry.decode() if isinstance(entry, bytes) else str(entry)
+        return _text(self._redis.xadd(self._stream, fields))  # type: ignore[arg-type]
+
+
+@dataclass
+class _Waiting:
+    """An event on its way; `done` is set last."""
+
+    body: bytes
+    entry: str = ""
+    error: redis.RedisError | None = None
+    done: bool = False
+
+
+def _text(entry: Any) -> str:
+    return entry.decode() if isinstance(entry, bytes) else str(entry)
+
+
+def _fields(bodies: Sequence[bytes]) -> dict[Any, Any]:
+    """One event as `e`, several as `b`, one a line: JSON as it is written here holds no end of a line."""
+    return {"e": bodies[0]} if len(bodies) == 1 else {"b": b"\n".join(bodies)}
+
+
+def _packs(bodies: Sequence[bytes]) -> Iterator[list[bytes]]:
+    pack: list[bytes] = []
+    size = 0
+    for body in bodies:
+        if pack and (len(pack) >= EVENTS_MAX or size + len(body) > EVENT_BYTES_MAX):
+            yield pack
+            pack, size = [], 0
+        pack.append(body)
+        size += len(body) + 1
+    if pack:
+        yield pack
 
 
 def _encoded(event: Mapping[str, Any]) -> bytes:

@@ -39,7 +39,14 @@ def _to_stream(runtime: Runtime, letter: DeadLetter) -> None:
         raise NotReplayableError(f"{letter.id}: the entry could not be kept whole ({letter.reason}); publish it anew and drop this letter")
     fields: dict[Any, Any] = {name: letter.fields[name] for name in ("d", "app", "q") if letter.fields.get(name)}
     _free(runtime, letter)
-    runtime.core.xadd(runtime.settings.event_streams[0], {b"e": letter.raw, **fields})
+    streams = runtime.settings.event_streams
+    stream = letter.fields.get("stream")
+    runtime.core.xadd(stream if stream in streams else streams[0], {_field(letter): letter.raw, **fields})
+
+
+def _field(letter: DeadLetter) -> bytes:
+    """In which field of its entry the letter's bytes stood."""
+    return b"b" if letter.fields.get("as") == "b" else b"e"
 
 
 def _free(runtime: Runtime, letter: DeadLetter) -> None:
@@ -50,9 +57,9 @@ def _free(runtime: Runtime, letter: DeadLetter) -> None:
     fields = {name.encode(): letter.fields[name].encode() for name in ("d", "app", "q") if letter.fields.get(name)}
     apps = list(runtime.catalog.now.tenants)
     for stream in runtime.settings.event_streams:
-        read = intake.read_entry(stream, letter.entry_id, {b"e": letter.raw, **fields}, apps, letter.at_ms)
-        if isinstance(read, intake.Passed):
-            runtime.marks.free([(event.app, event.id, event.entry) for event in read.events])
+        reads = intake.read_entries(stream, letter.entry_id, {_field(letter): letter.raw, **fields}, apps, letter.at_ms)
+        events = [event for read in reads if isinstance(read, intake.Passed) for event in read.events]
+        runtime.marks.free([(event.app, event.id, event.entry) for event in events])
 
 
 def _to_belt(runtime: Runtime, letter: DeadLetter) -> None:

@@ -51,7 +51,7 @@ from common.storage.screens import Screens
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
-from common.storage.tenants import Tenant, Tenants
+from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
 from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, queue_of, task_of
@@ -143,7 +143,14 @@ class Catalog:
             lane = lane_of(stored, runtime.settings)
             if lane is not None:
                 lanes[(stored.app, lane.vendor, stored.business_id)] = lane
-        return Snapshot(version, runtime.tenants.all(), lanes, runtime.strategies.all())
+        tenants = runtime.tenants.all()
+        if odd := [app for app in tenants if not is_app(app)]:
+            log.error(
+                "tenants of an older version have names that may share keys with others: add each anew under a name of letters, digits,"
+                " '.', '_' and '-' and move its core there",
+                extra={"count": len(odd)},
+            )
+        return Snapshot(version, tenants, lanes, runtime.strategies.all())
 
     # what routing asks (workers/routing/stage.py: Tenancy)
 
@@ -362,6 +369,10 @@ class Runtime:
 
     def gate(self) -> FleetGate:
         return FleetGate(self.admission, self.ledger, now_ms)
+
+    def version_of(self, lane: tuple[str, Vendor, str]) -> int:
+        found = self.catalog.lane(*lane)
+        return found.credential.version if found is not None else 0
 
     def told_by_receipts(
         self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]

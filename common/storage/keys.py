@@ -1,4 +1,8 @@
-"""Every Redis key of ours, made in one place: `<PUSHFLEET_PREFIX>:<thing>:…`; and the names of the belts."""
+"""Every Redis key of ours, made in one place: `<PUSHFLEET_PREFIX>:<thing>:…`; and the names of the belts.
+
+Two different things never share a key. A tenant's name holds no colon (contract §6) and stands first; of further parts that come
+from outside all but the last end with U+0000, which no id holds; what is appended to a lane is a number.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +70,8 @@ class Keys:
     def bell(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
 
-    def event(self, app: str, event_id: str) -> str:
-        return f"{self.prefix}:ev:{app}:{event_id}"
+    def seen_events(self, half_day: int) -> str:
+        return f"{self.prefix}:{{s0}}:ev:{half_day}"
 
     # claim.lua makes these four by itself, from the prefix
 
@@ -163,11 +167,21 @@ class Keys:
     def guard(self, lane: str) -> str:
         return f"{self.prefix}:guard:{lane}"
 
-    def silent(self, app: str, user: str, device: str) -> str:
-        return f"{self.prefix}:silent:{{{app}:{user}}}:{device}"
+    def guard_accepted(self, lane: str, hour: int) -> str:
+        return f"{self.prefix}:guard-accepted:{lane}:{hour}"
 
-    def message_time(self, app: str, conversation: str, message_id: str) -> str:
-        return f"{self.prefix}:ts:{app}:{conversation}\0{message_id}"
+    def held_tokens(self, lane: str) -> str:
+        return f"{self.prefix}:held-tokens:{lane}"
+
+    @property
+    def held_lanes(self) -> str:
+        return f"{self.prefix}:held-lanes"
+
+    def silent(self, app: str, user: str, device: str) -> str:
+        return f"{self.prefix}:silent:{{{app}:{user}}}\0{device}"
+
+    def message_times(self, bucket: int) -> str:
+        return f"{self.prefix}:{{s0}}:ts:{bucket}"
 
     @property
     def config_version(self) -> str:
@@ -189,6 +203,11 @@ class Keys:
 
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"
+
+    @property
+    def paused_by_restore(self) -> str:
+        """Lanes that a restored backup has paused."""
+        return f"{self.prefix}:paused-by-restore"
 
     @property
     def process_names(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 from redis import Redis
@@ -12,8 +14,13 @@ from common.storage.keys import CALL, Keys
 from common.storage.scripts import script
 
 EVENT_KEEP_S = 86_400
+#: Event ids stand in a hash for half a day; it is kept until the last of them is old enough.
+HALF_DAY_S = 43_200
+EVENT_HASH_KEEP_S = EVENT_KEEP_S + 2 * HALF_DAY_S
+#: Events of one call of the script.
+EVENTS_MAX = 1_000
 MARK_KEEP_S = 8 * 86_400
-#: How long a message's time is kept here: longer than the ledger takes to reach SQL.
+#: How long a message's time is kept here at least: longer than the ledger takes to reach SQL.
 TIME_KEEP_S = 600
 #: Single messages and calls that are remembered of one person; beyond that the older half is forgotten.
 SINGLES_MAX = 2_000
@@ -27,21 +34,25 @@ class Marks:
         self._dedupe = script(redis, "dedupe")
         self._free = script(redis, "free")
         self._read = script(redis, "read")
-        self._times = script(redis, "times")
         self._gone = script(redis, "gone")
 
     def repeats(self, events: Sequence[tuple[str, str, str]]) -> list[bool]:
         """For each (app, event id, entry id): whether another entry brought it within 24 h."""
-        if not events:
-            return []
-        names = [self._keys.event(app, event_id) for app, event_id, _ in events]
-        return [bool(told) for told in self._dedupe(keys=names, args=[EVENT_KEEP_S, *(entry for _, _, entry in events)])]
+        found: list[bool] = []
+        for start in range(0, len(events), EVENTS_MAX):
+            args: list[bytes | int] = [EVENT_KEEP_S, EVENT_HASH_KEEP_S, *_event_fields(events[start : start + EVENTS_MAX])]
+            found += [bool(told) for told in self._dedupe(keys=self._event_hashes(), args=args)]
+        return found
 
     def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
         """A dead letter frees the (app, event id, entry id) that this very entry had taken, so that they can be published again."""
-        if events:
-            names = [self._keys.event(app, event_id) for app, event_id, _ in events]
-            self._free(keys=names, args=[entry for _, _, entry in events], client=pipe)
+        for start in range(0, len(events), EVENTS_MAX):
+            self._free(keys=self._event_hashes(), args=_event_fields(events[start : start + EVENTS_MAX]), client=pipe)
+
+    def _event_hashes(self) -> list[str]:
+        """That of now first; the next one too: another host's clock may be ahead."""
+        now = int(time.time()) // HALF_DAY_S
+        return [self._keys.seen_events(now + away) for away in (0, 1, -1, -2)]
 
     def pipeline(self) -> Any:
         """Carries many words in one round trip; the server also keeps the badges (badges.py)."""
@@ -73,13 +84,37 @@ class Marks:
 
     def note_times(self, messages: Sequence[tuple[str, str, str, int]]) -> None:
         """(app, conversation, message id, ts) of messages on their way, for a read report that comes before the ledger has them."""
-        if messages:
-            names = [self._keys.message_time(*message) for *message, _ in messages]
-            self._times(keys=names, args=[TIME_KEEP_S, *(ts_ms for *_, ts_ms in messages)])
+        if not messages:
+            return
+        key = self._keys.message_times(int(time.time()) // TIME_KEEP_S)
+        with self._redis.pipeline() as pipe:
+            pipe.hset(key, mapping={_digest(*message): ts_ms for *message, ts_ms in messages})
+            pipe.expire(key, 3 * TIME_KEEP_S)
+            pipe.execute()
 
     def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The times noted of these (app, conversation, message id), where there are any."""
         if not messages:
             return {}
-        told: Any = self._redis.mget([self._keys.message_time(*message) for message in messages])
-        return {message: int(ts_ms) for message, ts_ms in zip(messages, told, strict=True) if ts_ms is not None}
+        fields = [_digest(*message) for message in messages]
+        bucket = int(time.time()) // TIME_KEEP_S
+        with self._redis.pipeline(transaction=False) as pipe:
+            for away in (-1, 0, 1):  # another host's clock may be ahead
+                pipe.hmget(self._keys.message_times(bucket + away), fields)
+            told: Any = pipe.execute()
+        found = {}
+        for message, *times in zip(messages, *told, strict=True):
+            known = [int(ts_ms) for ts_ms in times if ts_ms is not None]
+            if known:
+                found[message] = known[-1]
+        return found
+
+
+def _event_fields(events: Sequence[tuple[str, str, str]]) -> list[bytes]:
+    """Per event its field and its entry's mark."""
+    return [part for app, event_id, entry in events for part in (_digest(app, event_id), blake2b(entry.encode(), digest_size=8).digest())]
+
+
+def _digest(*names: str) -> bytes:
+    """12 bytes over names from outside, none of which holds U+0000."""
+    return blake2b("\0".join(names).encode("utf-8", "replace"), digest_size=12).digest()

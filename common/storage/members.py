@@ -8,7 +8,7 @@ from typing import Any, cast
 from redis import Redis
 from redis.exceptions import ResponseError
 
-PAGE = 500
+from common.ports import MemberPage
 
 
 class NoSetError(Exception):
@@ -20,20 +20,33 @@ class Members:
         self._redis = redis
         self._prefix = key_prefix
 
-    def page(self, app: str, group: str, cursor: int, count: int = PAGE) -> tuple[list[str], int]:
-        """About `count` members from `cursor` (0 at first) and the next cursor, 0 at the end. A member may be named twice.
+    def page(self, app: str, group: str, cursor: int, server: str | None, count: int) -> MemberPage:
+        """About `count` members from `cursor` (0 at first). A member may be named twice.
+
+        server: whose cursor it is. One that was restarted, or a replica that took over, hashes otherwise and would leave members out: there
+        all begins anew. None: not known, as in entries of an older version.
 
         NoSetError where the core keeps something else there: waiting would not help, and all others would wait with it.
         """
         key = f"{self._prefix}members:{{{app}:{group}}}"
-        try:
-            following, names = cast(Any, self._redis.sscan(key, cursor, count=count))
-        except ResponseError as error:
-            if _no_set(error):
-                raise NoSetError("the key of a group's members is no set") from error
-            raise
+        own, following, names = self._scan(key, cursor, count)
+        if cursor and server is not None and own != server:
+            own, following, names = self._scan(key, 0, count)
         # no event can name one with a NUL, and PostgreSQL, asked for their devices, would answer for nobody of the page
-        return [name.decode("utf-8", "replace") for name in names if b"\0" not in name], int(following)
+        return MemberPage([name.decode("utf-8", "replace") for name in names if b"\0" not in name], following, own)
+
+    def _scan(self, key: str, cursor: int, count: int) -> tuple[str, int, list[bytes]]:
+        """The server's run id with what it says, over one connection and so of one process."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.info("server")
+            pipe.sscan(key, cursor, count=count)
+            about, answer = cast(Any, pipe.execute(raise_on_error=False))
+        for told in (about, answer):
+            if isinstance(told, ResponseError) and _no_set(told):
+                raise NoSetError("the key of a group's members is no set") from told
+            if isinstance(told, Exception):
+                raise told
+        return str(about["run_id"]), int(answer[0]), answer[1]
 
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:
         """Those of `users` who have `sender` among their friends. A key that is no set holds nobody."""

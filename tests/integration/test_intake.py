@@ -167,7 +167,7 @@ def test_what_broke_the_intake_can_be_published_again(intake: Intake) -> None:
 DAYS_AGO = int(time.time() * 1000) - 3 * 86_400_000
 
 
-@pytest.mark.parametrize("ts", [1, 1_767_225_600, DAYS_AGO], ids=["1970", "seconds for milliseconds", "three days ago"])
+@pytest.mark.parametrize("ts", [1, DAYS_AGO], ids=["1970", "three days ago"])
 def test_an_event_from_long_ago_is_kept_as_long_as_any_other(intake: Intake, runtime: Runtime, ts: int) -> None:
     data = {"message_id": uuid.uuid4().hex, "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
     body = intake.event("message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]}, ts=ts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import pytest
@@ -135,3 +136,41 @@ def test_only_what_names_the_message_leaves_a_parking_lot(store: Store) -> None:
     assert delayed.pull_parked("lane", ["77-message", "nothing"]) == set()
     assert delayed.parked_count("lane") == 119
     assert [entry.blob for entry in belts.read([belt], 10)] == [b"...77-message..."]
+
+
+def test_an_event_id_is_taken_once_and_kept_for_a_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, again, other = ("a", "e1", "s/1-0"), ("a", "e1", "s/2-0"), ("b", "e1", "s/3-0")
+    assert store.marks.repeats([first, again, other]) == [False, True, False], "in one read, and per tenant"
+    assert store.marks.repeats([first, again]) == [False, True], "a redelivery is no repeat of itself"
+    began = time.time()
+    for half_days in (1, 2, -1):  # the hash of its time, and a host whose clock is behind
+        now = began + half_days * 43_200
+        monkeypatch.setattr("common.storage.marks.time.time", lambda now=now: now)
+        assert store.marks.repeats([again]) == [True]
+
+
+def test_an_event_id_of_yesterday_is_free_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.marks.repeats([("a", "e1", "s/1-0")]) == [False]
+    monkeypatch.setattr("common.storage.marks.EVENT_KEEP_S", 0)
+    assert store.marks.repeats([("a", "e1", "s/2-0")]) == [False]
+
+
+def test_a_freed_event_id_can_be_taken_again_but_not_by_a_stranger(store: Store) -> None:
+    store.marks.repeats([("a", "e1", "s/1-0"), ("a", "e2", "s/2-0")])
+    store.marks.free([("a", "e1", "s/1-0"), ("a", "e2", "s/9-0")])
+    assert store.marks.repeats([("a", "e1", "s/3-0"), ("a", "e2", "s/3-0")]) == [False, True]
+
+
+def test_many_events_of_one_read_are_told_apart(store: Store) -> None:
+    events = [("a", f"e{number}", f"s/{number}-0") for number in range(2_500)]
+    assert not any(store.marks.repeats(events))
+    assert all(store.marks.repeats([(app, event, "s/x-0") for app, event, _ in events]))
+
+
+def test_the_time_of_a_message_is_known_while_it_is_on_its_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.marks.note_times([("a", "c2c:x", "m1", 5), ("a", "c2c:y", "m1", 6)])
+    asked = [("a", "c2c:x", "m1"), ("a", "c2c:y", "m1"), ("a", "c2c:z", "m1")]
+    assert store.marks.times_of(asked) == {asked[0]: 5, asked[1]: 6}
+    later = time.time() + 600
+    monkeypatch.setattr("common.storage.marks.time.time", lambda: later)
+    assert store.marks.times_of(asked) == {asked[0]: 5, asked[1]: 6}

@@ -29,6 +29,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.work import Work
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, to_ledger, work_row
 from workers.handlers.replies import tell_ended
+from workers.held_tokens import accepted_by_cohort, held
 from workers.late_binding import given_back, on_screens
 from workers.queues.consumer import AWAY, Commit, Letter, is_urgent
 from workers.queues.lease_renewer import LeaseRenewer
@@ -216,14 +217,18 @@ class Deliveries:
         self._runtime.belts.hand_on(entries, to_ledger(rows), more)
 
     def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
-        """Those whose tokens are given up."""
+        """Those whose tokens are given up now. Foreign ones are on hold first (workers/held_tokens.py)."""
         verdicts = [outcome.verdict for _, outcome in done.told]
         foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
         if not settled.retires and not verdicts:
             return ()
-        calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead)
-        chosen = [one for one in settled.retires if not one.guarded or calm["foreign" if one.foreign else "dead"]]
-        if len(chosen) < len(settled.retires):
+        now = now_ms()
+        calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead, accepted_by_cohort(done, lane, now))
+        on_hold = [held(one, lane, now) for one in settled.retires if one.foreign]
+        self._runtime.guard.hold(lane.id, on_hold, now)
+        own = [one for one in settled.retires if not one.foreign]
+        chosen = [one for one in own if not one.guarded or calm["dead"]]
+        if len(chosen) < len(own):
             log.error(
                 "the token guard stopped the retiring of tokens", extra={"business_id": lane.credential.business_id, "vendor": lane.vendor}
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -26,7 +27,7 @@ from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
 from workers.intake import stage
 from workers.intake.directed import TokenPushes
-from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
+from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpdated, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
@@ -34,6 +35,9 @@ from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsum
 log = logging.getLogger(__name__)
 
 READ_COUNT = 500
+INTAKE = "intake"
+#: Bytes of one read: packed by the hundred, some thousands of events.
+READ_BYTES = 2 * 1024 * 1024
 BLOCK_MS = 1_000
 TAKEOVER_EVERY_S = 5.0
 #: Messages of one entry on the presence belt, and about how many bytes of them (of dead letters, on the ledger's).
@@ -72,7 +76,8 @@ class IntakeHandler:
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
-        fresh, repeated, refused = self._sorted(entries, doors.apps(), now)
+        found = self._sorted(entries, now)
+        fresh, repeated, refused = found.fresh, found.repeated, found.refused
         messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
         directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
         records += [event_record(message, decision) for message, decision in directed.taken]
@@ -81,15 +86,20 @@ class IntakeHandler:
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
-        withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
+        later = _behind(fresh)
+        first = [event for event in states if event.entry not in later] if later else states
+        withdrawals = doors.state.apply(first, lambda event, why: ignored.update({event.entry: why}))
         records += [_taken_back(event) for event in fresh if isinstance(event.data, Recalled | Ended)]
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
-        return self._onward(messages, directed.offline) + Commit(
+        onward = self._onward(messages, directed.offline)
+        if later:
+            doors.state.apply([event for event in states if event.entry in later], lambda event, why: ignored.update({event.entry: why}))
+        return onward + Commit(
             rows=records,
             extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
-            after=[lambda: _count(fresh, ignored)],
+            after=[lambda: found.count(ignored)],
         )
 
     def _onward(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
@@ -104,34 +114,62 @@ class IntakeHandler:
         return shortcut.commit(short, offline) + _by_streams(others, ())
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
-        return [entry.fields]
+        if b"e" in entry.fields or b"b" not in entry.fields or entry.size:
+            return [entry.fields]
+        return [{b"e": line} for line in stage.lines_of(entry.fields[b"b"])]
 
     def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.fields.get(b"e", b"")[: stage.ENTRY_BYTES_MAX], stage.names_of(entry.fields))
+        names = {**stage.names_of(entry.fields), "stream": entry.belt}
+        if b"e" in entry.fields:
+            return Letter(entry.fields[b"e"][: stage.ENTRY_BYTES_MAX], names)
+        return Letter(entry.fields.get(b"b", b"")[: stage.ENTRY_BYTES_MAX], {**names, "as": "b"})
 
     def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
         """Gives back the event ids that the entry took: published again, its event is no repeat."""
         try:
-            read = stage.read_entry(entry.belt, entry.id.decode(), entry.fields, self._doors.apps(), now_ms())
+            reads = _read(entry, self._doors.apps(), now_ms())
         except Exception:  # noqa: BLE001 - then reading is what broke, and nothing was taken
             return Commit()
-        taken = [(event.app, event.id, event.entry) for event in read.events] if isinstance(read, stage.Passed) else []
+        passed = [read for read in reads if isinstance(read, stage.Passed)]
+        taken = [(event.app, event.id, event.entry) for read in passed for event in read.events]
         return Commit(extra=[lambda pipe: self._doors.marks.free(taken, pipe)])
 
-    def _sorted(self, entries: Sequence[Entry], apps: Sequence[str], now: int) -> tuple[list[Event], list[Event], list[Refused]]:
-        """New events in stream order, repeated ones, and what can't be read."""
-        found: list[Event] = []
-        refused: list[Refused] = []
-        asked = False  # once a read: unknown tenants by the thousand cost no more than one
+    def _sorted(self, entries: Sequence[Entry], now: int) -> Sorted:
+        doors = self._doors
+        apps, found = doors.apps(), Sorted()
+        asked = doors.apps_now is None  # once a read: unknown tenants by the thousand cost no more than one
+        events: list[Event] = []
         for entry in entries:
-            read = _read(entry, apps, now)
-            if isinstance(read, Refused) and read.reason == stage.UNKNOWN_APP and not asked and self._doors.apps_now is not None:
-                apps, asked = self._doors.apps_now(), True
-                read = _read(entry, apps, now)
-            if isinstance(read, Refused):
-                refused.append(read)
-                metrics.EVENTS.labels(read.type, "dead_letter").inc()
-                continue
+            reads = _read(entry, apps, now)
+            if not asked and any(isinstance(read, Refused) and read.reason == stage.UNKNOWN_APP for read in reads):
+                apps, asked = doors.apps_now() if doors.apps_now else apps, True
+                reads = _read(entry, apps, now)
+            for read in reads:
+                if isinstance(read, Refused):
+                    found.refused.append(read)
+                else:
+                    found.passed.append((entry, read))
+                    events += read.events
+        told = doors.marks.repeats([(event.app, event.id, event.entry) for event in events])
+        for event, repeat in zip(events, told, strict=True):
+            (found.repeated if repeat else found.fresh).append(event)
+        return found
+
+
+@dataclass(slots=True)
+class Sorted:
+    """A read's new events in stream order, repeated ones, what can't be read, and what was passed over in each entry."""
+
+    fresh: list[Event] = field(default_factory=list)
+    repeated: list[Event] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    passed: list[tuple[Entry, stage.Passed]] = field(default_factory=list)
+
+    def count(self, ignored: Mapping[str, str]) -> None:
+        """ignored: why an event changed nothing, by its entry."""
+        for refused in self.refused:
+            metrics.EVENTS.labels(refused.type, "dead_letter").inc()
+        for entry, read in self.passed:
             if read.ignored is not None:
                 _ignored(read.ignored)
                 metrics.EVENTS.labels("unknown", "ignored").inc()
@@ -140,13 +178,27 @@ class IntakeHandler:
                 metrics.UNKNOWN_FIELDS.labels(metrics.dialect(dialect)).inc(read.unknown_fields)
             if read.mended:
                 metrics.IGNORED.labels("bad_characters").inc(read.mended)
-            found += read.events
-        told = self._doors.marks.repeats([(event.app, event.id, event.entry) for event in found])
-        fresh = [event for event, repeat in zip(found, told, strict=True) if not repeat]
-        repeated = [event for event, repeat in zip(found, told, strict=True) if repeat]
-        for event in repeated:
+        for event in self.repeated:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
-        return fresh, repeated, refused
+        for why in ignored.values():
+            _ignored(why)
+        told = Counter((event.type, "ignored" if event.entry in ignored else "accepted") for event in self.fresh)
+        for (kind, result), count in told.items():
+            metrics.EVENTS.labels(kind, result).inc(count)
+
+
+def _behind(fresh: Sequence[Event]) -> frozenset[str]:
+    """Entries of the settings that come behind all messages of the read to their person: they take effect when those are routed. What
+    goes by the streams of presence and routing is judged by what is known there."""
+    last: dict[tuple[str, str], int] = {}
+    settings = [(place, event) for place, event in enumerate(fresh) if isinstance(event.data, SettingsUpdated)]
+    if not settings:
+        return frozenset()
+    for place, event in enumerate(fresh):
+        if isinstance(event.data, Stored | Invited):
+            named = event.data.recipients if isinstance(event.data, Stored) else event.data.invitees
+            last |= {(event.app, user): place for user in named or ()}
+    return frozenset(event.entry for place, event in settings if last.get((event.app, event.data.user), place) < place)
 
 
 def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
@@ -158,15 +210,13 @@ def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients
     )
 
 
-def _read(entry: Entry, apps: Sequence[str], now: int) -> stage.Passed | Refused:
-    return stage.read_entry(entry.belt, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size)
+def _read(entry: Entry, apps: Sequence[str], now: int) -> list[stage.Passed | Refused]:
+    return stage.read_entries(entry.belt, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size)
 
 
-def _count(fresh: Sequence[Event], ignored: Mapping[str, str]) -> None:
-    for why in ignored.values():
-        _ignored(why)
-    for event in fresh:
-        metrics.EVENTS.labels(event.type, "ignored" if event.entry in ignored else "accepted").inc()
+def _wakes(doors: Doors) -> Callable[[str, Vendor | None], None]:
+    """Intake itself looks all the time and need not be woken."""
+    return lambda stage, vendor: None if stage == INTAKE else doors.wake(stage, vendor)
 
 
 class IntakeLoop:
@@ -175,9 +225,9 @@ class IntakeLoop:
     def __init__(self, streams: Sequence[str], doors: Doors) -> None:
         self._streams = list(streams)
         self._source = CoreStreams(doors.core, doors.belts.keys, ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.belts.takeover_idle_ms)
-        stores = Stores(doors.belts, doors.delayed, doors.vault, doors.wake, self._source)
+        stores = Stores(doors.belts, doors.delayed, doors.vault, _wakes(doors), self._source)
         counts = dict.fromkeys(self._streams, READ_COUNT)
-        policy = Policy("intake", counts, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True)
+        policy = Policy(INTAKE, counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True)
         self.consumer = StreamConsumer(IntakeHandler(doors), policy, stores)
 
     @property
@@ -276,7 +326,7 @@ def _dead(refused: Refused, vault: Vault, now: int) -> DeadRecord:
         app=refused.app,
         at_ms=now,
         raw=vault.encrypt(refused.raw),
-        fields=dict(refused.fields),
+        fields={**refused.fields, "stream": refused.entry.rsplit("/", 1)[0]},
     )
 
 

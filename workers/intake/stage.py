@@ -21,6 +21,8 @@ from workers.intake.json_keys import certainly_unambiguous
 #: Contract §3: entries up to this size; nested no deeper than this.
 ENTRY_BYTES_MAX = 256 * 1024
 DEPTH_MAX = 32
+#: Events of one entry's field `b`.
+LINES_MAX = 200
 #: Reason of an entry over size.
 TOO_LARGE = f"too_large: more than {ENTRY_BYTES_MAX} bytes"
 #: Reason of an entry whose tenant is not registered.
@@ -63,6 +65,34 @@ class Passed(Value, frozen=True):
 
 class _UnreadableError(ValueError):
     """Carries the reason of a dead letter."""
+
+
+def read_entries(
+    stream: str, entry_id: str, fields: Mapping[bytes, bytes], apps: Sequence[str], now_ms: int, *, is_whole: bool = True
+) -> list[Passed | Refused]:
+    """One stream entry -> what each of its events gave: one event in `e`, or up to LINES_MAX native ones in `b`, one a line.
+
+    A bad line is refused alone; its entry id ends with its number.
+    """
+    raw = fields.get(b"b")
+    if raw is None or b"e" in fields:
+        return [read_entry(stream, entry_id, fields, apps, now_ms, is_whole=is_whole)]
+    lines = lines_of(raw)
+    why = None if is_whole else TOO_LARGE
+    if len(raw) > ENTRY_BYTES_MAX:
+        why = TOO_LARGE
+    elif fields.get(b"d", b"native") != b"native":
+        why = "wrong_shape: the field b holds native events only"
+    elif not 0 < len(lines) <= LINES_MAX:
+        why = f"too_many: the field b holds 1 to {LINES_MAX} events, one a line"
+    if why is not None:
+        return [Refused(f"{stream}/{entry_id}", why, None, raw[:ENTRY_BYTES_MAX], {**names_of(fields), "as": "b"})]
+    return [read_entry(stream, f"{entry_id}#{number}", {b"e": line}, apps, now_ms) for number, line in enumerate(lines)]
+
+
+def lines_of(raw: bytes) -> list[bytes]:
+    """The events of a field `b`; what is between two ends of lines and nothing but blanks is none."""
+    return [line for line in raw.split(b"\n") if line.strip()]
 
 
 def read_entry(

@@ -14,8 +14,8 @@ from common.ports import DeviceDirectory, MemberPages, Presences
 from common.values import Value
 from workers.presence.absence import judge
 
-#: People of one message that travel together.
-CHUNK = 500
+#: People of one message that travel together, page by page: the first ones hear of it soon, the others cheaply.
+PAGES = (200, 500, 2_000)
 #: A message whose recipient has no device waits so long, once, and looks again: the registration may be on its way.
 SECOND_LOOK_MS = 300
 
@@ -50,17 +50,25 @@ class Chunk(Value, frozen=True):
 def chunks(messages: Sequence[Message], members: MemberPages) -> Iterator[tuple[Chunk, Message | None]]:
     """One chunk of people per message, and the message that goes on behind it, if any."""
     for message in messages:
-        if message.recipients is not None:
-            end = message.position + CHUNK
-            users: Sequence[str] = message.recipients[message.position : end]
-            more = msgspec.structs.replace(message, position=end) if end < len(message.recipients) else None
-        elif message.conversation.type == "group":
-            users, cursor = members.page(message.app, message.conversation.id, message.cursor or 0)
-            more = msgspec.structs.replace(message, cursor=cursor) if cursor else None
-        else:
-            users, more = (), None
+        users, more = _page(message, members)
         excluded = frozenset(message.exclude)
         yield Chunk(message, tuple(user for user in dict.fromkeys(users) if user not in excluded)), more
+
+
+def _page(message: Message, members: MemberPages) -> tuple[Sequence[str], Message | None]:
+    """The next of a message's people, and the message that goes on behind them, if any."""
+    size = PAGES[min(message.pages, len(PAGES) - 1)]
+    if message.recipients is not None:
+        end = message.position + size
+        rest = end < len(message.recipients)
+        more = msgspec.structs.replace(message, position=end, pages=message.pages + 1) if rest else None
+        return message.recipients[message.position : end], more
+    if message.conversation.type != "group":
+        return (), None
+    page = members.page(message.app, message.conversation.id, message.cursor or 0, message.cursor_of, size)
+    if not page.cursor:
+        return page.users, None
+    return page.users, msgspec.structs.replace(message, cursor=page.cursor, cursor_of=page.server, pages=message.pages + 1)
 
 
 def look(messages: Sequence[Message], members: MemberPages, presences: Presences, directory: DeviceDirectory, now_ms: int) -> Seen:
@@ -120,4 +128,5 @@ def _slim(message: Message, users: Sequence[str]) -> Message:
 
 
 def _again(message: Message, users: Sequence[str]) -> Message:
-    return msgspec.structs.replace(message, recipients=tuple(users), exclude=(), cursor=None, position=0, second_look=True)
+    start = {"cursor": None, "cursor_of": None, "pages": 0, "position": 0}
+    return msgspec.structs.replace(message, recipients=tuple(users), exclude=(), second_look=True, **start)

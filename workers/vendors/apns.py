@@ -30,6 +30,7 @@ from workers.vendors.base import (
     compact,
     header_id,
     in_a_row,
+    leaner,
     merged,
     no_answer,
     quiet,
@@ -214,7 +215,7 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
 
 
 def refuse(item: Item) -> str | None:
-    """`payload_too_large` where data alone leave no room for ten characters of text; looks at the notification only."""
+    """`payload_too_large` where not even ten characters of text fit without data; looks at the notification only."""
     note = item.note
     if note.payload is None and note.voip is None and not note.vendor_raw:
         if not note.vendor and note.image is None and len(note.ext or "") + len(note.thread_id or note.conversation_id) <= 512:
@@ -281,7 +282,16 @@ def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
 
 
 def _body(note: Notification) -> tuple[bytes, bytes, bool]:
-    """(before the badge, after it, whether it is too large even so)."""
+    """(before the badge, after it, whether it is too large even so), without as much beside the words as it takes to fit."""
+    body = b"", b"", True
+    for lean in leaner(note):
+        body = _whole_body(lean)
+        if not body[2]:
+            return body
+    return body
+
+
+def _whole_body(note: Notification) -> tuple[bytes, bytes, bool]:
     most = VOIP_PAYLOAD_BYTES_MAX if note.push_type is PushType.VOIP else PAYLOAD_BYTES_MAX
     aps, rest = _aps(note), _beside(note)
     room = most - (_BADGE_BYTES if _takes_badge(note) else 0)

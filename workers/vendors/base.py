@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,7 +14,7 @@ import msgspec
 import regex
 
 from common.contracts import Notification, Target
-from common.model import Again, Bucket, Kind, Vendor, Verdict
+from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from common.values import Value
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
@@ -308,6 +308,25 @@ def named_within(body: str, prefix: str, most: int, measure: Callable[[str], int
         return body
     name = cut(prefix.rstrip(":"), most - least - measure(":"), measure)
     return f"{name}:{said}" if name else said
+
+
+WISH_CHARACTERS_MAX = 256  # of one of a sender's overrides that is kept where room is wanted
+
+
+def leaner(note: Notification) -> Iterator[Notification]:
+    """`note`, then without what need not travel, one thing after the other: picture and raw options, payload, ext (contract §7).
+
+    An opaque payload and the data of a silent push are all that there is to send: nothing is left out there.
+    """
+    yield note
+    if note.blob or note.push_type is PushType.SILENT:
+        return
+    wishes = {name: value for name, value in note.vendor.items() if not isinstance(value, str) or len(value) <= WISH_CHARACTERS_MAX}
+    bare = msgspec.structs.replace(note, image=None, vendor=wishes, vendor_raw={})
+    yield bare
+    bare = msgspec.structs.replace(bare, payload=None)
+    yield bare
+    yield msgspec.structs.replace(bare, ext=None)
 
 
 def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int], prefix: str = "") -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -31,6 +31,7 @@ from workers.vendors.base import (
     VendorSpec,
     compact,
     in_a_row,
+    leaner,
     merged,
     no_answer,
     quiet,
@@ -263,25 +264,35 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
 def prepare(note: Notification, credential: Credential) -> Prepared:
     """Path and body but for token, lifetime, access token and badge number."""
     data_only = _data_only(note, credential)
-    head, tail, too_large = _data_message(note) if data_only else _shown_message(note)
+    head, tail, too_large = _fitting(_data_message if data_only else _shown_message, note)
     badge = b"" if note.push_type is PushType.SILENT else b'"badge":"%d",' if data_only else b'"notification_count":%d,'
     return Prepared(f"/v1/projects/{credential.options.get('project_id', '')}/messages:send", head, tail, badge, too_large)
 
 
 def refuse(item: Item) -> str | None:
-    """`payload_too_large` where data alone leave no room for ten characters of text; looks at the notification only."""
+    """`payload_too_large` where not even ten characters of text fit without data; looks at the notification only."""
     note = item.note
     if note.payload is None and not note.vendor_raw:
         uncut = (note.ext, note.image, note.vendor.get("image"), note.vendor.get("channel_id"))
         if sum(len(text) for text in uncut if isinstance(text, str)) <= 256:
             return None
-    return "payload_too_large" if _data_message(note)[2] or _shown_message(note)[2] else None
+    return "payload_too_large" if _fitting(_data_message, note)[2] or _fitting(_shown_message, note)[2] else None
 
 
 def _data_only(note: Notification, credential: Credential) -> bool:
     """Whether the app draws the notification itself: message over credential; a silent push always is."""
     wanted = note.vendor.get("data_only", credential.options.get("data_only"))
     return note.push_type is PushType.SILENT or wanted in (True, 1, "1", "true")
+
+
+def _fitting(render: Callable[[Notification], tuple[bytes, bytes, bool]], note: Notification) -> tuple[bytes, bytes, bool]:
+    """What `render` gives, without as much beside the words as it takes to fit."""
+    message = b"", b"", True
+    for lean in leaner(note):
+        message = render(lean)
+        if not message[2]:
+            return message
+    return message
 
 
 def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:

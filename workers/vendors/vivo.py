@@ -27,6 +27,7 @@ from workers.vendors.base import (
     body_within,
     compact,
     cut,
+    leaner,
     no_answer,
     number_id,
     quiet,
@@ -263,10 +264,10 @@ def follow(parcel: Parcel, answer: Answer, credential: Credential, access: Acces
 
 
 def refuse(item: Item) -> str | None:
-    """`silent_not_supported`: vivo only shows things. `payload_too_large`: ext and payload exceed clientCustomMap."""
+    """`silent_not_supported`: vivo only shows things. `payload_too_large`: an opaque payload exceeds clientCustomMap."""
     if item.note.push_type is PushType.SILENT:
         return "silent_not_supported"
-    return "payload_too_large" if _characters(_custom(item.note)) > CUSTOM_CHARACTERS_MAX else None
+    return "payload_too_large" if item.note.blob and _characters(_all_custom(item.note)) > CUSTOM_CHARACTERS_MAX else None
 
 
 def _request(path: str, body: Mapping[str, Any], access: AccessToken | None) -> Request:
@@ -411,6 +412,15 @@ def _fit(text: str, most: int) -> str:
 
 
 def _custom(note: Notification) -> dict[str, str]:
+    """What of it fits the map: all, else without the payload, else nothing (contract §7)."""
+    for lean in leaner(note):
+        custom = _all_custom(lean)
+        if _characters(custom) <= CUSTOM_CHARACTERS_MAX:
+            return custom
+    return {}
+
+
+def _all_custom(note: Notification) -> dict[str, str]:
     """ext and the payload's keys as texts; a payload of more keys than the map takes travels as one, `payload`."""
     payload = note.payload or {}
     if len(payload) >= CUSTOM_PAIRS_MAX:

@@ -92,7 +92,7 @@ def test_a_replay_is_no_repeat_of_itself_but_of_what_was_published_since(cli, ru
         entry = publish(runtime, one | {"app": "late"}).decode()
         stream = runtime.settings.event_streams[0]
         taken_by = f"{stream}/{entry}" if one["data"]["message_id"] == "m1" else f"{stream}/999-0"
-        runtime.redis.set(runtime.keys.event("late", one["id"]), taken_by)
+        runtime.marks.repeats([("late", one["id"], taken_by)])
     fleet.step()
     cli("app", "add", "late")
     runtime.catalog.changed()

@@ -50,7 +50,7 @@ class Town:
     def of_people(self, people: Collection[tuple[str, str]], conversations: Sequence[str] = ()) -> dict[tuple[str, str], Any]:
         return {} if conversations else {(app, user): [PHONE] for app, user in people if user != "dora"}
 
-    def page(self, app: str, group: str, cursor: int) -> tuple[list[str], int]:
+    def page(self, *_: Any) -> Any:
         raise AssertionError("a chat of two has no members")
 
 

@@ -26,51 +26,16 @@ from workers.vendors.base import CredentialError, compact, text_id
 from workers.wire import NoAnswer
 
 SECOND_CONNECTION = {"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"}
-#: Every row of Apple's table. (status, reason) -> verdict
-REASONS = {
-    (400, "BadCollapseId"): Verdict.REJECTED,
-    (400, "BadDeviceToken"): Verdict.TOKEN_FOREIGN,
-    (400, "BadExpirationDate"): Verdict.REJECTED,
-    (400, "BadMessageId"): Verdict.REJECTED,
-    (400, "BadPriority"): Verdict.REJECTED,
-    (400, "BadTopic"): Verdict.CREDENTIAL_REFUSED,
-    (400, "DeviceTokenNotForTopic"): Verdict.TOKEN_FOREIGN,
-    (410, "DeviceTokenNotForTopic"): Verdict.TOKEN_FOREIGN,
-    (400, "DuplicateHeaders"): Verdict.REJECTED,
-    (400, "IdleTimeout"): Verdict.UNAVAILABLE,
-    (400, "InvalidPushType"): Verdict.REJECTED,
-    (400, "MissingDeviceToken"): Verdict.REJECTED,
-    (400, "MissingTopic"): Verdict.CREDENTIAL_REFUSED,
-    (400, "PayloadEmpty"): Verdict.REJECTED,
-    (400, "TopicDisallowed"): Verdict.CREDENTIAL_REFUSED,
-    (403, "BadCertificate"): Verdict.CREDENTIAL_REFUSED,
-    (403, "BadCertificateEnvironment"): Verdict.CREDENTIAL_REFUSED,
-    (403, "ExpiredProviderToken"): Verdict.ACCESS_EXPIRED,
-    (403, "Forbidden"): Verdict.CREDENTIAL_REFUSED,
-    (403, "InvalidProviderToken"): Verdict.CREDENTIAL_REFUSED,
-    (403, "MissingProviderToken"): Verdict.CREDENTIAL_REFUSED,
-    (403, "UnrelatedKeyIdInToken"): Verdict.UNAVAILABLE,
-    (403, "BadEnvironmentKeyIdInToken"): Verdict.CREDENTIAL_REFUSED,
-    (403, "BadEnvironmentKeyInToken"): Verdict.CREDENTIAL_REFUSED,
-    (404, "BadPath"): Verdict.REJECTED,
-    (405, "MethodNotAllowed"): Verdict.REJECTED,
-    (410, "ExpiredToken"): Verdict.TOKEN_DEAD,
-    (410, "Unregistered"): Verdict.TOKEN_DEAD,
-    (413, "PayloadTooLarge"): Verdict.REJECTED,
+#: Answers without a reason that we know, (status, reason) -> verdict; those with one: test_pages.py.
+WITHOUT_REASON = {
     (413, ""): Verdict.REJECTED,
-    (429, "TooManyProviderTokenUpdates"): Verdict.THROTTLED,
-    (429, "TooManyRequests"): Verdict.THROTTLED,
     (429, ""): Verdict.THROTTLED,
-    (500, "InternalServerError"): Verdict.UNAVAILABLE,
     (502, ""): Verdict.UNAVAILABLE,
-    (503, "ServiceUnavailable"): Verdict.UNAVAILABLE,
-    (503, "Shutdown"): Verdict.UNAVAILABLE,
-    (400, "BadChannelId"): Verdict.REJECTED,
-    (403, "TopicMismatch"): Verdict.CREDENTIAL_REFUSED,
     (400, "SomethingNew"): Verdict.UNKNOWN,
     (403, ""): Verdict.UNKNOWN,
     (410, ""): Verdict.UNKNOWN,
 }
+REASONS = {**{(400, reason): verdict for reason, verdict in apns.REASONS.items()}, **WITHOUT_REASON}
 
 
 @pytest.mark.parametrize(("said", "verdict"), REASONS.items(), ids=[f"{status} {reason}" for status, reason in REASONS])
@@ -81,18 +46,6 @@ def test_each_reason_has_its_verdict(said, verdict):
     assert outcome.again == (Again.NEW_CONNECTION if reason in SECOND_CONNECTION else None)
     assert outcome.token_only == (reason == "TooManyRequests")
     assert outcome.alarm == (verdict is Verdict.UNKNOWN or reason == "TooManyProviderTokenUpdates")
-
-
-def test_the_table_names_no_reason_that_no_row_tests():
-    assert set(apns.REASONS) - {reason for _, reason in REASONS} == {
-        "FeatureNotEnabled",
-        "MissingChannelId",
-        "ChannelNotRegistered",
-        "BadRequestParams",
-        "BadRequestPayload",
-        "MissingPushType",
-        "CannotCreateChannelConfig",
-    }
 
 
 def test_accepted_keeps_the_id_that_apns_names():
@@ -444,12 +397,12 @@ def test_a_call_may_be_a_kilobyte_longer():
 
 REFUSED = {
     "room enough": (note(ext="x" * 3000), None),
-    "ext alone": (note(ext="x" * 4096), "payload_too_large"),
-    "payload alone": (note(payload={"a": "x" * 4096}), "payload_too_large"),
-    "a category of the sender's": (note(vendor={"category": "x" * 5000}), "payload_too_large"),
-    "a picture's address": (note(image="https://a/" + "x" * 5000), "payload_too_large"),
+    "ext alone": (note(ext="x" * 4096), None),
+    "payload alone": (note(payload={"a": "x" * 4096}), None),
+    "a category of the sender's": (note(vendor={"category": "x" * 5000}), None),
+    "a picture's address": (note(image="https://a/" + "x" * 5000), None),
     "a thread": (note(thread_id="会" * 1400), "payload_too_large"),
-    "escapes count": (note(ext="\x00" * 700), "payload_too_large"),
+    "escapes count": (note(ext="\x00" * 700), None),
     "a call's room": (note(ext="x" * 4500, push_type=PushType.VOIP), None),
     "a long text is cut instead": (note(body="x" * 9000, title="y" * 9000, subtitle="z" * 9000, ext="x" * 256), None),
     "silent": (note(ext="x" * 4096, push_type=PushType.SILENT), "payload_too_large"),
@@ -464,6 +417,21 @@ def test_what_can_t_fit_is_refused_before_a_request(about, reason):
 
 
 # ---------------------------------------------------------------- provider token, credential
+
+
+FITS = {
+    "the payload goes before ext": ({"payload": {"a": "x" * 4000}, "ext": "e" * 300}, {"ext": "e" * 300}),
+    "ext goes last": ({"payload": {"a": 1}, "ext": "x" * 4200}, {}),
+    "the picture goes first": ({"image": "https://a/" + "x" * 4000, "payload": {"a": 1}, "ext": "e"}, {"a": 1, "ext": "e"}),
+    "an opaque payload never": ({"payload": {"a": "x" * 4200}, "blob": True}, {"a": "x" * 4200}),
+}
+
+
+@pytest.mark.parametrize(("about", "beside"), FITS.values(), ids=FITS)
+def test_what_does_not_fit_is_left_out_ext_last_and_the_words_go(about, beside):
+    body = json.loads(apns.build(parcel(note(**about)), credential(Vendor.APNS), ACCESS).body)
+    assert {name: value for name, value in body.items() if name != "aps"} == beside
+    assert body["aps"]["alert"]["body"].startswith("今晚八点开会"[:6])
 
 
 def p8_credential():

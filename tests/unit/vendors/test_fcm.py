@@ -309,8 +309,10 @@ def test_a_long_collapse_id_becomes_its_digest():
 
 REFUSED = {
     "room enough": (note(ext="x" * 3500), None),
-    "ext alone": (note(ext="x" * 4096), "payload_too_large"),
-    "payload alone": (note(payload={"k": ["会" * 1400]}), "payload_too_large"),
+    "ext alone": (note(ext="x" * 4096), None),
+    "silent": (note(ext="x" * 4096, push_type=PushType.SILENT), "payload_too_large"),
+    "opaque": (note(payload={"k": "x" * 4096}, blob=True), "payload_too_large"),
+    "payload alone": (note(payload={"k": ["会" * 1400]}), None),
     "long words are cut": (note(title="t" * 9000, body="b" * 9000), None),
 }
 
@@ -318,6 +320,22 @@ REFUSED = {
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_fit_is_refused_before_a_request(about, reason):
     assert fcm.refuse(parcel(about).items[0]) == reason
+
+
+FITS = {
+    "the payload goes before ext": ({"payload": {"a": "x" * 4000}, "ext": "e" * 300}, {"ext": "e" * 300}),
+    "ext goes last": ({"payload": {"a": "1"}, "ext": "x" * 4200}, {}),
+}
+
+
+@pytest.mark.parametrize("data_only", [0, 1])
+@pytest.mark.parametrize(("about", "data"), FITS.values(), ids=FITS)
+def test_what_does_not_fit_is_left_out_ext_last_and_the_words_go(about, data, data_only):
+    message = message_of(note(**about, vendor={"data_only": data_only}))
+    words = message["data"] if data_only else message["notification"]
+    assert words["body"] == "今晚八点开会"
+    sent = message.get("data", {})
+    assert {name: sent[name] for name in ("a", "ext") if name in sent} == data
 
 
 # ---------------------------------------------------------------- access token and vectors
