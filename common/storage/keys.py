@@ -210,6 +210,11 @@ class Keys:
         return f"{self.prefix}:logins:{digest}"
 
     @property
+    def paused_by_restore(self) -> str:
+        """Lanes that a restored backup has paused."""
+        return f"{self.prefix}:paused-by-restore"
+
+    @property
     def process_names(self) -> str:
         """Set of the names of all processes that have lived lately."""
         return f"{self.prefix}:process-names"

@@ -29,6 +29,9 @@ FILES = {
     "bench": "bench",
     "settings": "settings",
     "init": "init",
+    "backup": "keep",
+    "restore": "keep",
+    "upgrade": "keep",
 }
 
 
