@@ -104,8 +104,13 @@ class Keys:
     def read(self, app: str, user: str) -> str:
         return f"{self.read_marks}{{{app}:{user}}}"
 
+    @property
+    def bindings_of_all(self) -> str:
+        """Prefix: bindings.lua appends the person."""
+        return f"{self.prefix}:bind:"
+
     def bindings(self, app: str, user: str) -> str:
-        return f"{self.prefix}:bind:{{{app}:{user}}}"
+        return f"{self.bindings_of_all}{{{app}:{user}}}"
 
     def screen(self, digest: str) -> str:
         return f"{self.prefix}:screen:{digest}"
