@@ -115,8 +115,13 @@ class Keys:
     def read(self, app: str, user: str) -> str:
         return f"{self.read_marks}{{{app}:{user}}}"
 
+    @property
+    def bindings_of_all(self) -> str:
+        """Prefix: bindings.lua appends the person."""
+        return f"{self.prefix}:bind:"
+
     def bindings(self, app: str, user: str) -> str:
-        return f"{self.prefix}:bind:{{{app}:{user}}}"
+        return f"{self.bindings_of_all}{{{app}:{user}}}"
 
     def screen(self, digest: str) -> str:
         return f"{self.prefix}:screen:{digest}"
@@ -246,6 +251,11 @@ class Keys:
 
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"
+
+    @property
+    def paused_by_restore(self) -> str:
+        """Lanes that a restored backup has paused."""
+        return f"{self.prefix}:paused-by-restore"
 
     @property
     def process_names(self) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from common.contracts import Notification
+from common.contracts import Notification, Target
 from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Verdict
 from common.values import Value
 from workers.delivery import late
@@ -22,7 +22,7 @@ from workers.delivery.pacing import Pace, Unpaced
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
-from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, compact, in_a_row
+from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, VendorSpec, compact, in_a_row, shortest
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
@@ -347,6 +347,8 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
         if work.speaks_for > 1:
             key = (id(note), work.speaks_for)
             note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
+        if work.target.attempts and too_long_before(work.target, lane.spec):
+            note = said.get((id(note), 0)) or said.setdefault((id(note), 0), shortest(note))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
         item = Item(note, work.target, work.badge, left_s, attempt=work.target.tried + 1)
         reason = _unfit(item, lane) or (lane.spec.refuse(item) if lane.spec.refuse is not None else None)
@@ -503,7 +505,7 @@ def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World
         if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
             done.told.append((works[0], outcomes[0]))
             continue
-        outcomes = [believed(item, outcome) for item, outcome in zip(parcel.items, outcomes, strict=True)]
+        outcomes = [shortened(item, believed(item, outcome), lane.spec) for item, outcome in zip(parcel.items, outcomes, strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             done.told.append((work, outcome))
@@ -518,6 +520,21 @@ def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World
     good = 0 if done.probe and expired else len(answers) - failed - unasked
     _settle_with_gate(lane, world, done, good, failed)
     _sync(granted, answers, lane, world)
+
+
+def shortened(item: Item, outcome: Outcome, spec: VendorSpec) -> Outcome:
+    """What the vendor found too long goes once more, as short as it can be; the second time its word stands."""
+    if (
+        outcome.verdict is not Verdict.REJECTED
+        or (outcome.code or outcome.status) not in spec.too_long
+        or too_long_before(item.target, spec)
+    ):
+        return outcome
+    return replace(outcome, verdict=Verdict.UNAVAILABLE, again=Again.SHORTEST, retry_after_s=0.0)
+
+
+def too_long_before(target: Target, spec: VendorSpec) -> bool:
+    return any((attempt.code or attempt.status) in spec.too_long for attempt in target.attempts)
 
 
 def believed(item: Item, outcome: Outcome) -> Outcome:
