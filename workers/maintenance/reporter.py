@@ -13,7 +13,7 @@ from common.clock import now_ms
 from common.storage import keys, sql
 from common.storage import lanes as lane_store
 from common.storage.leases import Lease
-from common.storage.streams import Backlog
+from common.storage.streams import Backlog, CoreStreams
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
@@ -119,8 +119,11 @@ class Reporter:
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
         show_memory(runtime)
-        for belt in (*keys.BELTS, keys.LEDGER):
+        for belt in (*keys.BELTS, keys.LEDGER, keys.RECEIPTS):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
+        core = CoreStreams(runtime.core, runtime.keys, 0, 0)
+        for stream in runtime.settings.event_streams:
+            core.forget_dead_readers(stream, DEAD_READER_MS)
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:
         admission, now = self._runtime.admission, now_ms()
