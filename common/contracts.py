@@ -277,7 +277,8 @@ class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 
 class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
-    """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that were before those kept here."""
+    """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that were before those kept here.
+    app_version: the app's build, as it registered."""
 
     user: str
     device: str
@@ -289,6 +290,7 @@ class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
     again: str | None = None
     held_by: str | None = None
     earlier: int = 0
+    app_version: str | None = None
 
     @property
     def tried(self) -> int:

@@ -39,6 +39,7 @@ from common.storage.devices import Devices
 from common.storage.guard import Guard
 from common.storage.images import SeenImages
 from common.storage.keys import Keys
+from common.storage.lane_queues import LaneQueues
 from common.storage.ledger import Ledger
 from common.storage.living import Living
 from common.storage.marks import Marks
@@ -51,7 +52,7 @@ from common.storage.screens import Screens
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
-from common.storage.tenants import Tenant, Tenants
+from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
 from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, queue_of, task_of
@@ -143,7 +144,14 @@ class Catalog:
             lane = lane_of(stored, runtime.settings)
             if lane is not None:
                 lanes[(stored.app, lane.vendor, stored.business_id)] = lane
-        return Snapshot(version, runtime.tenants.all(), lanes, runtime.strategies.all())
+        tenants = runtime.tenants.all()
+        if odd := [app for app in tenants if not is_app(app)]:
+            log.error(
+                "tenants of an older version have names that may share keys with others: add each anew under a name of letters, digits,"
+                " '.', '_' and '-' and move its core there",
+                extra={"count": len(odd)},
+            )
+        return Snapshot(version, tenants, lanes, runtime.strategies.all())
 
     # what routing asks (workers/routing/stage.py: Tenancy)
 
@@ -230,6 +238,10 @@ class Runtime:
     @cached_property
     def delayed(self) -> Delayed:
         return Delayed(self.redis, self.keys)
+
+    @cached_property
+    def lane_queues(self) -> LaneQueues:
+        return LaneQueues(self.redis, self.keys)
 
     @cached_property
     def marks(self) -> Marks:
@@ -346,7 +358,7 @@ class Runtime:
             claims=_Claims(self.claims, self.silences if vendor == Vendor.APNS else None),
             backlog=_Backlog(self.backlog),
             folded_words=self._folded_words,
-            gate=self.gate(),
+            gate=FleetGate(self.admission, self.ledger, now_ms, leased=True),
             breaker=_Breaker(self.lane_states, self.admission, lambda: [one.id for one in self.catalog.now.lanes.values()]),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
             transport=transport,
@@ -362,6 +374,10 @@ class Runtime:
 
     def gate(self) -> FleetGate:
         return FleetGate(self.admission, self.ledger, now_ms)
+
+    def version_of(self, lane: tuple[str, Vendor, str]) -> int:
+        found = self.catalog.lane(*lane)
+        return found.credential.version if found is not None else 0
 
     def told_by_receipts(
         self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]

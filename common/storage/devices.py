@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, or_, select, text, update
+from sqlalchemy import ColumnElement, Engine, or_, select, text, update
 
+from common.clock import now_ms
 from common.contracts import Device
 from common.model import Vendor
 from common.storage import registry, sql
-from common.storage.bindings import LEFT, Binding, Bindings, bound
+from common.storage.bindings import LEFT, Binding, Bindings, bound, digest_of
+from common.storage.guard import Held
 from common.storage.registry import ACTIVE
 from common.storage.tables import devices
 
@@ -45,7 +47,7 @@ _DEAD = (
     ' WHERE d.app = r.app AND d."user" = r."user" AND d.device_id = r.device_id AND d.registered_ms <= r.sent_ms'
 )
 _RETIRE = text(
-    f"UPDATE devices d SET state = :state, reason = r.reason {_DEAD} AND d.token = r.token AND d.state = 'active'"
+    f"UPDATE devices d SET state = :state, reason = r.reason, state_ms = :now {_DEAD} AND d.token = r.token AND d.state = 'active'"
     ' RETURNING d.app, d."user", d.device_id'
 )
 #: A dead VoIP token is forgotten: calls reach the device as alerts then. Of a token
@@ -54,6 +56,15 @@ _FORGET_VOIP = text(
     f"UPDATE devices d SET voip_token = CASE WHEN d.device_id = '' THEN '' END {_DEAD} AND d.voip_token = r.token"
     ' RETURNING d.app, d."user", d.device_id, d.vendor, d.business_id, d.token, d.voip_token, d.state'
 )
+
+
+_TOKENS = text(
+    'SELECT d."user", d.device_id, d.vendor, d.business_id, d.token, d.voip_token FROM devices d'
+    ' JOIN unnest(CAST(:users AS text[]), CAST(:devices AS text[])) AS r ("user", device_id) USING ("user", device_id)'
+    " WHERE d.app = :app AND d.state = 'active'"
+)
+#: Why an operator's word retired a device.
+BY_OPERATOR = "by an operator"
 
 
 class Devices:
@@ -100,9 +111,33 @@ class Devices:
         given = {"apps": apps, "users": users, "devices": names, "tokens": tokens, "sent": sent, "reasons": reasons}
         with sql.optional(self._engine, RETIRE_S), self._engine.begin() as connection:
             silent = connection.execute(_FORGET_VOIP, given).all()
-            gone = connection.execute(_RETIRE, {**given, "state": state}).all()
+            gone = connection.execute(_RETIRE, {**given, "state": state, "now": now_ms()}).all()
             self._bind([*map(_binding, silent), *((app, user, device, LEFT) for app, user, device in gone)])
         return len(gone)
+
+    def retire_held(self, app: str, held: Sequence[Held]) -> int:
+        """Foreign tokens that were on hold: those whose device has the same token still. Returns how many devices."""
+        users, names = [one.user for one in held], [one.device for one in held]
+        with self._engine.connect() as connection:
+            rows = connection.execute(_TOKENS, {"app": app, "users": users, "devices": names}).all()
+        tokens = {
+            (row.user, row.device_id, digest_of(row.vendor, row.business_id, token)): token
+            for row in rows
+            for token in (row.token, row.voip_token)
+            if token
+        }
+        found = [(one, tokens.get((one.user, one.device, one.digest))) for one in held]
+        return self.retire([(app, one.user, one.device, token, one.sent_ms, one.reason) for one, token in found if token], "retired")
+
+    def restore_lane(self, app: str, vendor: str, business_id: str, since_ms: int) -> int:
+        """Takes back what vendors' words retired on a lane since then; not what an operator did. Returns how many devices."""
+        where = (devices.c.app == app, devices.c.vendor == vendor, devices.c.business_id == business_id)
+        named = (devices.c.state == "retired", devices.c.state_ms >= since_ms, devices.c.reason != BY_OPERATOR)
+        statement = update(devices).where(*where, *named).values(state=ACTIVE, reason="", state_ms=now_ms())
+        with self._engine.begin() as connection:
+            changed = connection.execute(statement.returning(*_bound_columns())).all()
+            self._bind([_binding(row) for row in changed])
+        return len(changed)
 
     def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
         """(app, user, device, token, new token, sent_ms): those not registered anew since the send get the new one. Returns how many.
@@ -134,11 +169,14 @@ class Devices:
         """An operator's word. A device that logged out, or whose token another person has, is nobody's to bring back: False."""
         named = or_(devices.c.device_id == device, devices.c.push_id == device)
         statement = update(devices).where(devices.c.app == app, devices.c.user == user, named, devices.c.state.in_(STANDING))
-        columns = (devices.c[name] for name in ("app", "user", "device_id", "vendor", "business_id", "token", "voip_token", "state"))
         with self._engine.begin() as connection:
-            changed = connection.execute(statement.values(state=state, reason=reason).returning(*columns)).all()
+            changed = connection.execute(statement.values(state=state, reason=reason, state_ms=now_ms()).returning(*_bound_columns())).all()
             self._bind([_binding(row) for row in changed])
         return bool(changed)
+
+
+def _bound_columns() -> list[ColumnElement[Any]]:
+    return [devices.c[name] for name in ("app", "user", "device_id", "vendor", "business_id", "token", "voip_token", "state")]
 
 
 def _binding(row: Sequence[Any]) -> Binding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,13 @@ from sqlalchemy import Engine, select
 from sqlalchemy.dialects.postgresql import insert
 
 from common.storage.tables import apps
+
+#: What a tenant's name is made of (contract §6): our keys join names by colons, and none of these is one.
+APP = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def is_app(name: str) -> bool:
+    return APP.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

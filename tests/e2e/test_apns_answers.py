@@ -75,6 +75,7 @@ def codes(row: dict[str, Any]) -> list[tuple[str, str]]:
 def test_a_token_of_the_other_environment_is_foreign_and_is_retired_while_the_guard_is_calm(fleet: Core, account: Account) -> None:
     retired = metric(fleet, "pushfleet_tokens_retired_total", vendor="apns")
     user, _ = account.iphone("5a4d")
+    assert account.send(account.iphone()[0])["decision"] == "accepted", "the account works"
     row = account.send(user)
     assert (row["decision"], codes(row)) == ("token_foreign", [("400", "BadDeviceToken")])
     assert wait_for(lambda: account.state(user) == "retired", "the token is retired")

@@ -291,6 +291,43 @@ def test_devices_are_listed_without_their_tokens_and_retired_and_restored_by_id_
     assert command("device", "retire", app, "u1", "nobody") == (1, command("device", "retire", app, "u1", "nobody")[1])
 
 
+def test_what_a_wrong_credential_retired_is_taken_back_by_lane_and_time(
+    keeper: StateKeeper, tables: Engine, command: Callable[..., tuple[int, str]]
+) -> None:
+    app = apply(keeper, [registered(10, f"u{number}", "d", f"token-{number}") for number in range(1, 6)])
+    devices = Devices(tables)
+    assert devices.retire([(app, f"u{number}", "d", f"token-{number}", 10, "BadDeviceToken") for number in (1, 2)], "retired") == 2
+    assert command("device", "retire", app, "u3", "d")[0] == 0
+    apply(keeper, [registered(20, "u9", "d", "token-2"), logout(20, "u4", device_id="d")], app=app)
+    assert command("device", "restore", app, "--lane", "fcm:other", "--since", "1h")[0] == 1
+    code, said = command("device", "restore", app, "--lane", "fcm:ios", "--since", "1h")
+    assert (code, said.split()[0]) == (0, "1")
+    assert active(tables, app, *(f"u{number}" for number in range(1, 10))) == {
+        ("u1", "d", "token-1"),
+        ("u5", "d", "token-5"),
+        ("u9", "d", "token-2"),
+    }, "not what an operator did, what belongs to another now, or what logged out"
+    for words in (
+        ("--lane", "fcm:ios"),
+        ("--since", "1h"),
+        ("u1",),
+        ("--lane", "fcm", "--since", "1h"),
+        ("--lane", "fcm:ios", "--since", "soon"),
+    ):
+        assert command("device", "restore", app, *words)[0] == 2, words
+
+
+@pytest.mark.parametrize("name", ["a:b", "8486:eu", "a b", "a/b", "é", "x" * 65])
+def test_a_tenant_whose_name_could_share_keys_is_refused_and_an_old_one_may_still_be_changed(
+    tables: Engine, command: Callable[..., tuple[int, str]], name: str
+) -> None:
+    code, said = command("app", "add", name)
+    assert (code, "letters, digits" in said) == (2, True)
+    if name == "a:b":
+        Tenants(tables).add(Tenant(name, "", "zh", "Asia/Shanghai"))
+        assert command("app", "add", name, "--lang", "en")[0] == 0
+
+
 def test_a_presets_vendors_may_stand_as_in_an_event(tables: Engine, command: Callable[..., tuple[int, str]], tmp_path: Any) -> None:
     app = "r" + uuid.uuid4().hex[:8]
     Tenants(tables).add(Tenant(app, "", "zh", "Asia/Shanghai"))

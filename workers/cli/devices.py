@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
+from common.clock import now_ms
+from common.storage.devices import BY_OPERATOR
 from workers.cli.base import CliError, at, opened, print_json, print_table
 
 
@@ -41,16 +45,30 @@ def _ends(token: str | None) -> str | None:
 @click.argument("device_id", metavar="DEVICE")
 def retire(app_id: str, user: str, device_id: str) -> None:
     """Stop sending to a device until it registers again or is restored."""
-    _set(app_id, user, device_id, "retired", "by an operator")
+    _set(app_id, user, device_id, "retired", BY_OPERATOR)
 
 
 @device.command("restore")
 @click.argument("app_id", metavar="APP")
-@click.argument("user")
-@click.argument("device_id", metavar="DEVICE")
-def restore(app_id: str, user: str, device_id: str) -> None:
-    """Send to a retired device again."""
-    _set(app_id, user, device_id, "active", "")
+@click.argument("user", required=False)
+@click.argument("device_id", metavar="DEVICE", required=False)
+@click.option("--lane", metavar="VENDOR:BUSINESS_ID", help="All devices that this lane's vendor had retired.")
+@click.option("--since", metavar="AGO", help="With --lane: what was retired since so long ago, as 90m, 6h or 2d.")
+def restore(app_id: str, user: str | None, device_id: str | None, lane: str | None, since: str | None) -> None:
+    """Send to a retired device again; or take back what the answers of a wrong credential did to a lane's devices."""
+    if lane is None and since is None and user is not None and device_id is not None:
+        _set(app_id, user, device_id, "active", "")
+        return
+    vendor, colon, business_id = (lane or "").partition(":")
+    ago = re.fullmatch(r"([0-9]{1,6})([mhd])", since or "")
+    if user is not None or not colon or ago is None:
+        raise CliError("name USER and DEVICE, or --lane VENDOR:BUSINESS_ID with --since 6h", exit_code=2)
+    since_ms = now_ms() - int(ago[1]) * {"m": 60, "h": 3600, "d": 86_400}[ago[2]] * 1000
+    with opened() as runtime:
+        count = runtime.devices.restore_lane(app_id, vendor, business_id, since_ms)
+    print(f"{count} devices are active again")
+    if not count:
+        raise CliError("no device of that lane was retired by its vendor since then", exit_code=1)
 
 
 def _set(app_id: str, user: str, device_id: str, state: str, reason: str) -> None:

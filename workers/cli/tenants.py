@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from common.model import PushType, Vendor
-from common.storage.tenants import Tenant
+from common.storage.tenants import Tenant, is_app
 from workers.cli.base import CliError, check_zone, opened, print_json, print_table
 from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, new_key, opened_secrets, with_secret
 from workers.routing.render import HiddenMode
@@ -46,12 +46,13 @@ def add(
     texts: Path | None,
 ) -> None:
     """Register a tenant, or change what is named of it."""
-    if not re.fullmatch(r"[!-z|~]{1,64}", app_id):
-        raise CliError("APP takes 1-64 printable ASCII characters without spaces and braces")
     check_zone(tz, "--tz")
     given = {"hidden_mode": hidden_mode, "hidden_text": hidden_text, "content_keys": _keyed_texts(content_keys), "texts": _catalogue(texts)}
     with opened() as runtime:
-        old = runtime.tenants.all().get(app_id) or Tenant(app_id, "", "zh", "Asia/Shanghai")
+        known = runtime.tenants.all()
+        if not is_app(app_id) and app_id not in known:
+            raise CliError("APP takes 1-64 letters, digits, '.', '_' and '-'")
+        old = known.get(app_id) or Tenant(app_id, "", "zh", "Asia/Shanghai")
         options = {**old.options, **{key: value for key, value in given.items() if value}}
         if options.get("hidden_mode") == HiddenMode.TEXT and not options.get("hidden_text"):
             raise CliError("--hidden-mode text needs --hidden-text TEXT")

@@ -95,7 +95,8 @@ def _readdress(work: Work, device: Device) -> None:
         token = device.voip_token or device.token
         if not device.voip_token:
             work.note = msgspec.structs.replace(work.note, push_type=PushType.ALERT, voip=None)
-    work.target = msgspec.structs.replace(work.target, token=token, platform=device.platform, registered_ms=device.registered_ms)
+    now = {"token": token, "platform": device.platform, "registered_ms": device.registered_ms, "app_version": device.app_version}
+    work.target = msgspec.structs.replace(work.target, **now)
 
 
 def _final(work: Work, decision: Decision) -> Decision:

@@ -1,4 +1,4 @@
-"""Recalls and cancels of what was shown already (workers/withdraw.py)."""
+"""Recalls and cancels of what was shown already (workers/withdraw.py); foreign tokens on hold (workers/held_tokens.py)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import time
 from typing import Any
 
 from common.storage.leases import Lease
+from workers.held_tokens import decide_held
 from workers.runtime import Runtime
 from workers.withdraw import withdraw_due
 
 EVERY_S = 0.5
+#: Between two looks at foreign tokens that are on hold.
+HELD_EVERY_S = 2.0
 #: During an upgrade, processes of the version before go on remembering wishes under the old name.
 OLD_EVERY_S = 15.0
 
@@ -20,6 +23,7 @@ class Recalls:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._old_at = 0.0
+        self._held_at = 0.0
 
     def _take_over_old(self) -> None:
         """What a version before this one remembered."""
@@ -34,6 +38,9 @@ class Recalls:
         if time.monotonic() >= self._old_at:
             self._take_over_old()
         withdraw_due(self._runtime, (lease.epoch_key, lease.epoch) if lease else None)
+        if time.monotonic() >= self._held_at:
+            self._held_at = time.monotonic() + HELD_EVERY_S
+            decide_held(self._runtime)
         return EVERY_S
 
     def rest(self) -> None:

@@ -15,13 +15,15 @@ import msgspec
 from redis import Redis
 
 from common import metrics
+from common.clock import now_ms
 from common.contracts import encode
 from common.ledger_records import NoteRecord, Record
 from common.model import PRIVATE_CLASSES, Bucket, Vendor
 from common.storage import keys
+from common.storage.bindings import digest_of
 from common.storage.delayed import Delayed
 from common.storage.devices import Devices
-from common.storage.guard import Guard
+from common.storage.guard import Guard, Held, cohort_of
 from common.storage.keys import Keys
 from common.storage.ledger import Ledger
 from common.storage.streams import Belts, Entry
@@ -58,6 +60,10 @@ class ReceiptStores(Protocol):
     def vault(self) -> Vault: ...
     @property
     def delayed(self) -> Delayed: ...
+    def version_of(self, lane: tuple[str, Vendor, str]) -> int:
+        """Of the credential of (app, vendor, business id), 0 where there is none."""
+        ...
+
     def told_by_receipts(
         self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
     ) -> None:
@@ -132,14 +138,14 @@ class ReceiptsHandler:
 
     def _retire(self, callback: Callback, settled: Settled) -> None:
         """What a vendor file's verdict would have done, with the same guard."""
-        calm = {"dead": True, "foreign": True}
+        calm = {"dead": True}
         if settled.dead or settled.foreign:
             lane = f"{callback.app}:{callback.vendor}:{callback.business_id}"
             calm = self._stores.guard.count(lane, 0, len(settled.foreign), len(settled.dead))
+            self._hold(callback, lane, settled)
         devices, count = self._stores.devices, 0
         for chosen, state, allowed in (
             (settled.dead, "retired", calm["dead"]),
-            (settled.foreign, "retired", calm["foreign"]),
             (settled.silenced, "silenced", True),
         ):
             if chosen and not allowed:
@@ -152,6 +158,23 @@ class ReceiptsHandler:
             (row.app, row.user, row.device, receipt.token, receipt.replacement or "", row.decided_ms) for row, receipt in settled.replaced
         ]
         devices.replace_tokens(moved)
+
+    def _hold(self, callback: Callback, lane: str, settled: Settled) -> None:
+        """Foreign ones wait for the word of their cohort: which is that of old registrations, as a receipt says nothing of the build."""
+        now, names = now_ms(), (str(callback.vendor), callback.business_id)
+        cohort = cohort_of(self._stores.version_of((callback.app, callback.vendor, callback.business_id)), None, 0, now)
+        held = [
+            Held(
+                cohort,
+                row.user,
+                row.device,
+                digest_of(*names, receipt.token),
+                row.decided_ms,
+                f"receipt: {receipt.status}",
+            )
+            for row, receipt in settled.foreign
+        ]
+        self._stores.guard.hold(lane, held, now)
 
     def _limit(self, callback: Callback, settled: Settled) -> None:
         """What a vendor tells too late for the push itself, of its day: no further one is sent to learn the same."""

@@ -20,13 +20,14 @@ from common.config import Settings, is_loopback
 from common.model import Vendor
 from common.storage import keys, lanes, ledger, living
 from common.storage.streams import GROUP
+from common.storage.tenants import is_app
 from common.storage.vault import VaultError
 from workers.delivery.lane import Lane
 from workers.lane_report import lane_status, lanes_of, quota_rows
 from workers.reports.findings import Finding, bad, good
 from workers.reports.servers import other_fleets
 from workers.runtime import Runtime
-from workers.transport.curl import EasyMaker
+from workers.transport.easy import EasyMaker
 from workers.vendors import VENDORS
 
 #: An entry that is older says that its stage does not keep up; entries of a belt at which the stage before it slows down.
@@ -97,7 +98,7 @@ def belt_findings(runtime: Runtime) -> Iterator[Finding]:
                 f"{stream} has another reader's group: {', '.join(sorted(map(bytes.decode, others)))}",
                 "the stream belongs to the fleet: other readers use one of their own; then XGROUP DESTROY STREAM GROUP",
             )
-    backlog = runtime.belts.backlog((*keys.BELTS, keys.LEDGER, keys.RECEIPTS))
+    backlog = {**runtime.belts.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **runtime.lane_queues.backlog()}
     for belt, found in backlog.items():
         total += found.unread + found.pending
         most = ledger.BELT_MAX if belt == keys.LEDGER else DEEP
@@ -125,8 +126,8 @@ def lane_findings(runtime: Runtime) -> Iterator[Finding]:
     flowing = 0
     for lane, status in zip(found, lane_status(runtime, found), strict=True):
         name = f"{lane.vendor} {lane.credential.business_id} of {lane.credential.app}"
-        parked = runtime.delayed.parked_count(lane.id)
-        waiting = f", {parked} batches wait behind it" if parked else ""
+        parked = runtime.lane_queues.waiting(lane.id)
+        waiting = f", {parked} pushes wait behind it" if parked else ""
         key = f"{lane.credential.app} {lane.vendor} {lane.credential.business_id}"
         if lane.paused:
             yield bad("lanes", f"{name} is paused by an operator{waiting}", f"pushfleet credential resume {key}")
@@ -213,6 +214,14 @@ def _without_account(runtime: Runtime) -> list[Mapping[str, Any]]:
             if getattr(error.orig, "sqlstate", None) != "57014":
                 raise
     return []
+
+
+def tenant_findings(runtime: Runtime) -> Iterator[Finding]:
+    """Tenants whose names an older version took: their keys may be another tenant's."""
+    for app in runtime.tenants.all():
+        if not is_app(app):
+            cure = "pushfleet app add under a name of letters, digits, '.', '_' and '-'; then its core, credentials and devices move there"
+            yield bad("tenants", f"{app}: a name that may share keys with other tenants", cure)
 
 
 def right_findings(runtime: Runtime) -> Iterator[Finding]:

@@ -185,7 +185,11 @@ def _draft(
         draft = drafts[key] = ((message.app, device.vendor, device.business_id, urgency), note, [])
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
-    draft[2].append(Target(who.user, device.device_id, token, identity, device.platform, device.registered_ms))
+    draft[2].append(_target(who, device, token, identity))
+
+
+def _target(who: Recipient, device: Device, token: str, identity: str) -> Target:
+    return Target(who.user, device.device_id, token, identity, device.platform, device.registered_ms, app_version=device.app_version)
 
 
 def _wanted(message: Message, tenancy: Tenancy, vendor: Vendor) -> PushType:

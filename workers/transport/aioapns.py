@@ -81,7 +81,7 @@ class Sending:
 class WatchedH2(H2Connection):
     """Shows each event to the connection before the library's own loop drops those it does not know."""
 
-    watcher: Connection
+    watcher: AioapnsConnection
 
     def receive_data(self, data: Buffer) -> list[Event]:
         events = super().receive_data(data)
@@ -139,7 +139,7 @@ class Slots(ChannelPool):
         self._line.clear()
 
 
-class Connection(APNsTLSClientProtocol):
+class AioapnsConnection(APNsTLSClientProtocol):
     """One connection of the library, hardened."""
 
     INACTIVITY_TIME = INACTIVITY_S
@@ -282,15 +282,15 @@ class Connection(APNsTLSClientProtocol):
             self.free_channels.set_bound(min(streams.new_value, self.streams_max))
 
 
-class Pool(APNsBaseConnectionPool):
+class AioapnsPool(APNsBaseConnectionPool):
     """The library's pool for one credential and address, one attempt a request."""
 
     def __init__(self, base: str, route: Route, context: ssl.SSLContext) -> None:
         super().__init__(topic="", max_connections=max(route.connections_max, 1), max_connection_attempts=1)
         self.address, self.ssl_context, self.streams_max = urlsplit(base), context, max(route.streams_max, 1)
 
-    async def create_connection(self) -> Connection:
-        make = partial(Connection, self.address.netloc, self.streams_max, loop=self.loop, on_connection_lost=self.discard_connection)
+    async def create_connection(self) -> AioapnsConnection:
+        make = partial(AioapnsConnection, self.address.netloc, self.streams_max, loop=self.loop, on_connection_lost=self.discard_connection)
         connecting = self.loop.create_connection(make, self.address.hostname or "", self.address.port or 443, ssl=self.ssl_context)
         transport, connection = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
         tls = transport.get_extra_info("ssl_object")
@@ -311,14 +311,14 @@ class Pool(APNsBaseConnectionPool):
             if isinstance(error.__context__, LostError):
                 raise error.__context__ from None
             raise LostError("no connection: " + type(error.__context__ or error).__name__, False, "refused") from None
-        if not isinstance(connection, Connection):
+        if not isinstance(connection, AioapnsConnection):
             raise TypeError("a connection of another pool")
         return await connection.send(request, begun)
 
     def leave(self) -> None:
         """No new streams; each connection closes after its last answer."""
         for connection in list(self.connections):
-            if isinstance(connection, Connection):
+            if isinstance(connection, AioapnsConnection):
                 connection.leave()
                 if not connection.sendings:
                     connection.close()
@@ -333,7 +333,7 @@ class AioapnsTransport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
-        self._pools: dict[tuple[str, str, ClientIdentity | None], Pool] = {}
+        self._pools: dict[tuple[str, str, ClientIdentity | None], AioapnsPool] = {}
         self._closed = False
 
     def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
@@ -368,7 +368,7 @@ class AioapnsTransport:
                 works.append(self._send(self._pool(route, bases[index]), request, index, batch, started))
         await asyncio.gather(*works)
 
-    async def _send(self, pool: Pool, request: Request, index: int, batch: Batch, started: set[int]) -> None:
+    async def _send(self, pool: AioapnsPool, request: Request, index: int, batch: Batch, started: set[int]) -> None:
         outcome: Answer | NoAnswer
         try:
             async with asyncio.timeout_at(batch.ends):  # one instant for all, so that a freed slot goes to nobody whose time is up
@@ -382,10 +382,10 @@ class AioapnsTransport:
             outcome = NoAnswer("reset", index in started, type(error).__name__, time.monotonic() - batch.begun)
         batch.put(index, outcome)
 
-    def _pool(self, route: Route, base: str) -> Pool:
+    def _pool(self, route: Route, base: str) -> AioapnsPool:
         key = (route.pool, base, route.identity)
         if key not in self._pools:
-            self._pools[key] = Pool(base, route, self._context(route.identity))
+            self._pools[key] = AioapnsPool(base, route, self._context(route.identity))
         return self._pools[key]
 
     def _context(self, identity: ClientIdentity | None) -> ssl.SSLContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 
@@ -12,8 +13,8 @@ from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, SettingsFrame
 from tests.integration.transport.conftest import Engine, push, pushes, route, warm
 from tests.integration.transport.servers import H1Server, H2Server, RawServer, by_connection
 from tests.integration.transport.test_connections import free_port, reasons
+from workers.transport import dialer, http2
 from workers.transport import engine as engine_module
-from workers.transport import http2
 from workers.transport.http2 import Http2Connection
 
 
@@ -184,6 +185,56 @@ def test_a_garbage_server_costs_no_memory(serve, engine):
         assert {a.reason for a in answers} <= {"reset", "timeout", "refused"}
     driver = engine._driver
     assert all(len(line.h2._rest) <= 16_400 for pool in driver.pools.values() for line in pool.lines)
+
+
+# ---------------------------------------------------------------- names and addresses
+
+
+@pytest.fixture
+def hanging():
+    """The address of a listener whose backlog is full: it answers no SYN."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+        for filler in fillers:
+            filler.close()
+
+
+def test_an_address_that_hangs_is_passed_by(serve, engine, monkeypatch, hanging):
+    """IPv6 that leads nowhere is the usual case."""
+    server = serve(H2Server)
+    addresses = [(socket.AF_INET, hanging), (socket.AF_INET, ("127.0.0.1", 9)), (socket.AF_INET, ("127.0.0.1", server.port))]
+    monkeypatch.setattr(dialer, "look_up", lambda host, port, flags=0: list(addresses))
+    begun = time.monotonic()
+    assert reasons(engine.send_many(route(server.base), pushes(3), 5)) == {200: 3}
+    assert time.monotonic() - begun < 2.0
+
+
+def test_a_name_server_that_is_slow_holds_up_nobody_else(serve, engine, monkeypatch):
+    usual, asked = dialer.look_up, []
+
+    def slow(host, port, flags=0):
+        if host == "slow.invalid" and not flags:
+            asked.append(host)
+            time.sleep(2)
+        return usual(host, port, flags)
+
+    monkeypatch.setattr(dialer, "look_up", slow)
+    server = serve(H2Server)
+    lanes = [route("https://slow.invalid:1", pool=f"slow-{n}") for n in range(20)]
+    flight = engine.begin([(where, pushes(1)) for where in lanes], 0.8)
+    begun = time.monotonic()
+    assert reasons(engine.send_many(route(server.base), pushes(3), 5)) == {200: 3}
+    assert time.monotonic() - begun < 0.7
+    assert flight.wait()
+    assert {(a.reason, a.sent) for number in range(20) for a in flight.answers(number)} == {("timeout", False)}
+    assert time.monotonic() - begun < 1.5
+    assert len(asked) == 1, "those who ask for one name share its look-up"
 
 
 # ---------------------------------------------------------------- libcurl behind it

@@ -228,7 +228,7 @@ def test_connections_grow_only_when_streams_run_out_and_never_over_the_bound(ser
 
 
 def test_a_known_number_of_streams_opens_as_many_connections_as_are_needed(serve, either):
-    server = serve(H2Server, lambda c, seen: c.later(0.1, c.reply, seen.stream, 200, {"apns-id": seen.id}), settings={3: 100})
+    server = serve(H2Server, lambda c, seen: c.later(0.4, c.reply, seen.stream, 200, {"apns-id": seen.id}), settings={3: 100})
     assert reasons(either.send_many(route(server.base, connections_max=8, streams_max=100), pushes(300), 10)) == {200: 300}
     assert 2 <= server.log.connections <= 4
     assert max(len(group) for group in by_connection(server.log).values()) <= 200

@@ -7,7 +7,7 @@ import pytest
 
 from common.model import Verdict
 from workers.delivery.causes import WORDS, cause_of, in_words, whose_fault
-from workers.transport.curl import failure
+from workers.transport.easy import failure
 from workers.vendors.base import Outcome
 
 CURL = {

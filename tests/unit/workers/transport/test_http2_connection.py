@@ -219,6 +219,14 @@ def test_a_malformed_answer_costs_its_stream_only(pairs: list[tuple[str, str]]) 
     assert peer.told() == [("reset", True), 200]
 
 
+@pytest.mark.parametrize("code", [0, 2, 7, 8])
+def test_a_reset_in_the_middle_of_an_answer_is_never_begun_again(code: int) -> None:
+    peer = Peer(count=1)
+    peer.say(peer.head(OK, flags=4), frame(0, 0, 1, b"half"), frame(3, 0, 1, struct.pack(">I", code)))
+    assert peer.told() == [("reset", True)]
+    assert not peer.h2.returned
+
+
 def test_half_a_body_by_its_own_count_is_no_answer() -> None:
     peer = Peer(count=1)
     peer.say(peer.head(OK, ("content-length", "9"), flags=4), frame(0, 1, 1, b"half"))

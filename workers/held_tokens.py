@@ -1,0 +1,56 @@
+"""Foreign tokens on hold (common/storage/guard.py) -> retired, where their cohort works; or forgotten."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from common import metrics
+from common.clock import now_ms
+from common.model import Verdict
+from common.storage.bindings import digest_of
+from common.storage.guard import Held, cohort_of
+from workers.delivery import stage as delivery
+from workers.delivery.lane import Lane
+from workers.delivery.settle import Retire
+from workers.delivery.work import Work
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counter[str]:
+    """How many pushes of a round each cohort's tokens took."""
+    version = lane.credential.version
+    return Counter(
+        cohort_of(version, work.target.app_version, work.target.registered_ms, now)
+        for work, outcome in done.told
+        if outcome.verdict is Verdict.ACCEPTED
+    )
+
+
+def held(one: Retire, lane: Lane, now: int) -> Held:
+    """A foreign token of a round, as it is put on hold."""
+    work: Work = one.work
+    target = work.target
+    cohort = cohort_of(lane.credential.version, target.app_version, target.registered_ms, now)
+    digest = digest_of(str(lane.vendor), lane.credential.business_id, target.token)
+    return Held(cohort, target.user, target.device, digest, target.registered_ms, one.reason)
+
+
+def decide_held(runtime: Runtime) -> int:
+    """One look at every lane that has tokens on hold. How many were retired."""
+    lanes = {lane.id: lane for lane in runtime.catalog.now.lanes.values()}
+    count = 0
+    for lane_id in runtime.guard.lanes_with_held():
+        lane = lanes.get(lane_id)
+        decided = runtime.guard.decide(lane_id, lane.credential.version if lane is not None else -1, now_ms())
+        runtime.guard.release(lane_id, decided.forget)
+        if lane is None or not decided.retire:
+            continue
+        retired = runtime.devices.retire_held(lane.credential.app, decided.retire)
+        runtime.guard.release(lane_id, decided.retire)
+        if retired:
+            metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
+        count += retired
+    return count
