@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak isolation bench bench-against bench-lanes clean
+.PHONY: install install-dev lock demo up test check chaos soak isolation bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,6 +48,10 @@ bench-against: install-dev
 
 bench-lanes: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench_lanes
+
+# real IM servers as cores: Synapse from PyPI in an environment of its own, ejabberd and Prosody of this Debian; var/reports/doors.json
+doors: install-dev
+	@$(BIN)/python -m tests.doors
 
 check: install-dev
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from common.storage.vault import VaultError
 from workers.cli import NO, UNREACHABLE
 from workers.cli.base import print_json
 from workers.reports import fleet, servers
+from workers.reports.doors import door_findings
 from workers.reports.findings import Finding, bad, database_error, redis_error
 from workers.runtime import Runtime
 
@@ -108,6 +109,7 @@ def _of_the_fleet(runtime: Runtime, redis_there: bool, database_there: bool) -> 
         (both, "vendors", fleet.vendor_findings),
         (database_there, "receipts", lambda runtime: fleet.receipt_findings(runtime.settings)),
         (database_there, "dead letters", fleet.letter_findings),
+        (database_there, "doors", door_findings),
     )
     for possible, name, check in checks:
         if possible:

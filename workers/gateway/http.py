@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
+import resource
 import threading
 import time
 import uuid
@@ -92,6 +94,7 @@ class GatewayRefusal(Exception):  # noqa: N818 - it is an answer, not a fault of
 def serve(world: GatewayWorld, stop: threading.Event) -> None:
     """Until `stop` is set. SettingError when the address can't be bound."""
     listener = serving.bind(world.settings.gateway_addr, "PUSHFLEET_GATEWAY_ADDR")
+    room_for_calls()
     feed = StreamFeed(world.core, world.settings.event_streams[0])
     decisions = DecisionReader(world.redis, world.keys)
     directories = Directories(world.catalog, world.vault)
@@ -101,6 +104,16 @@ def serve(world: GatewayWorld, stop: threading.Event) -> None:
         directories.close()
         feed.close()
         decisions.close()
+
+
+def room_for_calls() -> None:
+    """As many files open as calls may be: the usual 1,024 are fewer than a group of a thousand needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CALLS_MAX + 512
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def make_app(world: GatewayWorld, feed: StreamFeed, decisions: DecisionReader, directories: Directories) -> Starlette:

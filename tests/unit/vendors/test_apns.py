@@ -26,51 +26,16 @@ from workers.vendors.base import CredentialError, compact, text_id
 from workers.wire import NoAnswer
 
 SECOND_CONNECTION = {"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"}
-#: Every row of Apple's table. (status, reason) -> verdict
-REASONS = {
-    (400, "BadCollapseId"): Verdict.REJECTED,
-    (400, "BadDeviceToken"): Verdict.TOKEN_FOREIGN,
-    (400, "BadExpirationDate"): Verdict.REJECTED,
-    (400, "BadMessageId"): Verdict.REJECTED,
-    (400, "BadPriority"): Verdict.REJECTED,
-    (400, "BadTopic"): Verdict.CREDENTIAL_REFUSED,
-    (400, "DeviceTokenNotForTopic"): Verdict.TOKEN_FOREIGN,
-    (410, "DeviceTokenNotForTopic"): Verdict.TOKEN_FOREIGN,
-    (400, "DuplicateHeaders"): Verdict.REJECTED,
-    (400, "IdleTimeout"): Verdict.UNAVAILABLE,
-    (400, "InvalidPushType"): Verdict.REJECTED,
-    (400, "MissingDeviceToken"): Verdict.REJECTED,
-    (400, "MissingTopic"): Verdict.CREDENTIAL_REFUSED,
-    (400, "PayloadEmpty"): Verdict.REJECTED,
-    (400, "TopicDisallowed"): Verdict.CREDENTIAL_REFUSED,
-    (403, "BadCertificate"): Verdict.CREDENTIAL_REFUSED,
-    (403, "BadCertificateEnvironment"): Verdict.CREDENTIAL_REFUSED,
-    (403, "ExpiredProviderToken"): Verdict.ACCESS_EXPIRED,
-    (403, "Forbidden"): Verdict.CREDENTIAL_REFUSED,
-    (403, "InvalidProviderToken"): Verdict.CREDENTIAL_REFUSED,
-    (403, "MissingProviderToken"): Verdict.CREDENTIAL_REFUSED,
-    (403, "UnrelatedKeyIdInToken"): Verdict.UNAVAILABLE,
-    (403, "BadEnvironmentKeyIdInToken"): Verdict.CREDENTIAL_REFUSED,
-    (403, "BadEnvironmentKeyInToken"): Verdict.CREDENTIAL_REFUSED,
-    (404, "BadPath"): Verdict.REJECTED,
-    (405, "MethodNotAllowed"): Verdict.REJECTED,
-    (410, "ExpiredToken"): Verdict.TOKEN_DEAD,
-    (410, "Unregistered"): Verdict.TOKEN_DEAD,
-    (413, "PayloadTooLarge"): Verdict.REJECTED,
+#: Answers without a reason that we know, (status, reason) -> verdict; those with one: test_pages.py.
+WITHOUT_REASON = {
     (413, ""): Verdict.REJECTED,
-    (429, "TooManyProviderTokenUpdates"): Verdict.THROTTLED,
-    (429, "TooManyRequests"): Verdict.THROTTLED,
     (429, ""): Verdict.THROTTLED,
-    (500, "InternalServerError"): Verdict.UNAVAILABLE,
     (502, ""): Verdict.UNAVAILABLE,
-    (503, "ServiceUnavailable"): Verdict.UNAVAILABLE,
-    (503, "Shutdown"): Verdict.UNAVAILABLE,
-    (400, "BadChannelId"): Verdict.REJECTED,
-    (403, "TopicMismatch"): Verdict.CREDENTIAL_REFUSED,
     (400, "SomethingNew"): Verdict.UNKNOWN,
     (403, ""): Verdict.UNKNOWN,
     (410, ""): Verdict.UNKNOWN,
 }
+REASONS = {**{(400, reason): verdict for reason, verdict in apns.REASONS.items()}, **WITHOUT_REASON}
 
 
 @pytest.mark.parametrize(("said", "verdict"), REASONS.items(), ids=[f"{status} {reason}" for status, reason in REASONS])
@@ -81,18 +46,6 @@ def test_each_reason_has_its_verdict(said, verdict):
     assert outcome.again == (Again.NEW_CONNECTION if reason in SECOND_CONNECTION else None)
     assert outcome.token_only == (reason == "TooManyRequests")
     assert outcome.alarm == (verdict is Verdict.UNKNOWN or reason == "TooManyProviderTokenUpdates")
-
-
-def test_the_table_names_no_reason_that_no_row_tests():
-    assert set(apns.REASONS) - {reason for _, reason in REASONS} == {
-        "FeatureNotEnabled",
-        "MissingChannelId",
-        "ChannelNotRegistered",
-        "BadRequestParams",
-        "BadRequestPayload",
-        "MissingPushType",
-        "CannotCreateChannelConfig",
-    }
 
 
 def test_accepted_keeps_the_id_that_apns_names():

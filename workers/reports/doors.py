@@ -1,0 +1,37 @@
+"""What doctor finds at the doors: names that nobody has, and a gateway that homeservers do not call."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import Final
+
+from common.config import host_port
+from workers.gateway.aliases import aliases_of
+from workers.reports.findings import Finding, bad, good
+from workers.runtime import Runtime
+
+LETTERS_MAX: Final = 1000
+
+
+def door_findings(runtime: Runtime) -> Iterator[Finding]:
+    """Nothing where no tenant uses a door."""
+    names = [alias for row in runtime.credentials.listed(None) for alias in aliases_of(row["options"])]
+    unknown = runtime.dead_letters.counts().get("gateway", 0)
+    if unknown:
+        found = f"{unknown} requests named an account by an alias that none, or several, have"
+        yield bad("doors", found, "pushfleet dead-letters list; then: pushfleet credential rotate APP VENDOR BUSINESS_ID --alias NAME")
+    if not names:
+        return
+    host, port = host_port(runtime.settings.gateway_addr)
+    hint = ""
+    if _private(host):
+        hint = "; Synapse sends nothing to a private address that its ip_range_whitelist does not name, and tells only its log"
+    yield good("doors", f"{len(names)} aliases, the gateway is on {host}:{port}{hint}")
+
+
+def _private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"
