@@ -78,7 +78,7 @@ class Reporter:
 
     def show_streams(self) -> None:
         """Our streams, and what is none of ours: the core's streams and the delayed set."""
-        found = self._runtime.belts.backlog((*keys.BELTS, keys.LEDGER))
+        found = {**self._runtime.belts.backlog((*keys.STREAMS, keys.LEDGER)), **self._runtime.lane_queues.backlog()}
         core, now = self._runtime.core, now_ms()
         depth, oldest = 0, None
         for stream in self._runtime.settings.event_streams:
@@ -106,10 +106,17 @@ class Reporter:
     def show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())
         states = zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        self.show_queue_bytes(lanes)
         self._pauses.look(lanes)
         show_missing(self._runtime)
         metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
         metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
+
+    def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:
+        """Of every lane; those that hold nothing are not asked."""
+        queues = self._runtime.lane_queues
+        held = queues.bytes_of(queues.loaded())
+        metrics.show(metrics.QUEUE_BYTES, {_labels(lane): held.get(lane.id, 0) for lane in lanes})
 
     def show_dead_letters(self) -> None:
         with sql.optional(self._runtime.engine, QUERY_S):
@@ -124,7 +131,7 @@ class Reporter:
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
         show_memory(runtime)
-        for belt in (*keys.BELTS, keys.LEDGER):
+        for belt in (*keys.STREAMS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:
