@@ -114,6 +114,7 @@ class Again(StrEnum):
 
     SINGLY = "singly"  # alone in its request: the vendor judged the whole batch
     FALLBACK_TEXT = "fallback_text"  # the vendor refused the words (vivo 10085, 10104)
+    SHORTEST = "shortest"  # the vendor found it too long: without data, the words cut short
     WITHOUT_IMAGE = "without_image"
     WITHOUT_NOTIFY_LEVEL = "without_notify_level"
     NEW_CONNECTION = "new_connection"

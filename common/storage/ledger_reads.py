@@ -20,6 +20,8 @@ from common.storage.tables import RECEIPT_LANES, devices, events, ledger, notes,
 
 #: Rows of one event that are read at once: the largest group, each member with several devices.
 ROWS_MAX = 1_000_000
+#: Rows that are fetched at once where all are read.
+ROWS_AT_ONCE = 5_000
 #: Rows of one message that a withdrawal reads at once.
 SEEN_PAGE = 1_000
 #: Later messages of a conversation that are asked about in one query.
@@ -89,6 +91,29 @@ class LedgerReader:
         more = _paged_rows(of_pages, {row["user"] for row in found if not row["device"]}, user)
         found += islice(more, most - len(found))
         return sorted(found, key=lambda row: (row["user"], row["device"])) if of_pages else found
+
+    def counts(self) -> tuple[int, int]:
+        """(decided, waiting) rows of all days. Who is on two pages of one event counts twice."""
+        with self._engine.connect() as connection:
+            decided, waiting = connection.execute(select(func.count(ledger.c.decision), func.count() - func.count(ledger.c.decision))).one()
+            paged = connection.execute(select(func.coalesce(func.sum(pages.c.count), 0))).scalar_one()
+        return int(decided) + int(paged), int(waiting)
+
+    def all_rows(self, since: date = date.min) -> Iterator[dict[str, Any]]:
+        """Every row of the days since then, as `rows` has them, in no order."""
+        alone = set[tuple[str, str, str]]()
+        with self._engine.connect() as connection:
+            streamed = connection.execution_options(yield_per=ROWS_AT_ONCE)
+            for row in streamed.execute(select(ledger).where(ledger.c.day >= since)).mappings():
+                if not row["device"]:
+                    alone.add((row["app"], row["event_id"], row["user"]))
+                yield dict(row)
+            for page in streamed.execute(select(pages).where(pages.c.day >= since)).mappings():
+                key = page["app"], page["event_id"]
+                known = {user for user in unpack_users(page["users"]) if (*key, user) in alone}
+                for paged in _paged_rows([dict(page)], known, None):
+                    alone.add((*key, paged["user"]))
+                    yield paged
 
     def notes(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
         statement = select(notes).where(notes.c.day == event["day"], notes.c.app == event["app"], notes.c.event_id == event["event_id"])

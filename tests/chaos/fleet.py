@@ -174,11 +174,10 @@ class Town:
     def _nothing_moves(self) -> bool:
         runtime = self.runtime
         busy = sum(backlog.unread + backlog.pending for backlog in runtime.belts.backlog((*keys.BELTS, keys.LEDGER)).values())
-        if busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.delayed.parked_lanes():
+        if busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.lane_queues.any_left():
             return False
-        with runtime.engine.connect() as connection:
-            rows, decided = connection.execute(text("SELECT count(*), count(decision) FROM ledger")).one()
-        return bool(rows == decided and rows >= len(self.due()))
+        decided, waiting = runtime.ledger.counts()
+        return not waiting and decided >= len(self.due())
 
     def due(self) -> set[tuple[str, str, str]]:
         """Who must have a row: everybody in the books but the recipients of what was decided at intake (its time had run out)."""
@@ -187,9 +186,7 @@ class Town:
         return {key for key in self.books.expected if key[0] not in ended}
 
     def rows(self) -> list[dict[str, Any]]:
-        query = 'SELECT event_id, "user", device, decision, push_id, business_id FROM ledger'
-        with self.runtime.engine.connect() as connection:
-            return [dict(row) for row in connection.execute(text(query)).mappings()]
+        return list(self.runtime.ledger.all_rows())
 
     def dead_letters(self) -> int:
         with self.runtime.engine.connect() as connection:

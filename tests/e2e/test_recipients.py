@@ -6,11 +6,12 @@ import json
 import time
 import uuid
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from tests.e2e.conftest import Core
 from tests.e2e.house import House, new_token, now_ms, wait_for
@@ -28,9 +29,8 @@ def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
 
 
 def rows(house: House, event_id: str) -> list[Any]:
-    statement = text('SELECT "user", device, decision FROM ledger WHERE app = :app AND event_id = :event')
-    with house.core.runtime.engine.connect() as connection:
-        return list(connection.execute(statement, {"app": house.app, "event": event_id}))
+    event = {"day": datetime.now(UTC).date(), "app": house.app, "event_id": event_id}
+    return [SimpleNamespace(**row) for row in house.core.runtime.ledger.rows(event)]
 
 
 def group_message(house: House, sender: str, group: str, **more: Any) -> dict[str, Any]:
@@ -131,9 +131,8 @@ def test_a_list_of_twenty_thousand_recipients_has_a_row_for_each(house: House) -
     event_id = house.event("message.stored", data)
 
     def count() -> bool:
-        with house.core.runtime.engine.connect() as connection:
-            statement = text('SELECT count(*), count(DISTINCT ("user")) FROM ledger WHERE app = :app AND event_id = :event')
-            return connection.execute(statement, {"app": house.app, "event": event_id}).one() == (LIST, LIST)
+        found = rows(house, event_id)
+        return (len(found), len({row.user for row in found})) == (LIST, LIST)
 
     wait_for(count, "20,000 rows", 60)
     wait_for(lambda: Counter(row.decision for row in rows(house, event_id)) == {"no_device": LIST - 3, "accepted": 3}, "decisions")

@@ -38,6 +38,28 @@ def behind(town: Town, user: str, settings: dict[str, Any], **more: Any) -> str:
     return decision(town.why(data["message_id"]))
 
 
+LATER = {
+    "a mute": {"mute": {"conversation": {"type": "c2c", "id": "ann"}, "mode": "all"}},
+    "a window": {"dnd": {"start": "00:00", "end": "00:00", "tz": "UTC"}},
+    "a block": {"blocked": ["ann"]},
+}
+
+
+@pytest.mark.parametrize("settings", LATER.values(), ids=LATER)
+def test_what_is_set_behind_a_message_in_one_read_is_for_the_next_one(town: Town, settings: dict[str, Any]) -> None:
+    user = town.person()
+    town.register(user)
+    first, second = town.message(user), town.message(user)
+    with town.core.redis.pipeline(transaction=True) as pipe:  # both are read at once
+        for kind, body in (("message.stored", first), ("settings.updated", {"user": user, **settings})):
+            event = {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": town.app, "ts": now_ms(), "data": body}
+            pipe.xadd("im:events", {"e": json.dumps(event)})
+        pipe.execute()
+    assert decision(town.why(first["message_id"])) == "accepted"
+    town.event("message.stored", second)
+    assert decision(town.why(second["message_id"])) in ("muted", "dnd", "blocked")
+
+
 # ---------------------------------------------------------------- windows
 
 

@@ -23,6 +23,7 @@ def run(arguments: Sequence[str]) -> int:
     from sqlalchemy.exc import OperationalError, ProgrammingError
 
     from common.config import NothingRunning, SettingError
+    from common.storage.migrations import SchemaError
     from common.storage.vault import VaultError
     from workers.cli.base import CliError
     from workers.cli.commands import cli
@@ -36,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show(file=sys.stderr)
         return WRONG_USE
-    except (CliError, SettingError, VaultError) as error:
+    except (CliError, SchemaError, SettingError, VaultError) as error:
         print(error, file=sys.stderr)
         return getattr(error, "exit_code", WRONG_USE)
     except NothingRunning as error:

@@ -28,7 +28,11 @@ FILES = {
     "user": "users",
     "bench": "bench",
     "settings": "settings",
+    "contract": "contract",
     "init": "init",
+    "backup": "keep",
+    "restore": "keep",
+    "upgrade": "keep",
 }
 
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,7 @@ def _until_decided(runtime: Runtime, rows: int, progress: Progress) -> None:
     quiet = 0
     while time.monotonic() < end and quiet < QUIET_LOOKS:
         time.sleep(0.3)
-        with runtime.engine.connect() as connection:
-            done, open_ = connection.execute(text("SELECT count(decision), count(*) - count(decision) FROM ledger")).one()
+        done, open_ = runtime.ledger.counts()
         progress.update(task, completed=min(done, rows))
         quiet = quiet + 1 if not open_ and _nothing_moves(runtime) else 0
     progress.update(task, completed=rows if quiet else done)
@@ -156,7 +156,7 @@ def _until_decided(runtime: Runtime, rows: int, progress: Progress) -> None:
 
 def _nothing_moves(runtime: Runtime) -> bool:
     busy = sum(backlog.unread + backlog.pending for backlog in runtime.belts.backlog((*keys.BELTS, keys.LEDGER)).values())
-    return not (busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.delayed.parked_lanes())
+    return not (busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.lane_queues.any_left())
 
 
 #: Looks in a row that must find nothing on its way.
@@ -168,9 +168,8 @@ QUIET_LOOKS = 4
 
 def report_of(runtime: Runtime, world: world_of.World, events: int, seconds: float, console: Console) -> dict[str, Any]:
     today = day_of(int(time.time() * 1000))
-    query = 'SELECT event_id, "user", device, vendor, decision, push_id, decided_ms, attempts FROM ledger WHERE day >= :day - 1'
+    rows = list(runtime.ledger.all_rows(today - timedelta(days=1)))
     with runtime.engine.connect() as connection:
-        rows = [dict(row) for row in connection.execute(text(query), {"day": today}).mappings()]
         received: dict[str, int] = dict(connection.execute(text("SELECT event_id, received_ms FROM events")).tuples().all())
         retired: Counter[str] = Counter(
             dict(connection.execute(text("SELECT vendor, count(*) FROM devices WHERE state = 'retired' GROUP BY vendor")).tuples().all())

@@ -1,4 +1,4 @@
-"""`pushfleet user …`: who may look at the console, and who may act there."""
+"""`pushfleet user …`: who may look at the console, and who may act there; and what is stored of a tenant's person, erased."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from common.storage.erasure import erase
 from common.storage.users import PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, ROLES
 from workers.cli.base import CliError, at, opened, print_json, print_table
 
@@ -90,3 +91,17 @@ def remove(name: str) -> None:
         if not runtime.users.remove(name):
             raise CliError(f"nobody is called {name}; there are: pushfleet user list", exit_code=1)
     print("removed")
+
+
+@user.command("erase")
+@click.argument("app_id", metavar="APP")
+@click.argument("person", metavar="USER")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase_person(app_id: str, person: str, yes: bool) -> None:
+    """Take a person of a tenant out of every store of the fleet: devices, settings, their rows and dead letters."""
+    if not yes and not click.confirm(f"Delete all that is stored of {person} of {app_id}?"):
+        raise click.exceptions.Exit(1)
+    with opened() as runtime:
+        found = erase(runtime.engine, runtime.redis, runtime.keys, runtime.dead_letters, app_id, person)
+    print(", ".join(f"{store} {count}" for store, count in found.items() if count) or "nothing was stored of them")
+    print("the core's own keys (presence, members, friends) are the core's; backups keep what they hold until they are thrown away")

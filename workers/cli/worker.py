@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import click
-from alembic.util import CommandError
 from redis.exceptions import RedisError
 
 from common import logs, metrics
@@ -24,9 +23,9 @@ from common.config import Settings, resolve
 from common.model import Vendor
 from common.storage import keys, sql
 from common.storage.living import ROLES, UPKEEP, role_of
+from common.storage.migrations import check as check_tables
 from common.storage.migrations import migrate as migrate_tables
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
-from workers.cli.base import CliError
 from workers.processes import calm_collector
 from workers.runtime import Runtime
 
@@ -38,6 +37,8 @@ log = logging.getLogger(__name__)
 #: Processes that are no Celery workers, beside intake.
 ALONE = ("upkeep", "receipts", "console", "gateway", "gateway-xmpp")
 HEARTBEAT_S = 3.0
+#: A process that starts waits so long for the database to say which tables it has.
+START_LOOK_S = 5.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
 #: Rows of one message that the console reads: its page shows the first of them and counts all.
@@ -51,8 +52,6 @@ def migrate() -> None:
     engine = sql.engine(settings.database_url)
     try:
         migrate_tables(engine)
-    except CommandError as error:
-        raise CliError(f"the tables can't be migrated: {error}. Of a newer version? upgrade this program") from None
     finally:
         engine.dispose()
     print("the tables are up to date")
@@ -72,6 +71,7 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     name = process_name(stage, chosen, index, os.environ, part)
     logs.setup(settings, stage, process=name)
     runtime = Runtime(settings, name, role_of(stage, chosen, part))
+    _tables_fit(runtime)
     stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):
         _celery(runtime, stage, chosen, stop)
@@ -88,6 +88,15 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     }
     run[stage](runtime, stop)
     runtime.close()
+
+
+def _tables_fit(runtime: Runtime) -> None:
+    """SchemaError: the database has no tables, or not those of this version. A database that is away is waited for later."""
+    try:
+        with sql.within(START_LOOK_S):
+            check_tables(runtime.engine)
+    except sql.AWAY as error:
+        log.warning("the database is away", extra={"reason": type(error).__name__})
 
 
 def process_name(stage: str, vendors: Sequence[Vendor], index: int, environ: Mapping[str, str], roles: Sequence[str] = ()) -> str:
@@ -278,7 +287,6 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
-    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else keys.STAGE_STREAMS[stage]
 
     started = time.monotonic()
 
@@ -286,7 +294,9 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
         return max((drain.progress_at for drain in stages.drains.values()), default=started)
 
     def waiting() -> bool:
-        return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(belts).values())
+        if stage == DELIVERY:
+            return any(vendor in vendors for vendor in runtime.lane_queues.due_vendors())
+        return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(keys.STAGE_STREAMS[stage]).values())
 
     def on_ready(**_: object) -> None:
         _heartbeat(runtime, stop, progress, waiting)
@@ -297,7 +307,8 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     _leave_logging_alone()
-    slots = 1 if len(queues) == 1 else max(2, len(queues))
+    # one more than there are vendors: a wake-up that comes while all of them work only tells its sender so
+    slots = len(queues) + 1 if stage == DELIVERY else 1
     arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h"]
     runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
 

@@ -27,7 +27,7 @@ from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
 from workers.intake import stage
 from workers.intake.directed import TokenPushes
-from workers.intake.events import Direct, Ended, Invited, Recalled, Stored
+from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpdated, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
@@ -86,12 +86,17 @@ class IntakeHandler:
         doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
-        withdrawals = doors.state.apply(states, lambda event, why: ignored.update({event.entry: why}))
+        later = _behind(fresh)
+        first = [event for event in states if event.entry not in later] if later else states
+        withdrawals = doors.state.apply(first, lambda event, why: ignored.update({event.entry: why}))
         records += [_taken_back(event) for event in fresh if isinstance(event.data, Recalled | Ended)]
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
-        return self._onward(messages, directed.offline) + Commit(
+        onward = self._onward(messages, directed.offline)
+        if later:
+            doors.state.apply([event for event in states if event.entry in later], lambda event, why: ignored.update({event.entry: why}))
+        return onward + Commit(
             rows=records,
             extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
             after=[lambda: found.count(ignored)],
@@ -180,6 +185,20 @@ class Sorted:
         told = Counter((event.type, "ignored" if event.entry in ignored else "accepted") for event in self.fresh)
         for (kind, result), count in told.items():
             metrics.EVENTS.labels(kind, result).inc(count)
+
+
+def _behind(fresh: Sequence[Event]) -> frozenset[str]:
+    """Entries of the settings that come behind all messages of the read to their person: they take effect when those are routed. What
+    goes by the streams of presence and routing is judged by what is known there."""
+    last: dict[tuple[str, str], int] = {}
+    settings = [(place, event) for place, event in enumerate(fresh) if isinstance(event.data, SettingsUpdated)]
+    if not settings:
+        return frozenset()
+    for place, event in enumerate(fresh):
+        if isinstance(event.data, Stored | Invited):
+            named = event.data.recipients if isinstance(event.data, Stored) else event.data.invitees
+            last |= {(event.app, user): place for user in named or ()}
+    return frozenset(event.entry for place, event in settings if last.get((event.app, event.data.user), place) < place)
 
 
 def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.contracts import Message, encode
-from common.ledger_records import EventRecord, NoteRecord, Record, RowRecord
+from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, RowRecord, pack_users
 from common.model import Decision, Kind, PushType, Vendor
 from common.storage import keys
 from workers.delivery import settle as settling
@@ -17,11 +17,46 @@ from workers.routing import stage as routing
 
 #: Pushes about a push: they have no row of their own but a step in the first one's (contract §7).
 AFTERTHOUGHTS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
+#: People of one event and decision from which on they share a record, and how many do at most.
+PAGE_MIN = 8
+PAGE_MAX = 2_000
 
 
 def to_ledger(records: Sequence[Record]) -> list[tuple[str, bytes]]:
     """The records as one entry of the ledger's stream; none when there are none."""
     return [(keys.LEDGER, encode(records))] if records else []
+
+
+def presence_records(rows: Sequence[presence.Row], now: int) -> list[Record]:
+    """One record a row; of many people of one event whom no device came near, one a page."""
+    near = [row for row in rows if row.device is not None]
+    apart: dict[tuple[str, str, Decision], list[presence.Row]] = {}
+    for row in rows:
+        if row.device is None:
+            apart.setdefault((row.message.app, row.message.event_id, row.decision), []).append(row)
+    found: list[Record] = [presence_row(row, now) for row in near]
+    for people in apart.values():
+        if len(people) < PAGE_MIN:
+            found += [presence_row(row, now) for row in people]
+        else:
+            found += [_page(people[start : start + PAGE_MAX], now) for start in range(0, len(people), PAGE_MAX)]
+    return found
+
+
+def _page(rows: Sequence[presence.Row], now: int) -> PageRecord:
+    message = rows[0].message
+    return PageRecord(
+        app=message.app,
+        event_id=message.event_id,
+        ts_ms=message.ts_ms,
+        decision=rows[0].decision,
+        message_class=message.push.message_class,
+        presence_ms=now,
+        decided_ms=now,
+        note="",
+        count=len(rows),
+        users=pack_users([row.user for row in rows]),
+    )
 
 
 def presence_row(row: presence.Row, now: int) -> RowRecord:

@@ -18,7 +18,7 @@ from common.storage import keys
 from common.storage.delayed import Later
 from common.storage.streams import Entry
 from workers.app import PRESENCE, ROUTING
-from workers.handlers.ledger_rows import event_record, presence_row
+from workers.handlers.ledger_rows import event_record, presence_records
 from workers.presence import stage as presence
 from workers.queues.consumer import Commit, Letter
 from workers.routing.stage import urgency_of
@@ -47,7 +47,7 @@ class PresenceHandler:
         seen = presence.look(messages, self.members, self.presences, self.devices, now)
         return seen.offline, Commit(
             forward=[(presence_stream(message), encode([message])) for message in seen.onward],
-            rows=[*(presence_row(row, now) for row in seen.rows), *map(_for_nobody, seen.empty)],
+            rows=[*presence_records(seen.rows, now), *map(_for_nobody, seen.empty)],
             deferred=[Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
             wake=frozenset({(PRESENCE, None)} if seen.onward else ()),
             after=[lambda: _count(seen)],

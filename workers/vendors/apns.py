@@ -17,6 +17,7 @@ from common.values import Value, redacted
 from workers.vendors.apple_account import p8_key, read_credential
 from workers.vendors.base import (
     DEFAULT_RETRY,
+    TOO_LONG,
     AccessRefused,
     AccessSpec,
     AccessToken,
@@ -524,4 +525,5 @@ APNS: Final = VendorSpec(
     checked=checked,
     refuse=refuse,
     prepare=prepare,
+    too_long=TOO_LONG | {"PayloadTooLarge"},
 )

@@ -189,6 +189,9 @@ class ImageSpec:
     per_minute: int
 
 
+#: HTTP status of a body that is too large, whatever the vendor.
+TOO_LONG: Final = frozenset({"413"})
+
 Build = Callable[[Parcel, Credential, AccessToken | None], Request]
 Classify = Callable[[Parcel, Answer | NoAnswer], Sequence[Outcome]]
 
@@ -211,6 +214,7 @@ class VendorSpec:
     prepare: the part of `build` that is the same for all items of a notification; goes into `Parcel.prepared`.
     request_tokens_min_list: a parcel holds one item or at least so many (vivo's list push).
     images: set where the vendor looks at images before they are sent.
+    too_long: codes (statuses where there is no code) that say: too long. Such a push is sent once more, as short as it can be.
     group: items of different groups never share a request (OPPO: home and overseas have a host each); pure.
     quota_told: (used, limit) of the vendor's day when an answer names them, else None; any bytes whatever.
     """
@@ -243,6 +247,7 @@ class VendorSpec:
     group: Callable[[Item], str] = lambda _item: ""
     quota_told: Callable[[Answer], tuple[int, int] | None] | None = None
     images: ImageSpec | None = None
+    too_long: frozenset[str] = TOO_LONG
 
 
 # ---------------------------------------------------------------- helpers
@@ -308,6 +313,16 @@ def named_within(body: str, prefix: str, most: int, measure: Callable[[str], int
         return body
     name = cut(prefix.rstrip(":"), most - least - measure(":"), measure)
     return f"{name}:{said}" if name else said
+
+
+SHORTEST_CHARACTERS = 40  # of title and body, where the vendor found our measure too long
+
+
+def shortest(note: Notification) -> Notification:
+    """`note` without what need not travel, title and body of at most SHORTEST_CHARACTERS."""
+    *_, bare = leaner(note)
+    title, body = cut(note.title, SHORTEST_CHARACTERS), cut(body_within(note, SHORTEST_CHARACTERS), SHORTEST_CHARACTERS)
+    return msgspec.structs.replace(bare, title=title, body=body, subtitle=None, prefix="")
 
 
 WISH_CHARACTERS_MAX = 256  # of one of a sender's overrides that is kept where room is wanted

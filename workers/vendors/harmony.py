@@ -376,6 +376,7 @@ HARMONY: Final = VendorSpec(
     token_valid=token_valid,
     check=check,
     checked=pushkit.checked,
+    too_long=pushkit.TOO_LONG_CODES,
     rights=frozenset(f"harmony.{category.lower()}" for category in CATEGORIES),
     images=ImageSpec(image_wanted, ask_image, read_image, per_minute=60),
 )

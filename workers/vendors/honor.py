@@ -11,6 +11,7 @@ import msgspec
 from common.contracts import Notification
 from common.model import Bucket, PushType, Vendor, Verdict
 from workers.vendors.base import (
+    TOO_LONG,
     AccessRefused,
     AccessSpec,
     AccessToken,
@@ -289,4 +290,5 @@ HONOR: Final = VendorSpec(
     access=AccessSpec(ask_access, read_token),
     token_valid=token_valid,
     rights=frozenset({"honor.service"}),
+    too_long=TOO_LONG | {"80300008"},
 )

@@ -278,5 +278,6 @@ HUAWEI: Final = VendorSpec(
     token_valid=token_valid,
     check=check,
     checked=pushkit.checked,
+    too_long=pushkit.TOO_LONG_CODES,
     rights=frozenset(f"huawei.{category.lower()}" for category in CATEGORIES),
 )

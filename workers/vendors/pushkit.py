@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from common.model import Again, Verdict
 from common.values import Value
-from workers.vendors.base import Item, Outcome, Parcel, cut, no_answer, read, retry_after_s
+from workers.vendors.base import TOO_LONG, Item, Outcome, Parcel, cut, no_answer, read, retry_after_s
 from workers.vendors.shaping import VENDOR_WORDS_MAX, plain
 from workers.wire import Answer, NoAnswer
 
@@ -84,6 +84,9 @@ CODES: Final[Mapping[str, Meaning]] = {
     "81000001": LATER,
     **{str(code): REJECTED for code in range(82000001, 82000014)},  # topics and groups
 }
+
+#: Of the body: over 4096 bytes by Huawei's measure, which is unconfirmed.
+TOO_LONG_CODES: Final = TOO_LONG | {"80300008"}
 
 #: Unknown codes by their first three digits (page, §5: policy). What is not here is UNKNOWN. No row ever retires a token.
 PREFIXES: Final[Mapping[str, Meaning]] = {

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from common.contracts import Notification
 from common.model import Again, Bucket, PushType, Vendor, Verdict
 from workers.vendors.base import (
+    TOO_LONG,
     AccessRefused,
     AccessSpec,
     AccessToken,
@@ -535,4 +536,5 @@ VIVO: Final = VendorSpec(
     rights=frozenset({"vivo.system"}),
     refuse=refuse,
     request_tokens_min_list=LIST_TOKENS_MIN,
+    too_long=TOO_LONG | {"10067"},  # clientCustomMap
 )

@@ -15,6 +15,7 @@ from common.contracts import Notification
 from common.model import Again, Bucket, PushType, Vendor, Verdict
 from workers.vendors.base import (
     DEFAULT_RETRY,
+    TOO_LONG,
     AccessToken,
     Credential,
     CredentialError,
@@ -474,4 +475,5 @@ XIAOMI = VendorSpec(
     rights=frozenset({"xiaomi.private"}),
     group=group,
     quota_told=quota_told,
+    too_long=TOO_LONG | {"10018", "65009", "65014", "65015"},
 )

@@ -1,0 +1,76 @@
+"""A process starts on the tables of its own version only, and says in one sentence what else it found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import Engine
+
+from common.storage import sql
+from common.storage.migrations import NEWEST, SchemaError, check, known, migrate
+from tests.conftest import own_database
+
+
+@pytest.fixture
+def url(database_url: str) -> Iterator[str]:
+    with own_database(database_url) as found:
+        yield found
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    made = sql.engine(url)
+    yield made
+    made.dispose()
+
+
+def say(engine: Engine, version: str) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = %s", (version,))
+
+
+def started(arguments: list[str], url: str, redis_url: str, folder: Path) -> tuple[int, str]:
+    names = {"REDIS_URL": redis_url, "DATABASE_URL": url, "DATA_DIR": str(folder), "SECRET_KEYS": Fernet.generate_key().decode()}
+    env = {**os.environ, **{f"PUSHFLEET_{name}": value for name, value in names.items()}}
+    done = subprocess.run([sys.executable, "-m", "workers", *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+def test_the_newest_version_is_the_last_file(engine: Engine) -> None:
+    assert max(known()) == NEWEST
+    migrate(engine)
+    check(engine)
+
+
+@pytest.mark.parametrize("stage", ["intake", "delivery", "upkeep"])
+def test_on_an_empty_database_no_worker_starts(stage: str, url: str, redis_url: str, data_dir: Path) -> None:
+    code, said = started(["worker", stage], url, redis_url, data_dir)
+    assert code == 2
+    assert said.strip().splitlines()[-1] == "the database has no tables of ours yet: pushfleet migrate"
+
+
+@pytest.mark.parametrize("command", [["worker", "presence"], ["migrate"]])
+def test_on_a_newer_database_nothing_starts_and_migrate_does_not_fall_over(
+    command: list[str], engine: Engine, url: str, redis_url: str, data_dir: Path
+) -> None:
+    migrate(engine)
+    say(engine, "9999")
+    code, said = started(command, url, redis_url, data_dir)
+    assert code == 2
+    assert "9999" in said.strip().splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_on_an_older_database_the_cure_is_migrate(engine: Engine) -> None:
+    migrate(engine)
+    say(engine, "0001")
+    with pytest.raises(SchemaError, match="pushfleet migrate"):
+        check(engine)
+    migrate(engine)
+    check(engine)

@@ -1,0 +1,160 @@
+"""A fleet in one file and back on other servers: held, nothing is sent; released, all is sent once. A person, erased."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tarfile
+import time
+
+import pytest
+
+from common.model import Vendor
+from common.storage.migrations import migrate
+from tests.conftest import embedded
+from tests.integration.web.conftest import APP, LittleFleet, message, registered
+from tests.integration.web.test_console import publish
+from workers.cli.why import story
+from workers.maintenance.backup import BackupError, load, release, save
+from workers.runtime import Runtime
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Other servers."""
+    with embedded(valkey=True, postgres=True) as running:
+        yield running
+
+
+@pytest.fixture
+def other(elsewhere, fleet_settings):
+    """The same settings on the other servers, which are empty."""
+    urls = {"redis_url": elsewhere.redis_url, "core_url": elsewhere.redis_url, "database_url": elsewhere.database_url}
+    found = Runtime(dataclasses.replace(fleet_settings, **urls), "other")
+    found.redis.flushall()
+    with found.engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def held_up(runtime, fleet, tenant):
+    """Devices of two people, one push accepted, one on hold behind a paused lane, one still in its queue."""
+    publish(runtime, fleet, registered("bob", "phone", "meizu", "live-meizu-1"), registered("eve", "tablet", "xiaomi", "live-xiaomi-1"))
+    publish(runtime, fleet, message("m1", ["bob"]))
+    runtime.credentials.set_paused(APP, "xiaomi", "xiaomi-1", True)
+    runtime.catalog.changed()
+    publish(runtime, fleet, message("m2", ["eve"]))
+    runtime.credentials.set_paused(APP, "xiaomi", "xiaomi-1", False)
+    runtime.catalog.changed()
+    runtime.core.xadd(runtime.settings.event_streams[0], {"e": json.dumps(message("m3", ["bob"]))})
+    return runtime
+
+
+def decisions(runtime, message_id):
+    told = story(runtime, message_id, APP, None, None)
+    return [one["decision"] for one in told["recipients"]] if told else None
+
+
+def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(held_up, other, tmp_path):
+    saved = save(held_up, tmp_path / "fleet.backup")
+    assert (tmp_path / "fleet.backup").stat().st_mode & 0o777 == 0o600
+    restored = load(other, tmp_path / "fleet.backup", hold=True)
+    assert restored == saved
+    assert {one.vendor for one in other.credentials.all()} == {one.vendor for one in held_up.credentials.all()}, "all can be read"
+    assert decisions(other, "m1") == ["accepted"]
+    fleet = LittleFleet(other)
+    for _ in range(6):
+        fleet.step()
+    assert (decisions(other, "m2"), decisions(other, "m3")) == ([None], [None]), "both wait"
+    assert all(lane.paused for lane in other.catalog.fresh().lanes.values())
+    assert len(release(other)) == len(other.catalog.fresh().lanes)
+    from workers.unparking import Unparking
+
+    unparking = Unparking(other, lambda belts: None)
+    until = time.monotonic() + 20
+    while [decisions(other, name) for name in ("m2", "m3")] != [["accepted"]] * 2:
+        assert time.monotonic() < until
+        unparking.look()
+        unparking.go_on()
+        fleet.step()
+    assert [len(story(other, name, APP, None, None)["recipients"][0]["attempts"]) for name in ("m2", "m3")] == [1, 1]
+
+
+def test_what_was_paused_before_stays_so(held_up, other, tmp_path):
+    held_up.credentials.set_paused(APP, "honor", "honor-1", True)
+    save(held_up, tmp_path / "f")
+    load(other, tmp_path / "f", hold=True)
+    release(other)
+    assert [str(lane.vendor) for lane in other.catalog.fresh().lanes.values() if lane.paused] == ["honor"]
+
+
+REFUSED = {
+    "tenants already": lambda other: (migrate(other.engine), other.tenants.add(dataclasses.replace(_tenant(), app="x"))),
+    "keys of": lambda other: other.redis.set(other.keys.config_version, 1),
+}
+
+
+def _tenant():
+    from common.storage.tenants import Tenant
+
+    return Tenant("x", "", "zh", "Asia/Shanghai")
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_backup_goes_into_empty_servers_only(held_up, other, tmp_path, words):
+    save(held_up, tmp_path / "f")
+    REFUSED[words](other)
+    with pytest.raises(BackupError, match=words):
+        load(other, tmp_path / "f", hold=True)
+
+
+def test_another_prefix_other_keys_and_other_files_are_refused_before_anything_is_written(held_up, other, tmp_path):
+    save(held_up, tmp_path / "f")
+    with pytest.raises(BackupError, match="PUSHFLEET_PREFIX"):
+        load(Runtime(dataclasses.replace(other.settings, prefix="else")), tmp_path / "f", hold=True)
+    keys = tmp_path / "keys"
+    keys.write_text("b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb3Q=\n")
+    with pytest.raises(BackupError, match="none of its keys"):
+        load(Runtime(dataclasses.replace(other.settings, secret_keys_file=keys)), tmp_path / "f", hold=True)
+    with tarfile.open(tmp_path / "t", "w") as tar:
+        tar.add(keys, "x")
+    with pytest.raises(BackupError, match="no backup"):
+        load(other, tmp_path / "t", hold=True)
+    assert other.redis.dbsize() == 0
+
+
+def test_the_commands(cli, held_up, other, tmp_path, monkeypatch):
+    path = str(tmp_path / "f")
+    said = cli("backup", path)
+    assert said.code == 0, said.err
+    assert "keep it as a secret" in said.out
+    for name in ("REDIS", "CORE", "DATABASE"):
+        monkeypatch.setenv(f"PUSHFLEET_{name}_URL", getattr(other.settings, f"{name.lower()}_url"))
+    assert cli("restore").code == 2
+    assert cli("restore", str(tmp_path / "nowhere")).code == 2
+    said = cli("restore", path)
+    assert (said.code, "every lane is held" in said.out) == (0, True), said.err
+    assert cli("restore", path).err.startswith("nothing was restored: ")
+    assert "lanes flow again" in cli("restore", "--release").out
+    assert cli("upgrade").code == 2
+    assert "postgresql: rows can be written" in cli("upgrade", "--check").out
+
+
+def test_a_person_is_taken_out_of_every_store(cli, held_up, fleet):
+    publish(held_up, fleet, message("m4", ["bob"]))
+    held_up.core.xadd(held_up.settings.event_streams[0], {"e": '{"app":"1400000001","x":"bob"}'})
+    fleet.step()
+    fleet.step()
+    assert cli("user", "erase", APP, "bob", "--yes").code == 0
+    with held_up.engine.connect() as connection:
+        tables = connection.exec_driver_sql(
+            "SELECT table_name FROM information_schema.columns WHERE column_name = 'user' AND table_schema = current_schema()"
+        )
+        for (table,) in tables.all():
+            assert connection.exec_driver_sql(f"""SELECT count(*) FROM "{table}" WHERE "user" = 'bob'""").scalar_one() == 0, table
+    assert not [letter for letter in held_up.dead_letters.listed() if b"bob" in letter.raw]
+    assert held_up.devices.listed(APP, "eve"), "somebody else"
+    assert cli("user", "erase", APP, "nobody-of-this-name", "--yes").out.startswith("nothing was stored")
+    assert held_up.catalog.lane(APP, Vendor.MEIZU, "meizu-1")

@@ -1,0 +1,266 @@
+"""A fleet in one file, and back: every table, what is under way in Redis, and the keys that open the credentials.
+
+The file is a tar (0600): manifest.json, secret.keys, tables/<name>.copy (COPY, binary), redis.dump (DUMP of each key, msgpack).
+Whoever has it can send as the fleet.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+import msgspec
+from redis import Redis
+from sqlalchemy import Engine, text
+
+from common.config import secret_keys
+from common.storage.migrations import migrate
+from common.storage.tables import PARTITIONED
+from workers.runtime import Runtime
+
+FORMAT: Final = 1
+KEYS_NAME, MANIFEST, REDIS_NAME = "secret.keys", "manifest.json", "redis.dump"
+SCAN_COUNT: Final = 1000
+#: Keys of ours that say what runs now, and must not come to life elsewhere.
+LEFT_OUT: Final = (
+    *("alive:", "metrics-at:", "process-names", "lease", "upkeep-lock", "inflight:", "rate:", "celery:", "bell:"),
+    *("access:", "logins:", "paused-by-restore", "doctor:"),
+)
+
+
+class BackupError(Exception):
+    """One line: what stands against it, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """rows: table -> number."""
+
+    rows: dict[str, int]
+    keys: int
+
+
+def save(runtime: Runtime, path: Path) -> Counts:
+    """Writes the file, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        rows = {}
+        _add(tar, KEYS_NAME, io.BytesIO("".join(f"{key}\n" for key in secret_keys(runtime.settings)).encode()))
+        with tempfile.TemporaryFile() as spool:  # what is on its way before what became of it: a row too many is found, one too few is not
+            keys = _dump(runtime, spool)
+            _add(tar, REDIS_NAME, spool)
+        version = ""
+        for name, count, copied in _tables(runtime.engine):
+            rows[name] = count
+            _add(tar, f"tables/{name}.copy", copied)
+        with runtime.engine.connect() as connection:
+            version = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+        settings = runtime.settings
+        manifest = {"format": FORMAT, "at_ms": int(time.time() * 1000), "tables": version, "rows": rows, "keys": keys}
+        manifest |= {"prefix": settings.prefix, "event_streams": list(settings.event_streams), "days": _days(runtime.engine)}
+        _add(tar, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
+    part.replace(path)
+    return Counts(rows, keys)
+
+
+def _add(tar: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = file.seek(0, io.SEEK_END)
+    info.mode, info.mtime = 0o600, int(time.time())
+    file.seek(0)
+    tar.addfile(info, file)
+
+
+def _tables(engine: Engine) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """(name, rows, their COPY) of each table, all as of one moment."""
+    raw = engine.raw_connection()
+    try:
+        cursor: Any = raw.cursor()
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        for name in _names(cursor):
+            with tempfile.TemporaryFile() as spool:
+                statement = f'COPY (SELECT * FROM "{name}") TO STDOUT (FORMAT binary)'  # noqa: S608 - the catalog's own name
+                with cursor.copy(statement) as copy:
+                    for data in copy:
+                        spool.write(data)
+                yield name, max(cursor.rowcount, 0), spool
+        raw.rollback()
+    finally:
+        raw.close()
+
+
+def _names(cursor: Any) -> list[str]:
+    """Tables that hold rows of their own: partitions are reached by their parents."""
+    cursor.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')"
+        " AND NOT relispartition AND relname <> 'alembic_version' ORDER BY 1"
+    )
+    return [name for (name,) in cursor.fetchall()]
+
+
+def _days(engine: Engine) -> list[str]:
+    found = set[str]()
+    with engine.connect() as connection:
+        for table in PARTITIONED:
+            found |= {str(day) for (day,) in connection.execute(text(f"SELECT DISTINCT day FROM {table.name}"))}  # noqa: S608
+    return sorted(found)
+
+
+def _dump(runtime: Runtime, spool: IO[bytes]) -> int:
+    """Every key of the fleet with its time to live, the core's streams of events too."""
+    prefix, count = f"{runtime.settings.prefix}:", 0
+    out = tuple(f"{prefix}{name}".encode() for name in LEFT_OUT)
+    names = (name for name in runtime.redis.scan_iter(match=f"{prefix}*", count=SCAN_COUNT) if not name.startswith(out))
+    for redis, found in ((runtime.redis, names), (runtime.core, (name.encode() for name in runtime.settings.event_streams))):
+        for batch in _batches(found):
+            for name, (data, ttl_ms) in zip(batch, _dumped(redis, batch), strict=True):
+                if data is not None:
+                    ends_ms = int(time.time() * 1000) + ttl_ms if ttl_ms > 0 else 0
+                    blob = msgspec.msgpack.encode((name, ends_ms, data, redis is runtime.core and redis is not runtime.redis))
+                    spool.write(len(blob).to_bytes(8, "big") + blob)
+                    count += 1
+    return count
+
+
+def _batches(names: Iterator[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    for name in names:
+        batch.append(name)
+        if len(batch) == SCAN_COUNT:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _dumped(redis: Redis, names: Sequence[bytes]) -> list[tuple[bytes | None, int]]:
+    with redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.dump(name)
+            pipe.pttl(name)
+        found = pipe.execute()
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+# ---------------------------------------------------------------- back
+
+
+def load(runtime: Runtime, path: Path, *, hold: bool) -> Counts:
+    """Into empty servers. hold: every lane is paused, until `release`. BackupError before anything is written."""
+    with tarfile.open(path) as tar:
+        manifest = json.loads(_read(tar, MANIFEST))
+        keys = _read(tar, KEYS_NAME).decode().split()
+        _check(runtime, manifest, keys)
+        migrate(runtime.engine)
+        _check_version(runtime, manifest)
+        rows = _copy_back(runtime, tar, manifest, hold=hold)
+        return Counts(rows, _restore(runtime, tar))
+
+
+def _read(tar: tarfile.TarFile, name: str) -> bytes:
+    try:
+        file = tar.extractfile(name)
+    except KeyError:
+        file = None
+    if file is None:
+        raise BackupError(f"this is no backup of a fleet: {name} is not in it")
+    return file.read()
+
+
+def _check(runtime: Runtime, manifest: dict[str, Any], keys: Sequence[str]) -> None:
+    settings = runtime.settings
+    if manifest.get("format") != FORMAT:
+        raise BackupError(f"the backup has the form {manifest.get('format')}, this program knows {FORMAT}")
+    for name, mine in (("prefix", settings.prefix), ("event_streams", list(settings.event_streams))):
+        if manifest[name] != mine:
+            told = manifest[name] if isinstance(manifest[name], str) else ",".join(manifest[name])
+            raise BackupError(f"the backup is of PUSHFLEET_{name.upper()}={told}: set it so")
+    if not set(keys) & set(secret_keys(settings)):
+        raise BackupError(f"none of its keys is among ours, nobody could read its credentials: add them (tar -xOf FILE {KEYS_NAME})")
+    with runtime.engine.connect() as connection:
+        if (
+            connection.execute(text("SELECT to_regclass('apps') IS NOT NULL")).scalar_one()
+            and connection.execute(text("SELECT EXISTS (SELECT 1 FROM apps)")).scalar_one()
+        ):
+            raise BackupError("the database has tenants already: a backup goes into an empty one")
+    own = f"{settings.prefix}:".encode()
+    out = tuple(own + name.encode() for name in LEFT_OUT)
+    if any(not name.startswith(out) for name in runtime.redis.scan_iter(match=f"{settings.prefix}:*", count=SCAN_COUNT)):
+        raise BackupError(f"Redis has keys of {settings.prefix}: already: a backup goes into an empty one")
+
+
+def _check_version(runtime: Runtime, manifest: dict[str, Any]) -> None:
+    with runtime.engine.connect() as connection:
+        mine = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+    if manifest["tables"] != mine:
+        raise BackupError(f"the backup's tables are version {manifest['tables']}, these {mine}: restore with its own version, then upgrade")
+
+
+def _copy_back(runtime: Runtime, tar: tarfile.TarFile, manifest: dict[str, Any], *, hold: bool) -> dict[str, int]:
+    for day in manifest["days"]:
+        runtime.ledger.ready_for(date.fromisoformat(day))
+    rows = {}
+    raw = runtime.engine.raw_connection()
+    try:
+        cursor: Any = raw.cursor()
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        for member in tar.getmembers():
+            if not member.name.startswith("tables/"):
+                continue
+            name = member.name.removeprefix("tables/").removesuffix(".copy")
+            if name not in manifest["rows"]:
+                raise BackupError(f"this is no backup of a fleet: {member.name}")
+            with cursor.copy(f'COPY "{name}" FROM STDIN (FORMAT binary)') as copy:
+                file = cast(IO[bytes], tar.extractfile(member))
+                while data := file.read(1 << 20):
+                    copy.write(data)
+            rows[name] = max(cursor.rowcount, 0)
+        if hold:
+            _hold(runtime, cursor)
+        raw.commit()
+    finally:
+        raw.close()
+    return rows
+
+
+def _hold(runtime: Runtime, cursor: Any) -> None:
+    """In the transaction that brings the accounts: no process ever sees one that flows."""
+    cursor.execute("UPDATE credentials SET paused = true WHERE NOT paused RETURNING app, vendor, business_id")
+    held = {json.dumps(row) for row in cursor.fetchall()}
+    runtime.redis.delete(runtime.keys.paused_by_restore)
+    if held:
+        runtime.redis.sadd(runtime.keys.paused_by_restore, *held)
+
+
+def _restore(runtime: Runtime, tar: tarfile.TarFile) -> int:
+    file = cast(IO[bytes], tar.extractfile(REDIS_NAME))
+    count, now_ms = 0, int(time.time() * 1000)
+    while head := file.read(8):
+        name, ends_ms, data, of_core = msgspec.msgpack.decode(file.read(int.from_bytes(head, "big")), type=tuple[bytes, int, bytes, bool])
+        if ends_ms and ends_ms <= now_ms:
+            continue
+        redis = runtime.core if of_core or name.decode("utf-8", "replace") in runtime.settings.event_streams else runtime.redis
+        redis.restore(name, ends_ms, data, replace=True, absttl=bool(ends_ms))
+        count += 1
+    return count
+
+
+def release(runtime: Runtime) -> list[tuple[str, str, str]]:
+    """Lets the lanes flow that a restore has held; those that were paused before stay so. (app, vendor, business id) each."""
+    found = sorted(tuple(json.loads(one)) for one in cast(Any, runtime.redis.smembers(runtime.keys.paused_by_restore)))
+    for app, vendor, business_id in found:
+        runtime.credentials.set_paused(app, vendor, business_id, False)
+    runtime.redis.delete(runtime.keys.paused_by_restore)
+    runtime.catalog.changed()
+    return [(app, vendor, business_id) for app, vendor, business_id in found]
