@@ -16,8 +16,9 @@ from common.model import Kind, MessageClass, PushType, Urgency
 from common.storage import keys, sql
 from common.storage.ledger_reads import Place
 from common.storage.scripts import script
-from workers.app import DELIVERY, ROUTING
+from workers.app import ROUTING
 from workers.intake.state import Withdrawal
+from workers.lane_timer import LaneTimer
 from workers.routing.stage import urgency_of
 from workers.routing.texts import Ending, ending_of
 from workers.runtime import Runtime
@@ -197,13 +198,12 @@ def _written_until_s(runtime: Runtime) -> float:
 
 
 def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
-    """What is recalled while it waits behind a stopped lane is told so now, not when its time runs out."""
-    waiting = runtime.delayed.parked_lanes() if wishes else ()
-    lanes = {lane.id: lane for lane in runtime.catalog.now.lanes.values()} if waiting else {}
-    for lane in (lanes[lane_id] for lane_id in waiting if lane_id in lanes):
-        words = [wish.message_id for wish in wishes if wish.app == lane.credential.app]
-        if words and runtime.delayed.pull_parked(lane.id, words):
-            runtime.ring(DELIVERY, lane.vendor)
+    """What is recalled while it waits in a lane's queue is told so now, not when its time runs out."""
+    words: dict[str, list[str]] = {}
+    for wish in wishes:
+        words.setdefault(wish.app, []).append(wish.message_id)
+    if words:
+        LaneTimer(runtime).recalled(words)
 
 
 def _offline(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> list[OfflineRecipients]:
