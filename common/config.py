@@ -80,6 +80,8 @@ class Settings:
     apns_client: str
     send_timeout_s: float
     retry_first_s: float | None
+    lane_bytes_max: int
+    bytes_max_percent: int
     ledger_days: int
     metrics_port: int
     metrics_addr: str | None = None
@@ -145,6 +147,8 @@ def _load(read: _Reader) -> Settings:
         apns_client=read.choice("APNS_CLIENT", APNS_CLIENTS),
         send_timeout_s=read.number("SEND_TIMEOUT_S", 0.1, 60.0),
         retry_first_s=None if read.unset("RETRY_FIRST_S") else read.number("RETRY_FIRST_S", 0.0, 86_400.0),
+        lane_bytes_max=size_of(read.text("LANE_BYTES_MAX", _size)),
+        bytes_max_percent=read.whole("BYTES_MAX_PERCENT", 1, 95),
         ledger_days=read.whole("LEDGER_DAYS", 1, 3650),
         metrics_port=read.whole("METRICS_PORT", 0, 65_535),
         metrics_addr=read.text("METRICS_ADDR", _host) or None,
@@ -275,6 +279,21 @@ def _folder(value: str) -> str:
 def _ca_file(path: Path) -> None:
     """OSError (ssl.SSLError is one) when no certificate is in it: else every request would fail, and none would say why."""
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+
+
+_UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+
+
+def size_of(text: str) -> int:
+    """Bytes of `268435456` or `256MiB`; ValueError for what is no size."""
+    found = re.fullmatch(r"([0-9]{1,13})\s*(|[KMGT]iB)", text)
+    if found is None:
+        raise ValueError(text)
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _size(value: str) -> str:
+    return _checked(value, 1024 <= size_of(value) <= 1024**4)
 
 
 def _names(comma_list: str) -> tuple[str, ...]:

@@ -68,6 +68,7 @@ VENDOR_REQUESTS: Final = Counter(
 )
 BACKLOG: Final = Gauge("pushfleet_backlog", "Entries waiting in a queue.", ("queue",))
 OLDEST_SECONDS: Final = Gauge("pushfleet_oldest_seconds", "Age of the oldest entry of a queue.", ("queue",))
+QUEUE_BYTES: Final = Gauge("pushfleet_queue_bytes", "Bytes of pushes that wait in a lane's queues, retries included.", LANE)
 QUOTA_USED: Final = Gauge("pushfleet_quota_used", "Pushes sent on the vendor's day.", (*LANE, "bucket"))
 QUOTA_LIMIT: Final = Gauge("pushfleet_quota_limit", "Pushes that may be sent on the vendor's day.", (*LANE, "bucket"))
 LANE_STATE: Final = Gauge("pushfleet_lane_state", "0 flowing, 1 probing, 2 stopped.", LANE)
@@ -100,6 +101,7 @@ FLEET_GAUGES: Final = (
     *(
         BACKLOG,
         OLDEST_SECONDS,
+        QUEUE_BYTES,
         QUOTA_USED,
         QUOTA_LIMIT,
         LANE_STATE,

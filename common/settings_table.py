@@ -72,6 +72,18 @@ SETTINGS: Final = (
     Setting(
         "RETRY_FIRST_S", "", "a number of seconds from 0 to 86400", "Caps the first retry delay of every vendor; unset: the vendor page's."
     ),
+    Setting(
+        "LANE_BYTES_MAX",
+        "256MiB",
+        "a size from 1KiB to 1TiB, as 64MiB or in bytes",
+        "Bound of one lane's queue: over it its marketing ends as `throttled`, then its groups.",
+    ),
+    Setting(
+        "BYTES_MAX_PERCENT",
+        "60",
+        "a whole number from 1 to 95",
+        "Bound of all lanes' queues in percent of Redis' maxmemory: over it marketing, groups, then chats end as `throttled`.",
+    ),
     Setting("LEDGER_DAYS", "7", "a whole number from 1 to 3650", "How long what became of each push is kept."),
     Setting(
         "METRICS_PORT",

@@ -107,7 +107,8 @@ class Record:
         self.counts[outcome] = self.counts.get(outcome, 0) + by
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.path.read_bytes().splitlines() if line]
+        whole, _, _ = self.path.read_bytes().rpartition(b"\n")  # the last one may be half written
+        return [json.loads(line) for line in whole.splitlines() if line]
 
 
 class Simulator(Protocol):

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.model import PRIVATE_CLASSES, Bucket, Decision, MessageClass, PushType
 from common.storage.admission import Admission, Answer, Ask, Count, Given, Terms
+from common.storage.lane_queues import BURST_SHARE, LaneTerms
 from common.storage.ledger import Ledger
 from common.storage.redis import may_be_lost
 from workers.delivery.hours import offset_s, shut_for_s
@@ -25,9 +26,6 @@ from workers.vendors.base import Item
 
 log = logging.getLogger(__name__)
 
-#: What a lane that was idle may send at once, of what it may send in a second. No less than what comes together in the tenth of a
-#: second by which pushes wait, or it would be lost.
-BURST_SHARE = 0.1
 #: How long a round waits for its lane's counts to be rebuilt; longer, and its pushes wait in the delayed set instead.
 REBUILD_WAIT_S = 2.0
 #: When to ask again where the counts are not there yet.
@@ -68,15 +66,26 @@ def terms_of(lane: Lane, now_ms: int) -> Terms:
     )
 
 
+def lane_terms(lane: Lane, now_ms: int) -> LaneTerms:
+    """The same for the take of the lane's entries."""
+    terms = terms_of(lane, now_ms)
+    by_request = lane.limits.rate_unit == "request"
+    return LaneTerms(lane.credential.version, terms.rate_per_s, terms.burst, terms.ramp_s, by_request)
+
+
 def rate_shown(lane: Lane, terms: Terms, rate_per_s: float) -> float:
     """A rate of the store in terms of the lane's own figure, for people: full is full."""
     return round(rate_per_s * lane.limits.rate_per_s / terms.rate_per_s, 3)
 
 
 class FleetGate:
-    """now_ms: this machine's clock, for the vendor's hours and the zone's summer time only; rate and day go by Redis' clock."""
+    """now_ms: this machine's clock, for the vendor's hours and the zone's summer time only; rate and day go by Redis' clock.
 
-    def __init__(self, store: Admission, ledger: Ledger, now_ms: Callable[[], int]) -> None:
+    leased: the rate was leased with the take of the entries (common/storage/lane_queues.py), only quotas and caps are asked.
+    """
+
+    def __init__(self, store: Admission, ledger: Ledger, now_ms: Callable[[], int], *, leased: bool = False) -> None:
+        self._leased = leased
         self._store = store
         self._ledger = ledger
         self._now_ms = now_ms
@@ -93,9 +102,12 @@ class FleetGate:
         return [Leave(Decision.THROTTLED, shut[item.note.bucket]) if shut[item.note.bucket] else _leave(next(given)) for item, _ in asks]
 
     def refund(self, lane: Lane, works: Sequence[Work]) -> None:
+        terms = terms_of(lane, self._now_ms())
+        if self._leased and (not works or not terms.counted):
+            return
         asks = [Ask(work.target.push_id, work.note.bucket, work.note.message_class, work.target.token) for work in works]
         with may_be_lost("a refund"):
-            self._store.refund(terms_of(lane, self._now_ms()), asks, self._round())
+            self._store.refund(terms, asks, self._round())
 
     def told_spent(self, lane: Lane, bucket: Bucket) -> None:
         log.warning("the vendor says this day's quota is spent", extra={"vendor": lane.vendor, "business_id": lane.credential.business_id})
@@ -134,6 +146,8 @@ class FleetGate:
             self.told_spent(lane, bucket)
 
     def _ask(self, lane: Lane, terms: Terms, wanted: Sequence[tuple[Item, int]]) -> Sequence[Given]:
+        if self._leased and not terms.counted:
+            return [_FREE] * len(wanted)
         by_request = lane.limits.rate_unit == "request"
         asks = [
             Ask(
@@ -141,6 +155,7 @@ class FleetGate:
                 item.note.bucket,
                 item.note.message_class,
                 item.target.token,
+                cost=0.0 if self._leased else 1.0,
                 request=number if by_request else None,
                 urgency=item.note.urgency,
             )
@@ -196,6 +211,9 @@ class FleetGate:
 def _bucket(class_sent: str) -> Bucket:
     """What went out as a private class counts as private; a message that was sent down went out as marketing."""
     return Bucket.PRIVATE if class_sent in PRIVATE_CLASSES else Bucket.PUBLIC
+
+
+_FREE = Given(Answer.GRANTED)
 
 
 def _leave(given: Given) -> Leave:

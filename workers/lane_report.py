@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.clock import now_ms
-from common.contracts import decode_batch
 from common.storage.lanes import FLOWING, PAUSED, STOPPED, LaneChange, LaneState
 from workers.delivery.causes import OPERATOR, WORDS, in_words, whose_fault
 from workers.delivery.lane import Lane
@@ -33,7 +32,8 @@ def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
         "rate": lane.limits.rate_per_s,
         "rate_now": rate_shown(lane, terms, runtime.admission.rate_now(terms)),
         "inflight": runtime.admission.in_flight(lane.id),
-        "parked": sum(len(push.targets) for blob in runtime.delayed.parked_blobs(lane.id) for push in decode_batch(blob).pushes),
+        "parked": runtime.lane_queues.waiting(lane.id),
+        "queue_bytes": runtime.lane_queues.bytes_of([lane.id])[lane.id],
         "quotas": quota_rows(runtime, lane),
     }
 

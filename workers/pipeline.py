@@ -13,7 +13,7 @@ from common.model import Vendor
 from common.storage import keys, ledger
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
 from workers.delivery import stage as delivery
-from workers.handlers.delivery import BESIDE, WEIGHTS, Deliveries, DeliveryHandler
+from workers.handlers.delivery import LaneSender
 from workers.handlers.presence import PresenceHandler
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.shortcut import Shortcut
@@ -36,15 +36,15 @@ class Stages:
         self.runtime = runtime
         self.in_flight_max = delivery.IN_FLIGHT_MAX // vendors
         self.stopping = stopping
-        self.drains: dict[str, StreamConsumer] = {}
+        self.drains: dict[str, StreamConsumer | LaneSender] = {}
 
-    def drain(self, stage: str, vendor: Vendor | None = None) -> StreamConsumer:
+    def drain(self, stage: str, vendor: Vendor | None = None) -> StreamConsumer | LaneSender:
         queue = queue_of(stage, vendor)
         if queue not in self.drains:
             self.drains[queue] = self._make(stage, vendor)
         return self.drains[queue]
 
-    def _make(self, stage: str, vendor: Vendor | None) -> StreamConsumer:
+    def _make(self, stage: str, vendor: Vendor | None) -> StreamConsumer | LaneSender:
         runtime = self.runtime
         if stage == PRESENCE:
             handler: Handler = presence_of(runtime)
@@ -53,9 +53,7 @@ class Stages:
             return StreamConsumer(routing_of(runtime), _policy(stage), stores_of(runtime, stage))
         if vendor is None:
             raise ValueError("delivery drains one vendor's streams")
-        counts, *beside = ({keys.send(vendor, urgency): count for urgency, count in each.items()} for each in (WEIGHTS, *BESIDE))
-        handler = DeliveryHandler(runtime, Deliveries(runtime, vendor, self.in_flight_max, self.stopping))
-        return StreamConsumer(handler, Policy(stage, counts, vendor, beside), stores_of(runtime, stage, vendor))
+        return LaneSender(runtime, vendor, self.in_flight_max, self.stopping)
 
 
 def presence_of(runtime: Runtime) -> PresenceHandler:
@@ -63,7 +61,7 @@ def presence_of(runtime: Runtime) -> PresenceHandler:
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:
-    return RoutingHandler(runtime.routing, runtime.replies)
+    return RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies)
 
 
 def shortcut_of(runtime: Runtime) -> Shortcut:

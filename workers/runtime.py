@@ -39,6 +39,7 @@ from common.storage.devices import Devices
 from common.storage.guard import Guard
 from common.storage.images import SeenImages
 from common.storage.keys import Keys
+from common.storage.lane_queues import LaneQueues
 from common.storage.ledger import Ledger
 from common.storage.living import Living
 from common.storage.marks import Marks
@@ -239,6 +240,10 @@ class Runtime:
         return Delayed(self.redis, self.keys)
 
     @cached_property
+    def lane_queues(self) -> LaneQueues:
+        return LaneQueues(self.redis, self.keys)
+
+    @cached_property
     def marks(self) -> Marks:
         return Marks(self.redis, self.keys)
 
@@ -353,7 +358,7 @@ class Runtime:
             claims=_Claims(self.claims, self.silences if vendor == Vendor.APNS else None),
             backlog=_Backlog(self.backlog),
             folded_words=self._folded_words,
-            gate=self.gate(),
+            gate=FleetGate(self.admission, self.ledger, now_ms, leased=True),
             breaker=_Breaker(self.lane_states, self.admission, lambda: [one.id for one in self.catalog.now.lanes.values()]),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
             transport=transport,

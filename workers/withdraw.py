@@ -12,12 +12,13 @@ import msgspec
 
 from common.clock import now_ms
 from common.contracts import Conversation, Gate, Message, OfflineRecipients, PushFields, Recipient, Sender, encode
-from common.model import Kind, MessageClass, PushType, Urgency
+from common.model import Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.ledger_reads import Place
 from common.storage.scripts import script
-from workers.app import DELIVERY, ROUTING
+from workers.app import ROUTING
 from workers.intake.state import Withdrawal
+from workers.lane_timer import LaneTimer
 from workers.routing.stage import urgency_of
 from workers.routing.texts import Ending, ending_of
 from workers.runtime import Runtime
@@ -197,13 +198,12 @@ def _written_until_s(runtime: Runtime) -> float:
 
 
 def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
-    """What is recalled while it waits behind a stopped lane is told so now, not when its time runs out."""
-    waiting = runtime.delayed.parked_lanes() if wishes else ()
-    lanes = {lane.id: lane for lane in runtime.catalog.now.lanes.values()} if waiting else {}
-    for lane in (lanes[lane_id] for lane_id in waiting if lane_id in lanes):
-        words = [wish.message_id for wish in wishes if wish.app == lane.credential.app]
-        if words and runtime.delayed.pull_parked(lane.id, words):
-            runtime.ring(DELIVERY, lane.vendor)
+    """What is recalled while it waits in a lane's queue is told so now, not when its time runs out."""
+    words: dict[str, list[str]] = {}
+    for wish in wishes:
+        words.setdefault(wish.app, []).append(wish.message_id)
+    if words:
+        LaneTimer(runtime).recalled(words)
 
 
 def _offline(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> list[OfflineRecipients]:
@@ -249,8 +249,13 @@ def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> 
         shown.setdefault(user, set()).add(device)
     devices = runtime.devices.of_users(wish.app, sorted(shown))
     front = _in_front(runtime, wish, sorted(shown))
+    unseen = Vendor.APNS if wish.kind == Kind.RECALL and _screen(first).get("apns") == PushType.SILENT else None
     for user, ids in shown.items():
-        left = tuple(one for one in devices.get(user, ()) if one.device_id in ids and not {one.device_id, one.push_id} & front[user])
+        left = tuple(
+            one
+            for one in devices.get(user, ())
+            if one.device_id in ids and one.vendor != unseen and not {one.device_id, one.push_id} & front[user]
+        )
         if left:
             yield Recipient(user, left, False)
 

@@ -44,7 +44,10 @@ class Seen:
 
 
 class Backlog:
-    """One script call to look; joining and leaving happen inside the caller's MULTI."""
+    """One script call to look; joining and leaving happen inside the caller's MULTI, or in lane_commit.lua by `names`."""
+
+    keep_s = KEEP_S
+    marks_s = MARKS_S
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._keys = keys
@@ -54,7 +57,7 @@ class Backlog:
         """One answer per (group, push id, received ms), in order. now_ms: for tests only, in place of the server's time."""
         if not asks:
             return []
-        names = [name for group, *_ in asks for name in self._names(group)]
+        names = [name for group, *_ in asks for name in self.names(group)]
         args: list[Any] = [len(asks), PATIENCE_MS, FOLD_AFTER_MS, "" if now_ms is None else now_ms]
         args += [part for _, push_id, received_ms in asks for part in (push_id, received_ms)]
         return [
@@ -72,18 +75,18 @@ class Backlog:
 
     def _change(self, pipe: Pipeline, changes: Sequence[tuple[Group, str, int | str, int]]) -> None:
         if changes:
-            names = [name for group, *_ in changes for name in self._names(group)]
+            names = [name for group, *_ in changes for name in self.names(group)]
             args: list[Any] = [KEEP_S, *(part for _, *parts in changes for part in parts)]
             pipe.eval(source("held"), len(names), *names, *args)
 
     def spoken(self, pipe: Pipeline, for_all: Iterable[tuple[Group, int]]) -> None:
         """The newest of the group, of this event ts, went out for all that are older."""
         for group, ts_ms in for_all:
-            marks = self._names(group)[1]
+            marks = self.names(group)[1]
             pipe.hset(marks, "upto", str(ts_ms))
             pipe.hdel(marks, "patience", "since")  # who is younger, or joins later, is a backlog of its own
             pipe.expire(marks, MARKS_S)
 
-    def _names(self, group: Group) -> tuple[str, str]:
+    def names(self, group: Group) -> tuple[str, str]:
         name = self._keys.backlog(hashlib.blake2b("\0".join(group).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest())
         return name, f"{name}:m"

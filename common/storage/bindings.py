@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from redis import Redis
 
 from common.storage.keys import Keys
@@ -22,6 +23,8 @@ LEFT = "-"
 #: Devices of one script call: nobody else is served meanwhile.
 LOOK_MAX = 1_000
 _DIGEST_CHARS = 12
+
+_told = msgspec.msgpack.Decoder(list[str]).decode
 
 #: (app, user, device, binding): what a device may be sent to from now on. binding: `bound` or LEFT.
 Binding = tuple[str, str, str, str]
@@ -75,7 +78,7 @@ class Bindings:
         found: list[str | None] = []
         for start in range(0, len(devices), LOOK_MAX):
             part = devices[start : start + LOOK_MAX]
-            names = [self._keys.bindings(app, user) for app, user, _ in part]
-            told: Any = self._look(keys=names, args=[device for _, _, device in part])
-            found += [None if one is None else one.decode() for one in told]
+            packed = msgspec.msgpack.encode([name for device in part for name in device])
+            told = _told(self._look(keys=[self._keys.bindings_of_all], args=[packed]))
+            found += [one or None for one in told]
         return found

@@ -1,4 +1,8 @@
-"""Work that waits: the delayed set by due time, each stopped lane's parking lots by urgency and expiry (Redis sorted sets, until due)."""
+"""Work that waits for its time: retries by their back-off, second looks (Redis sorted set, until due).
+
+A member says where it goes by name: the stream, or the lane's queue. Members and parking lots of releases before 0.2 said it by
+a number; they are read for one release more.
+"""
 
 from __future__ import annotations
 
@@ -6,143 +10,129 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
+import msgspec
 from redis import Redis
 from redis.client import Pipeline
 
-from common.model import Urgency
-from common.storage.keys import BELTS, Keys
+from common.contracts import Batch, decode_batch
+from common.model import Urgency, Vendor
+from common.storage.keys import OLD_STREAMS, Keys
+from common.storage.lane_queues import LaneQueues, NewBatch, entry_id
 from common.storage.scripts import script
 
-RELEASE_MAX = 500
-#: What is due by Redis' own clock.
-NOW = "now"
-#: Share of a stopped lane's tries that take any entry.
-STRAY = 0.25
-#: Entries of one parking lot that are looked through for what was recalled: about 200,000 pushes. The rest is told when its time comes.
-PULL_LOOK_MAX = 1_000
-PULL_PAGE = 50
+RELEASE_MAX: Final = 200
+#: Bytes of the members of one look: what is due in one second may be much.
+_MARK: Final = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """One entry for `belt` that becomes due at `due_ms` (by the clock of this machine, as it is when it is put); with `lane`, it waits
-    in that lane's parking lot instead."""
+    """One entry for `belt` that becomes due at `due_ms` (by the clock of this machine, as it is when it is put)."""
 
     belt: str
     blob: bytes
     due_ms: int
-    lane: str | None = None
 
 
-_INDEX = {belt: index for index, belt in enumerate(BELTS)}
+class Header(msgspec.Struct, frozen=True, array_like=True):
+    """Where a member goes. urgency "": `name` is a stream, else a lane; the numbers are as in NewBatch."""
+
+    name: str
+    urgency: str = ""
+    pushes: int = 0
+    requests: int = 0
+    expires_ms: int = 0
 
 
-def _urgency(belt: str) -> Urgency:
-    return Urgency(belt.rsplit(":", 1)[-1])
+def retry_member(batch: NewBatch) -> bytes:
+    """A retry's member of the delayed set: it goes back to its lane's queue when it is due."""
+    return _member(Header(batch.lane, batch.urgency, batch.pushes, batch.requests, batch.expires_ms), batch.blob)
+
+
+def _member(header: Header, blob: bytes) -> bytes:
+    packed = msgspec.msgpack.encode(header)
+    return _MARK + len(packed).to_bytes(2) + packed + os.urandom(8) + blob
+
+
+def _read(member: bytes) -> tuple[Header, int]:
+    """Where it goes, and where its blob begins."""
+    if member[:1] == _MARK:
+        size = int.from_bytes(member[1:3])
+        return msgspec.msgpack.decode(member[3 : 3 + size], type=Header), 3 + size + 8
+    return _old(OLD_STREAMS[int(member[:2])], member[10:]), 10
+
+
+def _old(stream: str, blob: bytes) -> Header:
+    if not stream.startswith("send:"):
+        return Header(stream)
+    batch = decode_batch(blob)
+    new = as_new(batch, Urgency(stream.rsplit(":", 1)[1]), blob)
+    return Header(new.lane, new.urgency, new.pushes, new.requests, new.expires_ms)
+
+
+def as_new(batch: Batch, urgency: Urgency, blob: bytes) -> NewBatch:
+    """The batch as an entry of its lane's queue."""
+    lane = f"{batch.app}:{batch.vendor}:{batch.business_id}"
+    pushes = sum(len(push.targets) for push in batch.pushes)
+    expires_ms = max((push.note.expires_at_ms for push in batch.pushes), default=0)
+    return NewBatch(lane, urgency, blob, pushes, len(batch.pushes), expires_ms)
 
 
 class Delayed:
-    """Nothing waits in a worker's memory: what is not due lies here and moves atomically."""
+    """Nothing waits in a worker's memory: what is not due lies here and moves atomically. All times are Redis' clock's."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._queues = LaneQueues(redis, keys)
         self._delay = script(redis, "delay")
-        self._release = script(redis, "release")
-        self._pull = script(redis, "pull")
+        self._move = script(redis, "delayed_move")
+        self._add = script(redis, "delayed_add")
 
     def put(self, pipe: Pipeline, waiting: Sequence[Later]) -> None:
         """Inside the caller's MULTI."""
         delays: list[int | bytes] = []
         now = int(time.time() * 1000)
         for later in waiting:
-            member = b"%02d" % _INDEX[later.belt] + os.urandom(8) + later.blob
-            if later.lane is None:
-                delays += [max(later.due_ms - now, 0), member]
-                continue
-            pipe.zadd(self._keys.parked(later.lane, _urgency(later.belt)), {member: later.due_ms})
-            pipe.sadd(self._keys.parked_lanes, later.lane)
+            delays += [max(later.due_ms - now, 0), _member(Header(later.belt), later.blob)]
         if delays:
             self._delay(keys=[self._keys.delayed], args=delays, client=pipe)
 
     def release_due(self) -> set[str]:
-        """Moves what is due; the belts that got something. At most RELEASE_MAX entries a call."""
-        return set(self._move(self._keys.delayed, NOW))
+        """Moves what is due; the streams that got something, a lane's queue named by its vendor's (`send:<vendor>:<urgency>`).
 
-    def release_expired(self, lane: str) -> set[str]:
-        """Of a lane that stays shut, moves what ran out of time; the belts that got something."""
-        return set[str]().union(*(self._move(key, NOW) for key in self._lots(lane)))
-
-    def release_probe(self, lane: str, chance: float) -> set[str]:
-        """Of a lane that is to be tried, moves one entry: of the most urgent that which may stay longest, the newest of its conversation
-        as a rule, for whom the others need not wait. The belt, if there was one.
-
-        chance: 0..1; below STRAY it is any entry, lest a push that can never succeed is tried each time.
+        At most RELEASE_MAX entries a call.
         """
-        lots = [key for key in self._lots(lane) if self._redis.exists(key)]
-        if not lots:
-            return set()
-        if chance >= STRAY:
-            return set(self._move(lots[0], "+inf", 1, last=True))
-        key = lots[int(chance / STRAY * len(lots))]
-        member = cast(bytes | None, self._redis.zrandmember(key))
-        return self._pulled(key, [member]) if member is not None else set()
+        seconds, micros = cast(Any, self._redis.time())
+        now = seconds * 1000 + micros // 1000
+        due = cast(list[bytes], self._redis.zrangebyscore(self._keys.delayed, "-inf", now, 0, RELEASE_MAX))
+        groups: dict[tuple[str, str], list[tuple[bytes, Header, int]]] = {}
+        for member in due:
+            header, start = _read(member)
+            groups.setdefault((header.name, header.urgency), []).append((member, header, start))
+        return {self._released(name, urgency, group) for (name, urgency), group in groups.items()}
 
-    def release_lane(self, lane: str) -> dict[str, str]:
-        """Of a lane that flows, moves the most urgent: at most RELEASE_MAX entries a call. The belt, and its entry that was the last
-        of them (see `passed`)."""
-        for key in self._lots(lane):
-            belts = self._move(key, "+inf")
-            if belts:
-                return belts
-        if not self._redis.exists(*self._lots(lane)):
-            self._redis.srem(self._keys.parked_lanes, lane)
-            if self._redis.exists(*self._lots(lane)):  # somebody parked in between
-                self._redis.sadd(self._keys.parked_lanes, lane)
-        return {}
-
-    def most_urgent(self, lane: str) -> Urgency | None:
-        """Of what waits in the lane's lots."""
-        return next((urgency for urgency in Urgency if self._redis.exists(self._keys.parked(lane, urgency))), None)
-
-    def passed(self, belt: str, entry: str) -> bool:
-        """Whether everything on the belt up to this entry is done with."""
-        first: Any = self._redis.xrange(self._keys.belt(belt), "-", entry, count=1)
-        return not first
-
-    def _lots(self, lane: str) -> list[str]:
-        return [self._keys.parked(lane, urgency) for urgency in Urgency]
-
-    def pull_parked(self, lane: str, words: Sequence[str]) -> set[str]:
-        """Moves those parked entries of a lane that hold one of these texts (message ids) to their belts before they are
-        due, so that what was recalled is told so at once. An entry that only looks like it comes back to its lot."""
-        wanted = [word.encode() for word in words]
-        return set[str]().union(*(self._pull_from(key, wanted) for key in self._lots(lane)))
-
-    def _pull_from(self, key: str, wanted: Sequence[bytes]) -> set[str]:
-        belts = set[str]()
-        for start in range(0, PULL_LOOK_MAX, PULL_PAGE):
-            page = cast(list[bytes], self._redis.zrange(key, start, start + PULL_PAGE - 1))
-            chosen = [member for member in page if any(word in member for word in wanted)]
-            if chosen:
-                belts |= self._pulled(key, chosen)
-            if len(page) < PULL_PAGE:
-                break
-        return belts
-
-    def parked_lanes(self) -> list[str]:
-        return sorted(lane.decode() for lane in cast(set[bytes], self._redis.smembers(self._keys.parked_lanes)))
-
-    def parked_count(self, lane: str) -> int:
-        return sum(int(self._redis.zcard(key)) for key in self._lots(lane))
-
-    def parked_blobs(self, lane: str) -> Iterator[bytes]:
-        """The entries that wait behind a stopped lane, a page at a time; one that moves meanwhile may be missed."""
-        for key in self._lots(lane):
-            for member, _ in self._redis.zscan_iter(key, count=200):
-                yield cast(bytes, member)[10:]
+    def _released(self, name: str, urgency: str, group: Sequence[tuple[bytes, Header, int]]) -> str:
+        keys = self._keys
+        if not urgency:
+            args: list[bytes | int] = [part for member, _, start in group for part in (member, start + 1)]
+            self._add(keys=[keys.delayed, keys.belt(name)], args=args)
+            return name
+        parts: list[Any] = []
+        for member, one, start in group:
+            entry = entry_id(NewBatch(name, Urgency(urgency), member[start:], one.pushes, one.requests, one.expires_ms))
+            parts += (member, start + 1, entry)
+        self._move(keys=[keys.delayed, keys.lane_queue(name, urgency), keys.lane_blobs(name), keys.lane_load(name)], args=parts)
+        with self._redis.pipeline(transaction=True) as pipe:
+            old = sum(len(member) - start for member, _, start in group if member[:1] != _MARK)
+            if old:  # what an earlier release put here is not counted yet
+                pipe.hincrby(keys.lane_load(name), "b", old)
+            pipe.sadd(keys.loaded_lanes, name)
+            self._queues.wake_at(pipe, name, Urgency(urgency), 0)
+            pipe.execute()
+        return f"send:{Vendor(name.split(':')[1])}:{urgency}"
 
     def waiting_count(self) -> int:
         return int(self._redis.zcard(self._keys.delayed))
@@ -151,11 +141,30 @@ class Delayed:
         first = self._redis.zrange(self._keys.delayed, 0, 0, withscores=True)
         return int(first[0][1]) if first else None
 
-    def _move(self, key: str, until: str, most: int = RELEASE_MAX, *, last: bool = False) -> dict[str, str]:
-        args: list[str | int] = [until, most, int(last)]
-        told = iter(self._release(keys=[key, *(self._keys.belt(belt) for belt in BELTS)], args=args))
-        return {BELTS[int(index)]: entry.decode() for index, entry in zip(told, told, strict=True)}
+    # ------------------------------------------------------------ parking lots of releases before 0.2
 
-    def _pulled(self, key: str, members: Sequence[bytes]) -> set[str]:
-        indexes = self._pull(keys=[key, *(self._keys.belt(belt) for belt in BELTS)], args=list(members))
-        return {BELTS[int(index)] for index in indexes}
+    def adopt_parked(self, count: int = 50) -> set[Vendor]:
+        """Moves what an earlier release parked behind a stopped lane to the lane's queue; the vendors that got something."""
+        got = set[Vendor]()
+        for lane in self._lots():
+            for urgency in Urgency:
+                if self._adopt(lane, urgency, count):
+                    got.add(Vendor(lane.split(":")[1]))
+            if not self._redis.exists(*(self._keys.parked(lane, urgency) for urgency in Urgency)):
+                self._redis.srem(self._keys.parked_lanes, lane)
+        return got
+
+    def _lots(self) -> Iterator[str]:
+        for lane in sorted(cast(set[bytes], self._redis.smembers(self._keys.parked_lanes))):
+            yield lane.decode()
+
+    def _adopt(self, lane: str, urgency: Urgency, count: int) -> int:
+        """A twin made by two processes that adopt at once is refused by the claims."""
+        key = self._keys.parked(lane, urgency)
+        members = cast(list[bytes], self._redis.zrange(key, 0, count - 1))
+        if members:
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.zrem(key, *members)
+                self._queues.put(pipe, [as_new(decode_batch(member[10:]), urgency, member[10:]) for member in members])
+                pipe.execute()
+        return len(members)

@@ -44,13 +44,24 @@ def send(vendor: Vendor, urgency: Urgency) -> str:
 CALL = "call"
 
 SEND = {vendor: tuple(send(vendor, urgency) for urgency in Urgency) for vendor in Vendor}
-#: Every belt between stages, in a fixed order: an entry of the delayed set names its belt by this index.
+#: The streams between stages; those of delivery are of releases before 0.2, read for one release more.
 BELTS: tuple[str, ...] = (
     PRESENCE,
     ROUTING,
     *(name for names in SEND.values() for name in names),
     *STAGE_STREAMS[PRESENCE][:-1],
     *STAGE_STREAMS[ROUTING][:-1],
+)
+#: Those that are read as streams.
+STREAMS: tuple[str, ...] = (*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING])
+#: By number, as members of the delayed set of releases before 0.2 name them: this order never changes.
+OLD_STREAMS: tuple[str, ...] = (
+    *(PRESENCE, ROUTING),
+    *(
+        f"send:{vendor}:{urgency}"
+        for vendor in ("apns", "fcm", "huawei", "harmony", "honor", "xiaomi", "oppo", "vivo", "meizu")
+        for urgency in ("call", "chat", "group", "bulk")
+    ),
 )
 #: Streams of people's work, which live in one shard: their keys share a hash tag.
 _OF_SHARD = frozenset(BELTS[-2 * len(Urgency) :])
@@ -104,8 +115,13 @@ class Keys:
     def read(self, app: str, user: str) -> str:
         return f"{self.read_marks}{{{app}:{user}}}"
 
+    @property
+    def bindings_of_all(self) -> str:
+        """Prefix: bindings.lua appends the person."""
+        return f"{self.prefix}:bind:"
+
     def bindings(self, app: str, user: str) -> str:
-        return f"{self.prefix}:bind:{{{app}:{user}}}"
+        return f"{self.bindings_of_all}{{{app}:{user}}}"
 
     def screen(self, digest: str) -> str:
         return f"{self.prefix}:screen:{digest}"
@@ -115,12 +131,44 @@ class Keys:
         return f"{self.prefix}:delayed"
 
     def parked(self, lane: str, urgency: str) -> str:
-        """A lane's parking lot, one an urgency: the most urgent leave first."""
+        """A lane's parking lot of releases before 0.2, one an urgency."""
         return f"{self.prefix}:parked:{urgency}:{lane}"
 
     @property
     def parked_lanes(self) -> str:
         return f"{self.prefix}:parked-lanes"
+
+    # a lane's queues (common/storage/lane_queues.py), under its own hash tag
+
+    def lane_queue(self, lane: str, urgency: str) -> str:
+        return f"{self.prefix}:{{{lane}}}:queue:{urgency}"
+
+    def lane_blobs(self, lane: str) -> str:
+        return f"{self.prefix}:{{{lane}}}:blobs"
+
+    def lane_leases(self, lane: str) -> str:
+        return f"{self.prefix}:{{{lane}}}:leases"
+
+    def lane_holders(self, lane: str) -> str:
+        return f"{self.prefix}:{{{lane}}}:holders"
+
+    def lane_tries(self, lane: str) -> str:
+        return f"{self.prefix}:{{{lane}}}:tries"
+
+    def lane_load(self, lane: str) -> str:
+        return f"{self.prefix}:{{{lane}}}:load"
+
+    def ready(self, vendor: str, urgency: str) -> str:
+        """A vendor's lanes by when they may send next."""
+        return f"{self.prefix}:ready:{{{vendor}}}:{urgency}"
+
+    def popped(self, vendor: str) -> str:
+        """A vendor's lanes by when somebody has to look after whoever took them."""
+        return f"{self.prefix}:popped:{{{vendor}}}"
+
+    @property
+    def loaded_lanes(self) -> str:
+        return f"{self.prefix}:loaded-lanes"
 
     def backlog(self, digest: str) -> str:
         return f"{self.prefix}:backlog:{digest}"

@@ -47,7 +47,7 @@ class Screens:
         """For each (place, push id, event ts): 0 it may go, 1 a newer one was shown, 2 another is on the wire."""
         if not asks:
             return []
-        names = [self._name(place) for place, _, _ in asks]
+        names = [self.name(place) for place, _, _ in asks]
         args = [self._hold_ms, *(part for _, push_id, ts_ms in asks for part in (push_id, ts_ms))]
         told: Any = self._take(keys=names, args=args)
         return [int(one) for one in told]
@@ -55,10 +55,10 @@ class Screens:
     def settle(self, pipe: Pipeline, settled: Sequence[Settling]) -> None:
         """Inside the caller's MULTI: the places are free again, and remember the newest that was shown."""
         if settled:
-            names = [self._name(one.place) for one in settled]
+            names = [self.name(one.place) for one in settled]
             args = [part for one in settled for part in (one.push_id, one.ts_ms if one.shown else "", max(one.keep_ms, KEEP_MIN_MS))]
             pipe.eval(source("shown"), len(names), *names, *args)
 
-    def _name(self, place: Place) -> str:
+    def name(self, place: Place) -> str:
         name = "\0".join(place).encode("utf-8", "surrogatepass")
         return self._keys.screen(hashlib.blake2b(name, digest_size=12).hexdigest())

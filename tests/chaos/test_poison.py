@@ -16,18 +16,17 @@ from common.contracts import Batch, Push, Target, decode_batch, encode
 from common.ledger_records import DeadRecord, RowRecord, decode_records
 from common.model import Urgency, Vendor
 from common.storage import keys
-from common.storage.claims import Ask, ClaimState
-from common.storage.streams import DELIVERIES_MAX, Belts, Entry
+from common.storage.claims import Ask, ClaimState, day_of
+from common.storage.delayed import as_new
+from common.storage.lane_queues import LaneCommit, LaneEntry, LaneQueues, Taken
+from common.storage.streams import DELIVERIES_MAX
 from tests.unit.vendors.cases import note
 from workers.app import DELIVERY
-from workers.handlers.delivery import DeliveryHandler, owner_of
-from workers.pipeline import stores_of
-from workers.queues.consumer import Policy, StreamConsumer
+from workers.handlers.delivery import LaneSender
 from workers.runtime import Runtime
 
 pytestmark = [pytest.mark.chaos]
 
-BELT = keys.send(Vendor.APNS, Urgency.CHAT)
 SENT = "chaos:sent"
 IDLE_MS = 50
 KILLED = 66
@@ -41,44 +40,42 @@ def batch(*devices: str) -> bytes:
 
 def runtime_of(settings: Settings) -> Runtime:
     runtime = Runtime(settings)
-    runtime.belts = Belts(runtime.redis, runtime.keys, IDLE_MS)
+    runtime.lane_queues = LaneQueues(runtime.redis, runtime.keys, IDLE_MS)
     return runtime
 
 
-def finish(runtime: Runtime, entries: Sequence[Entry], deadly: str) -> None:
-    """As delivery does it: lease, send (write down), mark, acknowledge. The deadly device ends the process while all is leased."""
+def finish(runtime: Runtime, taken: Taken, entries: Sequence[LaneEntry], deadly: str) -> None:
+    """As delivery does it: lease, send (write down), mark, end. The deadly device ends the process while all is leased."""
     for entry in entries:
         found = decode_batch(entry.blob)
         targets = [target for push in found.pushes for target in push.targets]
         ts_ms = found.pushes[0].note.ts_ms
-        asks = [Ask("a", "m", t.user, t.device, t.push_id, ts_ms, owner_of(entry), 1) for t in targets]
+        asks = [Ask("a", "m", t.user, t.device, t.push_id, ts_ms, entry.owner, 1) for t in targets]
         claims = runtime.claims.lease(asks)
         if any(target.device == deadly for target in targets):
             os._exit(KILLED)
-        mine = [target for target, claim in zip(targets, claims, strict=True) if claim.state == ClaimState.OURS]
-
-        def settle(pipe, mine=mine, ts_ms=ts_ms):
-            for target in mine:
-                pipe.hincrby(SENT, target.device, 1)
-            runtime.claims.mark_done(pipe, [(target.push_id, ts_ms) for target in mine])
-
-        runtime.belts.hand_on([entry], (), settle)
+        commit = LaneCommit(ended=[entry], bytes_more=-len(entry.blob))
+        for target, claim in zip(targets, claims, strict=True):
+            if claim.state == ClaimState.OURS:
+                runtime.redis.hincrby(SENT, target.device, 1)
+                commit.mark("done", [runtime.keys.claims(day_of(ts_ms), target.push_id)], target.push_id, 1000)
+        assert not runtime.lane_queues.commit(taken, commit)
 
 
 def life(settings: Settings, deadly: str) -> int:
-    """One life of a worker process: drains until nothing is left; its exit code."""
+    """One life of a worker process: sends until nothing is left; its exit code."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
         runtime = runtime_of(settings)
-        handler = DeliveryHandler(runtime, None)
-        handler.handle = lambda entries: finish(runtime, entries, deadly)
-        policy = Policy(DELIVERY, {BELT: 8}, Vendor.APNS, reclaim_every_s=0.0)
-        drain = StreamConsumer(handler, policy, stores_of(runtime, DELIVERY, Vendor.APNS))
+        sender = LaneSender(runtime, Vendor.APNS, 500, lambda: False)
+        sender._lane = lambda lane: None  # the account is not known here: what it sends is written down instead
+        sender._rounds.without_account = lambda taken, entries, *_: finish(runtime, taken, entries, deadly)
         end = time.monotonic() + 20
-        while runtime.redis.xlen(runtime.keys.belt(BELT)) and time.monotonic() < end:
-            drain(lambda: False)
+        while runtime.lane_queues.any_left() and time.monotonic() < end:
+            runtime.lane_queues.reap(Vendor.APNS)
+            sender(lambda: False)
             time.sleep(0.02)
         os._exit(0)
     except Exception:
@@ -107,8 +104,10 @@ def test_a_push_that_kills_its_process_becomes_a_dead_letter_and_every_other_is_
 ) -> None:
     runtime = runtime_of(world)
     redis_client.delete(SENT)
-    for devices in entries:
-        redis_client.xadd(runtime.keys.belt(BELT), {"b": batch(*devices)})
+    with runtime.redis.pipeline(transaction=True) as pipe:
+        blobs = [batch(*devices) for devices in entries]
+        runtime.lane_queues.put(pipe, [as_new(decode_batch(blob), Urgency.CHAT, blob) for blob in blobs])
+        pipe.execute()
     lives = []
     while not lives or lives[-1] == KILLED:
         lives.append(life(world, "deadly"))

@@ -76,7 +76,7 @@ def faults(fleet: Core, vendor: str, **wanted: Any) -> Iterator[None]:
 
 
 def parked(fleet: Core, app: str, vendor: str, business_id: str) -> int:
-    return fleet.runtime.delayed.parked_count(f"{app}:{vendor}:{business_id}")
+    return fleet.runtime.lane_queues.waiting(f"{app}:{vendor}:{business_id}")
 
 
 def lane_state(fleet: Core, app: str, vendor: str, business_id: str) -> tuple[str, str]:

@@ -31,10 +31,10 @@ def paused_lane(fleet: Core, app: str) -> None:
 
     def parks() -> bool:
         fleet.publish("message.stored", message("probe", "prober", push={"ttl_s": 3}), app=app)
-        return fleet.runtime.delayed.parked_count(lane) > 0
+        return fleet.runtime.lane_queues.waiting(lane) > 0
 
     wait_for(parks, "the pause has come through")
-    wait_for(lambda: not fleet.runtime.delayed.parked_count(lane), "the probe's time ran out")
+    wait_for(lambda: not fleet.runtime.lane_queues.waiting(lane), "the probe's time ran out")
 
 
 def outage_lasts(received_by_ms: int) -> None:
@@ -66,7 +66,7 @@ def test_a_backlog_behind_a_paused_lane_is_one_push_a_conversation(fleet: Core, 
     for index, data in enumerate([*of_ann, of_eve]):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
     fleet.settled()
-    wait_for(lambda: fleet.runtime.delayed.parked_count(f"{app}:apns:ios"), "the backlog")
+    wait_for(lambda: fleet.runtime.lane_queues.waiting(f"{app}:apns:ios"), "the backlog")
     outage_lasts(now_ms())
     assert not alerts(fleet, address)
     late = message("ann", elements=[{"type": "text", "text": "line 5"}])
@@ -97,7 +97,7 @@ def test_the_newest_that_was_recalled_leaves_the_word_to_the_one_before(fleet: C
     for index, data in enumerate(lines):
         fleet.publish("message.stored", data, app=app, ts=now_ms() + index)
     fleet.settled()
-    wait_for(lambda: fleet.runtime.delayed.parked_count(f"{app}:apns:ios"), "the backlog")
+    wait_for(lambda: fleet.runtime.lane_queues.waiting(f"{app}:apns:ios"), "the backlog")
     fleet.publish("message.recalled", {"message_id": lines[2]["message_id"], "conversation": lines[2]["conversation"]}, app=app)
     fleet.settled()
     outage_lasts(now_ms())

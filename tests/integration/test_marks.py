@@ -9,13 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-from common.storage import keys as key_names
 from common.storage.claims import Ask, Claims, ClaimState, Given
-from common.storage.delayed import Delayed, Later
 from common.storage.keys import CALL, Keys
 from common.storage.marks import Marks
 from common.storage.silences import Silences
-from common.storage.streams import Belts
 
 TS = 1_763_787_600_000
 APP, USER, MESSAGE, CHAT = "a", "u", "m1", "c2c:u1"
@@ -124,18 +121,6 @@ def test_one_silent_push_takes_a_devices_gap_and_may_be_tried_again(store: Store
     assert silences.may_wake([first]) == [True]
     left_ms = int(store.client.pttl(store.keys.silent(APP, USER, "d1")))
     assert 1_190_000 < left_ms <= 1_200_000
-
-
-def test_only_what_names_the_message_leaves_a_parking_lot(store: Store) -> None:
-    delayed, belts = Delayed(store.client, store.keys), Belts(store.client, store.keys)
-    belt = key_names.SEND[next(iter(key_names.SEND))][0]
-    with store.client.pipeline() as pipe:
-        delayed.put(pipe, [Later(belt, b"...%d-message..." % number, TS + number, "lane") for number in range(120)])
-        pipe.execute()
-    assert delayed.pull_parked("lane", ["77-message", "nothing"]) == {belt}
-    assert delayed.pull_parked("lane", ["77-message", "nothing"]) == set()
-    assert delayed.parked_count("lane") == 119
-    assert [entry.blob for entry in belts.read([belt], 10)] == [b"...77-message..."]
 
 
 def test_an_event_id_is_taken_once_and_kept_for_a_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

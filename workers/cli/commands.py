@@ -28,6 +28,7 @@ FILES = {
     "user": "users",
     "bench": "bench",
     "settings": "settings",
+    "contract": "contract",
     "init": "init",
     "backup": "keep",
     "restore": "keep",

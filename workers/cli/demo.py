@@ -156,7 +156,7 @@ def _until_decided(runtime: Runtime, rows: int, progress: Progress) -> None:
 
 def _nothing_moves(runtime: Runtime) -> bool:
     busy = sum(backlog.unread + backlog.pending for backlog in runtime.belts.backlog((*keys.BELTS, keys.LEDGER)).values())
-    return not (busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.delayed.parked_lanes())
+    return not (busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.lane_queues.any_left())
 
 
 #: Looks in a row that must find nothing on its way.

@@ -287,7 +287,6 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
-    belts = [belt for vendor in vendors for belt in keys.SEND[vendor]] if stage == DELIVERY else keys.STAGE_STREAMS[stage]
 
     started = time.monotonic()
 
@@ -295,7 +294,9 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
         return max((drain.progress_at for drain in stages.drains.values()), default=started)
 
     def waiting() -> bool:
-        return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(belts).values())
+        if stage == DELIVERY:
+            return any(vendor in vendors for vendor in runtime.lane_queues.due_vendors())
+        return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(keys.STAGE_STREAMS[stage]).values())
 
     def on_ready(**_: object) -> None:
         _heartbeat(runtime, stop, progress, waiting)
@@ -306,7 +307,8 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     _leave_logging_alone()
-    slots = 1 if len(queues) == 1 else max(2, len(queues))
+    # one more than there are vendors: a wake-up that comes while all of them work only tells its sender so
+    slots = len(queues) + 1 if stage == DELIVERY else 1
     arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h"]
     runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
 

@@ -20,6 +20,7 @@ from common.storage.credentials import Credentials
 from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.keys import Keys
+from common.storage.lane_queues import LaneQueues
 from common.storage.ledger_reads import LastHour, LedgerReader
 from common.storage.living import Living, command_of, missing
 from common.storage.streams import Belts
@@ -55,6 +56,8 @@ class World(Protocol):
     def belts(self) -> Belts: ...
     @property
     def delayed(self) -> Delayed: ...
+    @property
+    def lane_queues(self) -> LaneQueues: ...
     @property
     def ledger(self) -> LedgerReader: ...
     @property
@@ -154,7 +157,7 @@ class Look:
         for stream in world.settings.event_streams:
             first = cast(Any, world.core.xrange(stream, count=1))
             found.append(Queue(stream, int(world.core.xlen(stream)), now - int(first[0][0].split(b"-")[0]) if first else None))
-        backlog = world.belts.backlog((*keys.BELTS, keys.LEDGER, keys.RECEIPTS))
+        backlog = {**world.belts.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **world.lane_queues.backlog()}
         groups: dict[str, tuple[str, ...]] = dict(keys.STAGE_STREAMS)
         groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
         groups |= {keys.LEDGER: (keys.LEDGER,), keys.RECEIPTS: (keys.RECEIPTS,)}

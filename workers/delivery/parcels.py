@@ -9,16 +9,25 @@ from workers.vendors.base import Credential, Item, Parcel, VendorSpec
 
 
 def pack(
-    items: Sequence[Item], spec: VendorSpec, credential: Credential, now_ms: int, callback_url: str | None, *, singly: bool = False
+    items: Sequence[Item],
+    spec: VendorSpec,
+    credential: Credential,
+    now_ms: int,
+    callback_url: str | None,
+    *,
+    singly: bool = False,
+    tokens_max: int | None = None,
 ) -> list[Parcel]:
     """The items in as few requests as the vendor allows: same words together, never more than its bound, never a token twice.
 
     Where the body carries the badge, different badges go apart; what a vendor judged as a batch before goes alone. singly: all do.
+    tokens_max: what the lane's rate lets go at once, where it counts tokens.
     """
     prepared: dict[int, object] = {}
     parcels = []
     badges = spec.badge_in_body and (spec.badge_option is None or bool(credential.options.get(spec.badge_option)))
-    for group in ([item] for item in items) if singly else _groups(items, spec, badges):
+    most = min(spec.request_tokens_max, tokens_max or spec.request_tokens_max)
+    for group in ([item] for item in items) if singly else _groups(items, spec, badges, most):
         note = group[0].note
         if spec.prepare is not None and not spec.mixed and id(note) not in prepared:
             prepared[id(note)] = spec.prepare(note, credential)
@@ -26,8 +35,7 @@ def pack(
     return parcels
 
 
-def _groups(items: Sequence[Item], spec: VendorSpec, badges: bool) -> Iterator[list[Item]]:
-    most = spec.request_tokens_max
+def _groups(items: Sequence[Item], spec: VendorSpec, badges: bool, most: int) -> Iterator[list[Item]]:
     if most == 1:
         yield from ([item] for item in items)
         return
@@ -38,7 +46,7 @@ def _groups(items: Sequence[Item], spec: VendorSpec, badges: bool) -> Iterator[l
         else:
             together.setdefault(_key(item, spec, badges), []).append(item)
     for same in together.values():
-        yield from _bounded(same, spec)
+        yield from _bounded(same, spec, most)
 
 
 def _key(item: Item, spec: VendorSpec, badges: bool) -> object:
@@ -48,9 +56,9 @@ def _key(item: Item, spec: VendorSpec, badges: bool) -> object:
     return (id(item.note), item.badge if badges else None, item.target.again, group)
 
 
-def _bounded(items: Sequence[Item], spec: VendorSpec) -> Iterator[list[Item]]:
+def _bounded(items: Sequence[Item], spec: VendorSpec, most: int) -> Iterator[list[Item]]:
     """Groups of at most the vendor's bound in which no token stands twice; too small ones fall apart into singles."""
-    for part in _without_repeats(items, spec.request_tokens_max):
+    for part in _without_repeats(items, most):
         if 1 < len(part) < spec.request_tokens_min_list:
             yield from ([item] for item in part)
         else:

@@ -59,9 +59,8 @@ class Settled:
 
 def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, chance: Callable[[], float]) -> Settled:
     """What follows from a round. Every work of it, led ones too, stands in exactly one of ended and waits (dropped ones in none)."""
-    settled = Settled()
-    for work, decision, note in done.decided:
-        settled.ended.append(Ended(work, _final(work, decision), work.target.attempts, note))
+    settled = Settled(ended=decided(done))
+    for work, decision, _ in done.decided:
         if decision == Decision.TOKEN_DEAD:
             settled.retires.append(Retire(work, "retired", "malformed", guarded=False))
     for work, delay_s, held_by in done.waiting:
@@ -78,6 +77,11 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
     _follow(settled)
     return settled
+
+
+def decided(done: Delivered) -> list[Ended]:
+    """What was decided without a request."""
+    return [Ended(work, _final(work, decision), work.target.attempts, note) for work, decision, note in done.decided]
 
 
 def _follow(settled: Settled) -> None:

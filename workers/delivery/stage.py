@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -16,6 +18,7 @@ from workers.delivery.causes import cause_of
 from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
+from workers.delivery.pacing import Pace, Unpaced
 from workers.delivery.parcels import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
@@ -32,6 +35,7 @@ class Delivered:
 
     told: the vendor's word (or ours in its place) on each push that was asked about. decided: ended without a request.
     waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
+    left: no token of the lane's rate was left for it, it stays in its entry.
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
@@ -40,6 +44,7 @@ class Delivered:
     waiting: list[tuple[Work, float, Decision]] = field(default_factory=list)
     parked: list[tuple[Work, Decision]] = field(default_factory=list)
     dropped: list[Work] = field(default_factory=list)
+    left: list[Work] = field(default_factory=list)
     requests: int = 0
     probe: bool = False  # this round is the one push that tries a stopped lane
 
@@ -71,6 +76,14 @@ class Probe:
     """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in Shut."""
 
     why: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTurn:
+    """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go."""
+
+    state: Probe | None
+    pacer: Pace
 
 
 class Claims(Protocol):
@@ -156,12 +169,17 @@ class World:
     screens: late.Screens
 
 
-def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
-    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does."""
+def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | None = None) -> Delivered:
+    """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does.
+
+    turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked and nothing is paced.
+    """
     done = Delivered()
     mine = _claimed(works, world.now_ms(), world, done)
-    mine = _addressed(mine, lane, world, done)
-    mine = _through_the_breaker(_wellformed(mine, lane, done), lane, world, done)
+    mine = _wellformed(_addressed(mine, lane, world, done), lane, done)
+    if mine:
+        mine = _through_the_breaker(mine, world.breaker.open_for(lane) if turn is None else turn.state, world, done)
+    done.probe = done.probe or (turn is not None and turn.state is not None)
     if not mine:
         _hand_back(lane, world, done)
         return done
@@ -170,13 +188,21 @@ def deliver(works: Sequence[Work], lane: Lane, world: World) -> Delivered:
         _no_access(mine, lane, access, world, done)
         return done
     now_ms = world.now_ms()  # fetching an access token takes its time
-    granted = _admitted(_sendable(mine, lane, world, now_ms, done), lane, now_ms, world, done)
+    pacer: Pace = Unpaced() if turn is None else turn.pacer
+    granted = _admitted(_sendable(mine, lane, world, now_ms, done), lane, now_ms, world, done, pacer)
     if granted:
         granted = _in_time(granted, lane, world, done)
     if granted:
-        _send(granted, lane, access, world, done)
+        _send(shown(granted, lane, access, world), lane, access, world, done, pacer)
     else:
         _hand_back(lane, world, done)
+    return done
+
+
+def review(works: Sequence[Work], world: World) -> Delivered:
+    """Without sending: what was withdrawn or ran out of time is decided, another entry's is dropped, the rest is left."""
+    done = Delivered()
+    done.left = _claimed(works, world.now_ms(), world, done, counts=False)
     return done
 
 
@@ -218,7 +244,7 @@ def expired_as(work: Work) -> Decision:
     """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
     if work.doubtful:
         return Decision.UNCERTAIN
-    return Decision(work.target.held_by) if work.target.held_by else Decision.EXPIRED
+    return Decision(work.target.held_by or work.kept_by or Decision.EXPIRED)
 
 
 def badge_step(work: Work) -> int:
@@ -228,10 +254,13 @@ def badge_step(work: Work) -> int:
     return note.badge_increment if counts else -1
 
 
-def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered) -> list[Work]:
-    """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired."""
+def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered, *, counts: bool = True) -> list[Work]:
+    """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired.
+
+    counts: their badge numbers are taken.
+    """
     mine = []
-    steps = [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
+    steps = [-1 if not counts or work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
     answers = world.claims.lease(works, steps) if works else ()
     for work, answer in zip(works, answers, strict=True):
         work.repeated = answer.why == Decision.UNCERTAIN
@@ -261,10 +290,7 @@ def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
 
-def _through_the_breaker(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
-    if not works:
-        return []
-    state = world.breaker.open_for(lane)
+def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, world: World, done: Delivered) -> list[Work]:
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
@@ -345,7 +371,7 @@ def _unfit(item: Item, lane: Lane) -> str | None:
 
 
 def _admitted(
-    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered
+    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered, pacer: Pace
 ) -> list[tuple[Parcel, list[Work]]]:
     """Parcels of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
     if not sendable:
@@ -354,7 +380,8 @@ def _admitted(
     url = world.callback_url(lane)
     least = lane.spec.request_tokens_min_list
     singly = 1 < least <= len(sendable) and world.gate.lists_spent(lane)
-    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly)
+    most = None if lane.limits.rate_unit == "request" else pacer.burst
+    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
     asks = [(item, number) for number, parcel in enumerate(parcels) for item in parcel.items]
     leaves = iter(world.gate.admit(lane, asks))
     granted = []
@@ -413,13 +440,60 @@ def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
         done.decided.append((work, leave.decision, "held back by our own count"))
 
 
-def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> None:
-    granted = shown(granted, lane, access, world)
+Granted = Sequence[tuple[Parcel, list[Work]]]
+
+
+def _asked(
+    granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pace
+) -> tuple[Granted, list[Answer | NoAnswer]]:
+    """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
+    costs = [1 if lane.limits.rate_unit == "request" else len(parcel.items) for parcel, _ in granted]
+    if pacer.part(costs) == (len(granted), 0.0):
+        pacer.spend(sum(costs))
+        return granted, _ask(granted, lane, access, world, done)
+    sent: list[tuple[Parcel, list[Work]]] = []
+    answers: list[Future[list[Answer | NoAnswer]]] = []
+    start = 0
+    while (part := pacer.part(costs[start:])) is not None:
+        count, wait_s = part
+        if wait_s > 0:
+            pacer.wait(wait_s)
+            continue
+        pacer.spend(sum(costs[start : start + count]))
+        if fit := _in_time(granted[start : start + count], lane, world, done):
+            sent += fit
+            answers.append(_parts_pool().submit(_ask, fit, lane, access, world, done))
+        start += count
+    done.left += [work for _, works in granted[start:] for work in works]
+    if start < len(granted):
+        world.gate.refund(lane, [work for _, works in granted[start:] for work in works])
+    return sent, [answer for future in answers for answer in future.result()]
+
+
+@cache
+def _parts_pool() -> ThreadPoolExecutor:
+    """Parts of paced rounds: the next one must not wait for the answers to the last."""
+    return ThreadPoolExecutor(64, thread_name_prefix="paced")
+
+
+def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> list[Answer | NoAnswer]:
     sent_ms = world.now_ms()
     requests = [lane.spec.build(parcel, lane.credential, access) for parcel, _ in granted]
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
+    for _, works in granted:
+        for work in works:
+            work.sent_ms = sent_ms
+    return answers
+
+
+def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pace) -> None:
+    granted, answers = _asked(granted, lane, access, world, done, pacer)
+    if not granted:
+        _hand_back(lane, world, done)
+        return
+    sent_ms = min(work.sent_ms for _, works in granted for work in works)
     stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
     # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there nor down
@@ -429,13 +503,11 @@ def _send(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, access: Acce
     for (parcel, works), answer in zip(granted, answers, strict=True):
         outcomes = lane.spec.classify(parcel, answer)
         if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
-            works[0].sent_ms = sent_ms
             done.told.append((works[0], outcomes[0]))
             continue
         outcomes = [shortened(item, believed(item, outcome), lane.spec) for item, outcome in zip(parcel.items, outcomes, strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
-            work.sent_ms = sent_ms
             done.told.append((work, outcome))
             stale = stale or outcome.verdict in (Verdict.ACCESS_EXPIRED, Verdict.CREDENTIAL_REFUSED)
             renew = renew or outcome.again == Again.NEW_CONNECTION

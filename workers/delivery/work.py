@@ -12,7 +12,8 @@ class Work(msgspec.Struct, gc=False, eq=False):
     """entry: the stream entry it came in. led, speaks_for: older ones that share its fate, and how many its words say there are.
 
     repeated: an earlier reader of the entry had it and may have sent it. addressed_ms: when its token was compared with its device's.
-    overtaken: it stays because a newer one has its place on the screen; it takes up no badge number.
+    overtaken: it stays because a newer one has its place on the screen; it takes up no badge number. kept_by: why its lane
+    did not send while it waited untouched.
     """
 
     entry: str
@@ -25,6 +26,7 @@ class Work(msgspec.Struct, gc=False, eq=False):
     repeated: bool = False
     addressed_ms: int = 0
     overtaken: bool = False
+    kept_by: str | None = None
 
     @property
     def doubtful(self) -> bool:

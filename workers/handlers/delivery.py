@@ -1,377 +1,441 @@
-"""Batches of one vendor -> requests, and what became of each push."""
+"""Which lanes of one vendor this process sends to, and when: the most urgent first, each in its turn, none waiting for another."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 from redis.exceptions import RedisError
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Batch, Push, decode_batch, encode
-from common.ledger_records import Record
-from common.model import Decision, MessageClass, Urgency, Vendor, Verdict
-from common.storage import keys, sql
-from common.storage.delayed import Later
-from common.storage.streams import Entry
-from workers.delivery import settle as settling
+from common.contracts import decode_batch
+from common.model import Decision, Urgency, Vendor
+from common.storage import keys, ledger
+from common.storage.delayed import as_new
+from common.storage.lane_queues import LaneEntry, LaneTerms, Taken
+from common.storage.lanes import FLOWING, PROBE_S
+from common.storage.streams import DELIVERIES_MAX, Entry
+from workers.app import DELIVERY, queue_of
 from workers.delivery import stage as delivery
-from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
-from workers.delivery.work import Work
-from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, to_ledger, work_row
-from workers.handlers.replies import tell_ended
-from workers.held_tokens import accepted_by_cohort, held
-from workers.late_binding import given_back, on_screens
-from workers.queues.consumer import AWAY, Commit, Letter, is_urgent
-from workers.queues.lease_renewer import LeaseRenewer
-from workers.routing import stage as routing
+from workers.gate import lane_terms
+from workers.handlers.lane_rounds import LaneRounds
+from workers.queues.consumer import AWAY, Letter, dead_letter, packed_records
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-#: Entries of one read by urgency: the more urgent go first, and nothing starves. An entry of a group or a campaign holds about 200
-#: pushes, a chat's often one: with 8 of them a read, 20 chats a second beside a fan-out waited for 20 s.
-WEIGHTS = {Urgency.CALL: 32, Urgency.CHAT: 32, Urgency.GROUP: 3, Urgency.BULK: 1}
-#: While calls and chats come, the others go in small portions between two looks for more of them: three of groups to one of bulk.
-BESIDE = (
-    {Urgency.CALL: 32, Urgency.CHAT: 32, Urgency.GROUP: 1},
-    {Urgency.CALL: 32, Urgency.CHAT: 32, Urgency.GROUP: 1},
-    {Urgency.CALL: 32, Urgency.CHAT: 32, Urgency.GROUP: 1, Urgency.BULK: 1},
-)
-#: What waited longer in this process is claimed anew before its round: while it was stopped, another may have taken it over.
-LEASE_RENEW_S = 4.0
-#: What a vendor has answered is written though Redis goes away meanwhile, or all of it would be sent again: so long it is waited for,
-#: and so long by a process that is to end.
-WRITE_PATIENCE_S, LAST_PATIENCE_S, WRITE_AGAIN_S = 30.0, 5.0, 0.3
-#: Lanes of one vendor that are sent to at the same time.
-LANES_AT_ONCE = 16
-#: Lanes that are sent to beside the others (`Deliveries._aside`), and what share of the pushes on the wire each may have.
-ASIDE_MAX, ASIDE_SHARE = 8, 1 / 32
+#: A slice of work goes on while there is some, so long; then it wakes its worker again and makes room.
+SLICE_S: Final = 5.0
+#: Lanes that are sent to at the same time, and those of them that let their last round wait in vain: these must not keep the others
+#: from being sent to; and what share of the pushes on the wire each of them may have.
+LANES_AT_ONCE: Final = 32
+SILENT_MAX, SILENT_SHARE = 8, 1 / 32
+#: Of the pushes on the wire and of the lanes at once, what groups and bulk may have: who comes with a call finds room.
+OTHERS_SHARE: Final = 0.6
+#: Of the pushes on the wire, what one lane may have: the first round of one that hangs must not leave nothing to the others.
+LANE_SHARE: Final = 0.8
+#: Rounds of one lane and urgency that a process has at work where the lane is at its rate.
+PACED_MAX: Final = 2
+#: A lane that could not be served now is looked at again after so long.
+AGAIN_MS: Final = 500
+#: A shut lane is looked at so often: what came since is told so, and a lane that an operator has opened sends within 2 s.
+SHUT_MOST_MS: Final = 1_500
+#: Entries that are told in one look that their lane is shut.
+NOTE_MAX: Final = 50
+#: Entries are kept for their sender so often, three times within their lease.
+RENEW_S: Final = 4.0
+#: An entry that more senders died with is worked on alone: its neighbours must not be blamed for what it does.
+SUSPECT_AFTER: Final = 2
+#: Entries of releases before 0.2 that are moved to their lanes' queues at a time.
+OLD_MAX: Final = 50
+
+_URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 
 
-LaneKey = tuple[str, Vendor, str]
+@dataclass(slots=True)
+class _Running:
+    """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate, so that the next may begin before
+    its last answer came, and still comes behind it."""
+
+    taken: Taken
+    entries: list[LaneEntry]
+    most: int
+    silent: bool = False
+    paced: bool = False
+    renewed: float = field(default_factory=time.monotonic)
 
 
-class Deliveries:
-    """One vendor's delivery in one process."""
+class LaneSender:
+    """One vendor's delivery in one process: take what is ready, send it in rounds side by side, until nothing is or the slice is over."""
 
     def __init__(self, runtime: Runtime, vendor: Vendor, in_flight_max: int, stopping: Callable[[], bool]) -> None:
         """in_flight_max: pushes on the wire at once. stopping: the process is to end."""
-        self._runtime = runtime
-        self._vendor = vendor
-        self._in_flight_max = in_flight_max
-        self._stopping = stopping
-        self._keeper = LeaseRenewer(runtime.belts)
-        self._world = runtime.delivery(vendor)
+        self.runtime = runtime
+        self.vendor = vendor
+        self.in_flight_max = in_flight_max
+        self.progress_at = time.monotonic()
+        self._ends = stopping
+        self._rounds = LaneRounds(runtime, lambda: self._ends() or self._stopping())
+        self._stopping: Callable[[], bool] = lambda: False
         self._pool = ThreadPoolExecutor(LANES_AT_ONCE, thread_name_prefix=f"lanes-{vendor}")
-        self._aside_pool = ThreadPoolExecutor(ASIDE_MAX, thread_name_prefix=f"aside-{vendor}")
-        self._aside_most = max(1, int(in_flight_max * ASIDE_SHARE))
-        self._silent: set[LaneKey] = set()
-        self._asides: set[LaneKey] = set()
+        self._lock = threading.Lock()
+        self._running: dict[str, _Running] = {}  # by the take's word
+        self._silent: set[str] = set()
+        self._slice_lock = threading.Lock()
+        self._called = threading.Event()
+        self._woken = threading.Event()
+        self._old_at = 0.0
+        self._owed: Sequence[tuple[str, Urgency]] = ()
+        self._keeper: threading.Thread | None = None
 
-    def entries(self, entries: Sequence[Entry]) -> None:
-        """Rounds of at most in_flight_max pushes. A process that is to end gives back what no round has begun with."""
-        read_at = time.monotonic()
-        todo: list[tuple[Entry, Batch]] = [(entry, decode_batch(entry.blob)) for entry in entries]
-        with self._keeper.holding(entries):
-            todo = self._rounds(todo, read_at)
-        self._runtime.belts.forgive([entry for entry, _ in todo])
+    # ------------------------------------------------------------ the slice
 
-    def _rounds(self, todo: list[tuple[Entry, Batch]], read_at: float) -> list[tuple[Entry, Batch]]:
-        """What is left of them when the process is to end."""
-        while todo and not self._stopping():
-            round_, todo = _round(todo, self._most())
-            if time.monotonic() - read_at > LEASE_RENEW_S:
-                ours = {entry.id for entry in self._runtime.belts.renew([entry for entry, _ in round_])}
-                round_ = [(entry, batch) for entry, batch in round_ if entry.id in ours]
-            self._round(round_)
-        return todo
+    def __call__(self, stopping: Callable[[], bool]) -> None:
+        """One slice of work; one at a time in a process. A wake-up that comes meanwhile is heard at once."""
+        self._called.set()
+        self._woken.set()
+        while self._called.is_set() and self._slice_lock.acquire(blocking=False):
+            self._called.clear()
+            try:
+                self._slice(stopping)
+            finally:
+                self._slice_lock.release()
 
-    def _round(self, round_: Sequence[tuple[Entry, Batch]]) -> None:
-        by_lane: dict[LaneKey, list[tuple[Entry, Batch]]] = {}
-        for entry, batch in round_:
-            by_lane.setdefault((batch.app, batch.vendor, batch.business_id), []).append((entry, batch))
-        for key in by_lane.keys() & (self._silent | self._asides):
-            self._aside(key, by_lane.pop(key))
-        if not by_lane:
-            return
-        if len(by_lane) == 1:
-            self._lane(*by_lane.popitem())
-            return
-        errors = [future.exception() for future in [self._pool.submit(self._lane, key, batches) for key, batches in by_lane.items()]]
-        for error in errors:
-            if error is not None:
-                raise error
-
-    def _most(self) -> int:
-        """Pushes that a round may have on the wire beside the silent lanes'."""
-        return max(self._in_flight_max - self._aside_most * len(self._asides), 1)
-
-    def _aside(self, key: LaneKey, batches: Sequence[tuple[Entry, Batch]]) -> None:
-        """A lane that let its last round wait in vain has a thread of its own: the others must not wait for its deadline each time it is
-        tried. What comes for it meanwhile is given back, and looked at again within a second."""
-        if key in self._asides or len(self._asides) >= ASIDE_MAX:
-            self._runtime.belts.forgive([entry for entry, _ in batches])
-            return
-        self._asides.add(key)
-        self._aside_pool.submit(self._beside, key, batches)
-
-    def _beside(self, key: LaneKey, batches: Sequence[tuple[Entry, Batch]]) -> None:
-        entries = [entry for entry, _ in batches]
+    def _slice(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
         try:
-            with self._keeper.holding(entries):
-                self._lane(key, batches, self._aside_most)
+            self._give_back_owed()
+            self._adopt_old()
+            if self._work(time.monotonic() + SLICE_S):
+                self.runtime.ring(DELIVERY, self.vendor)
         except AWAY as error:
-            log.warning("a store is away; the work waits in its belt", extra={"reason": type(error).__name__, "queue": self._vendor})
-            with contextlib.suppress(*AWAY):
-                self._runtime.belts.forgive(entries)
-        except Exception as error:  # it is handed out again, and counted
-            log.exception("a round broke", extra={"queue": self._vendor, "reason": type(error).__name__})
+            log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
         finally:
-            self._asides.discard(key)
+            self._stopping = self._ends
 
-    def _learn(self, key: LaneKey, done: delivery.Delivered) -> None:
+    def _work(self, end: float) -> bool:
+        """Whether there is more to do when the slice is over."""
+        listens = False  # whether who brings work from now on wakes this worker: only before it sleeps, not once an entry
+        while not self._stopping() and time.monotonic() < end:
+            self._woken.clear()
+            self._called.clear()
+            self.progress_at = time.monotonic()
+            if self._ledger_full():
+                break
+            started, next_s = self._start()
+            if started:
+                listens = False
+            elif not listens:
+                self.runtime.belts.clear_bell(queue_of(DELIVERY, self.vendor))
+                listens = True
+            elif self._busy():
+                self._woken.wait(min(0.5, next_s or 0.5))
+            elif next_s is not None and time.monotonic() + next_s < end:
+                self._woken.wait(next_s)
+            else:
+                return False
+        over = not self._stopping() and time.monotonic() >= end
+        self._wait_for_rounds(0.2 if not self._stopping() else 2 * self.runtime.settings.send_timeout_s)
+        return over
+
+    def _ledger_full(self) -> bool:
+        belts = self.runtime.belts
+        if belts.redis.xlen(belts.keys.belt(keys.LEDGER)) <= ledger.BELT_MAX:
+            return False
+        log.warning("the ledger's stream is full: nothing is sent until it drains", extra={"queue": queue_of(DELIVERY, self.vendor)})
+        return True
+
+    def _busy(self) -> bool:
+        """Whether a round is at work that will end soon; one of a silent lane is not waited for."""
+        with self._lock:
+            return any(not one.silent for one in self._running.values())
+
+    def _wait_for_rounds(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._busy() and time.monotonic() < end:
+            self._woken.clear()
+            self._woken.wait(0.05)
+
+    # ------------------------------------------------------------ taking
+
+    def _start(self) -> tuple[bool, float | None]:
+        """Begins rounds with what is ready; whether there were any, and in how many seconds the next lane is."""
+        most = self._room()
+        if not any(most.values()):
+            return False, None
+        found, next_s = self.runtime.lane_queues.pop(self.vendor, most, self._occupied())
+        if found:
+            self._owed = found
+            self._take(found)
+            self._owed = ()
+        return bool(found), next_s
+
+    def _occupied(self) -> list[tuple[str, Urgency]]:
+        """Lanes that this process takes no more of now: what is behind in a queue does not overtake."""
+        with self._lock:
+            running = list(self._running.values())
+        count = Counter((one.taken.lane, one.taken.urgency) for one in running)
+        whole = {(one.taken.lane, one.taken.urgency) for one in running if not one.paced}
+        return [name for name, number in count.items() if number >= PACED_MAX or name in whole]
+
+    def _give_back_owed(self) -> None:
+        """Lanes that were popped when Redis went away: they are ready again."""
+        if self._owed:
+            with self.runtime.redis.pipeline(transaction=False) as pipe:
+                for lane_id, urgency in self._owed:
+                    self.runtime.lane_queues.wake_at(pipe, lane_id, urgency, 0)
+                pipe.execute()
+            self._owed = ()
+
+    def _take(self, found: Sequence[tuple[str, Urgency]]) -> None:
+        lanes = {lane_id: self._lane(lane_id) for lane_id in {lane_id for lane_id, _ in found}}
+        queues, now = self.runtime.lane_queues, now_ms()
+        rooms = self._pushes_room([urgency for _, urgency in found])
+        wanted, takes = [], []
+        for (lane_id, urgency), room in zip(found, rooms, strict=True):
+            lane = lanes[lane_id]
+            if lane is not None and lane.paused:
+                takes.append((queues.paused(lane_id, urgency, Decision.LANE_PAUSED, SHUT_MOST_MS), room))
+            else:
+                wanted.append((lane_id, urgency, LaneTerms(gone=True) if lane is None else lane_terms(lane, now), room))
+        if wanted:
+            told = queues.take(wanted, self._probe_s())
+            takes += [(taken, one[3]) for taken, one in zip(told, wanted, strict=True)]
+        self._put_back([taken for taken, _ in takes], lanes)
+        for taken, room in takes:
+            if taken.entries:
+                self._begin(taken, lanes[taken.lane], room)
+
+    def _lane(self, lane_id: str) -> Lane | None:
+        app, vendor, business_id = lane_id.split(":", 2)
+        key = (app, Vendor(vendor), business_id)
+        catalog = self.runtime.catalog
+        # routing may know of a new account a second before this process does: that one was removed is told after a fresh look only
+        return catalog.lane(*key) or catalog.fresh().lanes.get(key)
+
+    def _probe_s(self) -> float:
+        return max(PROBE_S, self.runtime.settings.send_timeout_s + 5.0)
+
+    def _room(self) -> dict[Urgency, int]:
+        """Lanes that may be taken now by urgency."""
+        with self._lock:
+            running = list(self._running.values())
+        lanes = LANES_AT_ONCE - len(running)
+        pushes = self.in_flight_max - sum(one.most for one in running)
+        others = [one for one in running if one.taken.urgency not in _URGENT]
+        spare = min(int(LANES_AT_ONCE * OTHERS_SHARE) - len(others), lanes)
+        few = max(0, spare) if pushes > 0 and sum(one.most for one in others) < max(1, self.in_flight_max * OTHERS_SHARE) else 0
+        many = max(0, lanes) if pushes > 0 else 0
+        return {Urgency.CALL: many, Urgency.CHAT: many, Urgency.GROUP: few, Urgency.BULK: few}
+
+    def _pushes_room(self, urgencies: Sequence[Urgency]) -> list[int]:
+        """How many pushes each of these lanes may have on the wire."""
+        with self._lock:
+            running = list(self._running.values())
+        left = self.in_flight_max - sum(one.most for one in running)
+        others = sum(one.most for one in running if one.taken.urgency not in _URGENT)
+        each = min(left // len(urgencies), int(self.in_flight_max * LANE_SHARE))
+        spare = int(self.in_flight_max * OTHERS_SHARE) - others
+        return [max(1, each if urgency in _URGENT else min(each, spare // len(urgencies))) for urgency in urgencies]
+
+    def _put_back(self, takes: Sequence[Taken], lanes: Mapping[str, Lane | None]) -> None:
+        """Says when each lane may send next, at once: other processes may go on with it."""
+        queues = self.runtime.lane_queues
+        due = [(taken, self._due_ms(taken, lanes.get(taken.lane))) for taken in takes]
+        with queues.redis.pipeline(transaction=False) as pipe:
+            for taken, due_ms in due:
+                if due_ms is not None:
+                    queues.wake_at(pipe, taken.lane, taken.urgency, due_ms)
+            pipe.execute()
+
+    def _due_ms(self, taken: Taken, lane: Lane | None) -> int | None:
+        if taken.what == "empty":
+            return None
+        if taken.what == "shut" and lane is not None:
+            more = self._rounds.note_outage(lane, taken, taken.why or Decision.UNAVAILABLE, NOTE_MAX)
+            return taken.now_ms + 1 if more else min(max(taken.due_ms, taken.now_ms + 50), taken.now_ms + SHUT_MOST_MS)
+        if taken.what == "wait":
+            return max(taken.due_ms, taken.now_ms + 1)
+        if taken.what == "probe":
+            return taken.now_ms + AGAIN_MS if taken.left else None
+        return max(taken.due_ms, taken.now_ms) if taken.left else None
+
+    # ------------------------------------------------------------ rounds
+
+    def _begin(self, taken: Taken, lane: Lane | None, most: int) -> None:
+        """A lane that let its last round wait in vain is tried beside the others, with little on the wire, few of them at a time."""
+        silent = taken.lane in self._silent
+        with self._lock:
+            crowd = sum(one.silent for one in self._running.values())
+            twin = any(one.taken.lane == taken.lane for one in self._running.values())
+        if silent and (crowd >= SILENT_MAX or twin):
+            self._later(taken, lane)
+            return
+        if silent:
+            most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
+        most = min(most, sum(entry.pushes for entry in taken.entries))
+        running = _Running(taken, list(taken.entries), most, silent, taken.paced)
+        with self._lock:
+            self._running[taken.word] = running
+            if self._keeper is None:
+                self._keeper = threading.Thread(target=self._renew, name=f"leases-{self.vendor}", daemon=True)
+                self._keeper.start()
+        self._pool.submit(self._round, running, lane)
+
+    def _later(self, taken: Taken, lane: Lane | None) -> None:
+        self.runtime.lane_queues.give_back(taken, taken.entries, taken.now_ms + AGAIN_MS)
+        if taken.what == "probe" and lane is not None:  # it was not sent: another may be it
+            self.runtime.lane_states.tell(lane.id, lane.credential.version, good=0, failed=0, refused=False)
+
+    def _round(self, running: _Running, lane: Lane | None) -> None:
+        taken, started = running.taken, time.perf_counter()
+        try:
+            self._fit(running, lane)
+        except AWAY as error:
+            log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
+            self._give_back(taken, running.entries)
+        except Exception as error:  # it is taken again when its lease ends, and counted
+            log.exception("a round broke", extra={"queue": self.vendor, "reason": type(error).__name__})
+        finally:
+            metrics.STAGE_SECONDS.labels(DELIVERY).observe(time.perf_counter() - started)
+            with self._lock:
+                del self._running[taken.word]
+            self._woken.set()
+
+    def _fit(self, running: _Running, lane: Lane | None) -> None:
+        """What killed its senders before is worked on alone; what did so too often is taken apart, or buried."""
+        fit: list[LaneEntry] = []
+        for entry in list(running.entries):
+            if entry.deliveries > DELIVERIES_MAX:
+                self._split_or_bury(running, entry, f"poison: handed out {entry.deliveries} times and never finished")
+            else:
+                fit.append(entry)
+        suspects = [entry for entry in fit if entry.deliveries > SUSPECT_AFTER]
+        fit = [entry for entry in fit if entry.deliveries <= SUSPECT_AFTER]
+        if suspects and (fit or len(suspects) > 1):  # their turn comes, one by one
+            alone = [] if fit else suspects[:1]
+            self._give_back(running.taken, [entry for entry in suspects if entry not in alone])
+            running.entries = fit or alone
+        elif suspects:
+            running.entries = suspects
+        else:
+            running.entries = fit
+        if running.entries:
+            self._send(running, lane)
+
+    def _send(self, running: _Running, lane: Lane | None) -> None:
+        try:
+            self._sent(running, running.entries, lane)
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an entry breaks, the others must go on
+            self._isolate(running, lane, error)
+
+    def _sent(self, running: _Running, entries: Sequence[LaneEntry], lane: Lane | None) -> None:
+        taken = running.taken
+        if lane is None:
+            _, vendor, business_id = taken.lane.split(":", 2)
+            self._rounds.without_account(taken, entries, Vendor(vendor), business_id)
+            return
+        done = self._rounds.send(taken, entries, lane, running.most)
+        self._learn(taken.lane, done)
+        self._wake_rest(taken, done)
+        if taken.what == "probe" and self.runtime.lane_states.peek(taken.lane).state == FLOWING:
+            self.runtime.lane_queues.wake_now(taken.lane)  # all that waits behind it
+
+    def _wake_rest(self, taken: Taken, done: delivery.Delivered) -> None:
+        """What came back to the queue waits for its lane's next turn."""
+        queues = self.runtime.lane_queues
+        due_ms = taken.now_ms if done.parked else max(taken.due_ms, taken.now_ms)
+        with queues.redis.pipeline(transaction=False) as pipe:
+            queues.wake_at(pipe, taken.lane, taken.urgency, due_ms)
+            pipe.execute()
+
+    def _isolate(self, running: _Running, lane: Lane | None, error: Exception) -> None:
+        """Something in these entries breaks the round: each alone, then each push alone, until the culprit stands alone."""
+        if len(running.entries) == 1:
+            self._broken(running, running.entries[0], error)
+            return
+        for entry in list(running.entries):
+            try:
+                self._sent(running, [entry], lane)
+                running.entries.remove(entry)
+            except AWAY:
+                raise
+            except Exception as own:  # noqa: BLE001
+                self._broken(running, entry, own)
+
+    def _broken(self, running: _Running, entry: LaneEntry, error: Exception) -> None:
+        log.error("an entry broke its round", extra={"queue": self.vendor, "reason": type(error).__name__}, exc_info=error)
+        self._split_or_bury(running, entry, f"broke_stage: {type(error).__name__}")
+
+    def _split_or_bury(self, running: _Running, entry: LaneEntry, reason: str) -> None:
+        if not self._rounds.split(running.taken, entry):
+            self._rounds.bury(running.taken, entry, reason)
+        if entry in running.entries:
+            running.entries.remove(entry)
+
+    def _give_back(self, taken: Taken, entries: Sequence[LaneEntry]) -> None:
+        try:
+            self.runtime.lane_queues.give_back(taken, entries, taken.now_ms)
+        except (RedisError, OSError) as error:
+            log.warning("entries come back by themselves when their lease ends", extra={"reason": type(error).__name__})
+
+    def _learn(self, lane: str, done: delivery.Delivered) -> None:
         waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.told)
         if waited and waited * 2 >= len(done.told):
-            self._silent.add(key)
+            self._silent.add(lane)
         elif done.told:
-            self._silent.discard(key)
+            self._silent.discard(lane)
 
-    def _lane(self, key: LaneKey, batches: Sequence[tuple[Entry, Batch]], most: int | None = None) -> None:
-        most = most or self._in_flight_max
-        # routing may know of a new account a second before this process does: that one was removed is told after a fresh look only
-        lane = self._runtime.catalog.lane(*key) or self._runtime.catalog.fresh().lanes.get(key)
-        entries = [entry for entry, _ in batches]
-        works = [work for entry, batch in batches for work in settling.works_of(owner_of(entry), batch)]
-        if lane is None:
-            self._without_lane(entries, works, key[2])
-            return
-        parts = [works[start : start + most] for start in range(0, len(works), most)] or [works]
-        for part in parts:  # an entry may hold more than this process may have on the wire: it is acknowledged with the last of it
-            self._part(part, lane, entries if part is parts[-1] else ())
-
-    def _part(self, works: Sequence[Work], lane: Lane, entries: Sequence[Entry]) -> None:
-        done = delivery.deliver(works, lane, self._world)
-        self._learn((lane.credential.app, lane.vendor, lane.credential.business_id), done)
-        now = now_ms()
-        settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
-        self._insist(lambda: self._write(entries, lane, settled, now), WRITE_PATIENCE_S if done.requests else 0.0)
-        chosen = self._retire(lane, done, settled)
-        tell_ended(self._runtime, lane.vendor, lane.credential.business_id, settled.ended, {id(one.work) for one in chosen})
-        _count(lane, done, settled, now)
-
-    def _insist(self, write: Callable[[], None], patience_s: float) -> None:
-        """Writes, again and again while Redis is away. What is written twice changes nothing (docs/nothing-lost.md)."""
-        began = time.monotonic()
+    def _renew(self) -> None:
+        """Ends with the process."""
         while True:
-            try:
-                return write()
-            except (RedisError, OSError) as error:
-                if time.monotonic() - began >= (min(patience_s, LAST_PATIENCE_S) if self._stopping() else patience_s):
-                    raise
-                log.warning("Redis is away: answers wait to be written", extra={"reason": type(error).__name__})
-                time.sleep(WRITE_AGAIN_S)
+            time.sleep(RENEW_S / 4)
+            with self._lock:
+                due = [one for one in self._running.values() if time.monotonic() - one.renewed > RENEW_S]
+            for one in due:
+                try:
+                    self.runtime.lane_queues.renew(one.taken, list(one.entries))
+                    one.renewed = time.monotonic()
+                except (RedisError, OSError) as error:
+                    log.warning("entries could not be kept", extra={"reason": type(error).__name__})
 
-    def _without_lane(self, entries: Sequence[Entry], works: Sequence[Work], business_id: str) -> None:
-        """The credential was removed while its pushes were on their way."""
-        now = now_ms()
-        ended = settling.without_lane(works)
-        rows = [delivery_row(one, self._vendor, business_id, now) for one in ended]
+    # ------------------------------------------------------------ earlier releases
 
-        def more(pipe: Any) -> None:
-            self._runtime.claims.mark_done(pipe, [(work.target.push_id, work.note.ts_ms) for work in works])
-            self._runtime.backlog.leave(pipe, _decided(ended))
+    def _adopt_old(self) -> None:
+        """Entries of releases before 0.2, from their streams to their lanes' queues; those of a reader that fell silent too."""
+        if time.monotonic() < self._old_at:
+            return
+        belts = self.runtime.belts
+        moved = False
+        for urgency in Urgency:
+            stream = keys.send(self.vendor, urgency)
+            if not belts.redis.exists(belts.keys.belt(stream)):
+                continue
+            for entry in [*belts.take_over(stream, OLD_MAX), *belts.read([stream], OLD_MAX)]:
+                self._adopt(stream, urgency, entry)
+                moved = True
+        self._old_at = time.monotonic() + (0.0 if moved else 1.0)
 
-        self._runtime.belts.hand_on(entries, to_ledger(rows), more)
-        for one in ended:
-            if one.work.note.kind not in AFTERTHOUGHTS:
-                metrics.DECISIONS.labels(self._vendor, one.decision, metrics.NONE).inc()
-        tell_ended(self._runtime, self._vendor, business_id, ended)
-
-    def _write(self, entries: Sequence[Entry], lane: Lane, settled: settling.Settled, now: int) -> None:
-        """Rows, claims, what goes again and the acknowledgement: all in one MULTI."""
-        business_id = lane.credential.business_id
-        rows: list[Record] = [delivery_row(one, lane.vendor, business_id, now) for one in settled.ended]
-        rows += [pending_row(wait, lane.vendor, business_id, now) for wait in settled.waits if _news(wait)]
-        later = _later(settled.waits, lane, now)
-        done = [(one.work.target.push_id, one.work.note.ts_ms) for one in settled.ended]
-
-        def more(pipe: Any) -> None:
-            self._runtime.claims.release(pipe, given_back(settled))
-            self._runtime.claims.mark_done(pipe, done)
-            self._runtime.screens.settle(pipe, on_screens(settled, now))
-            self._runtime.delayed.put(pipe, later)
-            self._runtime.backlog.join(pipe, _held_back(settled.waits))
-            self._runtime.backlog.leave(pipe, _decided(settled.ended))
-            self._runtime.backlog.spoken(pipe, _spoken(settled.ended))
-
-        self._runtime.belts.hand_on(entries, to_ledger(rows), more)
-
-    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
-        """Those whose tokens are given up now. Foreign ones are on hold first (workers/held_tokens.py)."""
-        verdicts = [outcome.verdict for _, outcome in done.told]
-        foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
-        if not settled.retires and not verdicts:
-            return ()
-        now = now_ms()
-        calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead, accepted_by_cohort(done, lane, now))
-        on_hold = [held(one, lane, now) for one in settled.retires if one.foreign]
-        self._runtime.guard.hold(lane.id, on_hold, now)
-        own = [one for one in settled.retires if not one.foreign]
-        chosen = [one for one in own if not one.guarded or calm["dead"]]
-        if len(chosen) < len(own):
-            log.error(
-                "the token guard stopped the retiring of tokens", extra={"business_id": lane.credential.business_id, "vendor": lane.vendor}
-            )
-        for state in ("retired", "silenced"):
-            rows = [
-                (w.note.app, w.target.user, w.target.device, w.target.token, w.target.registered_ms, one.reason)
-                for one in chosen
-                if one.state == state
-                for w in (one.work,)
-            ]
-            try:
-                retired = self._runtime.devices.retire(rows, state)
-            except sql.AWAY as error:  # the pushes are settled; the vendor will say the same of the next one
-                log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
-                return ()
-            if retired:
-                metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
-        return [one for one in chosen if one.state == "retired"]
-
-
-def _round(
-    todo: list[tuple[Entry, Batch]], most: int = delivery.IN_FLIGHT_MAX
-) -> tuple[list[tuple[Entry, Batch]], list[tuple[Entry, Batch]]]:
-    """As many whole entries from the front as stay within `most` pushes (one at least), and the rest.
-
-    A round ends with its last answer: the urgent are not in one with a group of hundreds.
-    """
-    size = 0
-    for index, (entry, batch) in enumerate(todo):
-        size += sum(len(push.targets) for push in batch.pushes)
-        if index and (size > most or is_urgent(entry) != is_urgent(todo[0][0])):
-            return todo[:index], todo[index:]
-    return todo, []
-
-
-def _later(waits: Sequence[settling.Wait], lane: Lane, now: int) -> list[Later]:
-    """Retries by their due time (packed by tenths of a second); what a stopped lane holds goes to its parking lot by expiry."""
-    groups: dict[tuple[str | None, int], list[settling.Wait]] = {}
-    for wait in waits:
-        if wait.delay_s is None:
-            groups.setdefault((lane.id, wait.work.note.expires_at_ms // 1000 * 1000 + 1000), []).append(wait)
-        else:
-            groups.setdefault((None, (now + int(wait.delay_s * 1000)) // 100 * 100 + 100), []).append(wait)
-    return [
-        Later(keys.send(lane.vendor, urgency), encode(part), due_ms, parked)
-        for (parked, due_ms), group in groups.items()
-        for urgency, batch in settling.batches(group, lane)
-        for part in _bounded(batch)
-    ]
-
-
-def _held_back(waits: Sequence[settling.Wait]) -> list[tuple[tuple[str, ...], str, int, int]]:
-    """Those that an outage holds from now on, however short it may turn out to be: whether they fold, their backlog's age says
-    when they come back (workers/delivery/fold.py)."""
-    return [
-        (group_of(wait.work), wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms)
-        for wait in waits
-        if joins(wait.work, wait.target.held_by) and not joins(wait.work, wait.work.target.held_by)
-    ]
-
-
-def _decided(ended: Sequence[settling.Ended]) -> list[tuple[tuple[str, ...], str]]:
-    return [(group_of(one.work), one.work.target.push_id) for one in ended if one.work.target.held_by is not None]
-
-
-def _spoken(ended: Sequence[settling.Ended]) -> list[tuple[tuple[str, ...], int]]:
-    return [(group_of(one.work), one.work.note.ts_ms) for one in ended if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1]
-
-
-def _bounded(batch: Batch) -> list[Batch]:
-    return [msgspec.structs.replace(batch, pushes=part) for part in routing.parts(batch.pushes)]
-
-
-def _news(wait: settling.Wait) -> bool:
-    """Whether a waiting push has something to tell: a first wait, or an answer. Waiting for the rate again is no news."""
-    return wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried
-
-
-def _count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:
-    own = [one for one in settled.ended if one.work.note.kind not in AFTERTHOUGHTS]  # the others have no row of their own
-    ended = Counter((one.decision, one.work.note.class_sent) for one in own)
-    for (decision, class_sent), count in ended.items():
-        metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(count)
-    seconds = {
-        name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
-    }
-    taken: dict[MessageClass, list[float]] = {name: [] for name in seconds}
-    for one in own:
-        if one.decision is Decision.ACCEPTED:
-            taken[one.work.note.class_sent].append(max(now - one.work.note.ts_ms, 0) / 1000)
-    for name, amounts in taken.items():
-        metrics.observe_all(seconds[name], amounts)
-    for reason, count in Counter(wait.reason for wait in settled.waits).items():
-        metrics.RETRIES.labels(lane.vendor, reason).inc(count)
-    if settled.alarms:
-        metrics.UNKNOWN_CODES.labels(lane.vendor).inc(settled.alarms)
-        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.told if o.alarm or o.verdict == Verdict.UNKNOWN})
-        log.error("a vendor said something that nobody documents", extra={"vendor": lane.vendor, "code": " ".join(codes[:5])})
-
-
-def owner_of(entry: Entry) -> str:
-    """The entry's name in the claims on its pushes."""
-    return f"{entry.belt}/{entry.id.decode()}"
-
-
-class DeliveryHandler:
-    """One vendor's batches. They are committed round by round, lane by lane, so that `handle` returns nothing."""
-
-    def __init__(self, runtime: Runtime, deliveries: Deliveries) -> None:
-        self._claims = runtime.claims
-        self._deliveries = deliveries
-
-    def handle(self, entries: Sequence[Entry]) -> None:
-        self._deliveries.entries(entries)
-
-    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+    def _adopt(self, stream: str, urgency: Urgency, entry: Entry) -> None:
+        belts, queues = self.runtime.belts, self.runtime.lane_queues
         try:
-            batch = decode_batch(entry.blob)
-        except msgspec.MsgspecError:
-            return [{b"b": entry.blob}]
-        pushes = [Push(note=push.note, targets=(target,)) for push in batch.pushes for target in push.targets]
-        return [{b"b": encode(msgspec.structs.replace(batch, pushes=(push,)))} for push in pushes]
-
-    def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.belt})
-
-    def on_leave(self, entry: Entry, reason: str | None) -> Commit:
-        """Frees the leases of pushes that are not finished. A dead letter's pushes have rows that are not decided: who replays it decides
-        them.
-
-        Whoever waits for one as the newest of a backlog loses patience by itself (common/storage/backlog.py).
-        """
-        try:
-            batch = decode_batch(entry.blob)
-        except msgspec.MsgspecError:
-            return Commit()
-        pushes = [(target.push_id, push.note.ts_ms) for push in batch.pushes for target in push.targets]
-        return Commit(
-            rows=_buried_rows(entry, batch, reason) if reason is not None else (),
-            extra=[lambda pipe: self._claims.disown(pipe, owner_of(entry), pushes)],
-        )
-
-
-def _buried_rows(entry: Entry, batch: Batch, reason: str) -> list[Record]:
-    works, now, words = settling.works_of(owner_of(entry), batch), now_ms(), f"dead letter: {reason}"
-    return [work_row(work, batch.vendor, batch.business_id, None, work.target.attempts, now, words) for work in works]
+            new = as_new(decode_batch(entry.blob), urgency, entry.blob)
+        except msgspec.MsgspecError as error:
+            reason = f"broke_stage: {type(error).__name__}"
+            letter = dead_letter(self.runtime.vault, entry, DELIVERY, reason, Letter(entry.blob, {"belt": stream}))
+            belts.hand_on([entry], [(keys.LEDGER, blob) for blob in packed_records([letter])])
+            return
+        # under its old name, so that the claims that its reader has on its pushes are its own
+        owner = f"{stream}/{entry.id.decode()}"
+        belts.hand_on([entry], (), lambda pipe: queues.put(pipe, [new], owner))

@@ -12,7 +12,8 @@ import msgspec
 from common import metrics
 from common.clock import now_ms
 from common.contracts import OfflineRecipients, decode_offline, encode
-from common.storage import keys
+from common.storage.delayed import as_new
+from common.storage.lane_queues import LaneQueues
 from common.storage.replies import Replies
 from common.storage.streams import Entry
 from workers.app import DELIVERY
@@ -29,6 +30,7 @@ class RoutingHandler:
     """People who are away -> pushes, packed by lane and urgency."""
 
     world: routing.World
+    queues: LaneQueues
     replies: Replies
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
@@ -39,11 +41,11 @@ class RoutingHandler:
         now = now_ms()
         routed = routing.route(offline, self.world, now)
         told = routing_replies(routed.rows)
+        batches = [as_new(batch, urgency, encode(batch)) for urgency, batch in routed.batches]
         return Commit(
-            forward=[(keys.send(batch.vendor, urgency), encode(batch)) for urgency, batch in routed.batches],
             rows=[routing_row(row, now) for row in routed.rows],
             wake=frozenset((DELIVERY, batch.vendor) for _, batch in routed.batches),
-            extra=[lambda pipe: self.replies.tell(pipe, told)] if told else (),
+            extra=[lambda pipe: self.queues.put(pipe, batches), *([lambda pipe: self.replies.tell(pipe, told)] if told else ())],
             after=[lambda: _count(routed)],
         )
 

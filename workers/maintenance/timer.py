@@ -8,15 +8,13 @@ from common.model import Vendor
 from common.storage import keys
 from common.storage.leases import Lease
 from workers.app import DELIVERY, PRESENCE, ROUTING
+from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
-from workers.unparking import Unparking
 
 #: Between two looks at the delayed set.
 TICK_S = 0.1
-#: Between two looks for missed wake-ups, and at the parking lots.
+#: Between two looks for missed wake-ups, and at the lanes' queues.
 EVERY_S = 1.0
-#: Moves of up to 500 entries each in one turn.
-MOVES_MAX = 10
 
 
 class Timer:
@@ -25,21 +23,17 @@ class Timer:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._next = 0.0
-        self.unparking = Unparking(runtime, self._wake)
+        self.lanes = LaneTimer(runtime)
 
     def turn(self, lease: Lease | None = None) -> float:
         del lease  # each move is atomic, and two timers move each entry once
-        for _ in range(MOVES_MAX):
-            moved = self._runtime.delayed.release_due()
-            self._wake(moved)
-            if not moved:
-                break
+        self._wake(self.lanes.release())
         self._runtime.replies.release_due()
-        self.unparking.go_on()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
-            self._wake(self._runtime.belts.missed(keys.BELTS))
-            self.unparking.look()
+            self._wake(self._runtime.belts.missed(keys.STREAMS))
+            for vendor in self.lanes.look():
+                self._runtime.ring(DELIVERY, vendor)
         return TICK_S
 
     def rest(self) -> None:

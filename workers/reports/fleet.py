@@ -98,7 +98,7 @@ def belt_findings(runtime: Runtime) -> Iterator[Finding]:
                 f"{stream} has another reader's group: {', '.join(sorted(map(bytes.decode, others)))}",
                 "the stream belongs to the fleet: other readers use one of their own; then XGROUP DESTROY STREAM GROUP",
             )
-    backlog = runtime.belts.backlog((*keys.BELTS, keys.LEDGER, keys.RECEIPTS))
+    backlog = {**runtime.belts.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **runtime.lane_queues.backlog()}
     for belt, found in backlog.items():
         total += found.unread + found.pending
         most = ledger.BELT_MAX if belt == keys.LEDGER else DEEP
@@ -126,8 +126,8 @@ def lane_findings(runtime: Runtime) -> Iterator[Finding]:
     flowing = 0
     for lane, status in zip(found, lane_status(runtime, found), strict=True):
         name = f"{lane.vendor} {lane.credential.business_id} of {lane.credential.app}"
-        parked = runtime.delayed.parked_count(lane.id)
-        waiting = f", {parked} batches wait behind it" if parked else ""
+        parked = runtime.lane_queues.waiting(lane.id)
+        waiting = f", {parked} pushes wait behind it" if parked else ""
         key = f"{lane.credential.app} {lane.vendor} {lane.credential.business_id}"
         if lane.paused:
             yield bad("lanes", f"{name} is paused by an operator{waiting}", f"pushfleet credential resume {key}")

@@ -15,9 +15,8 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import Batch, Push, encode
 from common.model import Bucket, MessageClass, Urgency, Vendor
-from common.storage import keys
 from common.storage.admission import Ask, Count
-from common.storage.delayed import Later
+from common.storage.delayed import as_new
 from tests.integration.admission.conftest import work
 from tests.records import dead_record
 from workers.cli.base import CliError
@@ -60,15 +59,17 @@ def test_lanes_have_the_shape_of_the_contract(run: Callable[..., Result], runtim
     vivo = lane(Vendor.VIVO, {"quota": {"public": 100}, "rate": 50.0})
     vouched(runtime, vivo, 99)
     runtime.admission.slow_down(terms_of(vivo, now_ms()), throttled=True)
-    asks = [Ask(f"{i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(3)]
+    asks = [Ask(f"{i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t", cost=0) for i in range(3)]
     runtime.admission.admit(terms_of(vivo, now_ms()), asks, "a round")
     runtime.lane_states.tell(vivo.id, vivo.credential.version, 0, 0, refused=True)
     parked = Batch(app="demo", vendor=Vendor.VIVO, business_id=space, pushes=(Push(note=work(1).note, targets=(work(1).target,) * 3),))
     with runtime.redis.pipeline() as pipe:
-        runtime.delayed.put(pipe, [Later(keys.send(Vendor.VIVO, Urgency.CHAT), encode(parked), now_ms(), vivo.id)])
+        runtime.lane_queues.put(pipe, [as_new(parked, Urgency.CHAT, encode(parked))])
         pipe.execute()
     mine = next(row for row in rows(run("lanes", "--json")) if row["business_id"] == space)
     quotas = {quota.pop("bucket"): quota for quota in mine.pop("quotas")}
+    assert now_ms() - mine.pop("since_ms") < 60_000
+    assert mine.pop("why").startswith("credential_refused")
     assert mine == {
         "app": "demo",
         "vendor": "vivo",
@@ -79,6 +80,7 @@ def test_lanes_have_the_shape_of_the_contract(run: Callable[..., Result], runtim
         "rate_now": 25.0,
         "inflight": 3,
         "parked": 3,
+        "queue_bytes": len(encode(parked)),
     }
     assert quotas["private"] == {"used": 3, "limit": None, "runs_out_ms": None}
     assert (quotas["public"]["used"], quotas["public"]["limit"]) == (99, 100)

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from common.config import Settings
 from common.contracts import Batch, Push, encode
 from common.model import MessageClass, Vendor
-from common.storage import keys
+from common.storage.delayed import as_new
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.integration.admission.conftest import lane, own_url, secret_key, work
@@ -62,13 +62,20 @@ class World:
         self.writer = LedgerWriter(runtime)
 
     def put(self, works: Sequence[Work]) -> None:
-        """On the belts of their urgencies, as routing packs them."""
-        credential = self.lane.credential
+        """In the queues of their urgencies, as routing packs them."""
+        credential, batches = self.lane.credential, []
         for urgency in {one.note.urgency for one in works}:
             pushes = [Push(note=one.note, targets=(one.target,)) for one in works if one.note.urgency == urgency]
             for part in parts(pushes):
-                blob = encode(Batch(app=credential.app, vendor=credential.vendor, business_id=credential.business_id, pushes=part))
-                self.runtime.redis.xadd(self.runtime.keys.belt(keys.send(Vendor.MEIZU, urgency)), {"b": blob})
+                batch = Batch(app=credential.app, vendor=credential.vendor, business_id=credential.business_id, pushes=part)
+                batches.append(as_new(batch, urgency, encode(batch)))
+        with self.runtime.redis.pipeline(transaction=True) as pipe:
+            self.runtime.lane_queues.put(pipe, batches)
+            pipe.execute()
+
+    def waiting(self) -> int:
+        """Pushes in the lane's queues."""
+        return self.runtime.lane_queues.waiting(self.lane.id)
 
     def turn(self, until: Callable[[], Any], seconds: float = 20.0) -> Any:
         """Upkeep and drains in turn until `until` is true."""
@@ -109,15 +116,21 @@ class World:
 
     def decisions(self, works: Sequence[Work]) -> list[str | None]:
         """Of each, once the ledger is written."""
+        by_id = self._rows()
+        return [by_id.get(one.target.push_id) for one in works]
+
+    def all_noted(self, works: Sequence[Work]) -> bool:
+        """Whether each has a row, decided or not."""
+        return {one.target.push_id for one in works} <= set(self._rows())
+
+    def _rows(self) -> dict[str, str | None]:
         while self.writer.flush():
             pass
-        ids = [one.target.push_id for one in works]
         with self.runtime.engine.connect() as connection:
             found = connection.execute(
                 text("SELECT push_id, decision FROM ledger WHERE business_id = :b"), {"b": self.lane.credential.business_id}
             )
-            by_id = {str(push_id).replace("-", ""): decision for push_id, decision in found}
-        return [by_id.get(push_id) for push_id in ids]
+            return {str(push_id).replace("-", ""): decision for push_id, decision in found}
 
     def all_decided(self, works: Sequence[Work]) -> bool:
         return None not in self.decisions(works)

@@ -15,15 +15,15 @@ from common.clock import now_ms
 from common.config import Settings
 from common.contracts import Batch, Push, encode
 from common.model import Urgency, Vendor, Verdict
-from common.storage import keys
 from common.storage.credentials import StoredCredential
+from common.storage.delayed import as_new
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.delivery.conftest import chat
 from workers.app import DELIVERY
 from workers.delivery.stage import Delivered
-from workers.handlers.delivery import Deliveries
+from workers.handlers.delivery import LaneSender
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.vendors.base import Outcome
@@ -95,8 +95,10 @@ def account(runtime: Runtime, business_id: str, app_id: str) -> None:
 
 def put(runtime: Runtime, business_id: str, number: int) -> str:
     one = chat(number, urgency=Urgency.CHAT)
-    blob = encode(Batch(app="demo", vendor=Vendor.MEIZU, business_id=business_id, pushes=(Push(note=one.note, targets=(one.target,)),)))
-    runtime.redis.xadd(runtime.keys.belt(keys.send(Vendor.MEIZU, Urgency.CHAT)), {"b": blob})
+    batch = Batch(app="demo", vendor=Vendor.MEIZU, business_id=business_id, pushes=(Push(note=one.note, targets=(one.target,)),))
+    with runtime.redis.pipeline(transaction=True) as pipe:
+        runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
+        pipe.execute()
     return one.target.token
 
 
@@ -105,8 +107,8 @@ def test_a_lane_that_hangs_is_tried_beside_the_others(runtime: Runtime, hall: Ha
     account(runtime, slow, "slow")
     account(runtime, well, "well")
     drain = Stages(runtime).drain(DELIVERY, Vendor.MEIZU)
-    deliveries = drain.handler._deliveries
-    deliveries._silent.add(("demo", Vendor.MEIZU, slow))  # its last round waited in vain
+    lane = f"demo:meizu:{slow}"
+    drain._silent.add(lane)  # its last round waited in vain
     hung = [put(runtime, slow, number) for number in range(2)]
     taken = [put(runtime, well, number) for number in range(10, 13)]
     drain(lambda: False)
@@ -114,16 +116,14 @@ def test_a_lane_that_hangs_is_tried_beside_the_others(runtime: Runtime, hall: Ha
     assert sorted(hall.accepted) == sorted(taken), "and nobody waited for it"
     late = put(runtime, slow, 3)
     drain(lambda: False)
-    belt = runtime.keys.belt(keys.send(Vendor.MEIZU, Urgency.CHAT))
-    assert runtime.redis.xlen(belt) == 3, "one round at a time: what comes meanwhile is given back"
+    assert runtime.lane_queues.waiting(lane) == 1, "one round at a time: what comes meanwhile is given back"
     hall.open.set()
     end = time.monotonic() + 10
-    while runtime.redis.xlen(belt) and time.monotonic() < end:
-        drain._takeover_at = 0.0
+    while runtime.lane_queues.any_left() and time.monotonic() < end:
         drain(lambda: False)
         time.sleep(0.02)
     assert sorted(hall.accepted) == sorted([*taken, *hung, late])
-    assert not deliveries._silent, "it answers again"
+    assert not drain._silent, "it answers again"
 
 
 TOLD = {
@@ -138,7 +138,7 @@ TOLD = {
 
 @pytest.mark.parametrize(("statuses", "silent"), TOLD.values(), ids=TOLD)
 def test_a_lane_is_silent_after_a_round_that_mostly_waited_in_vain(runtime: Runtime, statuses: list[str], silent: bool) -> None:
-    deliveries, key = Deliveries(runtime, Vendor.MEIZU, 500, lambda: False), ("demo", Vendor.MEIZU, "b")
+    deliveries, key = LaneSender(runtime, Vendor.MEIZU, 500, lambda: False), "demo:meizu:b"
     told = [(chat(number), Outcome(Verdict.UNCERTAIN, status)) for number, status in enumerate(statuses)]
     if not told:
         deliveries._silent.add(key)

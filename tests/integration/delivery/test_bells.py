@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 import types
 from collections.abc import Sequence
 
+from common.clock import now_ms
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.streams import Entry
 from tests.integration.delivery.conftest import World, chat
 from workers.app import DELIVERY, queue_of
+from workers.gate import terms_of
 from workers.pipeline import stores_of
 from workers.queues.consumer import Policy, StreamConsumer
 
@@ -32,7 +35,26 @@ def test_a_bell_that_no_thread_had_time_for_silences_nobody(world: World) -> Non
 
     handler = types.SimpleNamespace(handle=handle)
     drain = StreamConsumer(handler, Policy(DELIVERY, {belt: 1}, Vendor.MEIZU), stores_of(world.runtime, DELIVERY, Vendor.MEIZU))
-    world.put([chat(1, urgency=Urgency.CHAT)])
+    world.runtime.redis.xadd(world.runtime.keys.belt(belt), {"b": b"x"})
     drain(lambda: False)
     assert len(finished) == 1
     assert belts.bell_is_ours(queue), "whoever comes next may ring"
+
+
+def test_a_sender_that_waits_for_a_lanes_time_hears_who_comes_meanwhile(world: World) -> None:
+    queue = queue_of(DELIVERY, Vendor.MEIZU)
+    world.runtime.admission.slow_down(terms_of(world.lane, now_ms()), throttled=False, hold_s=3)
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
+    slice_.start()
+    end = time.monotonic() + 2
+    while not world.runtime.belts.bell_is_ours(queue) and time.monotonic() < end:
+        time.sleep(0.02)  # it has looked, and sleeps
+    assert time.monotonic() < end, "whoever comes next may ring"
+    world.runtime.redis.delete(world.runtime.keys.rate(world.lane.id))
+    world.put([chat(2, urgency=Urgency.CALL)])
+    began = time.monotonic()
+    world.drain(lambda: False)  # the wake-up, in the second slot
+    assert time.monotonic() - began < 1
+    slice_.join(10)
+    assert len(world.accepted()) == 2

@@ -67,11 +67,10 @@ class Town(World):
         self.runtime.catalog.changed()
 
     def parked(self, *works: Work) -> None:
-        """Puts them on the belts of the paused lane and waits until they are on hold."""
+        """Puts them into the queues of the paused lane and waits until they are told so."""
         self.pause(True)
         self.put(works)
-        belts = [self.runtime.keys.belt(name) for name in ("send:meizu:chat", "send:meizu:bulk", "send:meizu:call")]
-        self.turn(lambda: not any(self.runtime.redis.xlen(belt) for belt in belts))
+        self.turn(lambda: self.all_noted(works))
 
     def go(self, works: Sequence[Work]) -> list[str | None]:
         self.pause(False)

@@ -76,9 +76,8 @@ def shut_and_open(world: World) -> Callable[[Sequence[Work]], None]:
         world.runtime.credentials.set_paused(*name, True)
         world.runtime.catalog.changed()
         world.put(works)
-        belts = [world.runtime.keys.belt(f"send:meizu:{urgency}") for urgency in Urgency]
-        world.turn(lambda: not any(world.runtime.redis.xlen(belt) for belt in belts))
-        assert world.runtime.delayed.parked_count(world.lane.id)
+        world.turn(lambda: world.all_noted(works))
+        assert world.waiting() == len(works)
         assert not world.accepted()
         world.runtime.credentials.set_paused(*name, False)
         world.runtime.catalog.changed()

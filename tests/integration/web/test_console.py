@@ -14,7 +14,8 @@ from html import unescape
 
 import pytest
 
-from common.model import Decision, Vendor
+from common.model import Decision, Urgency, Vendor
+from common.storage.lane_queues import NewBatch
 from common.storage.migrations import migrate
 from tests.integration.web.conftest import APP, call, eventually, message, registered
 from tests.integration.web.test_receipts import listens
@@ -110,7 +111,12 @@ def busy(runtime, fleet, console):
     runtime.delivery(Vendor.VIVO).breaker.report(lane, good=0, failed=0, refused=True, retry_after_s=None)
     stored = next(one for one in runtime.credentials.all() if one.vendor == "xiaomi")
     runtime.credentials.add(replace(stored, expires_ms=int(time.time() * 1000) + 3 * 86_400_000))
-    runtime.redis.xadd(runtime.keys.belt("send:meizu:bulk"), {"b": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0")
+    with runtime.redis.pipeline() as pipe:  # nobody sends it
+        runtime.lane_queues.put(pipe, [NewBatch(f"{APP}:meizu:gone", Urgency.BULK, b"x", 1, 1, 1 << 45)])
+        queue = runtime.keys.lane_queue(f"{APP}:meizu:gone", Urgency.BULK)
+        pipe.execute()
+    (entry,) = runtime.redis.zrange(queue, 0, -1)
+    runtime.redis.zadd(queue, {entry: (int(time.time() * 1000) - 120_000) * 1000})
     return console
 
 

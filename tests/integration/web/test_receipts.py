@@ -14,7 +14,7 @@ from sqlalchemy import text
 from common import metrics
 from common.clock import now_ms
 from common.contracts import Attempt
-from common.model import Decision, Vendor
+from common.model import Decision, Urgency, Vendor
 from common.storage import keys
 from simulators.huawei import callback_headers
 from tests.integration.web.conftest import APP, call, eventually, message, registered
@@ -209,9 +209,10 @@ def early_push_id(runtime, fleet) -> str:
     fleet._consumer.once(10)
     fleet._stages.drain(PRESENCE)(lambda: False)
     fleet._stages.drain(ROUTING)(lambda: False)
-    [(_, fields)] = runtime.redis.xrange(runtime.keys.belt(keys.send(Vendor.VIVO, "chat")))
+    [lane] = runtime.lane_queues.loaded()
+    [(_, blob)] = runtime.lane_queues.walk(lane, Urgency.CHAT, 0, 10)
     threading.Timer(0.5, fleet.step).start()
-    return decode_batch(fields[b"b"]).pushes[0].targets[0].push_id
+    return decode_batch(blob).pushes[0].targets[0].push_id
 
 
 def test_a_token_that_moved_is_replaced(runtime, fleet, receipts):

@@ -13,7 +13,7 @@ from tests.unit.vendors.cases import NOW_MS, credential, note, target
 from workers.delivery.lane import Lane
 from workers.delivery.settle import ATTEMPTS_KEPT, Settled, settle, without_lane
 from workers.delivery.stage import Delivered, Work, is_down
-from workers.handlers.delivery import _count
+from workers.handlers.lane_rounds import count as _count
 from workers.handlers.ledger_rows import pending_row
 from workers.vendors import VENDORS
 from workers.vendors.base import Outcome

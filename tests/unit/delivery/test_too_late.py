@@ -18,7 +18,7 @@ from workers.delivery.late import Screen, Standing
 from workers.delivery.settle import settle
 from workers.delivery.stage import ClaimAnswer, Delivered, Leave, Probe, Shut, World, deliver
 from workers.delivery.work import Work
-from workers.handlers.delivery import _news
+from workers.handlers.lane_rounds import _news
 from workers.presence import stage as presence
 from workers.routing import stage as routing
 from workers.wire import Answer, Request

@@ -1,0 +1,469 @@
+"""What each lane has to send (Redis, until sent): a queue a lane and urgency, ready sets a vendor, leases of whoever sends.
+
+An entry is one batch of pushes. It stays in its lane's queue until a sender takes it, and comes back to its place when it was
+not sent. The scripts are in lua/: ready_pop, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick. A lane's own keys carry
+the hash tag `{<lane>}`, so each script but ready_pop stays inside one slot.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import msgspec
+from redis import Redis
+from redis.client import Pipeline
+
+from common.model import Urgency, Vendor
+from common.storage.keys import Keys
+from common.storage.scripts import script
+from common.storage.streams import Backlog
+
+URGENCIES: Final = tuple(Urgency)
+RANK: Final = {urgency: number for number, urgency in enumerate(URGENCIES)}
+#: A sender that was silent for so long has died; its entries go to another (send 10 s < lease 15 s).
+LEASE_MS: Final = 15_000
+#: Entries, and bytes, of one take: an entry that is larger than the bytes is taken alone.
+ENTRIES_MAX: Final = 200
+BYTES_MAX: Final = 8 * 1024 * 1024
+#: What a lane that was idle may send at once, of what it may send in a second. What the sender is late by at most before it
+#: loses tokens is as long: 25 ms and a push.
+BURST_SHARE: Final = 0.025
+
+_order = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """One batch for a lane. requests: different notifications in it. expires_ms: when its last push does."""
+
+    lane: str
+    urgency: Urgency
+    blob: bytes
+    pushes: int
+    requests: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneEntry:
+    """One entry as it was taken. deliveries: 1, and one more for each sender that died with it."""
+
+    id: str
+    blob: bytes
+    deliveries: int = 1
+
+    @property
+    def owner(self) -> str:
+        """The entry's name in the claims on its pushes; what is left of an entry keeps it."""
+        return self.id.partition(";")[0]
+
+    @property
+    def pushes(self) -> int:
+        return int(self.id.split(";")[3])
+
+    @property
+    def order(self) -> int:
+        return int(self.id.split(";")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTerms:
+    """What the take of one lane needs of its account. gone: the account was removed, nothing is asked.
+
+    rate_per_s, burst: in requests where `by_request`, else in pushes."""
+
+    version: int = 0
+    rate_per_s: float = 1.0
+    burst: float = 1.0
+    ramp_s: int = 0
+    by_request: bool = False
+    gone: bool = False
+
+
+@dataclass(slots=True)
+class Taken:
+    """The answer to one take. what: go, probe, wait, shut or empty.
+
+    tokens: what the lane's rate allows of the next second (see `lease`); burst: how much of it at once. due_ms: when the lane may
+    be asked again, by Redis' clock; now_ms: that clock at the take. left: entries in the queue still.
+    noted, noted_why: entries up to this order were held by an outage, and which. slowed: up to this order, by the rate.
+    """
+
+    lane: str
+    urgency: Urgency
+    word: str
+    what: str
+    now_ms: int
+    why: str = ""
+    due_ms: int = 0
+    tokens: int = 0
+    burst: int = 1
+    noted: int = 0
+    noted_why: str = ""
+    slowed: int = 0
+    left: int = 0
+    terms: LaneTerms = LaneTerms(gone=True)
+    entries: list[LaneEntry] = field(default_factory=list)
+
+    @property
+    def paced(self) -> bool:
+        """Whether the lane is at its rate."""
+        return self.due_ms > self.now_ms
+
+
+@dataclass(frozen=True, slots=True)
+class RateLease:
+    """Leave to send so many, the first in `first_s`, then `rate_per_s`; lim_s: how much earlier than its time one may go.
+
+    last_s: time of the last one in epoch seconds, by Redis' clock."""
+
+    tokens: int
+    first_s: float
+    last_s: float
+    rate_per_s: float
+    lim_s: float
+
+
+@dataclass(slots=True)
+class LaneCommit:
+    """What is written for entries of one take, in one step.
+
+    changed: (entry, what is left of it). later: members of the delayed set with their delay in ms. bytes_less: how much the lane's
+    queues shrink. unused: tokens that were not needed. marks: see lane_commit.lua; keys: the marks' keys.
+    """
+
+    ended: list[LaneEntry] = field(default_factory=list)
+    back: list[LaneEntry] = field(default_factory=list)
+    changed: list[tuple[LaneEntry, NewBatch]] = field(default_factory=list)
+    record: bytes = b""
+    later: list[tuple[bytes, int]] = field(default_factory=list)
+    bytes_more: int = 0
+    unused: tuple[float, ...] = ()
+    keys: list[str] = field(default_factory=list)
+    marks: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def mark(self, kind: str, names: Sequence[str], *values: Any) -> None:
+        """names: the mark's own keys, next to each other."""
+        self.marks.append((kind, _OWN_KEYS + 1 + len(self.keys), *values))
+        self.keys.extend(names)
+
+
+#: Keys of lane_commit before those of the marks.
+_OWN_KEYS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one lane holds. bytes: of everything; waiting: pushes in its queues; entries, oldest_ms: by urgency, taken ones aside."""
+
+    bytes: int
+    waiting: int
+    entries: Mapping[Urgency, int]
+    oldest_ms: Mapping[Urgency, int | None]
+
+
+def entry_id(batch: NewBatch, owner: str = "", order: int = 0) -> str:
+    """The entry's name, which says all that a script has to know of it."""
+    made = order or time.time_ns() // 1_000_000 * 1000 + next(_order) % 1000
+    numbers = (RANK[batch.urgency], made, batch.pushes, batch.requests, len(batch.blob), batch.expires_ms)
+    return ";".join((owner or os.urandom(9).hex(), *map(str, numbers)))
+
+
+def expires_ms_of(entry: str) -> int:
+    return int(entry.rsplit(";", 1)[1])
+
+
+def vendor_of(lane: str) -> Vendor:
+    return Vendor(lane.split(":")[1])
+
+
+class LaneQueues:
+    """word: of this process; a take's own word begins with it."""
+
+    def __init__(self, redis: Redis, keys: Keys, lease_ms: int = LEASE_MS) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.lease_ms = lease_ms
+        self.word = os.urandom(6).hex()
+        self._words = itertools.count()
+        self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
+        self._take, self._lease = script(redis, "lane_take", "rate_now"), script(redis, "rate_lease", "rate_now")
+        self._renew, self._reap, self._pick = (script(redis, name) for name in ("lane_renew", "lane_reap", "lane_pick"))
+
+    # ------------------------------------------------------------ in
+
+    def put(self, pipe: Pipeline, batches: Iterable[NewBatch], owner: str = "") -> None:
+        """Inside the caller's MULTI: these wait for their lanes' senders, in this order."""
+        for batch in batches:
+            entry = entry_id(batch, owner)
+            pipe.hset(self.keys.lane_blobs(batch.lane), entry, batch.blob)
+            pipe.zadd(self.keys.lane_queue(batch.lane, batch.urgency), {entry: int(entry.split(";")[2])})
+            pipe.hincrby(self.keys.lane_load(batch.lane), "b", len(batch.blob))
+            pipe.hincrby(self.keys.lane_load(batch.lane), "w", batch.pushes)
+            pipe.sadd(self.keys.loaded_lanes, batch.lane)
+            pipe.zadd(self.keys.ready(vendor_of(batch.lane), batch.urgency), {batch.lane: 0}, nx=True)
+
+    def wake_at(self, pipe: Pipeline, lane: str, urgency: Urgency, due_ms: int) -> None:
+        """The lane may send again from then on, unless somebody has said a time already."""
+        pipe.zadd(self.keys.ready(vendor_of(lane), urgency), {lane: due_ms}, nx=True)
+
+    def wake_now(self, lane: str) -> None:
+        """The lane was opened (resumed, a new credential): it is looked at once, whatever time it had."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for urgency in URGENCIES:
+                pipe.zadd(self.keys.ready(vendor_of(lane), urgency), {lane: 0}, xx=True)
+            pipe.execute()
+
+    # ------------------------------------------------------------ out
+
+    def pop(
+        self, vendor: Vendor, most: Mapping[Urgency, int], busy: Iterable[tuple[str, Urgency]]
+    ) -> tuple[list[tuple[str, Urgency]], float | None]:
+        """Lanes that may send now, the most urgent first, and in how many seconds the next one may (None: none waits).
+
+        busy: what this process works on already. The caller takes from each, then says when it may send again (`wake_at`)."""
+        names = [*(self.keys.ready(vendor, urgency) for urgency in URGENCIES), self.keys.popped(vendor)]
+        args: list[Any] = [self.lease_ms + 1000, *(most.get(urgency, 0) for urgency in URGENCIES)]
+        args += [f"{RANK[urgency]}|{lane}" for lane, urgency in busy]
+        now, due, *rest = cast(Any, self._pop(keys=names, args=args))
+        found = [(lane.decode(), URGENCIES[int(u)]) for u, lane in zip(rest[::2], rest[1::2], strict=True)]
+        return found, None if due < 0 else max(due - now, 0) / 1000
+
+    def take(self, wanted: Sequence[tuple[str, Urgency, LaneTerms, int]], probe_s: float, bytes_max: int = BYTES_MAX) -> list[Taken]:
+        """Entries of each of these lanes (at most so many pushes), in one round trip.
+
+        probe_s: how long a probe of a stopped lane may take.
+        """
+        words = [f"{self.word}:{next(self._words)}" for _ in wanted]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for (lane, urgency, terms, pushes_max), word in zip(wanted, words, strict=True):
+                args: list[Any] = [word, self.lease_ms, ENTRIES_MAX, pushes_max, bytes_max, terms.version, probe_s, terms.rate_per_s]
+                args += [terms.burst, terms.ramp_s, int(terms.by_request), RANK[urgency], int(terms.gone)]
+                self._take(keys=self._take_keys(lane, urgency), args=args, client=pipe)
+            answers = pipe.execute()
+        return [_taken(*one[:3], word, answer) for one, word, answer in zip(wanted, words, answers, strict=True)]
+
+    def lease(self, taken: Taken, wanted: int, pushes: int, round_s: float) -> RateLease:
+        """Leave to send so many of what the lane's rate counts within the next second; fewer, or none, when others were first."""
+        keys, lane, terms = self.keys, taken.lane, taken.terms
+        args: list[Any] = [taken.word, terms.rate_per_s, terms.burst, terms.ramp_s, RANK[taken.urgency], wanted, pushes, round_s]
+        told = self._lease(keys=[keys.rate(lane), keys.inflight(lane)], args=args)
+        tokens, first_s, last_s, rate = cast(Any, told)
+        rate_per_s = float(rate)
+        return RateLease(int(tokens), float(first_s), float(last_s), rate_per_s, _burst(terms, rate_per_s) / rate_per_s)
+
+    def paused(self, lane: str, urgency: Urgency, why: str, due_ms: int) -> Taken:
+        """As `take` of a lane that is not to be sent to: nothing is taken. due_ms: from now."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hmget(self.keys.lane_load(lane), f"n{RANK[urgency]}", f"why{RANK[urgency]}", f"r{RANK[urgency]}")
+            pipe.zcard(self.keys.lane_queue(lane, urgency))
+            (seconds, micros), (noted, noted_why, slowed), left = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        taken = Taken(lane, urgency, "", "shut" if left else "empty", now, why, now + due_ms, left=left)
+        taken.noted, taken.noted_why = int(noted or 0), (noted_why or b"").decode()
+        taken.slowed = int(slowed or 0)
+        return taken
+
+    def commit(self, taken: Taken, commit: LaneCommit) -> list[str]:
+        """Writes it; the entries that are not ours any more, and then nothing was written."""
+        return self.commit_all([(taken, commit)])[0]
+
+    def commit_all(self, commits: Sequence[tuple[Taken, LaneCommit]]) -> list[list[str]]:
+        """Each in one step, all in one round trip."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for taken, commit in commits:
+                self._commit(keys=self._commit_keys(taken, commit), args=[taken.word, *_packed(commit)], client=pipe)
+            answers = pipe.execute()
+        return [[entry.decode() for entry in answer] for answer in answers]
+
+    def give_back(self, taken: Taken, entries: Sequence[LaneEntry], due_ms: int) -> None:
+        """These were not worked on: they stand where they stood, and their lane may be asked again from then on."""
+        if entries:
+            self.commit(taken, LaneCommit(back=list(entries)))
+        with self.redis.pipeline(transaction=False) as pipe:
+            self.wake_at(pipe, taken.lane, taken.urgency, due_ms)
+            pipe.execute()
+
+    def renew(self, taken: Taken, entries: Sequence[LaneEntry]) -> list[str]:
+        """Their sender is alive; those that are not its any more."""
+        keys = self.keys
+        args: list[Any] = [taken.word, self.lease_ms, *(entry.id for entry in entries)]
+        lost = self._renew(keys=[keys.lane_leases(taken.lane), keys.lane_holders(taken.lane)], args=args)
+        return [entry.decode() for entry in cast(list[bytes], lost)]
+
+    def pick(self, lane: str, urgency: Urgency, entries: Sequence[str] = (), last: int = 0) -> Taken:
+        """Leases these waiting entries, or so many of the youngest, to end them."""
+        keys, word = self.keys, f"{self.word}:{next(self._words)}"
+        names = [keys.lane_queue(lane, urgency), keys.lane_blobs(lane), keys.lane_leases(lane)]
+        names += [keys.lane_holders(lane), keys.lane_load(lane)]
+        args: list[Any] = [word, self.lease_ms, last, *entries]
+        told = cast(Any, self._pick(keys=names, args=args))
+        found = [LaneEntry(entry.decode(), blob) for entry, blob in zip(told[::2], told[1::2], strict=True)]
+        return Taken(lane, urgency, word, "go", 0, entries=found)
+
+    # ------------------------------------------------------------ looks
+
+    def walk(self, lane: str, urgency: Urgency, after: int, count: int) -> list[tuple[int, bytes]]:
+        """(order, batch) of entries that wait, in their order, from beyond `after`."""
+        key, beyond = self.keys.lane_queue(lane, urgency), f"({after}"
+        ids = cast(list[bytes], self.redis.zrangebyscore(key, beyond, "+inf", 0, count))
+        blobs = cast(Any, self.redis.hmget(self.keys.lane_blobs(lane), ids)) if ids else []
+        return [(int(entry.split(b";")[2]), blob) for entry, blob in zip(ids, blobs, strict=True) if blob is not None]
+
+    def noted(self, pipe: Pipeline, lane: str, urgency: Urgency, upto: int, why: str) -> None:
+        """Inside the caller's MULTI: entries up to this order are held by an outage, and are told so."""
+        pipe.hset(self.keys.lane_load(lane), mapping={f"n{RANK[urgency]}": upto, f"why{RANK[urgency]}": why})
+
+    def windows(self, wanted: Sequence[tuple[str, Urgency, int]], count: int) -> list[list[str]]:
+        """Names of waiting entries from each (lane, urgency, start) on, in their order."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane, urgency, start in wanted:
+                pipe.zrange(self.keys.lane_queue(lane, urgency), start, start + count - 1)
+            return [[entry.decode() for entry in found] for found in pipe.execute()]
+
+    def blobs(self, lane: str, entries: Sequence[str]) -> list[bytes | None]:
+        return cast(list[bytes | None], self.redis.hmget(self.keys.lane_blobs(lane), list(entries))) if entries else []
+
+    def loaded(self) -> list[str]:
+        """Lanes that hold something, or did a moment ago."""
+        return sorted(lane.decode() for lane in cast(set[bytes], self.redis.smembers(self.keys.loaded_lanes)))
+
+    def any_left(self) -> bool:
+        """Whether some lane holds anything, also retries that are not due."""
+        return any(self.bytes_of(self.loaded()).values())
+
+    def loads(self, lanes: Sequence[str]) -> dict[str, Load]:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.hmget(self.keys.lane_load(lane), "b", "w")
+                for urgency in URGENCIES:
+                    pipe.zcard(self.keys.lane_queue(lane, urgency))
+                    pipe.zrange(self.keys.lane_queue(lane, urgency), 0, 0, withscores=True)
+            answers = iter(pipe.execute())
+        found = {}
+        for lane in lanes:
+            size, waiting = next(answers)
+            counts, firsts = {}, {}
+            for urgency in URGENCIES:
+                counts[urgency] = int(next(answers))
+                first = next(answers)
+                firsts[urgency] = int(first[0][1]) // 1000 if first else None
+            found[lane] = Load(int(size or 0), max(int(waiting or 0), 0), counts, firsts)
+        return found
+
+    def backlog(self) -> dict[str, Backlog]:
+        """By vendor and urgency (`send:<vendor>:<urgency>`): entries that wait in all its lanes' queues, and since when."""
+        entries = {(vendor, urgency): 0 for vendor in Vendor for urgency in URGENCIES}
+        oldest: dict[tuple[Vendor, Urgency], int] = {}
+        for lane, load in self.loads(self.loaded()).items():
+            for urgency, count in load.entries.items():
+                name, first = (vendor_of(lane), urgency), load.oldest_ms[urgency]
+                entries[name] += count
+                if first is not None:
+                    oldest[name] = min(first, oldest.get(name, first))
+        return {f"send:{name[0]}:{name[1]}": Backlog(count, 0, oldest.get(name)) for name, count in entries.items()}
+
+    def bytes_of(self, lanes: Sequence[str]) -> dict[str, int]:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.hget(self.keys.lane_load(lane), "b")
+            return {lane: int(size or 0) for lane, size in zip(lanes, pipe.execute(), strict=True)}
+
+    def waiting(self, lane: str) -> int:
+        """Pushes in the lane's queues, those that are being sent aside."""
+        return max(int(cast(Any, self.redis.hget(self.keys.lane_load(lane), "w")) or 0), 0)
+
+    def forget(self, lane: str) -> None:
+        """A lane that holds nothing is looked at no more."""
+        self.redis.srem(self.keys.loaded_lanes, lane)
+        if cast(Any, self.redis.hget(self.keys.lane_load(lane), "b")) not in (None, b"0"):  # something came in between
+            self.redis.sadd(self.keys.loaded_lanes, lane)
+
+    # ------------------------------------------------------------ by the clock
+
+    def due_vendors(self) -> list[Vendor]:
+        """Vendors one of whose lanes may send now."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for vendor in Vendor:
+                for urgency in URGENCIES:
+                    pipe.zrange(self.keys.ready(vendor, urgency), 0, 0, withscores=True)
+            (seconds, micros), *firsts = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        each = [(vendor, first) for vendor, first in zip((v for v in Vendor for _ in URGENCIES), firsts, strict=True)]
+        return list(dict.fromkeys(vendor for vendor, first in each if first and first[0][1] <= now))
+
+    def reap(self, vendor: Vendor) -> int:
+        """Looks after lanes whose takers should have been heard of: what the dead held goes back. Number of entries."""
+        key = self.keys.popped(vendor)
+        seconds, micros = cast(Any, self.redis.time())
+        now = seconds * 1000 + micros // 1000
+        over = cast(list[bytes], self.redis.zrangebyscore(key, "-inf", now, 0, 500))
+        return sum(self.reap_lane(lane.decode(), vendor, now) for lane in over)
+
+    def reap_lane(self, lane: str, vendor: Vendor, now_ms: int) -> int:
+        keys = self.keys
+        names = [keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
+        names += [keys.lane_queue(lane, urgency) for urgency in URGENCIES]
+        count, next_ms, *waiting = cast(Any, self._reap(keys=names, args=[""]))
+        with self.redis.pipeline(transaction=True) as pipe:
+            if next_ms < 0:
+                pipe.zrem(keys.popped(vendor), lane)
+            else:
+                pipe.zadd(keys.popped(vendor), {lane: max(int(next_ms), now_ms + 1000)}, xx=True)
+            for urgency, number in zip(URGENCIES, waiting, strict=True):
+                if number:
+                    self.wake_at(pipe, lane, urgency, 0)
+            pipe.execute()
+        return int(count)
+
+    def _take_keys(self, lane: str, urgency: Urgency) -> list[str]:
+        keys = self.keys
+        own = [keys.lane_queue(lane, urgency), keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane)]
+        return [*own, keys.lane_tries(lane), keys.lane_load(lane), keys.lane(lane), keys.rate(lane)]
+
+    def _commit_keys(self, taken: Taken, commit: LaneCommit) -> list[str]:
+        keys, lane = self.keys, taken.lane
+        own = [keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
+        own += [keys.lane_queue(lane, taken.urgency), keys.rate(lane), keys.inflight(lane), keys.belt("ledger"), keys.delayed]
+        return [*own, *commit.keys]
+
+
+def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any) -> Taken:
+    what, now_ms, why, due, tokens, rate, noted, noted_why, slowed, left, *rest = answer
+    taken = Taken(lane, urgency, word, what.decode(), now_ms, why.decode(), due, tokens, max(1, int(_burst(terms, float(rate)) + 1e-6)))
+    taken.noted, taken.noted_why, taken.slowed, taken.left, taken.terms = noted, noted_why.decode(), slowed, left, terms
+    taken.entries = [LaneEntry(*one) for one in _triples(rest)]
+    return taken
+
+
+def _burst(terms: LaneTerms, rate_per_s: float) -> float:
+    """What may go at once, as rate_now.lua has it."""
+    return max(1.0, terms.burst * rate_per_s / terms.rate_per_s)
+
+
+def _triples(rest: Sequence[Any]) -> Iterator[tuple[str, bytes, int]]:
+    for index in range(0, len(rest), 3):
+        yield rest[index].decode(), rest[index + 1], rest[index + 2]
+
+
+def _packed(commit: LaneCommit) -> list[bytes]:
+    changed = [(old.id, entry_id(new, old.owner, old.order)) for old, new in commit.changed]
+    told = msgspec.msgpack.encode(
+        (
+            [entry.id for entry in commit.ended],
+            [entry.id for entry in commit.back],
+            changed,
+            commit.bytes_more,
+            [delay_ms for _, delay_ms in commit.later],
+            commit.unused,
+            commit.marks,
+        )
+    )
+    return [told, commit.record, *(new.blob for _, new in commit.changed), *(member for member, _ in commit.later)]

@@ -1,0 +1,106 @@
+-- lane_commit: what became of leased entries: they go, or come back with what is left of them, and all that follows is written with it.
+-- KEYS[1] push:{<lane>}:blobs, [2] :leases, [3] :holders, [4] :tries, [5] :load, [6] :queue:<urgency>, see lane_take.lua
+-- KEYS[7] push:rate:<lane>, KEYS[8] push:inflight:<lane>, KEYS[9] the ledger's stream, KEYS[10] push:delayed, then the keys of marks
+-- ARGV[1] sender's word, ARGV[2] MessagePack: {entries that end, entries that come back as they are, entries that come back changed as
+--         {old, new}, change of the load's bytes, delays of the delayed members in ms, unused tokens as {arrival time of the last, unused,
+--         rate} or {}, marks as {kind, key number, …}}, ARGV[3] the ledger's record or "", then the batches of the changed entries, then
+--         the delayed members (cmsgpack knows no binary strings)
+-- returns the entries that are not this sender's: nothing was written then; {} when all is
+-- why     a sender that stood still must not write over what another took from it; it frees before it adds, so that a full server, which
+--         judges a script by its first write, lets it pass
+local word, told = ARGV[1], cmsgpack.unpack(ARGV[2])
+local call = redis.call
+local ended, back, changed = told[1], told[2], told[3]
+local all = {}
+for _, id in ipairs(ended) do all[#all + 1] = id end
+for _, id in ipairs(back) do all[#all + 1] = id end
+for _, one in ipairs(changed) do all[#all + 1] = one[1] end
+if #all > 0 then
+  local foreign, holders = {}, call('HMGET', KEYS[3], unpack(all))
+  for i, id in ipairs(all) do
+    if holders[i] ~= word then foreign[#foreign + 1] = id end
+  end
+  if #foreign > 0 then return foreign end
+  call('ZREM', KEYS[2], unpack(all))
+  call('HDEL', KEYS[3], unpack(all))
+end
+if #ended > 0 then
+  call('HDEL', KEYS[1], unpack(ended))
+  call('HDEL', KEYS[4], unpack(ended))
+end
+local waits = 0
+local function queue(id)
+  local order, n = string.match(id, '^[^;]*;%d;(%d+);(%d+);')
+  call('ZADD', KEYS[6], order, id)
+  waits = waits + tonumber(n)
+end
+for _, id in ipairs(back) do queue(id) end
+for i, one in ipairs(changed) do
+  call('HDEL', KEYS[1], one[1])
+  call('HDEL', KEYS[4], one[1])
+  call('HSET', KEYS[1], one[2], ARGV[3 + i])
+  queue(one[2])
+end
+if told[4] ~= 0 then call('HINCRBY', KEYS[5], 'b', told[4]) end
+if waits > 0 then call('HINCRBY', KEYS[5], 'w', waits) end
+if ARGV[3] ~= '' then call('XADD', KEYS[9], '*', 'b', ARGV[3]) end
+if #told[5] > 0 then -- due by this server's clock: who puts and who releases are two machines
+  local t = call('TIME')
+  local now = t[1] * 1000 + math.floor(t[2] / 1000)
+  for i, delay in ipairs(told[5]) do call('ZADD', KEYS[10], now + delay, ARGV[3 + #changed + i]) end
+end
+local unused = told[6]
+if unused[1] then -- given back only while nobody has tokens after ours: else they would be too close to theirs
+  local tat = call('HGET', KEYS[7], 't')
+  if tat and math.abs(tonumber(tat) - unused[1]) < 2e-6 then
+    call('HSET', KEYS[7], 't', string.format('%.6f', unused[1] - unused[2] / unused[3]))
+  end
+end
+call('HDEL', KEYS[8], word)
+local function uncount(key, device, count) -- see let_go.lua
+  local step, epoch = string.match(count, '^(%d+)@(.*)$')
+  if not step or step == '0' then return end
+  local now = call('HMGET', key, device .. ':t', ':t', device .. ':n')
+  if epoch == (now[1] or now[2] or '0') and tonumber(now[3] or '0') >= tonumber(step) then
+    call('HINCRBY', key, device .. ':n', -tonumber(step))
+  end
+end
+for _, mark in ipairs(told[7]) do
+  local kind, key = mark[1], KEYS[mark[2]]
+  if kind == 'done' then -- see mark.lua
+    call('HSET', key, mark[3], 'D')
+    if call('TTL', key) < 0 then call('EXPIRE', key, mark[4]) end
+  elseif kind == 'free' then -- see let_go.lua; what another entry has leased meanwhile stays leased
+    local holder, count = string.match(call('HGET', key, mark[3]) or '', '^L([^|]*)|(.*)$')
+    if holder == mark[4] then
+      if not mark[6] then
+        uncount(KEYS[mark[2] + 1], mark[5], count)
+        count = ''
+      end
+      call('HSET', key, mark[3], 'R' .. count)
+    end
+  elseif kind == 'screen' then -- see shown.lua
+    local id, ts, keep = mark[3], mark[4], mark[5]
+    local old = call('HMGET', key, 'ts', 'by')
+    if ts >= 0 and (not old[1] or tonumber(old[1]) < ts) then call('HSET', key, 'ts', ts) end
+    if ts < 0 then call('HSETNX', key, 'ts', '0') end
+    if old[2] == id then call('HDEL', key, 'by', 'until') end
+    if call('PTTL', key) < keep then call('PEXPIRE', key, keep) end
+  elseif kind == 'join' then -- see held.lua
+    local marks = KEYS[mark[2] + 1]
+    local since = call('EXISTS', key) == 1 and call('HGET', marks, 'since')
+    if not since or mark[5] < tonumber(since) then call('HSET', marks, 'since', mark[5]) end
+    call('ZADD', key, mark[4], mark[3])
+    call('EXPIRE', key, mark[6])
+    call('EXPIRE', marks, mark[6])
+  elseif kind == 'leave' then
+    call('ZREM', key, mark[3])
+    if call('EXISTS', key) == 0 then call('HDEL', KEYS[mark[2] + 1], 'since', 'patience') end
+  elseif kind == 'spoken' then
+    local marks = KEYS[mark[2] + 1]
+    call('HSET', marks, 'upto', mark[3])
+    call('HDEL', marks, 'patience', 'since')
+    call('EXPIRE', marks, mark[4])
+  end
+end
+return {}

@@ -1,0 +1,44 @@
+-- ready_pop: takes the lanes of one vendor that may send now out of its ready sets.
+-- KEYS[1..4] push:ready:<vendor>:<urgency>  zset: lane -> when it may send next, ms (0: at once); call, chat, group, bulk
+-- KEYS[5]    push:popped:<vendor>           zset: lane -> until when its taker must have been heard of, ms
+-- ARGV       1 ms a taker may be silent, 2-5 most lanes of each urgency, then "<urgency number>|<lane>" that the caller works on already
+-- returns    {now in ms, when the next lane is due or -1, then per lane: urgency number, lane}
+-- why        a taker that dies between this call and the next has its lanes looked after when `popped` is due: none is forgotten;
+--            who was served longest ago is first, as its time is the oldest
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local busy, taken = {}, 0
+for i = 6, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
+local found, next_due = {[0] = {}, {}, {}, {}}, nil
+local function pop(u, lane)
+  redis.call('ZREM', KEYS[u + 1], lane)
+  redis.call('ZADD', KEYS[5], now + tonumber(ARGV[1]), lane)
+  found[u][#found[u] + 1] = lane
+end
+for u = 0, 3 do
+  local most = tonumber(ARGV[u + 2])
+  local due = redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')
+  local got = 0
+  for i = 1, #due, 2 do
+    local lane, score = due[i], tonumber(due[i + 1])
+    if not busy[u .. '|' .. lane] then
+      if score > now or got >= most then
+        if not next_due or score < next_due then next_due = score end
+        break
+      end
+      for v = 0, u - 1 do -- what is more urgent and waits for the same lane goes with it, and first
+        if not busy[v .. '|' .. lane] and redis.call('ZSCORE', KEYS[v + 1], lane) then pop(v, lane) end
+      end
+      pop(u, lane)
+      got = got + 1
+    end
+  end
+end
+local out = {now, next_due and math.floor(next_due) or -1}
+for u = 0, 3 do
+  for _, lane in ipairs(found[u]) do
+    out[#out + 1] = u
+    out[#out + 1] = lane
+  end
+end
+return out

@@ -1,0 +1,102 @@
+"""What waits behind a shut lane: where it stands, who tries the lane, in which order all leave when it opens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from common.model import MessageClass, Urgency
+from tests.integration.delivery.conftest import World, work
+from workers.delivery.work import Work
+
+
+def pushes(urgency: Urgency, count: int, first: int, **note: int) -> list[Work]:
+    message_class = MessageClass.MARKETING if urgency == Urgency.BULK else MessageClass.CHAT
+    return [work(first + i, message_class, user=f"{urgency}{i}", urgency=urgency, **note) for i in range(count)]
+
+
+def each(world: World, works: Sequence[Work]) -> None:
+    """Each in an entry of its own."""
+    for one in works:
+        world.put([one])
+
+
+@pytest.fixture
+def held(world: World) -> list[Work]:
+    """Three of each urgency behind the stopped lane, the least urgent first."""
+    works = [one for rank, urgency in enumerate(reversed(Urgency)) for one in pushes(urgency, 3, rank * 100)]
+    stop(world)
+    each(world, works)
+    return works
+
+
+def test_they_are_told_where_they_stand_and_leave_call_before_chat_before_group_before_bulk(world: World, held: list[Work]) -> None:
+    world.turn(lambda: world.all_noted(held))
+    assert not world.accepted()
+    assert world.waiting() == len(held)
+    over(world)
+    world.turn(lambda: len(world.accepted()) == len(held))
+    rank_of = {one.target.token: list(Urgency).index(one.note.urgency) for one in held}
+    order = [rank_of[line["token"]] for line in world.accepted()]
+    assert order[0] == 0, "a call tries the lane"
+    assert order == sorted(order)
+    world.turn(lambda: world.all_decided(held))
+    assert not world.runtime.lane_queues.any_left()
+
+
+def test_one_push_tries_a_stopped_lane_the_others_stay_until_it_has_flowed(world: World, held: list[Work]) -> None:
+    world.meizu.door("faults", status=503, status_share=1.0)
+    over(world)
+    world.drain(lambda: world.waiting() < len(held))
+    assert world.waiting() == len(held) - 1, "one probe while the lane stays shut"
+    assert world.runtime.lane_states.peek(world.lane.id).state == "stopped"
+    world.meizu.door("faults", status=0, status_share=0.0)
+    over(world)
+    world.turn(lambda: len(world.accepted()) == len(held))
+
+
+def test_of_an_entry_of_many_one_tries_the_lane(world: World) -> None:
+    works = [*pushes(Urgency.GROUP, 5, 0), *pushes(Urgency.BULK, 3, 100)]
+    stop(world)
+    over(world)
+    world.put(works)
+    world.turn(lambda: len(world.accepted()) == len(works))
+    bulk = {one.target.token for one in works[5:]}
+    assert [line["token"] in bulk for line in world.accepted()] == [False] * 5 + [True] * 3
+
+
+@pytest.mark.parametrize(("why", "decision"), [("paused", "lane_paused"), ("stopped", "unavailable"), ("nobody sends", "expired")])
+def test_what_runs_out_of_time_is_told_what_held_it(world: World, why: str, decision: str) -> None:
+    """Also in the middle of a queue, behind what may stay longer."""
+    credential = world.lane.credential
+    if why == "paused":
+        world.runtime.credentials.set_paused(credential.app, credential.vendor, credential.business_id, True)
+        world.runtime.catalog.changed()
+    elif why == "stopped":
+        stop(world)
+        world.runtime.redis.hset(world.runtime.keys.lane(world.lane.id), "until", str(time.time() + 500))
+    soon = int(time.time() * 1000) + 1_500
+    works = [*pushes(Urgency.CHAT, 2, 0), *pushes(Urgency.CHAT, 2, 10, expires_at_ms=soon), *pushes(Urgency.CHAT, 1, 20)]
+    each(world, works)
+    end = time.monotonic() + 15
+    while world.decisions(works)[2:4] != [decision] * 2 and time.monotonic() < end:
+        world.timer.turn()
+        if why != "nobody sends":
+            until = time.monotonic() + 0.2
+            world.drain(lambda until=until: time.monotonic() > until)
+    assert world.decisions(works) == [None, None, decision, decision, None]
+    assert world.waiting() == 3
+    assert not world.accepted()
+
+
+def stop(world: World) -> None:
+    world.runtime.lane_states.tell(world.lane.id, world.lane.credential.version, good=0, failed=20, refused=False)
+    assert world.runtime.lane_states.peek(world.lane.id).state == "stopped"
+
+
+def over(world: World) -> None:
+    """The lane's pause ends."""
+    world.runtime.redis.hset(world.runtime.keys.lane(world.lane.id), "until", "0")
+    world.runtime.lane_queues.wake_now(world.lane.id)

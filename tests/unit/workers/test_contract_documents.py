@@ -1,0 +1,53 @@
+"""The documents of what a core may publish are made of the types that intake decodes with."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workers.cli.contract import as_text, asyncapi, json_schema
+from workers.intake import events
+from workers.intake.stage import Refused, read_entry
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_the_documents_are_those_of_the_code() -> None:
+    assert (DOCS / "events.schema.json").read_text() == as_text(json_schema()), "pushfleet contract json-schema > docs/events.schema.json"
+    assert (DOCS / "asyncapi.json").read_text() == as_text(asyncapi()), "pushfleet contract asyncapi > docs/asyncapi.json"
+
+
+@pytest.mark.parametrize("document", [json_schema(), asyncapi()], ids=["json-schema", "asyncapi"])
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))):
+        found: Any = document
+        for part in reference.split("/"):
+            found = found[part]
+        assert found
+
+
+def test_every_type_has_its_schema() -> None:
+    types = {
+        one["properties"]["type"]["const"]
+        for one in json_schema()["$defs"].values()
+        if "const" in one.get("properties", {}).get("type", {})
+    }
+    assert types == set(events.TYPES)
+
+
+def test_the_events_of_our_pages_are_events() -> None:
+    pages = [DOCS / "first-hour.md", DOCS.parent / "README.md"]
+    found = [one for page in pages for one in re.findall(r'^(\{"v":1.*?\}\}?\}?)$\nEND', page.read_text(), re.MULTILINE | re.DOTALL)]
+    assert len(found) >= 4
+    schema = json_schema()["$defs"]
+    for text in found:
+        event = json.loads(text)
+        (read,) = [read_entry("s", "1795413844000-0", {b"e": text.encode()}, (event["app"],), 1795413844000)]
+        assert not isinstance(read, Refused), read
+        shape = schema[events.TYPES[event["type"]].__name__]
+        assert set(event["data"]) <= set(shape["properties"])
+        assert set(shape["required"]) <= set(event["data"])

@@ -1,0 +1,444 @@
+"""Entries of one lane -> requests or decisions, and what becomes of each push, written in one step."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from redis.exceptions import RedisError
+
+from common import metrics
+from common.clock import now_ms
+from common.contracts import Batch, Push, Target, decode_batch, encode
+from common.ledger_records import DeadRecord, Record
+from common.model import Decision, MessageClass, Urgency, Vendor, Verdict
+from common.storage import sql
+from common.storage.admission import ROUND_S
+from common.storage.claims import KEEP_S as CLAIM_KEEP_S
+from common.storage.claims import day_of
+from common.storage.delayed import as_new, retry_member
+from common.storage.lane_queues import LaneCommit, LaneEntry, NewBatch, RateLease, Taken
+from common.storage.screens import KEEP_MIN_MS
+from workers.app import DELIVERY
+from workers.delivery import settle as settling
+from workers.delivery import stage as delivery
+from workers.delivery.fold import group_of, joins
+from workers.delivery.lane import Lane
+from workers.delivery.pacing import LeasedPace, Pacer
+from workers.delivery.work import Work
+from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, work_row
+from workers.handlers.replies import tell_ended
+from workers.held_tokens import accepted_by_cohort, held
+from workers.late_binding import given_back, on_screens
+from workers.routing.stage import parts
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+#: A round of calls or chats that lost tokens as it was late leases more, so often.
+LEASES_MORE = 3
+#: What a vendor has answered is written though Redis goes away meanwhile, or all of it would be sent again: so long it is waited
+#: for, and so long by a process that is to end.
+WRITE_PATIENCE_S, LAST_PATIENCE_S, WRITE_AGAIN_S = 30.0, 5.0, 0.3
+
+
+@dataclass(slots=True)
+class OpenEntry:
+    """One entry and its pushes in their order; left: those that stay in it, with the target they have by now."""
+
+    entry: LaneEntry
+    urgency: Urgency
+    batch: Batch
+    works: list[Work]
+    left: dict[int, Target] = field(default_factory=dict)  # by the work's place in the entry
+    changed: bool = False
+
+    def rest(self) -> NewBatch:
+        """What is left, packed again, same words together."""
+        notes: dict[int, tuple[Work, list[Target]]] = {}
+        for place, target in sorted(self.left.items()):
+            work = self.works[place]
+            notes.setdefault(id(work.note), (work, []))[1].append(target)
+        pushes = tuple(Push(note=work.note, targets=tuple(targets)) for work, targets in notes.values())
+        batch = msgspec.structs.replace(self.batch, pushes=pushes)
+        return as_new(batch, self.urgency, encode(batch))
+
+
+def opened(taken: Taken, entries: Sequence[LaneEntry]) -> list[OpenEntry]:
+    """The entries with their pushes; what an outage or the rate kept in the queue is known by its place there."""
+    found = []
+    for entry in entries:
+        batch = decode_batch(entry.blob)
+        works = list(settling.works_of(entry.owner, batch))
+        one = OpenEntry(entry, taken.urgency, batch, works)
+        if entry.order <= taken.noted and taken.noted_why:
+            for work in works:
+                if work.target.held_by is None:
+                    work.target = msgspec.structs.replace(work.target, held_by=taken.noted_why)
+        if entry.order <= taken.slowed:
+            for work in works:
+                work.kept_by = Decision.THROTTLED
+        found.append(one)
+    return found
+
+
+class LaneRounds:
+    """Rounds of one process. stopping: it is to end."""
+
+    def __init__(self, runtime: Runtime, stopping: Callable[[], bool]) -> None:
+        self._runtime = runtime
+        self._stopping = stopping
+        self._worlds: dict[Vendor, delivery.World] = {}
+        self._round_s = max(ROUND_S, runtime.settings.send_timeout_s + 5.0)
+
+    def world(self, vendor: Vendor) -> delivery.World:
+        if vendor not in self._worlds:
+            self._worlds[vendor] = self._runtime.delivery(vendor)
+        return self._worlds[vendor]
+
+    # ------------------------------------------------------------ sending
+
+    def send(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> delivery.Delivered:
+        """One round: at most `most` pushes of these entries, as many as the lane's rate has leased. The rest stays in its entry."""
+        open_ = opened(taken, entries)
+        works = [work for one in open_ for work in one.works]
+        most = min(most, 1 if taken.what == "probe" else most, len(works))
+        if lane.limits.rate_unit != "request":
+            most = min(most, taken.tokens)
+        state = delivery.Probe(Decision(taken.why or Decision.UNAVAILABLE)) if taken.what == "probe" else None
+        chosen = self._probe_of(works) if state is not None else works[:most]
+        leases: list[RateLease] = []
+        again = LEASES_MORE if taken.urgency in (Urgency.CALL, Urgency.CHAT) else 0
+        pace = LeasedPace(taken.burst, lambda tokens, requests: self._leased(taken, tokens, requests, leases), again)
+        done = delivery.deliver(chosen, lane, self.world(lane.vendor), delivery.LaneTurn(state, pace))
+        mine = {id(work) for work in chosen}
+        self._keep(open_, {id(work): work.target for work in works if id(work) not in mine})
+        self._keep(open_, {id(work): work.target for work in done.left})
+        now = now_ms()
+        settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
+        self._keep(open_, {id(wait.work): wait.target for wait in settled.waits if wait.delay_s is None}, changed=True)
+        unused: tuple[float, ...] = ()
+        if pace.pacer is not None and pace.pacer.unused >= 1:
+            unused = (leases[-1].last_s, pace.pacer.unused, leases[-1].rate_per_s)
+        patience_s = WRITE_PATIENCE_S if done.requests else 0.0
+        self._write(taken, open_, _Round(lane.vendor, lane.credential.business_id, now, settled, done, lane, unused), patience_s)
+        try:  # it is written: an error here must not make anybody send it again
+            retired = {id(one.work) for one in self._retire(lane, done, settled)}
+            tell_ended(self._runtime, lane.vendor, lane.credential.business_id, settled.ended, retired)
+            count(lane, done, settled, now)
+        except Exception as error:
+            log.exception("a round could not be counted", extra={"reason": type(error).__name__})
+        return done
+
+    def _leased(self, taken: Taken, tokens: int, requests: int, leases: list[RateLease]) -> Pacer:
+        """A few more than are needed: a sender that is late loses some, and can go on; what is left of them comes back."""
+        spare = 0 if taken.paced else max(1, tokens // 20)
+        lease = self._runtime.lane_queues.lease(taken, tokens + spare, requests, self._round_s)
+        leases.append(lease)
+        return Pacer(lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s, time.monotonic, time.sleep)
+
+    @staticmethod
+    def _probe_of(works: Sequence[Work]) -> list[Work]:
+        """The one that tries the lane has failed least: one that can never succeed must not keep the lane shut."""
+        return [min(works, key=lambda work: work.target.tried)] if works else []
+
+    @staticmethod
+    def _keep(open_: Iterable[OpenEntry], targets: dict[int, Target], *, changed: bool = False) -> None:
+        if not targets:
+            return
+        for one in open_:
+            for place, work in enumerate(one.works):
+                if id(work) in targets:
+                    one.left[place] = targets[id(work)]
+                    one.changed = one.changed or changed
+
+    # ------------------------------------------------------------ deciding without sending
+
+    def without_account(self, taken: Taken, entries: Sequence[LaneEntry], vendor: Vendor, business_id: str) -> None:
+        """The credential was removed while its pushes were on their way."""
+        open_, now = opened(taken, entries), now_ms()
+        ended = settling.without_lane([work for one in open_ for work in one.works])
+        self._end(taken, open_, vendor, business_id, ended, now)
+
+    def review(self, taken: Taken, words: str = "") -> int:
+        """Without sending, ends what was withdrawn or ran out of time; with words also all else, as `throttled`. Number of decisions."""
+        _, vendor, business_id = taken.lane.split(":", 2)
+        open_, now = opened(taken, taken.entries), now_ms()
+        done = delivery.review([work for one in open_ for work in one.works], self.world(Vendor(vendor)))
+        if words:
+            done.decided += [(work, Decision.THROTTLED, words) for work in done.left]
+            done.left = []
+        self._keep(open_, {id(work): work.target for work in done.left})
+        ended = settling.decided(done)
+        self._end(taken, open_, Vendor(vendor), business_id, ended, now, done)
+        return len(ended)
+
+    def _end(
+        self,
+        taken: Taken,
+        open_: Sequence[OpenEntry],
+        vendor: Vendor,
+        business_id: str,
+        ended: list[settling.Ended],
+        now: int,
+        done: delivery.Delivered | None = None,
+    ) -> None:
+        settled = settling.Settled(ended=ended)
+        self._write(taken, open_, _Round(vendor, business_id, now, settled, done or delivery.Delivered(), None, ()), 0.0)
+        for one in ended:
+            if one.work.note.kind not in AFTERTHOUGHTS:
+                metrics.DECISIONS.labels(vendor, one.decision, metrics.NONE).inc()
+        tell_ended(self._runtime, vendor, business_id, ended)
+
+    def bury(self, taken: Taken, entry: LaneEntry, reason: str) -> None:
+        """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are not decided: a replay decides."""
+        stream = f"send:{taken.lane.split(':')[1]}:{taken.urgency}"
+        dead = DeadRecord(
+            id=uuid.uuid4().hex,
+            entry_id=entry.owner,
+            stage=DELIVERY,
+            reason=reason,
+            app=None,
+            at_ms=now_ms(),
+            raw=self._runtime.vault.encrypt(entry.blob),
+            fields={"belt": stream},
+        )
+        commit = LaneCommit(ended=[entry], bytes_more=-len(entry.blob))
+        records: list[Record] = [dead]
+        for work, batch in _works(entry):
+            records.append(work_row(work, batch.vendor, batch.business_id, None, work.target.attempts, now_ms(), f"dead letter: {reason}"))
+            self._free(commit, work)
+        commit.record = encode(records)
+        self._runtime.lane_queues.commit(taken, commit)
+        log.error("an item became a dead letter", extra={"queue": DELIVERY, "reason": reason})
+
+    def split(self, taken: Taken, entry: LaneEntry) -> bool:
+        """Puts each push of an entry that keeps killing its senders alone; False where it can't be read or holds one."""
+        batch_works = _works(entry)
+        if len(batch_works) < 2:
+            return False
+        commit = LaneCommit(ended=[entry], bytes_more=-len(entry.blob))
+        singles = []
+        for work, batch in batch_works:
+            one = msgspec.structs.replace(batch, pushes=(Push(note=work.note, targets=(work.target,)),))
+            singles.append(as_new(one, taken.urgency, encode(one)))
+            self._free(commit, work)
+        queues = self._runtime.lane_queues
+        with queues.redis.pipeline(transaction=True) as pipe:
+            queues.put(pipe, singles)
+            pipe.execute()
+        # a death between the two doubles the entries: the claims let one of each through
+        queues.commit(taken, commit)
+        return True
+
+    # ------------------------------------------------------------ what a shut lane is told
+
+    def note_outage(self, lane: Lane, taken: Taken, why: str, count_max: int) -> bool:
+        """Tells pushes that wait behind a shut lane so, where they stand; whether there may be more of them.
+
+        Each is looked at once an outage: its row says that it waits, and it is known who else of its conversation does.
+        """
+        queues = self._runtime.lane_queues
+        found = queues.walk(taken.lane, taken.urgency, taken.noted, count_max)
+        if not found:
+            return False
+        records: list[Record] = []
+        held: list[tuple[tuple[str, ...], str, int, int]] = []
+        now, business_id = now_ms(), lane.credential.business_id
+        for _, blob in found:
+            batch = decode_batch(blob)
+            for work in settling.works_of("", batch):
+                if work.target.held_by is None:
+                    target = msgspec.structs.replace(work.target, held_by=why)
+                    records.append(pending_row(settling.Wait(work, target, None, why), lane.vendor, business_id, now))
+                if joins(work, why) and not joins(work, work.target.held_by):
+                    held.append((group_of(work), work.target.push_id, work.note.ts_ms, work.note.received_ms))
+        with queues.redis.pipeline(transaction=True) as pipe:
+            if records:
+                pipe.xadd(self._runtime.keys.belt("ledger"), {"b": encode(records)})
+            self._runtime.backlog.join(pipe, held)
+            queues.noted(pipe, taken.lane, taken.urgency, found[-1][0], why)
+            pipe.execute()
+        return len(found) == count_max
+
+    # ------------------------------------------------------------ the write
+
+    def _write(self, taken: Taken, open_: Sequence[OpenEntry], round_: _Round, patience_s: float) -> None:
+        """Rows, claims, what goes again and what becomes of the entries: all in one step, without what another has taken from us."""
+        lost = set[str]()
+        began = time.monotonic()
+        while True:
+            mine = [one for one in open_ if one.entry.id not in lost]
+            if not mine:
+                return
+            try:
+                gone = self._runtime.lane_queues.commit(taken, self._commit(mine, round_, lost))
+            except (RedisError, OSError) as error:
+                if time.monotonic() - began >= (min(patience_s, LAST_PATIENCE_S) if self._stopping() else patience_s):
+                    raise
+                log.warning("Redis is away: answers wait to be written", extra={"reason": type(error).__name__})
+                time.sleep(WRITE_AGAIN_S)
+                continue
+            if not gone:
+                return
+            log.warning("another sender took entries over", extra={"count": len(gone), "business_id": round_.business_id})
+            lost |= set(gone)
+
+    def _commit(self, open_: Sequence[OpenEntry], round_: _Round, lost: set[str]) -> LaneCommit:
+        commit = LaneCommit(unused=round_.unused)
+        owners = {one.entry.owner for one in open_}
+        for one in open_:
+            size = len(one.entry.blob)
+            if not one.left:
+                commit.ended.append(one.entry)
+                commit.bytes_more -= size
+            elif len(one.left) == len(one.works) and not one.changed:
+                commit.back.append(one.entry)
+            else:
+                rest = one.rest()
+                commit.changed.append((one.entry, rest))
+                commit.bytes_more += len(rest.blob) - size
+        ended = [one for one in round_.settled.ended if not lost or one.work.entry in owners]
+        waits = [wait for wait in round_.settled.waits if not lost or wait.work.entry in owners]
+        rows: list[Record] = [delivery_row(one, round_.vendor, round_.business_id, round_.now) for one in ended]
+        rows += [pending_row(wait, round_.vendor, round_.business_id, round_.now) for wait in waits if _news(wait)]
+        commit.record = encode(rows) if rows else b""
+        for batch, delay_ms in _later(waits, round_):
+            commit.later.append((retry_member(batch), delay_ms))
+            commit.bytes_more += len(batch.blob)
+        self._marks(commit, ended, waits, round_.done.left, round_.now)
+        return commit
+
+    def _marks(
+        self, commit: LaneCommit, ended: Sequence[settling.Ended], waits: Sequence[settling.Wait], left: Sequence[Work], now: int
+    ) -> None:
+        """Claims, badge numbers, places on screens, and who waits with whom for an outage's end."""
+        keys, backlog = self._runtime.keys, self._runtime.backlog
+        waiting = [*waits, *(settling.Wait(work, work.target, None, "") for work in left)]
+        both = settling.Settled(ended=list(ended), waits=waiting)
+        works = [*(one.work for one in ended), *(one.work for one in waiting)]
+        owners = {work.target.push_id: work.entry for work in works}
+        for given in given_back(both):
+            names = [keys.claims(day_of(given.ts_ms), given.push_id), keys.badges(given.app, given.user)]
+            commit.mark("free", names, given.push_id, owners[given.push_id], given.device, given.seen)
+        for one in ended:
+            target, note = one.work.target, one.work.note
+            commit.mark("done", [keys.claims(day_of(note.ts_ms), target.push_id)], target.push_id, CLAIM_KEEP_S)
+            if target.held_by is not None:
+                commit.mark("leave", backlog.names(group_of(one.work)), target.push_id)
+            if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1:
+                commit.mark("spoken", backlog.names(group_of(one.work)), note.ts_ms, backlog.marks_s)
+        for place in on_screens(both, now):
+            told = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
+            commit.mark("screen", [self._runtime.screens.name(place.place)], *told)
+        for wait in waits:
+            if joins(wait.work, wait.target.held_by) and not joins(wait.work, wait.work.target.held_by):
+                values = (wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms, backlog.keep_s)
+                commit.mark("join", backlog.names(group_of(wait.work)), *values)
+
+    def _free(self, commit: LaneCommit, work: Work) -> None:
+        """Of an entry that goes undecided: what its lease has counted stays with the push."""
+        note, target, keys = work.note, work.target, self._runtime.keys
+        names = [keys.claims(day_of(note.ts_ms), target.push_id), keys.badges(note.app, target.user)]
+        commit.mark("free", names, target.push_id, work.entry, target.device, True)
+
+    def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
+        """Those whose tokens are given up now. Foreign ones are on hold first (workers/held_tokens.py)."""
+        verdicts = [outcome.verdict for _, outcome in done.told]
+        foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
+        if not settled.retires and not verdicts:
+            return ()
+        now = now_ms()
+        calm = self._runtime.guard.count(lane.id, len(verdicts), foreign, dead, accepted_by_cohort(done, lane, now))
+        on_hold = [held(one, lane, now) for one in settled.retires if one.foreign]
+        self._runtime.guard.hold(lane.id, on_hold, now)
+        own = [one for one in settled.retires if not one.foreign]
+        chosen = [one for one in own if not one.guarded or calm["dead"]]
+        if len(chosen) < len(own):
+            said = {"business_id": lane.credential.business_id, "vendor": lane.vendor}
+            log.error("the token guard stopped the retiring of tokens", extra=said)
+        for state in ("retired", "silenced"):
+            rows = [
+                (w.note.app, w.target.user, w.target.device, w.target.token, w.target.registered_ms, one.reason)
+                for one in chosen
+                if one.state == state
+                for w in (one.work,)
+            ]
+            try:
+                retired = self._runtime.devices.retire(rows, state)
+            except sql.AWAY as error:  # the pushes are settled; the vendor will say the same of the next one
+                log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
+                return ()
+            if retired:
+                metrics.TOKENS_RETIRED.labels(lane.vendor).inc(retired)
+        return [one for one in chosen if one.state == "retired"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What a write is made of. lane None: nothing was sent."""
+
+    vendor: Vendor
+    business_id: str
+    now: int
+    settled: settling.Settled
+    done: delivery.Delivered
+    lane: Lane | None
+    unused: tuple[float, ...]
+
+
+def _works(entry: LaneEntry) -> list[tuple[Work, Batch]]:
+    try:
+        batch = decode_batch(entry.blob)
+    except msgspec.MsgspecError:
+        return []
+    return [(work, batch) for work in settling.works_of(entry.owner, batch)]
+
+
+def _later(waits: Sequence[settling.Wait], round_: _Round) -> list[tuple[NewBatch, int]]:
+    """Retries with their delay in ms, packed by tenths of a second; what a stopped lane holds stays in its entry."""
+    groups: dict[int, list[settling.Wait]] = {}
+    for wait in waits:
+        if wait.delay_s is not None:
+            groups.setdefault(int(wait.delay_s * 1000) // 100 * 100 + 100, []).append(wait)
+    if not groups or round_.lane is None:
+        return []
+    return [
+        (as_new(part, urgency, encode(part)), delay_ms)
+        for delay_ms, group in groups.items()
+        for urgency, batch in settling.batches(group, round_.lane)
+        for part in (msgspec.structs.replace(batch, pushes=pushes) for pushes in parts(batch.pushes))
+    ]
+
+
+def _news(wait: settling.Wait) -> bool:
+    """Whether a waiting push has something to tell: a first wait, or an answer. Waiting for the rate again is no news."""
+    return wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried
+
+
+def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:
+    own = [one for one in settled.ended if one.work.note.kind not in AFTERTHOUGHTS]  # the others have no row of their own
+    ended = Counter((one.decision, one.work.note.class_sent) for one in own)
+    for (decision, class_sent), number in ended.items():
+        metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(number)
+    seconds = {
+        name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
+    }
+    taken: dict[MessageClass, list[float]] = {name: [] for name in seconds}
+    for one in own:
+        if one.decision is Decision.ACCEPTED:
+            taken[one.work.note.class_sent].append(max(now - one.work.note.ts_ms, 0) / 1000)
+    for name, amounts in taken.items():
+        metrics.observe_all(seconds[name], amounts)
+    for reason, number in Counter(wait.reason for wait in settled.waits).items():
+        metrics.RETRIES.labels(lane.vendor, reason).inc(number)
+    if settled.alarms:
+        metrics.UNKNOWN_CODES.labels(lane.vendor).inc(settled.alarms)
+        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.told if o.alarm or o.verdict == Verdict.UNKNOWN})
+        log.error("a vendor said something that nobody documents", extra={"vendor": lane.vendor, "code": " ".join(codes[:5])})

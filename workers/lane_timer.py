@@ -1,0 +1,183 @@
+"""What the lanes' queues need by the clock: retries that are due, lanes that may send, senders that died, bounds, what ran out of time.
+
+Part of the timer, which is one process at a time; done twice it does no harm. What it remembers here may be lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from common.clock import now_ms
+from common.model import Urgency, Vendor
+from common.storage import keys
+from common.storage.lane_queues import Load, Taken, expires_ms_of, vendor_of
+from workers.handlers.lane_rounds import LaneRounds
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+#: Moves of due retries in one turn.
+MOVES_MAX: Final = 10
+#: So long one look may take for what it does to waiting pushes; it goes on with the next one.
+BUDGET_S: Final = 0.25
+#: Names of a queue that are looked through at a time, at its head and further on in turn; entries that are ended at a time.
+WINDOW: Final = 200
+END_MAX: Final = 20
+#: The server's memory is asked for so often.
+MEMORY_EVERY_S: Final = 5.0
+#: Entries of one lane and urgency that are looked through for what was recalled.
+PULL_MAX: Final = 1_000
+
+#: Beyond the order of every entry.
+EVERYTHING: Final = 1 << 62
+FLEET_FULL: Final = "the queues of all lanes together are full"
+_BULK_FIRST: Final = (Urgency.BULK, Urgency.GROUP)
+
+
+class LaneTimer:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._queues = runtime.lane_queues
+        self._rounds = LaneRounds(runtime, lambda: False)
+        self._places: dict[tuple[str, Urgency], int] = {}
+        self._memory_at = 0.0
+        self._memory_max = 0
+
+    # ------------------------------------------------------------ ten times a second
+
+    def release(self) -> set[str]:
+        """Retries that are due go back to their queues; the streams that got something, and the vendors' as `send:<vendor>:<urgency>`."""
+        got = set[str]()
+        for _ in range(MOVES_MAX):
+            moved = self._runtime.delayed.release_due()
+            got |= moved
+            if not moved:
+                break
+        return got
+
+    # ------------------------------------------------------------ once a second
+
+    def look(self) -> set[Vendor]:
+        """Everything else; the vendors whose workers have something to do."""
+        vendors = self._runtime.delayed.adopt_parked() | self._old_streams()
+        for vendor in Vendor:
+            self._queues.reap(vendor)
+        loaded = self._queues.loaded()
+        loads = self._queues.loads(loaded)
+        for lane in loaded:
+            if not loads[lane].bytes:
+                self._queues.forget(lane)
+        self._sweep(loads)
+        self._shed(loads)
+        return vendors | set(self._queues.due_vendors())
+
+    def _old_streams(self) -> set[Vendor]:
+        """Vendors with entries of releases before 0.2 in their streams: their workers move them."""
+        redis, belt = self._runtime.redis, self._runtime.keys.belt
+        names = [(vendor, belt(name)) for vendor, streams in keys.SEND.items() for name in streams]
+        if not redis.exists(*(name for _, name in names)):
+            return set()
+        with redis.pipeline(transaction=False) as pipe:
+            for _, name in names:
+                pipe.xlen(name)
+            return {vendor for (vendor, _), length in zip(names, pipe.execute(), strict=True) if length}
+
+    # ------------------------------------------------------------ what ran out of time
+
+    def _sweep(self, loads: Mapping[str, Load]) -> None:
+        """The head of each queue, and a window further on that moves from look to look."""
+        filled = [(lane, urgency) for lane, load in loads.items() for urgency, count in load.entries.items() if count]
+        starts = [(lane, urgency, self._place(lane, urgency, loads[lane].entries[urgency])) for lane, urgency in filled]
+        windows = self._queues.windows([*((lane, urgency, 0) for lane, urgency in filled), *starts], WINDOW)
+        until, now = time.monotonic() + BUDGET_S, now_ms()
+        for (lane, urgency), *both in zip(filled, windows[: len(filled)], windows[len(filled) :], strict=True):
+            over = list(dict.fromkeys(entry for window in both for entry in window if expires_ms_of(entry) <= now))
+            for start in range(0, len(over), END_MAX):
+                self._review(self._queues.pick(lane, urgency, over[start : start + END_MAX]))
+                if time.monotonic() >= until:
+                    return
+
+    def _place(self, lane: str, urgency: Urgency, count: int) -> int:
+        start = self._places.get((lane, urgency), 0) + WINDOW
+        start = start if start < count else 0
+        self._places[lane, urgency] = start
+        return start
+
+    def _review(self, taken: Taken, words: str = "") -> int:
+        self._known(taken)
+        ended = self._rounds.review(taken, words)
+        with self._runtime.redis.pipeline(transaction=False) as pipe:  # a sender that looked meanwhile saw less in the queue
+            self._queues.wake_at(pipe, taken.lane, taken.urgency, 0)
+            pipe.execute()
+        return ended
+
+    def _known(self, taken: Taken) -> None:
+        """Why the entries waited, as the take of a sender would say it; a lane that is stopped now holds all of them."""
+        told = self._queues.paused(taken.lane, taken.urgency, "", 0)
+        taken.noted, taken.noted_why, taken.slowed = told.noted, told.noted_why, told.slowed
+        why = self._runtime.lane_states.peek(taken.lane).why
+        if why:
+            taken.noted, taken.noted_why = EVERYTHING, why
+
+    # ------------------------------------------------------------ bounds
+
+    def _shed(self, loads: Mapping[str, Load]) -> None:
+        """Over a lane's bound its bulk ends, then its groups; over the fleet's bulk, groups and chats of all, of the oldest lanes first."""
+        until = time.monotonic() + BUDGET_S
+        most = self._runtime.settings.lane_bytes_max
+        for lane, load in loads.items():
+            over = load.bytes - most
+            if over > 0:
+                self._end_of(lane, _BULK_FIRST, over, f"the lane's queue is full ({most} bytes)", until)
+        bound = self._fleet_bound()
+        over = sum(load.bytes for load in loads.values()) - bound
+        if bound and over > 0:
+            oldest = sorted(loads, key=lambda lane: min((ms for ms in loads[lane].oldest_ms.values() if ms), default=1 << 62))
+            for urgency in (*_BULK_FIRST, Urgency.CHAT):
+                for lane in oldest:
+                    if over > 0 and loads[lane].entries[urgency]:
+                        over -= self._end_of(lane, (urgency,), over, FLEET_FULL, until)
+
+    def _end_of(self, lane: str, urgencies: Iterable[Urgency], size: int, words: str, until: float) -> int:
+        """Ends the youngest entries of these urgencies until so many bytes are free; bytes that were."""
+        freed = 0
+        for urgency in urgencies:
+            while freed < size and time.monotonic() < until:
+                taken = self._queues.pick(lane, urgency, last=END_MAX)
+                if not taken.entries:
+                    break
+                while len(taken.entries) > 1 and sum(len(one.blob) for one in taken.entries[1:]) >= size - freed:
+                    self._queues.give_back(taken, [taken.entries.pop(0)], 0)  # no more than must be
+                freed += sum(len(one.blob) for one in taken.entries)
+                ended = self._review(taken, words)
+                log.warning("waiting pushes end: %s", words, extra={"count": ended, "queue": f"send:{vendor_of(lane)}:{urgency}"})
+        return freed
+
+    def _fleet_bound(self) -> int:
+        """Bytes of all lanes together; 0: the server has no bound."""
+        if time.monotonic() >= self._memory_at:
+            self._memory_at = time.monotonic() + MEMORY_EVERY_S
+            told: Any = self._runtime.redis.info("memory")
+            self._memory_max = int(told.get("maxmemory", 0))
+        return self._memory_max * self._runtime.settings.bytes_max_percent // 100
+
+    # ------------------------------------------------------------ recalls
+
+    def recalled(self, words: Mapping[str, Sequence[str]]) -> None:
+        """What waits behind a lane and was recalled is told so now, not when its lane opens. words: message ids by app."""
+        until = time.monotonic() + BUDGET_S
+        loaded = [lane for lane in self._queues.loaded() if lane.split(":", 1)[0] in words]
+        for lane in loaded:
+            wanted = [word.encode() for word in words[lane.split(":", 1)[0]]]
+            for urgency in Urgency:
+                for start in range(0, PULL_MAX, WINDOW):
+                    (ids,) = self._queues.windows([(lane, urgency, start)], WINDOW)
+                    blobs = self._queues.blobs(lane, ids)
+                    found = [entry for entry, blob in zip(ids, blobs, strict=True) if blob and any(word in blob for word in wanted)]
+                    if found:
+                        self._review(self._queues.pick(lane, urgency, found))
+                    if len(ids) < WINDOW or time.monotonic() >= until:
+                        break
