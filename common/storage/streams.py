@@ -273,6 +273,14 @@ class CoreStreams(Belts):
         """kept_bytes: of the text of an entry over the limit."""
         super().__init__(redis, keys, takeover_idle_ms)
         self.entry_bytes_max, self.kept_bytes = entry_bytes_max, kept_bytes
+        self._overtake = script(redis, "overtake", "bounded")
+
+    def overtake(self, name: str, position: str, look: int, most: int, classes: Sequence[str]) -> tuple[str, bool, list[Entry]]:
+        """Looks at `look` entries behind `position` that nobody has read yet, and takes up to `most` of those before their turn that are
+        no message to a group or of one of the `classes`. The position to look on from, whether that is the stream's end, the entries."""
+        args: list[str | int] = [GROUP, self.consumer, self.takeover_idle_ms, position, look, most, self.entry_bytes_max, self.kept_bytes]
+        at, ended, raws = self._overtake(keys=[name], args=[*args, *classes])
+        return at.decode(), bool(ended), [self._entry(name, *raw) for raw in raws]
 
     def _key(self, belt: str) -> str:
         return belt

@@ -22,6 +22,19 @@ SCENARIOS: dict[str, tuple[str, Callable[[Doors], dict[str, Any]]]] = {
 }
 
 
+def keep_logs(world: Doors, name: str) -> None:
+    """The logs of what failed, beside the report."""
+    folder = Path("var/reports") / f"doors-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    for file in [
+        *world.folder.glob("*.log"),
+        *world.folder.glob(f"{name}/*.log"),
+        *(world.core.runtime.settings.data_dir / "logs").glob("*"),
+    ]:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / file.name)
+
+
 def main(wanted: list[str]) -> int:
     report: dict[str, Any] = {}
     for name, (program, scenario) in SCENARIOS.items():
@@ -33,7 +46,11 @@ def main(wanted: list[str]) -> int:
         began = time.monotonic()
         try:
             with doors() as world:
-                report[name] = {"holds": True, **scenario(world)}
+                try:
+                    report[name] = {"holds": True, **scenario(world)}
+                except BaseException:
+                    keep_logs(world, name)
+                    raise
         except Exception as error:
             traceback.print_exc()
             report[name] = {"holds": False, "reason": f"{type(error).__name__}: {error}"[:500]}

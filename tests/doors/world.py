@@ -48,7 +48,7 @@ class Doors:
     def running(self, lines: Sequence[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
         processes = [self.process(line) for line in lines]
         if "gateway" in lines:
-            wait_for(self._answers, "the gateway answers")
+            wait_for(self._answers, "the gateway answers", 90)
         try:
             yield processes
         finally:

@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.conftest import Core, wait_for
 from tests.e2e.doors import open_gateway
 from tests.e2e.town import Town, device_token
-from workers.gateway.feed import StreamAway, StreamFeed
+from workers.gateway.feed import StreamAway, StreamFeed, packed
 
 pytestmark = [pytest.mark.e2e]
 CALLERS = 1_000
@@ -107,9 +107,24 @@ def test_what_came_while_a_write_ran_goes_in_one(town: Town) -> None:
     finally:
         del runtime.core.pipeline
         feed.close()
-    assert runtime.core.xlen(stream) == CALLERS
+    entries: Any = runtime.core.xrange(stream)
+    events = [line for _, fields in entries for line in (fields.get(b"e") or fields[b"b"]).split(b"\n")]
+    assert events == [b"{}"] * CALLERS
     assert len(executed) <= 20
+    assert len(entries) <= 40
     runtime.core.delete(stream)
+
+
+def test_what_is_no_native_event_stays_an_entry_and_the_order_holds() -> None:
+    cloud: dict[str, bytes | str] = {"e": b"{}", "d": "zego"}
+    large = b"x" * 150_000
+    assert packed([{"e": b"1"}, {"e": b"2"}, cloud, {"e": b"3"}, {"e": large}, {"e": large}]) == [
+        {"b": b"1\n2"},
+        cloud,
+        {"b": b"3\n" + large},
+        {"e": large},
+    ]
+    assert [len(fields["b"].split(b"\n")) for fields in packed([{"e": b"1"}] * 400)] == [200, 200]  # type: ignore[arg-type]
 
 
 def test_while_redis_is_away_nobody_is_told_that_it_was_taken() -> None:

@@ -20,6 +20,7 @@ from tests.e2e.doors import open_gateway
 from tests.e2e.town import Town, device_token
 from workers import serving
 from workers.cli.why import story
+from workers.intake.dialects.signatures import nim_checksum, nim_md5
 
 pytestmark = [pytest.mark.e2e]
 
@@ -63,6 +64,21 @@ def test_a_gateway_key_is_the_same_until_it_is_rotated_and_two_are_valid(town: T
 def base(town: Town) -> str:
     time.sleep(0.6)
     return f"/t/{town.command('app', 'gateway-key', town.app)[1].strip()}/api"
+
+
+def test_a_callback_secret_is_stored_and_shown_to_nobody(town: Town, door: httpx.Client, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("  the cloud's word\n")
+    code, out, err = town.command("app", "callback", town.app, "--secret-file", str(file))
+    assert (code, err) == (0, "")
+    assert "the cloud's word" not in out + json.dumps(town.core.runtime.tenants.all()[town.app].options)
+    time.sleep(2)
+    raw = b'{"eventType":"2"}'
+    md5 = nim_md5(raw)
+    headers = {"MD5": md5, "CurTime": "1", "CheckSum": nim_checksum("the cloud's word", md5, "1")}
+    assert door.post(f"/callbacks/nim?app={town.app}", content=raw, headers=headers).status_code == 200
+    assert town.command("app", "callback", "nobody", "--secret-file", str(file))[0] == 1
+    assert town.command("app", "gateway-key", "nobody")[0] == 1
 
 
 def test_one_alias_names_one_account(town: Town) -> None:

@@ -19,13 +19,7 @@ NO_SUCH_TABLE_OR_COLUMN = ("42P01", "42703")
 def run(arguments: Sequence[str]) -> int:
     """Runs one command; what is wrong is one line on stderr."""
     import click
-    from redis.exceptions import RedisError
-    from sqlalchemy.exc import OperationalError, ProgrammingError
 
-    from common.config import NothingRunning, SettingError
-    from common.storage.migrations import SchemaError
-    from common.storage.vault import VaultError
-    from workers.cli.base import CliError
     from workers.cli.commands import cli
 
     try:
@@ -37,25 +31,37 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show(file=sys.stderr)
         return WRONG_USE
-    except (CliError, SchemaError, SettingError, VaultError) as error:
-        print(error, file=sys.stderr)
-        return getattr(error, "exit_code", WRONG_USE)
-    except NothingRunning as error:
-        print(error, file=sys.stderr)
-        return UNREACHABLE
-    except RedisError as error:
-        print(f"Redis can't be reached ({type(error).__name__}): is it running, and is PUSHFLEET_REDIS_URL right?", file=sys.stderr)
-        return UNREACHABLE
-    except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) not in NO_SUCH_TABLE_OR_COLUMN:
-            raise
-        print("the database has not the tables of this version: pushfleet migrate", file=sys.stderr)
-        return WRONG_USE
-    except OperationalError as error:
-        print(f"PostgreSQL can't be reached ({_why(error)}): is it running, and is PUSHFLEET_DATABASE_URL right?", file=sys.stderr)
-        return UNREACHABLE
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        print(told[0], file=sys.stderr)
+        return told[1]
+
+
+def _told(error: Exception) -> tuple[str, int] | None:
+    """(one line, exit code) of an error that a person can do something about. The kinds are loaded here: `--help` needs none."""
+    from redis.exceptions import RedisError
+    from sqlalchemy.exc import OperationalError, ProgrammingError
+
+    from common.config import NothingRunning, SettingError
+    from common.storage.migrations import SchemaError
+    from common.storage.vault import VaultError
+    from workers.cli.base import CliError
+
+    if isinstance(error, CliError | SchemaError | SettingError | VaultError):
+        return str(error), getattr(error, "exit_code", WRONG_USE)
+    if isinstance(error, NothingRunning):
+        return str(error), UNREACHABLE
+    if isinstance(error, RedisError):
+        return f"Redis can't be reached ({type(error).__name__}): is it running, and is PUSHFLEET_REDIS_URL right?", UNREACHABLE
+    if isinstance(error, ProgrammingError) and getattr(error.orig, "sqlstate", None) in NO_SUCH_TABLE_OR_COLUMN:
+        return "the database has not the tables of this version: pushfleet migrate", WRONG_USE
+    if isinstance(error, OperationalError):
+        return f"PostgreSQL can't be reached ({_why(error)}): is it running, and is PUSHFLEET_DATABASE_URL right?", UNREACHABLE
+    return None
 
 
 def _why(error: DBAPIError) -> str:

@@ -9,15 +9,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from rich.console import Console
-from rich.table import Table
-
-from common.config import Settings, resolve
 from workers.cli import WRONG_USE
-from workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
 
 
 class CliError(Exception):
@@ -31,6 +29,10 @@ class CliError(Exception):
 @contextlib.contextmanager
 def opened() -> Iterator[Runtime]:
     """The runtime of one command, on the servers of the settings or of the fleet that runs here."""
+    # loaded here: `--help` needs none of it, and it takes most of a second
+    from common.config import Settings, resolve
+    from workers.runtime import Runtime
+
     runtime = Runtime(resolve(Settings.load()))
     try:
         yield runtime
@@ -65,6 +67,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty
     if not rows:
         print(empty)
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))

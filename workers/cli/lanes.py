@@ -9,9 +9,6 @@ import click
 from common.clock import now_ms
 from common.model import Bucket, Vendor
 from workers.cli.base import CliError, at, opened, print_json, print_table
-from workers.cli.credentials import bucket_of, whole
-from workers.gate import terms_of
-from workers.lane_report import lane_row, lanes_of, quota_rows
 
 
 @click.command()
@@ -19,6 +16,8 @@ from workers.lane_report import lane_row, lanes_of, quota_rows
 @click.option("--json", "as_json", is_flag=True)
 def lanes(app_id: str | None, as_json: bool) -> None:
     """Every lane: one vendor with one account."""
+    from workers.lane_report import lane_row, lanes_of
+
     with opened() as runtime:
         rows = [lane_row(runtime, lane) for lane in lanes_of(runtime, app_id)]
     if as_json:
@@ -60,6 +59,8 @@ def listed(app_id: str | None, as_json: bool) -> None:
 
 
 def _show(app_id: str | None, as_json: bool) -> None:
+    from workers.lane_report import lanes_of, quota_rows
+
     with opened() as runtime:
         rows = [
             {
@@ -88,6 +89,8 @@ def _show(app_id: str | None, as_json: bool) -> None:
 @click.argument("wishes", nargs=-1, required=True, metavar="BUCKET=N...")
 def set_(app_id: str, vendor: str, business_id: str, wishes: tuple[str, ...]) -> None:
     """Set how many pushes a day a lane may send; every worker knows it within 2 s."""
+    from workers.gate import terms_of
+
     wanted = dict(_wish(wish) for wish in wishes)
     with opened() as runtime:
         stored = next(
@@ -106,6 +109,8 @@ def set_(app_id: str, vendor: str, business_id: str, wishes: tuple[str, ...]) ->
 
 
 def _wish(wish: str) -> tuple[str, int]:
+    from workers.cli.credentials import bucket_of, whole
+
     bucket, sign, number = wish.partition("=")
     if not sign:
         raise CliError(f"quota set takes BUCKET=N, for instance public=20000, not {wish!r}")

@@ -58,7 +58,9 @@ DEVICES_MAX: Final = 100
 ONCE_S: Final = 86_400
 #: An unknown name is a dead letter once in this time, however often it is asked for.
 UNKNOWN_S: Final = 3_600
-DOORS: Final = ("tencent", "zego", "nim", "matrix", "mattermost", "gorush")
+#: So many of a door in that time: whoever calls without a key could make up names without end.
+UNKNOWN_MAX: Final = 100
+LETTER_BYTES_MAX: Final = 64 * 1024
 
 
 class GatewayWorld(Protocol):
@@ -343,12 +345,18 @@ class _Gateway:
         """A dead letter, once an hour a name: a typing mistake is to be seen, and not to fill the database."""
         world, now = self._world, now_ms()
         mark = world.keys.receipt_nonce(hashlib.sha256(f"{door}\0{app}\0{name}".encode()).hexdigest())
+        total = world.keys.receipt_nonce(f"unknown-{door}")
 
         def bury() -> None:
             if not world.redis.set(mark, b"1", nx=True, ex=UNKNOWN_S):
                 return
+            count: Any = world.redis.incr(total)
+            if count == 1:
+                world.redis.expire(total, UNKNOWN_S)
+            if count > UNKNOWN_MAX:
+                return
             reason = f"unknown_alias: no account, or several, are called so at the {door} door"
-            raw = world.vault.encrypt(json.dumps(given).encode()[:BODY_BYTES_MAX])
+            raw = world.vault.encrypt(json.dumps(given).encode()[:LETTER_BYTES_MAX])
             letter = DeadRecord(
                 id=uuid.uuid4().hex, entry_id="", stage="gateway", reason=reason, app=app, at_ms=now, raw=raw, fields={"d": door}
             )

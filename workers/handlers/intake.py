@@ -15,7 +15,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
-from common.model import Vendor
+from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.delayed import Delayed
 from common.storage.marks import Marks
@@ -23,6 +23,7 @@ from common.storage.streams import Belts, CoreStreams, Entry
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.ledger_rows import event_record
+from workers.handlers.overtaking import Overtaking
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
 from workers.intake import stage
@@ -31,11 +32,16 @@ from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpda
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
+from workers.routing.stage import urgency_of
 
 log = logging.getLogger(__name__)
 
 READ_COUNT = 500
 INTAKE = "intake"
+#: People of one read that go the short way: more would keep the next read waiting.
+SHORT_WAY_MAX = 5_000
+#: From this share of a full read on, it is looked past what can wait.
+CAN_WAIT_SHARE = 0.5
 #: Bytes of one read: packed by the hundred, some thousands of events.
 READ_BYTES = 2 * 1024 * 1024
 BLOCK_MS = 1_000
@@ -69,10 +75,14 @@ class Doors:
 
 
 class IntakeHandler:
-    """Entries of the core -> messages on their way, state changes, dead letters."""
+    """Entries of the core -> messages on their way, state changes, dead letters.
+
+    can_wait: share of the last read's events for which nobody waits.
+    """
 
     def __init__(self, doors: Doors) -> None:
         self._doors = doors
+        self.can_wait = 0.0
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
@@ -93,6 +103,8 @@ class IntakeHandler:
         records += [_dead(one, doors.vault, now) for one in refused]
         records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
         doors.withdraw(withdrawals)
+        waiting = sum(urgency_of(message, "") in (Urgency.GROUP, Urgency.BULK) for message in messages)
+        self.can_wait = waiting / max(len(fresh), 1)
         onward = self._onward(messages, directed.offline)
         if later:
             doors.state.apply([event for event in states if event.entry in later], lambda event, why: ignored.update({event.entry: why}))
@@ -109,8 +121,11 @@ class IntakeHandler:
             return _by_streams(messages, offline)
         short: list[Message] = []
         others: list[Message] = []
+        people = 0
         for message in messages:
-            (short if shortcut.takes(message) else others).append(message)
+            chosen = short if people < SHORT_WAY_MAX and shortcut.takes(message) else others
+            chosen.append(message)
+            people += len(message.recipients or ()) if chosen is short else 0
         return shortcut.commit(short, offline) + _by_streams(others, ())
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
@@ -228,7 +243,9 @@ class IntakeLoop:
         stores = Stores(doors.belts, doors.delayed, doors.vault, _wakes(doors), self._source)
         counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(INTAKE, counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True)
-        self.consumer = StreamConsumer(IntakeHandler(doors), policy, stores)
+        self._handler = IntakeHandler(doors)
+        self.consumer = StreamConsumer(self._handler, policy, stores)
+        self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
 
     @property
     def progress_at(self) -> float:
@@ -236,11 +253,18 @@ class IntakeLoop:
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Until told to stop. A store that is away is waited for; nothing is acknowledged meanwhile."""
-        self.consumer.run(stopping, self.consumer.once, lambda: self._wait(BLOCK_MS))
+        self.consumer.run(stopping, self._turn, lambda: self._wait(BLOCK_MS))
 
     def once(self, block_ms: int = BLOCK_MS) -> int:
         """One read; the number of entries that were finished."""
-        return self.consumer.once() or self._wait(block_ms)
+        return self._turn() or self._wait(block_ms)
+
+    def _turn(self) -> int:
+        """A read; behind a full one of what can wait, what can't is looked for."""
+        done = self.consumer.once()
+        if done >= READ_COUNT and self._handler.can_wait > CAN_WAIT_SHARE:
+            done += self._overtaking.turn()
+        return done
 
     def _wait(self, block_ms: int) -> int:
         entries = self._source.wait(self._streams, block_ms)

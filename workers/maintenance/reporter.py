@@ -10,10 +10,10 @@ from typing import Any
 
 from common import metrics
 from common.clock import now_ms
-from common.storage import keys, sql
+from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
 from common.storage.leases import Lease
-from common.storage.streams import Backlog
+from common.storage.streams import Backlog, CoreStreams
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
@@ -34,6 +34,10 @@ LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED
 LETTER_STAGES = ("intake", PRESENCE, ROUTING, DELIVERY, "ledger")
 #: A reader that holds nothing and was silent for so long is forgotten.
 DEAD_READER_MS = 3_600_000
+#: Between two looks for what is too old.
+AGES_EVERY_S = 900.0
+#: One such look takes so long at most; what is left waits for the next.
+AGES_S = 120.0
 #: A gauge's query is not waited for longer than this.
 QUERY_S = 3.0
 
@@ -54,6 +58,7 @@ class Reporter:
             self.show_dead_letters: LANES_EVERY_S,
             self.now_and_then: SELDOM_S,
             self.keep_days: SELDOM_S,
+            self.forget: AGES_EVERY_S,
         }
         for each, every_s in pace.items():
             if time.monotonic() >= self._due.get(each, 0.0):
@@ -143,6 +148,20 @@ class Reporter:
             dropped = runtime.ledger.drop_old(today - timedelta(days=runtime.settings.ledger_days))
         if dropped:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
+
+    def forget(self) -> None:
+        """Data of people who left, dead letters beyond their age or size, readers that are gone."""
+        runtime = self._runtime
+        core = CoreStreams(runtime.core, runtime.keys, 0, 0)
+        for stream in runtime.settings.event_streams:
+            core.make(stream)
+            core.forget_dead_readers(stream, DEAD_READER_MS)
+        runtime.belts.make(keys.RECEIPTS)
+        runtime.belts.forget_dead_readers(keys.RECEIPTS, DEAD_READER_MS)
+        with sql.optional(runtime.engine, AGES_S):
+            gone = ageing.forget(runtime.engine, now_ms())
+        for kind, count in gone.items():
+            log.warning("what is too old or too much was forgotten", extra={"cause": kind, "count": count})
 
 
 def _labels(lane: Lane) -> tuple[str, ...]:

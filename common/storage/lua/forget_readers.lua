@@ -4,7 +4,11 @@
 -- returns  how many were deleted
 -- why      between a look and the deletion a reader could read: its entry would be nobody's
 local gone = 0
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then -- no such stream, no such group
+  return gone
+end
+for _, consumer in ipairs(consumers) do
   local told = {}
   for i = 1, #consumer, 2 do
     told[consumer[i]] = consumer[i + 1]
