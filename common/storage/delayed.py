@@ -125,12 +125,11 @@ class Delayed:
             entry = entry_id(NewBatch(name, Urgency(urgency), member[start:], one.pushes, one.requests, one.expires_ms))
             parts += (member, start + 1, entry)
         self._move(keys=[keys.delayed, keys.lane_queue(name, urgency), keys.lane_blobs(name), keys.lane_load(name)], args=parts)
-        with self._redis.pipeline(transaction=True) as pipe:
+        self._queues.wake([(name, Urgency(urgency), 0)])
+        with self._redis.pipeline(transaction=False) as pipe:
             old = sum(len(member) - start for member, _, start in group if member[:1] != _MARK)
             if old:  # what an earlier release put here is not counted yet
                 pipe.hincrby(keys.lane_load(name), "b", old)
-            pipe.sadd(keys.loaded_lanes, name)
-            self._queues.wake_at(pipe, name, Urgency(urgency), 0)
             pipe.execute()
         return f"send:{Vendor(name.split(':')[1])}:{urgency}"
 

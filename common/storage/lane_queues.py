@@ -1,8 +1,8 @@
 """What each lane has to send (Redis, until sent): a queue a lane and urgency, ready sets a vendor, leases of whoever sends.
 
 An entry is one batch of pushes. It stays in its lane's queue until a sender takes it, and comes back to its place when it was
-not sent. The scripts are in lua/: ready_pop, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick. A lane's own keys carry
-the hash tag `{<lane>}`, so each script but ready_pop stays inside one slot.
+not sent. The scripts are in lua/: ready_pop, ready_add, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick.
+A lane's own keys carry the hash tag `{<lane>}`, a vendor's ready sets `{<vendor>}`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any, Final, cast
 import msgspec
 from redis import Redis
 from redis.client import Pipeline
+from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
@@ -193,6 +195,7 @@ class LaneQueues:
         self.lease_ms = lease_ms
         self.word = os.urandom(6).hex()
         self._words = itertools.count()
+        self._ready = script(redis, "ready_add")
         self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
         self._take, self._lease = script(redis, "lane_take", "rate_now"), script(redis, "rate_lease", "rate_now")
         self._renew, self._reap, self._pick = (script(redis, name) for name in ("lane_renew", "lane_reap", "lane_pick"))
@@ -210,9 +213,25 @@ class LaneQueues:
             pipe.sadd(self.keys.loaded_lanes, batch.lane)
             pipe.zadd(self.keys.ready(vendor_of(batch.lane), batch.urgency), {batch.lane: 0}, nx=True)
 
-    def wake_at(self, pipe: Pipeline, lane: str, urgency: Urgency, due_ms: int) -> None:
-        """The lane may send again from then on, unless somebody has said a time already."""
-        pipe.zadd(self.keys.ready(vendor_of(lane), urgency), {lane: due_ms}, nx=True)
+    def wake(self, wakes: Sequence[tuple[str, Urgency, int]]) -> None:
+        """Each (lane, urgency, due ms) may send again from then on, unless somebody has said a time already."""
+        self._run([(self._ready, [self.keys.ready(vendor_of(lane), urgency)], [lane, due_ms]) for lane, urgency, due_ms in wakes])
+
+    def _run(self, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """The scripts in one round trip; redis-py would ask in a second one whether the server knows them."""
+        if not calls:
+            return []
+        with self.redis.pipeline(transaction=False) as pipe:
+            for one, keys, args in calls:
+                pipe.evalsha(one.sha, len(keys), *keys, *args)
+            answers = pipe.execute(raise_on_error=False)
+        for index, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):
+                one, keys, args = calls[index]
+                answers[index] = one(keys=list(keys), args=list(args))
+            elif isinstance(answer, Exception):
+                raise answer
+        return answers
 
     def wake_now(self, lane: str) -> None:
         """The lane was opened (resumed, a new credential): it is looked at once, whatever time it had."""
@@ -228,7 +247,7 @@ class LaneQueues:
     ) -> tuple[list[tuple[str, Urgency]], float | None]:
         """Lanes that may send now, the most urgent first, and in how many seconds the next one may (None: none waits).
 
-        busy: what this process works on already. The caller takes from each, then says when it may send again (`wake_at`)."""
+        busy: what this process works on already. The caller takes from each, then says when it may send again (`wake`)."""
         names = [*(self.keys.ready(vendor, urgency) for urgency in URGENCIES), self.keys.popped(vendor)]
         args: list[Any] = [self.lease_ms + 1000, *(most.get(urgency, 0) for urgency in URGENCIES)]
         args += [f"{RANK[urgency]}|{lane}" for lane, urgency in busy]
@@ -242,12 +261,12 @@ class LaneQueues:
         probe_s: how long a probe of a stopped lane may take.
         """
         words = [f"{self.word}:{next(self._words)}" for _ in wanted]
-        with self.redis.pipeline(transaction=False) as pipe:
-            for (lane, urgency, terms, pushes_max), word in zip(wanted, words, strict=True):
-                args: list[Any] = [word, self.lease_ms, ENTRIES_MAX, pushes_max, bytes_max, terms.version, probe_s, terms.rate_per_s]
-                args += [terms.burst, terms.ramp_s, int(terms.by_request), RANK[urgency], int(terms.gone)]
-                self._take(keys=self._take_keys(lane, urgency), args=args, client=pipe)
-            answers = pipe.execute()
+        calls = []
+        for (lane, urgency, terms, pushes_max), word in zip(wanted, words, strict=True):
+            args: list[Any] = [word, self.lease_ms, ENTRIES_MAX, pushes_max, bytes_max, terms.version, probe_s, terms.rate_per_s]
+            args += [terms.burst, terms.ramp_s, int(terms.by_request), RANK[urgency], int(terms.gone)]
+            calls.append((self._take, self._take_keys(lane, urgency), args))
+        answers = self._run(calls)
         return [_taken(*one[:3], word, answer) for one, word, answer in zip(wanted, words, answers, strict=True)]
 
     def lease(self, taken: Taken, wanted: int, pushes: int, round_s: float) -> RateLease:
@@ -279,19 +298,15 @@ class LaneQueues:
 
     def commit_all(self, commits: Sequence[tuple[Taken, LaneCommit]]) -> list[list[str]]:
         """Each in one step, all in one round trip."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for taken, commit in commits:
-                self._commit(keys=self._commit_keys(taken, commit), args=[taken.word, *_packed(commit)], client=pipe)
-            answers = pipe.execute()
+        calls = [(self._commit, self._commit_keys(taken, commit), [taken.word, *_packed(commit)]) for taken, commit in commits]
+        answers = self._run(calls)
         return [[entry.decode() for entry in answer] for answer in answers]
 
     def give_back(self, taken: Taken, entries: Sequence[LaneEntry], due_ms: int) -> None:
         """These were not worked on: they stand where they stood, and their lane may be asked again from then on."""
         if entries:
             self.commit(taken, LaneCommit(back=list(entries)))
-        with self.redis.pipeline(transaction=False) as pipe:
-            self.wake_at(pipe, taken.lane, taken.urgency, due_ms)
-            pipe.execute()
+        self.wake([(taken.lane, taken.urgency, due_ms)])
 
     def renew(self, taken: Taken, entries: Sequence[LaneEntry]) -> list[str]:
         """Their sender is alive; those that are not its any more."""
@@ -415,15 +430,10 @@ class LaneQueues:
         names = [keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
         names += [keys.lane_queue(lane, urgency) for urgency in URGENCIES]
         count, next_ms, *waiting = cast(Any, self._reap(keys=names, args=[""]))
-        with self.redis.pipeline(transaction=True) as pipe:
-            if next_ms < 0:
-                pipe.zrem(keys.popped(vendor), lane)
-            else:
-                pipe.zadd(keys.popped(vendor), {lane: max(int(next_ms), now_ms + 1000)}, xx=True)
-            for urgency, number in zip(URGENCIES, waiting, strict=True):
-                if number:
-                    self.wake_at(pipe, lane, urgency, 0)
-            pipe.execute()
+        self.wake([(lane, urgency, 0) for urgency, number in zip(URGENCIES, waiting, strict=True) if number])
+        self.redis.zrem(keys.popped(vendor), lane)
+        if next_ms >= 0:
+            self._ready(keys=[keys.popped(vendor)], args=[lane, max(int(next_ms), now_ms + 1000)])
         return int(count)
 
     def _take_keys(self, lane: str, urgency: Urgency) -> list[str]:

@@ -28,6 +28,7 @@ local STRUCT = '<c4c14di4BBBc4c10'
 local GRACE_S, STARVED_S, YIELD_MAX = 1, 5, {[0] = 0, [1] = 0.5, [2] = 0.75}
 local BUCKETS, LETTERS = {[0] = 'private', [1] = 'public'}, {[0] = 'a', [1] = 'b'}
 local n = tonumber(ARGV[15])
+if n > 0 then redis.call('DEL', KEYS[3]) end -- no key but a prefix; a delete first: a server without free memory refuses a script that begins by adding
 local now = tonumber(ARGV[17])
 if not now then
   local t = redis.call('TIME')

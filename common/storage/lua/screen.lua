@@ -6,6 +6,7 @@
 local at = redis.call('TIME')
 local now, hold = at[1] * 1000 + math.floor(at[2] / 1000), tonumber(ARGV[1])
 local told = {}
+redis.call('HDEL', KEYS[1], '') -- a delete first: a server without free memory refuses a script that begins by adding
 for i, key in ipairs(KEYS) do
   local id, ts = ARGV[i * 2], tonumber(ARGV[i * 2 + 1])
   local old = redis.call('HMGET', key, 'ts', 'by', 'until')
