@@ -12,7 +12,7 @@ import msgspec
 
 from common.clock import now_ms
 from common.contracts import Conversation, Gate, Message, OfflineRecipients, PushFields, Recipient, Sender, encode
-from common.model import Kind, MessageClass, PushType, Urgency
+from common.model import Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.ledger_reads import Place
 from common.storage.scripts import script
@@ -249,8 +249,13 @@ def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> 
         shown.setdefault(user, set()).add(device)
     devices = runtime.devices.of_users(wish.app, sorted(shown))
     front = _in_front(runtime, wish, sorted(shown))
+    unseen = Vendor.APNS if wish.kind == Kind.RECALL and _screen(first).get("apns") == PushType.SILENT else None
     for user, ids in shown.items():
-        left = tuple(one for one in devices.get(user, ()) if one.device_id in ids and not {one.device_id, one.push_id} & front[user])
+        left = tuple(
+            one
+            for one in devices.get(user, ())
+            if one.device_id in ids and one.vendor != unseen and not {one.device_id, one.push_id} & front[user]
+        )
         if left:
             yield Recipient(user, left, False)
 

@@ -167,6 +167,12 @@ def test_a_silent_push_is_not_recalled_but_a_silent_call_is_cancelled(runtime: R
     assert names(Sent(runtime, ["u1"], '{"push_type": "silent"}', "call").written().recalled(Kind.CALL_CANCEL)) == ["u1"]
 
 
+def test_what_was_silent_at_apple_only_is_not_taken_back_there(runtime: Runtime) -> None:
+    """The devices of these tests are Apple's."""
+    assert Sent(runtime, ["u1"], '{"apns": "silent"}').written().recalled() == []
+    assert names(Sent(runtime, ["u1"], '{"apns": "silent"}', "call").written().recalled(Kind.CALL_CANCEL)) == ["u1"]
+
+
 def test_an_answer_speaks_for_its_people_and_not_of_later_invitations(runtime: Runtime) -> None:
     sent = Sent(runtime, ["u1", "u2"], message_class="call").written()
     assert names(sent.recalled(Kind.CALL_CANCEL, users=("u1",))) == ["u1"]

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 READ_COUNT = 500
 INTAKE = "intake"
+#: People of one read that go the short way: more would keep the next read waiting.
+SHORT_WAY_MAX = 5_000
 #: From this share of a full read on, it is looked past what can wait.
 CAN_WAIT_SHARE = 0.5
 #: Bytes of one read: packed by the hundred, some thousands of events.
@@ -119,8 +121,11 @@ class IntakeHandler:
             return _by_streams(messages, offline)
         short: list[Message] = []
         others: list[Message] = []
+        people = 0
         for message in messages:
-            (short if shortcut.takes(message) else others).append(message)
+            chosen = short if people < SHORT_WAY_MAX and shortcut.takes(message) else others
+            chosen.append(message)
+            people += len(message.recipients or ()) if chosen is short else 0
         return shortcut.commit(short, offline) + _by_streams(others, ())
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:

@@ -174,5 +174,7 @@ def _screen(message: Message) -> str:
     push = message.push
     shared: dict[str, str | None] = {"collapse_key": push.collapse_key, "strategy_id": push.strategy_id}
     shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
+    # of a push that is silent at Apple only, nobody saw anything there
+    shared["apns"] = str(PushType.SILENT) if (push.vendor or {}).get(Vendor.APNS, {}).get("push_type") == PushType.SILENT else None
     found = {name: value for name, value in shared.items() if value}
     return json.dumps(found, ensure_ascii=False) if found else ""

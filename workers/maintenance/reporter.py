@@ -131,11 +131,8 @@ class Reporter:
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
         show_memory(runtime)
-        for belt in (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS):
+        for belt in (*keys.STREAMS, keys.LEDGER):
             runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
-        core = CoreStreams(runtime.core, runtime.keys, 0, 0)
-        for stream in runtime.settings.event_streams:
-            core.forget_dead_readers(stream, DEAD_READER_MS)
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:
         admission, now = self._runtime.admission, now_ms()

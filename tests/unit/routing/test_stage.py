@@ -120,6 +120,55 @@ def test_voip_is_an_alert_where_there_is_no_way_for_it(phone, push_type, token):
     assert batch.pushes[0].targets[0].token == token
 
 
+@pytest.mark.parametrize("vendor", list(Vendor))
+@pytest.mark.parametrize("preset", [False, True])
+def test_what_is_silent_for_apple_is_shown_by_all_others(vendor, preset):
+    """Tencent's enableIOSBackgroundNotification: it took the alert from every Android and HarmonyOS phone."""
+    books, silent = Books(), {"apns": {"push_type": "silent"}}
+    books.strategies["s1"] = silent
+    wants = message(push={"strategy_id": "s1"} if preset else {"vendor": silent})
+    ((_, batch),) = route([offline(wants, who(device(vendor)))], world(books), NOW_MS).batches
+    assert batch.pushes[0].note.push_type == (PushType.SILENT if vendor == Vendor.APNS else PushType.ALERT)
+
+
+@pytest.mark.parametrize("vendor", list(Vendor))
+def test_a_badge_that_apple_keeps_counts_on_elsewhere(vendor):
+    made = note(message(push={"vendor": {"apns": {"badge": "keep"}}}), device(vendor), Books())
+    assert made.badge_mode == (BadgeMode.KEEP if vendor == Vendor.APNS else BadgeMode.INCREMENT)
+
+
+@pytest.mark.parametrize("push", [{"push_type": "voip"}, {"strategy_id": "calls"}, {"vendor": {"apns": {"push_type": "voip"}}}])
+@pytest.mark.parametrize("vendor", [Vendor.APNS, Vendor.HARMONY])
+@pytest.mark.parametrize("kind", [Kind.CALL_CANCEL, Kind.RECALL])
+def test_what_takes_a_call_back_is_never_a_call(vendor, push, kind):
+    books = Books()
+    books.strategies["calls"] = {"push_type": "voip"}
+    phone = device(vendor, voip_token="b2" * 32)
+    ((_, batch),) = route([offline(message(kind=kind, push={**push, "class": "call"}), who(phone))], world(books), NOW_MS).batches
+    assert (batch.pushes[0].note.push_type, batch.pushes[0].targets[0].token) == (PushType.ALERT, phone.token)
+
+
+ENDS = {
+    "accepted": "Answered on another device",
+    "answered_elsewhere": "Answered on another device",
+    "rejected": "Declined on another device",
+    "cancelled": "The call was cancelled",
+    "caller_cancel": "The call was cancelled",
+    "timeout": "Missed call",
+    "No-Answer": "Missed call",
+    "": "The call has ended",
+    "network": "The call has ended",
+}
+
+
+@pytest.mark.parametrize(("reason", "words"), ENDS.items())
+def test_the_end_of_a_call_is_told_by_its_reason(reason, words):
+    made = note(message(kind=Kind.CALL_CANCEL, ended_by=reason), device(lang="en"), Books())
+    assert (made.body, made.title) == (words, "")
+    own = Books(Tenant("demo", "Chat", "zh", "Asia/Shanghai", {"texts": {"en": {"call_cancel": "over"}}}))
+    assert note(message(kind=Kind.CALL_CANCEL, ended_by=reason), device(lang="en"), own).body == "over"
+
+
 # ---------------------------------------------------------------- what each lane is told
 
 
