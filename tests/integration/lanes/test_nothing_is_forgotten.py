@@ -9,7 +9,6 @@ import pytest
 import redis
 
 from common.model import Urgency, Vendor
-
 from common.storage.delayed import Delayed, retry_member
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
