@@ -13,8 +13,9 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.model import PRIVATE_CLASSES, Bucket, Decision, MessageClass, PushType
+from common.storage import lane_queues
 from common.storage.admission import Admission, Answer, Ask, Count, Given, Terms
-from common.storage.lane_queues import BURST_SHARE, LaneTerms
+from common.storage.lane_queues import LaneTerms
 from common.storage.ledger import Ledger
 from common.storage.redis import may_be_lost
 from workers.delivery.hours import offset_s, shut_for_s
@@ -26,6 +27,8 @@ from workers.vendors.base import Item
 
 log = logging.getLogger(__name__)
 
+#: What a lane that was idle may send at once, of what it may send in a second, where the rate is asked push by push.
+BURST_SHARE = 0.1
 #: How long a round waits for its lane's counts to be rebuilt; longer, and its pushes wait in the delayed set instead.
 REBUILD_WAIT_S = 2.0
 #: When to ask again where the counts are not there yet.
@@ -66,11 +69,12 @@ def terms_of(lane: Lane, now_ms: int) -> Terms:
     )
 
 
-def lane_terms(lane: Lane, now_ms: int) -> LaneTerms:
-    """The same for the take of the lane's entries."""
-    terms = terms_of(lane, now_ms)
-    by_request = lane.limits.rate_unit == "request"
-    return LaneTerms(lane.credential.version, terms.rate_per_s, terms.burst, terms.ramp_s, by_request)
+def lane_terms(lane: Lane) -> LaneTerms:
+    """The same for the take of the lane's entries: burst and refill stay within the vendor's figure in every second there, too."""
+    limits, share = lane.limits, lane_queues.BURST_SHARE
+    burst = min(limits.burst, 1 + limits.rate_per_s * share)
+    by_request = limits.rate_unit == "request"
+    return LaneTerms(lane.credential.version, limits.rate_per_s * (1 - share), burst, limits.ramp_s, by_request)
 
 
 def rate_shown(lane: Lane, terms: Terms, rate_per_s: float) -> float:
@@ -161,9 +165,9 @@ class FleetGate:
             )
             for item, number in wanted
         ]
-        given = self._store.admit(terms, asks, self._round())
+        given = self._store.admit(terms, asks, self._round(), leased=self._leased)
         if given is None and self._rebuilt(lane, terms):
-            given = self._store.admit(terms, asks, self._round())
+            given = self._store.admit(terms, asks, self._round(), leased=self._leased)
         if given is None:
             given = [Given(Answer.WAIT, int(REBUILD_AGAIN_S * 1000))] * len(asks)
         return given

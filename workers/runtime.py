@@ -68,8 +68,6 @@ from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
 from workers.routing.stage import World as RoutingWorld
 from workers.routing.texts import NOTHING, say
-from workers.transport.curl import CurlTransport
-from workers.transport.engine import Http2Transport
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
 from workers.wire import Answer, NoAnswer, Route, Transport
@@ -335,6 +333,10 @@ class Runtime:
     @cached_property
     def transport(self) -> Transport:
         """Of all vendors: our engine for HTTP/2 (APNs, FCM), libcurl for HTTP/1.1 and where the engine can't; or libcurl for all."""
+        # a process that sends nothing does not load what sends
+        from workers.transport.curl import CurlTransport  # noqa: PLC0415
+        from workers.transport.engine import Http2Transport  # noqa: PLC0415
+
         curl = CurlTransport(ca_file=self.settings.ca_file)
         return curl if self.settings.apns_client == "libcurl" else Http2Transport(self.settings.ca_file, curl)
 

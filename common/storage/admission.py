@@ -149,17 +149,18 @@ class Admission:
             redis.register_script(read(name)) for name in ("admit", "refund", "told", "slow", "rebuild")
         )
 
-    def admit(self, terms: Terms, asks: Sequence[Ask], round_: str = "") -> list[Given] | None:
+    def admit(self, terms: Terms, asks: Sequence[Ask], round_: str = "", *, leased: bool = False) -> list[Given] | None:
         """One answer per ask, in order; None: the counts were lost, `rebuild` first. round_: names this round until `refund` ends it.
 
         A push id that was granted and not refunded is granted again without quota and cap; it pays the rate, as it is a request.
+        leased: the rate was leased already (common/storage/lane_queues.py); only quotas and caps are asked.
         What is less urgent leaves room for the more urgent that the rate refused lately, and gets all of it when there are none.
         """
         if not asks:
             return []
         if any(not 0 <= ask.cost <= 1 for ask in asks):
             raise ValueError("a push costs 0 to 1 of the rate")
-        found = self._call(terms, asks, round_)
+        found = self._call(terms, asks, round_, leased)
         return None if found[0] == 0 else [_given(code) for code in found[3:]]
 
     def rate_now(self, terms: Terms) -> float:
@@ -240,8 +241,9 @@ class Admission:
 
     # ------------------------------------------------------------ how the scripts are called
 
-    def _call(self, terms: Terms, asks: Sequence[Ask], round_: str) -> Any:
-        args: list[Any] = [terms.offset_s, terms.rate_per_s, max(terms.burst, 1.0), terms.ramp_s, terms.counted]
+    def _call(self, terms: Terms, asks: Sequence[Ask], round_: str, leased: bool = False) -> Any:
+        burst = -1.0 if leased else max(terms.burst, 1.0)
+        args: list[Any] = [terms.offset_s, terms.rate_per_s, burst, terms.ramp_s, terms.counted]
         args += [terms.quotas.get(bucket, -1) for bucket in BUCKETS]
         args += [int(bucket in terms.open_limits) for bucket in BUCKETS]
         args += [terms.caps.get(bucket, -1) for bucket in BUCKETS]

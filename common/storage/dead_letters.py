@@ -68,6 +68,24 @@ class DeadLetters:
             rows = connection.execute(select(dead_letters.c.stage, func.count()).group_by(dead_letters.c.stage)).all()
         return {str(row[0]): int(row[1]) for row in rows}
 
+    def groups(self, limit: int = 100) -> list[dict[str, Any]]:
+        """By stage and kind of reason (what stands before its colon): [{stage, kind, count, first_ms, last_ms}], the largest first."""
+        kind = func.split_part(dead_letters.c.reason, ":", 1)
+        rows = select(dead_letters.c.stage, kind, func.count(), func.min(dead_letters.c.at_ms), func.max(dead_letters.c.at_ms)).group_by(
+            dead_letters.c.stage, kind
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(rows.order_by(func.count().desc()).limit(limit)).all()
+        names = ("stage", "kind", "count", "first_ms", "last_ms")
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    def ids_of(self, stage: str, kind: str, limit: int) -> list[str]:
+        """Of one group, the oldest first."""
+        same = (dead_letters.c.stage == stage, func.split_part(dead_letters.c.reason, ":", 1) == kind)
+        chosen = select(dead_letters.c.id).where(*same).order_by(dead_letters.c.at_ms, dead_letters.c.id).limit(limit)
+        with self._engine.connect() as connection:
+            return list(connection.execute(chosen).scalars())
+
     def get(self, letter_id: str) -> DeadLetter | None:
         with self._engine.connect() as connection:
             row = connection.execute(select(dead_letters).where(dead_letters.c.id == letter_id)).mappings().first()

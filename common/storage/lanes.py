@@ -66,9 +66,7 @@ class LaneStates:
         The new state where the lane has changed by it: stopped, for another cause, or flowing again; else None.
         """
         keys = [self._keys.lane(lane), self._keys.lane_log(lane)]
-        state, changed = self._tell(
-            keys=keys, args=[version, good, failed, int(refused), self._time(), cause or ("unknown" if failed or refused else "")]
-        )
+        state, changed = self._tell(keys=keys, args=[version, good, failed, int(refused), self._time(), cause or _unnamed(failed, refused)])
         return state.decode() if changed else None
 
     def record(self, lane: str, state: str, why: str, cause: str, at_ms: int) -> None:
@@ -122,6 +120,10 @@ class LaneStates:
             return self._clock()
         seconds, micros = self._redis.time()
         return seconds + micros / 1e6
+
+
+def _unnamed(failed: int, refused: bool) -> str:
+    return "credential" if refused else "unknown" if failed else ""
 
 
 def _change(line: bytes) -> LaneChange:

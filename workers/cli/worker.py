@@ -261,6 +261,7 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
     from workers.console.look import Ports
     from workers.lane_report import console_rows
     from workers.replay import NotReplayableError, replay
+    from workers.reports.person import person
 
     def again(letter_id: str) -> str | None:
         try:
@@ -273,6 +274,8 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
         lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX),
         again,
         lambda lang: console_rows(runtime, lang),
+        lambda app, user: person(runtime, app, user),
+        lambda app, user, device, state: runtime.devices.set_state(app, user, device, state, "operator"),
     )
     serve(runtime, stop, ports)
 

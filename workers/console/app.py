@@ -6,6 +6,7 @@ import hashlib
 import logging
 import secrets
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,6 +92,7 @@ def make_app(world: World, ports: Ports) -> Starlette:
         "/": console.overview,
         "/messages": console.messages,
         "/lanes": console.lanes,
+        "/people": console.people,
         "/dead-letters": console.letters,
         "/login": console.login_page,
     }
@@ -99,7 +101,9 @@ def make_app(world: World, ports: Ports) -> Starlette:
         "/logout": console.log_out,
         "/lanes/pause": console.pause,
         "/lanes/resume": console.resume,
+        "/people/device": console.set_device,
         "/dead-letters/replay": console.replay,
+        "/dead-letters/all": console.whole_group,
     }
     routes = [Route(path, console.shown(page), methods=["GET"]) for path, page in pages.items()]
     routes += [Route(path, console.posted(form), methods=["POST"]) for path, form in forms.items()]
@@ -270,7 +274,13 @@ class Console:
 
     def letters(self, request: Request, visitor: Visitor) -> Response:
         letters, counts = self._world.dead_letters.heads(limit=LETTERS_MAX), self._world.dead_letters.counts()
-        return self._page(request, visitor, "letters", letters=letters, counts=counts)
+        groups = self._world.dead_letters.groups()
+        return self._page(request, visitor, "letters", letters=letters, counts=counts, groups=groups)
+
+    def people(self, request: Request, visitor: Visitor) -> Response:
+        asked = {name: request.query_params.get(name, "").strip()[:512] for name in ("app", "user")}
+        told = self._ports.person(asked["app"], asked["user"]) if asked["app"] and asked["user"] else None
+        return self._page(request, visitor, "people", asked=asked, told=told)
 
     def login_page(self, request: Request, visitor: Visitor, wrong: str = "", status: int = 200) -> Response:
         nobody = not self._world.users.any()
@@ -366,9 +376,43 @@ class Console:
         log.warning("a dead letter was replayed in the console", extra={"reason": said or "done"})
         return _back("/dead-letters", said or "done_replayed")
 
+    def whole_group(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        """All letters of one stage and kind of reason: replayed, or dropped."""
+        if not visitor.may_act:
+            return self._refusal(visitor, "not_allowed", 403)
+        ids, doing = self._world.dead_letters.ids_of(fields.get("stage", ""), fields.get("kind", ""), GROUP_MAX), fields.get("do", "")
+        if doing not in ("replay", "drop") or not ids:
+            return _back("/dead-letters", "gone")
+        count = self._world.dead_letters.drop(ids) if doing == "drop" else self._replay_all(ids)
+        log.warning("dead letters were %s in the console", "dropped" if doing == "drop" else "replayed", extra={"count": count})
+        said = "done_dropped" if doing == "drop" else "done_replayed"
+        return _back("/dead-letters", said if count == len(ids) < GROUP_MAX else "done_part")
 
+    def _replay_all(self, ids: Sequence[str]) -> int:
+        until, count = time.monotonic() + GROUP_S_MAX, 0
+        for letter_id in ids:
+            if time.monotonic() > until:
+                break
+            count += self._ports.replay(letter_id) is None
+        return count
+
+    def set_device(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        if not visitor.may_act:
+            return self._refusal(visitor, "not_allowed", 403)
+        app, user, device = (fields.get(name, "") for name in ("app", "user", "device"))
+        state = {"retire": "retired", "restore": "active"}.get(fields.get("do", ""))
+        done = state is not None and self._ports.set_device(app, user, device, state)
+        log.warning("a device was changed in the console", extra={"app": app, "reason": state or "nothing"})
+        return RedirectResponse(f"/people?{urlencode({'app': app, 'user': user, 'done': 'done_device' if done else 'gone'})}", 303)
+
+
+#: A group of letters is worked through for so long, seconds; the rest stays for the next press.
+GROUP_S_MAX: Final = 8.0
+GROUP_MAX: Final = 5_000
 #: What may be said after a form, so that no address can put words on a page.
-DONE: Final = frozenset({"done_paused", "done_resumed", "done_replayed", "gone", "not_replayable"})
+DONE: Final = frozenset(
+    {"done_paused", "done_resumed", "done_replayed", "done_dropped", "done_device", "done_part", "gone", "not_replayable"}
+)
 
 
 def _back(path: str, done: str) -> Response:

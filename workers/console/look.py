@@ -79,6 +79,9 @@ class Ports:
     story: Callable[[str, str | None, str | None], dict[str, Any] | None]  # (message id, app, user)
     replay: Callable[[str], str | None]
     lanes: Callable[[str], list[dict[str, Any]]]  # (language)
+    #: (app, user) -> workers/reports/person.py; (app, user, device, state wanted) -> whether it was changed
+    person: Callable[[str, str], dict[str, Any]]
+    set_device: Callable[[str, str, str, str], bool]
 
 
 @dataclass(frozen=True, slots=True)

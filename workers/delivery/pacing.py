@@ -7,6 +7,8 @@ from typing import Protocol
 
 #: A part of a paced round waits until it may be so much of the burst, so that a second is not sent push by push.
 PART = 0.5
+#: A lease's last token may be late by so much of a token's time: else the moment until the first would cost one a lease.
+SLACK = 0.25
 
 
 class Pace(Protocol):
@@ -52,7 +54,7 @@ class Pacer:
     @property
     def tokens(self) -> int:
         """What is left of the lease now."""
-        return max(0, int((self._end - max(self._tat, self._clock())) * self._rate + 1e-6))
+        return max(0, int((self._end - max(self._tat, self._clock())) * self._rate + SLACK))
 
     @property
     def burst(self) -> int:

@@ -15,7 +15,6 @@ import msgspec
 from redis.exceptions import RedisError
 
 from common import metrics
-from common.clock import now_ms
 from common.contracts import decode_batch
 from common.model import Decision, Urgency, Vendor
 from common.storage import keys, ledger
@@ -198,7 +197,7 @@ class LaneSender:
 
     def _take(self, found: Sequence[tuple[str, Urgency]]) -> None:
         lanes = {lane_id: self._lane(lane_id) for lane_id in {lane_id for lane_id, _ in found}}
-        queues, now = self.runtime.lane_queues, now_ms()
+        queues = self.runtime.lane_queues
         rooms = self._pushes_room([urgency for _, urgency in found])
         wanted, takes = [], []
         for (lane_id, urgency), room in zip(found, rooms, strict=True):
@@ -206,7 +205,7 @@ class LaneSender:
             if lane is not None and lane.paused:
                 takes.append((queues.paused(lane_id, urgency, Decision.LANE_PAUSED, SHUT_MOST_MS), room))
             else:
-                wanted.append((lane_id, urgency, LaneTerms(gone=True) if lane is None else lane_terms(lane, now), room))
+                wanted.append((lane_id, urgency, LaneTerms(gone=True) if lane is None else lane_terms(lane), room))
         if wanted:
             told = queues.take(wanted, self._probe_s())
             takes += [(taken, one[3]) for taken, one in zip(told, wanted, strict=True)]

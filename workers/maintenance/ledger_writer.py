@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 #: Entries of one transaction: about 50,000 rows at most.
 READ_MAX = 200
 #: An empty stream is listened to for so long.
-BLOCK_MS = 500
+BLOCK_MS = 1_000
 #: Between two looks for what a dead writer left.
 TAKE_OVER_S = 2.0
 

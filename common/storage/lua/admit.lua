@@ -10,7 +10,7 @@
 -- KEYS[4] push:held:            prefix + day + ":" + 4 hex: hash: <push id mixed with the lane> -> bucket number * 100 + class number; 2 days
 -- KEYS[5] push:counted:<lane>   string: the buckets that are counted; missing or another: the counts are not to be trusted
 -- KEYS[6] push:inflight:<lane>  hash: <round> -> "<pushes>|<until>"
--- ARGV    1 seconds east of UTC, 2 rate per s, 3 burst, 4 ramp in s, 5 buckets to be counted ("": none), 6-7 quota and 8-9 whether the
+-- ARGV    1 seconds east of UTC, 2 rate per s, 3 burst (< 0: leased already), 4 ramp in s, 5 buckets to be counted ("": none), 6-7 quota and 8-9 whether the
 --         vendor's word on the limit wins, 10-11 cap per device (private, public; -1: none), 12 reserve "<bucket number>:<class
 --         number>:<share>,…", 13 round, 14 seconds a round may take, 15 n, 16 the pushes packed as STRUCT says: 4 hex and field of its
 --         reservation, cost, request (pushes of one request pay once), bucket number, class number, level of urgency (0 calls and
@@ -35,6 +35,7 @@ if not now then
 end
 local now_ms = math.floor(now * 1000)
 local offset, limit, burst, ramp = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local leased = burst < 0 -- the rate was leased by rate_lease.lua: only quotas and caps are asked
 if n > 0 and ARGV[5] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[5] then return {0, now_ms} end
 
 -- the rate now: halved by the vendor's flow control, climbing back; and rising after a silence
@@ -58,6 +59,7 @@ end
 rate = math.max(rate, math.min(1, limit))
 if now < held_at then hold = now + (hold - held_at); note('h', hold); note('ha', now) end
 if n == 0 then return {1, now_ms, now < hold and 0 or math.floor(rate * 1000 + 0.5)} end
+if leased then tat, hold = 0, 0 end
 local lim = math.max(1, burst * rate / limit) / rate
 -- A grant never leaves the arrival time beyond now + lim, so if it is there, the clock stepped back: clamp, and keep the clamp even if
 -- this call grants nothing, or the lane stays shut for the length of the step. 1e-6: doubles near 1.8e9 resolve 2.4e-7.
@@ -169,13 +171,13 @@ for level = 1, 2 do
     note('s' .. level, now)
   end
 end
-if granted > 0 then
+if granted > 0 and not leased then
   note('t', now + ahead)
   note('l', now)
   redis.call('HSET', KEYS[6], ARGV[13], string.format('%d|%.3f', granted, now + tonumber(ARGV[14])))
   redis.call('EXPIRE', KEYS[6], math.max(60, 2 * tonumber(ARGV[14])))
 end
-if #news > 0 then
+if #news > 0 and not leased then
   redis.call('HSET', KEYS[1], unpack(news))
   redis.call('EXPIRE', KEYS[1], RATE_S)
 end

@@ -15,18 +15,20 @@ import pytest
 from sqlalchemy import text
 
 from common.clock import now_ms
+from common.contracts import Batch, Push, encode
 from common.ledger_records import Record
-from common.model import Bucket, Decision, MessageClass, Vendor
+from common.model import Bucket, Decision, MessageClass, Urgency, Vendor
 from common.storage.access import AccessStore
 from common.storage.admission import Admission, Ask
 from common.storage.admission import Answer as Grant
+from common.storage.delayed import as_new
 from tests.integration.admission.conftest import Clock, work
 from tests.records import row_record
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
 from workers.delivery.stage import Delivered, Leave, Work, deliver
-from workers.gate import FleetGate, terms_of
+from workers.gate import FleetGate, lane_terms, terms_of
 from workers.runtime import Runtime
 from workers.vendors.base import Item
 from workers.wire import Answer, NoAnswer, Request, Route
@@ -336,11 +338,15 @@ def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(runtime: Runti
     xiaomi = lane(Vendor.XIAOMI, {})
     round_of(runtime, xiaomi, [work(1)], said(429, {}, retry_after="20"))
     assert runtime.admission.rate_now(terms_of(xiaomi, now_ms())) == 0
-    held = round_of(runtime, xiaomi, [work(2), work(3, expires_at_ms=now_ms() + 5_000)])
-    assert held.requests == 0
-    waits = [delay_s for _, delay_s, decision in held.waiting if decision == Decision.THROTTLED]
-    assert waits[0] == pytest.approx(20, abs=2)
-    assert waits[1] <= 5, "no longer than the push lives"
+    one = work(2)
+    pushes = (Push(note=one.note, targets=(one.target,)),)
+    batch = Batch(app="demo", vendor=Vendor.XIAOMI, business_id=xiaomi.credential.business_id, pushes=pushes)
+    with runtime.redis.pipeline() as pipe:
+        runtime.lane_queues.put(pipe, [as_new(batch, Urgency.BULK, encode(batch))])
+        pipe.execute()
+    (taken,) = runtime.lane_queues.take([(xiaomi.id, Urgency.BULK, lane_terms(xiaomi), 10)], 15)
+    assert (taken.what, taken.why) == ("wait", "throttled")
+    assert taken.due_ms - taken.now_ms == pytest.approx(20_000, abs=2_000)
 
 
 def test_a_probe_that_never_left_is_given_back_to_the_fleet(runtime: Runtime, lane: MakeLane) -> None:

@@ -26,6 +26,7 @@ from workers.console.look import Ports, happened, lane_problems
 from workers.console.words import DECISIONS, WORDS, language
 from workers.lane_report import console_rows
 from workers.replay import NotReplayableError, replay
+from workers.reports.person import person
 from workers.runtime import Runtime
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -39,7 +40,13 @@ def ports_of(runtime):
         except NotReplayableError:
             return "not_replayable"
 
-    return Ports(lambda message_id, app, user: story(runtime, message_id, app, None, user), again, lambda lang: console_rows(runtime, lang))
+    return Ports(
+        lambda message_id, app, user: story(runtime, message_id, app, None, user),
+        again,
+        lambda lang: console_rows(runtime, lang),
+        lambda app, user: person(runtime, app, user),
+        lambda app, user, device, state: runtime.devices.set_state(app, user, device, state, "operator"),
+    )
 
 
 @pytest.fixture
@@ -459,6 +466,42 @@ def test_an_operator_replays_a_dead_letter(runtime, busy, people):
     assert "The letter was replayed" in browser.go(action, fields).text
     assert [entry[b"e"] for _, entry in runtime.core.xrange(runtime.settings.event_streams[0])] == [b"{broken"]
     assert "It is not there any more" in browser.go(action, fields).text
+
+
+def test_a_group_of_letters_is_replayed_or_dropped_as_one(runtime, busy, fleet, people):
+    publish(runtime, fleet, *["{broken"] * 4, '{"v":1,"id":"x","type":"message.stored","app":"nobody","data":{}}')
+    browser = Browser(busy)
+    page = browser.log_in("otto") and browser.go("/dead-letters").text
+    assert re.search(r"<b>not_json</b>.*?>5<", page, re.DOTALL)
+    forms = {form[1]["kind"]: form[1] for form in browser.forms("/dead-letters") if form[0] == "/dead-letters/all"}
+    assert "The letters were dropped" in browser.go("/dead-letters/all", {**forms.pop("not_json"), "do": "drop"}).text
+    fields = forms["wrong_shape"]
+    assert "The letter was replayed" in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
+    assert "wrong_shape" not in str(runtime.dead_letters.heads())
+    assert "It is not there any more" in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
+
+
+def test_a_person_has_a_page(runtime, busy, fleet, people):
+    runtime.core.hset(
+        f"{runtime.settings.key_prefix}presence:{{{APP}:bob}}", "phone", f"background|android|{int(time.time() * 1000) + 60_000}"
+    )
+    browser = Browser(busy)
+    browser.log_in("otto")
+    page = browser.go(f"/people?app={APP}&user=bob").text
+    for words in ("<b>phone</b>", "meizu meizu-1", "phone: background (android)", "m-&lt;b&gt;1", "accepted"):
+        assert words in page, words
+    assert "live1" not in page, "no token"
+    [(action, fields)] = [form for form in browser.forms(f"/people?app={APP}&user=bob") if form[0] == "/people/device"]
+    assert "The device was changed" in browser.go(action, {**fields, "do": "retire"}).text
+    assert runtime.devices.listed(APP, "bob")[0]["state"] == "retired"
+    browser.go(action, {**fields, "do": "restore"})
+    assert runtime.devices.listed(APP, "bob")[0]["state"] == "active"
+    assert "No device is registered" in browser.go(f"/people?app={APP}&user=nobody-here").text
+    viewer = Browser(busy)
+    viewer.log_in("vera")
+    token = viewer.forms("/")[0][1]["token"]
+    assert viewer.go(action, {**fields, "do": "retire", "token": token}).status == 403
+    assert viewer.go("/dead-letters/all", {"stage": "intake", "kind": "not_json", "do": "drop", "token": token}).status == 403
 
 
 def test_a_viewer_looks_only(runtime, busy, people):
