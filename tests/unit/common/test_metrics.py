@@ -38,6 +38,7 @@ CONTRACT = [
     "receipts_total{vendor,status}",
     "door_requests_total{door,status}",
     "lane_changes_total{vendor,state,cause}",
+    "queue_bytes{app,vendor,business_id}",
     "processes_missing{worker}",
     "build_info{version}",
     # beyond the contract
