@@ -109,7 +109,7 @@ class LaneTimer:
     def _review(self, taken: Taken, words: str = "") -> int:
         self._known(taken)
         ended = self._rounds.review(taken, words)
-        self._queues.wake([(taken.lane, taken.urgency, 0)])  # a sender that looked meanwhile saw less in the queue
+        self._queues.wake_at([(taken.lane, taken.urgency, 0)])  # a sender that looked meanwhile saw less in the queue
         return ended
 
     def _known(self, taken: Taken) -> None:

@@ -1,7 +1,7 @@
 """What each lane has to send (Redis, until sent): a queue a lane and urgency, ready sets a vendor, leases of whoever sends.
 
 An entry is one batch of pushes. It stays in its lane's queue until a sender takes it, and comes back to its place when it was
-not sent. The scripts are in lua/: ready_pop, ready_add, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick.
+not sent. The scripts are in lua/: ready_pop, ready_put, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick.
 A lane's own keys carry the hash tag `{<lane>}`, a vendor's ready sets `{<vendor>}`.
 """
 
@@ -18,7 +18,7 @@ import msgspec
 from redis import Redis
 from redis.client import Pipeline
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, OutOfMemoryError
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
@@ -195,9 +195,9 @@ class LaneQueues:
         self.lease_ms = lease_ms
         self.word = os.urandom(6).hex()
         self._words = itertools.count()
-        self._ready = script(redis, "ready_add")
         self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
         self._take, self._lease = script(redis, "lane_take", "rate_now"), script(redis, "rate_lease", "rate_now")
+        self._ready, self._looked = script(redis, "ready_put"), script(redis, "lane_looked")
         self._renew, self._reap, self._pick = (script(redis, name) for name in ("lane_renew", "lane_reap", "lane_pick"))
 
     # ------------------------------------------------------------ in
@@ -212,10 +212,6 @@ class LaneQueues:
             pipe.hincrby(self.keys.lane_load(batch.lane), "w", batch.pushes)
             pipe.sadd(self.keys.loaded_lanes, batch.lane)
             pipe.zadd(self.keys.ready(vendor_of(batch.lane), batch.urgency), {batch.lane: 0}, nx=True)
-
-    def wake(self, wakes: Sequence[tuple[str, Urgency, int]]) -> None:
-        """Each (lane, urgency, due ms) may send again from then on, unless somebody has said a time already."""
-        self._run([(self._ready, [self.keys.ready(vendor_of(lane), urgency)], [lane, due_ms]) for lane, urgency, due_ms in wakes])
 
     def _run(self, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]]) -> list[Any]:
         """The scripts in one round trip; redis-py would ask in a second one whether the server knows them."""
@@ -232,6 +228,19 @@ class LaneQueues:
             elif isinstance(answer, Exception):
                 raise answer
         return answers
+
+    def wake_at(self, lanes: Sequence[tuple[str, Urgency, int]]) -> None:
+        """Each (lane, urgency, time in ms) may send again from then on, unless somebody has said a time already."""
+        if not lanes:
+            return
+        names = [self.keys.ready(vendor_of(lane), urgency) for lane, urgency, _ in lanes]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name, (lane, _, due_ms) in zip(names, lanes, strict=True):
+                pipe.zadd(name, {lane: due_ms}, nx=True)
+            try:
+                pipe.execute()
+            except OutOfMemoryError:
+                self._ready(keys=names, args=[part for lane, _, due_ms in lanes for part in (due_ms, lane)])
 
     def wake_now(self, lane: str) -> None:
         """The lane was opened (resumed, a new credential): it is looked at once, whatever time it had."""
@@ -306,7 +315,7 @@ class LaneQueues:
         """These were not worked on: they stand where they stood, and their lane may be asked again from then on."""
         if entries:
             self.commit(taken, LaneCommit(back=list(entries)))
-        self.wake([(taken.lane, taken.urgency, due_ms)])
+        self.wake_at([(taken.lane, taken.urgency, due_ms)])
 
     def renew(self, taken: Taken, entries: Sequence[LaneEntry]) -> list[str]:
         """Their sender is alive; those that are not its any more."""
@@ -422,18 +431,20 @@ class LaneQueues:
         key = self.keys.popped(vendor)
         seconds, micros = cast(Any, self.redis.time())
         now = seconds * 1000 + micros // 1000
-        over = cast(list[bytes], self.redis.zrangebyscore(key, "-inf", now, 0, 500))
-        return sum(self.reap_lane(lane.decode(), vendor, now) for lane in over)
+        over = cast(Any, self.redis.zrangebyscore(key, "-inf", now, 0, 500, withscores=True))
+        return sum(self._reap_lane(lane.decode(), vendor, now, score) for lane, score in over)
 
-    def reap_lane(self, lane: str, vendor: Vendor, now_ms: int) -> int:
+    def _reap_lane(self, lane: str, vendor: Vendor, now_ms: int, due_ms: float) -> int:
         keys = self.keys
         names = [keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
         names += [keys.lane_queue(lane, urgency) for urgency in URGENCIES]
+        again_ms = now_ms + self.lease_ms + 1000
+        known = self._looked(keys=[keys.popped(vendor)], args=[lane, due_ms, again_ms])
         count, next_ms, *waiting = cast(Any, self._reap(keys=names, args=[""]))
-        self.wake([(lane, urgency, 0) for urgency, number in zip(URGENCIES, waiting, strict=True) if number])
-        self.redis.zrem(keys.popped(vendor), lane)
-        if next_ms >= 0:
-            self._ready(keys=[keys.popped(vendor)], args=[lane, max(int(next_ms), now_ms + 1000)])
+        self.wake_at([(lane, urgency, 0) for urgency, number in zip(URGENCIES, waiting, strict=True) if number])
+        if known:
+            next_ms = max(int(next_ms), now_ms + 1000) if next_ms >= 0 else -1
+            self._looked(keys=[keys.popped(vendor)], args=[lane, again_ms, next_ms])
         return int(count)
 
     def _take_keys(self, lane: str, urgency: Urgency) -> list[str]:
