@@ -154,6 +154,12 @@ def test_words_that_the_app_holds(house: House) -> None:
     assert (shown["body_loc_key"], shown["body_loc_args"]) == ("NEW_FROM", ["Ann"])
 
 
+def test_without_any_words_the_tenants_stand_alone(house: House) -> None:
+    data = direct(elements=[])
+    assert house.one(send(house, data))["decision"] == "accepted"
+    assert house.alert(data["target"]["token"])["body"] == "您收到一条新消息"
+
+
 def test_an_opaque_blob_travels_whole_or_not_at_all(house: House) -> None:
     data = direct(push={"blob": {"cipher": "x" * 600, "iv": "abc"}}, elements=[])
     assert house.one(send(house, data))["decision"] == "accepted"

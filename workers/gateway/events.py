@@ -17,6 +17,7 @@ TEXT_CHARS_MAX: Final = 100_000
 #: An id within the bounds of workers/intake/events.py.
 NAME_CHARS_MAX: Final = 512
 NAME_BYTES_MAX: Final = 1_000
+NAME_CHARS_SURE: Final = NAME_BYTES_MAX // 4
 #: JSON of an app's own keys; what is over goes, the longest first.
 PAYLOAD_BYTES_MAX: Final = 3_000
 
@@ -25,13 +26,15 @@ def as_text(value: Any) -> str:
     """A text as intake and database take it, "" for what is none: no NUL, no half of a surrogate pair."""
     if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX:
         return ""
+    if value.isascii():
+        return value.replace("\0", "\ufffd") if "\0" in value else value
     return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def as_name(value: Any) -> str:
     """An id or a short name within intake's bounds; a longer one is its digest, so that it stays one thing."""
     text = as_text(value)
-    if len(text) <= NAME_CHARS_MAX and len(text.encode()) <= NAME_BYTES_MAX:
+    if len(text) <= NAME_CHARS_SURE or (len(text) <= NAME_CHARS_MAX and len(text.encode()) <= NAME_BYTES_MAX):
         return text
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 

@@ -94,7 +94,7 @@ def _wishes(data: Direct) -> PushFields:
     changes["gate"] = msgspec.structs.replace(wished.gate, respect_dnd=False, require_friend=False)
     if wished.display.nick_prefix == "auto":
         own = bool(wished.display.body and wished.display.body.strip())
-        changes["display"] = msgspec.structs.replace(wished.display, nick_prefix="off" if own else "on")
+        changes["display"] = msgspec.structs.replace(wished.display, nick_prefix="off" if own or not data.elements else "on")
     if data.kind == "call":
         changes["message_class"] = MessageClass.CALL
         if wished.ttl_s == PushFields().ttl_s:

@@ -1,0 +1,145 @@
+"""The Matrix door on one core beside XADD of the same events and an empty handler: POSTs a second, CPU a POST.
+
+`python -m tests.benchmarks.bench_doors`; the callers are a process of their own, and everything of one run shares its machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import resource
+import sys
+import threading
+import time
+import uuid
+from typing import Any
+
+from redis import Redis
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from common.model import Vendor
+from tests.conftest import embedded
+from workers import serving
+from workers.gateway import matrix
+from workers.gateway.aliases import Account, Alias, Found
+from workers.gateway.directory import Directory
+from workers.gateway.events import encoded
+from workers.gateway.feed import StreamFeed
+from workers.gateway.http import CALLS_MAX, make_app
+
+POSTS, CALLERS = 4_000, 64
+
+
+def bodies(count: int) -> list[bytes]:
+    made = []
+    for _ in range(count):
+        device = {"app_id": "x.ios", "pushkey": uuid.uuid4().hex * 2, "pushkey_ts": 1}
+        content = {"msgtype": "m.text", "body": "hello"}
+        one = {"event_id": "$" + uuid.uuid4().hex, "room_id": "!r:hs", "type": "m.room.message", "sender": "@a:hs", "content": content}
+        made.append(json.dumps({"notification": {**one, "counts": {"unread": 1}, "devices": [device]}}).encode())
+    return made
+
+
+class Still:
+    """Stands for what operators configured and for decisions that never come late."""
+
+    account = Account("x", Vendor.APNS, "ios", (Alias("x.ios"),))
+    now = Directory([account], {"x": [account]}, {}, {}, {"x": "en"})
+    key = "none"
+
+    def expect(self, event_ids: Any) -> dict[str, Any]:
+        return dict.fromkeys(event_ids)
+
+    async def gather(self, _futures: Any, _seconds: float) -> dict[str, Any]:
+        return {}
+
+    def forget(self, _futures: Any) -> None:
+        return
+
+
+def call(port: int, given: list[bytes], told: Any) -> None:
+    """The callers' process: seconds, and each answer's."""
+
+    async def caller(mine: list[bytes], spent: list[float]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for raw in mine:
+            began = time.perf_counter()
+            writer.write(b"POST /_matrix/push/v1/notify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(raw) + raw)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            spent.append(time.perf_counter() - began)
+        writer.close()
+
+    async def everybody() -> list[float]:
+        spent: list[float] = []
+        await asyncio.gather(*(caller(given[number::CALLERS], spent) for number in range(CALLERS)))
+        return spent
+
+    began = time.perf_counter()
+    spent = sorted(asyncio.run(everybody()))
+    told.send((time.perf_counter() - began, spent[int(len(spent) * 0.99)]))
+
+
+def served(app: Any) -> tuple[float, float, float]:
+    """(POSTs/s, p99 s, CPU s a POST) of an app, after a warm-up."""
+    listener = serving.bind("127.0.0.1:0", "PORT")
+    port, stop = listener.getsockname()[1], threading.Event()
+    thread = threading.Thread(target=serving.serve, args=(app, listener, stop, CALLS_MAX))
+    thread.start()
+    context = multiprocessing.get_context("fork")
+    seconds = p99 = cpu = 0.0
+    for count in (500, POSTS):
+        mine, theirs = context.Pipe()
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        process = context.Process(target=call, args=(port, bodies(count), theirs))
+        process.start()
+        seconds, p99 = mine.recv()
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        process.join()
+        cpu = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / count
+    stop.set()
+    thread.join()
+    return POSTS / seconds, p99, cpu
+
+
+async def _empty(request: Request) -> Response:
+    await request.body()
+    return JSONResponse({"rejected": []})
+
+
+def by_xadd(redis: Redis) -> float:
+    """Events a second that a core publishes, one command each, made as the door makes them."""
+    found = Found(Still.account, voip=False)
+    given = [json.loads(raw)["notification"] for raw in bodies(POSTS)]
+    began = time.perf_counter()
+    for one in given:
+        event = matrix.event_of(one, one["devices"][0], found, "en", 0)
+        assert event is not None
+        redis.xadd("im:bench", encoded(event))  # type: ignore[arg-type]
+    return POSTS / (time.perf_counter() - began)
+
+
+def main() -> int:
+    with embedded(valkey=True) as running:
+        redis = Redis.from_url(running.redis_url or "")
+        feed = StreamFeed(redis, "im:bench")
+        still: Any = Still()
+        world: Any = still
+        direct = by_xadd(redis)
+        rate, p99, cpu = served(make_app(world, feed, still, still))
+        _, _, empty = served(Starlette(routes=[Route("/_matrix/push/v1/notify", _empty, methods=["POST"])]))
+        feed.close()
+        redis.close()
+    shown = {"posts_per_s": round(rate), "over_xadd": round(rate / direct, 2), "p99_ms": round(p99 * 1000, 1)}
+    shown |= {"cpu_us_a_post": round(cpu * 1e6), "cpu_over_empty_handler": round(cpu / empty, 2)}
+    print(json.dumps(shown, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
