@@ -109,9 +109,7 @@ class LaneTimer:
     def _review(self, taken: Taken, words: str = "") -> int:
         self._known(taken)
         ended = self._rounds.review(taken, words)
-        with self._runtime.redis.pipeline(transaction=False) as pipe:  # a sender that looked meanwhile saw less in the queue
-            self._queues.wake_at(pipe, taken.lane, taken.urgency, 0)
-            pipe.execute()
+        self._queues.wake_at([(taken.lane, taken.urgency, 0)])  # a sender that looked meanwhile saw less in the queue
         return ended
 
     def _known(self, taken: Taken) -> None:

@@ -120,19 +120,15 @@ class Delayed:
             args: list[bytes | int] = [part for member, _, start in group for part in (member, start + 1)]
             self._add(keys=[keys.delayed, keys.belt(name)], args=args)
             return name
-        parts: list[Any] = []
+        vendor = Vendor(name.split(":")[1])
+        # what an earlier release put here is not counted yet
+        parts: list[Any] = [name, sum(len(member) - start for member, _, start in group if member[:1] != _MARK)]
         for member, one, start in group:
             entry = entry_id(NewBatch(name, Urgency(urgency), member[start:], one.pushes, one.requests, one.expires_ms))
             parts += (member, start + 1, entry)
-        self._move(keys=[keys.delayed, keys.lane_queue(name, urgency), keys.lane_blobs(name), keys.lane_load(name)], args=parts)
-        with self._redis.pipeline(transaction=True) as pipe:
-            old = sum(len(member) - start for member, _, start in group if member[:1] != _MARK)
-            if old:  # what an earlier release put here is not counted yet
-                pipe.hincrby(keys.lane_load(name), "b", old)
-            pipe.sadd(keys.loaded_lanes, name)
-            self._queues.wake_at(pipe, name, Urgency(urgency), 0)
-            pipe.execute()
-        return f"send:{Vendor(name.split(':')[1])}:{urgency}"
+        names = [keys.delayed, keys.lane_queue(name, urgency), keys.lane_blobs(name), keys.lane_load(name)]
+        self._move(keys=[*names, keys.loaded_lanes, keys.ready(vendor, urgency)], args=parts)
+        return f"send:{vendor}:{urgency}"
 
     def waiting_count(self) -> int:
         return int(self._redis.zcard(self._keys.delayed))

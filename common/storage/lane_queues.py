@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import OutOfMemoryError
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
@@ -195,6 +196,7 @@ class LaneQueues:
         self._words = itertools.count()
         self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
         self._take, self._lease = script(redis, "lane_take", "rate_now"), script(redis, "rate_lease", "rate_now")
+        self._ready, self._looked = script(redis, "ready_put"), script(redis, "lane_looked")
         self._renew, self._reap, self._pick = (script(redis, name) for name in ("lane_renew", "lane_reap", "lane_pick"))
 
     # ------------------------------------------------------------ in
@@ -210,9 +212,18 @@ class LaneQueues:
             pipe.sadd(self.keys.loaded_lanes, batch.lane)
             pipe.zadd(self.keys.ready(vendor_of(batch.lane), batch.urgency), {batch.lane: 0}, nx=True)
 
-    def wake_at(self, pipe: Pipeline, lane: str, urgency: Urgency, due_ms: int) -> None:
-        """The lane may send again from then on, unless somebody has said a time already."""
-        pipe.zadd(self.keys.ready(vendor_of(lane), urgency), {lane: due_ms}, nx=True)
+    def wake_at(self, lanes: Sequence[tuple[str, Urgency, int]]) -> None:
+        """Each (lane, urgency, time in ms) may send again from then on, unless somebody has said a time already."""
+        if not lanes:
+            return
+        names = [self.keys.ready(vendor_of(lane), urgency) for lane, urgency, _ in lanes]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name, (lane, _, due_ms) in zip(names, lanes, strict=True):
+                pipe.zadd(name, {lane: due_ms}, nx=True)
+            try:
+                pipe.execute()
+            except OutOfMemoryError:
+                self._ready(keys=names, args=[part for lane, _, due_ms in lanes for part in (due_ms, lane)])
 
     def wake_now(self, lane: str) -> None:
         """The lane was opened (resumed, a new credential): it is looked at once, whatever time it had."""
@@ -289,9 +300,7 @@ class LaneQueues:
         """These were not worked on: they stand where they stood, and their lane may be asked again from then on."""
         if entries:
             self.commit(taken, LaneCommit(back=list(entries)))
-        with self.redis.pipeline(transaction=False) as pipe:
-            self.wake_at(pipe, taken.lane, taken.urgency, due_ms)
-            pipe.execute()
+        self.wake_at([(taken.lane, taken.urgency, due_ms)])
 
     def renew(self, taken: Taken, entries: Sequence[LaneEntry]) -> list[str]:
         """Their sender is alive; those that are not its any more."""
@@ -407,23 +416,20 @@ class LaneQueues:
         key = self.keys.popped(vendor)
         seconds, micros = cast(Any, self.redis.time())
         now = seconds * 1000 + micros // 1000
-        over = cast(list[bytes], self.redis.zrangebyscore(key, "-inf", now, 0, 500))
-        return sum(self.reap_lane(lane.decode(), vendor, now) for lane in over)
+        over = cast(Any, self.redis.zrangebyscore(key, "-inf", now, 0, 500, withscores=True))
+        return sum(self._reap_lane(lane.decode(), vendor, now, score) for lane, score in over)
 
-    def reap_lane(self, lane: str, vendor: Vendor, now_ms: int) -> int:
+    def _reap_lane(self, lane: str, vendor: Vendor, now_ms: int, due_ms: float) -> int:
         keys = self.keys
         names = [keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
         names += [keys.lane_queue(lane, urgency) for urgency in URGENCIES]
+        again_ms = now_ms + self.lease_ms + 1000
+        known = self._looked(keys=[keys.popped(vendor)], args=[lane, due_ms, again_ms])
         count, next_ms, *waiting = cast(Any, self._reap(keys=names, args=[""]))
-        with self.redis.pipeline(transaction=True) as pipe:
-            if next_ms < 0:
-                pipe.zrem(keys.popped(vendor), lane)
-            else:
-                pipe.zadd(keys.popped(vendor), {lane: max(int(next_ms), now_ms + 1000)}, xx=True)
-            for urgency, number in zip(URGENCIES, waiting, strict=True):
-                if number:
-                    self.wake_at(pipe, lane, urgency, 0)
-            pipe.execute()
+        self.wake_at([(lane, urgency, 0) for urgency, number in zip(URGENCIES, waiting, strict=True) if number])
+        if known:
+            next_ms = max(int(next_ms), now_ms + 1000) if next_ms >= 0 else -1
+            self._looked(keys=[keys.popped(vendor)], args=[lane, again_ms, next_ms])
         return int(count)
 
     def _take_keys(self, lane: str, urgency: Urgency) -> list[str]:

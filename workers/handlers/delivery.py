@@ -189,10 +189,7 @@ class LaneSender:
     def _give_back_owed(self) -> None:
         """Lanes that were popped when Redis went away: they are ready again."""
         if self._owed:
-            with self.runtime.redis.pipeline(transaction=False) as pipe:
-                for lane_id, urgency in self._owed:
-                    self.runtime.lane_queues.wake_at(pipe, lane_id, urgency, 0)
-                pipe.execute()
+            self.runtime.lane_queues.wake_at([(lane_id, urgency, 0) for lane_id, urgency in self._owed])
             self._owed = ()
 
     def _take(self, found: Sequence[tuple[str, Urgency]]) -> None:
@@ -250,11 +247,7 @@ class LaneSender:
         """Says when each lane may send next, at once: other processes may go on with it."""
         queues = self.runtime.lane_queues
         due = [(taken, self._due_ms(taken, lanes.get(taken.lane))) for taken in takes]
-        with queues.redis.pipeline(transaction=False) as pipe:
-            for taken, due_ms in due:
-                if due_ms is not None:
-                    queues.wake_at(pipe, taken.lane, taken.urgency, due_ms)
-            pipe.execute()
+        queues.wake_at([(taken.lane, taken.urgency, due_ms) for taken, due_ms in due if due_ms is not None])
 
     def _due_ms(self, taken: Taken, lane: Lane | None) -> int | None:
         if taken.what == "empty":
@@ -353,11 +346,8 @@ class LaneSender:
 
     def _wake_rest(self, taken: Taken, done: delivery.Delivered) -> None:
         """What came back to the queue waits for its lane's next turn."""
-        queues = self.runtime.lane_queues
         due_ms = taken.now_ms if done.parked else max(taken.due_ms, taken.now_ms)
-        with queues.redis.pipeline(transaction=False) as pipe:
-            queues.wake_at(pipe, taken.lane, taken.urgency, due_ms)
-            pipe.execute()
+        self.runtime.lane_queues.wake_at([(taken.lane, taken.urgency, due_ms)])
 
     def _isolate(self, running: _Running, lane: Lane | None, error: Exception) -> None:
         """Something in these entries breaks the round: each alone, then each push alone, until the culprit stands alone."""

@@ -4,7 +4,8 @@
 -- ARGV       1 ms a taker may be silent, 2-5 most lanes of each urgency, then "<urgency number>|<lane>" that the caller works on already
 -- returns    {now in ms, when the next lane is due or -1, then per lane: urgency number, lane}
 -- why        a taker that dies between this call and the next has its lanes looked after when `popped` is due: none is forgotten;
---            who was served longest ago is first, as its time is the oldest
+--            it is not put off by the next taker, or what a dead one holds of a busy lane would never come back; it changes by 1 ms, so that
+--            lane_looked.lua sees that somebody took the lane meanwhile; who was served longest ago is first, as its time is the oldest
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local busy, taken = {}, 0
@@ -12,7 +13,8 @@ for i = 6, #ARGV do busy[ARGV[i]] = true; taken = taken + 1 end
 local found, next_due = {[0] = {}, {}, {}, {}}, nil
 local function pop(u, lane)
   redis.call('ZREM', KEYS[u + 1], lane)
-  redis.call('ZADD', KEYS[5], now + tonumber(ARGV[1]), lane)
+  local till, known = now + tonumber(ARGV[1]), redis.call('ZSCORE', KEYS[5], lane)
+  redis.call('ZADD', KEYS[5], known and math.min(known - 1, till) or till, lane)
   found[u][#found[u] + 1] = lane
 end
 for u = 0, 3 do

@@ -23,6 +23,7 @@ CONTRACT = [
     "vendor_request_seconds{vendor}",
     "vendor_requests_total{vendor,status}",
     "backlog{queue}",
+    "queue_bytes{app,vendor,business_id}",
     "oldest_seconds{queue}",
     "quota_used{app,vendor,business_id,bucket}",
     "quota_limit{app,vendor,business_id,bucket}",
@@ -37,6 +38,7 @@ CONTRACT = [
     "receipts_total{vendor,status}",
     "door_requests_total{door,status}",
     "lane_changes_total{vendor,state,cause}",
+    "queue_bytes{app,vendor,business_id}",
     "processes_missing{worker}",
     "build_info{version}",
     # beyond the contract
