@@ -11,10 +11,18 @@ from typing import Any
 
 from kombu.transport import redis as stock
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
 
 
 class _Guard:
     connection: Any
+
+    def _queue_bind(self, *args: Any, **kwargs: Any) -> Any:
+        """A server without free memory refuses even the name of a queue: the worker waits for it, as for one that is away."""
+        try:
+            return super()._queue_bind(*args, **kwargs)  # type: ignore[misc]
+        except OutOfMemoryError as error:
+            raise RedisConnectionError("Redis has no free memory") from error
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if self.connection is None or self.connection.client is None:

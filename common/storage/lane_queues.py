@@ -1,8 +1,8 @@
 """What each lane has to send (Redis, until sent): a queue a lane and urgency, ready sets a vendor, leases of whoever sends.
 
 An entry is one batch of pushes. It stays in its lane's queue until a sender takes it, and comes back to its place when it was
-not sent. The scripts are in lua/: ready_pop, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick. A lane's own keys carry
-the hash tag `{<lane>}`, so each script but ready_pop stays inside one slot.
+not sent. The scripts are in lua/: ready_pop, ready_put, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick.
+A lane's own keys carry the hash tag `{<lane>}`, a vendor's ready sets `{<vendor>}`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, Final, cast
 import msgspec
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import OutOfMemoryError
+from redis.commands.core import Script
+from redis.exceptions import NoScriptError, OutOfMemoryError
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
@@ -212,6 +213,22 @@ class LaneQueues:
             pipe.sadd(self.keys.loaded_lanes, batch.lane)
             pipe.zadd(self.keys.ready(vendor_of(batch.lane), batch.urgency), {batch.lane: 0}, nx=True)
 
+    def _run(self, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """The scripts in one round trip; redis-py would ask in a second one whether the server knows them."""
+        if not calls:
+            return []
+        with self.redis.pipeline(transaction=False) as pipe:
+            for one, keys, args in calls:
+                pipe.evalsha(one.sha, len(keys), *keys, *args)
+            answers = pipe.execute(raise_on_error=False)
+        for index, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):
+                one, keys, args = calls[index]
+                answers[index] = one(keys=list(keys), args=list(args))
+            elif isinstance(answer, Exception):
+                raise answer
+        return answers
+
     def wake_at(self, lanes: Sequence[tuple[str, Urgency, int]]) -> None:
         """Each (lane, urgency, time in ms) may send again from then on, unless somebody has said a time already."""
         if not lanes:
@@ -239,7 +256,7 @@ class LaneQueues:
     ) -> tuple[list[tuple[str, Urgency]], float | None]:
         """Lanes that may send now, the most urgent first, and in how many seconds the next one may (None: none waits).
 
-        busy: what this process works on already. The caller takes from each, then says when it may send again (`wake_at`)."""
+        busy: what this process works on already. The caller takes from each, then says when it may send again (`wake`)."""
         names = [*(self.keys.ready(vendor, urgency) for urgency in URGENCIES), self.keys.popped(vendor)]
         args: list[Any] = [self.lease_ms + 1000, *(most.get(urgency, 0) for urgency in URGENCIES)]
         args += [f"{RANK[urgency]}|{lane}" for lane, urgency in busy]
@@ -253,12 +270,12 @@ class LaneQueues:
         probe_s: how long a probe of a stopped lane may take.
         """
         words = [f"{self.word}:{next(self._words)}" for _ in wanted]
-        with self.redis.pipeline(transaction=False) as pipe:
-            for (lane, urgency, terms, pushes_max), word in zip(wanted, words, strict=True):
-                args: list[Any] = [word, self.lease_ms, ENTRIES_MAX, pushes_max, bytes_max, terms.version, probe_s, terms.rate_per_s]
-                args += [terms.burst, terms.ramp_s, int(terms.by_request), RANK[urgency], int(terms.gone)]
-                self._take(keys=self._take_keys(lane, urgency), args=args, client=pipe)
-            answers = pipe.execute()
+        calls = []
+        for (lane, urgency, terms, pushes_max), word in zip(wanted, words, strict=True):
+            args: list[Any] = [word, self.lease_ms, ENTRIES_MAX, pushes_max, bytes_max, terms.version, probe_s, terms.rate_per_s]
+            args += [terms.burst, terms.ramp_s, int(terms.by_request), RANK[urgency], int(terms.gone)]
+            calls.append((self._take, self._take_keys(lane, urgency), args))
+        answers = self._run(calls)
         return [_taken(*one[:3], word, answer) for one, word, answer in zip(wanted, words, answers, strict=True)]
 
     def lease(self, taken: Taken, wanted: int, pushes: int, round_s: float) -> RateLease:
@@ -290,10 +307,8 @@ class LaneQueues:
 
     def commit_all(self, commits: Sequence[tuple[Taken, LaneCommit]]) -> list[list[str]]:
         """Each in one step, all in one round trip."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for taken, commit in commits:
-                self._commit(keys=self._commit_keys(taken, commit), args=[taken.word, *_packed(commit)], client=pipe)
-            answers = pipe.execute()
+        calls = [(self._commit, self._commit_keys(taken, commit), [taken.word, *_packed(commit)]) for taken, commit in commits]
+        answers = self._run(calls)
         return [[entry.decode() for entry in answer] for answer in answers]
 
     def give_back(self, taken: Taken, entries: Sequence[LaneEntry], due_ms: int) -> None:

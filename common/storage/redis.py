@@ -31,7 +31,9 @@ RETRIES_MAX: Final = 4
 RETRY_BASE_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
 #: What a cluster is written as.
-CLUSTER_FORM: Final = "a cluster is written redis+cluster://h1:6379,h2:6379 (TLS: rediss+cluster://)"
+CLUSTER_FORM: Final = (
+    "its form is redis+cluster://h1:6379,h2:6379, which this version does not serve yet: use a server without cluster mode"
+)
 
 
 def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL") -> redis.Redis:

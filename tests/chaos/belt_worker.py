@@ -74,6 +74,7 @@ def make_drain(stages: pipeline.Stages, stage: str, vendor: Vendor | None = None
 
 if __name__ == "__main__":
     pipeline.Stages._make = make_drain
+    keys.STREAMS = (*keys.STREAMS, SEND)  # the timer looks after the last stage's stream, too
     Runtime.belts = property(lambda runtime: runtime.__dict__.setdefault("_belts", Belts(runtime.redis, runtime.keys, TAKEOVER_MS)))
     vendors = ["--vendors", "apns"] if sys.argv[1] == DELIVERY else []
     sys.exit(run(["worker", sys.argv[1], *vendors]))

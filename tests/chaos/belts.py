@@ -22,6 +22,7 @@ from redis.retry import Retry
 
 from common.config import Settings
 from common.storage import keys
+from common.storage.migrations import migrate
 from tests.chaos.belt_worker import CAME, DONE, SEND
 from tests.chaos.proxy import ThreadedProxy
 from tests.conftest import OwnValkey
@@ -70,6 +71,7 @@ class BeltFleet:
         self._thread = threading.Thread(target=self._supervise, name="belt fleet")
         self.direct = redis.Redis.from_url(valkey.url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
         self.runtime = Runtime(Settings.load({**base, "PUSHFLEET_REDIS_URL": valkey.url}))
+        migrate(self.runtime.engine)
 
     def _supervise(self) -> None:
         self._supervisor.start()

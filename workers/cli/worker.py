@@ -31,6 +31,7 @@ from workers.runtime import Runtime
 
 if TYPE_CHECKING:
     from workers.handlers.intake import Doors
+    from workers.pipeline import Stages
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ ALONE = ("upkeep", "receipts", "console", "gateway", "gateway-xmpp")
 HEARTBEAT_S = 3.0
 #: A process that starts waits so long for the database to say which tables it has.
 START_LOOK_S = 5.0
+#: A delivery worker that nobody woke looks by itself after so long.
+POLL_S = 5.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
 #: Rows of one message that the console reads: its page shows the first of them and counts all.
@@ -307,6 +310,8 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     def on_stop(**_: object) -> None:
         stop.set()
 
+    if stage == DELIVERY:
+        threading.Thread(target=_without_wake_ups, args=(stages, vendors, stop), name="poll", daemon=True).start()
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     _leave_logging_alone()
@@ -314,6 +319,15 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     slots = len(queues) + 1 if stage == DELIVERY else 1
     arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h"]
     runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+
+
+def _without_wake_ups(stages: Stages, vendors: Sequence[Vendor], stop: threading.Event) -> None:
+    """Looks for ready lanes now and then, though nobody wakes this worker: a Redis without free memory takes no wake-up."""
+    while not stop.wait(POLL_S):
+        for vendor in vendors:
+            sender = stages.drain(DELIVERY, vendor)
+            if time.monotonic() - sender.progress_at >= POLL_S:
+                sender(stop.is_set)
 
 
 def _leave_logging_alone() -> None:

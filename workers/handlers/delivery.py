@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 
 from common import metrics
 from common.contracts import decode_batch
@@ -247,9 +247,8 @@ class LaneSender:
 
     def _put_back(self, takes: Sequence[Taken], lanes: Mapping[str, Lane | None]) -> None:
         """Says when each lane may send next, at once: other processes may go on with it."""
-        queues = self.runtime.lane_queues
         due = [(taken, self._due_ms(taken, lanes.get(taken.lane))) for taken in takes]
-        queues.wake_at([(taken.lane, taken.urgency, due_ms) for taken, due_ms in due if due_ms is not None])
+        self.runtime.lane_queues.wake_at([(taken.lane, taken.urgency, due_ms) for taken, due_ms in due if due_ms is not None])
 
     def _due_ms(self, taken: Taken, lane: Lane | None) -> int | None:
         if taken.what == "empty":
@@ -264,9 +263,11 @@ class LaneSender:
         return max(taken.due_ms, taken.now_ms) if taken.left else None
 
     def _noted(self, lane: Lane, taken: Taken) -> bool:
+        """Tells what waits behind a shut lane so; whether there may be more. A server without free memory has other worries."""
         try:
             return self._rounds.note_outage(lane, taken, taken.why or Decision.UNAVAILABLE, NOTE_MAX)
-        except OutOfMemoryError:  # no row says that they wait: those that can be sent go first
+        except RedisError as error:
+            log.warning("what waits could not be told so", extra={"reason": type(error).__name__})
             return False
 
     # ------------------------------------------------------------ rounds

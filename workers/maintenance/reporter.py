@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 
 #: Between two looks at the streams.
 STREAMS_EVERY_S = 2.0
-#: The lanes' states, all in one round trip, and the dead letters, in one query.
+#: The lanes' states, all in one round trip.
 LANES_EVERY_S = 2.0
+#: The dead letters are counted in one query, which reads as much as there is.
+LETTERS_EVERY_S = 10.0
 #: Gauges that cost a query, old days, dead readers.
 SELDOM_S = 15.0
 #: As pushfleet_lane_state tells them; a paused lane is a stopped one.
@@ -55,7 +57,7 @@ class Reporter:
         pace = {
             self.show_streams: STREAMS_EVERY_S,
             self.show_lanes: LANES_EVERY_S,
-            self.show_dead_letters: LANES_EVERY_S,
+            self.show_dead_letters: LETTERS_EVERY_S,
             self.now_and_then: SELDOM_S,
             self.keep_days: SELDOM_S,
             self.forget: AGES_EVERY_S,

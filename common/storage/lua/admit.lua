@@ -23,12 +23,12 @@
 --         who waits for the rate comes back within tenths of a second, and meanwhile a campaign would have taken every grant: so the
 --         less urgent leave as much of the burst free as the more urgent were refused lately, groups a half and bulk three quarters
 --         of it at most. They take all of it when nobody more urgent waits, and once when they have waited for STARVED_S in vain
-if KEYS[1] then redis.call('HDEL', KEYS[1], '') end -- a full server judges a script by its first write: one that frees is let pass
 local HELD_S, DAY_S, CAP_S, RATE_S, WAIT_MAX_MS, BYTES = 2 * 86400, 3 * 86400, 2 * 86400, 2 * 86400, 10000, 47
 local STRUCT = '<c4c14di4BBBc4c10'
 local GRACE_S, STARVED_S, YIELD_MAX = 1, 5, {[0] = 0, [1] = 0.5, [2] = 0.75}
 local BUCKETS, LETTERS = {[0] = 'private', [1] = 'public'}, {[0] = 'a', [1] = 'b'}
 local n = tonumber(ARGV[15])
+if n > 0 then redis.call('DEL', KEYS[3]) end -- no key but a prefix; a delete first: a server without free memory refuses a script that begins by adding
 local now = tonumber(ARGV[17])
 if not now then
   local t = redis.call('TIME')

@@ -6,7 +6,6 @@
 --         asked about a push id and when it was received, ms
 -- returns per push {in the group, upto, newest id, its ts, how many wait that nobody spoke for, wait for the newest, old enough to fold}
 -- why     a backlog comes back in many rounds of many processes: only together they know which one is the newest
-if KEYS[1] then redis.call('ZREM', KEYS[1], '') end -- a full server judges a script by its first write: one that frees is let pass
 local n, patience, fold_after, now_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 if not now_ms then
   local t = redis.call('TIME')
@@ -15,6 +14,7 @@ end
 local asked = {}
 for i = 1, n do asked[ARGV[3 + 2 * i]] = true end
 local out = {}
+if n > 0 then redis.call('HDEL', KEYS[2], '') end -- a delete first: a server without free memory refuses a script that begins by adding
 for i = 1, n do
   local group, marks, id = KEYS[2 * i - 1], KEYS[2 * i], ARGV[3 + 2 * i]
   if not redis.call('ZSCORE', group, id) then

@@ -14,10 +14,10 @@
 -- why     an entry that is delivered again may take its own lease (its reader is dead), a twin in another entry may not;
 --         a push stands once in the count however often it is tried, and shows the number of this moment; packed, as keys and answers by the thousand cost
 --         the server and us more than the work itself
-if KEYS[1] then redis.call('HDEL', KEYS[1], '') end -- a full server judges a script by its first write: one that frees is let pass
 local keep, keep_badge = tonumber(ARGV[1]), tonumber(ARGV[2])
 local asks = cmsgpack.unpack(ARGV[3])
 local call, out = redis.call, {}
+call('DEL', KEYS[1]) -- a delete first: a server without free memory refuses a script that begins by adding
 local marks = {}
 for i, ask in ipairs(asks) do marks[i] = KEYS[3] .. ask[3] .. ':' .. ask[7] .. '\0' .. ask[4] end
 local withdrawn = call('MGET', unpack(marks))

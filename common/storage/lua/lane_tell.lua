@@ -6,7 +6,6 @@
 -- returns {state, 1 if the lane opened, stopped, or goes on being stopped for another cause}
 -- why     counted for the whole fleet in windows of 10 s: no replica alone would see enough. A stopped lane opens by its probe only: late
 --         answers to what was sent before the stop say nothing about now. Each stop without an opening between doubles the pause
-if KEYS[1] then redis.call('HDEL', KEYS[1], '') end -- a full server judges a script by its first write: one that frees is let pass
 local WINDOW_S, FAILED_MIN, KEEP_S = 10, 20, 86400
 local LOG_MAX, LOG_KEEP_S = 50, 30 * 86400
 local now = tonumber(ARGV[5])
@@ -14,6 +13,7 @@ if not now then
   local t = redis.call('TIME')
   now = tonumber(t[1]) + tonumber(t[2]) / 1e6
 end
+redis.call('HDEL', KEYS[1], '') -- a delete first: a server without free memory refuses a script that begins by adding
 local good, failed, refused = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local h = redis.call('HMGET', KEYS[1], 'state', 'version', 'window', 'why')
 local state, version = h[1] or 'flowing', tonumber(h[2] or '0')

@@ -6,7 +6,7 @@
 --         field, number
 -- returns 1
 -- why     never lowered: what is counted already may be on its way and not in the ledger yet
-if KEYS[1] then redis.call('HDEL', KEYS[1], '') end -- a full server judges a script by its first write: one that frees is let pass
+redis.call('DEL', KEYS[2]) -- no key but a prefix; a delete first: a server without free memory refuses a script that begins by adding
 for i = 3, #ARGV, 3 do
   local key = ARGV[i] == '' and KEYS[1] .. ARGV[1] or KEYS[2] .. ARGV[1] .. ':' .. ARGV[i]
   if tonumber(redis.call('HGET', key, ARGV[i + 1]) or '0') < tonumber(ARGV[i + 2]) then redis.call('HSET', key, ARGV[i + 1], ARGV[i + 2]) end

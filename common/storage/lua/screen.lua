@@ -3,10 +3,10 @@
 -- ARGV[1]     how long a place may be held, ms; then per key push id, ts of its event
 -- returns     per key 0 it may go, 1 a newer one was shown, 2 another is on the wire
 -- why         asking and taking in two calls lets two pushes of one place out together, and the vendor shows the one that came last
-if KEYS[1] then redis.call('HDEL', KEYS[1], '') end -- a full server judges a script by its first write: one that frees is let pass
 local at = redis.call('TIME')
 local now, hold = at[1] * 1000 + math.floor(at[2] / 1000), tonumber(ARGV[1])
 local told = {}
+redis.call('HDEL', KEYS[1], '') -- a delete first: a server without free memory refuses a script that begins by adding
 for i, key in ipairs(KEYS) do
   local id, ts = ARGV[i * 2], tonumber(ARGV[i * 2 + 1])
   local old = redis.call('HMGET', key, 'ts', 'by', 'until')

@@ -23,6 +23,7 @@ CONTRACT = [
     "vendor_request_seconds{vendor}",
     "vendor_requests_total{vendor,status}",
     "backlog{queue}",
+    "queue_bytes{app,vendor,business_id}",
     "oldest_seconds{queue}",
     "quota_used{app,vendor,business_id,bucket}",
     "quota_limit{app,vendor,business_id,bucket}",

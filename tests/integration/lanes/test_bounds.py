@@ -1,0 +1,126 @@
+"""What does not fit: bounds in bytes, what an earlier release left behind, senders that died or stood still."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from common.contracts import Batch, Push, encode
+from common.model import MessageClass, Urgency, Vendor
+from common.storage import keys
+from common.storage.lane_queues import LaneCommit, LaneQueues
+from tests.integration.admission.conftest import own_url, secret_key, work
+from tests.integration.delivery.conftest import World, chat, lane, meizu, runtime, world
+from workers.delivery.work import Work
+from workers.gate import lane_terms
+
+__all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
+
+
+def of(urgency: Urgency, count: int, first: int) -> list[Work]:
+    message_class = MessageClass.MARKETING if urgency == Urgency.BULK else MessageClass.CHAT
+    return [work(first + number, message_class, user=f"{urgency}{number}", urgency=urgency) for number in range(count)]
+
+
+def each(world: World, works: Sequence[Work]) -> None:
+    for one in works:
+        world.put([one])
+
+
+def bounded(world: World, **settings: int) -> None:
+    world.runtime.settings = dataclasses.replace(world.runtime.settings, **settings)
+
+
+def pause(world: World) -> None:
+    world.runtime.credentials.set_paused("demo", "meizu", world.lane.credential.business_id, True)
+    world.runtime.catalog.changed()
+
+
+def held(world: World) -> int:
+    return world.runtime.lane_queues.bytes_of([world.lane.id])[world.lane.id]
+
+
+def test_over_a_lanes_bound_its_bulk_ends_then_its_groups_chats_and_calls_stay(world: World) -> None:
+    pause(world)
+    calls, chats, groups, bulk = (of(urgency, 10, rank * 100) for rank, urgency in enumerate(Urgency))
+    each(world, [*calls, *chats])
+    least = held(world)
+    each(world, [*groups, *bulk])
+    bounded(world, lane_bytes_max=held(world) - 1)
+    world.turn(lambda: world.decisions(bulk).count("throttled") == 1)
+    assert world.decisions(bulk)[-1] == "throttled", "the youngest"
+    bounded(world, lane_bytes_max=least)
+    world.turn(lambda: world.decisions([*groups, *bulk]) == ["throttled"] * 20)
+    assert held(world) == least
+    assert world.decisions([*calls, *chats]) == [None] * 20
+    assert world.waiting() == 20
+
+
+def test_over_the_fleets_bound_chats_end_too_calls_never(world: World) -> None:
+    pause(world)
+    calls, chats = of(Urgency.CALL, 5, 0), of(Urgency.CHAT, 10, 100)
+    each(world, [*calls, *chats])
+    redis = world.runtime.redis
+    bounded(world, bytes_max_percent=1)
+    used = int(redis.info("memory")["used_memory"])  # type: ignore[index]
+    redis.config_set("maxmemory", max(100 * 1024, used * 2))
+    try:
+        world.timer.lanes._memory_at = 0.0
+        world.timer.lanes._fleet_bound()
+        world.timer.lanes._memory_max = held(world) // 4 * 100  # as if the server were that small
+        world.turn(lambda: "throttled" in world.decisions(chats))
+        world.turn(lambda: held(world) <= world.timer.lanes._fleet_bound() or set(world.decisions(chats)) == {"throttled"})
+        assert world.decisions(calls) == [None] * 5
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+def test_what_a_dead_sender_held_is_sent_by_another_and_counted(world: World) -> None:
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    dead = LaneQueues(world.runtime.redis, world.runtime.keys, lease_ms=200)
+    (name,), _ = dead.pop(Vendor.MEIZU, dict.fromkeys(Urgency, 5), ())
+    assert name == (world.lane.id, Urgency.CHAT)
+    (taken,) = dead.take([(*name, lane_terms(world.lane), 10)], 15)
+    assert len(taken.entries) == 1
+    world.turn(lambda: len(world.accepted()) == 1)
+    assert dead.commit(taken, LaneCommit(ended=taken.entries, record=b"x")) == [taken.entries[0].id], (
+        "it stood still, and may write nothing"
+    )
+    assert not world.runtime.lane_queues.any_left()
+
+
+def test_a_sender_that_died_between_its_two_steps_leaves_the_lane_to_another(world: World) -> None:
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    dead = LaneQueues(world.runtime.redis, world.runtime.keys, lease_ms=100)
+    assert dead.pop(Vendor.MEIZU, dict.fromkeys(Urgency, 5), ())[0]
+    world.turn(lambda: len(world.accepted()) == 1)
+
+
+def test_what_an_earlier_release_left_in_streams_lots_and_the_delayed_set_is_sent(world: World) -> None:
+    redis, names = world.runtime.redis, world.runtime.keys
+    works = [chat(number, urgency=Urgency.CHAT) for number in range(3)]
+    credential = world.lane.credential
+    blobs = [
+        encode(Batch(app="demo", vendor=Vendor.MEIZU, business_id=credential.business_id, pushes=(Push(note=w.note, targets=(w.target,)),)))
+        for w in works
+    ]
+    number = b"%02d" % keys.OLD_STREAMS.index("send:meizu:chat")
+    redis.xadd(names.belt("send:meizu:chat"), {"b": blobs[0]})
+    redis.zadd(names.delayed, {number + os.urandom(8) + blobs[1]: int(time.time() * 1000) + 500})
+    redis.zadd(names.parked(world.lane.id, "chat"), {number + os.urandom(8) + blobs[2]: int(time.time() * 1000) + 600_000})
+    redis.sadd(names.parked_lanes, world.lane.id)
+    world.turn(lambda: len(world.accepted()) == 3)
+    world.turn(lambda: world.all_decided(works))
+    assert world.decisions(works) == ["accepted"] * 3
+    assert not world.runtime.lane_queues.any_left()
+
+
+@pytest.mark.parametrize("position", range(38))
+def test_the_numbers_of_an_earlier_releases_streams_never_change(position: int) -> None:
+    vendors = ("apns", "fcm", "huawei", "harmony", "honor", "xiaomi", "oppo", "vivo", "meizu")
+    old = ["presence", "routing", *(f"send:{vendor}:{urgency}" for vendor in vendors for urgency in ("call", "chat", "group", "bulk"))]
+    assert keys.OLD_STREAMS[position] == old[position]
