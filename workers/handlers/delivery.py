@@ -206,10 +206,12 @@ class LaneSender:
         if wanted:
             told = queues.take(wanted, self._probe_s())
             takes += [(taken, one[3]) for taken, one in zip(told, wanted, strict=True)]
-        self._put_back([taken for taken, _ in takes], lanes)
-        for taken, room in takes:
-            if taken.entries:
-                self._begin(taken, lanes[taken.lane], room)
+        try:
+            self._put_back([taken for taken, _ in takes], lanes)
+        finally:  # what was taken is sent, whatever became of its lane's place
+            for taken, room in takes:
+                if taken.entries:
+                    self._begin(taken, lanes[taken.lane], room)
 
     def _lane(self, lane_id: str) -> Lane | None:
         app, vendor, business_id = lane_id.split(":", 2)

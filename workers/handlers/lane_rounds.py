@@ -252,8 +252,7 @@ class LaneRounds:
         held: list[tuple[tuple[str, ...], str, int, int]] = []
         now, business_id = now_ms(), lane.credential.business_id
         for _, blob in found:
-            batch = decode_batch(blob)
-            for work in settling.works_of("", batch):
+            for work in _readable(blob):
                 if work.target.held_by is None:
                     target = msgspec.structs.replace(work.target, held_by=why)
                     records.append(pending_row(settling.Wait(work, target, None, why), lane.vendor, business_id, now))
@@ -391,6 +390,14 @@ class _Round:
     done: delivery.Delivered
     lane: Lane | None
     unused: tuple[float, ...]
+
+
+def _readable(blob: bytes) -> list[Work]:
+    """The batch's pushes; none where it can't be read: its sender makes it a dead letter when its turn comes."""
+    try:
+        return list(settling.works_of("", decode_batch(blob)))
+    except msgspec.MsgspecError:
+        return []
 
 
 def _works(entry: LaneEntry) -> list[tuple[Work, Batch]]:

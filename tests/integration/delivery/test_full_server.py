@@ -1,0 +1,43 @@
+"""Redis without free memory: what waits is sent all the same, so that memory gets free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from common.model import Urgency
+from common.storage.lane_queues import NewBatch
+from tests.integration.delivery.conftest import World, chat
+
+
+@pytest.fixture
+def full(redis_client: redis.Redis) -> Iterator[redis.Redis]:
+    """Call `full.config_set("maxmemory", 1)` for a server that is full; it has room again afterwards."""
+    yield redis_client
+    redis_client.config_set("maxmemory", 0)
+
+
+def test_what_waits_is_sent_though_redis_is_full(world: World, full: redis.Redis) -> None:
+    works = [chat(number) for number in range(20)]
+    world.put(works)
+    full.config_set("maxmemory", 1)
+    world.turn(lambda: len(world.accepted()) >= len(works))
+    full.config_set("maxmemory", 0)
+    world.turn(lambda: world.all_decided(works))
+    assert set(world.decisions(works)) == {"accepted"}
+    assert len(world.accepted()) == len(works)
+
+
+@pytest.mark.parametrize("memory", [0, 1])
+def test_a_shut_lane_keeps_its_place_whatever_stands_in_it(world: World, full: redis.Redis, memory: int) -> None:
+    runtime, lane = world.runtime, world.lane
+    runtime.lane_states.tell(lane.id, lane.credential.version, good=0, failed=0, refused=True)
+    world.put([chat(1)])
+    with full.pipeline(transaction=True) as pipe:
+        runtime.lane_queues.put(pipe, [NewBatch(lane.id, Urgency.CHAT, b"\xc1 cannot be read", 1, 1, 1 << 45)])
+        pipe.execute()
+    full.config_set("maxmemory", memory)
+    world.drain(lambda: False)
+    assert full.zscore(runtime.keys.ready(lane.vendor, Urgency.CHAT), lane.id) is not None
