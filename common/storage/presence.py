@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from redis import Redis
@@ -15,7 +14,7 @@ PLATFORMS = frozenset({b"ios", b"android", b"harmony", b"windows", b"mac", b"lin
 
 #: People of one script call: nobody else is served meanwhile.
 LOOK_MAX = 2_000
-_MILLIS = re.compile(rb"[0-9]{1,18}")
+MILLIS_DIGITS_MAX = 18
 
 
 class Presence:
@@ -54,14 +53,17 @@ class Presence:
 
 def _session(device: bytes, value: bytes) -> tuple[Session, int] | None:
     """The session and its end, ms; None for a field that is not in the contract's form."""
-    parts = value.split(b"|")
-    if len(parts) not in (3, 4) or parts[0] not in STATES or parts[1] not in PLATFORMS:
-        return None
-    if not all(_MILLIS.fullmatch(number) for number in parts[2:]):
+    state, _, rest = value.partition(b"|")
+    platform, _, rest = rest.partition(b"|")
+    until, more, since = rest.partition(b"|")
+    if state not in STATES or platform not in PLATFORMS or not _is_millis(until) or (more and not _is_millis(since)):
         return None
     try:
         name = device.decode()
     except UnicodeDecodeError:
         return None
-    since_ms = int(parts[3]) if len(parts) == 4 else None
-    return Session(name, parts[0] == b"foreground", parts[1].decode(), since_ms), int(parts[2])
+    return Session(name, state == b"foreground", platform.decode(), int(since) if more else None), int(until)
+
+
+def _is_millis(number: bytes) -> bool:
+    return number.isdigit() and len(number) <= MILLIS_DIGITS_MAX
