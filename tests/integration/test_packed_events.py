@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -224,3 +225,44 @@ def test_who_waits_with_others_hears_of_the_error_too(free_tcp_port: int) -> Non
         with pytest.raises(redis.RedisError):
             publisher.publish(event("e1"))
     assert not publisher._waiting
+
+
+# ---------------------------------------------------------------- a letter goes the way its entry would have gone
+
+TENCENT = {
+    "CallbackCommand": "C2C.CallbackAfterSendMsg",
+    "From_Account": "jared",
+    "To_Account": "Jonh",
+    "MsgSeq": 48374,
+    "MsgRandom": 2837546,
+    "MsgTime": 0,
+    "MsgKey": "48374_2837546_1557481126",
+    "MsgBody": [{"MsgType": "TIMTextElem", "MsgContent": {"Text": "red packet"}}],
+}
+
+
+def test_a_foreign_callback_that_broke_intake_is_replayed_as_one_and_once(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = json.dumps({**TENCENT, "MsgTime": int(time.time()), "MsgKey": uuid.uuid4().hex}).encode()
+    handler, seen = core.loop.consumer.handler, list[str]()
+
+    def breaks(entries: list[Entry]) -> Any:
+        found = handler._sorted(entries, NOW_MS)
+        seen.extend(event.id for event in found.fresh)
+        raise ValueError
+
+    monkeypatch.setattr(handler, "handle", breaks, raising=False)
+    core.put(e=body, d=b"tencent", app=APP.encode(), q=b"a=b")
+    (letter,) = core.turn()
+    assert seen, "it had taken its event id"
+    assert {name: letter.fields[name] for name in ("d", "app", "q", "stream")} == {
+        "d": "tencent",
+        "app": APP,
+        "q": "a=b",
+        "stream": core.stream,
+    }
+    monkeypatch.undo()
+    raw = core.runtime.vault.decrypt(letter.raw)
+    _to_stream(core.runtime, DeadLetter("l", letter.entry_id, "intake", letter.reason, None, letter.at_ms, raw, letter.fields))
+    assert core.stored(core.turn()) == seen[:1]
+    core.put(e=body, d=b"tencent", app=APP.encode())
+    assert core.stored(core.turn()) == [], "the callback itself, once more, is a repeat"

@@ -48,7 +48,9 @@ local function next_badge(ask, counted)
   local told = call('HMGET', key, device .. ':b', ':b', device .. ':t', ':t', device .. ':n')
   local count = ask[10] .. '@' .. (told[3] or told[4] or '0')
   local since = tonumber(told[5] or '0')
-  if count ~= counted then
+  if string.match(counted, '^%d+$') then -- of releases before 0.2: the number itself, which is counted
+    count = counted
+  elseif count ~= counted then
     since = call('HINCRBY', key, device .. ':n', ask[10])
     -- renewed now and then only: it is told to the log file and the replicas each time
     if call('TTL', key) < keep_badge / 2 then call('EXPIRE', key, keep_badge) end

@@ -1,0 +1,154 @@
+"""Bytes as release 0.1 wrote them, packed here by hand: what was under way when the fleet was upgraded is finished by the new one."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import text
+
+from common.clock import now_ms
+from common.storage.claims import Ask, Claims, day_of
+from common.storage.streams import GROUP
+from tests.integration.admission.conftest import own_url, secret_key
+from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
+from workers.app import PRESENCE, ROUTING
+from workers.pipeline import Stages
+
+__all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
+
+pack = msgspec.msgpack.encode
+STREAM = "send:meizu:chat"
+#: Its number among the streams of that release.
+NUMBER = b"35"
+
+
+def batch(world: World, number: int) -> bytes:
+    now = now_ms()
+    note = {"app": "demo", "event_id": uuid.uuid4().hex, "message_id": f"m{number}", "conversation_type": "c2c", "conversation_id": "ann"}
+    note |= {"ts_ms": now, "received_ms": now, "presence_ms": now, "routed_ms": now, "expires_at_ms": now + 600_000}
+    note |= {"title": "Ann", "body": "hello", "collapse_id": f"m{number}", "placement": {}}
+    target = [f"u{number}", "d", f"token-{number:04d}", push_id(number), "android", 1, [], None, None, 0]
+    business_id = world.lane.credential.business_id
+    return pack({"app": "demo", "vendor": "meizu", "business_id": business_id, "pushes": [{"note": note, "targets": [target]}]})
+
+
+def push_id(number: int) -> str:
+    return f"{number:032x}"
+
+
+def set_claim(world: World, number: int, value: str) -> None:
+    world.runtime.redis.hset(world.runtime.keys.claims(day_of(now_ms()), push_id(number)), push_id(number), value)
+
+
+def add(world: World, number: int) -> str:
+    told: Any = world.runtime.redis.xadd(world.runtime.keys.belt(STREAM), {"b": batch(world, number)})
+    return str(told.decode())
+
+
+def decisions(world: World, *numbers: int) -> list[str | None]:
+    rows = world._rows()
+    return [rows.get(push_id(number)) for number in numbers]
+
+
+def test_what_a_reader_of_the_earlier_release_held_when_it_died_is_sent(world: World) -> None:
+    redis, stream = world.runtime.redis, world.runtime.keys.belt(STREAM)
+    entry = add(world, 1)
+    redis.xgroup_create(stream, GROUP, id="0")
+    redis.xreadgroup(GROUP, "old", {stream: ">"})
+    redis.xclaim(stream, GROUP, "old", 0, [entry], idle=20_000)
+    set_claim(world, 1, f"L{STREAM}/{entry}|3")
+    world.turn(lambda: decisions(world, 1) == ["accepted"])
+    assert len(world.accepted()) == 1
+    assert not redis.xlen(stream)
+
+
+def test_what_the_earlier_release_had_sent_is_not_sent_again(world: World) -> None:
+    for number in range(3):
+        add(world, number)
+    set_claim(world, 1, "D")
+    set_claim(world, 2, "R3")
+    world.turn(lambda: decisions(world, 0, 2) == ["accepted"] * 2)
+    world.turn(lambda: not world.runtime.lane_queues.any_left())
+    assert len(world.accepted()) == 2
+
+
+@pytest.mark.parametrize("count", [120])
+def test_lots_and_retries_are_emptied_in_their_order_and_counted_once(world: World, count: int) -> None:
+    redis, names = world.runtime.redis, world.runtime.keys
+    due = int(time.time() * 1000)
+    for number in range(count):
+        member = NUMBER + os.urandom(8) + batch(world, number)
+        redis.zadd(names.delayed if number % 2 else names.parked(world.lane.id, "chat"), {member: due + number})
+    redis.sadd(names.parked_lanes, world.lane.id)
+    world.turn(lambda: len(world.accepted()) >= count, 40)
+    world.turn(lambda: decisions(world, *range(count)) == ["accepted"] * count)
+    assert len(world.accepted()) == count
+    assert world.runtime.lane_queues.bytes_of([world.lane.id]) == {world.lane.id: 0}
+    assert not redis.exists(names.delayed, names.parked(world.lane.id, "chat"), names.parked_lanes)
+
+
+def message(number: int, user: str) -> dict[str, Any]:
+    now = now_ms()
+    made: dict[str, Any] = {"app": "demo", "event_id": f"e{number}-{user}", "type": "message.stored", "message_id": f"m{number}"}
+    made |= {"ts_ms": now, "received_ms": now, "expires_at_ms": now + 600_000, "conversation": {"type": "c2c", "id": "ann"}}
+    return made | {"sender": {"id": "ann"}, "recipients": [user], "elements": [{"type": "text", "text": "hello"}]}
+
+
+def test_the_streams_of_presence_and_routing_are_drained(world: World) -> None:
+    redis, names, stages = world.runtime.redis, world.runtime.keys, Stages(world.runtime)
+    device = ["d", "android", "meizu", world.lane.credential.business_id, "token-0007", None, "en", None, None, 1, None, None]
+    redis.xadd(names.belt("presence"), {"b": pack([message(1, "nobody")])})
+    away = {"message": message(2, "carl"), "recipients": [["carl", [device], False]], "presence_ms": now_ms()}
+    redis.xadd(names.belt("routing"), {"b": pack([away])})
+
+    def drained() -> bool:
+        for stage in (PRESENCE, ROUTING):
+            stages.drain(stage)(lambda: False)
+        return len(world.accepted()) == 1 and decided("nobody") == ["no_device"] and decided("carl") == ["accepted"]
+
+    def decided(user: str) -> list[str]:
+        while world.writer.flush():
+            pass
+        with world.runtime.engine.connect() as connection:
+            return list(connection.execute(text('SELECT decision FROM ledger WHERE "user" = :u'), {"u": user}).scalars())
+
+    world.turn(drained)
+
+
+def test_records_of_the_ledger_are_written(world: World) -> None:
+    now, business_id = now_ms(), world.lane.credential.business_id
+    attempt = [now, "200", "200", "", "v1", "accepted"]
+    row: list[Any] = [
+        "r",
+        "demo",
+        "old-event",
+        now,
+        "u1",
+        "d",
+        "meizu",
+        business_id,
+        "accepted",
+        False,
+        "chat",
+        "chat",
+        push_id(1),
+        [attempt],
+    ]
+    event = ["e", "demo", "old-event", "m1", "message.stored", "ann", now, now, None, "", "", 0]
+    world.runtime.redis.xadd(world.runtime.keys.belt("ledger"), {"b": pack([event, [*row, now, now, now, ""]])})
+    assert decisions(world, 1) == ["accepted"]
+
+
+def test_a_number_that_the_earlier_release_counted_is_not_counted_again(world: World) -> None:
+    redis, names, now = world.runtime.redis, world.runtime.keys, now_ms()
+    redis.hset(names.badges("demo", "u1"), mapping={"d:b": 4, "d:n": 3})
+    for state in (f"L{STREAM}/1-0|7", "R7"):
+        set_claim(world, 1, state)
+        ask = Ask("demo", "m1", "u1", "d", push_id(1), now, f"{STREAM}/1-0", 1, "ann", 1)
+        (told,) = Claims(redis, names).lease([ask])
+        assert told.badge == 7
