@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 from redis.exceptions import RedisError
@@ -19,7 +19,7 @@ from common.contracts import decode_batch
 from common.model import Decision, Urgency, Vendor
 from common.storage import keys, ledger
 from common.storage.delayed import as_new
-from common.storage.lane_queues import LaneEntry, LaneTerms, Taken
+from common.storage.lane_queues import RANK, LaneEntry, LaneTerms, Taken
 from common.storage.lanes import FLOWING, PROBE_S
 from common.storage.streams import DELIVERIES_MAX, Entry
 from workers.app import DELIVERY, queue_of
@@ -42,6 +42,9 @@ SILENT_MAX, SILENT_SHARE = 8, 1 / 32
 OTHERS_SHARE: Final = 0.6
 #: Of the pushes on the wire, what one lane may have: the first round of one that hangs must not leave nothing to the others.
 LANE_SHARE: Final = 0.8
+#: So long the less urgent of a lane wait at most until its more urgent rounds have ended, and how often they look.
+TURN_S: Final = 0.3
+TURN_MS: Final = 20
 #: Rounds of one lane and urgency that a process has at work where the lane is at its rate.
 PACED_MAX: Final = 2
 #: A lane that could not be served now is looked at again after so long.
@@ -93,6 +96,7 @@ class LaneSender:
         self._called = threading.Event()
         self._woken = threading.Event()
         self._old_at = 0.0
+        self._passed: dict[tuple[str, Urgency], float] = {}
         self._owed: Sequence[tuple[str, Urgency]] = ()
         self._keeper: threading.Thread | None = None
 
@@ -174,9 +178,29 @@ class LaneSender:
         found, next_s = self.runtime.lane_queues.pop(self.vendor, most, self._occupied())
         if found:
             self._owed = found
-            self._take(found)
+            chosen = self._in_turn(found)
+            if chosen:
+                self._take(chosen)
             self._owed = ()
-        return bool(found), next_s
+            return bool(chosen), TURN_MS / 1000
+        return False, next_s
+
+    def _in_turn(self, found: Sequence[tuple[str, Urgency]]) -> list[tuple[str, Urgency]]:
+        """Of each lane the most urgent that wait; the less urgent follow when those have gone, or have waited for TURN_S."""
+        with self._lock:
+            running = [(one.taken.lane, one.taken.urgency) for one in self._running.values() if not one.paced and not one.silent]
+        chosen, later, now = list[tuple[str, Urgency]](), list[tuple[str, Urgency]](), time.monotonic()
+        for lane, urgency in found:
+            ahead = [other for name, other in (*running, *chosen) if name == lane and RANK[other] < RANK[urgency]]
+            if ahead and now - self._passed.setdefault((lane, urgency), now) < TURN_S:
+                later.append((lane, urgency))
+            else:
+                chosen.append((lane, urgency))
+        if later:
+            seconds, micros = cast(Any, self.runtime.redis.time())
+            due_ms = seconds * 1000 + micros // 1000 + TURN_MS
+            self.runtime.lane_queues.wake_at([(lane, urgency, due_ms) for lane, urgency in later])
+        return chosen
 
     def _occupied(self) -> list[tuple[str, Urgency]]:
         """Lanes that this process takes no more of now: what is behind in a queue does not overtake."""
@@ -284,6 +308,7 @@ class LaneSender:
         if silent:
             most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
         most = min(most, sum(entry.pushes for entry in taken.entries))
+        self._passed.pop((taken.lane, taken.urgency), None)
         running = _Running(taken, list(taken.entries), most, silent, taken.paced)
         with self._lock:
             self._running[taken.word] = running

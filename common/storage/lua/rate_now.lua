@@ -4,7 +4,7 @@
 -- and bulk have got nothing.
 -- A lease reaches one second ahead at most: a crash wastes no more. Where calls and chats ask, the others' leases are shorter, so that those
 -- never wait for a second of them; who has starved for STARVED_S gets one all the same.
-local HORIZON_S, YIELD_S, STARVED_S, URGENT_S, LEAD_S, PENDING_S = 1, {[2] = 0.3, [3] = 0.2}, 5, 5, 0.2, 2
+local HORIZON_S, YIELD_S, STARVED_S, URGENT_S, LEAD_S, PENDING_S, PASSED_S = 1, {[2] = 0.3, [3] = 0.2}, 5, 5, 0.2, 2, 0.5
 
 -- {rate, lim: how much earlier than its time a token may be used, start: time of the next token, avail: how many may be leased, hold: until
 -- when nothing may be sent, or nil, due: when to ask again, fresh: the hash is new, news: fields to be written}
@@ -34,8 +34,9 @@ local function rate_now(key, now, limit, burst, ramp, level)
   if start + 1 / rate <= now + lim + 1e-6 then avail = math.max(avail, 1) end -- less than one a second
   local due = math.max(now + 0.001, math.max(start - lim - LEAD_S, start + 1 / rate - lim - most))
   -- the more urgent are about to lease: whoever leased before them would keep them waiting
+  local passed = starved > 0 and math.abs(now - starved) > PASSED_S -- not for ever: they may come one after the other
   for above = 0, level - 1 do
-    if math.abs(now - tonumber(r[10 + above] or '0')) < PENDING_S and most <= HORIZON_S then avail, due = 0, math.max(due, now + 0.05) end
+    if math.abs(now - tonumber(r[10 + above] or '0')) < PENDING_S and not passed then avail, due = 0, math.max(due, now + 0.05) end
   end
   return {rate = rate, lim = lim, start = start, avail = avail, hold = now < hold and hold or nil, due = due, fresh = not r[1], news = news, starved = starved}
 end
