@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 import redis
 from cryptography.fernet import Fernet
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.ledger_records import DeadRecord, decode_records
 from common.storage import keys, sql
 from common.storage.delayed import Delayed
 from common.storage.keys import Keys
+from common.storage.redis import connect
 from common.storage.streams import ALONE, GROUP, Belts, CoreStreams, Entry
 from common.storage.vault import Vault
 from workers.queues.consumer import AWAY, Commit, Letter, Policy, Stores, StreamConsumer
@@ -32,6 +34,7 @@ class Numbers:
         self.broken: set[str] = set()
         self.away = 0
         self.left: list[str | None] = []
+        self.more: list[Callable[[Pipeline], object]] = []
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         items = [item for entry in entries for item in entry.blob.decode().split()]
@@ -41,7 +44,7 @@ class Numbers:
             raise RedisConnectionError
         if self.broken & set(items):
             raise ValueError(items)
-        return Commit()
+        return Commit(extra=self.more)
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         return [{b"b": item} for item in entry.blob.split()]
@@ -322,3 +325,20 @@ def test_a_reader_that_holds_something_is_not_forgotten(bench: Bench) -> None:
 
 def test_the_marks_of_being_alone_are_out_of_reach_of_usual_counts() -> None:
     assert ALONE > 100
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_nothing_is_acknowledged_before_what_follows_is_written(bench: Bench, redis_url: str, elsewhere: bool) -> None:
+    source = Belts(connect(redis_url), bench.keys, IDLE_MS) if elsewhere else None
+    stores = Stores(bench.belts, Delayed(bench.redis, bench.keys), bench.vault, lambda *_: None, source)
+    consumer = StreamConsumer(bench.handler, Policy("routing", {BELT: 10}), stores)
+    bench.put("1")
+
+    def refuse(_pipe: object) -> None:
+        raise RedisConnectionError
+
+    bench.handler.more = [refuse]
+    with pytest.raises(AWAY):
+        consumer.once()
+    assert bench.left() == 1
+    assert bench.counts() == [0]

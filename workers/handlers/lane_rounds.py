@@ -124,7 +124,7 @@ class LaneRounds:
         settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
         self._keep(open_, {id(wait.work): wait.target for wait in settled.waits if wait.delay_s is None}, changed=True)
         unused: tuple[float, ...] = ()
-        if pace.pacer is not None and pace.pacer.unused >= 1:
+        if pace.pacer is not None and pace.pacer.unused > 0:
             unused = (leases[-1].last_s, pace.pacer.unused, leases[-1].rate_per_s)
         patience_s = WRITE_PATIENCE_S if done.requests else 0.0
         self._write(taken, open_, _Round(lane.vendor, lane.credential.business_id, now, settled, done, lane, unused), patience_s)

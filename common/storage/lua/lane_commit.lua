@@ -68,8 +68,8 @@ end
 for _, mark in ipairs(told[7]) do
   local kind, key = mark[1], KEYS[mark[2]]
   if kind == 'done' then -- see mark.lua
-    call('HSET', key, mark[3], 'D')
-    if call('TTL', key) < 0 then call('EXPIRE', key, mark[4]) end
+    -- a field that a lease has made is in a hash that has its time already
+    if call('HSET', key, mark[3], 'D') == 1 and call('TTL', key) < 0 then call('EXPIRE', key, mark[4]) end
   elseif kind == 'free' then -- see let_go.lua; what another entry has leased meanwhile stays leased
     local holder, count = string.match(call('HGET', key, mark[3]) or '', '^L([^|]*)|(.*)$')
     if holder == mark[4] then

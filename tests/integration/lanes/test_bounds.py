@@ -17,6 +17,7 @@ from tests.integration.admission.conftest import own_url, secret_key, work
 from tests.integration.delivery.conftest import World, chat, lane, meizu, runtime, world
 from workers.delivery.work import Work
 from workers.gate import lane_terms
+from workers.handlers import delivery
 
 __all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
@@ -124,3 +125,30 @@ def test_the_numbers_of_an_earlier_releases_streams_never_change(position: int) 
     vendors = ("apns", "fcm", "huawei", "harmony", "honor", "xiaomi", "oppo", "vivo", "meizu")
     old = ["presence", "routing", *(f"send:{vendor}:{urgency}" for vendor in vendors for urgency in ("call", "chat", "group", "bulk"))]
     assert keys.OLD_STREAMS[position] == old[position]
+
+
+def test_what_its_sender_renews_is_nobody_elses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "RENEW_S", 0.1)
+    queues, commits = world.runtime.lane_queues, []
+    queues.lease_ms, commit = 600, queues.commit
+    monkeypatch.setattr(queues, "commit", lambda taken, told: commits.append(lost := commit(taken, told)) or lost)
+    world.meizu.door("faults", delay_ms=1_900)
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    with world.running():
+        end = time.monotonic() + 20
+        while not commits and time.monotonic() < end:
+            queues.wake_at([(world.lane.id, Urgency.CHAT, 0)])  # others look for work, too
+            queues.reap(Vendor.MEIZU)
+            time.sleep(0.05)
+    assert commits == [[]], "nobody has taken it over"
+    assert len(world.accepted()) == 1
+
+
+def test_tokens_of_the_rate_that_nobody_needed_come_back(world: World) -> None:
+    world.runtime.credentials.set_limits("demo", "meizu", world.lane.credential.business_id, {"rate": 20})
+    world.runtime.catalog.changed()
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    world.turn(lambda: len(world.accepted()) == 1)
+    world.turn(lambda: not world.runtime.lane_queues.any_left())
+    rate: dict[bytes, bytes] = world.runtime.redis.hgetall(world.runtime.keys.rate(world.lane.id))  # type: ignore[assignment]
+    assert float(rate[b"t"]) - float(rate[b"l"]) < 1.5 / 20, "one push's time at 20 a second, not that of two"
