@@ -224,7 +224,9 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
     urgency_of = {crowd.tokens[user]: name for name, people in {**others, "chat": sick["honor"]}.items() for user in people}
     ranks = [RANKS[urgency_of[line["token"]]] for line in house.core.record("honor")[first:] if line["token"] in urgency_of]
     assert len(ranks) == 70
-    assert ranks[1:] == sorted(ranks[1:]), "after the one that tried the lane, the most urgent leave first"
+    # a chat that waits a moment for the newest of its conversation holds nobody up
+    at_once = [rank for rank in ranks[1:] if rank != RANKS["chat"]]
+    assert at_once == sorted(at_once), "after the one that tried the lane, the most urgent leave first"
     assert crowd.decided("oppo") == Counter(quota_spent=30)
     huawei = crowd.decided("huawei", 90)
     assert set(huawei) <= {"accepted", "uncertain"}
