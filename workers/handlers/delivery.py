@@ -134,18 +134,19 @@ class LaneSender:
             self.progress_at = time.monotonic()
             if self._ledger_full():
                 break
+            busy = self._busy()  # asked first: the look passes over the lane of a round that ends meanwhile
             started, next_s = self._start()
             if started:
                 listens = False
             elif not listens:
                 self.runtime.belts.clear_bell(queue_of(DELIVERY, self.vendor))
                 listens = True
-            elif self._busy():
+            elif busy or self._busy():
                 self._woken.wait(min(0.5, next_s or 0.5))
             elif next_s is not None and time.monotonic() + next_s < end:
                 self._woken.wait(next_s)
             else:
-                return False
+                return next_s is not None and next_s < SLICE_S  # due soon after this slice: another one waits for it
         over = not self._stopping() and time.monotonic() >= end
         self._wait_for_rounds(0.2 if not self._stopping() else 2 * self.runtime.settings.send_timeout_s)
         return over
