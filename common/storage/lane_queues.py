@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -135,8 +136,9 @@ class RateLease:
 class LaneCommit:
     """What is written for entries of one take, in one step.
 
-    changed: (entry, what is left of it). later: members of the delayed set with their delay in ms. bytes_less: how much the lane's
-    queues shrink. unused: tokens that were not needed. marks: see lane_commit.lua; keys: the marks' keys.
+    changed: (entry, what is left of it), several times for several parts. later: members of the delayed set with their delay in
+    ms. bytes_less: how much the lane's queues shrink. unused: tokens that were not needed. marks: see lane_commit.lua; keys: the
+    marks' keys.
     """
 
     ended: list[LaneEntry] = field(default_factory=list)
@@ -478,7 +480,10 @@ def _triples(rest: Sequence[Any]) -> Iterator[tuple[str, bytes, int]]:
 
 
 def _packed(commit: LaneCommit) -> list[bytes]:
-    changed = [(old.id, entry_id(new, old.owner, old.order)) for old, new in commit.changed]
+    parts, changed = Counter[str](), []
+    for old, new in commit.changed:  # an entry of several parts: their names differ in the order
+        changed.append((old.id, entry_id(new, old.owner, old.order + parts[old.id])))
+        parts[old.id] += 1
     told = msgspec.msgpack.encode(
         (
             [entry.id for entry in commit.ended],

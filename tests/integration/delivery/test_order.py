@@ -11,7 +11,11 @@ from common.model import MessageClass, Urgency
 from tests.e2e.conftest import wait_for
 from tests.integration.admission.conftest import work
 from tests.integration.delivery.conftest import World, chat
+from workers.app import PRESENCE, ROUTING
 from workers.delivery.work import Work
+from workers.handlers.delivery import LaneSender
+from workers.pipeline import Stages
+from workers.queues.consumer import StreamConsumer
 
 
 def campaign(count: int) -> list[Work]:
@@ -103,3 +107,17 @@ def test_chats_at_the_lanes_limit_get_its_slots_before_the_campaign_does(world: 
     took = sorted(line["at_ms"] / 1000 - put[line["token"]] for line in world.accepted() if line["token"] in put)
     assert took[len(took) * 9 // 10] < 2.5, took[-10:]
     assert so_far > 60 + bursts * chats, "and it had its share all the while"
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 19])
+def test_campaigns_leave_room_on_the_wire_for_who_comes_with_a_call(world: World, lanes: int) -> None:
+    assert isinstance(world.drain, LaneSender)
+    rooms = world.drain._pushes_room([Urgency.BULK] * lanes)
+    assert sum(rooms) <= 0.75 * world.drain.in_flight_max
+
+
+@pytest.mark.parametrize("stage", [PRESENCE, ROUTING])
+def test_the_stages_before_read_the_most_urgent_first(world: World, stage: str) -> None:
+    consumer = Stages(world.runtime).drain(stage)
+    assert isinstance(consumer, StreamConsumer)
+    assert list(consumer.policy.counts)[:-1] == [f"{stage}:{urgency}" for urgency in Urgency]

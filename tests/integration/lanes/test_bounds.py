@@ -12,12 +12,14 @@ import pytest
 from common.contracts import Batch, Push, encode
 from common.model import MessageClass, Urgency, Vendor
 from common.storage import keys
-from common.storage.lane_queues import LaneCommit, LaneQueues
+from common.storage.claims import Ask
+from common.storage.lane_queues import LaneCommit, LaneQueues, Taken
 from tests.integration.admission.conftest import own_url, secret_key, work
 from tests.integration.delivery.conftest import World, chat, lane, meizu, runtime, world
 from workers.delivery.work import Work
 from workers.gate import lane_terms
 from workers.handlers import delivery
+from workers.handlers.lane_rounds import LaneRounds
 
 __all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
@@ -152,3 +154,31 @@ def test_tokens_of_the_rate_that_nobody_needed_come_back(world: World) -> None:
     world.turn(lambda: not world.runtime.lane_queues.any_left())
     rate: dict[bytes, bytes] = world.runtime.redis.hgetall(world.runtime.keys.rate(world.lane.id))  # type: ignore[assignment]
     assert float(rate[b"t"]) - float(rate[b"l"]) < 1.5 / 20, "one push's time at 20 a second, not that of two"
+
+
+def test_who_takes_a_part_of_a_split_entry_at_once_sends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    works = [chat(number, urgency=Urgency.CHAT) for number in range(3)]
+    world.put(works)
+    queues, rounds = world.runtime.lane_queues, LaneRounds(world.runtime, lambda: False)
+    queues.pop(Vendor.MEIZU, dict.fromkeys(Urgency, 5), ())
+    (taken,) = queues.take([(world.lane.id, Urgency.CHAT, lane_terms(world.lane), 10)], 15)
+    (entry,) = taken.entries
+    world.runtime.claims.lease([claim_of(one, entry.owner) for one in works])
+    commit = queues.commit
+
+    def others_first(one: Taken, told: LaneCommit) -> list[str]:
+        monkeypatch.undo()
+        world.drain(lambda: False)  # what can be taken already is
+        return commit(one, told)
+
+    monkeypatch.setattr(queues, "commit", others_first)
+    assert rounds.split(taken, entry)
+    world.turn(lambda: world.all_decided(works))
+    assert world.decisions(works) == ["accepted"] * 3
+    assert len(world.accepted()) == 3
+    assert held(world) == 0
+
+
+def claim_of(one: Work, owner: str) -> Ask:
+    note, target = one.note, one.target
+    return Ask(note.app, note.message_id, target.user, target.device, target.push_id, note.ts_ms, owner, 1, "s", target.registered_ms)

@@ -93,3 +93,23 @@ def test_a_due_retry_makes_its_lane_ready_in_the_same_step(queues: LaneQueues, f
     assert queues.pop(Vendor.FCM, ALL, ())[0] == [(LANE, Urgency.CHAT)]
     assert blobs(take(queues)) == [b"again"]
     assert queues.loaded() == [LANE]
+
+
+def test_who_came_first_is_taken_first_whoever_gets_new_work_meanwhile(queues: LaneQueues) -> None:
+    one = {**dict.fromkeys(Urgency, 0), Urgency.CHAT: 1}
+    put(queues, new(b"x", lane="a:fcm:b"), new(b"x", lane="z:fcm:b"))
+    taken = []
+    for _ in range(4):
+        ((lane, _),), _ = queues.pop(Vendor.FCM, one, ())
+        taken.append(lane)
+        end(queues, take(queues, lane=lane))
+        time.sleep(0.003)
+        put(queues, new(b"x", lane=lane))
+    assert taken == ["a:fcm:b", "z:fcm:b"] * 2
+
+
+def test_the_most_urgent_lanes_are_taken_first(queues: LaneQueues) -> None:
+    for number, urgency in enumerate(reversed(Urgency)):
+        put(queues, new(b"x", urgency, f"a:fcm:{number}"))
+    found, _ = queues.pop(Vendor.FCM, ALL, ())
+    assert [urgency for _, urgency in found] == list(Urgency)
