@@ -9,8 +9,9 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from common.model import Vendor
+from common.model import Urgency, Vendor
 from common.storage import keys, migrations, sql
+from common.storage.lane_queues import NewBatch, entry_id
 from common.storage.living import missing
 from tests.integration.web.conftest import ACCOUNTS, APP
 from workers.reports.servers import server_findings
@@ -76,6 +77,19 @@ def an_old_entry(belt):
     return change
 
 
+def an_old_batch(runtime, fleet_settings):
+    lane, made = f"{APP}:meizu:meizu-1", int(time.time() * 1000) - 120_000
+    batch = NewBatch(lane, Urgency.CHAT, b"x", pushes=1, requests=1, expires_ms=made + 86_400_000)
+    queues = runtime.lane_queues
+    with runtime.redis.pipeline() as pipe:
+        queues.put(pipe, [batch])
+        pipe.delete(queue := queues.keys.lane_queue(lane, Urgency.CHAT), blobs := queues.keys.lane_blobs(lane))
+        entry = entry_id(batch, order=made * 1000)
+        pipe.hset(blobs, entry, batch.blob)
+        pipe.zadd(queue, {entry: made * 1000})
+        pipe.execute()
+
+
 def an_old_event(runtime, fleet_settings):
     runtime.core.xadd(runtime.settings.event_streams[0], {"e": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0")
 
@@ -114,7 +128,7 @@ WRONG = {
     "a guarded lane": (guard_a_lane, "lanes", "none is retired", "environment"),
     "an expired credential": (expire(-1), "credentials", "has expired", f"credential rotate {APP} huawei huawei-1"),
     "one that expires soon": (expire(10), "credentials", "expires 20", "rotate"),
-    "a belt that stands still": (an_old_entry("send:meizu:chat"), "belts", "the oldest 120 s old", "replicas"),
+    "a lane that stands still": (an_old_batch, "belts", "the oldest 120 s old", "replicas"),
     "a ledger that stands still": (an_old_entry(keys.LEDGER), "belts", "the oldest 120 s old", "replicas"),
     "a stream that stands still": (an_old_event, "belts", "the oldest 120 s old", "replicas"),
     "a stranger's group": (another_reader, "belts", "another reader", "of their own"),
