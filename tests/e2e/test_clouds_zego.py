@@ -210,7 +210,7 @@ def test_zego_invitation_expires_with_the_call(house: House) -> None:
     wait_for(lambda: len(house.pushes(address)) == 2, "the cancel")
     invite, cancel = house.pushes(address)
     assert invite["collapse_id"] == cancel["collapse_id"] == running["call_id"]
-    assert cancel["body"]["aps"]["alert"] == {"body": "通话已结束"}
+    assert cancel["body"]["aps"]["alert"] == {"body": "已在其他设备拒接"}
     assert len(house.pushes(other)) == 1
     house.callback(call(house, "call_cancel", running["call_id"], user_ids=[b, c], reason="caller_cancel"))
     wait_for(lambda: len(house.pushes(other)) == 2, "the other's cancel")
