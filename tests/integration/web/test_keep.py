@@ -70,14 +70,9 @@ def test_a_restored_fleet_sends_nothing_until_it_is_released_and_then_all_once(h
     assert (decisions(other, "m2"), decisions(other, "m3")) == ([None], [None]), "both wait"
     assert all(lane.paused for lane in other.catalog.fresh().lanes.values())
     assert len(release(other)) == len(other.catalog.fresh().lanes)
-    from workers.unparking import Unparking
-
-    unparking = Unparking(other, lambda belts: None)
     until = time.monotonic() + 20
     while [decisions(other, name) for name in ("m2", "m3")] != [["accepted"]] * 2:
         assert time.monotonic() < until
-        unparking.look()
-        unparking.go_on()
         fleet.step()
     assert [len(story(other, name, APP, None, None)["recipients"][0]["attempts"]) for name in ("m2", "m3")] == [1, 1]
 
@@ -153,7 +148,9 @@ def test_a_person_is_taken_out_of_every_store(cli, held_up, fleet):
             "SELECT table_name FROM information_schema.columns WHERE column_name = 'user' AND table_schema = current_schema()"
         )
         for (table,) in tables.all():
-            assert connection.exec_driver_sql(f"""SELECT count(*) FROM "{table}" WHERE "user" = 'bob'""").scalar_one() == 0, table
+            assert (
+                connection.exec_driver_sql(f"""SELECT count(*) FROM "{table}" WHERE "user" = 'bob' AND app = '{APP}'""").scalar_one() == 0
+            ), table
     assert not [letter for letter in held_up.dead_letters.listed() if b"bob" in letter.raw]
     assert held_up.devices.listed(APP, "eve"), "somebody else"
     assert cli("user", "erase", APP, "nobody-of-this-name", "--yes").out.startswith("nothing was stored")
