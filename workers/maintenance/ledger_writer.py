@@ -34,7 +34,6 @@ HOLD_S: Final = 1.0
 LOOK_S: Final = 0.05
 #: Events whose pushes have rows of their own.
 _PUSHED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
-_OUTCOMES: Final = frozenset({RowRecord, PageRecord})
 
 
 class LedgerHandler:
@@ -58,8 +57,10 @@ class LedgerHandler:
             except msgspec.MsgspecError:  # handle() says so
                 self._records[entry.id] = []
         records = [record for entry in new for record in self._records[entry.id]]
-        self._unmet |= {(r.app, r.event_id) for r in records if _is_followed(r)}
-        self._unmet -= {(r.app, r.event_id) for r in records if type(r) in _OUTCOMES}
+        for record in records:
+            if isinstance(record, EventRecord) and record.decision is None and record.type in _PUSHED:
+                self._unmet.add((record.app, record.event_id))
+        self._unmet -= {(r.app, r.event_id) for r in records if isinstance(r, RowRecord | PageRecord)}
         left_s = self._until - time.monotonic()
         return min(LOOK_S, left_s) if self._unmet and left_s > 0 else 0.0
 
@@ -131,10 +132,6 @@ class LedgerWriter:
         self._handler.hold_s = 0.0 if block_ms is None else HOLD_S
         done = self.consumer.once()
         return done if done or block_ms is None else self.consumer.listen(block_ms)
-
-
-def _is_followed(record: Record) -> bool:
-    return type(record) is EventRecord and record.decision is None and record.type in _PUSHED
 
 
 def _wake(stage: str, vendor: Vendor | None) -> None:
