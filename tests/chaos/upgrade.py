@@ -29,6 +29,7 @@ from tests.conftest import open_folder
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import in_background
 from workers.runtime import Runtime
+from workers.supervisor import Worker
 
 #: As docs/upgrade.md has it: upkeep last.
 ORDER = ("intake", "presence", "routing", "delivery-apns", "upkeep")
@@ -96,17 +97,20 @@ class Upgrade(Town):
         took = {}
         for name in ORDER:
             for worker in [worker for worker in self.workers if worker.name.rpartition(".")[0] == name]:
-                process = worker.process
-                assert process
-                self.runtime.redis.delete(self.runtime.keys.alive(worker.name))
-                began = time.monotonic()
-                process.send_signal(signal.SIGTERM)
-                process.send_signal(signal.SIGCONT)
-                wait_for(lambda: worker.process is not process and self.says_it_lives(worker), f"{worker.name} lives", 90)
-                took[worker.name] = round(time.monotonic() - began, 1)
-                self.kills[worker.name] += 1
+                took[worker.name] = self._replaced(worker)
                 say(f"{worker.name} replaced after {took[worker.name]} s; {self.sent()} pushes were sent until now")
         return took
+
+    def _replaced(self, worker: Worker) -> float:
+        process = worker.process
+        assert process
+        self.runtime.redis.delete(self.runtime.keys.alive(worker.name))
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
+        wait_for(lambda: worker.process is not process and self.says_it_lives(worker), f"{worker.name} lives", 90)
+        self.kills[worker.name] += 1
+        return round(time.monotonic() - began, 1)
 
 
 def common_environ(settings: Settings) -> dict[str, str]:
@@ -151,7 +155,7 @@ def run(
             place = Upgrade(fleet, runtime, 10**9, seed)
             place.at_home(folder, base)
             try:
-                return _upgraded(place, messages, parked, seed, say)
+                return _upgraded(place, messages, parked, seed, print)
             finally:
                 runtime.close()
 
@@ -170,9 +174,8 @@ def _upgraded(place: Upgrade, messages: int, parked: int, seed: int, say: Callab
     for name in ("delivery-apns", "routing", "presence"):  # so that entries of the version before lie in each stream
         place.stand_still(name)
         time.sleep(0.7)
-    streams = {
-        name: length for name in place.runtime.redis.scan_iter(match="push*", _type="stream") if (length := place.runtime.redis.xlen(name))
-    }
+    redis = place.runtime.redis
+    streams = {name: redis.xlen(name) for name in redis.scan_iter(match="push*", _type="stream")}
     say(f"{place.sent()} of {messages} were sent, {streams} entries wait: the upgrade begins")
     migrate_settings(place.runtime.settings)
     took = place.replace(say)
