@@ -110,6 +110,7 @@ class Policy:
 
     counts: entries of one read by stream, the most urgent first. beside: what is read instead, in turn, while urgent entries come.
     keeps_order: what was read when a store went away is kept and tried again before anything newer; else it is given back.
+    gather: seconds until the next look for what belongs to the entries that were read; 0: they are handled now.
     """
 
     stage: str
@@ -120,6 +121,7 @@ class Policy:
     reclaim_max: int = RECLAIM_MAX
     reclaim_every_s: float = RECLAIM_EVERY_S
     keeps_order: bool = False
+    gather: Callable[[Sequence[Entry]], float] = lambda _entries: 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,23 @@ class StreamConsumer:
             entries = self._source.read_weighted(next(self._beside), self.policy.bytes_max)
         entries = entries or self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
         self._hurry = any(is_urgent(entry) for entry in entries)
+        return self._gathered(entries)
+
+    def listen(self, block_ms: int) -> int:
+        """Waits so long for the next entry and handles what came; the number of entries."""
+        entries = self._gathered(self._source.wait(list(self.policy.counts), block_ms))
+        self.finish(entries)
+        return len(entries)
+
+    def _gathered(self, entries: list[Entry]) -> list[Entry]:
+        """The entries, and those that came while they waited for what belongs to them (Policy.gather)."""
+        most = sum(self.policy.counts.values())
+        while entries and len(entries) < most and not self.stopping():
+            wait_s = self.policy.gather(entries)
+            if not wait_s or sum(len(entry.blob) for entry in entries) >= self.policy.bytes_max:
+                break
+            time.sleep(wait_s)
+            entries += self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
         return entries
 
     def _reclaimed(self) -> list[Entry]:
