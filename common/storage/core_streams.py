@@ -25,7 +25,15 @@ def core_streams(
     """These streams of the core, on one server or on a cluster. kept_bytes: of the text of an entry over the limit."""
     if is_core(core) and len(streams) > 1:
         return SpreadCoreStreams(core, keys, entry_bytes_max, kept_bytes, takeover_idle_ms)
-    return CoreStreams(client_for(core, streams[0]), keys, entry_bytes_max, kept_bytes, takeover_idle_ms)
+    kind = SlotCoreStreams if is_core(core) else CoreStreams
+    return kind(client_for(core, streams[0]), keys, entry_bytes_max, kept_bytes, takeover_idle_ms)
+
+
+class SlotCoreStreams(CoreStreams):
+    """As CoreStreams, of one slot."""
+
+    def _takeovers(self, belt: str) -> str:
+        return f"{{{belt}}}:pushfleet-takeovers"
 
 
 class SpreadCoreStreams(CoreStreams):
@@ -40,7 +48,7 @@ class SpreadCoreStreams(CoreStreams):
     def _of(self, stream: str) -> CoreStreams:
         if stream not in self._streams:
             client = client_for(self._core, stream)
-            self._streams[stream] = CoreStreams(client, self.keys, self.entry_bytes_max, self.kept_bytes, self.takeover_idle_ms)
+            self._streams[stream] = SlotCoreStreams(client, self.keys, self.entry_bytes_max, self.kept_bytes, self.takeover_idle_ms)
         return self._streams[stream]
 
     def make(self, belt: str) -> None:

@@ -70,7 +70,7 @@ QUEUES = {belt: belt if belt.startswith("send:") else belt.partition(":")[0] for
 
 
 #: What else the keys of people's work begin with.
-_SHARD_NAMES = ("ev:", "ts:", "lease:", "lease-epoch:", "withdrawals")
+_SHARD_NAMES = ("ev:", "ts:", "lease:", "lease-epoch:", "withdrawals", "takeovers", "passed:", "replayed:")
 
 
 def renamed(name: bytes, root: str, new_root: str) -> bytes:
@@ -106,6 +106,18 @@ class Keys:
 
     def seen_events(self, half_day: int) -> str:
         return f"{self._shard}:ev:{half_day}"
+
+    @property
+    def takeovers(self) -> str:
+        """How often a reader took entries of another one over."""
+        return f"{self._shard}:takeovers"
+
+    def passed(self, half_day: int) -> str:
+        """Entries of the core's own server that were committed."""
+        return f"{self._shard}:passed:{half_day}"
+
+    def replayed(self, letter: str) -> str:
+        return f"{self._shard}:replayed:{letter}"
 
     # claim.lua makes these four by itself, from the prefix
 
