@@ -13,7 +13,7 @@ import click
 from common.clock import now_ms
 from common.model import MessageClass, Vendor, Verdict
 from common.storage.credentials import StoredCredential
-from workers.cli.base import CliError, at, check_zone, opened, print_json, print_table
+from workers.cli.base import CliError, at, check_zone, noted, opened, print_json, print_table
 from workers.delivery.access import FleetAccess
 from workers.gateway.aliases import ALIAS, VOIP_ALIAS, aliases_of, overlap
 from workers.receipts.readers import READERS
@@ -91,6 +91,7 @@ def add(vendor: str, app_id: str, business_id: str, **given: Any) -> None:
     """Check an account offline and store it."""
     with opened() as runtime:
         store(runtime, Vendor(vendor), app_id, business_id, given, old=None)
+        noted(runtime, "account added", app_id, f"{vendor} {business_id}")
     print(f"credential {vendor} {business_id} of {app_id} is stored; prove it: pushfleet credential check {app_id} {vendor} {business_id}")
 
 
@@ -104,6 +105,7 @@ def rotate(app_id: str, vendor: str, business_id: str, **given: Any) -> None:
     with opened() as runtime:
         old = find(runtime, app_id, vendor, business_id)
         version = store(runtime, Vendor(vendor), app_id, business_id, given, old)
+        noted(runtime, "account rotated", app_id, f"{vendor} {business_id}")
     print(f"credential {vendor} {business_id} of {app_id} is now version {version}")
 
 
@@ -419,6 +421,7 @@ def _pause(app_id: str, vendor: str, business_id: str, *, paused: bool) -> None:
         if not runtime.credentials.set_paused(app_id, vendor, business_id, paused):
             raise CliError(f"no credential {vendor} {business_id} of {app_id}", exit_code=2)
         runtime.catalog.changed()
+        noted(runtime, "lane paused" if paused else "lane resumed", app_id, f"{vendor} {business_id}")
     print("paused" if paused else "flows again")
 
 
@@ -430,4 +433,5 @@ def remove(app_id: str, vendor: str, business_id: str) -> None:
         if not runtime.credentials.remove(app_id, vendor, business_id):
             raise CliError(f"no credential {vendor} {business_id} of {app_id}", exit_code=2)
         runtime.catalog.changed()
+        noted(runtime, "account removed", app_id, f"{vendor} {business_id}")
     print("removed")

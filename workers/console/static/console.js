@@ -25,7 +25,7 @@
       axes: [{ ...axis, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((v) => number.format(v)) }],
       series: [{ value: (_, s) => (s == null ? "–" : clock(s)), label: figure.dataset.time },
         ...names.map((name, n) => ({ label: name || "–", stroke: stroke(n), width: 1.5, spanGaps: false,
-          value: (_, v) => (v == null ? "–" : number.format(v) + figure.dataset.unit) }))],
+          points: { show: true, size: 4 }, value: (_, v) => (v == null ? "–" : number.format(v) + figure.dataset.unit) }))],
     }, [data.x, ...names.map((name) => series[name])], box);
     const last = names.map((name) => { const known = series[name].filter((v) => v != null); return `${name}: ${known.length ? number.format(known[known.length - 1]) + figure.dataset.unit : "–"}`; });
     const canvas = box.querySelector("canvas");
