@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 
 from common import metrics
 from common.clock import now_ms
-from common.config import Settings, secret_keys
+from common.config import Settings, is_cluster, secret_keys
 from common.contracts import Notification, encode
 from common.ledger_records import DeadRecord
 from common.model import Bucket, Decision, Kind, PushType, Vendor
@@ -32,6 +32,8 @@ from common.storage import lanes as lane_store
 from common.storage import sql
 from common.storage.access import AccessStore
 from common.storage.admission import ROUND_S, Admission
+from common.storage.api_tokens import ApiTokens
+from common.storage.audit import Audit
 from common.storage.backlog import Backlog
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
@@ -48,12 +50,13 @@ from common.storage.marks import Marks
 from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
-from common.storage.redis import connect, may_be_lost
+from common.storage.redis import connect, connect_core, may_be_lost
 from common.storage.replies import Replies
 from common.storage.screens import Screens
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
+from common.storage.tallies import Tallies
 from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
 from common.storage.vault import Vault
@@ -204,7 +207,7 @@ class Runtime:
         self.settings = settings
         self.name = name
         self.role = role
-        self.keys = Keys(settings.prefix)
+        self.keys = Keys(settings.key_root)
         self.metrics_at: str | None = None
 
     @cached_property
@@ -213,7 +216,8 @@ class Runtime:
 
     @cached_property
     def core(self) -> Redis:
-        return self.redis if self.settings.core_url == self.settings.redis_url else connect(self.settings.core_url, "PUSHFLEET_CORE_URL")
+        url = self.settings.core_url
+        return self.redis if url == self.settings.redis_url and not is_cluster(url) else connect_core(url)
 
     @cached_property
     def engine(self) -> Engine:
@@ -338,6 +342,18 @@ class Runtime:
     @cached_property
     def users(self) -> Users:
         return Users(self.engine)
+
+    @cached_property
+    def api_tokens(self) -> ApiTokens:
+        return ApiTokens(self.engine)
+
+    @cached_property
+    def audit(self) -> Audit:
+        return Audit(self.engine)
+
+    @cached_property
+    def tallies(self) -> Tallies:
+        return Tallies(self.engine)
 
     @cached_property
     def strategies(self) -> Strategies:

@@ -6,6 +6,7 @@ a number; they are read for one release more.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Final, cast
 import msgspec
 from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import WatchError
 
 from common.contracts import Batch, decode_batch
 from common.model import Urgency, Vendor
@@ -195,19 +197,22 @@ class Delayed:
             yield lane.decode()
 
     def _adopt(self, lane: str, urgency: Urgency, count: int) -> set[Vendor]:
-        """A twin made by two processes that adopt at once is refused by the claims."""
+        """Of two processes that adopt at once the later one adds nothing: it looks again in a moment."""
         key = self._keys.parked(lane, urgency)
         fit: list[bytes] = []
         batches: list[NewBatch] = []
-        for member in cast(list[bytes], self._redis.zrange(key, 0, count - 1)):
-            try:
-                batches.append(as_new(decode_batch(member[10:]), urgency, member[10:]))
-                fit.append(member)
-            except _UNREADABLE as error:
-                self._buried(key, member, error)
-        if fit:
-            with self._redis.pipeline(transaction=True) as pipe:
+        with self._redis.pipeline(transaction=True) as pipe:
+            cast(Any, pipe).watch(key)  # untyped in redis-py
+            for member in cast(list[bytes], pipe.zrange(key, 0, count - 1)):
+                try:
+                    batches.append(as_new(decode_batch(member[10:]), urgency, member[10:]))
+                    fit.append(member)
+                except _UNREADABLE as error:
+                    self._buried(key, member, error)
+            if fit:
+                pipe.multi()
                 pipe.zrem(key, *fit)
                 self._queues.put(pipe, batches)
-                pipe.execute()
+                with contextlib.suppress(WatchError):
+                    pipe.execute()
         return {_vendor(batch.lane) for batch in batches}
