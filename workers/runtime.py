@@ -48,6 +48,7 @@ from common.storage.ledger import Ledger
 from common.storage.living import Living
 from common.storage.marks import Marks
 from common.storage.members import Members
+from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, connect_core, may_be_lost
@@ -317,7 +318,11 @@ class Runtime:
 
     @cached_property
     def devices(self) -> Devices:
-        return Devices(self.engine, self.marks.bindings)
+        return Devices(self.engine, self.marks.bindings, self.marks.people)
+
+    @cached_property
+    def people(self) -> People:
+        return People(self.marks.people, self.devices, self.preferences)
 
     @cached_property
     def preferences(self) -> Preferences:
@@ -383,7 +388,7 @@ class Runtime:
 
     @cached_property
     def routing(self) -> RoutingWorld:
-        return RoutingWorld(self.preferences, self.members, self.catalog)
+        return RoutingWorld(KnownPreferences(self.people), self.members, self.catalog)
 
     def delivery(self, vendor: Vendor) -> DeliveryWorld:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
@@ -403,7 +408,7 @@ class Runtime:
             observe=_observe,
             images=_Images(SeenImages(self.redis, self.keys)),
             addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
-            consent=PresentConsent(self.presence, self.preferences, self.devices, self.catalog, now_ms),
+            consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
         )
 
