@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from tests.conftest import open_folder
 from workers.embedded import find_home, valkey_binary
@@ -42,7 +44,7 @@ class Node:
 
     @property
     def client(self) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, **self.options)
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=2, retry=Retry(NoBackoff(), 0), **self.options)
 
     def say(self, *words: Any) -> Any:
         with contextlib.closing(self.client) as client:
