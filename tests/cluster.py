@@ -26,7 +26,7 @@ from workers.processes import end, spawn
 SLOTS = 16_384
 #: A node that is silent for so long is taken over by its replica.
 NODE_TIMEOUT_MS = 1_000
-START_S = 20.0
+START_S = 60.0
 
 
 @dataclass(slots=True)
