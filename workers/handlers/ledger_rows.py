@@ -116,6 +116,7 @@ def pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int)
     held = wait.target.held_by  # the ledger knows by this word what may be on a screen
     reason = wait.reason if held != Decision.UNCERTAIN or wait.reason == held else f"{held}, then {wait.reason}"
     note = f"waits: {reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
+    vendor, business_id = wait.work.lane or (vendor, business_id)
     return work_row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
 
 
