@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -23,7 +24,8 @@ from sqlalchemy import Engine
 from common import metrics
 from common.clock import now_ms
 from common.config import Settings, is_cluster, secret_keys
-from common.contracts import Notification
+from common.contracts import Notification, encode
+from common.ledger_records import DeadRecord
 from common.model import Bucket, Decision, Kind, PushType, Vendor
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
@@ -47,6 +49,7 @@ from common.storage.ledger_reads import LedgerReader
 from common.storage.living import Living
 from common.storage.marks import Marks
 from common.storage.members import Members
+from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, connect_core, may_be_lost
@@ -240,7 +243,22 @@ class Runtime:
 
     @cached_property
     def delayed(self) -> Delayed:
-        return Delayed(self.redis, self.keys)
+        return Delayed(self.redis, self.keys, self._bury)
+
+    def _bury(self, raw: bytes, reason: str) -> bytes:
+        """The ledger's entry of the dead letter of something that waited and can't be read."""
+        log.error("an item became a dead letter", extra={"queue": "delayed", "reason": reason})
+        letter = DeadRecord(
+            id=uuid.uuid4().hex,
+            entry_id="",
+            stage=DELIVERY,
+            reason=reason,
+            app=None,
+            at_ms=now_ms(),
+            raw=self.vault.encrypt(raw),
+            fields={"belt": "delayed"},
+        )
+        return encode([letter])
 
     @cached_property
     def lane_queues(self) -> LaneQueues:
@@ -301,7 +319,11 @@ class Runtime:
 
     @cached_property
     def devices(self) -> Devices:
-        return Devices(self.engine, self.marks.bindings)
+        return Devices(self.engine, self.marks.bindings, self.marks.people)
+
+    @cached_property
+    def people(self) -> People:
+        return People(self.marks.people, self.devices, self.preferences)
 
     @cached_property
     def preferences(self) -> Preferences:
@@ -377,7 +399,7 @@ class Runtime:
 
     @cached_property
     def routing(self) -> RoutingWorld:
-        return RoutingWorld(self.preferences, self.members, self.catalog)
+        return RoutingWorld(KnownPreferences(self.people), self.members, self.catalog)
 
     def delivery(self, vendor: Vendor) -> DeliveryWorld:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
@@ -396,8 +418,8 @@ class Runtime:
             callback_url=self.callback_url,
             observe=_observe,
             images=_Images(SeenImages(self.redis, self.keys)),
-            addresses=BoundAddresses(self.marks.bindings, self.devices),
-            consent=PresentConsent(self.presence, self.preferences, self.devices, self.catalog, now_ms),
+            addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
+            consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
         )
 
