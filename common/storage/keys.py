@@ -279,6 +279,10 @@ class Keys:
         return f"{self._shard}:ts:{bucket}"
 
     @property
+    def server_clock(self) -> str:
+        return f"{self.prefix}:{{s0}}:clock"
+
+    @property
     def config_version(self) -> str:
         return f"{self.prefix}:config-version"
 
