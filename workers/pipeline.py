@@ -57,7 +57,7 @@ class Stages:
 
 
 def presence_of(runtime: Runtime) -> PresenceHandler:
-    return PresenceHandler(runtime.members, runtime.presence, runtime.devices)
+    return PresenceHandler(runtime.members, runtime.presence, runtime.devices, runtime.fanouts)
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:

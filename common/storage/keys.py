@@ -96,6 +96,14 @@ class Keys:
     def replayed(self, letter: str) -> str:
         return f"{self.prefix}:{{s0}}:replayed:{letter}"
 
+    def taken(self, entry: str) -> str:
+        """What the pushes of a lane's entry have taken of their badges, while somebody sends it."""
+        return f"{self.prefix}:{{s0}}:taken:{entry}"
+
+    def fanout(self, digest: str) -> str:
+        """Whom the pages of one group's event have named."""
+        return f"{self.prefix}:{{s0}}:fan:{digest}"
+
     # claim.lua makes these four by itself, from the prefix
 
     @property

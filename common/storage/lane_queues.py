@@ -62,7 +62,7 @@ class LaneEntry:
 
     @property
     def owner(self) -> str:
-        """The entry's name in the claims on its pushes; what is left of an entry keeps it."""
+        """The entry's name in the claims on its pushes (common/storage/claims.py); what is left of an entry keeps it."""
         return self.id.partition(";")[0]
 
     @property
@@ -137,8 +137,8 @@ class LaneCommit:
     """What is written for entries of one take, in one step.
 
     changed: (entry, what is left of it), several times for several parts. later: members of the delayed set with their delay in
-    ms. bytes_less: how much the lane's queues shrink. unused: tokens that were not needed. marks: see lane_commit.lua; keys: the
-    marks' keys.
+    ms. bytes_less: how much the lane's queues shrink. unused: tokens that were not needed. taken: keys of what the entries' pushes have
+    taken of their badges. marks: see lane_commit.lua; keys: the marks' keys.
     """
 
     ended: list[LaneEntry] = field(default_factory=list)
@@ -148,6 +148,7 @@ class LaneCommit:
     later: list[tuple[bytes, int]] = field(default_factory=list)
     bytes_more: int = 0
     unused: tuple[float, ...] = ()
+    taken: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     marks: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -458,7 +459,7 @@ class LaneQueues:
         keys, lane = self.keys, taken.lane
         own = [keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
         own += [keys.lane_queue(lane, taken.urgency), keys.rate(lane), keys.inflight(lane), keys.belt("ledger"), keys.delayed]
-        return [*own, *commit.keys]
+        return [*own, *commit.keys, *commit.taken]
 
 
 def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any) -> Taken:
@@ -493,6 +494,7 @@ def _packed(commit: LaneCommit) -> list[bytes]:
             [delay_ms for _, delay_ms in commit.later],
             commit.unused,
             commit.marks,
+            len(commit.taken),
         )
     )
     return [told, commit.record, *(new.blob for _, new in commit.changed), *(member for member, _ in commit.later)]

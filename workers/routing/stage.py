@@ -83,7 +83,8 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     for one in _once(offline):
         _one(one, settings, world, now_ms, routed, outbox, shapes)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
-        routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
+        for part in parts(pushes):
+            routed.batches.append((urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part, by_entry=True)))
     return routed
 
 
