@@ -30,6 +30,8 @@ from common.storage import lanes as lane_store
 from common.storage import sql
 from common.storage.access import AccessStore
 from common.storage.admission import ROUND_S, Admission
+from common.storage.api_tokens import ApiTokens
+from common.storage.audit import Audit
 from common.storage.backlog import Backlog
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
@@ -52,6 +54,7 @@ from common.storage.screens import Screens
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
+from common.storage.tallies import Tallies
 from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
 from common.storage.vault import Vault
@@ -321,6 +324,18 @@ class Runtime:
     @cached_property
     def users(self) -> Users:
         return Users(self.engine)
+
+    @cached_property
+    def api_tokens(self) -> ApiTokens:
+        return ApiTokens(self.engine)
+
+    @cached_property
+    def audit(self) -> Audit:
+        return Audit(self.engine)
+
+    @cached_property
+    def tallies(self) -> Tallies:
+        return Tallies(self.engine)
 
     @cached_property
     def strategies(self) -> Strategies:

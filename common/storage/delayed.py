@@ -6,6 +6,7 @@ a number; they are read for one release more.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Final, cast
 import msgspec
 from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import WatchError
 
 from common.contracts import Batch, decode_batch
 from common.model import Urgency, Vendor
@@ -155,12 +157,15 @@ class Delayed:
             yield lane.decode()
 
     def _adopt(self, lane: str, urgency: Urgency, count: int) -> int:
-        """A twin made by two processes that adopt at once is refused by the claims."""
+        """Of two processes that adopt at once the later one adds nothing: it looks again in a moment."""
         key = self._keys.parked(lane, urgency)
-        members = cast(list[bytes], self._redis.zrange(key, 0, count - 1))
-        if members:
-            with self._redis.pipeline(transaction=True) as pipe:
+        with self._redis.pipeline(transaction=True) as pipe:
+            cast(Any, pipe).watch(key)  # untyped in redis-py
+            members = cast(list[bytes], pipe.zrange(key, 0, count - 1))
+            if members:
+                pipe.multi()
                 pipe.zrem(key, *members)
                 self._queues.put(pipe, [as_new(decode_batch(member[10:]), urgency, member[10:]) for member in members])
-                pipe.execute()
+                with contextlib.suppress(WatchError):
+                    pipe.execute()
         return len(members)

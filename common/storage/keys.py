@@ -84,6 +84,18 @@ class Keys:
     def seen_events(self, half_day: int) -> str:
         return f"{self.prefix}:{{s0}}:ev:{half_day}"
 
+    @property
+    def takeovers(self) -> str:
+        """How often a reader took entries of another one over."""
+        return f"{self.prefix}:{{s0}}:takeovers"
+
+    def passed(self, half_day: int) -> str:
+        """Entries of the core's own server that were committed."""
+        return f"{self.prefix}:{{s0}}:passed:{half_day}"
+
+    def replayed(self, letter: str) -> str:
+        return f"{self.prefix}:{{s0}}:replayed:{letter}"
+
     # claim.lua makes these four by itself, from the prefix
 
     @property
