@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak upgrade isolation bench bench-against bench-lanes doors clean
+.PHONY: install install-dev lock demo up test check chaos soak upgrade isolation cluster bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,10 @@ upgrade: install-dev
 # One slow thing never stops another: every scenario in its long form; report var/reports/isolation.json. ARGS="--size 0.1"
 isolation: install-dev
 	@$(BIN)/python -m tests.isolation $(ARGS)
+
+# The demo on a real cluster: three primaries and their replicas. ARGV="… " runs another command beside it, with its PUSHFLEET_REDIS_URL
+cluster: install-dev
+	@$(BIN)/python -m tests.cluster $(or $(ARGV),$(BIN)/pushfleet demo)
 
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench

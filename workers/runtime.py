@@ -22,7 +22,7 @@ from sqlalchemy import Engine
 
 from common import metrics
 from common.clock import now_ms
-from common.config import Settings, secret_keys
+from common.config import Settings, is_cluster, secret_keys
 from common.contracts import Notification
 from common.model import Bucket, Decision, Kind, PushType, Vendor
 from common.storage import claims as claim_store
@@ -48,7 +48,7 @@ from common.storage.marks import Marks
 from common.storage.members import Members
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
-from common.storage.redis import connect, may_be_lost
+from common.storage.redis import connect, connect_core, may_be_lost
 from common.storage.replies import Replies
 from common.storage.screens import Screens
 from common.storage.silences import Silences
@@ -205,7 +205,7 @@ class Runtime:
         self.settings = settings
         self.name = name
         self.role = role
-        self.keys = Keys(settings.prefix)
+        self.keys = Keys(settings.key_root)
         self.metrics_at: str | None = None
 
     @cached_property
@@ -214,7 +214,8 @@ class Runtime:
 
     @cached_property
     def core(self) -> Redis:
-        return self.redis if self.settings.core_url == self.settings.redis_url else connect(self.settings.core_url, "PUSHFLEET_CORE_URL")
+        url = self.settings.core_url
+        return self.redis if url == self.settings.redis_url and not is_cluster(url) else connect_core(url)
 
     @cached_property
     def engine(self) -> Engine:
