@@ -41,10 +41,10 @@ FAULTS: Final = (
     ),
     Fault(
         "tokens that were not used are not given back",
-        "workers/handlers/lane_rounds.py",
-        "        commit = LaneCommit(unused=round_.unused)\n",
-        "        commit = LaneCommit()\n",
-        ("tests/integration/delivery/test_rate.py", "tests/integration/lanes/test_leases.py"),
+        "common/storage/lua/lane_commit.lua",
+        "if unused[1] then",
+        "if unused[9] then",
+        ("tests/integration/lanes/test_leases.py", "tests/integration/delivery/test_rate.py"),
     ),
     Fault(
         "the scheduler forgets a lane that has more",
@@ -58,7 +58,7 @@ FAULTS: Final = (
         "common/storage/leases.py",
         "        return self._keys[1]\n",
         '        return self._keys[1] + ":"\n',
-        ("tests/integration/test_maintenance.py",),
+        ("tests/integration/test_withdrawals.py", "tests/integration/test_maintenance.py"),
     ),
     Fault(
         "the address of the moment of routing is used",
@@ -68,10 +68,17 @@ FAULTS: Final = (
         ("tests/integration/delivery/test_late_binding.py",),
     ),
     Fault(
-        "what is urgent is taken after what is not",
-        "common/storage/lua/ready_pop.lua",
-        "      for v = 0, u - 1 do",
-        "      for v = 0, -1 do",
-        ("tests/integration/lanes", "tests/integration/delivery/test_order.py"),
+        "what is urgent does not go before what is not",
+        "workers/handlers/delivery.py",
+        "if name == lane and RANK[other] < RANK[urgency]",
+        "if name == lane and RANK[other] < 0",
+        ("tests/integration/delivery/test_order.py", "tests/integration/lanes"),
+    ),
+    Fault(
+        "an urgent event does not overtake",
+        "common/storage/lua/overtake.lua",
+        "  if not can_wait(fields) then",
+        "  if false then",
+        ("tests/integration/test_overtaking.py",),
     ),
 )
