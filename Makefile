@@ -48,9 +48,10 @@ planted: install-dev
 isolation: install-dev
 	@$(BIN)/python -m tests.isolation $(ARGS)
 
-# The demo on a real cluster: three primaries and their replicas. ARGV="… " runs another command beside it, with its PUSHFLEET_REDIS_URL
+# A real cluster of three primaries and their replicas: the demo, then 20,000 messages while primaries die and slots move; report
+# var/reports/cluster.json. COMMAND="… " runs something beside such a cluster instead, with its PUSHFLEET_REDIS_URL
 cluster: install-dev
-	@$(BIN)/python -m tests.cluster $(or $(ARGV),$(BIN)/pushfleet demo)
+	@$(BIN)/python -m $(if $(COMMAND),tests.cluster $(COMMAND),tests.chaos.cluster_campaign)
 
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -23,7 +24,8 @@ from sqlalchemy import Engine
 from common import metrics
 from common.clock import now_ms
 from common.config import Settings, is_cluster, secret_keys
-from common.contracts import Notification
+from common.contracts import Notification, encode
+from common.ledger_records import DeadRecord
 from common.model import Bucket, Decision, Kind, PushType, Vendor
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
@@ -43,9 +45,11 @@ from common.storage.images import SeenImages
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger import Ledger
+from common.storage.ledger_reads import LedgerReader
 from common.storage.living import Living
 from common.storage.marks import Marks
 from common.storage.members import Members
+from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, connect_core, may_be_lost
@@ -239,7 +243,22 @@ class Runtime:
 
     @cached_property
     def delayed(self) -> Delayed:
-        return Delayed(self.redis, self.keys)
+        return Delayed(self.redis, self.keys, self._bury)
+
+    def _bury(self, raw: bytes, reason: str) -> bytes:
+        """The ledger's entry of the dead letter of something that waited and can't be read."""
+        log.error("an item became a dead letter", extra={"queue": "delayed", "reason": reason})
+        letter = DeadRecord(
+            id=uuid.uuid4().hex,
+            entry_id="",
+            stage=DELIVERY,
+            reason=reason,
+            app=None,
+            at_ms=now_ms(),
+            raw=self.vault.encrypt(raw),
+            fields={"belt": "delayed"},
+        )
+        return encode([letter])
 
     @cached_property
     def lane_queues(self) -> LaneQueues:
@@ -300,11 +319,25 @@ class Runtime:
 
     @cached_property
     def devices(self) -> Devices:
-        return Devices(self.engine, self.marks.bindings)
+        return Devices(self.engine, self.marks.bindings, self.marks.people)
+
+    @cached_property
+    def people(self) -> People:
+        return People(self.marks.people, self.devices, self.preferences)
 
     @cached_property
     def preferences(self) -> Preferences:
         return Preferences(self.engine)
+
+    @cached_property
+    def reports_engine(self) -> Engine:
+        """What people look at is read here: a read replica where there is one, and the primary while that is away."""
+        url = self.settings.database_reports_url
+        return self.engine if url is None else sql.engine(url, instead=self.settings.database_url)
+
+    @cached_property
+    def reports(self) -> LedgerReader:
+        return LedgerReader(self.reports_engine)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -336,7 +369,7 @@ class Runtime:
 
     @cached_property
     def tallies(self) -> Tallies:
-        return Tallies(self.engine)
+        return Tallies(self.reports_engine)
 
     @cached_property
     def strategies(self) -> Strategies:
@@ -366,7 +399,7 @@ class Runtime:
 
     @cached_property
     def routing(self) -> RoutingWorld:
-        return RoutingWorld(self.preferences, self.members, self.catalog)
+        return RoutingWorld(KnownPreferences(self.people), self.members, self.catalog)
 
     def delivery(self, vendor: Vendor) -> DeliveryWorld:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
@@ -385,8 +418,8 @@ class Runtime:
             callback_url=self.callback_url,
             observe=_observe,
             images=_Images(SeenImages(self.redis, self.keys)),
-            addresses=BoundAddresses(self.marks.bindings, self.devices),
-            consent=PresentConsent(self.presence, self.preferences, self.devices, self.catalog, now_ms),
+            addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
+            consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
         )
 
@@ -450,8 +483,9 @@ class Runtime:
         for part in ("transport", "apns_transport"):
             if part in self.__dict__:
                 self.__dict__[part].close()
-        if "engine" in self.__dict__:
-            self.engine.dispose()
+        for name in ("engine", "reports_engine"):
+            if name in self.__dict__:
+                getattr(self, name).dispose()
 
 
 class _Claims:

@@ -158,6 +158,18 @@ class Keys:
     def bindings(self, app: str, user: str) -> str:
         return f"{self.bindings_of_all}{{{app}:{user}}}"
 
+    def person(self, app: str, user: str) -> str:
+        """Devices and settings, as SQL told them (people.py)."""
+        return f"{self.prefix}:{{s0}}:person:{app}:{user}"
+
+    def person_changed(self, app: str, user: str) -> str:
+        """What moves when they change."""
+        return f"{self.prefix}:{{s0}}:person-changed:{app}:{user}"
+
+    def people_bytes(self, slot: int) -> str:
+        """Bytes of people that were kept in one half hour."""
+        return f"{self.prefix}:{{s0}}:people-bytes:{slot}"
+
     def screen(self, digest: str) -> str:
         return f"{self.prefix}:screen:{digest}"
 

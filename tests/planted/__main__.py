@@ -59,7 +59,7 @@ def main() -> int:
     wanted = [fault for fault in FAULTS if parser.parse_args().only in fault.name]
     told = {}
     with tempfile.TemporaryDirectory(prefix="pushfleet-planted-") as folder:
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
         place = copied(Path(folder))
         for fault in wanted:
             told[fault.name] = tried(fault, place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from common.contracts import Notification, Target
-from common.model import Decision
+from common.model import Decision, Vendor
 
 
 class Work(msgspec.Struct, gc=False, eq=False):
@@ -13,7 +13,7 @@ class Work(msgspec.Struct, gc=False, eq=False):
 
     repeated: an earlier reader of the entry had it and may have sent it. addressed_ms: when its token was compared with its device's.
     overtaken: it stays because a newer one has its place on the screen; it takes up no badge number. kept_by: why its lane
-    did not send while it waited untouched.
+    did not send while it waited untouched. lane: (vendor, business id) of the lane it goes on to, None: it stays with its own.
     """
 
     entry: str
@@ -27,6 +27,7 @@ class Work(msgspec.Struct, gc=False, eq=False):
     addressed_ms: int = 0
     overtaken: bool = False
     kept_by: str | None = None
+    lane: tuple[Vendor, str] | None = None
 
     @property
     def doubtful(self) -> bool:

@@ -127,7 +127,8 @@ class IntakeHandler:
             chosen = short if people < SHORT_WAY_MAX and shortcut.takes(message) else others
             chosen.append(message)
             people += len(message.recipients or ()) if chosen is short else 0
-        return shortcut.commit(short, offline) + _by_streams(others, ())
+        commit, left = shortcut.commit(short, offline)
+        return commit + _by_streams([*left, *others], ())
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         if b"e" in entry.fields or b"b" not in entry.fields or entry.size:
