@@ -25,8 +25,9 @@ demo: install
 up: install
 	@$(BIN)/pushfleet up
 
+# Most of the time is waiting: three files at a time, each process with servers of its own (tests/conftest.py says in which order)
 test: install-dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # KILLS=5 MESSAGES=20000 SEED=n: each process is killed so many times while so many messages travel; report var/reports/chaos.json
 chaos: install-dev
