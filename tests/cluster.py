@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from tests.conftest import open_folder
 from workers.embedded import find_home, valkey_binary
@@ -24,7 +26,7 @@ from workers.processes import end, spawn
 SLOTS = 16_384
 #: A node that is silent for so long is taken over by its replica.
 NODE_TIMEOUT_MS = 1_000
-START_S = 20.0
+START_S = 60.0
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Node:
 
     @property
     def client(self) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, **self.options)
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=2, retry=Retry(NoBackoff(), 0), **self.options)
 
     def say(self, *words: Any) -> Any:
         with contextlib.closing(self.client) as client:

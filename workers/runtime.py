@@ -45,6 +45,7 @@ from common.storage.images import SeenImages
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger import Ledger
+from common.storage.ledger_reads import LedgerReader
 from common.storage.living import Living
 from common.storage.marks import Marks
 from common.storage.members import Members
@@ -332,6 +333,16 @@ class Runtime:
         return Preferences(self.engine)
 
     @cached_property
+    def reports_engine(self) -> Engine:
+        """What people look at is read here: a read replica where there is one, and the primary while that is away."""
+        url = self.settings.database_reports_url
+        return self.engine if url is None else sql.engine(url, instead=self.settings.database_url)
+
+    @cached_property
+    def reports(self) -> LedgerReader:
+        return LedgerReader(self.reports_engine)
+
+    @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.engine)
 
@@ -361,7 +372,7 @@ class Runtime:
 
     @cached_property
     def tallies(self) -> Tallies:
-        return Tallies(self.engine)
+        return Tallies(self.reports_engine)
 
     @cached_property
     def strategies(self) -> Strategies:
@@ -475,8 +486,9 @@ class Runtime:
         for part in ("transport", "apns_transport"):
             if part in self.__dict__:
                 self.__dict__[part].close()
-        if "engine" in self.__dict__:
-            self.engine.dispose()
+        for name in ("engine", "reports_engine"):
+            if name in self.__dict__:
+                getattr(self, name).dispose()
 
 
 class _Claims:
