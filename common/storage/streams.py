@@ -89,6 +89,10 @@ class Belts:
     def _key(self, belt: str) -> str:
         return self.keys.belt(belt)
 
+    def _takeovers(self, _belt: str) -> str:
+        """Where takeovers of the stream's entries are counted."""
+        return self.keys.takeovers
+
     def _make(self, belts: Iterable[str]) -> None:
         for belt in belts:
             if belt in self._made:
@@ -157,7 +161,7 @@ class Belts:
             self.kept_bytes,
         ]
         try:
-            further, raws = self._reclaim(keys=[self._key(belt), self.keys.takeovers], args=args)
+            further, raws = self._reclaim(keys=[self._key(belt), self._takeovers(belt)], args=args)
         except ResponseError as error:
             self._lost_group(error)
             raise
@@ -286,7 +290,7 @@ class CoreStreams(Belts):
         """Looks at `look` entries behind `position` that nobody has read yet, and takes up to `most` of those before their turn that are
         no message to a group or of one of the `classes`. The position to look on from, whether that is the stream's end, the entries."""
         args: list[str | int] = [GROUP, self.consumer, self.takeover_idle_ms, position, look, most, self.entry_bytes_max, self.kept_bytes]
-        at, ended, raws = self._overtake(keys=[name, self.keys.takeovers], args=[*args, *classes])
+        at, ended, raws = self._overtake(keys=[name, self._takeovers(name)], args=[*args, *classes])
         return at.decode(), bool(ended), [self._entry(name, *raw) for raw in raws]
 
     def _key(self, belt: str) -> str:

@@ -73,6 +73,12 @@ class Tallies:
             connection.execute(text(_MARK), {"done": max(done, start)})
         return done == until < end
 
+    def counted_ms(self) -> int | None:
+        """Up to here all is counted; None: nothing yet."""
+        with self._engine.connect() as connection:
+            mark = connection.execute(text("SELECT count FROM tallies WHERE span = 0")).scalar()
+        return None if mark is None else int(mark) * MINUTE_MS
+
     def fold(self, now_ms: int, days: int) -> None:
         """Old minutes become hours; hours older than so many days go."""
         edge = now_ms // MINUTE_MS - MINUTES_KEPT_MIN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from common.contracts import Notification, Target
-from common.model import Decision
+from common.model import Decision, Vendor
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
@@ -23,7 +23,7 @@ class Work(msgspec.Struct, gc=False, eq=False):
 
     repeated: an earlier reader of the entry had it and may have sent it. addressed_ms: when its token was compared with its device's.
     overtaken: it stays because a newer one has its place on the screen; it takes up no badge number. kept_by: why its lane
-    did not send while it waited untouched.
+    did not send while it waited untouched. lane: (vendor, business id) of the lane it goes on to, None: it stays with its own.
     """
 
     entry: str
@@ -42,6 +42,7 @@ class Work(msgspec.Struct, gc=False, eq=False):
     counted: str = ""
     leased: bool = False
     hold: Hold | None = None
+    lane: tuple[Vendor, str] | None = None
 
     @property
     def doubtful(self) -> bool:

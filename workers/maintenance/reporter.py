@@ -12,8 +12,9 @@ from common import metrics
 from common.clock import now_ms
 from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
+from common.storage.core_streams import core_streams
 from common.storage.leases import Lease
-from common.storage.streams import Backlog, CoreStreams
+from common.storage.streams import Backlog
 from common.storage.tallies import Tallies
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
@@ -169,7 +170,7 @@ class Reporter:
     def forget(self) -> None:
         """Data of people who left, dead letters beyond their age or size, readers that are gone."""
         runtime = self._runtime
-        core = CoreStreams(runtime.core, runtime.keys, 0, 0)
+        core = core_streams(runtime.core, runtime.settings.event_streams, runtime.keys)
         for stream in runtime.settings.event_streams:
             core.make(stream)
             core.forget_dead_readers(stream, DEAD_READER_MS)
