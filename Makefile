@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak isolation bench bench-against bench-lanes doors clean
+.PHONY: install install-dev lock demo up test check chaos soak upgrade isolation cluster bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,9 +35,19 @@ chaos: install-dev
 # MINUTES=30 SEED=n: the same load with random faults; report var/reports/soak.json
 soak: install-dev
 	@$(BIN)/python -m tests.chaos.campaign soak
+
+# BASE=DIR of a checkout of the version before with its own .venv: its processes are replaced one by one under load; upgrade.json
+upgrade: install-dev
+	@$(BIN)/python -m tests.chaos.upgrade $(BASE) $(ARGS)
+
 # One slow thing never stops another: every scenario in its long form; report var/reports/isolation.json. ARGS="--size 0.1"
 isolation: install-dev
 	@$(BIN)/python -m tests.isolation $(ARGS)
+
+# A real cluster of three primaries and their replicas: the demo, then 20,000 messages while primaries die and slots move; report
+# var/reports/cluster.json. COMMAND="… " runs something beside such a cluster instead, with its PUSHFLEET_REDIS_URL
+cluster: install-dev
+	@$(BIN)/python -m $(if $(COMMAND),tests.cluster $(COMMAND),tests.chaos.cluster_campaign)
 
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench

@@ -68,6 +68,7 @@ class Settings:
     broker_url: str | None = field(default=None, repr=False)
     core_url: str = field(repr=False)
     database_url: str = field(repr=False)
+    database_reports_url: str | None = field(default=None, repr=False)
     data_dir: Path
     event_streams: tuple[str, ...]
     key_prefix: str
@@ -110,8 +111,18 @@ class Settings:
         return self.redis_url == EMBEDDED
 
     @property
+    def embedded_broker(self) -> bool:
+        """Whether the wake-ups need a server of their own that `up` starts: beside a cluster."""
+        return self.broker_url == EMBEDDED and not self.embedded_redis
+
+    @property
     def embedded_database(self) -> bool:
         return self.database_url == EMBEDDED
+
+    @property
+    def key_root(self) -> str:
+        """What all keys of ours begin with. On a cluster it holds the shard's hash tag, and all of them live in one slot."""
+        return f"{self.prefix}:{{s0}}" if is_cluster(self.redis_url) else self.prefix
 
 
 def environ_of(settings: Settings) -> dict[str, str]:
@@ -130,11 +141,14 @@ def environ_of(settings: Settings) -> dict[str, str]:
 def _load(read: _Reader) -> Settings:
     _check_shards(read)
     redis_url = read.text("REDIS_URL", _redis_url)
+    # beside a cluster `up` and `demo` start a server for the wake-ups; all else needs the setting, see resolve()
+    broker_url = read.text("BROKER_URL", _broker_url(redis_url)) or (EMBEDDED if is_cluster(redis_url) else None)
     return Settings(
         redis_url=redis_url,
-        broker_url=read.text("BROKER_URL", _broker_url(redis_url)) or None,
+        broker_url=broker_url,
         core_url=read.text("CORE_URL", _core_url(redis_url)) or redis_url,
         database_url=read.text("DATABASE_URL", _database_url),
+        database_reports_url=read.text("DATABASE_REPORTS_URL", _reports_url) or None,
         data_dir=Path(read.text("DATA_DIR", _folder)).absolute(),
         event_streams=_names(read.text("EVENT_STREAMS", _stream_list)),
         key_prefix=read.text("KEY_PREFIX", _key_part),
@@ -317,6 +331,9 @@ def _key_part(value: str) -> str:
 def _redis_url(value: str) -> str:
     if value == EMBEDDED:
         return value
+    if is_cluster(value):
+        cluster_of(value)
+        return value
     parts = urlsplit(value)
     if parts.scheme == "unix":
         return _checked(value, bool(parts.path.strip("/")))
@@ -337,8 +354,13 @@ def _core_url(redis_url: str) -> Callable[[str], str]:
 
 
 def _broker_url(redis_url: str) -> Callable[[str], str]:
-    """`embedded` only where the fleet's own Redis is."""
-    return _core_url(redis_url)
+    """Never a cluster, kombu knows none. `embedded` only where the fleet's own Redis is, or beside a cluster."""
+
+    def check(value: str) -> str:
+        good = not is_cluster(value) and (value != EMBEDDED or redis_url == EMBEDDED or is_cluster(redis_url))
+        return _checked(_redis_url(value), good)
+
+    return check
 
 
 def _checked(value: str, good: bool) -> str:
@@ -380,6 +402,41 @@ def sentinel_of(url: str) -> Sentinel:
     )
 
 
+CLUSTER_SCHEMES: Final = ("redis+cluster", "rediss+cluster")
+
+
+def is_cluster(url: str) -> bool:
+    return url.partition("://")[0] in CLUSTER_SCHEMES
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster URL, read. hosts: (host, port) of some nodes; login: `user:password` as it stands there; query: options of TLS."""
+
+    hosts: tuple[tuple[str, int], ...]
+    tls: bool
+    login: str = field(repr=False)
+    query: str = field(default="", repr=False)
+
+    def node_url(self, host: str, port: int) -> str:
+        """The plain URL of one node."""
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"redis{'s' * self.tls}://{self.login}{'@' * bool(self.login)}{place}{'?' * bool(self.query)}{self.query}"
+
+
+def cluster_of(url: str) -> Cluster:
+    """Reads redis+cluster://[user:password@]h1:6379,h2:6379 (rediss+cluster:// with TLS); ValueError when it is none."""
+    scheme, _, rest = url.partition("://")
+    address, _, query = rest.partition("?")
+    login, _, hosts_db = address.rpartition("@")
+    hosts, _, db = hosts_db.partition("/")
+    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    bare = all(part.hostname and not part.path and _port_ok(part.port) for part in parts)
+    if scheme not in CLUSTER_SCHEMES or not bare or db not in ("", "0"):  # a cluster has one database
+        raise ValueError("not a cluster URL")
+    return Cluster(tuple((part.hostname or "", part.port or 6379) for part in parts), scheme == "rediss+cluster", login, query)
+
+
 def _database_url(value: str) -> str:
     if value == EMBEDDED:
         return value
@@ -387,6 +444,10 @@ def _database_url(value: str) -> str:
     known = parts.scheme in ("postgresql", "postgresql+psycopg")
     good = _checked(value, known and _port_ok(parts.port) and bool(parts.path.strip("/") or parts.query))
     return good.replace("postgresql://", "postgresql+psycopg://", 1)  # as SQLAlchemy names the driver
+
+
+def _reports_url(value: str) -> str:
+    return _database_url(_checked(value, value != EMBEDDED))
 
 
 def _fernet_list(value: str) -> str:
@@ -513,8 +574,23 @@ def resolve(settings: Settings) -> Settings:
     if not redis_url or not database_url:
         raise NothingRunning
     core_url = redis_url if settings.core_url == EMBEDDED else settings.core_url
-    found = dataclasses.replace(settings, redis_url=redis_url, core_url=core_url, database_url=database_url)
+    broker_url = _resolved_broker(settings, redis_url, running)
+    found = dataclasses.replace(settings, redis_url=redis_url, broker_url=broker_url, core_url=core_url, database_url=database_url)
     return _with_simulators(found, running) if running.get("redis_url") == redis_url else found
+
+
+def _resolved_broker(settings: Settings, redis_url: str, run: runfile.Run) -> str | None:
+    """The server of the wake-ups; SettingError beside a cluster for which nobody has started one."""
+    if settings.broker_url != EMBEDDED:
+        return settings.broker_url
+    if settings.embedded_redis:
+        return redis_url
+    started = run.get("broker_url")
+    if not started:
+        raise SettingError(
+            "PUSHFLEET_BROKER_URL must be set with a cluster: it takes a plain Redis for Celery's wake-ups, redis://host:port/0"
+        )
+    return str(started)
 
 
 def _with_simulators(settings: Settings, run: runfile.Run) -> Settings:

@@ -106,6 +106,11 @@ class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "cl
     blob: dict[str, Any] | None = None
 
 
+#: The wishes of a sender who has none. NO_WISHES: as the core tells them; PLAIN: as they travel on behind intake.
+NO_WISHES = PushFields()
+PLAIN = PushFields(display=Display(nick_prefix="on"))
+
+
 class Conversation(Frozen, frozen=True, kw_only=True):
     type: Literal["c2c", "group"]
     id: str

@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
+import redis.cluster
 
 #: What the fleet takes as one event (the rest would become a dead letter), bytes of JSON.
 EVENT_BYTES_MAX = 256 * 1024
@@ -32,11 +34,12 @@ class Publisher:
     """
 
     def __init__(self, redis_url: str, stream: str = "im:events") -> None:
-        """redis_url: redis://, rediss:// or unix://, the fleet's PUSHFLEET_CORE_URL. stream: one of its PUSHFLEET_EVENT_STREAMS."""
+        """redis_url: redis://, rediss:// or unix://, or redis+cluster://h1:6379,h2:6379 (rediss+cluster:// with TLS), the fleet's
+        PUSHFLEET_CORE_URL. stream: one of its PUSHFLEET_EVENT_STREAMS."""
         self._stream = stream
         self._sending = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+        self._redis = _client(redis_url)
 
     def publish(self, event: Mapping[str, Any]) -> str:
         """One XADD; the id of the stream entry, which may hold other threads' events too. Nothing is retried here: only the caller knows
@@ -93,7 +96,22 @@ class Publisher:
         self._redis.close()
 
     def _add(self, fields: dict[str, str | bytes]) -> str:
-        return _text(self._redis.xadd(self._stream, fields))  # type: ignore[arg-type]
+        return _text(self._redis.xadd(self._stream, fields))
+
+
+def _client(url: str) -> Any:
+    """A client of one server, or of a cluster of which some nodes are named."""
+    options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
+    scheme, _, rest = url.partition("://")
+    if not scheme.endswith("+cluster"):
+        return redis.Redis.from_url(url, **options)
+    address, mark, query = rest.partition("?")
+    login, at, hosts = address.rpartition("@")
+    nodes = [urlsplit(f"//{host}") for host in hosts.rstrip("/0" if hosts.endswith("/0") else "/").split(",")]
+    first = f"{scheme.removesuffix('+cluster')}://{login}{at}{nodes[0].netloc}{mark}{query}"
+    make: Any = redis.cluster.ClusterNode  # untyped in redis-py
+    others = [make(node.hostname, node.port or 6379) for node in nodes[1:]]
+    return redis.RedisCluster.from_url(first, startup_nodes=others, **options)
 
 
 @dataclass

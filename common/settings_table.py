@@ -23,7 +23,8 @@ class Setting:
 
 
 REDIS_TAKES: Final = (
-    "'embedded', redis://, rediss://, unix:///path or sentinel://h1:26379,h2:26379/<db>?master=NAME; a server with a private CA: "
+    "'embedded', redis://, rediss://, unix:///path, sentinel://h1:26379,h2:26379/<db>?master=NAME or redis+cluster://h1:6379,h2:6379 "
+    "(rediss+cluster:// with TLS); a server with a private CA: "
     "rediss://…?ssl_ca_certs=/path/of/ca.pem"
 )
 #: In the order of the settings page.
@@ -31,7 +32,13 @@ SETTINGS: Final = (
     Setting(
         "REDIS_URL", "embedded", REDIS_TAKES, "The fleet's Redis: streams, limits, lanes. `embedded`: `pushfleet up` starts one.", True
     ),
-    Setting("BROKER_URL", "", "as PUSHFLEET_REDIS_URL", "Redis of Celery's wake-ups; PUSHFLEET_REDIS_URL when unset.", True),
+    Setting(
+        "BROKER_URL",
+        "",
+        "as PUSHFLEET_REDIS_URL, but never a cluster",
+        "Redis of Celery's wake-ups; PUSHFLEET_REDIS_URL when unset. Must be set with a cluster.",
+        True,
+    ),
     Setting(
         "CORE_URL", "", "as PUSHFLEET_REDIS_URL", "Redis of the IM core's events, presence, members; PUSHFLEET_REDIS_URL when unset.", True
     ),
@@ -40,6 +47,13 @@ SETTINGS: Final = (
         "embedded",
         "'embedded', postgresql://user:password@host:port/name or postgresql+psycopg://…",
         "PostgreSQL: devices, credentials, the ledger.",
+        True,
+    ),
+    Setting(
+        "DATABASE_REPORTS_URL",
+        "",
+        "postgresql://user:password@host:port/name or postgresql+psycopg://…",
+        "A read replica that `why`, the console and its API ask instead; while it is away, and when unset, PUSHFLEET_DATABASE_URL.",
         True,
     ),
     Setting(

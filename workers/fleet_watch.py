@@ -11,6 +11,7 @@ from common import metrics
 from common.clock import now_ms
 from common.model import Vendor
 from common.storage import living
+from common.storage.cluster import client_for
 from common.storage.lanes import FLOWING, PAUSED
 from workers.delivery.causes import OPERATOR
 from workers.delivery.lane import Lane
@@ -45,7 +46,8 @@ def show_missing(runtime: Runtime) -> None:
 
 def show_memory(runtime: Runtime) -> None:
     """pushfleet_redis_memory_ratio of the fleet's and the core's server; a user without INFO has none."""
-    servers = {"fleet": runtime.redis, **({} if runtime.core is runtime.redis else {"core": runtime.core})}
+    shared = runtime.settings.core_url == runtime.settings.redis_url
+    servers = {"fleet": runtime.redis, **({} if shared else {"core": client_for(runtime.core, runtime.settings.event_streams[0])})}
     found: dict[tuple[str, ...], float] = {}
     for name, server in servers.items():
         try:

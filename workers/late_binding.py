@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from common.contracts import Conversation, Device, Gate, Message, PushFields, Recipient, Sender
+from common.contracts import Conversation, Device, Gate, Message, Notification, PushFields, Recipient, Sender
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
 from common.storage import screens as screen_store
@@ -22,6 +22,7 @@ from workers.delivery.stage import badge_step
 from workers.delivery.work import Work
 from workers.presence.absence import DESKTOPS
 from workers.routing.consent import refusal
+from workers.routing.other_lane import for_lane
 from workers.routing.stage import Tenancy
 
 _SCREENS: Final = (Screen.FREE, Screen.NEWER, Screen.BUSY)
@@ -30,9 +31,14 @@ _SCREENS: Final = (Screen.FREE, Screen.NEWER, Screen.BUSY)
 class BoundAddresses:
     """One call of Redis a round; SQL is asked for those only whose binding changed."""
 
-    def __init__(self, bindings: Bindings, devices: DeviceDirectory) -> None:
+    def __init__(self, bindings: Bindings, devices: DeviceDirectory, tenancy: Tenancy) -> None:
         self._bindings = bindings
         self._devices = devices
+        self._tenancy = tenancy
+
+    def on_lane_of(self, work: Work, lane: Lane, device: Device) -> Notification | None:
+        credential = self._tenancy.credential(work.note.app, device.vendor, device.business_id)
+        return for_lane(work.note, lane.vendor, device, credential) if credential is not None else None
 
     def where(self, lane: Lane, works: Sequence[Work]) -> Sequence[Device | Standing | None]:
         app, vendor, business_id = lane.credential.app, str(lane.vendor), lane.credential.business_id

@@ -22,7 +22,7 @@ class NotReplayableError(ValueError):
 def replay(runtime: Runtime, letter_id: str) -> DeadLetter | None:
     """Back to its stream or belt, and no dead letter any more; None when there is no such letter. NotReplayableError.
 
-    A crash between the two leaves the letter where it is: replayed once more, its event id or push ids absorb the repeat.
+    A crash between the two leaves the letter where it is: replayed once more, its event id or its own id absorbs the repeat.
     """
     with runtime.dead_letters.taken(letter_id) as letter:
         if letter is None:
@@ -70,4 +70,4 @@ def _to_belt(runtime: Runtime, letter: DeadLetter) -> None:
         belt, blob = letter.fields.get("belt", ""), letter.raw
     if belt not in (*keys.BELTS, keys.LEDGER, keys.RECEIPTS):
         raise NotReplayableError(f"{letter.id}: this fleet has no belt {belt!r}; drop the letter")
-    runtime.belts.hand_on((), [(belt, blob)])
+    runtime.belts.add_once(letter.id, belt, blob)

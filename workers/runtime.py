@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -22,14 +23,17 @@ from sqlalchemy import Engine
 
 from common import metrics
 from common.clock import now_ms
-from common.config import Settings, secret_keys
-from common.contracts import Notification
+from common.config import Settings, is_cluster, secret_keys
+from common.contracts import Notification, encode
+from common.ledger_records import DeadRecord
 from common.model import Bucket, Decision, Kind, PushType, Vendor
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
 from common.storage import sql
 from common.storage.access import AccessStore
 from common.storage.admission import ROUND_S, Admission
+from common.storage.api_tokens import ApiTokens
+from common.storage.audit import Audit
 from common.storage.backlog import Backlog
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
@@ -41,17 +45,20 @@ from common.storage.images import SeenImages
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger import Ledger
+from common.storage.ledger_reads import LedgerReader
 from common.storage.living import Living
 from common.storage.marks import Marks
 from common.storage.members import Members
+from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
-from common.storage.redis import connect, may_be_lost
+from common.storage.redis import connect, connect_core, may_be_lost
 from common.storage.replies import Replies
 from common.storage.screens import Screens
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
 from common.storage.streams import Belts
+from common.storage.tallies import Tallies
 from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
 from common.storage.vault import Vault
@@ -202,7 +209,7 @@ class Runtime:
         self.settings = settings
         self.name = name
         self.role = role
-        self.keys = Keys(settings.prefix)
+        self.keys = Keys(settings.key_root)
         self.metrics_at: str | None = None
 
     @cached_property
@@ -211,7 +218,8 @@ class Runtime:
 
     @cached_property
     def core(self) -> Redis:
-        return self.redis if self.settings.core_url == self.settings.redis_url else connect(self.settings.core_url, "PUSHFLEET_CORE_URL")
+        url = self.settings.core_url
+        return self.redis if url == self.settings.redis_url and not is_cluster(url) else connect_core(url)
 
     @cached_property
     def engine(self) -> Engine:
@@ -235,7 +243,22 @@ class Runtime:
 
     @cached_property
     def delayed(self) -> Delayed:
-        return Delayed(self.redis, self.keys)
+        return Delayed(self.redis, self.keys, self._bury)
+
+    def _bury(self, raw: bytes, reason: str) -> bytes:
+        """The ledger's entry of the dead letter of something that waited and can't be read."""
+        log.error("an item became a dead letter", extra={"queue": "delayed", "reason": reason})
+        letter = DeadRecord(
+            id=uuid.uuid4().hex,
+            entry_id="",
+            stage=DELIVERY,
+            reason=reason,
+            app=None,
+            at_ms=now_ms(),
+            raw=self.vault.encrypt(raw),
+            fields={"belt": "delayed"},
+        )
+        return encode([letter])
 
     @cached_property
     def lane_queues(self) -> LaneQueues:
@@ -296,11 +319,25 @@ class Runtime:
 
     @cached_property
     def devices(self) -> Devices:
-        return Devices(self.engine, self.marks.bindings)
+        return Devices(self.engine, self.marks.bindings, self.marks.people)
+
+    @cached_property
+    def people(self) -> People:
+        return People(self.marks.people, self.devices, self.preferences)
 
     @cached_property
     def preferences(self) -> Preferences:
         return Preferences(self.engine)
+
+    @cached_property
+    def reports_engine(self) -> Engine:
+        """What people look at is read here: a read replica where there is one, and the primary while that is away."""
+        url = self.settings.database_reports_url
+        return self.engine if url is None else sql.engine(url, instead=self.settings.database_url)
+
+    @cached_property
+    def reports(self) -> LedgerReader:
+        return LedgerReader(self.reports_engine)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -321,6 +358,18 @@ class Runtime:
     @cached_property
     def users(self) -> Users:
         return Users(self.engine)
+
+    @cached_property
+    def api_tokens(self) -> ApiTokens:
+        return ApiTokens(self.engine)
+
+    @cached_property
+    def audit(self) -> Audit:
+        return Audit(self.engine)
+
+    @cached_property
+    def tallies(self) -> Tallies:
+        return Tallies(self.reports_engine)
 
     @cached_property
     def strategies(self) -> Strategies:
@@ -350,7 +399,7 @@ class Runtime:
 
     @cached_property
     def routing(self) -> RoutingWorld:
-        return RoutingWorld(self.preferences, self.members, self.catalog)
+        return RoutingWorld(KnownPreferences(self.people), self.members, self.catalog)
 
     def delivery(self, vendor: Vendor) -> DeliveryWorld:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
@@ -369,8 +418,8 @@ class Runtime:
             callback_url=self.callback_url,
             observe=_observe,
             images=_Images(SeenImages(self.redis, self.keys)),
-            addresses=BoundAddresses(self.marks.bindings, self.devices),
-            consent=PresentConsent(self.presence, self.preferences, self.devices, self.catalog, now_ms),
+            addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
+            consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
         )
 
@@ -434,8 +483,9 @@ class Runtime:
         for part in ("transport", "apns_transport"):
             if part in self.__dict__:
                 self.__dict__[part].close()
-        if "engine" in self.__dict__:
-            self.engine.dispose()
+        for name in ("engine", "reports_engine"):
+            if name in self.__dict__:
+                getattr(self, name).dispose()
 
 
 class _Claims:

@@ -15,6 +15,8 @@ LEFT_DAYS: Final = 30
 #: Dead letters are kept so long, and so many bytes of them; the oldest go first.
 LETTERS_DAYS: Final = 30
 LETTERS_BYTES_MAX: Final = 1 << 30
+#: Lines of the audit log are kept so long.
+AUDIT_DAYS: Final = 365
 #: Rows of one statement, and statements of one call.
 PAGE: Final = 5_000
 PAGES_MAX: Final = 20
@@ -38,6 +40,8 @@ _FORGET: Final = {
     "dead_letters": text(
         "DELETE FROM dead_letters WHERE id = ANY(ARRAY(SELECT id FROM dead_letters WHERE at_ms < :letters ORDER BY at_ms LIMIT :page))"
     ),
+    "audit": text("DELETE FROM audit WHERE id = ANY(ARRAY(SELECT id FROM audit WHERE at_ms < :audit ORDER BY at_ms LIMIT :page))"),
+    "api_tokens": text("DELETE FROM api_tokens WHERE id = ANY(ARRAY(SELECT id FROM api_tokens WHERE expires_ms < :left LIMIT :page))"),
     "dead_letters over their bytes": text(
         "DELETE FROM dead_letters WHERE id = ANY(ARRAY(SELECT id FROM ("
         "SELECT id, at_ms, sum(pg_column_size(raw)) OVER (ORDER BY at_ms DESC, id) AS bytes FROM dead_letters) AS sized"
@@ -51,6 +55,7 @@ def forget(engine: Engine, now_ms: int) -> dict[str, int]:
     values = {
         "left": now_ms - LEFT_DAYS * _DAY_MS,
         "letters": now_ms - LETTERS_DAYS * _DAY_MS,
+        "audit": now_ms - AUDIT_DAYS * _DAY_MS,
         "bytes": LETTERS_BYTES_MAX,
         "page": PAGE,
     }

@@ -69,20 +69,55 @@ _OF_SHARD = frozenset(BELTS[-2 * len(Urgency) :])
 QUEUES = {belt: belt if belt.startswith("send:") else belt.partition(":")[0] for belt in BELTS}
 
 
+#: What else the keys of people's work begin with.
+_SHARD_NAMES = ("ev:", "ts:", "lease:", "lease-epoch:", "withdrawals", "takeovers", "passed:", "replayed:")
+
+
+def renamed(name: bytes, root: str, new_root: str) -> bytes:
+    """A key of ours under another root (Settings.key_root): from one server to a cluster, or back."""
+    if root == new_root or not name.startswith(root.encode() + b":"):
+        return name
+    rest = name[len(root) + 1 :]
+    if root.endswith("}"):
+        of_shard = rest.startswith(tuple(one.encode() for one in (*_SHARD_NAMES, *_OF_SHARD)))
+        return f"{new_root}:{'{s0}:' * of_shard}".encode() + rest
+    return f"{new_root}:".encode() + rest.removeprefix(b"{s0}:")
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Key names under one prefix; two fleets on one Redis differ here."""
+    """Key names under one prefix; two fleets on one Redis differ here.
+
+    A prefix with the hash tag of a shard (Settings.key_root) puts all of them into one slot of a cluster.
+    """
 
     prefix: str
 
+    @property
+    def _shard(self) -> str:
+        """Where the keys of people's work begin."""
+        return self.prefix if self.prefix.endswith("}") else f"{self.prefix}:{{s0}}"
+
     def belt(self, name: str) -> str:
-        return f"{self.prefix}:{{s0}}:{name}" if name in _OF_SHARD else f"{self.prefix}:{name}"
+        return f"{self._shard}:{name}" if name in _OF_SHARD else f"{self.prefix}:{name}"
 
     def bell(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
 
     def seen_events(self, half_day: int) -> str:
-        return f"{self.prefix}:{{s0}}:ev:{half_day}"
+        return f"{self._shard}:ev:{half_day}"
+
+    @property
+    def takeovers(self) -> str:
+        """How often a reader took entries of another one over."""
+        return f"{self._shard}:takeovers"
+
+    def passed(self, half_day: int) -> str:
+        """Entries of the core's own server that were committed."""
+        return f"{self._shard}:passed:{half_day}"
+
+    def replayed(self, letter: str) -> str:
+        return f"{self._shard}:replayed:{letter}"
 
     # claim.lua makes these four by itself, from the prefix
 
@@ -122,6 +157,18 @@ class Keys:
 
     def bindings(self, app: str, user: str) -> str:
         return f"{self.bindings_of_all}{{{app}:{user}}}"
+
+    def person(self, app: str, user: str) -> str:
+        """Devices and settings, as SQL told them (people.py)."""
+        return f"{self.prefix}:{{s0}}:person:{app}:{user}"
+
+    def person_changed(self, app: str, user: str) -> str:
+        """What moves when they change."""
+        return f"{self.prefix}:{{s0}}:person-changed:{app}:{user}"
+
+    def people_bytes(self, slot: int) -> str:
+        """Bytes of people that were kept in one half hour."""
+        return f"{self.prefix}:{{s0}}:people-bytes:{slot}"
 
     def screen(self, digest: str) -> str:
         return f"{self.prefix}:screen:{digest}"
@@ -229,7 +276,7 @@ class Keys:
         return f"{self.prefix}:silent:{{{app}:{user}}}\0{device}"
 
     def message_times(self, bucket: int) -> str:
-        return f"{self.prefix}:{{s0}}:ts:{bucket}"
+        return f"{self._shard}:ts:{bucket}"
 
     @property
     def config_version(self) -> str:
@@ -267,20 +314,20 @@ class Keys:
 
     def lease(self, role: str) -> str:
         """Who holds a role of the maintenance process."""
-        return f"{self.prefix}:{{s0}}:lease:{role}"
+        return f"{self._shard}:lease:{role}"
 
     def lease_epoch(self, role: str) -> str:
-        return f"{self.prefix}:{{s0}}:lease-epoch:{role}"
+        return f"{self._shard}:lease-epoch:{role}"
 
     @property
     def withdrawals(self) -> str:
         """What is to be taken back from the screens it is on, by the time of the next look."""
-        return f"{self.prefix}:{{s0}}:withdrawals"
+        return f"{self._shard}:withdrawals"
 
     @property
     def old_withdrawals(self) -> str:
         """The same, as an earlier version kept it."""
-        return f"{self.prefix}:withdrawals"
+        return f"{self.prefix}:withdrawals" if self._shard != self.prefix else f"{self.prefix}:old-withdrawals"
 
     def alive(self, name: str) -> str:
         return f"{self.prefix}:alive:{name}"

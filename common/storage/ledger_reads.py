@@ -88,7 +88,7 @@ class LedgerReader:
             if len(found) == most:
                 return found
             of_pages = [dict(page) for page in connection.execute(paged.order_by(pages.c.decided_ms)).mappings()]
-        more = _paged_rows(of_pages, {row["user"] for row in found if not row["device"]}, user)
+        more = paged_rows(of_pages, {row["user"] for row in found if not row["device"]}, user)
         found += islice(more, most - len(found))
         return sorted(found, key=lambda row: (row["user"], row["device"])) if of_pages else found
 
@@ -111,7 +111,7 @@ class LedgerReader:
             for page in streamed.execute(select(pages).where(pages.c.day >= since)).mappings():
                 key = page["app"], page["event_id"]
                 known = {user for user in unpack_users(page["users"]) if (*key, user) in alone}
-                for paged in _paged_rows([dict(page)], known, None):
+                for paged in paged_rows([dict(page)], known, None):
                     alone.add((*key, paged["user"]))
                     yield paged
 
@@ -228,7 +228,7 @@ class LedgerReader:
         return LastHour(int(counted.hour), int(counted.minute), decisions)
 
 
-def _paged_rows(of_pages: Iterable[Mapping[str, Any]], known: set[str], user: str | None) -> Iterator[dict[str, Any]]:
+def paged_rows(of_pages: Iterable[Mapping[str, Any]], known: set[str], user: str | None) -> Iterator[dict[str, Any]]:
     """A page's people as rows. known: who has a row, or was on an earlier page: a group that was read anew has other pages."""
     for page in of_pages:
         for name in unpack_users(page["users"]):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from common.ports import MemberPage
+from common.storage.cluster import at_node_of, each
 
 
 class NoSetError(Exception):
@@ -37,10 +38,12 @@ class Members:
 
     def _scan(self, key: str, cursor: int, count: int) -> tuple[str, int, list[bytes]]:
         """The server's run id with what it says, over one connection and so of one process."""
-        with self._redis.pipeline(transaction=False) as pipe:
+
+        def ask(pipe: Any) -> None:
             pipe.info("server")
             pipe.sscan(key, cursor, count=count)
-            about, answer = cast(Any, pipe.execute(raise_on_error=False))
+
+        about, answer = at_node_of(self._redis, key, ask)
         for told in (about, answer):
             if isinstance(told, ResponseError) and _no_set(told):
                 raise NoSetError("the key of a group's members is no set") from told
@@ -50,10 +53,12 @@ class Members:
 
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:
         """Those of `users` who have `sender` among their friends. A key that is no set holds nobody."""
-        with self._redis.pipeline(transaction=False) as pipe:
+
+        def ask(pipe: Any) -> None:
             for user in users:
                 pipe.sismember(f"{self._prefix}friends:{{{app}:{user}}}", sender)
-            answers = pipe.execute(raise_on_error=False)
+
+        answers = each(self._redis, ask)
         for answer in answers:
             if isinstance(answer, Exception) and not _no_set(answer):
                 raise answer

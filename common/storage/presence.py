@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from redis import Redis
 
 from common.ports import Session
+from common.storage import cluster
 from common.storage.scripts import script
 
 STATES = (b"foreground", b"background")
@@ -21,6 +22,7 @@ class Presence:
     """One script call for hundreds of users."""
 
     def __init__(self, redis: Redis, key_prefix: str) -> None:
+        self._redis = redis
         self._prefix = key_prefix
         self._sessions = script(redis, "presence")
 
@@ -35,7 +37,8 @@ class Presence:
         return found, malformed
 
     def _look(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        now_ms, hashes = self._sessions(keys=[f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people])
+        keys = [f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people]
+        now_ms, hashes = cluster.hashes(self._redis, keys) if cluster.is_core(self._redis) else self._sessions(keys=keys)
         malformed = 0
         found: list[list[Session]] = []
         for fields in hashes:

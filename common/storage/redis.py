@@ -16,7 +16,8 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel as SentinelClient
 
-from common.config import SettingError, sentinel_of
+from common.config import SettingError, is_cluster, sentinel_of
+from common.storage.cluster import ClusterCore, as_redis, slot_client
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +32,22 @@ RETRIES_MAX: Final = 4
 RETRY_BASE_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
 #: What a cluster is written as.
-CLUSTER_FORM: Final = (
-    "its form is redis+cluster://h1:6379,h2:6379, which this version does not serve yet: use a server without cluster mode"
-)
+CLUSTER_FORM: Final = "its form is redis+cluster://h1:6379,h2:6379"
+#: Any key of the fleet's on a cluster: all of them share its slot (Settings.key_root).
+SHARD_KEY: Final = "{s0}"
 
 
 def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL") -> redis.Redis:
     """A client of a pool of its own, bytes in and out, that has been answered once.
 
     Sent again only after a broken connection, never after silence: what a server that hangs may have done, the caller decides.
-    A server in cluster mode is a SettingError that names `setting`; one that can't be reached redis.exceptions.ConnectionError or
-    TimeoutError.
+    Of a cluster it is a client of the fleet's own slot, wherever that is. A server in cluster mode behind a plain URL is a
+    SettingError that names `setting`; one that can't be reached redis.exceptions.ConnectionError or TimeoutError.
     """
+    if is_cluster(url):
+        shard = slot_client(url, SHARD_KEY, _options(url))
+        _answered(shard)
+        return shard
     client = _sentinel_client(url) if url.startswith("sentinel://") else redis.Redis.from_url(url, **_options(url))
     try:
         refuse_cluster(client, setting)
@@ -52,8 +57,25 @@ def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL") -> redis.Redis:
     return client
 
 
+def connect_core(url: str, setting: str = "PUSHFLEET_CORE_URL") -> redis.Redis:
+    """As `connect`, for the core's keys: on a cluster each of them has a slot of its own (common/storage/cluster.py)."""
+    if not is_cluster(url):
+        return connect(url, setting)
+    core = ClusterCore(url, _options(url))
+    _answered(core)
+    return as_redis(core)
+
+
+def _answered(client: Any) -> None:
+    try:
+        client.ping()
+    except BaseException:
+        client.close()
+        raise
+
+
 def refuse_cluster(client: redis.Redis, setting: str = "PUSHFLEET_REDIS_URL") -> None:
-    """SettingError when the server is in cluster mode: the scripts and the hand-on touch keys of several slots."""
+    """SettingError when the server is in cluster mode: a client that does not know it would be sent from node to node."""
     try:
         info: Any = client.info("cluster")
     except ResponseError:  # INFO forbidden to this user: then only a MOVED would tell

@@ -28,6 +28,8 @@ ALONE = 1_000
 ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
 #: Bytes of one read, whatever the number of its entries.
 READ_BYTES_MAX = 8 * 1024 * 1024
+#: A dead letter that was replayed is known as such for so long.
+REPLAYED_S = 90 * 86_400
 #: A bell that was lost is rung again by upkeep after so long.
 BELL_MS = 2_000
 
@@ -80,11 +82,16 @@ class Belts:
         self._forget = script(redis, "forget_readers")
         self._looked: dict[str, str] = {}
         self._missed = script(redis, "missed")
+        self._add_once = script(redis, "add_once")
         self.consumer = uuid.uuid4().hex[:12]
         self._made: set[str] = set()
 
     def _key(self, belt: str) -> str:
         return self.keys.belt(belt)
+
+    def _takeovers(self, _belt: str) -> str:
+        """Where takeovers of the stream's entries are counted."""
+        return self.keys.takeovers
 
     def _make(self, belts: Iterable[str]) -> None:
         for belt in belts:
@@ -154,7 +161,7 @@ class Belts:
             self.kept_bytes,
         ]
         try:
-            further, raws = self._reclaim(keys=[self._key(belt)], args=args)
+            further, raws = self._reclaim(keys=[self._key(belt), self._takeovers(belt)], args=args)
         except ResponseError as error:
             self._lost_group(error)
             raise
@@ -186,6 +193,10 @@ class Belts:
         """Entries (stream, blob), inside the caller's MULTI."""
         for belt, blob in adds:
             pipe.xadd(self._key(belt), {"b": blob})
+
+    def add_once(self, letter: str, belt: str, blob: bytes) -> bool:
+        """Adds the bytes of a dead letter; False when that was done before, by one who died before the letter ended."""
+        return bool(self._add_once(keys=[self.keys.replayed(letter), self._key(belt)], args=[REPLAYED_S, blob]))
 
     def acknowledge(self, pipe: Pipeline, done: Sequence[Entry]) -> None:
         """Acknowledges and deletes, inside the caller's MULTI."""
@@ -279,7 +290,7 @@ class CoreStreams(Belts):
         """Looks at `look` entries behind `position` that nobody has read yet, and takes up to `most` of those before their turn that are
         no message to a group or of one of the `classes`. The position to look on from, whether that is the stream's end, the entries."""
         args: list[str | int] = [GROUP, self.consumer, self.takeover_idle_ms, position, look, most, self.entry_bytes_max, self.kept_bytes]
-        at, ended, raws = self._overtake(keys=[name], args=[*args, *classes])
+        at, ended, raws = self._overtake(keys=[name, self._takeovers(name)], args=[*args, *classes])
         return at.decode(), bool(ended), [self._entry(name, *raw) for raw in raws]
 
     def _key(self, belt: str) -> str:

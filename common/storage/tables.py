@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData()
@@ -188,6 +203,8 @@ notes = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("note", Text, nullable=False),
     Index("notes_by_event", "day", "app", "event_id"),
+    Index("notes_steps", "day", "app", "event_id", postgresql_where=text("kind = 'step'")),
+    Index("notes_by_time", "at_ms", postgresql_using="brin"),
     # a vendor may tell the same receipt twice
     Index(
         "notes_receipts",
@@ -227,4 +244,46 @@ users = Table(
     Column("role", String(16), nullable=False),
     Column("password", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+)
+
+#: Keys of the read-only HTTP API (docs/api.md). The token itself is stored nowhere.
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),  # SHA-256 of the token
+    Column("role", String(16), nullable=False),
+    Column("app", String(64)),  # null: of every tenant
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+)
+
+#: Who did what when, by the console or the command line. Appended, never changed; forgotten by age.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("app", String(64), nullable=False, server_default=""),
+    Column("subject", Text, nullable=False, server_default=""),
+    Column("result", Text, nullable=False, server_default=""),
+    Index("audit_by_time", "at_ms"),
+)
+
+#: Counts by minute (span 1) or hour (span 60), made of the ledger: what the console draws and the API tells.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("span", SmallInteger, primary_key=True),  # minutes; 0: the mark, up to which `count` (minutes since 1970) is counted
+    Column("at_min", Integer, primary_key=True),  # begin, minutes since 1970
+    Column("kind", String(8), primary_key=True),  # event, push, receipt
+    Column("app", String(64), primary_key=True),
+    Column("vendor", String(16), primary_key=True),
+    Column("class", String(16), primary_key=True),
+    Column("name", String(32), primary_key=True),  # event type, decision, receipt status
+    Column("slot", SmallInteger, primary_key=True),  # of common/storage/tallies.py: SLOTS; 0: no latency
+    Column("count", BigInteger, nullable=False),
 )

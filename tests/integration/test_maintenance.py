@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 from cryptography.fernet import Fernet
 
@@ -18,10 +19,12 @@ from common.storage.delayed import Later
 from common.storage.leases import Lease
 from common.storage.living import ROLES, UPKEEP, command_of, missing, role_of
 from common.storage.migrations import migrate
+from common.storage.streams import Belts
 from tests.conftest import embedded
 from tests.frozen import FrozenPostgres
 from tests.records import event_record, row_record
 from workers.maintenance.ledger_writer import LedgerWriter
+from workers.queues.lease_renewer import LeaseRenewer
 from workers.runtime import Runtime
 from workers.upkeep import Upkeep
 
@@ -195,3 +198,75 @@ def test_a_batch_that_takes_too_long_is_halved_until_it_passes(runtime: Runtime,
     found = runtime.ledger.find(event.message_id, "slow", None)
     assert found is not None
     assert len(runtime.ledger.rows(found)) == 9
+
+
+def _put(runtime: Runtime, *records: object) -> None:
+    runtime.belts.hand_on((), [(keys.LEDGER, encode(list(records)))])
+
+
+def _writes(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the ledger's transactions from now on."""
+    sizes: list[int] = []
+    write = runtime.ledger.write
+
+    def counted(records: list[object], again: bool) -> None:
+        sizes.append(len(records))
+        write(records, again)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runtime.ledger, "write", counted)
+    return sizes
+
+
+def test_an_event_is_written_with_its_outcome(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, writer = _writes(runtime, monkeypatch), LedgerWriter(runtime)
+    event = event_record(app="met", message_id=f"m{now_ms()}", ts_ms=now_ms(), received_ms=now_ms())
+    _put(runtime, event)
+    thread = threading.Thread(target=writer.flush, args=(1_000,))
+    thread.start()
+    time.sleep(0.2)
+    assert sizes == []
+    _put(runtime, row_record(app="met", event_id=event.event_id, ts_ms=event.ts_ms, user="bob", decided_ms=now_ms()))
+    thread.join(5)
+    assert sizes == [2]
+
+
+def test_an_event_waits_no_longer_than_a_second_for_its_outcome(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, writer = _writes(runtime, monkeypatch), LedgerWriter(runtime)
+    told = now_ms()
+    _put(runtime, event_record(app="met", event_id="recall", type="message.recalled", ts_ms=told, received_ms=told))
+    began = time.monotonic()
+    assert writer.flush(1_000) == 1
+    assert time.monotonic() - began < 0.5, "nothing follows a recall"
+    _put(runtime, event_record(app="met", event_id="alone", ts_ms=told, received_ms=told))
+    assert writer.flush(1_000) == 1
+    assert 1.0 <= time.monotonic() - began < 3.0
+    assert sizes == [1, 1]
+
+
+def test_what_is_being_written_for_long_is_nobody_elses(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, other = LedgerWriter(runtime), Belts(runtime.redis, runtime.keys, takeover_idle_ms=600)
+    monkeypatch.setattr(writer.consumer, "_renewer", LeaseRenewer(runtime.belts, renew_s=0.2))
+    monkeypatch.setattr(runtime.ledger, "write", lambda _records, _again: time.sleep(2.0))
+    _put(runtime, row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms()))
+    thread = threading.Thread(target=writer.flush)
+    thread.start()
+    time.sleep(1.5)
+    assert other.take_over(keys.LEDGER, 10) == []
+    thread.join(10)
+    assert runtime.redis.xlen(runtime.keys.belt(keys.LEDGER)) == 0
+
+
+def test_one_record_that_cannot_be_stored_becomes_a_dead_letter(runtime: Runtime) -> None:
+    writer, app = LedgerWriter(runtime), f"odd{now_ms()}"
+    event = event_record(app=app, message_id=app, ts_ms=now_ms(), received_ms=now_ms())
+    rows = [row_record(app=app, event_id=event.event_id, ts_ms=event.ts_ms, user=user, decided_ms=now_ms()) for user in ("amy", "bob")]
+    _put(runtime, event, rows[0], msgspec.structs.replace(rows[1], user="bad", message_class="x" * 40), rows[1])
+    while writer.flush():
+        pass
+    found = runtime.ledger.find(app, app, None)
+    assert found is not None
+    assert [row["user"] for row in runtime.ledger.rows(found)] == ["amy", "bob"]
+    (letter,) = [
+        letter for letter in runtime.dead_letters.heads() if letter["stage"] == "ledger" and letter["reason"].startswith("broke_stage: ")
+    ]
+    runtime.dead_letters.drop([letter["id"]])

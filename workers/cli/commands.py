@@ -30,6 +30,7 @@ FILES = {
     "settings": "settings",
     "contract": "contract",
     "init": "init",
+    "api-token": "api_token",
     "backup": "keep",
     "restore": "keep",
     "upgrade": "keep",

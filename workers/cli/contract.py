@@ -16,10 +16,13 @@ REF = "#/$defs/{name}"
 
 
 @click.command()
-@click.argument("form", type=click.Choice(["json-schema", "asyncapi"]))
+@click.argument("form", type=click.Choice(["json-schema", "asyncapi", "openapi"]))
 def contract(form: str) -> None:
-    """Print the events that a core may publish, as JSON Schema or AsyncAPI 3."""
-    click.echo(as_text(json_schema() if form == "json-schema" else asyncapi()), nl=False)
+    """Print the events that a core may publish, as JSON Schema or AsyncAPI 3; or the HTTP doors, as OpenAPI 3.1."""
+    from workers.cli.openapi import openapi
+
+    documents = {"json-schema": json_schema, "asyncapi": asyncapi, "openapi": openapi}
+    click.echo(as_text(documents[form]()), nl=False)
 
 
 def as_text(document: dict[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -19,11 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sqlalchemy import text
 
-from common.config import EMBEDDED, Settings, resolve
+from common.config import EMBEDDED, Settings, is_cluster, resolve
 from common.model import Vendor
 from common.storage import keys
 from common.storage.credentials import StoredCredential
 from common.storage.ledger import day_of
+from common.storage.redis import connect_core
 from common.storage.tenants import Tenant
 from workers.cli import DONE, NO
 from workers.cli import demo_world as world_of
@@ -49,9 +52,7 @@ def demo(as_json: bool) -> None:
     wanted = Settings.load()
     folder = wanted.data_dir / "demo"
     shutil.rmtree(folder, ignore_errors=True)
-    settings = replace(
-        wanted, data_dir=folder, redis_url=EMBEDDED, core_url=EMBEDDED, database_url=EMBEDDED, endpoints={}, retry_first_s=RETRY_FIRST_S
-    )
+    settings = _settings(wanted, folder)
     console = Console(stderr=as_json)
     console.print("starting servers, simulators and the fleet …")
     with in_background(settings, {"presence": 1, "routing": 1}, True, migrate=migrate_settings):
@@ -60,6 +61,8 @@ def demo(as_json: bool) -> None:
             report = play(runtime, console)
         finally:
             runtime.close()
+    if is_cluster(settings.redis_url):
+        _clear(settings)
     path = wanted.data_dir / "reports" / "demo.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, ensure_ascii=False, indent=1))
@@ -68,6 +71,24 @@ def demo(as_json: bool) -> None:
     good = proven(report)
     console.print(f"[bold]{'everything is accounted for' if good else 'NOT everything is accounted for'}[/bold]; the report is in {path}")
     raise click.exceptions.Exit(DONE if good else NO)
+
+
+def _settings(wanted: Settings, folder: Path) -> Settings:
+    """Servers of the demo's own; a cluster that is named is used, under names that nobody else has."""
+    own = replace(wanted, data_dir=folder, database_url=EMBEDDED, broker_url=None, endpoints={}, retry_first_s=RETRY_FIRST_S)
+    if not is_cluster(wanted.redis_url):
+        return replace(own, redis_url=EMBEDDED, core_url=EMBEDDED)
+    name = f"demo{uuid.uuid4().hex[:8]}"
+    core = {"core_url": wanted.redis_url, "key_prefix": f"{name}:", "event_streams": (f"{name}:events",)}
+    return replace(own, broker_url=EMBEDDED, prefix=name, **core)  # type: ignore[arg-type]
+
+
+def _clear(settings: Settings) -> None:
+    """What the demo wrote leaves the cluster."""
+    core: Any = connect_core(settings.redis_url)
+    with contextlib.closing(core):
+        for key in core.scan_iter(match=f"{settings.prefix}:*", count=1000):
+            core.unlink(key)
 
 
 def proven(report: Mapping[str, Any]) -> bool:
@@ -85,18 +106,20 @@ def play(runtime: Runtime, console: Console) -> dict[str, Any]:
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         registered = list(world_of.registrations(world))
-        _publish(core, registered, progress, "devices register")
+        (stream,) = runtime.settings.event_streams
+        names = runtime.settings.key_prefix
+        _publish(core, stream, registered, progress, "devices register")
         _until_empty(runtime, progress, "registered")
-        _publish(core, list(world_of.logouts(world)), progress, "some log out")
+        _publish(core, stream, list(world_of.logouts(world)), progress, "some log out")
         for user, fields in world_of.presences(world):
-            core.hset(f"im:presence:{{{world_of.APP}:{user}}}", items=[part for pair in fields.items() for part in pair])
+            core.hset(f"{names}presence:{{{world_of.APP}:{user}}}", items=[part for pair in fields.items() for part in pair])
         for group, members in world.groups.items():
-            core.sadd(f"im:members:{{{world_of.APP}:{group}}}", *members)
+            core.sadd(f"{names}members:{{{world_of.APP}:{group}}}", *members)
         _until_empty(runtime, progress, "logged out")
         published = list(world_of.messages(world))
         rows = sum(len(devices) or 1 for people in world.expected.values() for devices in people.values())
         started = time.monotonic()
-        _publish(core, published, progress, "conversations", TALK_XADDS, TALK_S)
+        _publish(core, stream, published, progress, "conversations", TALK_XADDS, TALK_S)
         _until_decided(runtime, rows, progress)
         seconds = time.monotonic() - started
     return report_of(runtime, world, len(published), seconds, console)
@@ -117,7 +140,7 @@ def account(vendor: Vendor, options: list[str], app: str = world_of.APP, busines
 
 
 def _publish(
-    core: Redis, events: Iterable[dict[str, Any]], progress: Progress, words: str, at_once: int = XADDS, seconds: float = 0.0
+    core: Redis, stream: str, events: Iterable[dict[str, Any]], progress: Progress, words: str, at_once: int = XADDS, seconds: float = 0.0
 ) -> None:
     """at_once: events of one round trip; seconds: over how long they are spread."""
     todo = list(events)
@@ -127,7 +150,7 @@ def _publish(
         time.sleep(max(began + seconds * start / len(todo) - time.monotonic(), 0.0))
         with core.pipeline(transaction=False) as pipe:
             for one in todo[start : start + at_once]:
-                pipe.xadd("im:events", {"e": json.dumps({**one, "ts": int(time.time() * 1000)}, ensure_ascii=False)})
+                pipe.xadd(stream, {"e": json.dumps({**one, "ts": int(time.time() * 1000)}, ensure_ascii=False)})
             pipe.execute()
         progress.advance(task, len(todo[start : start + at_once]))
 
@@ -136,7 +159,7 @@ def _until_empty(runtime: Runtime, progress: Progress, words: str) -> None:
     """Until intake has handled everything published so far."""
     task = progress.add_task(f"  {words}", total=None)
     end = time.monotonic() + LONGEST_S
-    while time.monotonic() < end and runtime.core.xlen("im:events"):
+    while time.monotonic() < end and _unread(runtime):
         time.sleep(0.1)
     progress.update(task, total=1, completed=1)
 
@@ -156,7 +179,11 @@ def _until_decided(runtime: Runtime, rows: int, progress: Progress) -> None:
 
 def _nothing_moves(runtime: Runtime) -> bool:
     busy = sum(backlog.unread + backlog.pending for backlog in runtime.belts.backlog((*keys.BELTS, keys.LEDGER)).values())
-    return not (busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.lane_queues.any_left())
+    return not (busy or _unread(runtime) or runtime.delayed.waiting_count() or runtime.lane_queues.any_left())
+
+
+def _unread(runtime: Runtime) -> int:
+    return sum(int(runtime.core.xlen(stream)) for stream in runtime.settings.event_streams)
 
 
 #: Looks in a row that must find nothing on its way.

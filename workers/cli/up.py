@@ -23,7 +23,17 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from common import runfile
-from common.config import VENDOR_ENDPOINTS, SettingError, Settings, environ_of, host_port, own_endpoints, secret_keys, simulated_endpoints
+from common.config import (
+    EMBEDDED,
+    VENDOR_ENDPOINTS,
+    SettingError,
+    Settings,
+    environ_of,
+    host_port,
+    own_endpoints,
+    secret_keys,
+    simulated_endpoints,
+)
 from common.logs import scrub
 from common.storage.keys import Keys
 from common.storage.living import Living
@@ -50,7 +60,8 @@ def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
     try:
         client = connect(settings.redis_url)
         with contextlib.closing(client):
-            return client.exists(*(f"{settings.prefix}:alive:{name}" for name in names)) == len(names)
+            keys = Keys(settings.key_root)
+            return client.exists(*(keys.alive(name) for name in names)) == len(names)
     except (RedisError, OSError):
         return False
 
@@ -58,7 +69,7 @@ def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
 def forget_earlier(settings: Settings, names: Sequence[str]) -> None:
     """What an `up` that was killed a moment ago left in Redis must not make this one look ready."""
     with contextlib.closing(connect(settings.redis_url)) as client:
-        Living(client, Keys(settings.prefix)).leave(names)
+        Living(client, Keys(settings.key_root)).leave(names)
 
 
 class Fleet:
@@ -162,7 +173,7 @@ class Fleet:
     def _targets(self) -> dict[str, str]:
         try:
             with contextlib.closing(connect(self.settings.redis_url)) as client:
-                return Living(client, Keys(self.settings.prefix)).targets()
+                return Living(client, Keys(self.settings.key_root)).targets()
         except (RedisError, OSError):
             return {}
 
@@ -174,14 +185,17 @@ class Fleet:
         return found | ({"a first push": f"{program()} init  (in another terminal)"} if self._simulators else {})
 
     def _start_servers(self) -> None:
-        valkey, postgres = self.wanted.embedded_redis, self.wanted.embedded_database
+        postgres, broker = self.wanted.embedded_database, self.wanted.embedded_broker
+        valkey = self.wanted.embedded_redis or broker
         if not valkey and not postgres:
             return
         self._servers = start_embedded(self.wanted, valkey=valkey, postgres=postgres)
-        redis_url = self._servers.redis_url or self.wanted.redis_url
+        started = self._servers.redis_url
+        redis_url = started if started and not broker else self.wanted.redis_url
         self.settings = dataclasses.replace(
             self.settings,
             redis_url=redis_url,
+            broker_url=started if self.wanted.broker_url == EMBEDDED else self.wanted.broker_url,
             core_url=redis_url if self.wanted.core_url == "embedded" else self.wanted.core_url,
             database_url=self._servers.database_url or self.wanted.database_url,
         )
@@ -220,6 +234,7 @@ class Fleet:
         }
         return {
             "redis_url": self.settings.redis_url,
+            **({"broker_url": self.settings.broker_url} if self.wanted.embedded_broker else {}),
             "database_url": self.settings.database_url,
             "console": _url(self.settings.console_addr),
             "metrics": [],

@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from common.storage.ledger import ROWS_MAX
 from workers.cli.base import CliError, at, opened, print_json
+from workers.reports.story import story as story
 from workers.runtime import Runtime
-from workers.vendors.base import uuid_text
 
 #: How often `--wait` looks, seconds; dead letters that are searched for an id, the newest first.
 LOOK_S = 0.2
@@ -86,77 +85,6 @@ def letters_as_words(message_id: str, letters: Sequence[Mapping[str, Any]]) -> s
         lines.append(f"  its content: pushfleet dead-letters show {letter['id']}")
         lines.append(f"  once it is cured: pushfleet dead-letters replay {letter['id']}")
     return "\n".join(lines)
-
-
-def story(
-    runtime: Runtime, message_id: str, app: str | None, event_id: str | None, user: str | None, most: int = ROWS_MAX
-) -> dict[str, Any] | None:
-    """The story in the contract's shape, of at most so many recipients' devices; None when nothing is known."""
-    event = runtime.ledger.find(message_id, app, event_id)
-    if event is None:
-        return None
-    rows = [] if event["decision"] else runtime.ledger.rows(event, user, most)
-    notes: dict[str, list[Mapping[str, Any]]] = {}  # by user, "": of the whole event
-    for note in runtime.ledger.notes(event, user) if rows else ():
-        notes.setdefault(note["user"], []).append(note)
-    of_all = notes.get("", [])
-    return {
-        "app": event["app"],
-        "message_id": event["message_id"],
-        "event_id": event["event_id"],
-        "type": event["type"],
-        "received_ms": event["received_ms"],
-        "decision": event["decision"],
-        "recipients": [_recipient(event, row, [*of_all, *notes.get(row["user"], ())]) for row in rows],
-    }
-
-
-def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """notes: those of the row's person and of the whole event."""
-    own = [note for note in notes if note["device"] in ("", row["device"])]
-    attempts = json.loads(row["attempts"]) if row["attempts"] else []
-    names = ("at_ms", "status", "code", "words", "vendor_message_id")
-    return {
-        "user": row["user"],
-        "device": row["device"] or None,
-        "vendor": row["vendor"] or None,
-        "business_id": row["business_id"] or None,
-        "decision": row["decision"],
-        "downgraded": row["downgraded"],
-        "class": row["class"],
-        "class_sent": row["class_sent"],
-        "push_id": uuid_text(row["push_id"]) if row["push_id"] else None,
-        "attempts": [dict(zip(names, attempt, strict=True)) for attempt in attempts],
-        "steps": _steps(event, row, own),
-        "receipts": [{"status": note["note"], "at_ms": note["at_ms"]} for note in own if note["kind"] == "receipt"],
-    }
-
-
-def _steps(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Stages in the order in which they saw it; the last says what was decided, or what it waits for."""
-    steps = [{"stage": "intake", "at_ms": event["received_ms"], "note": event["type"]}]
-    said = row["decision"] or "waiting"
-    words = f"{said}: {row['note']}" if row["note"] else said
-    if row["push_id"]:
-        steps += _away(row)
-        steps += [
-            {"stage": "routing", "at_ms": row["routed_ms"], "note": f"to {row['vendor']} {row['business_id']}"},
-            {"stage": "delivery", "at_ms": row["decided_ms"], "note": words},
-        ]
-    elif row["routed_ms"]:
-        steps += [*_away(row), {"stage": "routing", "at_ms": row["decided_ms"], "note": words}]
-    elif event["type"] == "push.direct":
-        steps.append({"stage": "intake", "at_ms": row["decided_ms"], "note": words})
-    else:
-        steps.append({"stage": "presence", "at_ms": row["decided_ms"], "note": words})
-    seen = {(note["stage"], note["at_ms"], note["note"]) for note in notes if note["kind"] == "step"}
-    steps += [{"stage": stage, "at_ms": at_ms, "note": note} for stage, at_ms, note in sorted(seen, key=lambda step: step[1])]
-    return steps
-
-
-def _away(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of a push to a token nobody's presence was asked."""
-    return [{"stage": "presence", "at_ms": row["presence_ms"], "note": "away"}] if row["presence_ms"] else []
 
 
 def as_words(told: Mapping[str, Any]) -> str:

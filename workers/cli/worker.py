@@ -259,12 +259,12 @@ def _gateway_xmpp(runtime: Runtime, stop: threading.Event) -> None:
 
 
 def _console(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.cli.why import story
     from workers.console.app import serve
     from workers.console.look import Ports
     from workers.lane_report import console_rows
     from workers.replay import NotReplayableError, replay
     from workers.reports.person import person
+    from workers.reports.story import story, story_page
 
     def again(letter_id: str) -> str | None:
         try:
@@ -279,6 +279,7 @@ def _console(runtime: Runtime, stop: threading.Event) -> None:
         lambda lang: console_rows(runtime, lang),
         lambda app, user: person(runtime, app, user),
         lambda app, user, device, state: runtime.devices.set_state(app, user, device, state, "operator"),
+        lambda message_id, app, user, decision, after, most: story_page(runtime, message_id, app, user, decision, after, most),
     )
     serve(runtime, stop, ports)
 

@@ -29,6 +29,7 @@ from common.clock import now_ms
 from common.config import host_port, is_loopback
 from common.storage.users import OPERATORS
 from workers import serving
+from workers.console.api import Api
 from workers.console.look import Look, Ports, World, age_of, happened, time_of
 from workers.console.peers import Peers, forwarded
 from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, Session, Signer
@@ -108,6 +109,7 @@ def make_app(world: World, ports: Ports) -> Starlette:
     routes = [Route(path, console.shown(page), methods=["GET"]) for path, page in pages.items()]
     routes += [Route(path, console.posted(form), methods=["POST"]) for path, form in forms.items()]
     routes += [Route("/healthz", _healthz), Route("/metrics/targets", console.targets)]
+    routes += Api(world, ports).routes()
     static: Any = Mount("/static", StaticFiles(directory=HERE / "static"))
     return Starlette(routes=[*routes, static], exception_handlers={404: console.not_found})
 

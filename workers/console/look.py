@@ -16,14 +16,18 @@ from common.clock import now_ms
 from common.config import Settings
 from common.model import Vendor
 from common.storage import keys
+from common.storage.api_tokens import ApiTokens
+from common.storage.audit import Audit
 from common.storage.credentials import Credentials
 from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
+from common.storage.event_rows import Cursor
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger_reads import LastHour, LedgerReader
 from common.storage.living import Living, command_of, missing
 from common.storage.streams import Belts
+from common.storage.tallies import Tallies
 from common.storage.users import Users
 from common.storage.vault import Vault
 
@@ -59,7 +63,7 @@ class World(Protocol):
     @property
     def lane_queues(self) -> LaneQueues: ...
     @property
-    def ledger(self) -> LedgerReader: ...
+    def reports(self) -> LedgerReader: ...
     @property
     def credentials(self) -> Credentials: ...
     @property
@@ -70,6 +74,12 @@ class World(Protocol):
     def vault(self) -> Vault: ...
     @property
     def catalog(self) -> Changed: ...
+    @property
+    def api_tokens(self) -> ApiTokens: ...
+    @property
+    def audit(self) -> Audit: ...
+    @property
+    def tallies(self) -> Tallies: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,8 @@ class Ports:
     #: (app, user) -> workers/reports/person.py; (app, user, device, state wanted) -> whether it was changed
     person: Callable[[str, str], dict[str, Any]]
     set_device: Callable[[str, str, str, str], bool]
+    #: (message id, app, user, decision, after, rows at most) -> workers/reports/story.py: story_page
+    trace: Callable[[str, str | None, str | None, str | None, Cursor | None, int], dict[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +190,7 @@ class Look:
         with self._lock:
             if time.monotonic() - self._tally[0] >= TALLY_KEPT_S:
                 try:
-                    self._tally = (time.monotonic(), self._world.ledger.last_hour(now))
+                    self._tally = (time.monotonic(), self._world.reports.last_hour(now))
                 except OperationalError as error:
                     if not _took_too_long(error):
                         raise

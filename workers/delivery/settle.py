@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from common.contracts import Attempt, Batch, Push, Target
-from common.model import Again, Decision, Urgency, Verdict
+from common.model import Again, Decision, Urgency, Vendor, Verdict
 from common.values import Value
 from workers.delivery.fold import SHARED, Group
 from workers.delivery.lane import Lane
@@ -49,6 +49,10 @@ class Retire(Value, frozen=True):
     foreign: bool = False
 
 
+#: Why a push goes on at another lane.
+MOVED: Final = "moved"
+
+
 @dataclass(slots=True)
 class Settled:
     ended: list[Ended] = field(default_factory=list)
@@ -67,6 +71,7 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
         settled.waits.append(Wait(work, _held(work, held_by), delay_s, held_by))
     for work, held_by in done.parked:
         settled.waits.append(Wait(work, _held(work, held_by), None, held_by))
+    settled.waits += [Wait(work, work.target, 0.0, MOVED) for work in done.moved]
     # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
     chances: dict[Group, float] = {}
     for work, outcome in done.told:
@@ -195,23 +200,23 @@ def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:
 
 
 def batches(waits: Iterable[Wait], lane: Lane) -> list[tuple[Urgency, Batch]]:
-    """Waiting pushes packed again, same words together."""
-    by_urgency: dict[Urgency, dict[int, tuple[Work, list[Target]]]] = {}
+    """Waiting pushes packed again, same words together, each for its lane."""
+    own = (lane.vendor, lane.credential.business_id)
+    by_urgency: dict[tuple[Urgency, tuple[Vendor, str]], dict[int, tuple[Work, list[Target]]]] = {}
     for wait in waits:
-        notes = by_urgency.setdefault(wait.work.note.urgency, {})
+        notes = by_urgency.setdefault((wait.work.note.urgency, wait.work.lane or own), {})
         notes.setdefault(id(wait.work.note), (wait.work, []))[1].append(wait.target)
-    credential = lane.credential
     return [
         (
             urgency,
             Batch(
-                app=credential.app,
-                vendor=credential.vendor,
-                business_id=credential.business_id,
+                app=lane.credential.app,
+                vendor=vendor,
+                business_id=business_id,
                 pushes=tuple(Push(note=work.note, targets=tuple(targets)) for work, targets in notes.values()),
             ),
         )
-        for urgency, notes in by_urgency.items()
+        for (urgency, (vendor, business_id)), notes in by_urgency.items()
     ]
 
 

@@ -35,8 +35,8 @@ class Delivered:
 
     told: the vendor's word (or ours in its place) on each push that was asked about. decided: ended without a request.
     waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
-    left: no token of the lane's rate was left for it, it stays in its entry. addressed_ms: when the tokens were compared with
-    their devices'.
+    left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
+    addressed_ms: when the tokens were compared with their devices'.
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
@@ -46,6 +46,7 @@ class Delivered:
     parked: list[tuple[Work, Decision]] = field(default_factory=list)
     dropped: list[Work] = field(default_factory=list)
     left: list[Work] = field(default_factory=list)
+    moved: list[Work] = field(default_factory=list)
     requests: int = 0
     addressed_ms: int = 0
     probe: bool = False  # this round is the one push that tries a stopped lane
@@ -219,6 +220,7 @@ def _addressed(works: Sequence[Work], lane: Lane, world: World, done: Delivered)
 def _sorted(found: late.Sorted, done: Delivered) -> list[Work]:
     done.decided += found.decided
     done.waiting += found.waiting
+    done.moved += found.moved
     return found.fit
 
 

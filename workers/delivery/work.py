@@ -5,14 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from common.contracts import Notification, Target
-from common.model import Decision
+from common.model import Decision, Vendor
 
 
 class Work(msgspec.Struct, gc=False, eq=False):
     """entry: the stream entry it came in. led, speaks_for: older ones that share its fate, and how many its words say there are.
 
     repeated: an earlier reader of the entry had it and may have sent it. overtaken: it stays because a newer one has its place on
-    the screen; it takes up no badge number. kept_by: why its lane did not send while it waited untouched.
+    the screen; it takes up no badge number. kept_by: why its lane did not send while it waited untouched. lane: (vendor,
+    business id) of the lane it goes on to, None: it stays with its own.
     """
 
     entry: str
@@ -25,6 +26,7 @@ class Work(msgspec.Struct, gc=False, eq=False):
     repeated: bool = False
     overtaken: bool = False
     kept_by: str | None = None
+    lane: tuple[Vendor, str] | None = None
 
     @property
     def doubtful(self) -> bool:

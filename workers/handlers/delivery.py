@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import msgspec
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 
 from common import metrics
 from common.contracts import decode_batch
 from common.model import Decision, Urgency, Vendor
 from common.storage import keys, ledger
+from common.storage.commits import Commits, LostError
 from common.storage.delayed import as_new
 from common.storage.lane_queues import RANK, LaneEntry, LaneTerms, Taken
 from common.storage.lanes import FLOWING, PROBE_S
@@ -458,8 +460,15 @@ class LaneSender:
         except msgspec.MsgspecError as error:
             reason = f"broke_stage: {type(error).__name__}"
             letter = dead_letter(self.runtime.vault, entry, DELIVERY, reason, Letter(entry.blob, {"belt": stream}))
-            belts.hand_on([entry], [(keys.LEDGER, blob) for blob in packed_records([letter])])
+            self._leaves(entry, lambda pipe: belts.add(pipe, [(keys.LEDGER, blob) for blob in packed_records([letter])]))
             return
         # under its old name, so that the claims that its reader has on its pushes are its own
         owner = f"{stream}/{entry.id.decode()}"
-        belts.hand_on([entry], (), lambda pipe: queues.put(pipe, [new], owner))
+        self._leaves(entry, lambda pipe: queues.put(pipe, [new], owner))
+
+    def _leaves(self, entry: Entry, fill: Callable[[Pipeline], None]) -> None:
+        belts = self.runtime.belts
+        try:
+            Commits(belts, belts).write([entry], fill, lambda pipe: belts.acknowledge(pipe, [entry]))
+        except LostError:
+            log.warning("entries are another reader's by now, or were written before", extra={"queue": self.vendor, "count": 1})

@@ -17,9 +17,10 @@ from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
 from common.model import Urgency, Vendor
 from common.storage import keys
+from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
 from common.storage.marks import Marks
-from common.storage.streams import Belts, CoreStreams, Entry
+from common.storage.streams import Belts, Entry
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.ledger_rows import event_record
@@ -126,7 +127,8 @@ class IntakeHandler:
             chosen = short if people < SHORT_WAY_MAX and shortcut.takes(message) else others
             chosen.append(message)
             people += len(message.recipients or ()) if chosen is short else 0
-        return shortcut.commit(short, offline) + _by_streams(others, ())
+        commit, left = shortcut.commit(short, offline)
+        return commit + _by_streams([*left, *others], ())
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         if b"e" in entry.fields or b"b" not in entry.fields or entry.size:
@@ -239,7 +241,8 @@ class IntakeLoop:
 
     def __init__(self, streams: Sequence[str], doors: Doors) -> None:
         self._streams = list(streams)
-        self._source = CoreStreams(doors.core, doors.belts.keys, ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.belts.takeover_idle_ms)
+        limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.belts.takeover_idle_ms
+        self._source = core_streams(doors.core, self._streams, doors.belts.keys, *limits)
         stores = Stores(doors.belts, doors.delayed, doors.vault, _wakes(doors), self._source)
         counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(INTAKE, counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True)

@@ -274,7 +274,7 @@ class LaneRounds:
             if not mine:
                 return
             try:
-                gone = self._runtime.lane_queues.commit(taken, self._commit(mine, round_, lost))
+                gone = self._runtime.lane_queues.commit(taken, self._commit(taken, mine, round_, lost))
             except (RedisError, OSError) as error:
                 if time.monotonic() - began >= (min(patience_s, LAST_PATIENCE_S) if self._stopping() else patience_s):
                     raise
@@ -286,7 +286,7 @@ class LaneRounds:
             log.warning("another sender took entries over", extra={"count": len(gone), "business_id": round_.business_id})
             lost |= set(gone)
 
-    def _commit(self, open_: Sequence[OpenEntry], round_: _Round, lost: set[str]) -> LaneCommit:
+    def _commit(self, taken: Taken, open_: Sequence[OpenEntry], round_: _Round, lost: set[str]) -> LaneCommit:
         commit = LaneCommit(unused=round_.unused)
         owners = {one.entry.owner for one in open_}
         for one in open_:
@@ -306,8 +306,9 @@ class LaneRounds:
         rows += [pending_row(wait, round_.vendor, round_.business_id, round_.now) for wait in waits if _news(wait)]
         commit.record = encode(rows) if rows else b""
         for batch, delay_ms in _later(waits, round_):
-            commit.later.append((retry_member(batch), delay_ms))
-            commit.bytes_more += len(batch.blob)
+            stays = batch.lane == taken.lane
+            commit.later.append((retry_member(batch, counted=stays), delay_ms))
+            commit.bytes_more += len(batch.blob) if stays else 0
         self._marks(commit, ended, waits, round_.done.left, round_.now)
         return commit
 
@@ -422,8 +423,9 @@ def _later(waits: Sequence[settling.Wait], round_: _Round) -> list[tuple[NewBatc
 
 
 def _news(wait: settling.Wait) -> bool:
-    """Whether a waiting push has something to tell: a first wait, or an answer. Waiting for the rate again is no news."""
-    return wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried
+    """Whether a waiting push has something to tell: a first wait, an answer, another lane. Waiting for the rate again is no news."""
+    moved = wait.work.lane is not None
+    return moved or wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried
 
 
 def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:

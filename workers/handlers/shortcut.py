@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from common.contracts import Message, OfflineRecipients
+from common.storage.people import UnknownPeopleError
 from workers.handlers.presence import PresenceHandler
 from workers.handlers.routing import RoutingHandler
 from workers.queues.consumer import Commit
@@ -30,14 +31,25 @@ class Shortcut:
     def takes(self, message: Message) -> bool:
         return message.recipients is not None and len(message.recipients) <= PEOPLE_MAX
 
-    def commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
-        """What follows from the messages, and for people (or tokens) who are away anyway."""
-        away, commit = self._presence.look(messages) if messages else ((), Commit())
+    def commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> tuple[Commit, Sequence[Message]]:
+        """What follows from the messages, and for people (or tokens) who are away anyway; the messages
+        to people of whom SQL does not tell soon enough, which must go by the streams."""
+        left: list[Message] = []
+        try:
+            away, commit = self._presence.look(messages) if messages else ((), Commit())
+        except UnknownPeopleError as error:
+            left = [one for one in messages if _names(one, error.people)]
+            unknown = set(map(id, left))
+            away, commit = self._presence.look([one for one in messages if id(one) not in unknown])
         people = [*away, *offline]
-        return commit + self._routing.route(people) if people else commit
+        return commit + self._routing.route(people) if people else commit, left
 
     def is_open(self) -> bool:
         if time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + ASK_S
             self._open = self._workers() <= 1
         return self._open
+
+
+def _names(message: Message, people: Collection[tuple[str, str]]) -> bool:
+    return any((message.app, user) in people for user in message.recipients or ())

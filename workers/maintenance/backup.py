@@ -23,6 +23,7 @@ from redis import Redis
 from sqlalchemy import Engine, text
 
 from common.config import secret_keys
+from common.storage.keys import renamed
 from common.storage.migrations import migrate
 from common.storage.tables import PARTITIONED
 from workers.runtime import Runtime
@@ -33,7 +34,7 @@ SCAN_COUNT: Final = 1000
 #: Keys of ours that say what runs now, and must not come to life elsewhere.
 LEFT_OUT: Final = (
     *("alive:", "metrics-at:", "process-names", "lease", "upkeep-lock", "inflight:", "rate:", "celery:", "bell:"),
-    *("access:", "logins:", "paused-by-restore", "doctor:"),
+    *("access:", "logins:", "paused-by-restore", "doctor:", "{s0}:lease", "{s0}:person", "{s0}:people-bytes:"),
 )
 
 
@@ -67,6 +68,7 @@ def save(runtime: Runtime, path: Path) -> Counts:
             version = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
         settings = runtime.settings
         manifest = {"format": FORMAT, "at_ms": int(time.time() * 1000), "tables": version, "rows": rows, "keys": keys}
+        manifest |= {"root": settings.key_root}
         manifest |= {"prefix": settings.prefix, "event_streams": list(settings.event_streams), "days": _days(runtime.engine)}
         _add(tar, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
     part.replace(path)
@@ -119,7 +121,7 @@ def _days(engine: Engine) -> list[str]:
 
 def _dump(runtime: Runtime, spool: IO[bytes]) -> int:
     """Every key of the fleet with its time to live, the core's streams of events too."""
-    prefix, count = f"{runtime.settings.prefix}:", 0
+    prefix, count = f"{runtime.settings.key_root}:", 0
     out = tuple(f"{prefix}{name}".encode() for name in LEFT_OUT)
     names = (name for name in runtime.redis.scan_iter(match=f"{prefix}*", count=SCAN_COUNT) if not name.startswith(out))
     for redis, found in ((runtime.redis, names), (runtime.core, (name.encode() for name in runtime.settings.event_streams))):
@@ -165,7 +167,7 @@ def load(runtime: Runtime, path: Path, *, hold: bool) -> Counts:
         migrate(runtime.engine)
         _check_version(runtime, manifest)
         rows = _copy_back(runtime, tar, manifest, hold=hold)
-        return Counts(rows, _restore(runtime, tar))
+        return Counts(rows, _restore(runtime, tar, manifest.get("root", manifest["prefix"])))
 
 
 def _read(tar: tarfile.TarFile, name: str) -> bytes:
@@ -194,9 +196,9 @@ def _check(runtime: Runtime, manifest: dict[str, Any], keys: Sequence[str]) -> N
             and connection.execute(text("SELECT EXISTS (SELECT 1 FROM apps)")).scalar_one()
         ):
             raise BackupError("the database has tenants already: a backup goes into an empty one")
-    own = f"{settings.prefix}:".encode()
+    own = f"{settings.key_root}:".encode()
     out = tuple(own + name.encode() for name in LEFT_OUT)
-    if any(not name.startswith(out) for name in runtime.redis.scan_iter(match=f"{settings.prefix}:*", count=SCAN_COUNT)):
+    if any(not name.startswith(out) for name in runtime.redis.scan_iter(match=f"{settings.key_root}:*", count=SCAN_COUNT)):
         raise BackupError(f"Redis has keys of {settings.prefix}: already: a backup goes into an empty one")
 
 
@@ -243,7 +245,8 @@ def _hold(runtime: Runtime, cursor: Any) -> None:
         runtime.redis.sadd(runtime.keys.paused_by_restore, *held)
 
 
-def _restore(runtime: Runtime, tar: tarfile.TarFile) -> int:
+def _restore(runtime: Runtime, tar: tarfile.TarFile, root: str) -> int:
+    """root: what the backup's keys begin with; a fleet that moves to a cluster has another one."""
     file = cast(IO[bytes], tar.extractfile(REDIS_NAME))
     count, now_ms = 0, int(time.time() * 1000)
     while head := file.read(8):
@@ -251,7 +254,7 @@ def _restore(runtime: Runtime, tar: tarfile.TarFile) -> int:
         if ends_ms and ends_ms <= now_ms:
             continue
         redis = runtime.core if of_core or name.decode("utf-8", "replace") in runtime.settings.event_streams else runtime.redis
-        redis.restore(name, ends_ms, data, replace=True, absttl=bool(ends_ms))
+        redis.restore(renamed(name, root, runtime.settings.key_root), ends_ms, data, replace=True, absttl=bool(ends_ms))
         count += 1
     return count
 

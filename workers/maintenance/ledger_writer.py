@@ -4,67 +4,75 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from common.clock import now_ms
-from common.ledger_records import DeadRecord, Record, decode_records
+from common.contracts import encode
+from common.ledger_records import EventRecord, PageRecord, Record, RowRecord, decode_records
+from common.model import Vendor
 from common.storage import keys, sql
 from common.storage.leases import Lease
 from common.storage.streams import Entry
 from workers.maintenance.role import AWAY
+from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 #: Entries of one transaction: about 50,000 rows at most.
-READ_MAX = 200
+READ_MAX: Final = 200
 #: An empty stream is listened to for so long.
-BLOCK_MS = 1_000
+BLOCK_MS: Final = 1_000
 #: Between two looks for what a dead writer left.
-TAKE_OVER_S = 2.0
+TAKE_OVER_S: Final = 2.0
+#: An event waits so long for its outcome: both are then written at once, as a rule in a transaction
+#: of thousands.
+HOLD_S: Final = 1.0
+#: Between two looks for the outcomes of events that wait.
+LOOK_S: Final = 0.05
+#: Events whose pushes have rows of their own.
+_PUSHED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
 
 
-class LedgerWriter:
-    name = "ledger"
+class LedgerHandler:
+    """Records of the ledger's stream -> SQL; nothing follows from them in Redis."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._take_over_at = 0.0
+        self.hold_s = HOLD_S
+        self._records: dict[bytes, list[Record]] = {}
+        self._unmet: set[tuple[str, str]] = set()
+        self._until = 0.0
 
-    def turn(self, lease: Lease | None = None) -> float:
-        del lease  # what two writers write is the same, and each acknowledges its own entries
-        self.flush(BLOCK_MS)
-        return 0.0
+    def gather(self, entries: Sequence[Entry]) -> float:
+        """Seconds until the next look for the outcomes of the events among these; 0: they wait no longer."""
+        if not self._records:
+            self._until = time.monotonic() + self.hold_s
+        new = [entry for entry in entries if entry.id not in self._records]
+        for entry in new:
+            try:
+                self._records[entry.id] = decode_records(entry.blob)
+            except msgspec.MsgspecError:  # handle() says so
+                self._records[entry.id] = []
+        records = [record for entry in new for record in self._records[entry.id]]
+        for record in records:
+            if isinstance(record, EventRecord) and record.decision is None and record.type in _PUSHED:
+                self._unmet.add((record.app, record.event_id))
+        self._unmet -= {(r.app, r.event_id) for r in records if isinstance(r, RowRecord | PageRecord)}
+        left_s = self._until - time.monotonic()
+        return min(LOOK_S, left_s) if self._unmet and left_s > 0 else 0.0
 
-    def rest(self) -> None:
-        """Nothing is kept."""
-
-    def flush(self, block_ms: int | None = None) -> int:
-        """Writes what lies on the ledger's stream, at most READ_MAX entries. Number of entries."""
-        belts = self._runtime.belts
-        entries: list[Entry] = []
-        if block_ms is None or time.monotonic() >= self._take_over_at:
-            entries = belts.take_over(keys.LEDGER, READ_MAX)
-            self._take_over_at = time.monotonic() + (0 if entries else TAKE_OVER_S)
-        entries = entries or belts.read([keys.LEDGER], READ_MAX, block_ms)
-        if not entries:
-            return 0
-        try:
-            again = any(entry.deliveries > 1 for entry in entries)
-            self._write([record for entry in entries for record in decode_records(entry.blob)], again)
-        except AWAY:
-            belts.forgive(entries)
-            self._take_over_at = 0.0
-            raise
-        except Exception:  # noqa: BLE001 - something in them can't be stored
-            self._one_by_one(entries)
-            return len(entries)
-        belts.hand_on(entries)
-        return len(entries)
+    def handle(self, entries: Sequence[Entry]) -> Commit:
+        """Writes all of the records in one transaction. psycopg.DataError: one of them can never be stored."""
+        gathered, self._records = self._records, {}
+        self._unmet.clear()
+        records: list[Record] = []
+        for entry in entries:
+            records += gathered.get(entry.id) or decode_records(entry.blob)
+        self._write(records, any(entry.deliveries > 1 for entry in entries))
+        return Commit()
 
     def _write(self, records: Sequence[Record], again: bool) -> None:
         """Halves what takes longer than a statement may: each half is a transaction, and a repeat changes nothing."""
@@ -78,32 +86,54 @@ class LedgerWriter:
             self._write(records[:middle], again)
             self._write(records[middle:], again)
 
-    def _one_by_one(self, entries: Sequence[Entry]) -> None:
-        """Some record can't be read or stored: the others are, the culprit becomes a dead letter."""
-        for entry in entries:
-            try:
-                records: list[Any] = decode_records(entry.blob)
-            except msgspec.MsgspecError as error:
-                self._runtime.ledger.write([self._dead(entry, error, entry.blob)])
-                records = []
-            for record in records:
-                try:
-                    self._runtime.ledger.write([record])
-                except AWAY:
-                    raise
-                except Exception as error:
-                    log.exception("a record can't be stored", extra={"reason": type(error).__name__})
-                    self._runtime.ledger.write([self._dead(entry, error, msgspec.msgpack.encode(record))])
-            self._runtime.belts.hand_on([entry])
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        try:
+            return [{b"b": encode([record])} for record in decode_records(entry.blob)]
+        except msgspec.MsgspecError:
+            return [{b"b": entry.blob}]
 
-    def _dead(self, entry: Entry, error: Exception, raw: bytes) -> DeadRecord:
-        return DeadRecord(
-            id=uuid.uuid4().hex,
-            entry_id=entry.id.decode(),
-            stage="ledger",
-            reason=f"not_storable: {type(getattr(error, 'orig', error)).__name__}",
-            app=None,
-            at_ms=now_ms(),
-            raw=self._runtime.vault.encrypt(raw),
-            fields={"belt": entry.belt},
+    def letter(self, entry: Entry) -> Letter:
+        return Letter(entry.blob, {"belt": entry.belt})
+
+    def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
+        del entry
+        return Commit()
+
+
+class LedgerWriter:
+    name = "ledger"
+
+    def __init__(self, runtime: Runtime, stopping: Callable[[], bool] = lambda: False) -> None:
+        self._source = runtime.belts
+        self._handler = LedgerHandler(runtime)
+        policy = Policy(
+            keys.LEDGER,
+            {keys.LEDGER: READ_MAX},
+            reclaim_max=READ_MAX,
+            reclaim_every_s=TAKE_OVER_S,
+            gather=self._handler.gather,
         )
+        self.consumer = StreamConsumer(self._handler, policy, Stores(runtime.belts, runtime.delayed, runtime.vault, _wake))
+        self.consumer.stopping = stopping
+
+    def turn(self, lease: Lease | None = None) -> float:
+        del lease  # what two writers write is the same, and each acknowledges its own entries
+        self.flush(BLOCK_MS)
+        return 0.0
+
+    def rest(self) -> None:
+        """Nothing is kept."""
+
+    def flush(self, block_ms: int | None = None) -> int:
+        """Writes what lies on the ledger's stream, about READ_MAX entries; the number of them.
+
+        block_ms: an empty stream is listened to for so long, and events wait for their outcomes; without it nothing waits.
+        """
+        self._handler.hold_s = 0.0 if block_ms is None else HOLD_S
+        done = self.consumer.once()
+        return done if done or block_ms is None else self.consumer.listen(block_ms)
+
+
+def _wake(stage: str, vendor: Vendor | None) -> None:
+    """The writer looks all the time."""
+    del stage, vendor

@@ -12,8 +12,10 @@ from common import metrics
 from common.clock import now_ms
 from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
+from common.storage.core_streams import core_streams
 from common.storage.leases import Lease
-from common.storage.streams import Backlog, CoreStreams
+from common.storage.streams import Backlog
+from common.storage.tallies import Tallies
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
@@ -36,6 +38,11 @@ LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED
 LETTER_STAGES = ("intake", PRESENCE, ROUTING, DELIVERY, "ledger")
 #: A reader that holds nothing and was silent for so long is forgotten.
 DEAD_READER_MS = 3_600_000
+#: Between two counts of the ledger's minutes, which are counted when they are over; while there is more to count, it goes on sooner.
+TALLY_EVERY_S = 60.0
+TALLY_AGAIN_S = 2.0
+#: One such count takes so long at most, seconds.
+TALLY_S = 20.0
 #: Between two looks for what is too old.
 AGES_EVERY_S = 900.0
 #: One such look takes so long at most; what is left waits for the next.
@@ -60,6 +67,7 @@ class Reporter:
             self.show_dead_letters: LETTERS_EVERY_S,
             self.now_and_then: SELDOM_S,
             self.keep_days: SELDOM_S,
+            self.tally: TALLY_EVERY_S,
             self.forget: AGES_EVERY_S,
         }
         for each, every_s in pace.items():
@@ -151,10 +159,18 @@ class Reporter:
         if dropped:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
 
+    def tally(self) -> None:
+        """Counts by minute for the console and the API. What still waits for the ledger is looked at first: it is counted again."""
+        runtime = self._runtime
+        unwritten = runtime.belts.backlog((keys.LEDGER,))[keys.LEDGER].oldest_ms
+        with sql.optional(runtime.engine, TALLY_S):
+            if Tallies(runtime.engine).count(now_ms(), unwritten):
+                self._due[self.tally] = time.monotonic() + TALLY_AGAIN_S
+
     def forget(self) -> None:
         """Data of people who left, dead letters beyond their age or size, readers that are gone."""
         runtime = self._runtime
-        core = CoreStreams(runtime.core, runtime.keys, 0, 0)
+        core = core_streams(runtime.core, runtime.settings.event_streams, runtime.keys)
         for stream in runtime.settings.event_streams:
             core.make(stream)
             core.forget_dead_readers(stream, DEAD_READER_MS)
@@ -162,6 +178,7 @@ class Reporter:
         runtime.belts.forget_dead_readers(keys.RECEIPTS, DEAD_READER_MS)
         with sql.optional(runtime.engine, AGES_S):
             gone = ageing.forget(runtime.engine, now_ms())
+            Tallies(runtime.engine).fold(now_ms(), runtime.settings.ledger_days)
         for kind, count in gone.items():
             log.warning("what is too old or too much was forgotten", extra={"cause": kind, "count": count})
 

@@ -22,6 +22,7 @@ from common.contracts import encode
 from common.ledger_records import DeadRecord, Record
 from common.model import Vendor
 from common.storage import keys, sql
+from common.storage.commits import Commits, LostError
 from common.storage.delayed import Delayed, Later
 from common.storage.streams import ALONE, READ_BYTES_MAX, Belts, Entry
 from common.storage.vault import Vault
@@ -109,6 +110,7 @@ class Policy:
 
     counts: entries of one read by stream, the most urgent first. beside: what is read instead, in turn, while urgent entries come.
     keeps_order: what was read when a store went away is kept and tried again before anything newer; else it is given back.
+    gather: seconds until the next look for what belongs to the entries that were read; 0: they are handled now.
     """
 
     stage: str
@@ -119,6 +121,7 @@ class Policy:
     reclaim_max: int = RECLAIM_MAX
     reclaim_every_s: float = RECLAIM_EVERY_S
     keeps_order: bool = False
+    gather: Callable[[Sequence[Entry]], float] = lambda _entries: 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,7 @@ class StreamConsumer:
         self.progress_at = time.monotonic()
         self._stores = stores
         self._source = stores.source or stores.streams
+        self._commits = Commits(stores.streams, self._source)
         self._renewer = LeaseRenewer(self._source)
         self._beside = itertools.cycle(policy.beside) if policy.beside else None
         self._hurry = False
@@ -232,6 +236,23 @@ class StreamConsumer:
             entries = self._source.read_weighted(next(self._beside), self.policy.bytes_max)
         entries = entries or self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
         self._hurry = any(is_urgent(entry) for entry in entries)
+        return self._gathered(entries)
+
+    def listen(self, block_ms: int) -> int:
+        """Waits so long for the next entry and handles what came; the number of entries."""
+        entries = self._gathered(self._source.wait(list(self.policy.counts), block_ms))
+        self.finish(entries)
+        return len(entries)
+
+    def _gathered(self, entries: list[Entry]) -> list[Entry]:
+        """The entries, and those that came while they waited for what belongs to them (Policy.gather)."""
+        most = sum(self.policy.counts.values())
+        while entries and len(entries) < most and not self.stopping():
+            wait_s = self.policy.gather(entries)
+            if not wait_s or sum(len(entry.blob) for entry in entries) >= self.policy.bytes_max:
+                break
+            time.sleep(wait_s)
+            entries += self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
         return entries
 
     def _reclaimed(self) -> list[Entry]:
@@ -253,6 +274,7 @@ class StreamConsumer:
         """All of the entries are handled, refused, split, or given back (AWAY). Suspects come last, each alone."""
         if not entries:
             return
+        self._commits.begin()
         with self._renewer.holding(entries), self._keeping(entries) as left:
             suspects = [entry for entry in entries if entry.is_suspect]
             for entry in suspects:  # until its turn comes, being taken over does not count
@@ -321,20 +343,32 @@ class StreamConsumer:
 
     def _commit(self, entries: Sequence[Entry]) -> None:
         commit = self.handler.handle(entries)
-        if commit is not None:
+        if commit is None:
+            return
+        try:
             self.apply(entries, commit)
+        except LostError as lost:
+            self._lost(lost)
+            if lost.mine:
+                self._commit(lost.mine)
+
+    def _lost(self, lost: LostError) -> None:
+        log.warning("entries are another reader's by now, or were written before", extra={"queue": self.policy.stage, "count": lost.count})
 
     def _split_or_bury(self, entry: Entry, reason: str) -> None:
         """An entry of several items is split, so that the culprit stands alone; a single one becomes a dead letter."""
         singles = self.handler.split(entry)
-        if len(singles) > 1:
-            self._write(self.handler.on_leave(entry, None), lambda pipe: self._source.split(pipe, entry, singles))
-            self._stores.wake(self.policy.stage, self.policy.vendor)
-            return
-        self.bury(entry, reason)
+        try:
+            if len(singles) > 1:
+                self._write([entry], self.handler.on_leave(entry, None), lambda pipe: self._source.split(pipe, entry, singles))
+                self._stores.wake(self.policy.stage, self.policy.vendor)
+            else:
+                self.bury(entry, reason)
+        except LostError as lost:
+            self._lost(lost)
 
     def bury(self, entry: Entry, reason: str) -> None:
-        """The entry becomes a dead letter with its reason, encrypted, and leaves its stream."""
+        """The entry becomes a dead letter with its reason, encrypted, and leaves its stream. LostError."""
         letter = dead_letter(self._stores.vault, entry, self.policy.stage, reason, self.handler.letter(entry))
         self.apply([entry], Commit(rows=[letter]) + self.handler.on_leave(entry, reason))
         log.error("an item became a dead letter", extra={"queue": self.policy.stage, "reason": reason})
@@ -343,8 +377,8 @@ class StreamConsumer:
 
     def apply(self, entries: Sequence[Entry], commit: Commit) -> None:
         """Writes the commit and acknowledges the entries, in one MULTI; when they come from another server, first the one, then the other.
-        Then wakes whoever has something to do."""
-        self._write(commit, lambda pipe: self._source.acknowledge(pipe, entries))
+        Then wakes whoever has something to do. LostError: another reader has some of them, nothing was written."""
+        self._write(entries, commit, lambda pipe: self._source.acknowledge(pipe, entries))
         for stage, vendor in commit.wake:
             self._stores.wake(stage, vendor)
         try:
@@ -353,21 +387,16 @@ class StreamConsumer:
         except Exception:  # all is written: done once more it would be doubled
             log.exception("what follows a commit broke", extra={"queue": self.policy.stage})
 
-    def _write(self, commit: Commit, leave: Callable[[Pipeline], None]) -> None:
-        streams, source = self._stores.streams, self._source
-        shared = source.redis is streams.redis
-        with streams.redis.pipeline(transaction=True) as pipe:
-            streams.add(pipe, [*commit.forward, *((keys.LEDGER, blob) for blob in packed_records(commit.rows))])
+    def _write(self, entries: Sequence[Entry], commit: Commit, leave: Callable[[Pipeline], None]) -> None:
+        streams, rows = self._stores.streams, packed_records(commit.rows)
+
+        def fill(pipe: Pipeline) -> None:
+            streams.add(pipe, [*commit.forward, *((keys.LEDGER, blob) for blob in rows)])
             self._stores.delayed.put(pipe, commit.deferred)
             for more in commit.extra:
                 more(pipe)
-            if shared:
-                leave(pipe)
-            pipe.execute()
-        if not shared:
-            with source.redis.pipeline(transaction=True) as pipe:
-                leave(pipe)
-                pipe.execute()
+
+        self._commits.write(entries, fill, leave)
 
 
 def is_urgent(entry: Entry) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.config import SECRET_KEYS_NAME, SettingError, Settings, secret_keys
 from common.storage import migrations
+from common.storage.cluster import client_for
 from common.storage.migrations import migrate
 from common.storage.redis import CLUSTER_FORM
 from common.storage.streams import GROUP
@@ -53,7 +55,7 @@ def _close(path: Path) -> None:
 def redis_findings(runtime: Runtime) -> Iterator[Finding]:
     servers: dict[str, tuple[str, Callable[[], Redis]]] = {"redis": ("PUSHFLEET_REDIS_URL", lambda: runtime.redis)}
     if runtime.settings.core_url != runtime.settings.redis_url:
-        servers["core's redis"] = ("PUSHFLEET_CORE_URL", lambda: runtime.core)
+        servers["core's redis"] = ("PUSHFLEET_CORE_URL", lambda: client_for(runtime.core, runtime.settings.event_streams[0]))
     for name, (setting, server) in servers.items():
         try:
             redis = server()
@@ -118,7 +120,7 @@ def server_findings(name: str, info: Mapping[str, Any], redis: Redis | None = No
 
 def _tried(name: str, setting: str, redis: Redis, runtime: Runtime) -> Iterator[Finding]:
     """A script, a stream of our own, and the kinds of the core's keys."""
-    settings, key = runtime.settings, f"{runtime.settings.prefix}:doctor:{uuid.uuid4().hex}"
+    settings, key = runtime.settings, f"{runtime.settings.key_root}:doctor:{uuid.uuid4().hex}"
     if name != "redis":
         key = settings.event_streams[0]
     try:
@@ -137,8 +139,8 @@ def _tried(name: str, setting: str, redis: Redis, runtime: Runtime) -> Iterator[
     except (RedisError, OSError) as error:
         yield redis_error(name, error, setting)
         return
-    if redis is runtime.core:
-        yield from _core_keys(name, redis, settings)
+    if name != "redis" or settings.core_url == settings.redis_url:
+        yield from _core_keys(name, runtime.core, settings)
 
 
 def _core_keys(name: str, core: Redis, settings: Settings) -> Iterator[Finding]:
@@ -148,7 +150,8 @@ def _core_keys(name: str, core: Redis, settings: Settings) -> Iterator[Finding]:
             if kind not in ("stream", "none"):
                 yield bad(name, f"{stream} is a {kind}, no stream", "another name in PUSHFLEET_EVENT_STREAMS, or DEL what is there")
                 continue
-            core.exists(f"{settings.key_prefix}presence:{{doctor}}", f"{settings.key_prefix}members:{{doctor}}")
+            for kind_of_key in ("presence", "members"):
+                core.exists(f"{settings.key_prefix}{kind_of_key}:{{doctor}}")
             core.xinfo_groups(stream) if kind == "stream" else None
         except (RedisError, OSError) as error:
             yield redis_error(name, error, "PUSHFLEET_CORE_URL")
@@ -192,19 +195,13 @@ def _names(core: Redis, settings: Settings) -> tuple[set[str], set[str], set[str
     """(streams of events that are not ours, prefixes of presence and members, prefixes of living fleets) among the first keys."""
     presences, prefixes, unknown = set[str](), set[str](), list[bytes]()
     own = f"{settings.prefix}:".encode()
-    cursor, seen = 0, 0
-    while seen < NAMES_MAX:
-        cursor, names = cast(Any, core.scan(cursor, count=SCAN_COUNT))
-        seen += SCAN_COUNT
-        for name in names:
-            if match := _ALIVE.match(name):
-                prefixes.add(match[1].decode("utf-8", "replace"))
-            elif match := _PRESENCE.match(name):
-                presences.add(match[1].decode("utf-8", "replace"))
-            elif not name.startswith(own) and len(unknown) < SCAN_COUNT:
-                unknown.append(name)
-        if cursor == 0:
-            break
+    for name in itertools.islice(cast(Any, core.scan_iter(count=SCAN_COUNT)), NAMES_MAX):
+        if match := _ALIVE.match(name):
+            prefixes.add(match[1].decode("utf-8", "replace").removesuffix(":{s0}"))
+        elif match := _PRESENCE.match(name):
+            presences.add(match[1].decode("utf-8", "replace"))
+        elif not name.startswith(own) and len(unknown) < SCAN_COUNT:
+            unknown.append(name)
     return _event_streams(core, unknown, prefixes), presences, prefixes
 
 

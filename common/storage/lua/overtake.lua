@@ -1,5 +1,6 @@
 -- overtake: looks past what nobody has read yet for entries that people wait for, and takes them before their turn.
 -- KEYS[1]  a stream of the core
+-- KEYS[2]  push:{s0}:takeovers  string: see reclaim.lua
 -- ARGV     group, consumer, idle ms after which another reader's entry is anybody's, id to look on from, entries to look at,
 --          entries to take, bytes of one entry, bytes kept of a larger one, then the classes of messages that can wait; those of
 --          groups can, too
@@ -59,8 +60,12 @@ local found = {}
 for i = 1, #raws do
   local id, fields = raws[i][1], raws[i][2]
   if not can_wait(fields) then
+    local taken = #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1) > 0
     local mine = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], id, 'RETRYCOUNT', 1, 'FORCE', 'JUSTID')
     if mine[1] then
+      if taken then
+        redis.call('INCR', KEYS[2])
+      end
       local cut, _, size = bounded(fields, limit, head)
       found[#found + 1] = { id, cut, size }
     end

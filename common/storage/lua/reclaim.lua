@@ -1,5 +1,6 @@
 -- reclaim: takes over entries whose readers fell silent, counts one delivery more, and reads them within a bound of bytes.
 -- KEYS[1]  the stream
+-- KEYS[2]  push:{s0}:takeovers  string: how often entries were taken over, so that the reader before us writes nothing of them any more
 -- ARGV     group, consumer, idle ms, id to look from, entries, bytes of one read, bytes of one entry (0: any), bytes kept of a larger one
 -- returns  {id to look from next time ('-': all was seen), list of {id, fields, deliveries, size}}; size as in take.lua
 -- why      XAUTOCLAIM loads all payloads before anybody has seen how large they are
@@ -24,5 +25,8 @@ for i = 1, #pending do
   else
     redis.call('XACK', KEYS[1], ARGV[1], id)
   end
+end
+if #found > 0 then
+  redis.call('INCR', KEYS[2])
 end
 return { more and at or '-', found }

@@ -90,7 +90,8 @@ def runtime(fleet_settings) -> Iterator[Runtime]:
     migrate(found.engine)
     with found.engine.begin() as connection:
         connection.exec_driver_sql(
-            "TRUNCATE apps, credentials, devices, events, ledger, notes, dead_letters, console_users, settings, logouts"
+            "TRUNCATE apps, credentials, devices, events, ledger, notes, dead_letters, console_users, settings, logouts,"
+            " api_tokens, audit, tallies, pages"
         )
     yield found
     found.close()

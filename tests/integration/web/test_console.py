@@ -19,7 +19,6 @@ from common.storage.lane_queues import NewBatch
 from common.storage.migrations import migrate
 from tests.integration.web.conftest import APP, call, eventually, message, registered
 from tests.integration.web.test_receipts import listens
-from workers.cli.why import story
 from workers.console import app
 from workers.console.app import serve
 from workers.console.look import Ports, happened, lane_problems
@@ -27,6 +26,7 @@ from workers.console.words import DECISIONS, WORDS, language
 from workers.lane_report import console_rows
 from workers.replay import NotReplayableError, replay
 from workers.reports.person import person
+from workers.reports.story import story, story_page
 from workers.runtime import Runtime
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -46,6 +46,7 @@ def ports_of(runtime):
         lambda lang: console_rows(runtime, lang),
         lambda app, user: person(runtime, app, user),
         lambda app, user, device, state: runtime.devices.set_state(app, user, device, state, "operator"),
+        lambda message_id, app, user, decision, after, most: story_page(runtime, message_id, app, user, decision, after, most),
     )
 
 

@@ -11,7 +11,6 @@ from common.clock import now_ms
 from common.contracts import encode
 from common.ledger_records import decode_records
 from common.storage import keys
-from common.storage.streams import Entry
 from tests.integration.web.conftest import APP, message, registered
 from tests.records import dead_record, note_record
 from workers.pipeline import Stages
@@ -44,11 +43,19 @@ def test_a_letter_is_listed_in_the_contracts_shape_and_encrypted_at_rest(cli, ru
         assert b"not json" not in b"".join(bytes(row[0]) for row in connection.exec_driver_sql("SELECT raw FROM dead_letters"))
 
 
+def bury(runtime, belt, blob, reason):
+    """As a stage does with an entry that it has read."""
+    consumer = Stages(runtime).drain("presence")
+    runtime.belts.hand_on((), [(belt, blob)])
+    (entry,) = consumer._source.read([belt], 1)
+    consumer.bury(entry, reason)
+
+
 def test_the_list_is_narrowed(cli, runtime, tenant, fleet):
     publish(runtime, "x")
     publish(runtime, message("m1", ["bob"]) | {"app": "other"})
     fleet.step()
-    Stages(runtime).drain("presence").bury(Entry(keys.PRESENCE, b"1-0", b"junk"), "poison: it ends every process that reads it")
+    bury(runtime, keys.PRESENCE, b"junk", "poison: it ends every process that reads it")
     fleet.step()
     assert {letter["reason"].split(":")[0] for letter in letters(cli)} == {"not_json", "unknown_app", "poison"}
     assert [letter["stage"] for letter in letters(cli, "--stage", "presence")] == ["presence"]
@@ -115,7 +122,7 @@ def test_what_lay_between_stages_goes_back_to_its_belt(cli, runtime, tenant, fle
     note = note_record(app=APP, ts_ms=now_ms(), user="u", device="d", at_ms=now_ms(), note="said")
     buried = {"send:meizu:chat": b"batch", keys.ROUTING: b"people", keys.RECEIPTS: b"callback"}
     for belt, blob in buried.items():
-        Stages(runtime).drain("presence").bury(Entry(belt, b"1-0", blob), "poison: six times")
+        bury(runtime, belt, blob, "poison: six times")
     dead = dead_record(id="l1", stage="ledger", reason="not_storable: X", at_ms=1, raw=runtime.vault.encrypt(encode(note)))
     runtime.belts.hand_on((), [(keys.LEDGER, encode([dead]))])
     fleet.writer.flush()

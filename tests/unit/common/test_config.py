@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import runfile
-from common.config import NothingRunning, SettingError, Settings, environ_of, host_port, resolve, secret_keys, sentinel_of
+from common.config import NothingRunning, SettingError, Settings, cluster_of, environ_of, host_port, resolve, secret_keys, sentinel_of
 from common.settings_table import SETTINGS, URL_NAMES
 from workers.cli.settings import shown
 
@@ -35,6 +35,7 @@ REFUSED = {
     "REDIS_URL": ["http://h", "redis://", "redis://h:0", "redis://h:x", "redis://h/one", "unix://", "sentinel://h:1/0", "valkey://h", "x"],
     "CORE_URL": ["mysql://h", "ftp://x"],
     "DATABASE_URL": ["postgresql://h", "mysql://h/db", "postgresql+psycopg://h", "sqlite:///x"],
+    "DATABASE_REPORTS_URL": ["embedded", "postgresql://h", "mysql://h/db"],
     "DATA_DIR": ["/dev/null", "/dev/null/var", "~nobody-of-this-name/x"],
     "EVENT_STREAMS": [",", "a,a", "a b"],
     "KEY_PREFIX": ["im {x}", "a b", "消息"],
@@ -170,7 +171,11 @@ def test_what_kubernetes_tests_and_supervisors_set_is_no_mistake(name):
 
 @pytest.mark.parametrize("name", URL_NAMES)
 def test_every_url_may_stand_in_a_file(name, tmp_path):
-    url = {"DATABASE_URL": "postgresql://u:p@h/d", "RECEIPTS_URL": "https://h"}.get(name, "redis://:p@h/1")
+    url = {
+        "DATABASE_URL": "postgresql://u:p@h/d",
+        "DATABASE_REPORTS_URL": "postgresql://u:p@h/d",
+        "RECEIPTS_URL": "https://h",
+    }.get(name, "redis://:p@h/1")
     path = tmp_path / "url"
     path.write_text(f"\ufeff{url}\n")
     settings = Settings.load({f"PUSHFLEET_{name}_FILE": str(path)})
@@ -317,3 +322,43 @@ def test_a_file_of_junk_is_no_secret_key(tmp_path):
     path.write_text("junk\n")
     with pytest.raises(SettingError, match="PUSHFLEET_SECRET_KEYS_FILE"):
         secret_keys(Settings.load({"PUSHFLEET_SECRET_KEYS_FILE": str(path)}))
+
+
+# ---------------------------------------------------------------- clusters
+
+CLUSTER = "redis+cluster://user:p%40ss@h1:7000,h2,[::1]:7002"
+
+
+def test_a_cluster_url_is_read() -> None:
+    found = cluster_of(CLUSTER + "/0?ssl_ca_certs=/ca.pem")
+    assert found.hosts == (("h1", 7000), ("h2", 6379), ("::1", 7002))
+    assert (found.tls, found.login) == (False, "user:p%40ss")
+    assert found.node_url("::1", 7002) == "redis://user:p%40ss@[::1]:7002?ssl_ca_certs=/ca.pem"
+    assert cluster_of("rediss+cluster://h1").node_url("h1", 6379) == "rediss://h1:6379"
+    assert "p%40ss" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "value", ["redis+cluster://", "redis+cluster://h1,,h2", "redis+cluster://h1/1", "redis+cluster://h1:0", "redis+cluster://h1:port"]
+)
+def test_what_is_no_cluster_url_is_refused(value: str) -> None:
+    with pytest.raises(SettingError, match=r"PUSHFLEET_REDIS_URL takes .*redis\+cluster://"):
+        Settings.load({"PUSHFLEET_REDIS_URL": value})
+
+
+def test_the_wake_ups_never_go_to_a_cluster() -> None:
+    with pytest.raises(SettingError, match="PUSHFLEET_BROKER_URL takes"):
+        Settings.load({"PUSHFLEET_REDIS_URL": CLUSTER, "PUSHFLEET_BROKER_URL": CLUSTER})
+    found = Settings.load({"PUSHFLEET_REDIS_URL": CLUSTER, "PUSHFLEET_BROKER_URL": "redis://h:1/0"})
+    assert (found.broker_url, found.key_root) == ("redis://h:1/0", "push:{s0}")
+    assert Settings.load({}).key_root == "push"
+
+
+def test_beside_a_cluster_a_broker_must_be_named_or_started(tmp_path: Path) -> None:
+    environ = {"PUSHFLEET_REDIS_URL": CLUSTER, "PUSHFLEET_DATABASE_URL": "postgresql://h/d", "PUSHFLEET_DATA_DIR": str(tmp_path)}
+    wanted = Settings.load(environ)
+    assert wanted.embedded_broker
+    with pytest.raises(SettingError, match="PUSHFLEET_BROKER_URL must be set with a cluster"):
+        resolve(wanted)
+    runfile.change(tmp_path, lambda run: run.update({"redis_url": CLUSTER, "broker_url": "redis://b:1/0", "pid": os.getpid()}))
+    assert resolve(wanted).broker_url == "redis://b:1/0"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from workers.cli.contract import as_text, asyncapi, json_schema
+from workers.cli.openapi import DOORS, openapi
+from workers.console.api import Api
+from workers.gateway.http import make_app as make_gateway
 from workers.intake import events
 from workers.intake.stage import Refused, read_entry
 
@@ -19,9 +23,10 @@ DOCS = Path(__file__).parents[3] / "docs"
 def test_the_documents_are_those_of_the_code() -> None:
     assert (DOCS / "events.schema.json").read_text() == as_text(json_schema()), "pushfleet contract json-schema > docs/events.schema.json"
     assert (DOCS / "asyncapi.json").read_text() == as_text(asyncapi()), "pushfleet contract asyncapi > docs/asyncapi.json"
+    assert (DOCS / "openapi.json").read_text() == as_text(openapi()), "pushfleet contract openapi > docs/openapi.json"
 
 
-@pytest.mark.parametrize("document", [json_schema(), asyncapi()], ids=["json-schema", "asyncapi"])
+@pytest.mark.parametrize("document", [json_schema(), asyncapi(), openapi()], ids=["json-schema", "asyncapi", "openapi"])
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))):
         found: Any = document
@@ -51,3 +56,20 @@ def test_the_events_of_our_pages_are_events() -> None:
         shape = schema[events.TYPES[event["type"]].__name__]
         assert set(event["data"]) <= set(shape["properties"])
         assert set(shape["required"]) <= set(event["data"])
+
+
+def test_the_openapi_document_is_one() -> None:
+    OpenAPIV31SpecValidator(openapi()).validate()
+
+
+def test_every_route_of_every_process_is_a_door_and_none_is_left_over() -> None:
+    """Pages for people are none; a receipt's address is whatever stands before its last four parts."""
+    console = Api(cast(Any, None), cast(Any, None)).routes()
+    gateway = make_gateway(*(cast(Any, None),) * 4).routes
+    found = {(path_of(route), method.lower()) for route in [*console, *gateway] for method in route.methods or () if method != "HEAD"}  # type: ignore[attr-defined]
+    told = {(door.path, door.method) for door in DOORS if door.process != "receipts"}
+    assert found == told - {("/metrics/targets", "get")}
+
+
+def path_of(route: Any) -> str:
+    return re.sub(r":path}", "}", route.path)

@@ -1,0 +1,276 @@
+"""Valkey or Redis Cluster: one client for the fleet's keys, which share a hash slot, and one for the core's, which do not.
+
+All keys of a shard carry its hash tag, so they live on one node at a time, and a transaction or a script never leaves it. The
+client of a shard is a plain one whose connections find the slot's owner when they connect. The IM core's keys carry the tags of
+its people and groups: redis-py's RedisCluster finds each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MovedError, RedisClusterException, RedisError, ResponseError
+from redis.retry import Retry
+
+from common.config import Cluster, cluster_of
+
+#: Longest wait for a node's map of slots, seconds: a node that hangs must not cost more than a failover takes.
+MAP_TIMEOUT_S: Final = 1.0
+#: A map that is no older than this is not asked for again, seconds: many connections are made anew at once.
+MAP_KEEP_S: Final = 0.2
+#: Tries of one question about a key of the core whose slot is on its way to another node.
+MOVES_MAX: Final = 5
+#: Errors that say "not here" or "not now": nothing was done, and the next try may find another node.
+ELSEWHERE: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "UNBLOCKED"})
+
+Address = tuple[str, int]
+#: (first slot, last slot, owner)
+Slots = list[tuple[int, int, Address]]
+
+
+class NoOwnerError(RedisConnectionError):
+    """No node that answers knows who has the slot now."""
+
+
+class SlotMap:
+    """Who owns which hash slot, as the nodes tell it. May be shared by threads."""
+
+    def __init__(self, cluster: Cluster, options: dict[str, Any]) -> None:
+        """options: of a connection to any node (user, password, TLS)."""
+        quick = {"socket_timeout": MAP_TIMEOUT_S, "socket_connect_timeout": MAP_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
+        self._options = {**options, **quick}
+        self._lock = threading.Lock()
+        self._seeds = list(cluster.hosts)
+        self._nodes = list(cluster.hosts)
+        self._slots: Slots = []
+        self._asked_at = 0.0
+
+    def owner(self, slot: int) -> Address:
+        """The node that serves the slot now. NoOwnerError: nobody who answers knows."""
+        with self._lock:
+            if not self._slots or time.monotonic() - self._asked_at > MAP_KEEP_S:
+                self._ask()
+            for first, last, owner in self._slots:
+                if first <= slot <= last:
+                    return owner
+        raise NoOwnerError(f"no node serves hash slot {slot}")
+
+    def failed(self, address: Address | None) -> None:
+        """A node could not be reached, or serves the slot no more: the map is asked for anew, and of the others first."""
+        with self._lock:
+            self._slots = []
+            if address in self._nodes:
+                self._nodes.remove(address)
+                self._nodes.append(address)
+
+    def _ask(self) -> None:
+        for node in [*self._nodes, *(seed for seed in self._seeds if seed not in self._nodes)]:
+            try:
+                self._slots, nodes = self._told_by(node)
+            except (RedisError, OSError):
+                continue
+            if self._slots:
+                self._asked_at = time.monotonic()
+                self._nodes = [node, *(one for one in nodes if one != node)]
+                return
+        raise NoOwnerError("no node of the cluster answers")
+
+    def _told_by(self, node: Address) -> tuple[Slots, list[Address]]:
+        untyped: Any = redis.Redis(host=node[0], port=node[1], **self._options)
+        with contextlib.closing(untyped) as client:
+            told = client.execute_command("CLUSTER SLOTS")
+        slots: Slots = []
+        nodes: dict[Address, None] = {}
+        for first, last, *servers in told:
+            found = [(_host(host, node[0]), int(port)) for host, port, *_ in servers]
+            slots.append((int(first), int(last), found[0]))
+            nodes.update(dict.fromkeys(found))
+        return slots, list(nodes)
+
+
+def _host(told: bytes | str | None, asked: str) -> str:
+    """An empty host is the one that was asked."""
+    name = told.decode() if isinstance(told, bytes) else told
+    return name if name and name != "?" else asked
+
+
+class SlotConnection(Connection):
+    """A connection to whoever owns a slot when it connects. An answer that says "not here" ends it as a broken one would be."""
+
+    def __init__(self, *, slot_map: SlotMap, slot: int, **options: Any) -> None:
+        self._slot_map = slot_map
+        self._slot = slot
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> Any:
+        try:
+            self.host, self.port = self._slot_map.owner(self._slot)
+            return super()._connect()  # type: ignore[no-untyped-call]
+        except (RedisConnectionError, OSError):
+            self._slot_map.failed((self.host, self.port))
+            raise
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*args, **options)
+        except ResponseError as error:
+            if (error.status_code or str(error).partition(" ")[0]) not in ELSEWHERE:
+                raise
+            self._slot_map.failed((self.host, self.port))
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise RedisConnectionError(f"the slot's node has changed: {type(error).__name__}") from error
+        except (RedisError, OSError):
+            self._slot_map.failed((self.host, self.port))
+            raise
+
+
+class SlotTlsConnection(SlotConnection, SSLConnection):
+    """The same over TLS."""
+
+
+def slot_client(url: str, key: str, options: dict[str, Any]) -> redis.Redis:
+    """A plain client for the keys that share the slot of `key`, wherever it is. options: of its connections."""
+    cluster = cluster_of(url)
+    login = _login(cluster)
+    tls = login.pop("connection_class", None) is not None
+    shared = {**options, **login}
+    pool = ConnectionPool(
+        connection_class=SlotTlsConnection if tls else SlotConnection,
+        slot_map=SlotMap(cluster, {**login, "ssl": True} if tls else login),
+        slot=key_slot(key.encode()),
+        **shared,
+    )
+    return redis.Redis.from_pool(pool)
+
+
+def _login(cluster: Cluster) -> dict[str, Any]:
+    """What a connection to any node needs beside its address."""
+    host, port = cluster.hosts[0]
+    found: dict[str, Any] = dict(parse_url(cluster.node_url(host, port)))  # type: ignore[no-untyped-call]
+    for name in ("host", "port", "db"):
+        found.pop(name, None)
+    return found
+
+
+class ClusterCore(RedisCluster):
+    """The core's keys on a cluster, each under its own slot. `of`: a client of one key's slot, for streams with groups."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        cluster = cluster_of(url)
+        login = _login(cluster)
+        tls = login.pop("connection_class", None) is not None
+        self._url, self._slot_options = url, options
+        self._of: dict[int, redis.Redis] = {}
+        nodes = [_node(host, port) for host, port in cluster.hosts]
+        with away():
+            super().__init__(startup_nodes=nodes, ssl=tls, **{**options, **login})
+
+    def of(self, key: str) -> redis.Redis:
+        """The client of the key's slot; the same for two keys of one slot."""
+        slot = key_slot(key.encode())
+        if slot not in self._of:
+            self._of[slot] = slot_client(self._url, key, self._slot_options)
+        return self._of[slot]
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        with away():
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        for client in self._of.values():
+            client.close()
+        super().close()
+
+
+def _node(host: str, port: int) -> ClusterNode:
+    make: Any = ClusterNode  # untyped in redis-py
+    return cast(ClusterNode, make(host, port))
+
+
+@contextlib.contextmanager
+def away() -> Iterator[None]:
+    """Errors of redis-py's cluster client that are no RedisError become a RedisConnectionError: a store that is away."""
+    try:
+        yield
+    except RedisClusterException as error:
+        raise RedisConnectionError(f"the cluster does not serve this now: {type(error).__name__}") from error
+
+
+def client_for(core: Any, key: str) -> redis.Redis:
+    """The client to use for one key of the core, where several commands about it go together."""
+    return core.of(key) if isinstance(core, ClusterCore) else cast(redis.Redis, core)
+
+
+def at_node_of(core: Any, key: str, fill: Callable[[Any], object]) -> list[Any]:
+    """The answers of one pipeline, not a transaction, from the one server process that has the key; errors stand among them.
+
+    fill: puts the commands into the pipeline; one of them may have no key.
+    """
+    if not isinstance(core, ClusterCore):
+        return _answers(core, fill)
+    for _ in range(MOVES_MAX):
+        with away():
+            node = cast(Any, core).get_node_from_key(key)
+            if node is None:
+                raise NoOwnerError("no node serves the key's slot")
+            try:
+                answers = _answers(core.get_redis_connection(node), fill)
+            except (RedisConnectionError, OSError):
+                core.nodes_manager.initialize()
+                raise
+            if not any(isinstance(one, MovedError) for one in answers):
+                return answers
+            core.nodes_manager.initialize()
+    raise NoOwnerError("the key's slot is on its way to another node")
+
+
+def _answers(client: redis.Redis, fill: Callable[[Any], object]) -> list[Any]:
+    with client.pipeline(transaction=False) as pipe:
+        fill(pipe)
+        return pipe.execute(raise_on_error=False)
+
+
+def each(core: redis.Redis, fill: Callable[[Any], object]) -> list[Any]:
+    """The answers of many commands, each about one key of the core, in order; errors stand among them."""
+    with away():
+        return _answers(core, fill)
+
+
+def as_redis(core: ClusterCore) -> redis.Redis:
+    """The core's client under the name that its users know: they use commands that both have."""
+    return cast(redis.Redis, cast(Any, core))
+
+
+def is_core(core: Any) -> bool:
+    """Whether the core's keys are spread over a cluster."""
+    return isinstance(core, ClusterCore)
+
+
+def hashes(core: redis.Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
+    """Of the core on a cluster: a node's time in ms, and of each key its fields and values as one flat list, None where it is no hash."""
+    with away():
+        told = cast(Any, core).time(target_nodes=RedisCluster.RANDOM)
+        with core.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hgetall(key)
+            answers = pipe.execute(raise_on_error=False)
+    seconds, micros = told if isinstance(told, tuple) else next(iter(told.values()))
+    found: list[Any] = []
+    for answer in answers:
+        if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+            found.append(None)
+        elif isinstance(answer, Exception):
+            raise answer
+        else:
+            found.append([part for pair in answer.items() for part in pair])
+    return seconds * 1000 + micros // 1000, found

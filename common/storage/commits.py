@@ -1,0 +1,107 @@
+"""Writes what follows from stream entries while they are still this reader's: of two readers of one entry one adds something."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, Final, cast
+
+from redis.client import Pipeline
+from redis.exceptions import WatchError
+
+from common.storage.streams import Belts, Entry
+
+#: Entries of another server that were committed are remembered for so long at least: their acknowledgement follows in a second step.
+PASSED_S: Final = 43_200
+#: Two writers of these marks that met try again after so long at most.
+MET_S: Final = 0.005
+
+
+class LostError(Exception):
+    """Nothing was written: some of the entries are not this reader's any more. mine: those that are."""
+
+    def __init__(self, mine: Sequence[Entry], count: int) -> None:
+        super().__init__(f"{count} entries were taken over")
+        self.mine = mine
+        self.count = count
+
+
+class Commits:
+    """Of one reader. streams: where it writes; source: where its entries come from.
+
+    Whoever takes entries over counts that in `Keys.takeovers`. A reader that finds the count as it was when it read still owns what it
+    read; else it asks. The count is watched until the write: a takeover in between makes the MULTI fail.
+    """
+
+    def __init__(self, streams: Belts, source: Belts) -> None:
+        self._streams = streams
+        self._source = source
+        self._known: object = None  # the count before the next read
+        self._since: object = None  # the count before the entries at work were read
+
+    def begin(self) -> None:
+        """What is written from now on was read after the last write, or was found to be ours since."""
+        self._since = self._known
+
+    def write(self, entries: Sequence[Entry], fill: Callable[[Pipeline], None], leave: Callable[[Pipeline], None]) -> None:
+        """In one MULTI what `fill` adds, and `leave`, which acknowledges. LostError.
+
+        Entries of another server leave in a second step, and are known by a mark until then.
+        """
+        write = self._write if self._source.redis is self._streams.redis else self._write_elsewhere
+        while not write(entries, fill, leave):
+            pass
+
+    def _write(self, entries: Sequence[Entry], fill: Callable[[Pipeline], None], leave: Callable[[Pipeline], None]) -> bool:
+        key = self._streams.keys.takeovers
+        with self._streams.redis.pipeline(transaction=True) as pipe:
+            cast(Any, pipe).watch(key)  # untyped in redis-py
+            now: Any = pipe.get(key) or b"0"
+            if now != self._since:
+                mine = self._source.renew(entries)
+                if len(mine) < len(entries):
+                    raise LostError(mine, len(entries) - len(mine))
+            pipe.multi()
+            fill(pipe)
+            leave(pipe)
+            try:
+                pipe.execute()
+            except WatchError:  # or the connection broke, and it may be written: then nothing is ours any more
+                self._since = None
+                return False
+        self._known = now
+        return True
+
+    def _write_elsewhere(self, entries: Sequence[Entry], fill: Callable[[Pipeline], None], leave: Callable[[Pipeline], None]) -> bool:
+        names = [_digest(entry) for entry in entries]
+        half_day = int(time.time()) // PASSED_S
+        keys = [self._streams.keys.passed(half_day - back) for back in (0, 1, 2)]
+        with self._streams.redis.pipeline(transaction=True) as pipe:
+            cast(Any, pipe).watch(*keys)
+            told: list[Any] = [pipe.smismember(key, names) for key in keys]
+            passed = [entry for entry, *marks in zip(entries, *told, strict=True) if any(marks)]
+            if passed:
+                self._leave(lambda own: self._source.acknowledge(own, passed))
+                raise LostError([entry for entry in entries if entry not in passed], len(passed))
+            pipe.multi()
+            fill(pipe)
+            pipe.sadd(keys[0], *names)
+            pipe.expire(keys[0], 3 * PASSED_S)
+            try:
+                pipe.execute()
+            except WatchError:
+                time.sleep(random.uniform(0.0, MET_S))
+                return False
+        self._leave(leave)
+        return True
+
+    def _leave(self, leave: Callable[[Pipeline], None]) -> None:
+        with self._source.redis.pipeline(transaction=True) as pipe:
+            leave(pipe)
+            pipe.execute()
+
+
+def _digest(entry: Entry) -> bytes:
+    return blake2b(b"\0".join((entry.belt.encode(), entry.id)), digest_size=12).digest()

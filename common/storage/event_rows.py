@@ -1,0 +1,140 @@
+"""The rows of one event, a page at a time: what stays quick for a message to a million people."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Engine, func, literal, select, text, tuple_
+from sqlalchemy.exc import OperationalError
+
+from common.ledger_records import unpack_users
+from common.storage.ledger_reads import COUNT_MS_MAX, paged_rows
+from common.storage.tables import ledger, notes, pages
+
+#: (user, device) behind which a page begins; of rows that stand in pages of people, (PAGED, their number).
+Cursor = tuple[str, str]
+#: No user id: PostgreSQL stores no U+0000.
+PAGED: Final = "\0"
+
+#: Counts of an event are good for so long, seconds, and for this many times what counting took.
+COUNTS_KEPT_S, COUNTS_KEPT_TIMES = 2.0, 20.0
+COUNTS_KEPT_MAX: Final = 256
+
+_counts: OrderedDict[tuple[int, Any, str, str], tuple[float, dict[str, int] | None]] = OrderedDict()
+_lock = threading.Lock()
+
+
+class EventRows:
+    """event: of LedgerReader.find."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def counts(self, event: Mapping[str, Any]) -> dict[str, int] | None:
+        """decision ("" where it waits) -> rows, the most first; None where counting takes longer than COUNT_MS_MAX.
+
+        Who is on two pages of one event counts twice.
+        """
+        key = (id(self._engine), event["day"], event["app"], event["event_id"])
+        with _lock:
+            known = _counts.get(key)
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
+        began = time.monotonic()
+        found = self._count(event)
+        took = time.monotonic() - began
+        with _lock:
+            _counts[key] = (time.monotonic() + max(COUNTS_KEPT_S if took > 0.1 else 0.0, took * COUNTS_KEPT_TIMES), found)
+            while len(_counts) > COUNTS_KEPT_MAX:
+                _counts.popitem(last=False)
+        return found
+
+    def _count(self, event: Mapping[str, Any]) -> dict[str, int] | None:
+        found: dict[str, int] = {}
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(text(f"SET LOCAL statement_timeout = {COUNT_MS_MAX}"))
+                own = select(ledger.c.decision, func.count()).where(*_of(ledger, event)).group_by(ledger.c.decision)
+                paged = select(pages.c.decision, func.sum(pages.c.count)).where(*_of(pages, event)).group_by(pages.c.decision)
+                for decision, count in (*connection.execute(own), *connection.execute(paged)):
+                    found[decision or ""] = found.get(decision or "", 0) + int(count)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != "57014":
+                raise
+            return None
+        return dict(sorted(found.items(), key=lambda one: -one[1]))
+
+    def page(
+        self, event: Mapping[str, Any], user: str | None, decision: str | None, after: Cursor | None, most: int
+    ) -> tuple[list[dict[str, Any]], Cursor | None]:
+        """(at most so many rows, where the next page begins; None: that was all). decision "": rows that wait."""
+        found: list[dict[str, Any]] = []
+        with self._engine.connect() as connection:
+            if after is None or after[0] != PAGED:
+                statement = select(ledger).where(*_of(ledger, event), *_narrow(user, decision))
+                if after is not None:
+                    statement = statement.where(tuple_(ledger.c.user, ledger.c.device) > tuple_(*map(literal, after)))
+                ordered = statement.order_by(ledger.c.user, ledger.c.device).limit(most + 1)
+                found = [dict(row) for row in connection.execute(ordered).mappings()]
+                if len(found) > most:
+                    return found[:most], (found[most - 1]["user"], found[most - 1]["device"])
+            start = int(after[1]) if after is not None and after[0] == PAGED else 0
+            more, following = self._people(connection, event, user, decision, start, most - len(found))
+        return [*found, *more], following
+
+    def _people(
+        self, connection: Any, event: Mapping[str, Any], user: str | None, decision: str | None, start: int, most: int
+    ) -> tuple[list[dict[str, Any]], Cursor | None]:
+        """Rows of the event's pages of people, from number `start` on."""
+        if decision == "":
+            return [], None
+        heads = select(pages.c.page, pages.c.count).where(*_of(pages, event)).order_by(pages.c.decided_ms, pages.c.page)
+        if decision is not None:
+            heads = heads.where(pages.c.decision == decision)
+        before, found = 0, list[dict[str, Any]]()
+        for page, count in connection.execute(heads).all():
+            if before + count > start or user is not None:
+                whole = dict(connection.execute(select(pages).where(*_of(pages, event), pages.c.page == page)).mappings().one())
+                first = 0 if user is not None else max(start - before, 0)
+                people = unpack_users(whole["users"])[first : None if user is not None else first + most - len(found)]
+                found += self._unknown(connection, event, whole, people, user)
+                start = before + first + len(people)
+                if user is not None and found:
+                    return found, None
+                if user is None and (len(found) >= most or first + len(people) < count):
+                    return found, (PAGED, str(start))
+            before += count
+        return found, None
+
+    def _unknown(
+        self, connection: Any, event: Mapping[str, Any], page: dict[str, Any], people: Sequence[str], user: str | None
+    ) -> list[dict[str, Any]]:
+        """Rows of these people, but for who has a row of their own."""
+        own = select(ledger.c.user).where(*_of(ledger, event), ledger.c.device == "", ledger.c.user.in_(list(people)))
+        wanted = set(people) - set(connection.execute(own).scalars())
+        return [row for row in paged_rows([page], set(), user) if row["user"] in wanted]
+
+    def notes(self, event: Mapping[str, Any], people: Sequence[str]) -> list[dict[str, Any]]:
+        """Steps and receipts of these people and of the whole event, in order of time."""
+        about = notes.c.user.in_(["", *people])
+        with self._engine.connect() as connection:
+            found = []
+            for kind in ("step", "receipt"):
+                statement = select(notes).where(*_of(notes, event), about, notes.c.kind == literal(kind, literal_execute=True))
+                found += [dict(row) for row in connection.execute(statement).mappings()]
+        return sorted(found, key=lambda note: note["at_ms"])
+
+
+def _of(table: Any, event: Mapping[str, Any]) -> Sequence[ColumnElement[bool]]:
+    return table.c.day == event["day"], table.c.app == event["app"], table.c.event_id == event["event_id"]
+
+
+def _narrow(user: str | None, decision: str | None) -> list[ColumnElement[bool]]:
+    wanted = [] if user is None else [ledger.c.user == user]
+    if decision is not None:
+        wanted.append(ledger.c.decision == decision if decision else ledger.c.decision.is_(None))
+    return wanted

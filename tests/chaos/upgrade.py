@@ -1,0 +1,212 @@
+"""A fleet of another version replaced process by process while pushes travel: `python -m tests.chaos.upgrade BASE`.
+
+`make upgrade BASE=DIR`: DIR is a checkout of the version before with its own .venv. Its workers run on this version's servers and
+simulator; 20,000 pushes are under way and 5,000 wait behind a paused lane when docs/upgrade.md is followed. Settles accounts then:
+var/reports/upgrade.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from common.config import Settings, environ_of, resolve
+from tests.chaos.campaign import good, show, write
+from tests.chaos.fleet import APP, ELSEWHERE, Town, accounts, keys_file, wait_for
+from tests.conftest import open_folder
+from workers.cli.fleet import migrate_settings
+from workers.cli.up import in_background
+from workers.runtime import Runtime
+from workers.supervisor import Worker
+
+#: As docs/upgrade.md has it: upkeep last.
+ORDER = ("intake", "presence", "routing", "delivery-apns", "upkeep")
+HERE = Path(__file__).parents[2]
+#: Settings of a later version would stop the processes of the version before.
+COMMON = ("DATA_DIR", "REDIS_URL", "DATABASE_URL", "SECRET_KEYS_FILE", "CA_FILE", "ENDPOINT_APNS_PRODUCTION", "RETRY_FIRST_S", "LOG_LEVEL")
+LAUNCHER = """#!/bin/sh
+# the checkout that `current` names runs the worker; a process that ends is started again from it
+checkout=$(cat {folder}/current)
+for name in $(env | sed -n 's/^\\(PUSHFLEET_[A-Z_]*\\)=.*/\\1/p'); do
+  case " {known} " in *" $name "*) ;; *) unset "$name" ;; esac
+done
+cd "$checkout" && exec "$checkout/.venv/bin/python" -m workers "$@"
+"""
+
+
+class Upgrade(Town):
+    """One fleet whose processes are of one version or the other."""
+
+    def at_home(self, folder: Path, base: Path) -> None:
+        self.folder = folder
+        self.base = base
+
+    def command(self, *words: str, checkout: Path | None = None) -> None:
+        place = checkout or self.base
+        environ = {**_clean(), **common_environ(self.runtime.settings)}
+        argv = [str(place / ".venv/bin/python"), "-m", "workers", *words]
+        subprocess.run(argv, cwd=place, env=environ, check=True, stdout=subprocess.DEVNULL)
+
+    def people_of(self, lane: str, count: int) -> list[str]:
+        """`count` people with an iPhone each on this lane."""
+        statement = text(
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token, registered_ms, state, reason, state_ms)'
+            " SELECT :app, :lane || n, 'phone', 'ios', 'apns', :lane, 'a1' || md5(:lane) || lpad(to_hex(n), 30, '0'), 1, 'active', '', 1"
+            " FROM generate_series(0, CAST(:last AS int)) AS n"
+        )
+        with self.runtime.engine.begin() as connection:
+            connection.execute(statement, {"app": APP, "lane": lane, "last": count - 1})
+        return [f"{lane}{number}" for number in range(count)]
+
+    def publish_all(self, people: list[str], count: int) -> None:
+        """`count` messages to these people in turn."""
+        pipe = self.runtime.core.pipeline(transaction=False)
+        for number in range(count):
+            identity, user = uuid.uuid4().hex, people[number % len(people)]
+            data = {"message_id": f"m{self.books.messages}", "sender": {"id": "s"}, "recipients": [user]}
+            data |= {"conversation": {"type": "c2c", "id": "s"}, "elements": [{"type": "text", "text": f"number {number}"}]}
+            event = {"v": 1, "id": identity, "type": "message.stored", "app": APP, "ts": int(time.time() * 1000), "data": data}
+            pipe.xadd("im:events", {"e": json.dumps(event)})
+            self.books.expected.add((identity, user, "phone"))
+            self.books.messages += 1
+            if number % 500 == 499:
+                pipe.execute()
+        pipe.execute()
+
+    def stand_still(self, name: str) -> None:
+        """This line's processes stop where they are, with what they hold; what comes to them stays in its stream."""
+        for worker in self.workers:
+            if worker.name.rpartition(".")[0] == name and worker.process:
+                worker.process.send_signal(signal.SIGSTOP)
+
+    def replace(self, say: Callable[[str], None]) -> dict[str, float]:
+        """This version in place of the other, one process after the other; seconds until each said that it lives."""
+        (self.folder / "current").write_text(str(HERE))
+        took = {}
+        for name in ORDER:
+            for worker in [worker for worker in self.workers if worker.name.rpartition(".")[0] == name]:
+                took[worker.name] = self._replaced(worker)
+                say(f"{worker.name} replaced after {took[worker.name]} s; {self.sent()} pushes were sent until now")
+        return took
+
+    def _replaced(self, worker: Worker) -> float:
+        process = worker.process
+        assert process
+        self.runtime.redis.delete(self.runtime.keys.alive(worker.name))
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
+        wait_for(lambda: worker.process is not process and self.says_it_lives(worker), f"{worker.name} lives", 90)
+        self.kills[worker.name] += 1
+        return round(time.monotonic() - began, 1)
+
+
+def common_environ(settings: Settings) -> dict[str, str]:
+    known = {f"PUSHFLEET_{name}" for name in COMMON}
+    return {name: value for name, value in environ_of(settings).items() if name in known}
+
+
+def _clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")}
+
+
+def _procfile(folder: Path, base: Path) -> Path:
+    launcher = folder / "launch"
+    launcher.write_text(LAUNCHER.format(folder=folder, known=" ".join(f"PUSHFLEET_{name}" for name in (*COMMON, "PROCESS"))))
+    launcher.chmod(0o755)
+    (folder / "current").write_text(str(base))
+    words = {name: f"worker {name}" for name in ORDER} | {"delivery-apns": "worker delivery --vendors apns"}
+    path = folder / "Procfile"
+    path.write_text("".join(f"{name}: {launcher} {words[name]}\n" for name in ORDER))
+    return path
+
+
+def _migrated_by(base: Path) -> Callable[[Settings], None]:
+    def migrate(settings: Settings) -> None:
+        environ = {**_clean(), **common_environ(settings)}
+        argv = [str(base / ".venv/bin/python"), "-m", "workers", "migrate"]
+        subprocess.run(argv, cwd=base, env=environ, check=True, stdout=subprocess.DEVNULL)
+
+    return migrate
+
+
+def run(
+    base: Path, messages: int, parked: int, seed: int, replicas: Mapping[str, int], say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """The campaign; the report of `accounts` with how long each process took."""
+    with open_folder() as folder:
+        named = {"PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)), "PUSHFLEET_LOG_LEVEL": "warning"}
+        wanted = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3", **ELSEWHERE, **named})
+        path = _procfile(folder, base)
+        with in_background(wanted, replicas, True, migrate=_migrated_by(base), procfile_path=path) as fleet:
+            runtime = Runtime(resolve(wanted))
+            place = Upgrade(fleet, runtime, 10**9, seed)
+            place.at_home(folder, base)
+            try:
+                return _upgraded(place, messages, parked, seed, print)
+            finally:
+                runtime.close()
+
+
+def _upgraded(place: Upgrade, messages: int, parked: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+    place.settle_in(0)
+    place.command("credential", "pause", APP, "apns", "few")
+    held, many = place.people_of("few", min(parked, 1_000)), place.people_of("ios", min(messages, 5_000))
+    time.sleep(2.0)
+    place.publish_all(held, parked)
+    wait_for(lambda: not place.runtime.core.xlen("im:events"), "the parked ones were read", 120)
+    time.sleep(5.0)
+    say(f"{parked} pushes wait behind a paused lane")
+    place.publish_all(many, messages)
+    wait_for(lambda: place.sent() > messages // 20, "the first were sent", 120)
+    for name in ("delivery-apns", "routing", "presence"):  # so that entries of the version before lie in each stream
+        place.stand_still(name)
+        time.sleep(0.7)
+    redis = place.runtime.redis
+    streams = {name: redis.xlen(name) for name in redis.scan_iter(match="push*", _type="stream")}
+    say(f"{place.sent()} of {messages} were sent, {streams} entries wait: the upgrade begins")
+    migrate_settings(place.runtime.settings)
+    took = place.replace(say)
+    under_way = messages - place.sent()
+    place.command("credential", "resume", APP, "apns", "few", checkout=HERE)
+    settled = place.settled(300.0, lambda: None)
+    return {
+        "seed": seed,
+        "messages": place.books.messages,
+        "left_when_replaced": under_way,
+        "kills": dict(place.kills),
+        "recovery_s": took,
+        "settled": settled,
+        **accounts(place),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("base", type=Path)
+    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--parked", type=int, default=5_000)
+    given = parser.parse_args()
+    seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
+    report = run(given.base.resolve(), given.messages, given.parked, seed, {"delivery-apns": 2})
+    write("upgrade.json", report)
+    show(report)
+    well = good(report)
+    print("nothing was lost" if well else "NOT everything is accounted for", "- the report is in var/reports/upgrade.json")
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""A Valkey Cluster of real `valkey-server` processes from the wheel, on this machine: three primaries, each with a replica."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from tests.conftest import open_folder
+from workers.embedded import find_home, valkey_binary
+from workers.processes import end, spawn
+
+SLOTS = 16_384
+#: A node that is silent for so long is taken over by its replica.
+NODE_TIMEOUT_MS = 1_000
+START_S = 60.0
+
+
+@dataclass(slots=True)
+class Node:
+    """One server process. options: of its clients."""
+
+    port: int
+    argv: list[str]
+    folder: Path
+    options: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = spawn(self.argv, cwd=self.folder)
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=2, retry=Retry(NoBackoff(), 0), **self.options)
+
+    def say(self, *words: Any) -> Any:
+        with contextlib.closing(self.client) as client:
+            return client.execute_command(*words)
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.say("PING"))
+        except (RedisError, OSError):
+            return False
+
+    def send(self, number: int) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        assert self.process
+        self.process.wait()
+
+    @property
+    def id(self) -> str:
+        return str(self.say("CLUSTER", "MYID").decode())
+
+
+class ValkeyCluster:
+    """Its nodes, and what an operator or a fault does to them."""
+
+    def __init__(self, nodes: Sequence[Node], password: str, tls: bool = False) -> None:
+        self.nodes = list(nodes)
+        self._password = password
+        self._tls = tls
+
+    def url(self, login: str | None = None, query: str = "") -> str:
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+        return f"redis{'s' * self._tls}+cluster://{login or ':' + self._password}@{hosts}{query}"
+
+    def owner(self, key: str) -> Node:
+        """The primary that serves the key's slot, as the nodes that live see it."""
+        slot = key_slot(key.encode())
+        for node in self.nodes:
+            try:
+                told = node.say("CLUSTER", "SLOTS")
+            except (RedisError, OSError):
+                continue
+            for first, last, (_, port, *_rest), *_ in told:
+                if first <= slot <= last:
+                    return next(one for one in self.nodes if one.port == port)
+        raise AssertionError(f"nobody serves {key}")
+
+    def healthy(self) -> bool:
+        """Whether every node that lives sees all slots served, and each primary has a replica that follows it."""
+        try:
+            told = [node.say("CLUSTER", "INFO").decode() for node in self.nodes]
+            nodes = self.nodes[0].say("CLUSTER", "NODES").decode()
+        except (RedisError, OSError):
+            return False
+        links = sum("slave" in line and "fail" not in line and "connected" in line for line in nodes.splitlines())
+        ready = all("cluster_state:ok" in one and f"cluster_slots_ok:{SLOTS}" in one for one in told)
+        return ready and links == len(self.nodes) // 2 and all(self._follows(node) for node in self.nodes)
+
+    def _follows(self, node: Node) -> bool:
+        with contextlib.closing(node.client) as client:
+            told: Any = client.info("replication")
+        return told["role"] == "master" or told.get("master_link_status") == "up"
+
+    def move_slot(self, key: str, *, pause_s: float = 0.0, keys_at_once: int = 10) -> Node:
+        """The slot of the key goes to another primary, key by key as `valkey-cli --cluster reshard` does it; the new owner."""
+        slot, source = key_slot(key.encode()), self.owner(key)
+        primaries = {one.port for one in map(self.owner, ("a", "b", "c", "d", "e", "f", "g"))}
+        target = next(node for node in self.nodes if node.port in primaries and node.port != source.port)
+        target.say("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.say("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        auth = ["AUTH", self._password]
+        while names := source.say("CLUSTER", "GETKEYSINSLOT", slot, keys_at_once):
+            source.say("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "REPLACE", *auth, "KEYS", *names)
+            time.sleep(pause_s)
+        for node in (target, source):
+            node.say("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+        return target
+
+    def revive(self) -> None:
+        """Starts what was killed."""
+        for node in self.nodes:
+            if node.process is None or node.process.poll() is not None:
+                node.start()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            if node.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    node.send(signal.SIGCONT)
+                end(node.process, (signal.SIGKILL, 5))
+
+
+def wait_until(look: Callable[[], object], what: str, seconds: float = START_S) -> None:
+    until = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < until, what
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def valkey_cluster(primaries: int = 3, *, replicas: bool = True, more: Sequence[str] = ()) -> Iterator[ValkeyCluster]:
+    """Runs until the end of the block. more: further options of each server."""
+    with open_folder() as folder:
+        cluster = start(folder, primaries, replicas=replicas, more=more)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def start(folder: Path, primaries: int = 3, *, replicas: bool = True, more: Sequence[str] = ()) -> ValkeyCluster:
+    """Starts the servers and makes one cluster of them; returns when it is whole."""
+    (folder / "home").mkdir(parents=True, exist_ok=True)
+    binary, password = str(valkey_binary(find_home(folder / "home"))), secrets.token_hex(8)
+    nodes = []
+    for number in range(primaries * (1 + replicas)):
+        place = folder / f"node-{number}"
+        place.mkdir(parents=True, exist_ok=True)
+        port = _free_port()
+        argv = [binary, *_options(port, place, password), *more]
+        nodes.append(Node(port, argv, place, {"password": password}))
+    cluster = ValkeyCluster(nodes, password)
+    try:
+        for node in nodes:
+            node.start()
+        wait_until(lambda: all(node.answers() for node in nodes), "the servers answer")
+        _join(nodes, primaries)
+        wait_until(cluster.healthy if replicas else lambda: _covered(nodes), "the cluster is whole")
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+def _options(port: int, place: Path, password: str) -> list[str]:
+    told = {
+        "port": port,
+        "cluster-port": _free_port(),
+        "cluster-enabled": "yes",
+        "cluster-config-file": "nodes.conf",
+        "cluster-node-timeout": NODE_TIMEOUT_MS,
+        "cluster-replica-validity-factor": 0,
+        "bind": "127.0.0.1",
+        "dir": place,
+        "requirepass": password,
+        "primaryauth": password,
+        "appendonly": "yes",
+        "save": "",
+        "repl-diskless-sync-delay": 0,
+        "maxmemory-policy": "noeviction",
+        "logfile": place / "log",
+    }
+    return [part for name, value in told.items() for part in (f"--{name}", str(value))]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _join(nodes: Sequence[Node], primaries: int) -> None:
+    first = nodes[0]
+    bus = _bus_port(first)
+    for number, node in enumerate(nodes):
+        node.say("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        if node is not first:
+            node.say("CLUSTER", "MEET", "127.0.0.1", first.port, bus)
+    for number, node in enumerate(nodes[:primaries]):
+        begin, until = SLOTS * number // primaries, SLOTS * (number + 1) // primaries - 1
+        node.say("CLUSTER", "ADDSLOTSRANGE", begin, until)
+    wait_until(lambda: all(f"cluster_known_nodes:{len(nodes)}" in node.say("CLUSTER", "INFO").decode() for node in nodes), "all have met")
+    for replica, primary in zip(nodes[primaries:], nodes, strict=False):
+        wait_until(lambda r=replica, p=primary: _replicate(r, p), "a replica follows")
+
+
+def _replicate(replica: Node, primary: Node) -> bool:
+    try:
+        replica.say("CLUSTER", "REPLICATE", primary.id)
+    except RedisError:  # it has not heard of that one yet
+        return False
+    return True
+
+
+def _bus_port(node: Node) -> int:
+    return int(node.argv[node.argv.index("--cluster-port") + 1])
+
+
+def _covered(nodes: Sequence[Node]) -> bool:
+    return all(f"cluster_slots_ok:{SLOTS}" in node.say("CLUSTER", "INFO").decode() for node in nodes)
+
+
+def main() -> None:
+    """`python -m tests.cluster [COMMAND …]`: runs the command with PUSHFLEET_REDIS_URL of a cluster of its own; none: until Ctrl-C."""
+    import os
+    import sys
+
+    with valkey_cluster() as cluster:
+        if len(sys.argv) == 1:
+            print(f"PUSHFLEET_REDIS_URL={cluster.url()}", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+            return
+        done = subprocess.run(sys.argv[1:], env={**os.environ, "PUSHFLEET_REDIS_URL": cluster.url()}, check=False)
+    raise SystemExit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The fleet's stages on a real cluster: events, presence and members of many slots, and the fleet's own keys in one."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+from redis.crc import key_slot
+from redis.exceptions import NoPermissionError
+
+from common.config import SettingError
+from common.model import Urgency, Vendor
+from common.publisher import Publisher
+from common.storage import keys
+from common.storage.delayed import Later
+from common.storage.keys import Keys, renamed
+from common.storage.lane_queues import LaneCommit, LaneTerms, NewBatch
+from common.storage.members import Members
+from common.storage.redis import connect, connect_core
+from tests.cluster import ValkeyCluster
+from tests.integration.test_core_elsewhere import Core
+from workers.cli.worker import doors_of
+from workers.handlers.intake import IntakeLoop
+from workers.runtime import Runtime
+
+GIVEN = {"str": "a:b", "int": 7, "Vendor": Vendor.APNS, "Urgency": Urgency.CHAT}
+
+
+def all_keys(made: Keys) -> list[str]:
+    """Every key that Keys can make."""
+    found = []
+    for name, member in inspect.getmembers(Keys):
+        if name.startswith("_") or name == "prefix":
+            continue
+        if isinstance(member, property):
+            found.append(getattr(made, name))
+        elif inspect.isfunction(member):
+            given = [GIVEN[one.annotation] for one in list(inspect.signature(member).parameters.values())[1:]]
+            found.append(getattr(made, name)(*given))
+    return [*found, *map(made.belt, (*keys.BELTS, keys.LEDGER, keys.RECEIPTS))]
+
+
+def test_all_keys_of_the_fleet_share_one_slot(runtime: Runtime) -> None:
+    made = all_keys(runtime.keys)
+    assert len(made) > 80
+    assert {key_slot(key.encode()) for key in made} == {key_slot(b"{s0}")}
+    assert len(set(made)) == len(set(all_keys(Keys("push")))), "on a cluster no two keys become one"
+
+
+def test_on_one_server_the_keys_keep_their_names() -> None:
+    plain, own = Keys("push"), Keys("push:{s0}")
+    assert (plain.lane("a:apns:b"), plain.belt("presence:chat")) == ("push:lane:a:apns:b", "push:{s0}:presence:chat")
+    for one, other in zip(all_keys(plain), all_keys(own), strict=True):
+        if one != plain.old_withdrawals:
+            assert renamed(one.encode(), "push", "push:{s0}") == other.encode()
+            assert renamed(other.encode(), "push:{s0}", "push") == one.encode()
+
+
+def test_events_presence_members_and_all_scripts_before_delivery(runtime: Runtime) -> None:
+    core = Core(runtime)
+    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
+    for user in ("alice", "bob", "carol"):
+        core.phone(user)
+    core.group_message()
+    while consumer.once(block_ms=10):
+        pass
+    assert not runtime.core.xlen(core.stream)
+    assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
+
+
+def test_several_streams_of_the_core_with_a_slot_each(runtime: Runtime, space: str) -> None:
+    streams = tuple(f"im{space}:events{number}" for number in range(4))
+    assert len({key_slot(stream.encode()) for stream in streams}) == 4
+    spread = Runtime(dataclasses.replace(runtime.settings, event_streams=streams))
+    consumer = IntakeLoop(streams, doors_of(spread))
+    assert not consumer.once(block_ms=1)
+    for stream in streams:
+        publisher = Publisher(spread.settings.core_url, stream)
+        publisher.publish({"v": 1, "id": stream, "type": "nothing.known", "app": "nobody"})
+        publisher.close()
+    while consumer.once(block_ms=10):
+        pass
+    for stream in streams:
+        assert (spread.core.xlen(stream), spread.core.xpending(stream, "pushfleet")["pending"]) == (0, 0)
+    letters = runtime.redis.xlen(runtime.keys.belt(keys.LEDGER))
+    assert letters, "each became a dead letter"
+    spread.close()
+
+
+def test_a_lane_takes_sends_and_commits(runtime: Runtime) -> None:
+    """The scripts of delivery: ready, take, lease of the rate, commit with marks, the delayed set and back."""
+    queues, lane = runtime.lane_queues, "a:apns:b"
+    with runtime.redis.pipeline(transaction=True) as pipe:
+        queues.put(pipe, [NewBatch(lane, Urgency.CHAT, b"blob", 2, 1, 0)])
+        pipe.execute()
+    assert queues.pop(Vendor.APNS, dict.fromkeys(Urgency, 5), [])[0] == [(lane, Urgency.CHAT)]
+    (taken,) = queues.take([(lane, Urgency.CHAT, LaneTerms(1, 100.0, 10.0), 500)], 15.0)
+    assert taken.what == "go"
+    assert queues.lease(taken, 2, 2, 15.0).tokens == 2
+    commit = LaneCommit(ended=taken.entries, record=b"record", bytes_more=-4)
+    commit.mark("done", [runtime.keys.claims("2026-01-01", "abcd")], "abcd", 60)
+    assert queues.commit(taken, commit) == []
+    assert not queues.waiting(lane)
+    with runtime.redis.pipeline(transaction=True) as pipe:
+        runtime.delayed.put(pipe, [Later(keys.presence(Urgency.CALL), b"later", 0)])
+        pipe.execute()
+    assert runtime.delayed.release_due() == {keys.presence(Urgency.CALL)}
+
+
+def test_a_page_of_members_tells_whose_cursor_it_is(runtime: Runtime, cluster: ValkeyCluster, space: str) -> None:
+    key = f"im{space}:members:{{a:g}}"
+    runtime.core.sadd(key, *(f"u{number}" for number in range(1_000)))
+    page = Members(runtime.core, f"im{space}:").page("a", "g", 0, None, 100)
+    assert page.server == cluster.owner(key).client.info("server")["run_id"]
+    assert page.cursor
+    begun_anew = Members(runtime.core, f"im{space}:").page("a", "g", page.cursor, "another server", 100)
+    assert set(begun_anew.users) == set(page.users)
+
+
+def test_a_user_of_its_own_and_one_without_rights(cluster: ValkeyCluster, space: str) -> None:
+    for node in cluster.nodes:
+        node.say("ACL", "SETUSER", space, "on", ">p@ss:w", "~*", "+@all", "-@dangerous", "+info", "+cluster|slots", "+cluster|shards")
+        node.say("ACL", "SETUSER", space + "none", "on", ">p", "resetkeys", "-@all", "+ping", "+cluster|slots")
+    client = connect(cluster.url(f"{space}:p%40ss%3Aw"))
+    assert client.set(f"{{s0}}{space}", b"1", px=1000)
+    core = connect_core(cluster.url(f"{space}:p%40ss%3Aw"))
+    assert core.xadd(f"im{space}:events", {"e": b"{}"})
+    with pytest.raises(NoPermissionError):
+        connect(cluster.url(f"{space}none:p")).set(f"{{s0}}{space}", b"1")
+    client.close()
+    core.close()
+
+
+def test_one_node_behind_a_plain_url_is_refused_with_the_form(cluster: ValkeyCluster) -> None:
+    plain = cluster.url().replace("redis+cluster", "redis").partition(",")[0]
+    with pytest.raises(SettingError, match=r"cluster mode: its form is redis\+cluster://h1:6379,h2:6379"):
+        connect(plain)

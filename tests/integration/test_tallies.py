@@ -1,0 +1,153 @@
+"""Counts by minute and hour, and the rows of one event a page at a time, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+
+from common.config import Settings
+from common.ledger_records import PageRecord, pack_users
+from common.storage.event_rows import EventRows
+from common.storage.migrations import migrate
+from common.storage.tallies import MINUTE_MS, SETTLE_MS, SLOTS, percentile
+from tests.records import event_record, note_record, row_record
+from workers.reports.story import story, story_page
+from workers.runtime import Runtime
+
+#: A minute of this day, in the past.
+T0 = 1_796_000_040_000 // MINUTE_MS * MINUTE_MS
+#: From here the minutes of T0 are over and written.
+LATER = T0 + 3 * MINUTE_MS + SETTLE_MS
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    runtime = Runtime(settings)
+    migrate(runtime.engine)
+    with runtime.engine.begin() as connection:
+        connection.execute(text("TRUNCATE tallies, events, ledger, notes, pages"))
+    yield runtime
+    runtime.close()
+
+
+@pytest.fixture
+def app() -> str:
+    return "t" + uuid.uuid4().hex[:10]
+
+
+def about(app: str, event_id: str = "e1", received: int = T0):
+    return event_record(app=app, event_id=event_id, message_id=f"m-{event_id}", ts_ms=received, received_ms=received)
+
+
+def pushed(event, user: str, decided: int, decision: str | None = "accepted", vendor: str = "huawei"):
+    named = {"app": event.app, "event_id": event.event_id, "ts_ms": event.ts_ms, "user": user, "device": "phone"}
+    return row_record(**named, vendor=vendor, business_id="hw", decision=decision, message_class="chat", decided_ms=decided)
+
+
+def receipt(event, user: str, at: int, note: str):
+    named = {"app": event.app, "event_id": event.event_id, "ts_ms": event.ts_ms, "user": user, "device": "phone"}
+    return note_record(**named, kind="receipt", stage="receipts", at_ms=at, note=note)
+
+
+def page(event, people: list[str], decision: str = "online"):
+    named = {"app": event.app, "event_id": event.event_id, "ts_ms": event.ts_ms, "note": "", "message_class": "chat"}
+    return PageRecord(**named, decision=decision, presence_ms=T0, decided_ms=T0, count=len(people), users=pack_users(people))
+
+
+def counted(runtime: Runtime, kind: str, *by: str, **more):
+    rows = runtime.tallies.read(kind, T0 - 60 * MINUTE_MS, T0 + 60 * MINUTE_MS, by, **more)
+    return {tuple(row[name] for name in by): row["count"] for row in rows}
+
+
+def test_a_minute_is_counted_by_tenant_vendor_class_and_outcome(runtime, app):
+    one, two = about(app), about(app, "e2", T0 + MINUTE_MS)
+    rows = [pushed(one, "bob", T0 + 400), pushed(one, "eve", T0 + 900, "token_dead"), pushed(two, "bob", T0 + MINUTE_MS + 7_000)]
+    runtime.ledger.write([one, two, *rows, pushed(two, "ann", T0 + 1, None), page(one, ["kim", "lee"])])
+    runtime.ledger.write([receipt(one, "bob", T0 + 5_000, "delivered"), receipt(one, "bob", T0 + 6_000, "clicked")])
+    while runtime.tallies.count(LATER, None):
+        pass
+    assert counted(runtime, "event", "app", "name") == {(app, "message.stored"): 2}
+    assert counted(runtime, "push", "vendor", "class", "name") == {
+        ("huawei", "chat", "accepted"): 2,
+        ("huawei", "chat", "token_dead"): 1,
+        ("", "chat", "online"): 2,
+    }
+    assert counted(runtime, "receipt", "app", "vendor", "name") == {(app, "huawei", "delivered"): 1, (app, "huawei", "clicked"): 1}
+    steps = runtime.tallies.read("push", T0, LATER, ["name"], step_min=1, where={"name": "accepted", "app": app})
+    assert [(row["at_ms"], row["count"]) for row in steps] == [(T0, 1), (T0 + MINUTE_MS, 1)]
+    slots = {row["slot"]: row["count"] for row in runtime.tallies.read("push", T0, LATER, [], slots=True, where={"name": "accepted"})}
+    assert slots == {3: 1, 7: 1}, "400 ms and 7 s"
+
+
+def test_what_is_written_late_is_counted_and_nothing_twice(runtime, app):
+    one = about(app)
+    runtime.ledger.write([one, pushed(one, "bob", T0 + 1)])
+    while runtime.tallies.count(LATER, T0 + 30_000):
+        pass
+    assert counted(runtime, "push", "name") == {("accepted",): 1}
+    runtime.ledger.write([pushed(one, "eve", T0 + 2)])
+    while runtime.tallies.count(LATER, T0 + 30_000):
+        pass
+    runtime.tallies.count(LATER, None)
+    runtime.tallies.count(LATER, None)
+    assert counted(runtime, "push", "name") == {("accepted",): 2}
+
+
+def test_old_minutes_become_hours_that_count_the_same(runtime, app):
+    one = about(app)
+    runtime.ledger.write([one, pushed(one, "bob", T0 + 1), pushed(one, "eve", T0 + MINUTE_MS)])
+    while runtime.tallies.count(LATER, None):
+        pass
+    before = counted(runtime, "push", "app", "vendor", "class", "name")
+    runtime.tallies.fold(T0 + 30 * 60 * MINUTE_MS, days=7)
+    runtime.tallies.fold(T0 + 30 * 60 * MINUTE_MS, days=7)
+    assert counted(runtime, "push", "app", "vendor", "class", "name") == before == {(app, "huawei", "chat", "accepted"): 2}
+    with runtime.engine.connect() as connection:
+        assert set(connection.execute(text("SELECT DISTINCT span FROM tallies")).scalars()) == {0, 60}
+    runtime.tallies.fold(T0 + 8 * 1440 * MINUTE_MS, days=7)
+    assert counted(runtime, "push", "app") == {}
+
+
+@pytest.mark.parametrize(
+    ("slots", "share", "expected"), [({}, 0.5, None), ({1: 10}, 0.5, 50), ({1: 5, 3: 5}, 0.95, 475), ({11: 1}, 1.0, 600_000)]
+)
+def test_a_percentile_lies_within_its_slot(slots, share, expected):
+    assert percentile(slots, share) == expected
+    assert list(SLOTS) == sorted(SLOTS)
+
+
+def test_the_pages_of_an_event_are_its_whole_story(runtime, app):
+    one = about(app)
+    people = [f"p{n:03}" for n in range(40)]
+    rows = [pushed(one, f"u{n:03}", T0 + n, "accepted" if n % 3 else "token_dead") for n in range(30)]
+    # somebody of a page has a row of their own since: it counts, the page's does not
+    own = row_record(app=app, event_id="e1", ts_ms=T0, user="p001", device="", decision="no_device", message_class="chat", decided_ms=T0)
+    runtime.ledger.write(
+        [one, *rows, own, page(one, people[:25]), page(one, people[25:], "online_elsewhere"), receipt(one, "u001", T0, "clicked")]
+    )
+    whole = story(runtime, "m-e1", app, None, None)["recipients"]
+    found, after = [], None
+    while True:
+        told = story_page(runtime, "m-e1", app, None, None, after, 7)
+        found += told["recipients"]
+        assert len(told["recipients"]) <= 7
+        if (after := told["next"]) is None:
+            break
+    by_person = lambda row: (row["user"], row["device"] or "")  # noqa: E731
+    assert sorted(found, key=by_person) == sorted(whole, key=by_person)
+    assert told["counts"] == {"online": 25, "accepted": 20, "online_elsewhere": 15, "token_dead": 10, "no_device": 1}
+
+
+@pytest.mark.parametrize(
+    ("user", "decision", "expected"), [(None, "token_dead", 10), (None, "online_elsewhere", 1), ("kim", None, 1), (None, "", 1)]
+)
+def test_a_page_is_narrowed_by_person_and_decision(runtime, app, user, decision, expected):
+    one = about(app)
+    rows = [pushed(one, f"u{n:03}", T0 + n, "accepted" if n % 3 else "token_dead") for n in range(30)]
+    runtime.ledger.write([one, *rows, pushed(one, "zoe", T0, None), page(one, ["kim"], "online_elsewhere"), page(one, ["lee"])])
+    told = story_page(runtime, "m-e1", app, user, decision, None, 100)
+    assert len(told["recipients"]) == expected
+    assert EventRows(runtime.engine).counts(runtime.ledger.find("m-e1", app, None))[""] == 1
