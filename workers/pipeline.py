@@ -72,7 +72,11 @@ def routing_of(runtime: Runtime) -> RoutingHandler:
 def shortcut_of(runtime: Runtime) -> Shortcut:
     """Presence and routing within intake's process."""
     presence = presence_of(runtime, lambda: sql.optional(runtime.engine, PEOPLE_S))
-    return Shortcut(presence, routing_of(runtime), lambda: max(map(runtime.living.replicas, (PRESENCE, ROUTING))))
+
+    def workers() -> int:
+        return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
+
+    return Shortcut(presence, routing_of(runtime), workers, runtime.people.sharing)
 
 
 def _policy(stage: str) -> Policy:

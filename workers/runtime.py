@@ -111,6 +111,9 @@ class Catalog:
 
     @property
     def now(self) -> Snapshot:
+        known = self._snapshot
+        if known is not None and time.monotonic() < self._look_at:
+            return known
         with self._lock:
             if time.monotonic() >= self._look_at:
                 self._look()
