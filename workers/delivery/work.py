@@ -11,9 +11,9 @@ from common.model import Decision, Vendor
 class Work(msgspec.Struct, gc=False, eq=False):
     """entry: the stream entry it came in. led, speaks_for: older ones that share its fate, and how many its words say there are.
 
-    repeated: an earlier reader of the entry had it and may have sent it. addressed_ms: when its token was compared with its device's.
-    overtaken: it stays because a newer one has its place on the screen; it takes up no badge number. kept_by: why its lane
-    did not send while it waited untouched. lane: (vendor, business id) of the lane it goes on to, None: it stays with its own.
+    repeated: an earlier reader of the entry had it and may have sent it. overtaken: it stays because a newer one has its place on
+    the screen; it takes up no badge number. kept_by: why its lane did not send while it waited untouched. lane: (vendor,
+    business id) of the lane it goes on to, None: it stays with its own.
     """
 
     entry: str
@@ -24,7 +24,6 @@ class Work(msgspec.Struct, gc=False, eq=False):
     led: tuple[Work, ...] = ()
     speaks_for: int = 1
     repeated: bool = False
-    addressed_ms: int = 0
     overtaken: bool = False
     kept_by: str | None = None
     lane: tuple[Vendor, str] | None = None
