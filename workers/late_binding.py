@@ -42,18 +42,16 @@ class BoundAddresses:
 
     def where(self, lane: Lane, works: Sequence[Work]) -> Sequence[Device | Standing | None]:
         app, vendor, business_id = lane.credential.app, str(lane.vendor), lane.credential.business_id
-        told = self._bindings.look([(app, work.target.user, work.target.device) for work in works])
+        told = self._bindings.look([(app, (target := work.target).user, target.device) for work in works])
         found: list[Device | Standing | None] = [Standing.KEPT] * len(works)
         changed = [
             index
             for index, (work, binding) in enumerate(zip(works, told, strict=True))
-            if not work.note.direct  # its token is the sender's word
             # a spelling that the registry keeps no more was routed before the registry was told of it
-            and (
-                canonical(vendor, work.target.token) != work.target.token
-                or (binding is not None and not holds(binding, vendor, business_id, work.target.token))
-            )
+            if canonical(vendor, token := work.target.token) != token
+            or (binding is not None and not holds(binding, vendor, business_id, token))
         ]
+        changed = [index for index in changed if not works[index].note.direct]  # its token is the sender's word
         if not changed:
             return found
         try:

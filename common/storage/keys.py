@@ -70,7 +70,7 @@ QUEUES = {belt: belt if belt.startswith("send:") else belt.partition(":")[0] for
 
 
 #: What else the keys of people's work begin with.
-_SHARD_NAMES = ("ev:", "ts:", "lease:", "lease-epoch:", "withdrawals", "takeovers", "passed:", "replayed:")
+_SHARD_NAMES = ("ev:", "ts:", "lease:", "lease-epoch:", "withdrawals", "takeovers", "synced", "passed:", "replayed:")
 
 
 def renamed(name: bytes, root: str, new_root: str) -> bytes:
@@ -111,6 +111,11 @@ class Keys:
     def takeovers(self) -> str:
         """How often a reader took entries of another one over."""
         return f"{self._shard}:takeovers"
+
+    @property
+    def synced(self) -> str:
+        """Written before a replica is waited for."""
+        return f"{self._shard}:synced"
 
     def passed(self, half_day: int) -> str:
         """Entries of the core's own server that were committed."""

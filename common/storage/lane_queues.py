@@ -399,6 +399,28 @@ class LaneQueues:
                     oldest[name] = min(first, oldest.get(name, first))
         return {f"send:{name[0]}:{name[1]}": Backlog(count, 0, oldest.get(name)) for name, count in entries.items()}
 
+    def untaken_s(self) -> dict[Vendor, float]:
+        """Of each vendor with work: how long the lane that may send now and was taken by nobody has waited, seconds.
+
+        A lane that is stopped, paused or at its rate may not send now: more senders would not help it.
+        """
+        asked = [(lane, urgency) for lane in self.loaded() for urgency in URGENCIES]
+        if not asked:
+            return {}
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for lane, urgency in asked:
+                pipe.zscore(self.keys.ready(vendor_of(lane), urgency), lane)
+                pipe.zrange(self.keys.lane_queue(lane, urgency), 0, 0, withscores=True)
+            (seconds, micros), *told = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        found = dict.fromkeys((vendor_of(lane) for lane, _ in asked), 0.0)
+        for (lane, _), due_ms, first in zip(asked, told[::2], told[1::2], strict=True):
+            if first and due_ms is not None and due_ms <= now:
+                since_ms = due_ms or int(first[0][1]) // 1000  # 0: at once, since it came
+                found[vendor_of(lane)] = max(found[vendor_of(lane)], (now - since_ms) / 1000)
+        return found
+
     def bytes_of(self, lanes: Sequence[str]) -> dict[str, int]:
         with self.redis.pipeline(transaction=False) as pipe:
             for lane in lanes:

@@ -187,7 +187,7 @@ def _attempt(work: Work, outcome: Outcome, now_ms: int) -> Attempt:
 
 
 def _story(outcome: Outcome) -> str:
-    return f"{outcome.status} {outcome.code}".strip()
+    return f"{outcome.status} {outcome.code}".strip() if outcome.code else outcome.status.strip()
 
 
 def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:

@@ -21,9 +21,9 @@ class Work(msgspec.Struct, gc=False, eq=False):
     claim of its own (`Batch.by_entry`). leased: it was asked for in this round; counted: the badge number that it has taken, as in
     `Target`. led, speaks_for: older ones that share its fate, and how many its words say there are.
 
-    repeated: an earlier reader of the entry had it and may have sent it. addressed_ms: when its token was compared with its device's.
-    overtaken: it stays because a newer one has its place on the screen; it takes up no badge number. kept_by: why its lane
-    did not send while it waited untouched. lane: (vendor, business id) of the lane it goes on to, None: it stays with its own.
+    repeated: an earlier reader of the entry had it and may have sent it. overtaken: it stays because a newer one has its place on
+    the screen; it takes up no badge number. kept_by: why its lane did not send while it waited untouched. lane: (vendor,
+    business id) of the lane it goes on to, None: it stays with its own.
     """
 
     entry: str
@@ -34,7 +34,6 @@ class Work(msgspec.Struct, gc=False, eq=False):
     led: tuple[Work, ...] = ()
     speaks_for: int = 1
     repeated: bool = False
-    addressed_ms: int = 0
     overtaken: bool = False
     kept_by: str | None = None
     place: int = 0

@@ -471,19 +471,16 @@ def _news(wait: settling.Wait) -> bool:
 
 
 def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:
-    own = [one for one in settled.ended if one.work.note.kind not in AFTERTHOUGHTS]  # the others have no row of their own
-    ended = Counter((one.decision, one.work.note.class_sent) for one in own)
-    for (decision, class_sent), number in ended.items():
-        metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(number)
-    seconds = {
-        name: metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, name) for decision, name in ended if decision == Decision.ACCEPTED
-    }
-    taken: dict[MessageClass, list[float]] = {name: [] for name in seconds}
-    for one in own:
-        if one.decision is Decision.ACCEPTED:
-            taken[one.work.note.class_sent].append(max(now - one.work.note.ts_ms, 0) / 1000)
-    for name, amounts in taken.items():
-        metrics.observe_all(seconds[name], amounts)
+    stored: dict[tuple[Decision, MessageClass], list[int]] = {}
+    for one in settled.ended:
+        note = one.work.note
+        if note.kind not in AFTERTHOUGHTS:  # they have no row of their own
+            stored.setdefault((one.decision, note.class_sent), []).append(note.ts_ms)
+    for (decision, class_sent), times in stored.items():
+        metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(len(times))
+        if decision is Decision.ACCEPTED:
+            seconds = metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, class_sent)
+            metrics.observe_all(seconds, [max(now - ts_ms, 0) / 1000 for ts_ms in times])
     for reason, number in Counter(wait.reason for wait in settled.waits).items():
         metrics.RETRIES.labels(lane.vendor, reason).inc(number)
     if settled.alarms:
