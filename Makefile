@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak upgrade isolation cluster bench bench-against bench-lanes doors clean
+.PHONY: install install-dev lock demo up test check chaos soak upgrade planted isolation cluster bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,10 @@ soak: install-dev
 # BASE=DIR of a checkout of the version before with its own .venv: its processes are replaced one by one under load; upgrade.json
 upgrade: install-dev
 	@$(BIN)/python -m tests.chaos.upgrade $(BASE) $(ARGS)
+
+# each fault that somebody could write tomorrow, planted alone in a copy of this tree: the suite must notice; var/reports/planted.json
+planted: install-dev
+	@$(BIN)/python -m tests.planted $(ARGS)
 
 # One slow thing never stops another: every scenario in its long form; report var/reports/isolation.json. ARGS="--size 0.1"
 isolation: install-dev

@@ -70,6 +70,11 @@ VENDOR_REQUESTS: Final = Counter(
 )
 BACKLOG: Final = Gauge("pushfleet_backlog", "Entries waiting in a queue.", ("queue",))
 OLDEST_SECONDS: Final = Gauge("pushfleet_oldest_seconds", "Age of the oldest entry of a queue.", ("queue",))
+QUEUE_WAIT_SECONDS: Final = Gauge(
+    "pushfleet_queue_wait_seconds",
+    "How long work that could be done now has waited for a worker to take it: more replicas help while it grows.",
+    ("stage", "vendor"),
+)
 QUEUE_BYTES: Final = Gauge("pushfleet_queue_bytes", "Bytes of pushes that wait in a lane's queues, retries included.", LANE)
 QUOTA_USED: Final = Gauge("pushfleet_quota_used", "Pushes sent on the vendor's day.", (*LANE, "bucket"))
 QUOTA_LIMIT: Final = Gauge("pushfleet_quota_limit", "Pushes that may be sent on the vendor's day.", (*LANE, "bucket"))
@@ -103,6 +108,7 @@ FLEET_GAUGES: Final = (
     *(
         BACKLOG,
         OLDEST_SECONDS,
+        QUEUE_WAIT_SECONDS,
         QUEUE_BYTES,
         QUOTA_USED,
         QUOTA_LIMIT,

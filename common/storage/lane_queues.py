@@ -64,7 +64,7 @@ class LaneEntry:
 
     @property
     def owner(self) -> str:
-        """The entry's name in the claims on its pushes; what is left of an entry keeps it."""
+        """The entry's name in the claims on its pushes (common/storage/claims.py); what is left of an entry keeps it."""
         return self.id.partition(";")[0]
 
     @property
@@ -139,8 +139,8 @@ class LaneCommit:
     """What is written for entries of one take, in one step.
 
     changed: (entry, what is left of it), several times for several parts. later: members of the delayed set with their delay in
-    ms. bytes_less: how much the lane's queues shrink. unused: tokens that were not needed. marks: see lane_commit.lua; keys: the
-    marks' keys.
+    ms. bytes_less: how much the lane's queues shrink. unused: tokens that were not needed. taken: keys of what the entries' pushes have
+    taken of their badges. marks: see lane_commit.lua; keys: the marks' keys.
     """
 
     ended: list[LaneEntry] = field(default_factory=list)
@@ -150,6 +150,7 @@ class LaneCommit:
     later: list[tuple[bytes, int]] = field(default_factory=list)
     bytes_more: int = 0
     unused: tuple[float, ...] = ()
+    taken: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     marks: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -401,6 +402,28 @@ class LaneQueues:
                     oldest[name] = min(first, oldest.get(name, first))
         return {f"send:{name[0]}:{name[1]}": Backlog(count, 0, oldest.get(name)) for name, count in entries.items()}
 
+    def untaken_s(self) -> dict[Vendor, float]:
+        """Of each vendor with work: how long the lane that may send now and was taken by nobody has waited, seconds.
+
+        A lane that is stopped, paused or at its rate may not send now: more senders would not help it.
+        """
+        asked = [(lane, urgency) for lane in self.loaded() for urgency in URGENCIES]
+        if not asked:
+            return {}
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for lane, urgency in asked:
+                pipe.zscore(self.keys.ready(vendor_of(lane), urgency), lane)
+                pipe.zrange(self.keys.lane_queue(lane, urgency), 0, 0, withscores=True)
+            (seconds, micros), *told = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        found = dict.fromkeys((vendor_of(lane) for lane, _ in asked), 0.0)
+        for (lane, _), due_ms, first in zip(asked, told[::2], told[1::2], strict=True):
+            if first and due_ms is not None and due_ms <= now:
+                since_ms = due_ms or int(first[0][1]) // 1000  # 0: at once, since it came
+                found[vendor_of(lane)] = max(found[vendor_of(lane)], (now - since_ms) / 1000)
+        return found
+
     def bytes_of(self, lanes: Sequence[str]) -> dict[str, int]:
         with self.redis.pipeline(transaction=False) as pipe:
             for lane in lanes:
@@ -472,7 +495,7 @@ class LaneQueues:
         keys, lane = self.keys, taken.lane
         own = [keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
         own += [keys.lane_queue(lane, taken.urgency), keys.rate(lane), keys.inflight(lane), keys.belt("ledger"), keys.delayed]
-        return [*own, *commit.keys]
+        return [*own, *commit.keys, *commit.taken]
 
 
 def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any) -> Taken:
@@ -507,6 +530,7 @@ def _packed(commit: LaneCommit) -> list[bytes]:
             [delay_ms for _, delay_ms in commit.later],
             commit.unused,
             commit.marks,
+            len(commit.taken),
         )
     )
     return [told, commit.record, *(new.blob for _, new in commit.changed), *(member for member, _ in commit.later)]
