@@ -68,6 +68,7 @@ class Settings:
     broker_url: str | None = field(default=None, repr=False)
     core_url: str = field(repr=False)
     database_url: str = field(repr=False)
+    database_reports_url: str | None = field(default=None, repr=False)
     data_dir: Path
     event_streams: tuple[str, ...]
     key_prefix: str
@@ -147,6 +148,7 @@ def _load(read: _Reader) -> Settings:
         broker_url=broker_url,
         core_url=read.text("CORE_URL", _core_url(redis_url)) or redis_url,
         database_url=read.text("DATABASE_URL", _database_url),
+        database_reports_url=read.text("DATABASE_REPORTS_URL", _reports_url) or None,
         data_dir=Path(read.text("DATA_DIR", _folder)).absolute(),
         event_streams=_names(read.text("EVENT_STREAMS", _stream_list)),
         key_prefix=read.text("KEY_PREFIX", _key_part),
@@ -442,6 +444,10 @@ def _database_url(value: str) -> str:
     known = parts.scheme in ("postgresql", "postgresql+psycopg")
     good = _checked(value, known and _port_ok(parts.port) and bool(parts.path.strip("/") or parts.query))
     return good.replace("postgresql://", "postgresql+psycopg://", 1)  # as SQLAlchemy names the driver
+
+
+def _reports_url(value: str) -> str:
+    return _database_url(_checked(value, value != EMBEDDED))
 
 
 def _fernet_list(value: str) -> str:

@@ -50,6 +50,13 @@ SETTINGS: Final = (
         True,
     ),
     Setting(
+        "DATABASE_REPORTS_URL",
+        "",
+        "postgresql://user:password@host:port/name or postgresql+psycopg://…",
+        "A read replica that `why`, the console and its API ask instead; while it is away, and when unset, PUSHFLEET_DATABASE_URL.",
+        True,
+    ),
+    Setting(
         "DATA_DIR", "./var", "the path of a folder, or of one to be made", "Files of embedded servers, generated keys, run.json, reports."
     ),
     Setting("EVENT_STREAMS", "im:events", "names of streams, separated by commas, each once", "The streams that the IM core writes."),

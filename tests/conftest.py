@@ -18,6 +18,7 @@ import hypothesis
 import psycopg
 import pytest
 import redis
+from xdist.scheduler import LoadFileScheduling
 
 from common.config import Settings
 from common.storage.redis import connect
@@ -26,6 +27,29 @@ from workers.embedded import Running, start_embedded
 # How fast examples are made, or run, says how busy the machine is.
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
+
+#: Folders in the order in which a run of all takes them: what waits longest first, so that no process is left with it at the end.
+ORDER = ("tests/chaos/", "tests/isolation/", "tests/e2e/", "tests/integration/", "tests/unit/")
+#: Fleets of their own with measured deadlines: no two of these files at a time.
+ALONE = ("tests/chaos/", "tests/isolation/")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After the shuffling: by folder, so that servers of a folder are started once and stopped when it is done."""
+    place = {folder: number for number, folder in enumerate(ORDER)}
+    items.sort(key=lambda item: next((place[folder] for folder in ORDER if item.nodeid.startswith(folder)), len(ORDER)))
+
+
+class ByFile(LoadFileScheduling):
+    """A file is run by one process; those of ALONE by the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return ALONE[0] if nodeid.startswith(ALONE) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def data_settings(folder: Path, **more: str) -> Settings:

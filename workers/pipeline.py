@@ -6,11 +6,14 @@ Nothing is kept in memory between two reads; a process that dies in the middle l
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final
 
 from celery import Celery
 
 from common.model import Vendor
-from common.storage import keys, ledger
+from common.storage import keys, ledger, sql
+from common.storage.people import KnownDevices
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
 from workers.delivery import stage as delivery
 from workers.handlers.delivery import LaneSender
@@ -24,6 +27,8 @@ from workers.runtime import Runtime
 READ = (8, 8, 4, 4, 4)
 #: While calls and chats come, the others go in small portions between two looks for more of them.
 READ_BESIDE = (8, 8, 2, 1, 1)
+#: Intake waits so long for SQL to tell who has which devices; who is not told then goes by the stream of presence.
+PEOPLE_S: Final = 2.0
 
 
 class Stages:
@@ -56,8 +61,8 @@ class Stages:
         return LaneSender(runtime, vendor, self.in_flight_max, self.stopping)
 
 
-def presence_of(runtime: Runtime) -> PresenceHandler:
-    return PresenceHandler(runtime.members, runtime.presence, runtime.devices)
+def presence_of(runtime: Runtime, wait: Callable[[], AbstractContextManager[None]] | None = None) -> PresenceHandler:
+    return PresenceHandler(runtime.members, runtime.presence, KnownDevices(runtime.people, wait), runtime.fanouts)
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:
@@ -66,7 +71,12 @@ def routing_of(runtime: Runtime) -> RoutingHandler:
 
 def shortcut_of(runtime: Runtime) -> Shortcut:
     """Presence and routing within intake's process."""
-    return Shortcut(presence_of(runtime), routing_of(runtime), lambda: max(map(runtime.living.replicas, (PRESENCE, ROUTING))))
+    presence = presence_of(runtime, lambda: sql.optional(runtime.engine, PEOPLE_S))
+
+    def workers() -> int:
+        return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
+
+    return Shortcut(presence, routing_of(runtime), workers, runtime.people.sharing)
 
 
 def _policy(stage: str) -> Policy:

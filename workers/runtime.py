@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -23,7 +24,8 @@ from sqlalchemy import Engine
 from common import metrics
 from common.clock import now_ms
 from common.config import Settings, is_cluster, secret_keys
-from common.contracts import Notification
+from common.contracts import Notification, encode
+from common.ledger_records import DeadRecord
 from common.model import Bucket, Decision, Kind, PushType, Vendor
 from common.storage import claims as claim_store
 from common.storage import lanes as lane_store
@@ -38,14 +40,17 @@ from common.storage.credentials import Credentials, StoredCredential
 from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.devices import Devices
+from common.storage.fanouts import Fanouts
 from common.storage.guard import Guard
 from common.storage.images import SeenImages
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger import Ledger
+from common.storage.ledger_reads import LedgerReader
 from common.storage.living import Living
 from common.storage.marks import Marks
 from common.storage.members import Members
+from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, connect_core, may_be_lost
@@ -65,7 +70,7 @@ from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import ClaimAnswer, Probe, Shut
 from workers.delivery.stage import World as DeliveryWorld
-from workers.delivery.work import Work
+from workers.delivery.work import Hold, Work
 from workers.gate import FleetGate, terms_of
 from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
@@ -107,6 +112,9 @@ class Catalog:
 
     @property
     def now(self) -> Snapshot:
+        known = self._snapshot
+        if known is not None and time.monotonic() < self._look_at:
+            return known
         with self._lock:
             if time.monotonic() >= self._look_at:
                 self._look()
@@ -239,7 +247,22 @@ class Runtime:
 
     @cached_property
     def delayed(self) -> Delayed:
-        return Delayed(self.redis, self.keys)
+        return Delayed(self.redis, self.keys, self._bury)
+
+    def _bury(self, raw: bytes, reason: str) -> bytes:
+        """The ledger's entry of the dead letter of something that waited and can't be read."""
+        log.error("an item became a dead letter", extra={"queue": "delayed", "reason": reason})
+        letter = DeadRecord(
+            id=uuid.uuid4().hex,
+            entry_id="",
+            stage=DELIVERY,
+            reason=reason,
+            app=None,
+            at_ms=now_ms(),
+            raw=self.vault.encrypt(raw),
+            fields={"belt": "delayed"},
+        )
+        return encode([letter])
 
     @cached_property
     def lane_queues(self) -> LaneQueues:
@@ -248,6 +271,10 @@ class Runtime:
     @cached_property
     def marks(self) -> Marks:
         return Marks(self.redis, self.keys)
+
+    @cached_property
+    def fanouts(self) -> Fanouts:
+        return Fanouts(self.redis, self.keys)
 
     @cached_property
     def badges(self) -> Badges:
@@ -300,11 +327,25 @@ class Runtime:
 
     @cached_property
     def devices(self) -> Devices:
-        return Devices(self.engine, self.marks.bindings)
+        return Devices(self.engine, self.marks.bindings, self.marks.people)
+
+    @cached_property
+    def people(self) -> People:
+        return People(self.marks.people, self.devices, self.preferences)
 
     @cached_property
     def preferences(self) -> Preferences:
         return Preferences(self.engine)
+
+    @cached_property
+    def reports_engine(self) -> Engine:
+        """What people look at is read here: a read replica where there is one, and the primary while that is away."""
+        url = self.settings.database_reports_url
+        return self.engine if url is None else sql.engine(url, instead=self.settings.database_url)
+
+    @cached_property
+    def reports(self) -> LedgerReader:
+        return LedgerReader(self.reports_engine)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -336,7 +377,7 @@ class Runtime:
 
     @cached_property
     def tallies(self) -> Tallies:
-        return Tallies(self.engine)
+        return Tallies(self.reports_engine)
 
     @cached_property
     def strategies(self) -> Strategies:
@@ -366,7 +407,7 @@ class Runtime:
 
     @cached_property
     def routing(self) -> RoutingWorld:
-        return RoutingWorld(self.preferences, self.members, self.catalog)
+        return RoutingWorld(KnownPreferences(self.people), self.members, self.catalog)
 
     def delivery(self, vendor: Vendor) -> DeliveryWorld:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
@@ -385,8 +426,8 @@ class Runtime:
             callback_url=self.callback_url,
             observe=_observe,
             images=_Images(SeenImages(self.redis, self.keys)),
-            addresses=BoundAddresses(self.marks.bindings, self.devices),
-            consent=PresentConsent(self.presence, self.preferences, self.devices, self.catalog, now_ms),
+            addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
+            consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
         )
 
@@ -450,8 +491,9 @@ class Runtime:
         for part in ("transport", "apns_transport"):
             if part in self.__dict__:
                 self.__dict__[part].close()
-        if "engine" in self.__dict__:
-            self.engine.dispose()
+        for name in ("engine", "reports_engine"):
+            if name in self.__dict__:
+                getattr(self, name).dispose()
 
 
 class _Claims:
@@ -462,6 +504,34 @@ class _Claims:
         self._silences = silences
 
     def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
+        if all(work.by_entry for work in works):
+            return self._spaced(works, self._taken(works, badge_steps))
+        both = list(zip(works, badge_steps, strict=True))
+        taken = iter(self._taken(*_apart(both, by_entry=True)))
+        claimed = iter(self._claimed(*_apart(both, by_entry=False)))
+        return self._spaced(works, [next(taken if work.by_entry else claimed) for work in works])
+
+    def _taken(self, works: Sequence[Work], steps: Sequence[int]) -> list[ClaimAnswer]:
+        """Of pushes that stand in one entry; those of one take are asked for together."""
+        if not works:
+            return []
+        hold = works[0].hold or _NOBODY
+        asks = [
+            (
+                *(work.entry, work.place, (note := work.note).app, note.message_id, _read_as(work), note.ts_ms),
+                *((target := work.target).user, target.device, step, work.counted),
+            )
+            for work, step in zip(works, steps, strict=True)
+        ]
+        told = self._store.take(self._store.holders(hold.lane), hold.word, asks, sends=hold.sends)
+        return [
+            ClaimAnswer(_STATES[state], None if badge < 0 else badge, why or ("uncertain" if work.repeated else ""), counted)
+            for work, (state, badge, why, counted) in zip(works, told, strict=True)
+        ]
+
+    def _claimed(self, works: Sequence[Work], badge_steps: Sequence[int]) -> list[ClaimAnswer]:
+        if not works:
+            return []
         asks = [
             claim_store.Ask(
                 work.note.app,
@@ -470,15 +540,14 @@ class _Claims:
                 work.target.device,
                 work.target.push_id,
                 work.note.ts_ms,
-                work.entry,
+                work.entry.partition(";")[0],
                 step,
                 _read_as(work),
                 work.target.registered_ms,
             )
             for work, step in zip(works, badge_steps, strict=True)
         ]
-        answers = [ClaimAnswer(claim.state.name.lower(), claim.badge, claim.why) for claim in self._store.lease(asks)]
-        return self._spaced(works, answers)
+        return [ClaimAnswer(_STATES[claim.state], claim.badge, claim.why) for claim in self._store.lease(asks)]
 
     def _spaced(self, works: Sequence[Work], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
         """Silent pushes of messages go to a device once in 20 minutes; the surplus is folded. A call can't wait."""
@@ -492,8 +561,18 @@ class _Claims:
         asks = [(works[i].note.app, works[i].target.user, works[i].target.device, works[i].target.push_id) for i in silent]
         for index, may_go in zip(silent, self._silences.may_wake(asks), strict=True):
             if not may_go:
-                answers[index] = ClaimAnswer("gone", None, Decision.FOLDED)
+                answers[index] = ClaimAnswer("gone", None, Decision.FOLDED, answers[index].counted)
         return answers
+
+
+#: Of entries that were not taken from a lane.
+_NOBODY = Hold("", "")
+_STATES = tuple(state.name.lower() for state in claim_store.ClaimState)
+
+
+def _apart(works: Sequence[tuple[Work, int]], *, by_entry: bool) -> tuple[list[Work], list[int]]:
+    chosen = [one for one in works if one[0].by_entry == by_entry]
+    return [work for work, _ in chosen], [step for _, step in chosen]
 
 
 #: Kinds that a recall, a cancel or a read takes back; recalls and cancels themselves are not.

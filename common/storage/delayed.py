@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -20,12 +20,12 @@ from redis.exceptions import WatchError
 
 from common.contracts import Batch, decode_batch
 from common.model import Urgency, Vendor
-from common.storage.keys import OLD_STREAMS, Keys
+from common.storage.keys import BELTS, LEDGER, OLD_STREAMS, Keys
 from common.storage.lane_queues import LaneQueues, NewBatch, entry_id
 from common.storage.scripts import script
 
 RELEASE_MAX: Final = 200
-#: Bytes of the members of one look: what is due in one second may be much.
+#: First byte of a member with a header.
 _MARK: Final = b"\x01"
 
 
@@ -39,18 +39,22 @@ class Later:
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """Where a member goes. urgency "": `name` is a stream, else a lane; the numbers are as in NewBatch."""
+    """Where a member goes. urgency "": `name` is a stream, else a lane; the numbers are as in NewBatch.
+
+    counted: its bytes are in the lane's load already.
+    """
 
     name: str
     urgency: str = ""
     pushes: int = 0
     requests: int = 0
     expires_ms: int = 0
+    counted: bool = True
 
 
-def retry_member(batch: NewBatch) -> bytes:
-    """A retry's member of the delayed set: it goes back to its lane's queue when it is due."""
-    return _member(Header(batch.lane, batch.urgency, batch.pushes, batch.requests, batch.expires_ms), batch.blob)
+def retry_member(batch: NewBatch, *, counted: bool = True) -> bytes:
+    """A retry's member of the delayed set: it goes (back) to its lane's queue when it is due."""
+    return _member(Header(batch.lane, batch.urgency, batch.pushes, batch.requests, batch.expires_ms, counted), batch.blob)
 
 
 def _member(header: Header, blob: bytes) -> bytes:
@@ -59,11 +63,25 @@ def _member(header: Header, blob: bytes) -> bytes:
 
 
 def _read(member: bytes) -> tuple[Header, int]:
-    """Where it goes, and where its blob begins."""
-    if member[:1] == _MARK:
-        size = int.from_bytes(member[1:3])
-        return msgspec.msgpack.decode(member[3 : 3 + size], type=Header), 3 + size + 8
-    return _old(OLD_STREAMS[int(member[:2])], member[10:]), 10
+    """Where it goes, and where its blob begins. ValueError for what nobody can take."""
+    if member[:1] != _MARK:
+        number = int(member[:2])
+        if number >= len(OLD_STREAMS):
+            raise ValueError("a stream without a name")
+        return _old(OLD_STREAMS[number], member[10:]), 10
+    size = int.from_bytes(member[1:3])
+    header = msgspec.msgpack.decode(member[3 : 3 + size], type=Header)
+    if header.urgency:
+        Urgency(header.urgency), _vendor(header.name)
+    elif header.name not in BELTS:
+        raise ValueError("a stream without a reader")
+    return header, 3 + size + 8
+
+
+def _vendor(lane: str) -> Vendor:
+    """Of a lane's id. ValueError where it is none."""
+    _, vendor, _ = lane.split(":", 2)
+    return Vendor(vendor)
 
 
 def _old(stream: str, blob: bytes) -> Header:
@@ -71,7 +89,7 @@ def _old(stream: str, blob: bytes) -> Header:
         return Header(stream)
     batch = decode_batch(blob)
     new = as_new(batch, Urgency(stream.rsplit(":", 1)[1]), blob)
-    return Header(new.lane, new.urgency, new.pushes, new.requests, new.expires_ms)
+    return Header(new.lane, new.urgency, new.pushes, new.requests, new.expires_ms, counted=False)
 
 
 def as_new(batch: Batch, urgency: Urgency, blob: bytes) -> NewBatch:
@@ -82,11 +100,20 @@ def as_new(batch: Batch, urgency: Urgency, blob: bytes) -> NewBatch:
     return NewBatch(lane, urgency, blob, pushes, len(batch.pushes), expires_ms)
 
 
-class Delayed:
-    """Nothing waits in a worker's memory: what is not due lies here and moves atomically. All times are Redis' clock's."""
+_UNREADABLE: Final = (ValueError, msgspec.MsgspecError)
+#: The bytes of what can't be read, and why -> the ledger's entry of its dead letter.
+Bury = Callable[[bytes, str], bytes]
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+
+class Delayed:
+    """Nothing waits in a worker's memory: what is not due lies here and moves atomically. All times are Redis' clock's.
+
+    bury: makes the dead letter of what can't be read; without, the caller gets the error.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, bury: Bury | None = None) -> None:
         self._redis = redis
+        self._bury = bury
         self._keys = keys
         self._queues = LaneQueues(redis, keys)
         self._delay = script(redis, "delay")
@@ -112,9 +139,23 @@ class Delayed:
         due = cast(list[bytes], self._redis.zrangebyscore(self._keys.delayed, "-inf", now, 0, RELEASE_MAX))
         groups: dict[tuple[str, str], list[tuple[bytes, Header, int]]] = {}
         for member in due:
-            header, start = _read(member)
+            try:
+                header, start = _read(member)
+            except _UNREADABLE as error:
+                self._buried(self._keys.delayed, member, error)
+                continue
             groups.setdefault((header.name, header.urgency), []).append((member, header, start))
         return {self._released(name, urgency, group) for (name, urgency), group in groups.items()}
+
+    def _buried(self, key: str, member: bytes, error: Exception) -> None:
+        """What can't be read stops nothing behind it: it becomes a dead letter."""
+        if self._bury is None:
+            raise error
+        letter = self._bury(member, f"unreadable: {type(error).__name__}")
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zrem(key, member)
+            pipe.xadd(self._keys.belt(LEDGER), {"b": letter})
+            pipe.execute()
 
     def _released(self, name: str, urgency: str, group: Sequence[tuple[bytes, Header, int]]) -> str:
         keys = self._keys
@@ -122,9 +163,9 @@ class Delayed:
             args: list[bytes | int] = [part for member, _, start in group for part in (member, start + 1)]
             self._add(keys=[keys.delayed, keys.belt(name)], args=args)
             return name
-        vendor = Vendor(name.split(":")[1])
-        # what an earlier release put here is not counted yet
-        parts: list[Any] = [name, sum(len(member) - start for member, _, start in group if member[:1] != _MARK)]
+        vendor = _vendor(name)
+        # what an earlier release put here, or another lane, is not counted yet
+        parts: list[Any] = [name, sum(len(member) - start for member, one, start in group if not one.counted)]
         for member, one, start in group:
             entry = entry_id(NewBatch(name, Urgency(urgency), member[start:], one.pushes, one.requests, one.expires_ms))
             parts += (member, start + 1, entry)
@@ -146,8 +187,7 @@ class Delayed:
         got = set[Vendor]()
         for lane in self._lots():
             for urgency in Urgency:
-                if self._adopt(lane, urgency, count):
-                    got.add(Vendor(lane.split(":")[1]))
+                got |= self._adopt(lane, urgency, count)
             if not self._redis.exists(*(self._keys.parked(lane, urgency) for urgency in Urgency)):
                 self._redis.srem(self._keys.parked_lanes, lane)
         return got
@@ -156,16 +196,23 @@ class Delayed:
         for lane in sorted(cast(set[bytes], self._redis.smembers(self._keys.parked_lanes))):
             yield lane.decode()
 
-    def _adopt(self, lane: str, urgency: Urgency, count: int) -> int:
+    def _adopt(self, lane: str, urgency: Urgency, count: int) -> set[Vendor]:
         """Of two processes that adopt at once the later one adds nothing: it looks again in a moment."""
         key = self._keys.parked(lane, urgency)
+        fit: list[bytes] = []
+        batches: list[NewBatch] = []
         with self._redis.pipeline(transaction=True) as pipe:
             cast(Any, pipe).watch(key)  # untyped in redis-py
-            members = cast(list[bytes], pipe.zrange(key, 0, count - 1))
-            if members:
+            for member in cast(list[bytes], pipe.zrange(key, 0, count - 1)):
+                try:
+                    batches.append(as_new(decode_batch(member[10:]), urgency, member[10:]))
+                    fit.append(member)
+                except _UNREADABLE as error:
+                    self._buried(key, member, error)
+            if fit:
                 pipe.multi()
-                pipe.zrem(key, *members)
-                self._queues.put(pipe, [as_new(decode_batch(member[10:]), urgency, member[10:]) for member in members])
+                pipe.zrem(key, *fit)
+                self._queues.put(pipe, batches)
                 with contextlib.suppress(WatchError):
                     pipe.execute()
-        return len(members)
+        return {_vendor(batch.lane) for batch in batches}

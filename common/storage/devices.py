@@ -5,10 +5,11 @@ What events change in it: registry.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, or_, select, text, update
 
 from common.clock import now_ms
 from common.contracts import Device
@@ -16,6 +17,7 @@ from common.model import Vendor
 from common.storage import registry, sql
 from common.storage.bindings import LEFT, Binding, Bindings, bound, digest_of
 from common.storage.guard import Held
+from common.storage.people import PeopleCache
 from common.storage.registry import ACTIVE
 from common.storage.tables import devices
 
@@ -70,14 +72,25 @@ BY_OPERATOR = "by an operator"
 class Devices:
     """Reads for the stages, writes for settle and the command line."""
 
-    def __init__(self, engine: Engine, bindings: Bindings | None = None) -> None:
-        """bindings: told of each change before it takes effect; a reader that changes nothing needs none."""
+    def __init__(self, engine: Engine, bindings: Bindings | None = None, people: PeopleCache | None = None) -> None:
+        """bindings, people: told of each change before it takes effect; a reader that changes nothing needs none."""
         self._engine = engine
         self._bindings = bindings
+        self._people = people
 
-    def _bind(self, changed: Sequence[Binding]) -> None:
-        if self._bindings is not None:
-            self._bindings.put(changed)
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[tuple[Connection, list[Binding]]]:
+        """A transaction, and the list for what it changes."""
+        changed: list[Binding] = []
+        with self._engine.begin() as connection:
+            yield connection, changed
+            people = {(app, user) for app, user, _, _ in changed}
+            if self._people is not None:
+                self._people.changing(people)
+            if self._bindings is not None:
+                self._bindings.put(changed)
+        if self._people is not None:
+            self._people.changed(people)
 
     def of_users(self, app: str, users: Sequence[str]) -> dict[str, list[Device]]:
         """Active devices by user; users without any are absent. One query, whatever the number of users."""
@@ -109,10 +122,10 @@ class Devices:
             return 0
         apps, users, names, tokens, sent, reasons = (list(column) for column in zip(*sorted(dead), strict=True))
         given = {"apps": apps, "users": users, "devices": names, "tokens": tokens, "sent": sent, "reasons": reasons}
-        with sql.optional(self._engine, RETIRE_S), self._engine.begin() as connection:
+        with sql.optional(self._engine, RETIRE_S), self._changing() as (connection, changed):
             silent = connection.execute(_FORGET_VOIP, given).all()
             gone = connection.execute(_RETIRE, {**given, "state": state, "now": now_ms()}).all()
-            self._bind([*map(_binding, silent), *((app, user, device, LEFT) for app, user, device in gone)])
+            changed.extend([*map(_binding, silent), *((app, user, device, LEFT) for app, user, device in gone)])
         return len(gone)
 
     def retire_held(self, app: str, held: Sequence[Held]) -> int:
@@ -134,9 +147,8 @@ class Devices:
         where = (devices.c.app == app, devices.c.vendor == vendor, devices.c.business_id == business_id)
         named = (devices.c.state == "retired", devices.c.state_ms >= since_ms, devices.c.reason != BY_OPERATOR)
         statement = update(devices).where(*where, *named).values(state=ACTIVE, reason="", state_ms=now_ms())
-        with self._engine.begin() as connection:
-            changed = connection.execute(statement.returning(*_bound_columns())).all()
-            self._bind([_binding(row) for row in changed])
+        with self._changing() as (connection, changed):
+            changed.extend(map(_binding, connection.execute(statement.returning(*_bound_columns()))))
         return len(changed)
 
     def replace_tokens(self, moved: Sequence[tuple[str, str, str, str, str, int]]) -> int:
@@ -146,10 +158,10 @@ class Devices:
         """
         count = 0
         for app, user, device, token, new, sent_ms in moved:
-            with self._engine.begin() as connection:
+            with self._changing() as (connection, changed):
                 replaced, binding = registry.replace(connection, (app, user, device), token, new, sent_ms)
                 count += replaced
-                self._bind([binding] if binding is not None else [])
+                changed.extend([binding] if binding is not None else [])
         return count
 
     def owners(self, app: str, vendor: Vendor, tokens: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -169,9 +181,9 @@ class Devices:
         """An operator's word. A device that logged out, or whose token another person has, is nobody's to bring back: False."""
         named = or_(devices.c.device_id == device, devices.c.push_id == device)
         statement = update(devices).where(devices.c.app == app, devices.c.user == user, named, devices.c.state.in_(STANDING))
-        with self._engine.begin() as connection:
-            changed = connection.execute(statement.values(state=state, reason=reason, state_ms=now_ms()).returning(*_bound_columns())).all()
-            self._bind([_binding(row) for row in changed])
+        values = {"state": state, "reason": reason, "state_ms": now_ms()}
+        with self._changing() as (connection, changed):
+            changed.extend(map(_binding, connection.execute(statement.values(**values).returning(*_bound_columns()))))
         return bool(changed)
 
 

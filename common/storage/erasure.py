@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 
 from common.storage.dead_letters import DeadLetters
 from common.storage.keys import Keys
+from common.storage.people import PeopleCache
 
 #: Tables that have the person in a column of their own; what a newer version adds stands in `_tables`, found by its columns.
 _BY_USER = "SELECT DISTINCT table_name FROM information_schema.columns AS c WHERE table_schema = current_schema() AND column_name = 'user'"
@@ -19,11 +20,14 @@ _WITH_APP += " AND column_name = 'app') AND NOT EXISTS (SELECT 1 FROM pg_class W
 def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: str, user: str) -> dict[str, int]:
     """What was deleted, by store. What waits for a device of theirs ends as no_device: the device is gone."""
     found: dict[str, int] = {}
+    known = PeopleCache(redis, keys)
     with engine.begin() as connection:
         for (table,) in connection.execute(text(_BY_USER + _WITH_APP + " ORDER BY 1")).all():
             statement = text(f'DELETE FROM "{table}" WHERE app = :app AND "user" = :user')  # noqa: S608 - the catalog's own name
             done = connection.execute(statement, {"app": app, "user": user})
             found[table] = int(done.rowcount)
+        known.changing([(app, user)])
+    known.changed([(app, user)])
     found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user), keys.bindings(app, user)))
     silent: Any = list(redis.scan_iter(match=_literal(keys.silent(app, user, "")) + "*", count=1000))
     found["redis"] += int(redis.delete(*silent)) if silent else 0

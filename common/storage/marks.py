@@ -11,6 +11,7 @@ from redis import Redis
 
 from common.storage.bindings import Bindings
 from common.storage.keys import CALL, Keys
+from common.storage.people import PeopleCache
 from common.storage.scripts import script
 
 EVENT_KEEP_S = 86_400
@@ -31,6 +32,7 @@ class Marks:
         self._redis = redis
         self._keys = keys
         self.bindings = Bindings(redis, keys)
+        self.people = PeopleCache(redis, keys)
         self._dedupe = script(redis, "dedupe")
         self._free = script(redis, "free")
         self._read = script(redis, "read")

@@ -20,6 +20,12 @@ _BY_PEOPLE = text(
     'SELECT s.app, s."user", s.field, s.value FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[])) AS p (app, "user")'
     f' JOIN settings s ON s.app = p.app AND s."user" = p."user"{_CLEARED} WHERE{_CHOSEN}'
 )
+_WHOLE = text(
+    'SELECT s.app, s."user", s.field, s.value FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[])) AS p (app, "user")'
+    ' JOIN settings s ON s.app = p.app AND s."user" = p."user"'
+    " LEFT JOIN settings c ON s.field LIKE 'mute:%' AND c.app = s.app AND c.\"user\" = s.\"user\" AND c.field = 'mute:'"
+    " WHERE s.field NOT LIKE 'content\\_key:%' AND s.field <> 'mute:' AND (c.ts_ms IS NULL OR c.ts_ms <= s.ts_ms)"
+)
 
 
 class Preferences:
@@ -47,6 +53,16 @@ class Preferences:
         found: dict[tuple[str, str], dict[str, Any]] = {}
         with self._engine.connect() as connection:
             for app, user, field, value in connection.execute(_BY_PEOPLE, values | {"mutes": [f"mute:{name}" for name in conversations]}):
+                if value is not None:
+                    found.setdefault((app, user), {})[field] = value
+        return found
+
+    def whole(self, people: Collection[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+        """As `of_people`, with the mutes of every conversation."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        values = {"apps": [app for app, _ in people], "users": [user for _, user in people]}
+        with self._engine.connect() as connection:
+            for app, user, field, value in connection.execute(_WHOLE, values):
                 if value is not None:
                     found.setdefault((app, user), {})[field] = value
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy import exc as sql_errors
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine import ExceptionContext, make_url
+
+log = logging.getLogger(__name__)
 
 #: The database is not there, or not as it should be (no tables yet): waiting helps. Errors about the rows themselves are none of these
 #: (but for `ROW_ERRORS` of cursors that are used without SQLAlchemy: catch those first).
@@ -44,6 +47,10 @@ CHECK_S: Final = 2.0
 FRESH_S: Final = 1.0
 #: After a missed deadline, what can be left out (`optional`) is left out for so long.
 AWAY_S: Final = 10.0
+#: So long the primary is asked in the place of a read replica that can't be reached, before that is tried again.
+INSTEAD_S: Final = 30
+#: What a connection is given beside its address.
+_CONNECTING: Final = ("connect_timeout", "options", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
 #: What PgBouncer says of a startup parameter that it does not pass on.
 _REFUSED_PARAMETER: Final = "unsupported startup parameter"
 
@@ -146,10 +153,14 @@ class BoundedConnection(psycopg.Connection[Any]):
         return not self.closed and time.monotonic() - self.answered_at < FRESH_S
 
 
-def engine(url: str) -> Engine:
-    """An engine for `postgresql+psycopg://…`; connections are checked before use and given back within bounds."""
+def engine(url: str, instead: str | None = None) -> Engine:
+    """An engine for `postgresql+psycopg://…`; connections are checked before use and given back within bounds.
+
+    instead: the server that is asked while that of `url` can't be reached, for INSTEAD_S at a time: the primary of a read replica.
+    """
     made = create_engine(
         url,
+        pool_recycle=-1 if instead is None else INSTEAD_S,
         pool_size=POOL_SIZE,
         max_overflow=4,
         pool_timeout=10,
@@ -166,7 +177,7 @@ def engine(url: str) -> Engine:
     )
     server = _server(made)
     event.listen(made, "handle_error", _by_cause, retval=True)
-    event.listen(made, "do_connect", lambda _dialect, _record, args, params: _connect(server, args, params))
+    event.listen(made, "do_connect", lambda _dialect, _record, args, params: _connect_or(server, args, params, instead))
     event.listen(made, "checkout", lambda connection, _record, _proxy: _look(made, connection))
     event.listen(made, "begin", lambda connection: _begin(server, connection))
     return made
@@ -180,6 +191,20 @@ def _server(engine: Engine) -> _Server:
 
 
 _SERVERS: WeakKeyDictionary[Engine, _Server] = WeakKeyDictionary()
+
+
+def _connect_or(server: _Server, args: tuple[Any, ...], params: dict[str, Any], instead: str | None) -> BoundedConnection:
+    if instead is None:
+        return _connect(server, args, params)
+    _, other = create_engine(instead).dialect.create_connect_args(make_url(instead))
+    shared: dict[str, Any] = {name: params[name] for name in _CONNECTING if name in params}
+    try:
+        if time.monotonic() >= server.away_until:
+            return _connect(server, args, params)
+    except psycopg.OperationalError as error:
+        server.away_until = time.monotonic() + INSTEAD_S
+        log.warning("the database of reports is away: the fleet's own is asked", extra={"reason": type(error).__name__})
+    return _connect(_Server(), (), {**other, **shared})
 
 
 def _connect(server: _Server, args: tuple[Any, ...], params: dict[str, Any]) -> BoundedConnection:

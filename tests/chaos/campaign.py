@@ -155,10 +155,11 @@ def run(
     *,
     replicas: Mapping[str, int] = REPLICAS,
     people: int = 500,
+    settings: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """At least so many messages at a pace, and on until the trouble is over; the report. `settled` false: something still moved."""
     trouble, rng = Trouble(), random.Random(seed)
-    with town(replicas, people=people, quota=max(messages // 40, 20), seed=seed) as place:
+    with town(replicas, people=people, quota=max(messages // 40, 20), seed=seed, **(settings or {})) as place:
         over = threading.Event()
 
         def load() -> None:

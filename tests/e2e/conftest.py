@@ -1,4 +1,4 @@
-"""One whole fleet for the session: embedded servers, simulators, every process of the Procfile; and a core that speaks to it."""
+"""One whole fleet for this folder: embedded servers, simulators, every process of the Procfile; and a core that speaks to it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def wait_for(look: Callable[[], Any], what: str, seconds: float = WAIT_S) -> Any
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet() -> Iterator[Core]:
     os.environ.pop("PUSHFLEET_METRICS_PORT", None)
     with open_folder() as folder:

@@ -64,7 +64,7 @@ class World(Protocol):
     @property
     def lane_queues(self) -> LaneQueues: ...
     @property
-    def ledger(self) -> LedgerReader: ...
+    def reports(self) -> LedgerReader: ...
     @property
     def credentials(self) -> Credentials: ...
     @property
@@ -197,7 +197,7 @@ class Look:
         with self._lock:
             if time.monotonic() - self._tally[0] >= TALLY_KEPT_S:
                 try:
-                    self._tally = (time.monotonic(), self._world.ledger.last_hour(now))
+                    self._tally = (time.monotonic(), self._world.reports.last_hour(now))
                 except OperationalError as error:
                     if not _took_too_long(error):
                         raise

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
 import msgspec
 
-from common.contracts import Device
+from common.contracts import Device, Notification
 from common.model import Decision, Kind, PushType, Vendor
 from workers.delivery.lane import Lane
 from workers.delivery.work import Work
@@ -44,6 +44,10 @@ class Addresses(Protocol):
         """For each KEPT where the target's token still is the device's; else the device as it is registered, None: it is not, or AWAY."""
         ...
 
+    def on_lane_of(self, work: Work, lane: Lane, device: Device) -> Notification | None:
+        """The push's words as the device's own lane takes them; None where there is no such account."""
+        ...
+
 
 class Consent(Protocol):
     def now(self, works: Sequence[Work]) -> Sequence[Decision | Standing]:
@@ -59,21 +63,25 @@ class Screens(Protocol):
 
 @dataclass(slots=True)
 class Sorted:
-    """fit: may go on. decided: end here. waiting: go again, seconds from now."""
+    """fit: may go on. decided: end here. waiting: go again, seconds from now. moved: go on to another lane."""
 
     fit: list[Work]
     decided: list[tuple[Work, Decision, str]]
     waiting: list[tuple[Work, float, Decision]]
+    moved: list[Work] = field(default_factory=list)
 
 
-MOVED_LANE: Final = "its device registered with another vendor or account since it was routed"
+NO_ACCOUNT: Final = "its device registered with an account that is not there"
 LEFT: Final = "logged out, or the token is another's, since it was routed"
 
 
 def addressed(works: Sequence[Work], lane: Lane, addresses: Addresses) -> Sorted:
-    """Each with the token that is its device's now; `no_device` where it has none on this lane."""
+    """Each with the token that is its device's now, on the lane that is; `no_device` where it has none."""
+    told = addresses.where(lane, works) if works else ()
+    if told.count(Standing.KEPT) == len(works):
+        return Sorted(list(works), [], [])
     done = Sorted([], [], [])
-    for work, found in zip(works, addresses.where(lane, works) if works else (), strict=True):
+    for work, found in zip(works, told, strict=True):
         if found is Standing.KEPT:
             done.fit.append(work)
         elif found is Standing.AWAY:
@@ -81,11 +89,23 @@ def addressed(works: Sequence[Work], lane: Lane, addresses: Addresses) -> Sorted
         elif not isinstance(found, Device):
             done.decided.append((work, _final(work, Decision.NO_DEVICE), LEFT))
         elif (found.vendor, found.business_id) != (lane.vendor, lane.credential.business_id):
-            done.decided.append((work, _final(work, Decision.NO_DEVICE), MOVED_LANE))
+            _onward(work, lane, found, addresses, done)
         else:
             _readdress(work, found)
             done.fit.append(work)
     return done
+
+
+def _onward(work: Work, lane: Lane, device: Device, addresses: Addresses, done: Sorted) -> None:
+    """To the lane that the device registered with meanwhile: what waits goes where it is now (contract §3)."""
+    note = addresses.on_lane_of(work, lane, device)
+    if note is None:
+        done.decided.append((work, _final(work, Decision.NO_CREDENTIAL), NO_ACCOUNT))
+        return
+    work.note, work.lane = note, (device.vendor, device.business_id)
+    _readdress(work, device)
+    work.target = msgspec.structs.replace(work.target, again=None)  # a cure of the first vendor's
+    done.moved.append(work)
 
 
 def _readdress(work: Work, device: Device) -> None:
@@ -113,7 +133,9 @@ def to_ask(work: Work, now_ms: int) -> bool:
 
 def consented(works: Sequence[Work], consent: Consent, now_ms: int) -> Sorted:
     """Those whose people still want them. A call can't wait for a store that is away: it goes as it was judged."""
-    asked = [work for work in works if to_ask(work, now_ms)]
+    since_ms = now_ms - ASK_AGAIN_MS
+    old = [work for work in works if ((note := work.note).presence_ms or note.routed_ms or note.received_ms) < since_ms]
+    asked = [work for work in old if to_ask(work, now_ms)]
     if not asked:
         return Sorted(list(works), [], [])
     found = dict(zip(map(id, asked), consent.now(asked), strict=True))

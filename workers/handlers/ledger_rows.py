@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from common.contracts import Message, encode
+from common.contracts import PLAIN, Message, encode
 from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, RowRecord, pack_users
 from common.model import Decision, Kind, PushType, Vendor
 from common.storage import keys
@@ -116,6 +116,7 @@ def pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int)
     held = wait.target.held_by  # the ledger knows by this word what may be on a screen
     reason = wait.reason if held != Decision.UNCERTAIN or wait.reason == held else f"{held}, then {wait.reason}"
     note = f"waits: {reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
+    vendor, business_id = wait.work.lane or (vendor, business_id)
     return work_row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
 
 
@@ -151,13 +152,13 @@ def _step(app: str, event_id: str, ts_ms: int, user: str, device: str, stage: st
 
 
 def event_record(message: Message, decision: Decision | None, note: str = "") -> EventRecord:
-    conversation = f"{message.conversation.type}:{message.conversation.id}"
+    conversation = message.conversation
     return EventRecord(
         app=message.app,
         event_id=message.event_id,
         message_id=message.message_id,
         type=message.type,
-        conversation=conversation,
+        conversation=f"{conversation.type}:{conversation.id}",
         ts_ms=message.ts_ms,
         received_ms=message.received_ms,
         decision=decision,
@@ -172,6 +173,8 @@ def event_record(message: Message, decision: Decision | None, note: str = "") ->
 def _screen(message: Message) -> str:
     """What a recall or cancel of this message must share with it, JSON; "" when it is nothing but the message's id."""
     push = message.push
+    if push is PLAIN:
+        return ""
     shared: dict[str, str | None] = {"collapse_key": push.collapse_key, "strategy_id": push.strategy_id}
     shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
     # of a push that is silent at Apple only, nobody saw anything there

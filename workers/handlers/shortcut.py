@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from common.contracts import Message, OfflineRecipients
+from common.storage.people import UnknownPeopleError
 from workers.handlers.presence import PresenceHandler
 from workers.handlers.routing import RoutingHandler
 from workers.queues.consumer import Commit
@@ -19,25 +21,47 @@ ASK_S = 5.0
 class Shortcut:
     """Open while presence and routing have one worker each: who gives them more wants the work shared among them."""
 
-    def __init__(self, presence: PresenceHandler, routing: RoutingHandler, workers: Callable[[], int]) -> None:
-        """workers: the replicas of presence or of routing, whichever are more."""
+    def __init__(
+        self,
+        presence: PresenceHandler,
+        routing: RoutingHandler,
+        workers: Callable[[], int],
+        sharing: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """workers: the replicas of presence or of routing, whichever are more. sharing: makes what lets both look people up once."""
         self._presence = presence
         self._routing = routing
         self._workers = workers
+        self._sharing = sharing
         self._open = True
         self._ask_at = 0.0
 
     def takes(self, message: Message) -> bool:
         return message.recipients is not None and len(message.recipients) <= PEOPLE_MAX
 
-    def commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
-        """What follows from the messages, and for people (or tokens) who are away anyway."""
-        away, commit = self._presence.look(messages) if messages else ((), Commit())
+    def commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> tuple[Commit, Sequence[Message]]:
+        """What follows from the messages, and for people (or tokens) who are away anyway; the messages
+        to people of whom SQL does not tell soon enough, which must go by the streams."""
+        with self._sharing():
+            return self._commit(messages, offline)
+
+    def _commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> tuple[Commit, Sequence[Message]]:
+        left: list[Message] = []
+        try:
+            away, commit = self._presence.look(messages) if messages else ((), Commit())
+        except UnknownPeopleError as error:
+            left = [one for one in messages if _names(one, error.people)]
+            unknown = set(map(id, left))
+            away, commit = self._presence.look([one for one in messages if id(one) not in unknown])
         people = [*away, *offline]
-        return commit + self._routing.route(people) if people else commit
+        return commit + self._routing.route(people) if people else commit, left
 
     def is_open(self) -> bool:
         if time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + ASK_S
             self._open = self._workers() <= 1
         return self._open
+
+
+def _names(message: Message, people: Collection[tuple[str, str]]) -> bool:
+    return any((message.app, user) in people for user in message.recipients or ())

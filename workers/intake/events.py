@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from common.contracts import Conversation, Element, PushFields, Sender
+from common.contracts import NO_WISHES, Conversation, Element, PushFields, Sender
 from common.model import Vendor
 
 EVENT_ID_MAX = 128
@@ -48,7 +48,7 @@ class Stored(msgspec.Struct, frozen=True):
     exclude: tuple[Name, ...] | None = ()
     mentions: tuple[Name, ...] | None = ()
     elements: tuple[Element, ...] | None = ()
-    push: PushFields | None = PushFields()
+    push: PushFields | None = NO_WISHES
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class Invited(msgspec.Struct, frozen=True):
     inviter: Inviter
     invitees: tuple[Name, ...]
     timeout_s: Annotated[int, Meta(ge=0)]
-    push: PushFields | None = PushFields()
+    push: PushFields | None = NO_WISHES
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -110,7 +110,7 @@ class Direct(msgspec.Struct, frozen=True):
     sender: Sender | None = None
     elements: tuple[Element, ...] | None = ()
     kind: Literal["message", "call", "badge", "clear"] = "message"
-    push: PushFields | None = PushFields()
+    push: PushFields | None = NO_WISHES
     reply: Reply | None = None
 
 

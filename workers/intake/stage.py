@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 
-from common.contracts import TTL_MAX_S, Conversation, Message, PushFields, Sender, encode
+from common.contracts import NO_WISHES, PLAIN, TTL_MAX_S, Conversation, Message, PushFields, Sender, encode
 from common.model import Decision, Kind, MessageClass, PushType
 from common.values import Value
 from workers.intake import direct, events
 from workers.intake.dialects import DIALECTS, DialectError, tenant_named
 from workers.intake.dialects.mending import NotTextError, is_odd, marked, mended
 from workers.intake.json_keys import certainly_unambiguous
+from workers.intake.usual import read_usual
 
 #: Contract §3: entries up to this size; nested no deeper than this.
 ENTRY_BYTES_MAX = 256 * 1024
@@ -76,6 +77,8 @@ def read_entries(
     """
     raw = fields.get(b"b")
     if raw is None or b"e" in fields:
+        if len(fields) == 1 and is_whole and (usual := _usual(fields.get(b"e", b""), apps, stream, entry_id, now_ms)):
+            return [usual]
         return [read_entry(stream, entry_id, fields, apps, now_ms, is_whole=is_whole)]
     lines = lines_of(raw)
     why = None if is_whole else TOO_LARGE
@@ -87,7 +90,8 @@ def read_entries(
         why = f"too_many: the field b holds 1 to {LINES_MAX} events, one a line"
     if why is not None:
         return [Refused(f"{stream}/{entry_id}", why, None, raw[:ENTRY_BYTES_MAX], {**names_of(fields), "as": "b"})]
-    return [read_entry(stream, f"{entry_id}#{number}", {b"e": line}, apps, now_ms) for number, line in enumerate(lines)]
+    named = [(f"{entry_id}#{number}", line) for number, line in enumerate(lines)]
+    return [_usual(line, apps, stream, name, now_ms) or read_entry(stream, name, {b"e": line}, apps, now_ms) for name, line in named]
 
 
 def lines_of(raw: bytes) -> list[bytes]:
@@ -105,7 +109,7 @@ def read_entry(
     raw = fields.get(b"e")
     names = names_of(fields) if len(fields) > 1 else {}
     entry = f"{stream}/{entry_id}"
-    received_ms = int(entry_id.split("-", maxsplit=1)[0])
+    received_ms = _received_ms(entry_id)
     dialect = names.get("d") or "native"
     try:
         if not is_whole:
@@ -121,6 +125,20 @@ def read_entry(
     except (_UnreadableError, DialectError) as error:
         whose, kind = _head(raw or b"", names, apps)
         return Refused(entry, str(error), whose, (raw if raw is not None else _all(fields))[:ENTRY_BYTES_MAX], names, kind)
+
+
+def _usual(raw: bytes, apps: Sequence[str], stream: str, entry_id: str, now_ms: int) -> Passed | None:
+    """A message without wishes, read once; None for whatever needs a closer look, or is to be refused."""
+    event = read_usual(raw) if len(raw) <= ENTRY_BYTES_MAX else None
+    if event is None or event.app not in apps or event.ts in _SECONDS:
+        return None
+    received_ms = _received_ms(entry_id)
+    entry = f"{stream}/{entry_id}"
+    return Passed((Event(event.app, event.id, event.type, _by_now(event.ts, now_ms), received_ms, entry, event.data),))
+
+
+def _received_ms(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
 
 
 def names_of(fields: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -380,6 +398,9 @@ def take(event: Event, now_ms: int) -> Taken:
     if isinstance(event.data, events.Direct):
         message = direct.message_of(event)
         return Taken(message, _decided_directly(message, now_ms))
+    if isinstance(event.data, events.Stored) and event.data.push is NO_WISHES:
+        message = _plain(event, event.data)
+        return Taken(message, _decided_plainly(message, now_ms))
     message = _stored(event) if isinstance(event.data, events.Stored) else _invited(event)
     ignored = []
     if message.push.kind != "message":
@@ -389,9 +410,40 @@ def take(event: Event, now_ms: int) -> Taken:
     return Taken(message, _decided(message, now_ms), tuple(ignored))
 
 
+def _plain(event: Event, data: events.Stored) -> Message:
+    """A message without wishes of its sender; `_stored` makes the same of it."""
+    recipients = data.recipients
+    if recipients is not None and len(recipients) > 1:
+        recipients = tuple(dict.fromkeys(recipients))
+    return Message(
+        app=event.app,
+        event_id=event.id,
+        type=event.type,
+        message_id=data.message_id,
+        ts_ms=event.ts_ms,
+        received_ms=event.received_ms,
+        expires_at_ms=event.ts_ms + PLAIN.ttl_s * 1000,
+        conversation=data.conversation,
+        sender=data.sender,
+        recipients=recipients,
+        exclude=data.exclude or (),
+        mentions=data.mentions or (),
+        elements=data.elements or (),
+        push=PLAIN,
+    )
+
+
+def _decided_plainly(message: Message, now_ms: int) -> Decision | None:
+    """As `_decided`, where the sender wished nothing."""
+    for element in message.elements:
+        if element.type in _SPEAKING or _said(element.text):
+            return Decision.EXPIRED if message.expires_at_ms <= now_ms else None
+    return Decision.NO_TEXT
+
+
 def _stored(event: Event) -> Message:
     data: events.Stored = event.data
-    wished = data.push or PushFields()
+    wished = data.push or NO_WISHES
     ttl_s = min(wished.ttl_s, TTL_MAX_S)
     recipients = tuple(dict.fromkeys(data.recipients)) if data.recipients is not None else None
     push = wished if wished.ttl_s == ttl_s else msgspec.structs.replace(wished, ttl_s=ttl_s)

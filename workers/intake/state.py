@@ -46,6 +46,9 @@ class Withdrawal:
     reason: str = ""
 
 
+_OF_PEOPLE = (events.Registered, events.Unregistered, events.SessionEnded, events.SettingsUpdated)
+
+
 class StateKeeper:
     """Applies the state events of one read as if one after the other, in one transaction."""
 
@@ -58,16 +61,20 @@ class StateKeeper:
         """All of the batch or none (SQL); what has to be withdrawn. ignored: told of each event that changes nothing, with the reason."""
         if not batch:
             return []
+        people = self._marks.people
         with self._engine.begin() as connection:
             bindings = _registry(connection, batch, ignored)
             names = registry.named(connection, _names(batch))
             _settings(connection, [event for event in batch if isinstance(event.data, events.SettingsUpdated)], names)
             times = self._times(connection, [event for event in batch if isinstance(event.data, events.Read)])
+            changed = _changed(batch, bindings)
             with self._marks.pipeline() as pipe:  # while our transaction holds the rows nobody else's marks of them can cross ours
+                people.changing(changed, pipe)
                 self._marks.bindings.put(bindings, pipe)
                 for event in batch:
                     self._tell(pipe, event, names, times)
                 pipe.execute()
+        people.changed(changed)
         return [told for told in map(_withdrawal, batch) if told is not None]
 
     def _times(self, connection: Connection, reads: Sequence[Event]) -> Times:
@@ -109,6 +116,12 @@ class StateKeeper:
             self._marks.read_message(app, data.user, conversation, message_id, event.ts_ms, pipe)
         if data.unread is not None:
             self._badges.report(app, data.user, None, event.ts_ms, data.unread, pipe)
+
+
+def _changed(batch: Sequence[Event], bindings: Sequence[Binding]) -> set[tuple[str, str]]:
+    """Whose devices or settings are not as they were: those whom the events name, and who lost a token to them."""
+    named = {(event.app, event.data.user) for event in batch if isinstance(event.data, _OF_PEOPLE)}
+    return named | {(app, user) for app, user, _, _ in bindings}
 
 
 def _withdrawal(event: Event) -> Withdrawal | None:

@@ -50,6 +50,9 @@ class Chunk(Value, frozen=True):
 def chunks(messages: Sequence[Message], members: MemberPages) -> Iterator[tuple[Chunk, Message | None]]:
     """One chunk of people per message, and the message that goes on behind it, if any."""
     for message in messages:
+        if message.recipients is not None and len(message.recipients) == 1 and not message.exclude and not message.position:
+            yield Chunk(message, message.recipients), None
+            continue
         users, more = _page(message, members)
         excluded = frozenset(message.exclude)
         yield Chunk(message, tuple(user for user in dict.fromkeys(users) if user not in excluded)), more
@@ -81,7 +84,10 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
             seen.onward.append(more)
         elif not chunk.users and not chunk.message.cursor and not chunk.message.position:
             seen.empty.append(chunk.message)
-    people = [(chunk.message.app, user) for chunk in todo for user in chunk.users]
+    people: list[tuple[str, str]] = []
+    for chunk in todo:
+        app = chunk.message.app
+        people += [(app, user) for user in chunk.users]
     sessions, seen.malformed = presences.sessions(people)
     devices = directory.of_people(people) if people else {}
     at = 0
@@ -89,9 +95,10 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
         waiting: list[str] = []
         away: list[Recipient] = []
         for user in chunk.users:
-            verdicts = judge(chunk.message, user, sessions[at], devices.get((chunk.message.app, user), ()))
+            verdicts = judge(chunk.message, user, sessions[at], devices.get(people[at], ()))
             at += 1
-            seen.rows += [Row(chunk.message, user, device, decision) for device, decision in verdicts.rows]
+            if verdicts.rows:
+                seen.rows += [Row(chunk.message, user, device, decision) for device, decision in verdicts.rows]
             if verdicts.away is not None:
                 away.append(verdicts.away)
             if verdicts.waits:
@@ -112,7 +119,8 @@ SHORT = 10
 def _slim(message: Message, users: Sequence[str]) -> Message:
     """The message as far as it concerns these of its people: a list of all whom it names would travel with each page of a group."""
     changes: dict[str, Any] = {}
-    if message.recipients is not None and (message.kind == Kind.MESSAGE or len(message.recipients) >= SHORT):
+    count = len(message.recipients or ())
+    if count >= SHORT or (count != 1 and message.recipients is not None and message.kind == Kind.MESSAGE):
         changes = {"recipients": None, "exclude": ()}
     elif len(message.exclude) > SHORT:
         changes["exclude"] = ()  # nobody of them is among these

@@ -236,7 +236,7 @@ def right_findings(runtime: Runtime) -> Iterator[Finding]:
 
 def build_findings(runtime: Runtime) -> Iterator[Finding]:
     """Tokens of another app or environment beside good traffic: a debug build, or the wrong account."""
-    for vendor, decisions in runtime.ledger.last_hour(now_ms()).decisions.items():
+    for vendor, decisions in runtime.reports.last_hour(now_ms()).decisions.items():
         foreign = decisions.get("token_foreign", 0)
         asked = sum(decisions.get(name, 0) for name in ("accepted", "token_dead", "token_foreign", "rejected"))
         if foreign >= FOREIGN_MIN and foreign >= FOREIGN_SHARE * asked:

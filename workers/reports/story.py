@@ -16,12 +16,12 @@ def story(
     runtime: Runtime, message_id: str, app: str | None, event_id: str | None, user: str | None, most: int = ROWS_MAX
 ) -> dict[str, Any] | None:
     """The story in the contract's shape, of at most so many recipients' devices; None when nothing is known."""
-    event = runtime.ledger.find(message_id, app, event_id)
+    event = runtime.reports.find(message_id, app, event_id)
     if event is None:
         return None
-    rows = [] if event["decision"] else runtime.ledger.rows(event, user, most)
+    rows = [] if event["decision"] else runtime.reports.rows(event, user, most)
     notes: dict[str, list[Mapping[str, Any]]] = {}  # by user, "": of the whole event
-    for note in runtime.ledger.notes(event, user) if rows else ():
+    for note in runtime.reports.notes(event, user) if rows else ():
         notes.setdefault(note["user"], []).append(note)
     of_all = notes.get("", [])
     return {
@@ -42,10 +42,10 @@ def story_page(
 
     decision: only these rows; "" those that wait.
     """
-    event = runtime.ledger.find(message_id, app, None)
+    event = runtime.reports.find(message_id, app, None)
     if event is None:
         return None
-    rows = EventRows(runtime.engine)
+    rows = EventRows(runtime.reports_engine)
     shown, following = ([], None) if event["decision"] else rows.page(event, user, decision, after, most)
     notes: dict[str, list[Mapping[str, Any]]] = {}
     for note in rows.notes(event, sorted({row["user"] for row in shown})) if shown else ():

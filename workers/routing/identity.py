@@ -10,9 +10,8 @@ from common.model import Kind
 
 def push_id(app: str, event_id: str, user: str, device: str, kind: Kind) -> str:
     """32 hex digits of blake2b-128 over the five parts (contract §8a), each ended by a NUL, which none of them can hold."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{app}\0{event_id}\0{user}\0{device}\0{kind}\0".encode("utf-8", "replace"))
-    return digest.hexdigest()
+    told = f"{app}\0{event_id}\0{user}\0{device}\0{kind}\0".encode("utf-8", "replace")
+    return hashlib.blake2b(told, digest_size=16).hexdigest()
 
 
 def collapse_id(message: Message) -> str:

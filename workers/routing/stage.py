@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from common.model import PRIVATE_CLASSES, BadgeMode, Decision, Kind, MessageClas
 from common.ports import Friends, PreferenceBook
 from common.values import Value
 from workers.routing import classes
+from workers.routing.alike import Pattern, pattern_of, push_like
 from workers.routing.consent import Named, named_by, refusal
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Veil, veil_of, words
@@ -70,6 +71,10 @@ class World:
     tenancy: Tenancy
 
 
+#: Tenant, vendor, business id and urgency of what travels in one batch.
+LaneName = tuple[str, Vendor, str, Urgency]
+#: A notification that is the same for many devices of one message, its lane, and those devices.
+Draft = tuple[LaneName, Notification, list[Target]]
 #: The notes of one `route` call without what belongs to a single message: messages of one kind share theirs.
 Shapes = dict[tuple[Any, ...], Notification]
 
@@ -78,24 +83,57 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
     """Drops those who do not want it, renders for the rest, one batch per lane and urgency."""
     routed = Routed()
     shapes: Shapes = {}
-    outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]] = {}
+    outbox: dict[LaneName, list[Push]] = {}
+    patterns: dict[Pattern, tuple[Notification, list[Push]]] = {}
     settings = _settings(offline, world.preferences)
     for one in _once(offline):
+        pattern = pattern_of(one, now_ms)
+        if pattern is not None and settings and (one.message.app, one.recipients[0].user) in settings:
+            pattern = None
+        known = patterns.get(pattern) if pattern is not None else None
+        if known is not None:
+            known[1].append(push_like(known[0], one))
+            continue
         _one(one, settings, world, now_ms, routed, outbox, shapes)
+        if pattern is not None and not world.tenancy.tenant(one.message.app).options:
+            _learn(patterns, pattern, one.message.event_id, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
-        routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
+        for part in parts(pushes):
+            routed.batches.append((urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part, by_entry=True)))
     return routed
+
+
+def _learn(
+    patterns: dict[Pattern, tuple[Notification, list[Push]]],
+    pattern: Pattern,
+    event_id: str,
+    outbox: Mapping[LaneName, list[Push]],
+) -> None:
+    """Keeps what was just made for this event, if anything was, for all that are like it."""
+    app, vendor, business_id, *_ = pattern
+    pushes = outbox.get((app, vendor, business_id, Urgency.CHAT))
+    if pushes and pushes[-1].note.event_id == event_id:
+        patterns[pattern] = (pushes[-1].note, pushes)
 
 
 def _once(offline: Sequence[OfflineRecipients]) -> Iterator[OfflineRecipients]:
     """Nobody twice for one event: two pages of a group may name a person, and an entry may come a second time."""
+    if len({one.message.event_id for one in offline}) == len(offline):
+        yield from offline
+        return
+    first: dict[tuple[str, str, Kind], OfflineRecipients] = {}
     met: dict[tuple[str, str, Kind], set[str]] = {}
     for one in offline:
-        known = met.get(key := (one.message.app, one.message.event_id, one.message.kind))
-        if known is None:
-            met[key] = {who.user for who in one.recipients}
+        message = one.message
+        key = (message.app, message.event_id, message.kind)
+        earlier = first.setdefault(key, one)
+        if earlier is one:
             yield one
-        elif recipients := tuple(who for who in one.recipients if who.user not in known):
+            continue
+        known = met.get(key)
+        if known is None:
+            known = met[key] = {who.user for who in earlier.recipients}
+        if recipients := tuple(who for who in one.recipients if who.user not in known):
             known.update(who.user for who in recipients)
             yield msgspec.structs.replace(one, recipients=recipients)
 
@@ -109,14 +147,17 @@ def _settings(offline: Sequence[OfflineRecipients], book: PreferenceBook) -> Set
     people: dict[tuple[str, str], None] = {}
     conversations: set[str] = set()
     for one in offline:
-        if not one.message.direct:
-            people.update(((one.message.app, who.user), None) for who in one.recipients)
-            conversations.add(_conversation(one.message))
+        message = one.message
+        if not message.direct:
+            for who in one.recipients:
+                people[(message.app, who.user)] = None
+            conversations.add(_conversation(message))
     return book.of_people(list(people), sorted(conversations)) if people else {}
 
 
 def _conversation(message: Message) -> str:
-    return f"{message.conversation.type}:{message.conversation.id}"
+    conversation = message.conversation
+    return f"{conversation.type}:{conversation.id}"
 
 
 def _one(
@@ -125,7 +166,7 @@ def _one(
     world: World,
     now_ms: int,
     routed: Routed,
-    outbox: dict[tuple[str, Vendor, str, Urgency], list[Push]],
+    outbox: dict[LaneName, list[Push]],
     shapes: Shapes,
 ) -> None:
     message = one.message
@@ -135,11 +176,16 @@ def _one(
     tenant = world.tenancy.tenant(message.app)
     strategy_id = message.push.strategy_id
     routed.presets_missing += bool(strategy_id) and world.tenancy.strategy(message.app, str(strategy_id)) is None
-    drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]] = {}
+    drafts: dict[tuple[Any, ...], Draft] = {}
     stale = message.expires_at_ms <= now_ms
     named = named_by(message)
+    same: dict[tuple[Vendor, str, str | None], Draft] | None = None
+    if not stale and _is_same_for_all(message) and not tenant.options:
+        same = {}
     for who in one.recipients:
         wishes = settings.get((message.app, who.user)) or {}
+        if same and not wishes and _join(message, who, same):
+            continue
         if mute in wishes:
             wishes = {**wishes, "mute": wishes[mute]}
         no = None if message.direct else refusal(message, who, wishes, who.user in friends, tenant.tz, now_ms, named)
@@ -152,9 +198,30 @@ def _one(
             if decision is not None or credential is None:
                 routed.rows.append(Row(message, who.user, device, decision or Decision.NO_CREDENTIAL, one.presence_ms))
                 continue
-            _draft(one, who, named, wishes, device, credential, world.tenancy, tenant, now_ms, drafts, shapes)
+            draft = _draft(one, who, named, wishes, device, credential, world.tenancy, tenant, now_ms, drafts, shapes)
+            if same is not None and not wishes:
+                same[(device.vendor, device.business_id, device.lang)] = draft
     for lane, note, targets in drafts.values():
         outbox.setdefault(lane, []).append(Push(note=note, targets=tuple(targets)))
+
+
+def _is_same_for_all(message: Message) -> bool:
+    """Whether people who set nothing get it alike, but for lane and language: it names nobody, forces nothing and asks for no friends."""
+    push = message.push
+    if message.direct or message.mentions or push.force is not None or push.gate.require_friend:
+        return False
+    return push.push_type == PushType.ALERT and push.strategy_id is None and push.vendor is None
+
+
+def _join(message: Message, who: Recipient, same: Mapping[tuple[Vendor, str, str | None], Draft]) -> bool:
+    """Puts this person's devices under the notifications of others who set nothing; False: there is none for one of them."""
+    drafts = [same.get((device.vendor, device.business_id, device.lang)) for device in who.devices]
+    if None in drafts:
+        return False
+    for device, draft in zip(who.devices, drafts, strict=True):
+        identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
+        cast(Draft, draft)[2].append(_target(who, device, device.token, identity))
+    return True
 
 
 def _draft(
@@ -167,9 +234,9 @@ def _draft(
     tenancy: Tenancy,
     tenant: TenantView,
     now_ms: int,
-    drafts: dict[tuple[Any, ...], tuple[tuple[str, Vendor, str, Urgency], Notification, list[Target]]],
+    drafts: dict[tuple[Any, ...], Draft],
     shapes: Shapes,
-) -> None:
+) -> Draft:
     """Puts the device under the notification that is the same for it and others; renders it if it is the first."""
     message = one.message
     own = _catalogue(tenant)
@@ -186,6 +253,7 @@ def _draft(
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
     draft[2].append(_target(who, device, token, identity))
+    return draft
 
 
 def _target(who: Recipient, device: Device, token: str, identity: str) -> Target:
@@ -217,13 +285,18 @@ def _push_type(wanted: PushType, device: Device) -> PushType:
 
 def urgency_of(message: Message, user: str, named: Named | None = None) -> Urgency:
     """call > chat (c2c, mention) > group > bulk."""
-    if message.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL) or message.push.message_class == MessageClass.CALL:
+    message_class = message.push.message_class
+    if message_class == _CALL or message.kind in _CALLS:
         return Urgency.CALL
-    if message.push.message_class not in PRIVATE_CLASSES:
+    if message_class != _CHAT and message_class not in PRIVATE_CLASSES:
         return Urgency.BULK
-    if message.conversation.type == "c2c" or user in (named or named_by(message)).people:
+    if message.conversation.type == "c2c" or (message.mentions and user in (named or named_by(message)).people):
         return Urgency.CHAT
     return Urgency.GROUP
+
+
+_CALL, _CHAT = MessageClass.CALL, MessageClass.CHAT
+_CALLS: Final = frozenset({Kind.CALL_INVITE, Kind.CALL_CANCEL})
 
 
 def _note(

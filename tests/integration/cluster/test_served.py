@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
@@ -139,11 +136,3 @@ def test_one_node_behind_a_plain_url_is_refused_with_the_form(cluster: ValkeyClu
     plain = cluster.url().replace("redis+cluster", "redis").partition(",")[0]
     with pytest.raises(SettingError, match=r"cluster mode: its form is redis\+cluster://h1:6379,h2:6379"):
         connect(plain)
-
-
-def test_without_a_broker_a_process_ends_with_what_to_set(cluster: ValkeyCluster, database_url: str, tmp_path: Path) -> None:
-    environ = {"PATH": "/usr/bin:/bin", "PUSHFLEET_REDIS_URL": cluster.url(), "PUSHFLEET_DATABASE_URL": database_url}
-    environ["PUSHFLEET_DATA_DIR"] = str(tmp_path)
-    done = subprocess.run([sys.executable, "-m", "workers", "lanes"], env=environ, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "PUSHFLEET_BROKER_URL must be set with a cluster" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,8 +15,9 @@ from sqlalchemy.pool import NullPool
 
 from common.clock import now_ms
 from common.contracts import Target
-from common.model import Decision, Vendor
+from common.model import Decision, MessageClass, Vendor
 from common.storage.bindings import LEFT
+from common.storage.credentials import StoredCredential
 from common.storage.migrations import migrate
 from tests.integration.delivery.conftest import World, chat
 from workers.delivery.work import Work
@@ -65,6 +67,19 @@ class Town(World):
     def pause(self, paused: bool) -> None:
         self.runtime.credentials.set_paused("demo", "meizu", self.business_id, paused)
         self.runtime.catalog.changed()
+
+    def stored(self) -> StoredCredential:
+        (found,) = [one for one in self.runtime.credentials.all() if one.business_id == self.business_id]
+        return found
+
+    def rows_of(self, works: Sequence[Work]) -> dict[str, tuple[str, str, str]]:
+        """(decision, business id, class sent) of the decided ones, by push id and in their order."""
+        while self.writer.flush():
+            pass
+        asked = text("SELECT push_id, decision, business_id, class_sent FROM ledger WHERE app = 'demo' AND decision IS NOT NULL")
+        with self.runtime.engine.connect() as connection:
+            told = {str(row[0]).replace("-", ""): (row[1], row[2], row[3]) for row in connection.execute(asked)}
+        return {one.target.push_id: told.get(one.target.push_id, ()) for one in works}
 
     def parked(self, *works: Work) -> None:
         """Puts them into the queues of the paused lane and waits until they are told so."""
@@ -127,8 +142,6 @@ CHANGES: dict[str, tuple[Callable[[Town], Any], str | None]] = {
         ),
         None,
     ),
-    "it has another vendor's push now": (lambda town: town.register("alice", "T1", vendor="honor"), None),
-    "it belongs to another account now": (lambda town: town.register("alice", "T6", business_id="other"), None),
 }
 
 
@@ -140,6 +153,41 @@ def test_what_waits_goes_to_the_token_of_the_moment_of_sending(town: Town, chang
     change(town)
     assert town.go([waiting]) == ["accepted" if token else "no_device"]
     assert town.tokens() == ([token] if token else [])
+
+
+#: Where alice's phone is when its push may go: its vendor and account, the decision, and the class sent.
+MOVES = {
+    "another account of its vendor": ("meizu", "second", "accepted", "marketing"),
+    "an account that is not there": ("meizu", "third", "no_credential", "chat"),
+    "a vendor without an account": ("honor", "second", "no_credential", "chat"),
+}
+
+
+@pytest.mark.parametrize(("vendor", "account", "decision", "class_sent"), MOVES.values(), ids=MOVES)
+@pytest.mark.parametrize("held", [True, False])
+def test_a_push_follows_its_device_to_the_lane_that_it_registered_with(
+    town: Town, vendor: str, account: str, decision: str, class_sent: str, held: bool
+) -> None:
+    """held: it waited behind a stopped lane; else it was on its way. Its class has the new account's rights: none here."""
+    second = replace(town.stored(), business_id=town.business_id + "-2", rights=frozenset())
+    town.runtime.credentials.add(second)
+    town.runtime.catalog.changed()
+    town.register("alice", "T1")
+    works = [town.routed("alice"), town.routed("alice", message_class=MessageClass.CALL)]
+    if held:
+        town.parked(works[0])
+        town.parked(works[1])
+    names = {"second": second.business_id}
+    town.register("alice", "T6", vendor=vendor, business_id=names.get(account, account))
+    if not held:
+        town.put(works)
+    town.pause(False)
+    town.turn(lambda: all(row for row in town.rows_of(works).values()))
+    assert town.tokens() == ["T6"] * (2 if decision == "accepted" else 0)
+    told = (decision, second.business_id if decision == "accepted" else town.business_id, class_sent)
+    assert list(town.rows_of(works).values()) == [told, told]
+    loads = town.runtime.lane_queues.bytes_of([town.lane.id, f"demo:meizu:{second.business_id}"])
+    assert set(loads.values()) == {0}
 
 
 def test_a_retry_goes_to_the_token_of_the_moment(town: Town) -> None:

@@ -202,6 +202,12 @@ class LittleFleet:
             self._thread.join()
 
 
+@pytest.fixture(autouse=True)
+def short_slices(monkeypatch) -> None:
+    """A step sends to each vendor in turn: a slice must not wait five seconds for a lane that is paused."""
+    monkeypatch.setattr("workers.handlers.delivery.SLICE_S", 0.2)
+
+
 @pytest.fixture
 def fleet(runtime) -> Iterator[LittleFleet]:
     """Not started yet."""

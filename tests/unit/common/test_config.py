@@ -35,6 +35,7 @@ REFUSED = {
     "REDIS_URL": ["http://h", "redis://", "redis://h:0", "redis://h:x", "redis://h/one", "unix://", "sentinel://h:1/0", "valkey://h", "x"],
     "CORE_URL": ["mysql://h", "ftp://x"],
     "DATABASE_URL": ["postgresql://h", "mysql://h/db", "postgresql+psycopg://h", "sqlite:///x"],
+    "DATABASE_REPORTS_URL": ["embedded", "postgresql://h", "mysql://h/db"],
     "DATA_DIR": ["/dev/null", "/dev/null/var", "~nobody-of-this-name/x"],
     "EVENT_STREAMS": [",", "a,a", "a b"],
     "KEY_PREFIX": ["im {x}", "a b", "消息"],
@@ -170,7 +171,11 @@ def test_what_kubernetes_tests_and_supervisors_set_is_no_mistake(name):
 
 @pytest.mark.parametrize("name", URL_NAMES)
 def test_every_url_may_stand_in_a_file(name, tmp_path):
-    url = {"DATABASE_URL": "postgresql://u:p@h/d", "RECEIPTS_URL": "https://h"}.get(name, "redis://:p@h/1")
+    url = {
+        "DATABASE_URL": "postgresql://u:p@h/d",
+        "DATABASE_REPORTS_URL": "postgresql://u:p@h/d",
+        "RECEIPTS_URL": "https://h",
+    }.get(name, "redis://:p@h/1")
     path = tmp_path / "url"
     path.write_text(f"\ufeff{url}\n")
     settings = Settings.load({f"PUSHFLEET_{name}_FILE": str(path)})

@@ -1,0 +1,129 @@
+"""`make cluster`: the demo, then a fleet under load while the cluster it stands on loses its primaries and moves its slots.
+
+Every 10 s a primary is killed (and comes back as a replica), and between two kills the slot of the fleet's keys, or of the core's
+stream, goes to another node, key by key. Then the books are settled. Report: var/reports/cluster.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from tests.chaos.campaign import Trouble, _pass, good, run, show, write
+from tests.chaos.fleet import Town
+from tests.cluster import ValkeyCluster, published, valkey_cluster
+
+#: Keys whose slots suffer: the fleet's, and the core's stream.
+VICTIMS = ("{s0}", "im:events")
+EVERY_S = 10.0
+#: From the death of a primary until what was published after it is taken in.
+RECOVERY_S_MAX = 15.0
+HEALTHY_S = 30.0
+
+
+class ClusterTrouble:
+    """Kills and moves. recovery_s: how long after each kill until an event that was published then is taken in."""
+
+    def __init__(self, cluster: ValkeyCluster) -> None:
+        self.cluster = cluster
+        self.recovery_s: list[float] = []
+        self.moves: list[float] = []
+        self.failed = ""
+
+    def whole(self) -> bool:
+        try:
+            return self.cluster.healthy()
+        except (RedisError, OSError, AssertionError):
+            return False
+
+    def kill(self, place: Town, trouble: Trouble, key: str) -> None:
+        victim = self.cluster.owner(key)
+        victim.kill()
+        began = time.monotonic()
+        trouble.faults["kill_primary"] += 1
+        for worker in place.workers:  # a batch on the wire can't be marked while its store is away
+            place.kills[worker.name] += 1
+        self._taken_in(place)
+        self.recovery_s.append(round(time.monotonic() - began, 2))
+        victim.start()
+
+    def _taken_in(self, place: Town) -> None:
+        """Until one message that is published now is on its way: intake has committed it."""
+        event = {"v": 1, "id": f"probe-{time.time_ns()}", "type": "app.foreground", "app": "chaos", "ts": int(time.time() * 1000)}
+        event |= {"data": {"user": "probe", "device_id": "d"}}
+        entry: Any = None
+        while True:
+            try:
+                entry = entry or published(place.runtime.core, "im:events", {"e": json.dumps(event)})
+                if not place.runtime.core.xrange("im:events", entry, entry):
+                    return
+            except RedisError:
+                pass
+            time.sleep(0.05)
+
+    def move(self, trouble: Trouble, key: str) -> None:
+        began = time.monotonic()
+        try:
+            self.cluster.move_slot(key)
+        except (RedisError, OSError, StopIteration, AssertionError) as error:
+            self.failed = f"{type(error).__name__}: {error}"
+            return
+        self.moves.append(round(time.monotonic() - began, 2))
+        trouble.faults["move_slot"] += 1
+
+    def __call__(self, place: Town, trouble: Trouble, rng: random.Random, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        turn = 0
+        while time.monotonic() < end:
+            began = time.monotonic()
+            self.kill(place, trouble, VICTIMS[turn % 2])
+            until = time.monotonic() + HEALTHY_S
+            while not self.whole() and time.monotonic() < until:
+                _pass(place, trouble, 0.2)
+            self.move(trouble, VICTIMS[(turn // 2) % 2])
+            _pass(place, trouble, max(0.0, began + EVERY_S * rng.uniform(0.8, 1.2) - time.monotonic()))
+            turn += 1
+
+
+def campaign(seconds: float, messages: int, per_second: float, seed: int) -> dict[str, Any]:
+    with valkey_cluster() as cluster:
+        faults = ClusterTrouble(cluster)
+        report = run(
+            messages,
+            per_second,
+            seed,
+            lambda place, trouble, rng: faults(place, trouble, rng, seconds),
+            settings={"REDIS_URL": cluster.url()},
+        )
+    report |= {"recovery_after_kill_s": faults.recovery_s, "moves_s": faults.moves, "move_failed": faults.failed}
+    report["holds"] = good(report) and max(faults.recovery_s, default=0.0) <= RECOVERY_S_MAX and not faults.failed
+    return report
+
+
+def main() -> int:
+    seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
+    seconds, messages = float(os.environ.get("SECONDS_OF_FAULTS") or 180), int(os.environ.get("MESSAGES") or 20_000)
+    demo = 0
+    if not os.environ.get("NO_DEMO"):
+        demo = subprocess.run(
+            [sys.executable, "-m", "tests.cluster", str(Path(sys.executable).parent / "pushfleet"), "demo"], check=False
+        ).returncode
+    report = campaign(seconds, messages, 100, seed)
+    report["demo"] = demo
+    write("cluster.json", report)
+    show(report)
+    well = report["holds"] and not demo
+    print("nothing was lost" if well else "NOT everything is accounted for", "- the report is in var/reports/cluster.json")
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

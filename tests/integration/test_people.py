@@ -1,0 +1,261 @@
+"""Devices and settings kept in Redis: no look after a change meets an older word, and no look waits for SQL in vain."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import text
+
+from common.clock import now_ms
+from common.config import Settings
+from common.contracts import Conversation, Device, Message, PushFields, Sender
+from common.model import Kind, Vendor
+from common.storage import sql
+from common.storage.erasure import erase
+from common.storage.migrations import migrate
+from common.storage.people import (
+    ANSWER_MS_MAX,
+    SETTINGS_BYTES_MAX,
+    Asked,
+    Known,
+    KnownDevices,
+    KnownPreferences,
+    People,
+    PeopleCache,
+    Person,
+    UnknownPeopleError,
+)
+from workers.handlers.shortcut import Shortcut
+from workers.intake import events
+from workers.intake.stage import Event
+from workers.intake.state import StateKeeper
+from workers.pipeline import presence_of, routing_of
+from workers.runtime import Runtime
+
+
+class Town:
+    """A tenant of its own whose people register, leave, change their settings."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.app = "p" + uuid.uuid4().hex[:12]
+        self.keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
+        self.devices, self.wishes = KnownDevices(runtime.people), KnownPreferences(runtime.people)
+        self.ts = now_ms()
+
+    def tell(self, kind: str, **data: Any) -> None:
+        self.ts += 1
+        decoded = events.DECODERS[kind].decode(msgspec.json.encode(data))
+        self.keeper.apply([Event(self.app, uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)], lambda *_: None)
+
+    def register(self, user: str, token: str, device: str = "d") -> None:
+        named = {"platform": "ios", "vendor": "fcm", "business_id": "ios"}
+        self.tell("device.registered", user=user, device_id=device, token=token, **named)
+
+    def tokens(self, *users: str) -> set[tuple[str, str]]:
+        found = self.devices.of_users(self.app, users)
+        return {(user, device.token) for user, devices in found.items() for device in devices}
+
+    def truth(self, *users: str) -> set[tuple[str, str]]:
+        found = self.runtime.devices.of_users(self.app, users)
+        return {(user, device.token) for user, devices in found.items() for device in devices}
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody reads the registry meanwhile."""
+        with self.runtime.engine.connect() as connection, connection.begin():
+            connection.execute(text("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE"))
+            yield
+
+
+@pytest.fixture
+def town(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Town]:
+    runtime = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    migrate(runtime.engine)
+    yield Town(runtime)
+    runtime.close()
+
+
+def test_a_look_after_every_event_tells_what_sql_tells(town: Town) -> None:
+    users, dice = ["u1", "u2", "u3"], random.Random(7)
+    assert town.tokens(*users) == set()
+    for _ in range(30):
+        user, device = dice.choice(users), dice.choice("de")
+        match dice.randrange(4):
+            case 0 | 1:
+                town.register(user, dice.choice("ABC"), device)
+            case 2:
+                town.tell("device.unregistered", user=user, device_id=device)
+            case 3:
+                town.tell("settings.updated", user=user, mute=dice.choice([None, _mute("ann"), _mute("carl")]))
+        assert town.tokens(*users) == town.truth(*users)
+        wished = town.wishes.of_people([(town.app, one) for one in users], ["c2c:ann"])
+        assert wished == town.runtime.preferences.of_people([(town.app, one) for one in users], ["c2c:ann"])
+
+
+def test_a_commit_looks_its_people_up_once(town: Town) -> None:
+    town.register("u1", "A")
+    town.tell("settings.updated", user="u1", blocked=["eve"])
+    people = [(town.app, "u1"), (town.app, "u2")]
+
+    def looks() -> int:
+        return int(town.runtime.redis.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"])
+
+    for _ in range(2):  # from SQL, then from Redis
+        with town.runtime.people.sharing():
+            town.devices.of_people(people)
+            before = looks()
+            assert town.wishes.of_people(people, []) == {people[0]: {"blocked": ["eve"]}}
+            assert looks() == before
+    town.tell("settings.updated", user="u1", blocked=None)
+    assert town.wishes.of_people(people, []) == {}
+
+
+def _mute(who: str) -> dict[str, Any]:
+    return {"conversation": {"type": "c2c", "id": who}, "mode": "all"}
+
+
+def test_no_look_after_an_event_meets_an_older_word_whoever_looks_beside_it(town: Town) -> None:
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            town.tokens("bob", "eve")
+
+    readers = [threading.Thread(target=look) for _ in range(2)]
+    for one in readers:
+        one.start()
+    try:
+        for number in range(24):
+            user = ("bob", "eve")[number % 2]
+            town.register(user, f"t{number // 2}")
+            assert (user, f"t{number // 2}") in town.tokens("bob", "eve")
+            assert town.tokens("bob", "eve") == town.truth("bob", "eve")
+    finally:
+        stop.set()
+        for one in readers:
+            one.join()
+
+
+def test_who_operates_settles_or_erases_is_seen_too(town: Town) -> None:
+    runtime, app = town.runtime, town.app
+    bob: Person = (app, "bob")
+
+    def seen() -> set[tuple[str, str]]:
+        found = town.tokens("bob")
+        assert runtime.marks.people.look([bob]), "it was kept"
+        return found
+
+    town.register("bob", "A")
+    assert seen() == {("bob", "A")}
+    assert runtime.devices.replace_tokens([(app, "bob", "d", "A", "B", now_ms() * 2)]) == 1
+    assert seen() == {("bob", "B")}
+    assert runtime.devices.retire([(app, "bob", "d", "B", now_ms() * 2, "dead")], "retired") == 1
+    assert seen() == set()
+    assert runtime.devices.restore_lane(app, Vendor.FCM, "ios", 0) == 1
+    assert seen() == {("bob", "B")}
+    assert runtime.devices.set_state(app, "bob", "d", "silenced", "operator")
+    assert seen() == set()
+    assert runtime.devices.set_state(app, "bob", "d", "active", "operator")
+    assert seen() == {("bob", "B")}
+    erase(runtime.engine, runtime.redis, runtime.keys, runtime.dead_letters, app, "bob")
+    assert runtime.marks.people.look([bob]) == {}
+    assert seen() == set()
+
+
+def test_what_sql_said_before_a_change_is_not_kept(town: Town) -> None:
+    cache, bob = town.runtime.marks.people, (town.app, "bob")
+    old = {bob: Known((_device("old"),), {})}
+    asked = cache.ask([bob])
+    cache.changing([bob])
+    cache.keep(asked, old)
+    assert cache.look([bob]) == {}, "its generation has moved"
+    cache.keep(cache.ask([bob]), old)
+    assert cache.look([bob]) == {}, "the change may not have ended"
+    cache.changed([bob])
+    cache.keep(asked, old)
+    assert cache.look([bob]) == {}
+    cache.keep(cache.ask([bob]), old)
+    assert set(cache.look([bob])) == {bob}
+
+
+def test_a_reader_that_stood_still_keeps_nothing(town: Town) -> None:
+    """Its generation, none, would be the same again when the one of the change has ended; so would it be by a clock that was set back."""
+    cache, bob = town.runtime.marks.people, (town.app, "bob")
+    asked = cache.ask([bob])
+    for at_ms in (asked.at_ms - ANSWER_MS_MAX - 1, asked.at_ms + 3_600_000):
+        cache.keep(Asked(asked.generations, at_ms), {bob: Known((), {})})
+        assert cache.look([bob]) == {}
+
+
+def test_people_have_a_bound_in_bytes_and_so_has_a_person(town: Town) -> None:
+    cache = PeopleCache(town.runtime.redis, town.runtime.keys, bytes_max=2_000)
+    people = [(town.app, f"u{number}") for number in range(50)]
+    cache.keep(cache.ask(people), {who: Known((_device("t"),), {}) for who in people})
+    assert 3 < len(cache.look(people)) < 15
+    large = (town.app, "large")
+    town.runtime.marks.people.keep(cache.ask([large]), {large: Known((_device("t" * 20_000),), {})})
+    assert cache.look([large]) == {}
+
+
+def test_settings_of_a_person_with_too_many_are_asked_of_sql(town: Town) -> None:
+    for number in range(3):
+        town.tell("settings.updated", user="bob", mute=_mute(str(number) + "x" * (SETTINGS_BYTES_MAX // 3)))
+    town.tell("settings.updated", user="bob", mute=_mute("ann"))
+    town.tokens("bob")
+    assert town.runtime.marks.people.look([(town.app, "bob")])[town.app, "bob"].settings is None
+    assert list(town.wishes.of_users(town.app, ["bob"], ["c2c:ann"])["bob"]) == ["mute:c2c:ann"]
+
+
+def test_a_locked_registry_stops_only_those_who_do_not_stand_in_redis(town: Town) -> None:
+    runtime = town.runtime
+    town.register("bob", "A")
+    town.tokens("bob")
+    presence = presence_of(runtime, lambda: sql.optional(runtime.engine, 0.5))
+    shortcut = Shortcut(presence, routing_of(runtime), lambda: 1)
+    with town.locked():
+        began = time.monotonic()
+        commit, left = shortcut.commit([_chat(town.app, "bob"), _chat(town.app, "carl"), _chat(town.app, "bob")], ())
+        assert time.monotonic() - began < 5
+        assert [message.recipients for message in left] == [("carl",)]
+        assert {row.user for row in commit.rows} == {"bob"}  # type: ignore[union-attr]
+        with pytest.raises(UnknownPeopleError):
+            presence.look([_chat(town.app, "carl")])
+        with pytest.raises(sql.AWAY), sql.within(0.5):
+            People(runtime.marks.people, runtime.devices, runtime.preferences).look([(town.app, "carl")])
+
+
+def test_tokens_without_a_person_are_not_kept(town: Town) -> None:
+    town.tokens("token:0123456789ab")
+    assert town.runtime.marks.people.look([(town.app, "token:0123456789ab")]) == {}
+
+
+def _device(token: str) -> Device:
+    return Device("d", "ios", Vendor.FCM, "ios", token, None, None, None, None, 1)
+
+
+def _chat(app: str, user: str) -> Message:
+    now = now_ms()
+    return Message(
+        app=app,
+        event_id=uuid.uuid4().hex,
+        type="message.stored",
+        message_id="m",
+        kind=Kind.MESSAGE,
+        ts_ms=now,
+        received_ms=now,
+        expires_at_ms=now + 60_000,
+        conversation=Conversation(type="c2c", id="ann"),
+        sender=Sender(id="ann"),
+        recipients=(user,),
+        push=PushFields(message_class="chat"),
+    )

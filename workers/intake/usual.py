@@ -1,0 +1,93 @@
+"""The usual event, a message without wishes of its sender, decoded and checked in one reading. Pure.
+
+What it returns is what the general way (stage.py) returns; whatever it can't be sure of goes that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from common.contracts import NO_WISHES
+from workers.intake import events
+from workers.intake.json_keys import is_countable
+
+#: An id of so many characters fits the bytes of a key in PostgreSQL, whatever they are.
+SAFE_CHARS: Final = events.NAME_BYTES_MAX // events.UTF8_BYTES_MAX
+#: Keys that a usual message has at least: six of the envelope, three of its data, two of the conversation, one of the sender.
+_KEYS_MIN: Final = 12
+_TYPE: Final = b'"message.stored"'
+
+
+class UsualEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event of one type, with all keys that may be absent elsewhere."""
+
+    v: Literal[1]
+    id: events.EventId
+    type: Literal["message.stored"]
+    app: events.Name
+    ts: events.Millis
+    data: events.Stored
+
+
+_decode = msgspec.json.Decoder(UsualEvent).decode
+
+
+def read_usual(raw: bytes) -> UsualEvent | None:
+    """The event if it is a stored message without wishes and beyond all doubt; None: look closer, nothing is said of it.
+
+    Its colons are counted as json_keys.py does: one for each key that was decoded, and those of the decoded strings. One of a key that is
+    unknown, named twice, null or empty stands in the text only.
+    """
+    if _TYPE not in raw or not is_countable(raw):
+        return None
+    try:
+        event = _decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    data = event.data
+    if data.push is not NO_WISHES or not _fits(data):
+        return None
+    strange = raw.count(b":") - _keys(data)  # colons that end no key we know
+    if strange:
+        strange -= _colons([element.text for element in data.elements or ()])
+    return event if not strange or strange == _colons(_names(event)) else None
+
+
+def _keys(data: events.Stored) -> int:
+    conversation, sender = data.conversation, data.sender
+    keys = _KEYS_MIN + (data.recipients is not None) + bool(data.exclude) + bool(data.mentions) + (conversation.name is not None)
+    keys += (sender.nick is not None) + (sender.group_card is not None) + (sender.device_id is not None)
+    elements = data.elements
+    if elements:
+        keys += 1
+        for element in elements:
+            keys += 1 if element.text is None else 2
+    return keys
+
+
+def _names(event: UsualEvent) -> list[str | None]:
+    """All strings that may hold a colon, without the texts."""
+    data = event.data
+    conversation, sender = data.conversation, data.sender
+    names = [event.id, event.app, data.message_id, conversation.id, conversation.name]
+    names += [sender.id, sender.nick, sender.group_card, sender.device_id]
+    return [*names, *(data.recipients or ()), *(data.exclude or ()), *(data.mentions or ())]
+
+
+def _colons(strings: Sequence[str | None]) -> int:
+    return sum([text.count(":") for text in strings if text])
+
+
+def _fits(data: events.Stored) -> bool:
+    """What a shape alone can't say (stage.py, `_check`), without looking closer."""
+    if not 0 < len(data.conversation.id) <= SAFE_CHARS or not 0 < len(data.sender.id) <= SAFE_CHARS:
+        return False
+    people = data.recipients
+    if people is None:
+        return data.conversation.type != "c2c"
+    if len(people) == 1:
+        return len(people[0]) <= SAFE_CHARS
+    return data.conversation.type != "c2c" and max(map(len, people), default=0) <= SAFE_CHARS
