@@ -425,4 +425,5 @@ def remove(app_id: str, vendor: str, business_id: str) -> None:
         if not runtime.credentials.remove(app_id, vendor, business_id):
             raise CliError(f"no credential {vendor} {business_id} of {app_id}", exit_code=2)
         runtime.catalog.changed()
+        runtime.lane_queues.drop(f"{app_id}:{vendor}:{business_id}")
     print("removed")

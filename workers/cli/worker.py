@@ -302,7 +302,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     def waiting() -> bool:
         if stage == DELIVERY:
-            return any(vendor in vendors for vendor in runtime.lane_queues.due_vendors())
+            return bool(runtime.lane_queues.due_vendors(vendors))
         return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(keys.STAGE_STREAMS[stage]).values())
 
     def on_ready(**_: object) -> None:

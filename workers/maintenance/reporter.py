@@ -26,7 +26,7 @@ from workers.runtime import Runtime
 log = logging.getLogger(__name__)
 
 #: Between two looks at the streams.
-STREAMS_EVERY_S = 2.0
+STREAMS_EVERY_S = 3.0
 #: The lanes' states, all in one round trip.
 LANES_EVERY_S = 2.0
 #: The dead letters are counted in one query, which reads as much as there is.
