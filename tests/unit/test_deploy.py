@@ -38,6 +38,12 @@ def test_alerts_ask_for_metrics_that_there_are():
     assert asked <= known_series()
 
 
+def test_the_autoscaler_asks_for_metrics_that_there_are():
+    asked = set(re.findall(r"pushfleet_\w+", (ROOT / "deploy/k8s/autoscaling.yaml").read_text()))
+    assert asked
+    assert asked <= known_series()
+
+
 def test_the_dashboard_shows_every_metric_and_no_other():
     panels = json.loads((ROOT / "deploy/grafana/pushfleet.json").read_text())["panels"]
     asked = set(re.findall(r"pushfleet_\w+", " ".join(target["expr"] for panel in panels for target in panel["targets"])))
