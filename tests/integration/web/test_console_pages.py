@@ -141,6 +141,7 @@ AXE = """axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa
  told => told.violations.map(one => one.id + ' ' + one.nodes.map(node => node.target.join(' ')).slice(0, 3).join(' | ')))"""
 
 
+@pytest.mark.timeout(300)
 def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe):  # noqa: F811
     """One fleet and one browser for all pages: wide and light in English, narrow and dark in Chinese."""
     from tests.integration.web.test_console import message, publish
