@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test properties check chaos soak upgrade isolation cluster bench bench-against bench-lanes doors clean
+.PHONY: helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,10 @@ soak: install-dev
 upgrade: install-dev
 	@$(BIN)/python -m tests.chaos.upgrade $(BASE) $(ARGS)
 
+# each fault that somebody could write tomorrow, planted alone in a copy of this tree: the suite must notice; var/reports/planted.json
+planted: install-dev
+	@$(BIN)/python -m tests.planted $(ARGS)
+
 # One slow thing never stops another: every scenario in its long form; report var/reports/isolation.json. ARGS="--size 0.1"
 isolation: install-dev
 	@$(BIN)/python -m tests.isolation $(ARGS)
@@ -79,6 +83,11 @@ check: install-dev
 alerts:
 	promtool check rules deploy/alerts.yml
 	cd deploy && promtool test rules alerts_test.yml
+
+# Helm's own engine (helm-python-sdk) and Kubernetes' schemas, in an environment of their own
+helm:
+	@test -d var/helm || ($(PYTHON) -m venv var/helm && var/helm/bin/pip install -q helm-python-sdk==0.2.2 kubernetes-validate pyyaml)
+	@var/helm/bin/python tests/helm.py
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -13,4 +13,6 @@ _HEXADECIMAL: Final = frozenset({"apns"})
 
 def canonical(vendor: str, token: str) -> str:
     """The token as the registry keeps it: hexadecimal ones in small letters, all others as they came."""
-    return token.lower() if vendor in _HEXADECIMAL and _HEX.fullmatch(token) else token
+    if vendor not in _HEXADECIMAL or token.islower():
+        return token
+    return token.lower() if _HEX.fullmatch(token) else token

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,6 +19,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from common.storage.cluster import client_for, is_core
 from tests.conftest import open_folder
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
@@ -111,7 +112,7 @@ class ValkeyCluster:
             told: Any = client.info("replication")
         return told["role"] == "master" or told.get("master_link_status") == "up"
 
-    def move_slot(self, key: str, *, pause_s: float = 0.0, keys_at_once: int = 10) -> Node:
+    def move_slot(self, key: str, *, pause_s: float = 0.0, keys_at_once: int = 100) -> Node:
         """The slot of the key goes to another primary, key by key as `valkey-cli --cluster reshard` does it; the new owner."""
         slot, source = key_slot(key.encode()), self.owner(key)
         primaries = {one.port for one in map(self.owner, ("a", "b", "c", "d", "e", "f", "g"))}
@@ -237,6 +238,15 @@ def _bus_port(node: Node) -> int:
 
 def _covered(nodes: Sequence[Node]) -> bool:
     return all(f"cluster_slots_ok:{SLOTS}" in node.say("CLUSTER", "INFO").decode() for node in nodes)
+
+
+def published(core: Any, stream: str, fields: dict[str, Any]) -> bytes:
+    """As XADD; on a cluster a replica has the entry, too: a primary that dies takes nothing with it that a core counts on."""
+    with client_for(core, stream).pipeline(transaction=False) as pipe:
+        pipe.xadd(stream, fields)
+        if is_core(core):
+            cast(Any, pipe).wait(1, 100)
+        return cast(bytes, pipe.execute()[0])
 
 
 def main() -> None:

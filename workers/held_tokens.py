@@ -9,7 +9,7 @@ from common import metrics
 from common.clock import now_ms
 from common.model import Verdict
 from common.storage.bindings import digest_of
-from common.storage.guard import Held, cohort_of
+from common.storage.guard import NEW_MS, Held, cohort_of
 from workers.delivery import stage as delivery
 from workers.delivery.lane import Lane
 from workers.delivery.settle import Retire
@@ -21,12 +21,19 @@ log = logging.getLogger(__name__)
 
 def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counter[str]:
     """How many pushes of a round each cohort's tokens took."""
-    version = lane.credential.version
-    return Counter(
-        cohort_of(version, work.target.app_version, work.target.registered_ms, now)
-        for work, outcome in done.told
-        if outcome.verdict is Verdict.ACCEPTED
+    version, new_ms = lane.credential.version, now - NEW_MS
+    # of old tokens one time stands for all
+    ages = Counter(
+        [
+            (target.app_version, target.registered_ms) if (target := work.target).registered_ms > new_ms else (None, 0)
+            for work, outcome in done.told
+            if outcome.verdict is Verdict.ACCEPTED
+        ]
     )
+    found = Counter[str]()
+    for (app_version, registered_ms), number in ages.items():
+        found[cohort_of(version, app_version, registered_ms, now)] += number
+    return found
 
 
 def held(one: Retire, lane: Lane, now: int) -> Held:

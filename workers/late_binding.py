@@ -17,7 +17,7 @@ from common.storage.claims import Given
 from common.tokens import canonical
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing, place_of, replaces
-from workers.delivery.settle import Settled
+from workers.delivery.settle import Ended, Settled
 from workers.delivery.stage import badge_step
 from workers.delivery.work import Work
 from workers.presence.absence import DESKTOPS
@@ -42,18 +42,16 @@ class BoundAddresses:
 
     def where(self, lane: Lane, works: Sequence[Work]) -> Sequence[Device | Standing | None]:
         app, vendor, business_id = lane.credential.app, str(lane.vendor), lane.credential.business_id
-        told = self._bindings.look([(app, work.target.user, work.target.device) for work in works])
+        told = self._bindings.look([(app, (target := work.target).user, target.device) for work in works])
         found: list[Device | Standing | None] = [Standing.KEPT] * len(works)
         changed = [
             index
             for index, (work, binding) in enumerate(zip(works, told, strict=True))
-            if not work.note.direct  # its token is the sender's word
             # a spelling that the registry keeps no more was routed before the registry was told of it
-            and (
-                canonical(vendor, work.target.token) != work.target.token
-                or (binding is not None and not holds(binding, vendor, business_id, work.target.token))
-            )
+            if canonical(vendor, token := work.target.token) != token
+            or (binding is not None and not holds(binding, vendor, business_id, token))
         ]
+        changed = [index for index in changed if not works[index].note.direct]  # its token is the sender's word
         if not changed:
             return found
         try:
@@ -150,12 +148,22 @@ _SEEN: Final = frozenset({Decision.ACCEPTED, Decision.UNCERTAIN, Decision.UNKNOW
 
 def given_back(settled: Settled) -> list[Given]:
     """The claims of those that wait, and of those that ended unseen: their badge numbers are free again."""
-    given = [_given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
+    given = [_given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits if not wait.work.by_entry]
     for one in settled.ended:
-        stands = one.decision in _SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
-        if not stands and badge_step(one.work) > 0:
+        if not one.work.by_entry and not _stands(one) and badge_step(one.work) > 0:
             given.append(_given(one.work, seen=False))
     return given
+
+
+def uncounted(settled: Settled) -> list[Work]:
+    """Of pushes without claims those whose badge numbers are free again: what waits and can't have been seen, and what ended unseen."""
+    free = [one.work for one in settled.ended if one.work.counted and one.work.by_entry and not _stands(one)]
+    return free + [wait.work for wait in settled.waits if wait.work.counted and wait.work.by_entry and not wait.target.counted]
+
+
+def _stands(one: Ended) -> bool:
+    """Whether the push stays counted in the badge."""
+    return one.decision in _SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
 
 
 def _given(work: Work, *, seen: bool) -> Given:

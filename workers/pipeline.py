@@ -62,7 +62,7 @@ class Stages:
 
 
 def presence_of(runtime: Runtime, wait: Callable[[], AbstractContextManager[None]] | None = None) -> PresenceHandler:
-    return PresenceHandler(runtime.members, runtime.presence, KnownDevices(runtime.people, wait))
+    return PresenceHandler(runtime.members, runtime.presence, KnownDevices(runtime.people, wait), runtime.fanouts)
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:
@@ -72,7 +72,11 @@ def routing_of(runtime: Runtime) -> RoutingHandler:
 def shortcut_of(runtime: Runtime) -> Shortcut:
     """Presence and routing within intake's process."""
     presence = presence_of(runtime, lambda: sql.optional(runtime.engine, PEOPLE_S))
-    return Shortcut(presence, routing_of(runtime), lambda: max(map(runtime.living.replicas, (PRESENCE, ROUTING))))
+
+    def workers() -> int:
+        return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
+
+    return Shortcut(presence, routing_of(runtime), workers, runtime.people.sharing)
 
 
 def _policy(stage: str) -> Policy:

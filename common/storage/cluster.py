@@ -153,6 +153,11 @@ def slot_client(url: str, key: str, options: dict[str, Any]) -> redis.Redis:
     return redis.Redis.from_pool(pool)
 
 
+def is_slot_client(client: redis.Redis) -> bool:
+    """Whether it is of a cluster's slot, where a replica may take the server's place at any moment."""
+    return issubclass(client.connection_pool.connection_class, SlotConnection)
+
+
 def _login(cluster: Cluster) -> dict[str, Any]:
     """What a connection to any node needs beside its address."""
     host, port = cluster.hosts[0]

@@ -11,12 +11,16 @@ from typing import Any, Final, cast
 from redis.client import Pipeline
 from redis.exceptions import WatchError
 
+from common.storage.cluster import is_slot_client
 from common.storage.streams import Belts, Entry
 
 #: Entries of another server that were committed are remembered for so long at least: their acknowledgement follows in a second step.
 PASSED_S: Final = 43_200
 #: Two writers of these marks that met try again after so long at most.
 MET_S: Final = 0.005
+#: A replica of a cluster's primary is waited for so long; one that did not answer is left alone for so long.
+REPLICA_MS: Final = 200
+ALONE_S: Final = 2.0
 
 
 class LostError(Exception):
@@ -40,6 +44,8 @@ class Commits:
         self._source = source
         self._known: object = None  # the count before the next read
         self._since: object = None  # the count before the entries at work were read
+        self._fails_over = is_slot_client(streams.redis)
+        self._alone_until = 0.0
 
     def begin(self) -> None:
         """What is written from now on was read after the last write, or was found to be ours since."""
@@ -83,6 +89,8 @@ class Commits:
             told: list[Any] = [pipe.smismember(key, names) for key in keys]
             passed = [entry for entry, *marks in zip(entries, *told, strict=True) if any(marks)]
             if passed:
+                if not self._is_safe(keys, [_digest(entry) for entry in passed]):
+                    return False
                 self._leave(lambda own: self._source.acknowledge(own, passed))
                 raise LostError([entry for entry in entries if entry not in passed], len(passed))
             pipe.multi()
@@ -94,8 +102,27 @@ class Commits:
             except WatchError:
                 time.sleep(random.uniform(0.0, MET_S))
                 return False
+        if not self._is_safe(keys, names):
+            return False
         self._leave(leave)
         return True
+
+    def _is_safe(self, keys: Sequence[str], names: Sequence[bytes]) -> bool:
+        """Whether what was written may be acknowledged on the other server; False: it was lost with a primary, and is written again.
+
+        A cluster's primary answers before its replica has a write. Both together are waited for, so long as there is a replica.
+        """
+        if not self._fails_over or time.monotonic() < self._alone_until:
+            return True
+        with self._streams.redis.pipeline(transaction=False) as pipe:
+            pipe.set(self._streams.keys.synced, b"1")  # WAIT is about the writes of its own connection, which may be a new one
+            for key in keys:
+                pipe.smismember(key, list(names))
+            cast(Any, pipe).wait(1, REPLICA_MS)
+            _, *marks, replicas = cast(Any, pipe.execute())
+        if not replicas:
+            self._alone_until = time.monotonic() + ALONE_S
+        return all(any(found) for found in zip(*marks, strict=True))
 
     def _leave(self, leave: Callable[[Pipeline], None]) -> None:
         with self._source.redis.pipeline(transaction=True) as pipe:

@@ -70,7 +70,7 @@ QUEUES = {belt: belt if belt.startswith("send:") else belt.partition(":")[0] for
 
 
 #: What else the keys of people's work begin with.
-_SHARD_NAMES = ("ev:", "ts:", "lease:", "lease-epoch:", "withdrawals", "takeovers", "passed:", "replayed:")
+_SHARD_NAMES = ("ev:", "ts:", "lease:", "lease-epoch:", "withdrawals", "takeovers", "synced", "passed:", "replayed:")
 
 
 def renamed(name: bytes, root: str, new_root: str) -> bytes:
@@ -112,12 +112,25 @@ class Keys:
         """How often a reader took entries of another one over."""
         return f"{self._shard}:takeovers"
 
+    @property
+    def synced(self) -> str:
+        """Written before a replica is waited for."""
+        return f"{self._shard}:synced"
+
     def passed(self, half_day: int) -> str:
         """Entries of the core's own server that were committed."""
         return f"{self._shard}:passed:{half_day}"
 
     def replayed(self, letter: str) -> str:
         return f"{self._shard}:replayed:{letter}"
+
+    def taken(self, entry: str) -> str:
+        """What the pushes of a lane's entry have taken of their badges, while somebody sends it."""
+        return f"{self.prefix}:{{s0}}:taken:{entry}"
+
+    def fanout(self, digest: str) -> str:
+        """Whom the pages of one group's event have named."""
+        return f"{self.prefix}:{{s0}}:fan:{digest}"
 
     # claim.lua makes these four by itself, from the prefix
 
@@ -279,6 +292,10 @@ class Keys:
         return f"{self._shard}:ts:{bucket}"
 
     @property
+    def server_clock(self) -> str:
+        return f"{self.prefix}:{{s0}}:clock"
+
+    @property
     def config_version(self) -> str:
         return f"{self.prefix}:config-version"
 
@@ -288,6 +305,12 @@ class Keys:
 
     def receipt_nonce(self, digest: str) -> str:
         return f"{self.prefix}:nonce:{digest}"
+
+    def push_node(self, node: str) -> str:
+        return f"{self.prefix}:{{{node}}}:node"
+
+    def said(self, node: str, words: str) -> str:
+        return f"{self.prefix}:{{{node}}}:said:{words}"
 
     def reply(self, key: str) -> str:
         return f"{self.prefix}:reply:{key}"

@@ -7,9 +7,10 @@ asks SQL; what it found is kept only if none of them has moved since. So whoever
 from __future__ import annotations
 
 import secrets
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -153,6 +154,16 @@ class People:
         self._cache = cache
         self._devices = devices
         self._preferences = preferences
+        self._shared = threading.local()
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """What this thread looks up meanwhile is looked up once: a commit's devices and settings are those of one moment."""
+        self._shared.known = {}
+        try:
+            yield
+        finally:
+            self._shared.known = None
 
     def look(self, people: Iterable[Person], wait: AbstractContextManager[None] | None = None) -> dict[Person, Known]:
         """Everybody's. sql.AWAY: somebody does not stand in Redis, and SQL does not answer.
@@ -162,8 +173,15 @@ class People:
         chosen = list(dict.fromkeys(people))
         found = self._cache.look(chosen)
         missing = [who for who in chosen if who not in found]
-        if not missing:
-            return found
+        if missing:
+            found |= self._asked(missing, wait)
+        shared = getattr(self._shared, "known", None)
+        if shared is not None:
+            shared.update(found)
+        return found
+
+    def _asked(self, missing: Sequence[Person], wait: AbstractContextManager[None] | None) -> dict[Person, Known]:
+        """What SQL says of these, kept in Redis from now on."""
         asked = self._cache.ask(missing)
         try:
             with wait or nullcontext():
@@ -173,7 +191,7 @@ class People:
                 raise
             raise UnknownPeopleError(missing) from error
         self._cache.keep(asked, {who: known for who, known in read.items() if not who[1].startswith(NOBODY)})
-        return found | read
+        return read
 
     def _read(self, missing: Sequence[Person]) -> dict[Person, Known]:
         devices, settings = self._devices.of_people(missing), self._preferences.whole(missing)
@@ -182,7 +200,9 @@ class People:
     def settings(self, people: Collection[Person], conversations: Sequence[str]) -> dict[Person, dict[str, Any]]:
         """As Preferences.of_people; SQL is asked for those who do not stand in Redis, or with too many settings."""
         chosen = list(dict.fromkeys(people))
-        known = self._cache.look(chosen)
+        known = getattr(self._shared, "known", None) or {}
+        if not known or not all(who in known for who in chosen):
+            known = self._cache.look(chosen)
         found: dict[Person, dict[str, Any]] = {}
         missing: list[Person] = []
         mutes = {f"mute:{conversation}" for conversation in conversations}
@@ -190,8 +210,10 @@ class People:
             one = known.get(who)
             if one is None or one.settings is None:
                 missing.append(who)
-            elif own := {name: value for name, value in one.settings.items() if name in mutes or not name.startswith("mute:")}:
-                found[who] = own
+            elif one.settings:
+                own = {name: value for name, value in one.settings.items() if name in mutes or not name.startswith("mute:")}
+                if own:
+                    found[who] = own
         return found | self._preferences.of_people(missing, conversations) if missing else found
 
 

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from tests.chaos.campaign import Trouble, _pass, good, run, show, write
 from tests.chaos.fleet import Town
-from tests.cluster import ValkeyCluster, valkey_cluster
+from tests.cluster import ValkeyCluster, published, valkey_cluster
 
 #: Keys whose slots suffer: the fleet's, and the core's stream.
 VICTIMS = ("{s0}", "im:events")
@@ -62,7 +62,7 @@ class ClusterTrouble:
         entry: Any = None
         while True:
             try:
-                entry = entry or place.runtime.core.xadd("im:events", {"e": json.dumps(event)})
+                entry = entry or published(place.runtime.core, "im:events", {"e": json.dumps(event)})
                 if not place.runtime.core.xrange("im:events", entry, entry):
                     return
             except RedisError:
@@ -72,7 +72,7 @@ class ClusterTrouble:
     def move(self, trouble: Trouble, key: str) -> None:
         began = time.monotonic()
         try:
-            self.cluster.move_slot(key, pause_s=0.01)
+            self.cluster.move_slot(key)
         except (RedisError, OSError, StopIteration, AssertionError) as error:
             self.failed = f"{type(error).__name__}: {error}"
             return

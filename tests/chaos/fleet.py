@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.config import VENDOR_ENDPOINTS, Settings, resolve
 from common.storage import keys
+from tests.cluster import published
 from tests.conftest import open_folder
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import Fleet, in_background
@@ -138,7 +139,7 @@ class Town:
         event = {"v": 1, "id": identity, "type": kind, "app": APP, "ts": int(time.time() * 1000), "data": data}
         while True:
             try:
-                self.runtime.core.xadd("im:events", {"e": json.dumps(event)})
+                published(self.runtime.core, "im:events", {"e": json.dumps(event)})
                 return identity
             except RedisError:
                 time.sleep(0.1)
@@ -220,6 +221,7 @@ def accounts(town: Town) -> dict[str, Any]:
         "decisions": dict(Counter(str(row["decision"]) for row in rows.values()).most_common()),
         "dead_letters": town.dead_letters(),
         "lost": len(never_decided) + sum(not seen[push_id] for push_id in accepted),
+        "lost_examples": [(key, rows[key]["note"] if key in rows else None) for key in sorted(never_decided)[:5]],
         "accepted_without_row": len(seen.keys() - set(accepted)),
         "doubled": sum(count - 1 for count in seen.values()),
         "doubled_bound": 500 * delivery_kills,

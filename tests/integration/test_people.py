@@ -102,6 +102,24 @@ def test_a_look_after_every_event_tells_what_sql_tells(town: Town) -> None:
         assert wished == town.runtime.preferences.of_people([(town.app, one) for one in users], ["c2c:ann"])
 
 
+def test_a_commit_looks_its_people_up_once(town: Town) -> None:
+    town.register("u1", "A")
+    town.tell("settings.updated", user="u1", blocked=["eve"])
+    people = [(town.app, "u1"), (town.app, "u2")]
+
+    def looks() -> int:
+        return int(town.runtime.redis.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"])
+
+    for _ in range(2):  # from SQL, then from Redis
+        with town.runtime.people.sharing():
+            town.devices.of_people(people)
+            before = looks()
+            assert town.wishes.of_people(people, []) == {people[0]: {"blocked": ["eve"]}}
+            assert looks() == before
+    town.tell("settings.updated", user="u1", blocked=None)
+    assert town.wishes.of_people(people, []) == {}
+
+
 def _mute(who: str) -> dict[str, Any]:
     return {"conversation": {"type": "c2c", "id": who}, "mode": "all"}
 

@@ -77,8 +77,11 @@ LEFT: Final = "logged out, or the token is another's, since it was routed"
 
 def addressed(works: Sequence[Work], lane: Lane, addresses: Addresses) -> Sorted:
     """Each with the token that is its device's now, on the lane that is; `no_device` where it has none."""
+    told = addresses.where(lane, works) if works else ()
+    if told.count(Standing.KEPT) == len(works):
+        return Sorted(list(works), [], [])
     done = Sorted([], [], [])
-    for work, found in zip(works, addresses.where(lane, works) if works else (), strict=True):
+    for work, found in zip(works, told, strict=True):
         if found is Standing.KEPT:
             done.fit.append(work)
         elif found is Standing.AWAY:
@@ -130,7 +133,9 @@ def to_ask(work: Work, now_ms: int) -> bool:
 
 def consented(works: Sequence[Work], consent: Consent, now_ms: int) -> Sorted:
     """Those whose people still want them. A call can't wait for a store that is away: it goes as it was judged."""
-    asked = [work for work in works if to_ask(work, now_ms)]
+    since_ms = now_ms - ASK_AGAIN_MS
+    old = [work for work in works if ((note := work.note).presence_ms or note.routed_ms or note.received_ms) < since_ms]
+    asked = [work for work in old if to_ask(work, now_ms)]
     if not asked:
         return Sorted(list(works), [], [])
     found = dict(zip(map(id, asked), consent.now(asked), strict=True))

@@ -84,6 +84,8 @@ class Pacer:
 
 def _fitting(costs: Sequence[int], most: float) -> tuple[int, int]:
     """How many of the first costs stay within `most`, one at least, and their sum."""
+    if (whole := sum(costs)) <= most:
+        return len(costs), whole
     count = cost = 0
     for one in costs:
         if count and cost + one > most:

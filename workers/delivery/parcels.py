@@ -27,18 +27,19 @@ def pack(
     parcels = []
     badges = spec.badge_in_body and (spec.badge_option is None or bool(credential.options.get(spec.badge_option)))
     most = min(spec.request_tokens_max, tokens_max or spec.request_tokens_max)
-    for group in ([item] for item in items) if singly else _groups(items, spec, badges, most):
+    prepare = spec.prepare if not spec.mixed else None
+    if most == 1:
+        singly = True
+    for group in zip(items) if singly else _groups(items, spec, badges, most):
         note = group[0].note
-        if spec.prepare is not None and not spec.mixed and id(note) not in prepared:
-            prepared[id(note)] = spec.prepare(note, credential)
-        parcels.append(Parcel(tuple(group), now_ms, callback_url, prepared.get(id(note))))
+        ready = prepared.get(id(note))
+        if ready is None and prepare is not None:
+            ready = prepared[id(note)] = prepare(note, credential)
+        parcels.append(Parcel(tuple(group), now_ms, callback_url, ready))
     return parcels
 
 
 def _groups(items: Sequence[Item], spec: VendorSpec, badges: bool, most: int) -> Iterator[list[Item]]:
-    if most == 1:
-        yield from ([item] for item in items)
-        return
     together: dict[object, list[Item]] = {}
     for item in items:
         if item.target.again == Again.SINGLY:

@@ -36,6 +36,7 @@ class Delivered:
     told: the vendor's word (or ours in its place) on each push that was asked about. decided: ended without a request.
     waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
     left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
+    addressed_ms: when the tokens were compared with their devices'.
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
@@ -47,15 +48,19 @@ class Delivered:
     left: list[Work] = field(default_factory=list)
     moved: list[Work] = field(default_factory=list)
     requests: int = 0
+    addressed_ms: int = 0
     probe: bool = False  # this round is the one push that tries a stopped lane
 
 
 class ClaimAnswer(Value, frozen=True):
-    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time."""
+    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time.
+
+    counted: of a push without a claim of its own, the number that it stands for from now on (`Target.counted`)."""
 
     state: str
     badge: int | None
     why: str
+    counted: str = ""
 
 
 class Leave(Value, frozen=True):
@@ -63,6 +68,9 @@ class Leave(Value, frozen=True):
 
     decision: Decision | None
     wait_s: float = 0.0
+
+
+GRANTED = Leave(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +216,8 @@ def review(works: Sequence[Work], world: World) -> Delivered:
 
 
 def _addressed(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
-    now_ms = world.now_ms()
-    fit = _sorted(late.addressed(works, lane, world.addresses), done) if works else []
-    for work in fit:
-        work.addressed_ms = now_ms
-    return fit
+    done.addressed_ms = world.now_ms()
+    return _sorted(late.addressed(works, lane, world.addresses), done) if works else []
 
 
 def _sorted(found: late.Sorted, done: Delivered) -> list[Work]:
@@ -233,12 +238,10 @@ OUT_OF_TIME = "its time ran out"
 
 def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work]:
     """Those that are not addressed to what can't be a token of this vendor."""
-    fit = []
-    for work in works:
-        if lane.spec.token_valid(work.target.token):
-            fit.append(work)
-        else:
-            done.decided.append((work, Decision.TOKEN_DEAD, "malformed token"))
+    valid = lane.spec.token_valid
+    fit = [work for work in works if valid(work.target.token)]
+    if len(fit) < len(works):
+        done.decided += [(work, Decision.TOKEN_DEAD, "malformed token") for work in works if not valid(work.target.token)]
     return fit
 
 
@@ -266,6 +269,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered, 
     answers = world.claims.lease(works, steps) if works else ()
     for work, answer in zip(works, answers, strict=True):
         work.repeated = answer.why == Decision.UNCERTAIN
+        work.counted, work.leased = answer.counted, True
         if answer.state == "gone":
             done.decided.append((work, *_gone(work, Decision(answer.why))))
         elif answer.state != "ours":
@@ -344,16 +348,19 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
     """Works as the vendor files see them: the words, the badge, the seconds that are left."""
     sendable = []
     said: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
+    refuse = lane.spec.refuse
     for work in works:
-        note = work.note
+        note, target = work.note, work.target
         if work.speaks_for > 1:
             key = (id(note), work.speaks_for)
             note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
-        if work.target.attempts and too_long_before(work.target, lane.spec):
+        if target.attempts and too_long_before(target, lane.spec):
             note = said.get((id(note), 0)) or said.setdefault((id(note), 0), shortest(note))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
-        item = Item(note, work.target, work.badge, left_s, attempt=work.target.tried + 1)
-        reason = _unfit(item, lane) or (lane.spec.refuse(item) if lane.spec.refuse is not None else None)
+        item = Item(note, target, work.badge, left_s, 1 if not target.attempts else target.tried + 1)
+        reason = _unfit(item, lane) if note.blob or note.kind is Kind.BADGE else None
+        if reason is None and refuse is not None:
+            reason = refuse(item)
         if reason is None:
             sendable.append((work, item))
         else:
@@ -378,14 +385,16 @@ def _admitted(
     """Parcels of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
     if not sendable:
         return []
-    work_of = {id(item): work for work, item in sendable}
     url = world.callback_url(lane)
     least = lane.spec.request_tokens_min_list
     singly = 1 < least <= len(sendable) and world.gate.lists_spent(lane)
     most = None if lane.limits.rate_unit == "request" else pacer.burst
     parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
     asks = [(item, number) for number, parcel in enumerate(parcels) for item in parcel.items]
-    leaves = iter(world.gate.admit(lane, asks))
+    told = world.gate.admit(lane, asks)
+    if told.count(GRANTED) == len(parcels) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
+        return [(parcel, [work]) for parcel, (work, _) in zip(parcels, sendable, strict=True)]
+    leaves, work_of = iter(told), {id(item): work for work, item in sendable}
     granted = []
     for parcel in parcels:
         kept = []
@@ -405,6 +414,8 @@ def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: Wo
     back."""
     now_ms = world.now_ms()
     stay = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
+    if not stay and now_ms - done.addressed_ms <= late.ADDRESS_GOOD_MS:
+        return list(granted)
     done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in stay]
     stay += _moved_since([work for _, works in granted for work in works if work.note.expires_at_ms > now_ms], lane, world, done)
     if not stay:
@@ -422,10 +433,9 @@ def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: Wo
 
 def _moved_since(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
     """Those whose token changed while an access token was fetched: they come again at once, and are addressed anew."""
-    old = [work for work in works if world.now_ms() - work.addressed_ms > late.ADDRESS_GOOD_MS]
-    if not old:
+    if not works or world.now_ms() - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return []
-    moved = [work for work, found in zip(old, world.addresses.where(lane, old), strict=True) if found is not late.Standing.KEPT]
+    moved = [work for work, found in zip(works, world.addresses.where(lane, works), strict=True) if found is not late.Standing.KEPT]
     done.waiting += [(work, 0.0, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in moved]
     return moved
 
@@ -449,7 +459,8 @@ def _asked(
     granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pace
 ) -> tuple[Granted, list[Answer | NoAnswer]]:
     """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
-    costs = [1 if lane.limits.rate_unit == "request" else len(parcel.items) for parcel, _ in granted]
+    by_request = lane.limits.rate_unit == "request" or lane.spec.request_tokens_max == 1
+    costs = [1] * len(granted) if by_request else [len(parcel.items) for parcel, _ in granted]
     if pacer.part(costs) == (len(granted), 0.0):
         pacer.spend(sum(costs))
         return granted, _ask(granted, lane, access, world, done)
@@ -480,7 +491,8 @@ def _parts_pool() -> ThreadPoolExecutor:
 
 def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> list[Answer | NoAnswer]:
     sent_ms = world.now_ms()
-    requests = [lane.spec.build(parcel, lane.credential, access) for parcel, _ in granted]
+    build, credential = lane.spec.build, lane.credential
+    requests = [build(parcel, credential, access) for parcel, _ in granted]
     answers = list(lane.send_many(world.transport, requests, world.deadline_s))
     done.requests += len(requests)
     _follow(granted, answers, lane, access, world, done)
@@ -495,15 +507,15 @@ def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World
     if not granted:
         _hand_back(lane, world, done)
         return
-    sent_ms = min(work.sent_ms for _, works in granted for work in works)
     stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
     # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there nor down
     asked = [answer for answer in answers if isinstance(answer, Answer) or not answer.unsendable]
     unasked = len(answers) - len(asked)
     world.observe(lane, asked)
+    classify = lane.spec.classify
     for (parcel, works), answer in zip(granted, answers, strict=True):
-        outcomes = lane.spec.classify(parcel, answer)
+        outcomes = classify(parcel, answer)
         if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
             done.told.append((works[0], outcomes[0]))
             continue
@@ -514,7 +526,7 @@ def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World
             stale = stale or outcome.verdict in (Verdict.ACCESS_EXPIRED, Verdict.CREDENTIAL_REFUSED)
             renew = renew or outcome.again == Again.NEW_CONNECTION
     if stale and access is not None:
-        world.access.refused(lane, access, sent_ms)
+        world.access.refused(lane, access, min(work.sent_ms for _, works in granted for work in works))
     if stale or renew:
         world.transport.renew(lane.route.pool)
     # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
@@ -588,7 +600,7 @@ def is_down(outcome: Outcome) -> bool:
 
 def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
-    if all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.told):
+    if not failed and all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.told):
         world.gate.refund(lane, ())
         world.breaker.report(lane, good, failed, False, None, 0)
         return
@@ -616,9 +628,11 @@ def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
 
 def _sync(granted: Sequence[tuple[Parcel, list[Work]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: World) -> None:
     """The last numbers that the vendor's answers gave of each bucket's day."""
-    told = {}
+    told, quota_told = {}, lane.spec.quota_told
+    if quota_told is None:
+        return
     for (parcel, _), answer in zip(granted, answers, strict=True):
-        numbers = lane.spec.quota_told(answer) if lane.spec.quota_told is not None and isinstance(answer, Answer) else None
+        numbers = quota_told(answer) if isinstance(answer, Answer) else None
         if numbers is not None:
             told[parcel.items[0].note.bucket] = numbers
     for bucket, (used, limit) in told.items():

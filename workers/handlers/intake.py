@@ -89,20 +89,20 @@ class IntakeHandler:
         doors, now = self._doors, now_ms()
         found = self._sorted(entries, now)
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
-        messages, records = _taken([event for event in fresh if isinstance(event.data, Stored | Invited)], now)
-        directed = doors.directly.take([event for event in fresh if isinstance(event.data, Direct)], now)
+        stored, direct, states = _apart(fresh)
+        messages, records = _taken(stored, now)
+        directed = doors.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]
         records += directed.rows
         directed.told += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
-        doors.marks.note_times(_times(fresh))  # first: a read report beside them names one of them
+        doors.marks.note_times(_times(stored))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
-        states = [event for event in fresh if not isinstance(event.data, Stored | Invited | Direct)]
-        later = _behind(fresh)
+        later = _behind(fresh, states)
         first = [event for event in states if event.entry not in later] if later else states
         withdrawals = doors.state.apply(first, lambda event, why: ignored.update({event.entry: why}))
-        records += [_taken_back(event) for event in fresh if isinstance(event.data, Recalled | Ended)]
+        records += [_taken_back(event) for event in states if isinstance(event.data, _TAKING_BACK)]
         records += [_dead(one, doors.vault, now) for one in refused]
-        records += [_repeated(event, now) for event in repeated if isinstance(event.data, Stored | Invited | Direct)]
+        records += [_repeated(event, now) for event in repeated if isinstance(event.data, _PUSHED)]
         doors.withdraw(withdrawals)
         waiting = sum(urgency_of(message, "") in (Urgency.GROUP, Urgency.BULK) for message in messages)
         self.can_wait = waiting / max(len(fresh), 1)
@@ -158,7 +158,7 @@ class IntakeHandler:
         events: list[Event] = []
         for entry in entries:
             reads = _read(entry, apps, now)
-            if not asked and any(isinstance(read, Refused) and read.reason == stage.UNKNOWN_APP for read in reads):
+            if not asked and _names_a_stranger(reads):
                 apps, asked = doors.apps_now() if doors.apps_now else apps, True
                 reads = _read(entry, apps, now)
             for read in reads:
@@ -204,15 +204,33 @@ class Sorted:
             metrics.EVENTS.labels(kind, result).inc(count)
 
 
-def _behind(fresh: Sequence[Event]) -> frozenset[str]:
+#: What is pushed to somebody, and what takes that back.
+_MESSAGES = (Stored, Invited)
+_PUSHED = (Stored, Invited, Direct)
+_TAKING_BACK = (Recalled, Ended)
+
+
+def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event]]:
+    """Messages and calls, pushes to tokens, and what changes a state; each in stream order."""
+    stored: list[Event] = []
+    direct: list[Event] = []
+    states: list[Event] = []
+    for event in fresh:
+        data = event.data
+        chosen = stored if isinstance(data, _MESSAGES) else direct if isinstance(data, Direct) else states
+        chosen.append(event)
+    return stored, direct, states
+
+
+def _behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
     """Entries of the settings that come behind all messages of the read to their person: they take effect when those are routed. What
     goes by the streams of presence and routing is judged by what is known there."""
+    if not any(isinstance(event.data, SettingsUpdated) for event in states):
+        return frozenset()
     last: dict[tuple[str, str], int] = {}
     settings = [(place, event) for place, event in enumerate(fresh) if isinstance(event.data, SettingsUpdated)]
-    if not settings:
-        return frozenset()
     for place, event in enumerate(fresh):
-        if isinstance(event.data, Stored | Invited):
+        if isinstance(event.data, _MESSAGES):
             named = event.data.recipients if isinstance(event.data, Stored) else event.data.invitees
             last |= {(event.app, user): place for user in named or ()}
     return frozenset(event.entry for place, event in settings if last.get((event.app, event.data.user), place) < place)
@@ -229,6 +247,11 @@ def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients
 
 def _read(entry: Entry, apps: Sequence[str], now: int) -> list[stage.Passed | Refused]:
     return stage.read_entries(entry.belt, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size)
+
+
+def _names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
+    """Whether a tenant is named that nobody registered, as far as is known here."""
+    return any(type(read) is Refused and read.reason == stage.UNKNOWN_APP for read in reads)
 
 
 def _wakes(doors: Doors) -> Callable[[str, Vendor | None], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from common.contracts import Message, OfflineRecipients
 from common.storage.people import UnknownPeopleError
@@ -20,11 +21,18 @@ ASK_S = 5.0
 class Shortcut:
     """Open while presence and routing have one worker each: who gives them more wants the work shared among them."""
 
-    def __init__(self, presence: PresenceHandler, routing: RoutingHandler, workers: Callable[[], int]) -> None:
-        """workers: the replicas of presence or of routing, whichever are more."""
+    def __init__(
+        self,
+        presence: PresenceHandler,
+        routing: RoutingHandler,
+        workers: Callable[[], int],
+        sharing: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """workers: the replicas of presence or of routing, whichever are more. sharing: makes what lets both look people up once."""
         self._presence = presence
         self._routing = routing
         self._workers = workers
+        self._sharing = sharing
         self._open = True
         self._ask_at = 0.0
 
@@ -34,6 +42,10 @@ class Shortcut:
     def commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> tuple[Commit, Sequence[Message]]:
         """What follows from the messages, and for people (or tokens) who are away anyway; the messages
         to people of whom SQL does not tell soon enough, which must go by the streams."""
+        with self._sharing():
+            return self._commit(messages, offline)
+
+    def _commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> tuple[Commit, Sequence[Message]]:
         left: list[Message] = []
         try:
             away, commit = self._presence.look(messages) if messages else ((), Commit())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -206,13 +207,21 @@ class Prepared(Value, frozen=True):
 def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
     """POST /3/device/<token> for the parcel's one item."""
     item = parcel.items[0]
-    ready = parcel.prepared if isinstance(parcel.prepared, Prepared) else prepare(item.note, credential)
-    headers = {**ready.headers, "apns-id": uuid_text(item.target.push_id)}
+    prepared, target = parcel.prepared, item.target
+    ready = prepared if isinstance(prepared, Prepared) else prepare(item.note, credential)
+    headers = {**ready.headers, "apns-id": uuid_text(target.push_id)}
     if access is not None and access.value:
-        headers["authorization"] = f"bearer {access.value}"
-    shown = ready.badge and item.badge is not None
-    badge = b'"badge":%d,' % min(max(item.badge or 0, 0), BADGE_MAX) if shown else b""
-    return Request(ready.endpoint, f"/3/device/{item.target.token}", headers, ready.head + badge + ready.tail)
+        headers["authorization"] = _bearer(access.value)
+    if ready.badge and item.badge is not None:
+        body = b'%b"badge":%d,%b' % (ready.head, min(max(item.badge, 0), BADGE_MAX), ready.tail)
+    else:
+        body = ready.head + ready.tail
+    return Request(ready.endpoint, "/3/device/" + target.token, headers, body)
+
+
+@lru_cache(1024)
+def _bearer(token: str) -> str:
+    return f"bearer {token}"
 
 
 def refuse(item: Item) -> str | None:
@@ -229,22 +238,23 @@ def refuse(item: Item) -> str | None:
 
 def prepare(note: Notification, credential: Credential) -> Prepared:
     """Headers and body but for token, id, access token and badge number."""
-    head, tail, too_large = _usual_body(note) or _body(note)
-    endpoint = "APNS_SANDBOX" if credential.options.get("env") == "sandbox" else "APNS_PRODUCTION"
-    headers = _headers(note, credential.options.get("topic", ""))
-    return Prepared(endpoint, headers, head, tail, _takes_badge(note), too_large)
-
-
-def _headers(note: Notification, topic: str) -> dict[str, str]:
+    options, usual = credential.options, _usual_body(note)
+    head, tail, too_large = usual or _body(note)
+    if usual is None:
+        priority, badge = _priority(note), _takes_badge(note)
+    else:  # an alert of a message, and no wish of its sender
+        priority, badge = "5" if note.placement.get("priority") == "5" else "10", True
+    push_type, collapse_id = note.push_type, note.collapse_id
     headers = {
-        "apns-topic": topic + _TOPIC_SUFFIX[note.push_type],
-        "apns-push-type": _WIRE_TYPE[note.push_type],
-        "apns-priority": _priority(note),
+        "apns-topic": options.get("topic", "") + _TOPIC_SUFFIX[push_type],
+        "apns-push-type": _WIRE_TYPE[push_type],
+        "apns-priority": priority,
         "apns-expiration": str(max(note.expires_at_ms // 1000, 0)),
     }
-    if note.collapse_id:
-        headers["apns-collapse-id"] = header_id(note.collapse_id, COLLAPSE_ID_BYTES_MAX)
-    return headers
+    if collapse_id:
+        headers["apns-collapse-id"] = header_id(collapse_id, COLLAPSE_ID_BYTES_MAX)
+    endpoint = "APNS_SANDBOX" if options.get("env") == "sandbox" else "APNS_PRODUCTION"
+    return Prepared(endpoint, headers, head, tail, badge, too_large)
 
 
 def _priority(note: Notification) -> str:
@@ -259,27 +269,48 @@ def _priority(note: Notification) -> str:
 _SHORT_CHARACTERS_MAX: Final = 500
 
 
+class _UsualAlert(Value, frozen=True):
+    title: str | msgspec.UnsetType
+    body: str
+
+
+class _UsualAps(Value, frozen=True):
+    alert: _UsualAlert
+    sound: str | msgspec.UnsetType
+    thread: str = msgspec.field(name="thread-id")
+    level: str | msgspec.UnsetType = msgspec.field(name="interruption-level", default=msgspec.UNSET)
+
+
+class _Usual(Value, frozen=True):
+    """The body of a short alert without wishes of its sender; fields in `_body`'s order."""
+
+    aps: _UsualAps
+    ext: str | msgspec.UnsetType
+
+    __repr__ = redacted("aps", "ext")
+
+
+_encode_usual: Final = msgspec.json.Encoder().encode
+
+
 def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
     """What `_body` gives for a short alert without wishes of its sender, made without a dict; None for any other."""
     if note.kind is not Kind.MESSAGE or note.push_type is not PushType.ALERT or note.vendor or note.vendor_raw:
         return None
     if note.payload or note.image or note.subtitle or note.loc is not None:
         return None
+    title, body, ext, ring = note.title, note.body, note.ext, note.sound_ios
     thread = note.thread_id or note.conversation_id
-    if len(note.body) + len(note.title) + len(note.ext or "") + len(thread) > _SHORT_CHARACTERS_MAX:
+    if len(body) + len(title) + len(thread) + (len(ext) if ext else 0) > _SHORT_CHARACTERS_MAX:
         return None
-    sound = note.sound_ios if note.sound_ios is not None else "default"
-    level = note.placement.get("interruption_level")
-    json = msgspec.json.encode
+    unset, level = msgspec.UNSET, note.placement.get("interruption_level")
+    sound = "default" if ring is None else unset if ring in ("none", "") else ring
+    aps = _UsualAps(_UsualAlert(title or unset, body), sound, thread, level if level in _LEVELS else unset)
     try:
-        title = b'"title":' + json(note.title) + b"," if note.title else b""
-        ring = b',"sound":' + json(sound) if sound not in ("none", "") else b""
-        end = b',"interruption-level":"' + level.encode() + b'"}' if level in _LEVELS else b"}"
-        ext = b',"ext":' + json(note.ext) if note.ext is not None else b""
-        words = b'"alert":{' + title + b'"body":' + json(note.body) + b"}"
-        return b'{"aps":{', words + ring + b',"thread-id":' + json(thread) + end + ext + b"}", False
+        raw = _encode_usual(_Usual(aps, unset if ext is None else ext))
     except UnicodeEncodeError:  # half a character
         return None
+    return raw[:8], raw[8:], False  # {"aps":{ is eight bytes
 
 
 def _body(note: Notification) -> tuple[bytes, bytes, bool]:

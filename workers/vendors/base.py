@@ -374,12 +374,15 @@ def _beginning(text: str) -> str:
     return text[:end] if end <= 5 * CHARACTERS_KEPT else ""
 
 
+_encode: Final = msgspec.json.Encoder().encode  # kept: msgspec.json.encode makes an encoder a call
+
+
 def compact(value: Any) -> bytes:
     """JSON without spaces, UTF-8 without escapes (a CJK character is 3 bytes, not 6). A lone surrogate becomes U+FFFD."""
     try:
-        return msgspec.json.encode(value)
+        return _encode(value)
     except UnicodeEncodeError:
-        return msgspec.json.encode(_whole(value))
+        return _encode(_whole(value))
 
 
 def _whole(value: Any) -> Any:
@@ -495,6 +498,8 @@ def text_id(value: str, bytes_max: int = 64) -> str:
 
 def header_id(value: str, bytes_max: int = 64) -> str:
     """As text_id, for a header: `value` where it is printable ASCII of at most so many bytes, else its SHA-256 in hex."""
+    if value.isascii() and len(value) <= bytes_max and value.isprintable() and " " not in value:
+        return value
     return text_id(value, bytes_max) if value.isascii() else hashlib.sha256(whole(value).encode()).hexdigest()
 
 

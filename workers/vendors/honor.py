@@ -246,8 +246,18 @@ def _listed(parcel: Parcel, said: Said, detail: Mapping[str, Any]) -> Sequence[O
     outcomes = []
     for item in parcel.items:
         token = item.target.token
-        outcomes.append(outcome(item, DEAD if token in expired else TWICE if token in failed else unnamed, said))
+        if token in expired:
+            outcomes.append(outcome(item, DEAD, _named(said, "expireTokens")))
+        elif token in failed:
+            outcomes.append(outcome(item, TWICE, _named(said, "failTokens")))
+        else:
+            outcomes.append(outcome(item, unnamed, said))
     return outcomes
+
+
+def _named(said: Said, member: str) -> Said:
+    """The answer's `success` is about the request; of this token it says the list that names it."""
+    return msgspec.structs.replace(said, words=f"{member} names this token")
 
 
 # ---------------------------------------------------------------- credential

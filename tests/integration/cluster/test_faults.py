@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -15,11 +16,10 @@ import pytest
 from redis.exceptions import RedisError
 
 from common.ledger_records import RowRecord, decode_records
-from common.publisher import Publisher
 from common.storage import keys
 from common.storage.members import Members
 from common.storage.redis import connect
-from tests.cluster import ValkeyCluster, wait_until
+from tests.cluster import ValkeyCluster, published, wait_until
 from tests.integration.test_core_elsewhere import Core
 from workers.cli.worker import doors_of
 from workers.handlers.intake import IntakeLoop
@@ -44,7 +44,6 @@ class Load:
             thread.start()
 
     def _publish(self) -> None:
-        publisher = Publisher(self.runtime.settings.core_url, self.core.stream)
         while not self._stop.is_set():
             identity = uuid.uuid4().hex
             data = {"message_id": identity, "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
@@ -52,13 +51,12 @@ class Load:
             event = {"v": 1, "id": identity, "type": "message.stored", "app": self.core.app, "ts": int(time.time() * 1000), "data": data}
             while not self._stop.is_set():
                 try:
-                    publisher.publish(event)
+                    published(self.runtime.core, self.core.stream, {"e": json.dumps(event)})
                     self.sent.append(identity)
                     break
                 except RedisError:
                     time.sleep(0.05)
             time.sleep(0.005)
-        publisher.close()
 
     def goes_on(self, count: int = 20) -> float:
         """Seconds until so many more events were published and taken in."""

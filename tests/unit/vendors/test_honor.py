@@ -117,6 +117,11 @@ def test_the_lists_are_read_token_by_token(body, verdicts):
     assert all(o.attempts_max == (3 if o.verdict is V.UNAVAILABLE else None) for o in outcomes)
 
 
+def test_a_token_that_a_list_names_is_told_by_which_one_not_success():
+    words = [o.words for o in HONOR.classify(parcel(*SENT), reply(V5))]
+    assert words == ["success", "failTokens names this token", "expireTokens names this token"]
+
+
 def test_the_request_id_is_kept_for_receipts():
     assert [o.vendor_message_id for o in HONOR.classify(parcel(*SENT), reply(V5))] == ["r-1"] * 3
 

@@ -1,0 +1,84 @@
+"""Faults that somebody could write tomorrow: what to change in the code, and which tests must notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """old: stands in `file` exactly once. tests: what pytest is given; at least one of them must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+FAULTS: Final = (
+    Fault(
+        "acknowledges before it commits",
+        "common/storage/commits.py",
+        "            pipe.multi()\n            fill(pipe)\n            leave(pipe)\n",
+        "            self._leave(leave)\n            pipe.multi()\n            fill(pipe)\n",
+        ("tests/integration/test_commits.py", "tests/integration/test_consumer.py", "tests/chaos/test_belts.py"),
+    ),
+    Fault(
+        "writes what another reader has taken over",
+        "common/storage/commits.py",
+        "                if len(mine) < len(entries):",
+        "                if len(mine) < 0:",
+        ("tests/integration/test_commits.py",),
+    ),
+    Fault(
+        "an entry's lease is not renewed while it is worked on",
+        "workers/queues/lease_renewer.py",
+        "        self._busy.set()\n",
+        "",
+        ("tests/integration/delivery/test_keeping.py", "tests/integration/test_consumer.py"),
+    ),
+    Fault(
+        "tokens that were not used are not given back",
+        "common/storage/lua/lane_commit.lua",
+        "if unused[1] then",
+        "if unused[9] then",
+        ("tests/integration/lanes/test_leases.py", "tests/integration/delivery/test_rate.py"),
+    ),
+    Fault(
+        "the scheduler forgets a lane that has more",
+        "workers/handlers/delivery.py",
+        "        return max(taken.due_ms, taken.now_ms) if taken.left else None\n",
+        "        return None\n",
+        ("tests/integration/delivery", "tests/integration/lanes/test_nothing_is_forgotten.py"),
+    ),
+    Fault(
+        "the number of the last change of hands is ignored",
+        "common/storage/leases.py",
+        "        return self._keys[1]\n",
+        '        return self._keys[1] + ":"\n',
+        ("tests/integration/test_withdrawals.py", "tests/integration/test_maintenance.py"),
+    ),
+    Fault(
+        "the address of the moment of routing is used",
+        "workers/delivery/stage.py",
+        "    fit = _sorted(late.addressed(works, lane, world.addresses), done) if works else []\n",
+        "    fit = list(works)\n",
+        ("tests/integration/delivery/test_late_binding.py",),
+    ),
+    Fault(
+        "what is urgent does not go before what is not",
+        "workers/handlers/delivery.py",
+        "if name == lane and RANK[other] < RANK[urgency]",
+        "if name == lane and RANK[other] < 0",
+        ("tests/integration/delivery/test_order.py", "tests/integration/lanes"),
+    ),
+    Fault(
+        "an urgent event does not overtake",
+        "common/storage/lua/overtake.lua",
+        "  if not can_wait(fields) then",
+        "  if false then",
+        ("tests/integration/test_overtaking.py",),
+    ),
+)
