@@ -157,7 +157,8 @@ AXE = """axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa
 @pytest.mark.timeout(300)
 def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe):  # noqa: F811
     """One fleet and one browser for all pages: wide and light in English, narrow and dark in Chinese."""
-    from tests.integration.web.test_console import message, publish
+    from tests.integration.web.conftest import message
+    from tests.integration.web.test_console import publish
 
     publish(runtime, fleet, message("g-20", ["bob", "eve", *(f"p{number}" for number in range(18))], "group"))
     later = int(time.time() * 1000) + MINUTE_MS + SETTLE_MS
