@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from common.storage.cluster import client_for, is_core
+from simulators.base import ensure_ca, issue
 from tests.conftest import open_folder
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
@@ -74,14 +75,16 @@ class Node:
 class ValkeyCluster:
     """Its nodes, and what an operator or a fault does to them."""
 
-    def __init__(self, nodes: Sequence[Node], password: str, tls: bool = False) -> None:
+    def __init__(self, nodes: Sequence[Node], password: str, ca_file: Path | None = None) -> None:
+        """ca_file: of servers that speak TLS."""
         self.nodes = list(nodes)
         self._password = password
-        self._tls = tls
+        self.ca_file = ca_file
 
-    def url(self, login: str | None = None, query: str = "") -> str:
+    def url(self, login: str | None = None) -> str:
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
-        return f"redis{'s' * self._tls}+cluster://{login or ':' + self._password}@{hosts}{query}"
+        scheme, query = ("rediss", f"?ssl_ca_certs={self.ca_file}") if self.ca_file else ("redis", "")
+        return f"{scheme}+cluster://{login or ':' + self._password}@{hosts}{query}"
 
     def owner(self, key: str) -> Node:
         """The primary that serves the key's slot, as the nodes that live see it."""
@@ -149,28 +152,30 @@ def wait_until(look: Callable[[], object], what: str, seconds: float = START_S) 
 
 
 @contextlib.contextmanager
-def valkey_cluster(primaries: int = 3, *, replicas: bool = True, more: Sequence[str] = ()) -> Iterator[ValkeyCluster]:
-    """Runs until the end of the block. more: further options of each server."""
+def valkey_cluster(primaries: int = 3, *, replicas: bool = True, tls: bool = False) -> Iterator[ValkeyCluster]:
+    """Runs until the end of the block. tls: without a plain port."""
     with open_folder() as folder:
-        cluster = start(folder, primaries, replicas=replicas, more=more)
+        cluster = start(folder, primaries, replicas=replicas, tls=tls)
         try:
             yield cluster
         finally:
             cluster.stop()
 
 
-def start(folder: Path, primaries: int = 3, *, replicas: bool = True, more: Sequence[str] = ()) -> ValkeyCluster:
+def start(folder: Path, primaries: int = 3, *, replicas: bool = True, tls: bool = False) -> ValkeyCluster:
     """Starts the servers and makes one cluster of them; returns when it is whole."""
     (folder / "home").mkdir(parents=True, exist_ok=True)
     binary, password = str(valkey_binary(find_home(folder / "home"))), secrets.token_hex(8)
+    ca_file = ensure_ca(folder / "ca") if tls else None
+    secure = {"ssl": True, "ssl_ca_certs": str(ca_file)} if tls else {}
     nodes = []
     for number in range(primaries * (1 + replicas)):
         place = folder / f"node-{number}"
         place.mkdir(parents=True, exist_ok=True)
         port = _free_port()
-        argv = [binary, *_options(port, place, password), *more]
-        nodes.append(Node(port, argv, place, {"password": password}))
-    cluster = ValkeyCluster(nodes, password)
+        argv = [binary, *_options(place, password), *(_tls(port, folder / "ca") if tls else ["--port", str(port)])]
+        nodes.append(Node(port, argv, place, {"password": password, **secure}))
+    cluster = ValkeyCluster(nodes, password, ca_file)
     try:
         for node in nodes:
             node.start()
@@ -183,9 +188,15 @@ def start(folder: Path, primaries: int = 3, *, replicas: bool = True, more: Sequ
     return cluster
 
 
-def _options(port: int, place: Path, password: str) -> list[str]:
+def _tls(port: int, folder: Path) -> list[str]:
+    certificate, key = issue(folder, "valkey")
+    told = {"port": 0, "tls-port": port, "tls-cert-file": certificate, "tls-key-file": key, "tls-ca-cert-file": folder / "ca.pem"}
+    told |= {"tls-auth-clients": "no", "tls-cluster": "yes", "tls-replication": "yes"}
+    return [part for name, value in told.items() for part in (f"--{name}", str(value))]
+
+
+def _options(place: Path, password: str) -> list[str]:
     told = {
-        "port": port,
         "cluster-port": _free_port(),
         "cluster-enabled": "yes",
         "cluster-config-file": "nodes.conf",
@@ -240,11 +251,12 @@ def _covered(nodes: Sequence[Node]) -> bool:
     return all(f"cluster_slots_ok:{SLOTS}" in node.say("CLUSTER", "INFO").decode() for node in nodes)
 
 
-def published(core: Any, stream: str, fields: dict[str, Any]) -> bytes:
-    """As XADD; on a cluster a replica has the entry, too: a primary that dies takes nothing with it that a core counts on."""
+def published(core: Any, stream: str, fields: dict[str, Any], *, replicated: bool = False) -> bytes:
+    """As XADD; on a cluster, or where there is a replica, that has the entry, too: a primary that dies takes nothing with it that
+    a core counts on."""
     with client_for(core, stream).pipeline(transaction=False) as pipe:
         pipe.xadd(stream, fields)
-        if is_core(core):
+        if replicated or is_core(core):
             cast(Any, pipe).wait(1, 100)
         return cast(bytes, pipe.execute()[0])
 

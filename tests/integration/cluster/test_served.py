@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
 from common.config import SettingError
@@ -18,7 +19,7 @@ from common.storage.keys import Keys, renamed
 from common.storage.lane_queues import LaneCommit, LaneTerms, NewBatch
 from common.storage.members import Members
 from common.storage.redis import connect, connect_core
-from tests.cluster import ValkeyCluster
+from tests.cluster import ValkeyCluster, valkey_cluster
 from tests.integration.test_core_elsewhere import Core
 from workers.cli.worker import doors_of
 from workers.handlers.intake import IntakeLoop
@@ -136,3 +137,17 @@ def test_one_node_behind_a_plain_url_is_refused_with_the_form(cluster: ValkeyClu
     plain = cluster.url().replace("redis+cluster", "redis").partition(",")[0]
     with pytest.raises(SettingError, match=r"cluster mode: its form is redis\+cluster://h1:6379,h2:6379"):
         connect(plain)
+
+
+def test_over_tls_the_nodes_are_verified() -> None:
+    with valkey_cluster(replicas=False, tls=True) as secure:
+        client, core = connect(secure.url()), connect_core(secure.url())
+        assert client.set("{s0}", b"1")
+        assert core.xadd("im:events", {"e": b"{}"})
+        publisher = Publisher(secure.url())
+        publisher.publish({"v": 1})
+        assert core.xlen("im:events") == 2
+        with pytest.raises(RedisConnectionError):
+            connect(secure.url().partition("?")[0])
+        for one in (client, core, publisher):
+            one.close()
