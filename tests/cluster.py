@@ -20,7 +20,6 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from common.storage.cluster import client_for, is_core
-from simulators.base import ensure_ca, issue
 from tests.conftest import open_folder
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
@@ -75,16 +74,13 @@ class Node:
 class ValkeyCluster:
     """Its nodes, and what an operator or a fault does to them."""
 
-    def __init__(self, nodes: Sequence[Node], password: str, ca_file: Path | None = None) -> None:
-        """ca_file: of servers that speak TLS."""
+    def __init__(self, nodes: Sequence[Node], password: str) -> None:
         self.nodes = list(nodes)
         self._password = password
-        self.ca_file = ca_file
 
     def url(self, login: str | None = None) -> str:
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
-        scheme, query = ("rediss", f"?ssl_ca_certs={self.ca_file}") if self.ca_file else ("redis", "")
-        return f"{scheme}+cluster://{login or ':' + self._password}@{hosts}{query}"
+        return f"redis+cluster://{login or ':' + self._password}@{hosts}"
 
     def owner(self, key: str) -> Node:
         """The primary that serves the key's slot, as the nodes that live see it."""
@@ -152,30 +148,29 @@ def wait_until(look: Callable[[], object], what: str, seconds: float = START_S) 
 
 
 @contextlib.contextmanager
-def valkey_cluster(primaries: int = 3, *, replicas: bool = True, tls: bool = False) -> Iterator[ValkeyCluster]:
-    """Runs until the end of the block. tls: without a plain port."""
+def valkey_cluster(primaries: int = 3, *, replicas: bool = True, announced: Sequence[int] = ()) -> Iterator[ValkeyCluster]:
+    """Runs until the end of the block. announced: ports that the servers tell in the place of their own."""
     with open_folder() as folder:
-        cluster = start(folder, primaries, replicas=replicas, tls=tls)
+        cluster = start(folder, primaries, replicas=replicas, announced=announced)
         try:
             yield cluster
         finally:
             cluster.stop()
 
 
-def start(folder: Path, primaries: int = 3, *, replicas: bool = True, tls: bool = False) -> ValkeyCluster:
+def start(folder: Path, primaries: int = 3, *, replicas: bool = True, announced: Sequence[int] = ()) -> ValkeyCluster:
     """Starts the servers and makes one cluster of them; returns when it is whole."""
     (folder / "home").mkdir(parents=True, exist_ok=True)
     binary, password = str(valkey_binary(find_home(folder / "home"))), secrets.token_hex(8)
-    ca_file = ensure_ca(folder / "ca") if tls else None
-    secure = {"ssl": True, "ssl_ca_certs": str(ca_file)} if tls else {}
     nodes = []
     for number in range(primaries * (1 + replicas)):
         place = folder / f"node-{number}"
         place.mkdir(parents=True, exist_ok=True)
         port = _free_port()
-        argv = [binary, *_options(place, password), *(_tls(port, folder / "ca") if tls else ["--port", str(port)])]
-        nodes.append(Node(port, argv, place, {"password": password, **secure}))
-    cluster = ValkeyCluster(nodes, password, ca_file)
+        argv = [binary, "--port", str(port), *_options(place, password)]
+        argv += ["--cluster-announce-port", str(announced[number])] if announced else []
+        nodes.append(Node(port, argv, place, {"password": password}))
+    cluster = ValkeyCluster(nodes, password)
     try:
         for node in nodes:
             node.start()
@@ -186,13 +181,6 @@ def start(folder: Path, primaries: int = 3, *, replicas: bool = True, tls: bool 
         cluster.stop()
         raise
     return cluster
-
-
-def _tls(port: int, folder: Path) -> list[str]:
-    certificate, key = issue(folder, "valkey")
-    told = {"port": 0, "tls-port": port, "tls-cert-file": certificate, "tls-key-file": key, "tls-ca-cert-file": folder / "ca.pem"}
-    told |= {"tls-auth-clients": "no", "tls-cluster": "yes", "tls-replication": "yes"}
-    return [part for name, value in told.items() for part in (f"--{name}", str(value))]
 
 
 def _options(place: Path, password: str) -> list[str]:
