@@ -6,7 +6,7 @@ entries of releases before 0.2) is claimed by its id: `lease`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, cast
@@ -38,7 +38,7 @@ _STATES = tuple(ClaimState)
 Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
 #: (state, badge or -1, why, counted): state and why as in `Claim`.
 Number = tuple[int, int, str, str]
-_numbers = msgspec.msgpack.Decoder(list[Number]).decode
+_told_flat: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[int | str]).decode
 _told = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 
 
@@ -137,19 +137,20 @@ class Claims:
         return self._keys.lane_holders(lane)
 
     def _take_some(self, holders: str, word: str, asks: Sequence[Wanted], sends: bool) -> list[Number]:
-        prefix, entries = self._keys, dict[str, list[tuple[Any, ...]]]()
+        prefix, entries = self._keys, dict[str, list[str | int]]()
         names, gone = dict[str, int](), dict[str, int]()
         for entry, place, app, message, conversation, ts_ms, user, device, step, counted in asks:
             pushes = entries.setdefault(entry, [])
             mark = gone.setdefault(prefix.gone(app, conversation, message), len(gone) + 1)
             read = names.setdefault(prefix.read(app, user), len(names))
             badge = names.setdefault(prefix.badges(app, user), len(names)) if step >= 0 else 0
-            pushes.append((place, mark, read, conversation, message, ts_ms, badge, device, step, counted))
+            pushes += (place, mark, read, conversation, message, ts_ms, badge, device, step, counted)
         first = 2 + len(entries)
         keys = [holders, *map(prefix.taken, entries), *names, *gone]
-        packed = msgspec.msgpack.encode(list(entries.items()))
+        packed = msgspec.msgpack.encode([part for entry, pushes in entries.items() for part in (entry, len(pushes) // 10, *pushes)])
         args: list[str | int | bytes] = [word, int(sends), KEEP_S, badges.KEEP_S, len(gone), first, packed]
-        return _numbers(self._take(keys=keys, args=args))
+        told = _told_flat(self._take(keys=keys, args=args))
+        return list(zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True))
 
     def taken(self, entries: Sequence[str]) -> list[dict[int, str]]:
         """For each entry, by place, what its pushes have taken while somebody sent it."""

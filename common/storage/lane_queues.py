@@ -32,6 +32,8 @@ RANK: Final = {urgency: number for number, urgency in enumerate(URGENCIES)}
 LEASE_MS: Final = 15_000
 #: Entries, and bytes, of one take: an entry that is larger than the bytes is taken alone.
 ENTRIES_MAX: Final = 200
+#: Lanes of one vendor whose takers are looked after in one call.
+REAP_MAX: Final = 500
 BYTES_MAX: Final = 8 * 1024 * 1024
 #: What a lane that was idle may send at once, of what it may send in a second. What the sender is late by at most before it
 #: loses tokens is as long: 20 ms and a push.
@@ -201,6 +203,7 @@ class LaneQueues:
         self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
         self._take, self._lease = script(redis, "lane_take", "rate_now"), script(redis, "rate_lease", "rate_now")
         self._ready, self._looked = script(redis, "ready_put"), script(redis, "lane_looked")
+        self._drop = script(redis, "lane_drop")
         self._renew, self._reap, self._pick = (script(redis, name) for name in ("lane_renew", "lane_reap", "lane_pick"))
 
     # ------------------------------------------------------------ in
@@ -437,27 +440,38 @@ class LaneQueues:
         if cast(Any, self.redis.hget(self.keys.lane_load(lane), "b")) not in (None, b"0"):  # something came in between
             self.redis.sadd(self.keys.loaded_lanes, lane)
 
+    def drop(self, lane: str) -> None:
+        """Forgets what is counted of a lane without an account, unless something waits there."""
+        self._drop(keys=[self.keys.lane_load(lane), self.keys.lane_tries(lane)])
+
     # ------------------------------------------------------------ by the clock
 
-    def due_vendors(self) -> list[Vendor]:
-        """Vendors one of whose lanes may send now."""
+    def due_vendors(self, vendors: Sequence[Vendor] = tuple(Vendor)) -> list[Vendor]:
+        """Those of the vendors one of whose lanes may send now."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            for vendor in Vendor:
+            for vendor in vendors:
                 for urgency in URGENCIES:
                     pipe.zrange(self.keys.ready(vendor, urgency), 0, 0, withscores=True)
             (seconds, micros), *firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
-        each = [(vendor, first) for vendor, first in zip((v for v in Vendor for _ in URGENCIES), firsts, strict=True)]
+        each = [(vendor, first) for vendor, first in zip((v for v in vendors for _ in URGENCIES), firsts, strict=True)]
         return list(dict.fromkeys(vendor for vendor, first in each if first and first[0][1] <= now))
 
-    def reap(self, vendor: Vendor) -> int:
+    def reap(self, *vendors: Vendor) -> int:
         """Looks after lanes whose takers should have been heard of: what the dead held goes back. Number of entries."""
-        key = self.keys.popped(vendor)
-        seconds, micros = cast(Any, self.redis.time())
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for vendor in vendors:
+                pipe.zrange(self.keys.popped(vendor), 0, 0, withscores=True)
+            (seconds, micros), *firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
-        over = cast(Any, self.redis.zrangebyscore(key, "-inf", now, 0, 500, withscores=True))
-        return sum(self._reap_lane(lane.decode(), vendor, now, score) for lane, score in over)
+        late = [vendor for vendor, first in zip(vendors, firsts, strict=True) if first and first[0][1] <= now]
+        return sum(self._reap_lane(lane, vendor, now, due) for vendor in late for lane, due in self._popped(vendor, now))
+
+    def _popped(self, vendor: Vendor, until_ms: int) -> list[tuple[str, float]]:
+        over = cast(Any, self.redis.zrangebyscore(self.keys.popped(vendor), "-inf", until_ms, 0, REAP_MAX, withscores=True))
+        return [(lane.decode(), due) for lane, due in over]
 
     def _reap_lane(self, lane: str, vendor: Vendor, now_ms: int, due_ms: float) -> int:
         keys = self.keys
