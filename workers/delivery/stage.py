@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -53,6 +53,7 @@ class Delivered:
     requests: int = 0
     addressed_ms: int = 0
     stays: bool = False
+    lost: Collection[str] = ()  # see LaneTurn
     probe: bool = False  # this round is the one push that tries a stopped lane
 
 
@@ -90,10 +91,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class LaneTurn:
-    """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go."""
+    """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go.
+
+    lost: owners of entries that another sender takes over meanwhile; it grows while the round waits.
+    """
 
     state: Probe | None
     pacer: Pace
+    lost: Collection[str] = ()
 
 
 class Claims(Protocol):
@@ -214,7 +219,7 @@ class Ready:
 
 def prepared(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | None = None) -> Ready:
     """The round up to its send: nothing has left, and no token of the rate is taken."""
-    ready = Ready(lane, Delivered())
+    ready = Ready(lane, Delivered(lost=turn.lost if turn is not None else ()))
     done = ready.done
     mine = _claimed(works, world.now_ms(), world, done)
     mine = _wellformed(_addressed(mine, lane, world, done), lane, done)
@@ -459,10 +464,14 @@ def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: Wo
     back."""
     now_ms = world.now_ms()
     stay = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
-    if not stay and now_ms - done.addressed_ms <= late.ADDRESS_GOOD_MS:
+    if not stay and not done.lost and now_ms - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return list(granted)
     done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in stay]
-    stay += _moved_since([work for _, works in granted for work in works if work.note.expires_at_ms > now_ms], lane, world, done)
+    lost = [work for _, works in granted for work in works if work.entry in done.lost and work.note.expires_at_ms > now_ms]
+    done.dropped += lost
+    stay += lost
+    staying = {id(work) for work in stay}
+    stay += _moved_since([work for _, works in granted for work in works if id(work) not in staying], lane, world, done)
     if not stay:
         return list(granted)
     world.gate.refund(lane, stay)

@@ -73,7 +73,8 @@ _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 @dataclass(slots=True)
 class _Running:
     """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate, so that the next may begin before
-    its last answer came, and still comes behind it. together: with rounds of other lanes."""
+    its last answer came, and still comes behind it. together: with rounds of other lanes. lost: owners of entries that another
+    sender has taken over."""
 
     taken: Taken
     entries: list[LaneEntry]
@@ -81,6 +82,7 @@ class _Running:
     silent: bool = False
     paced: bool = False
     together: bool = False
+    lost: set[str] = field(default_factory=set)
     renewed: float = field(default_factory=time.monotonic)
 
 
@@ -358,7 +360,7 @@ class LaneSender:
         for running, lane in begun:
             if self._joins and lane is not None and not running.silent and self._joint.may_join(lane, running.taken):
                 running.together = True
-                together.append(Wanted(running.taken, running.entries, lane, running.most))
+                together.append(Wanted(running.taken, running.entries, lane, running.most, running.lost))
             else:
                 self._pool.submit(self._round, running, lane)
         if len(together) == 1:
@@ -468,7 +470,7 @@ class LaneSender:
             _, vendor, business_id = taken.lane.split(":", 2)
             self._rounds.without_account(taken, entries, Vendor(vendor), business_id)
             return
-        done = self._rounds.send(taken, entries, lane, running.most)
+        done = self._rounds.send(taken, entries, lane, running.most, running.lost)
         self._learn(taken.lane, done)
         self.runtime.lane_queues.wake_at([self._rest_due(taken, done)] if done.stays else [])
         if taken.what == "probe" and self.runtime.lane_states.peek(taken.lane).state == FLOWING:
@@ -485,9 +487,11 @@ class LaneSender:
             self._broken(running, running.entries[0], error)
             return
         for entry in list(running.entries):
+            if entry.owner in running.lost:
+                continue
             try:
                 self._sent(running, [entry], lane)
-                running.entries.remove(entry)
+                self._past(running, entry)
             except AWAY:
                 raise
             except Exception as own:  # noqa: BLE001
@@ -500,8 +504,11 @@ class LaneSender:
     def _split_or_bury(self, running: _Running, entry: LaneEntry, reason: str) -> None:
         if not self._rounds.split(running.taken, entry):
             self._rounds.bury(running.taken, entry, reason)
-        if entry in running.entries:
-            running.entries.remove(entry)
+        self._past(running, entry)
+
+    @staticmethod
+    def _past(running: _Running, entry: LaneEntry) -> None:
+        running.entries = [one for one in running.entries if one is not entry]
 
     def _give_back(self, taken: Taken, entries: Sequence[LaneEntry]) -> None:
         try:
@@ -523,11 +530,21 @@ class LaneSender:
             with self._lock:
                 due = [one for one in self._running.values() if time.monotonic() - one.renewed > RENEW_S]
             for one in due:
-                try:
-                    self.runtime.lane_queues.renew(one.taken, list(one.entries))
-                    one.renewed = time.monotonic()
-                except (RedisError, OSError) as error:
-                    log.warning("entries could not be kept", extra={"reason": type(error).__name__})
+                self._kept(one)
+
+    def _kept(self, one: _Running) -> None:
+        """Says that the round's entries have their sender; what another has by now is let go: it has not left, or is uncertain there."""
+        entries = list(one.entries)
+        try:
+            lost = set(self.runtime.lane_queues.renew(one.taken, entries))
+        except (RedisError, OSError) as error:
+            log.warning("entries could not be kept", extra={"reason": type(error).__name__})
+            return
+        one.renewed = time.monotonic()
+        if lost and one.taken.word in self._running:  # else it has just ended, and they are nobody's
+            log.warning("another sender took entries over", extra={"count": len(lost), "queue": self.vendor})
+            one.lost |= {entry.owner for entry in entries if entry.id in lost}
+            one.entries = [entry for entry in entries if entry.id not in lost]
 
     # ------------------------------------------------------------ earlier releases
 

@@ -32,12 +32,13 @@ WRITE_EVERY_S: Final = 0.05
 
 @dataclass(slots=True)
 class Wanted:
-    """A take of one lane that may go together with others'. most: pushes it may have on the wire."""
+    """A take of one lane that may go together with others'. most: pushes it may have on the wire. lost: see delivery.LaneTurn."""
 
     taken: Taken
     entries: Sequence[LaneEntry]
     lane: Lane
     most: int
+    lost: Collection[str]
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ class JointRounds:
 
     def _prepared(self, one: Wanted, open_: OpenRound, world: delivery.World) -> _Part | None:
         try:
-            return _Part(one, open_, delivery.prepared(open_.chosen, one.lane, world, delivery.LaneTurn(None, open_.pace)))
+            return _Part(one, open_, delivery.prepared(open_.chosen, one.lane, world, delivery.LaneTurn(None, open_.pace, one.lost)))
         except AWAY:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it breaks, the others go on

@@ -138,10 +138,13 @@ class LaneRounds:
 
     # ------------------------------------------------------------ sending
 
-    def send(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> delivery.Delivered:
-        """One round: at most `most` pushes of these entries, as many as the lane's rate has leased. The rest stays in its entry."""
+    def send(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int, lost: Collection[str] = ()) -> delivery.Delivered:
+        """One round: at most `most` pushes of these entries, as many as the lane's rate has leased. The rest stays in its entry.
+
+        lost: owners of those that another sender takes over meanwhile: what has not left yet is that one's.
+        """
         one = self.open(taken, entries, lane, most)
-        done = delivery.deliver(one.chosen, lane, self.world(lane.vendor), delivery.LaneTurn(one.state, one.pace))
+        done = delivery.deliver(one.chosen, lane, self.world(lane.vendor), delivery.LaneTurn(one.state, one.pace, lost))
         written = self.settle(one, done)
         self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
         with _counted():
