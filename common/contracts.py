@@ -283,7 +283,8 @@ class Attempt(Frozen, frozen=True, array_like=True, omit_defaults=False):
 
 class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
     """Whom a push is for. push_id: 32 hex digits, the same in every attempt. earlier: attempts that were before those kept here.
-    app_version: the app's build, as it registered."""
+    app_version: the app's build, as it registered. counted: the badge number that it has taken and that may be on the screen, as
+    `<step>@<epoch>` (common/storage/claims.py)."""
 
     user: str
     device: str
@@ -296,6 +297,7 @@ class Target(Frozen, frozen=True, array_like=True, omit_defaults=False):
     held_by: str | None = None
     earlier: int = 0
     app_version: str | None = None
+    counted: str = ""
 
     @property
     def tried(self) -> int:
@@ -311,12 +313,16 @@ class Push(Frozen, frozen=True, kw_only=True):
 
 
 class Batch(Frozen, frozen=True, kw_only=True):
-    """One stream entry of delivery: pushes of one lane, at most 500 targets."""
+    """One stream entry of delivery: pushes of one lane, at most 500 targets.
+
+    by_entry: its pushes stand in no other entry, so that who holds the entry may send them; else each is claimed by its id.
+    """
 
     app: str
     vendor: Vendor
     business_id: str
     pushes: tuple[Push, ...]
+    by_entry: bool = False
 
 
 def encode(value: Any) -> bytes:

@@ -35,6 +35,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 PORTS_MAX: Final = 100
 #: A probe gets its answer within this, seconds; a server that has not answered us by then is not there.
 CHECK_S_MAX: Final = 3.0
+#: How often the server's thread looks whether it is to end, which it never is.
+POLL_S: Final = 5.0
 #: Calls at a time, and how long one may take, its head and the reading of its answer included.
 CALLS_MAX: Final = 32
 CALL_S_MAX: Final = 15.0
@@ -68,6 +70,11 @@ VENDOR_REQUESTS: Final = Counter(
 )
 BACKLOG: Final = Gauge("pushfleet_backlog", "Entries waiting in a queue.", ("queue",))
 OLDEST_SECONDS: Final = Gauge("pushfleet_oldest_seconds", "Age of the oldest entry of a queue.", ("queue",))
+QUEUE_WAIT_SECONDS: Final = Gauge(
+    "pushfleet_queue_wait_seconds",
+    "How long work that could be done now has waited for a worker to take it: more replicas help while it grows.",
+    ("stage", "vendor"),
+)
 QUEUE_BYTES: Final = Gauge("pushfleet_queue_bytes", "Bytes of pushes that wait in a lane's queues, retries included.", LANE)
 QUOTA_USED: Final = Gauge("pushfleet_quota_used", "Pushes sent on the vendor's day.", (*LANE, "bucket"))
 QUOTA_LIMIT: Final = Gauge("pushfleet_quota_limit", "Pushes that may be sent on the vendor's day.", (*LANE, "bucket"))
@@ -101,6 +108,7 @@ FLEET_GAUGES: Final = (
     *(
         BACKLOG,
         OLDEST_SECONDS,
+        QUEUE_WAIT_SECONDS,
         QUEUE_BYTES,
         QUOTA_USED,
         QUOTA_LIMIT,
@@ -203,7 +211,7 @@ def serve_metrics(settings: Settings, name: str, health: Callable[[], bool], rea
         log.error("no free port for metrics", extra={"port": settings.metrics_port})
         return None
     port = int(server.server_address[1])
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(POLL_S,), name="metrics", daemon=True).start()
     url = f"http://{target(settings, port)}/metrics"
     log.info("metrics are served", extra={"url": url})
     _announce(settings, url)

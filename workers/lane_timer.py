@@ -14,6 +14,7 @@ from common.clock import now_ms
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.lane_queues import Load, Taken, expires_ms_of, vendor_of
+from common.storage.server_clock import ServerClock
 from workers.handlers.lane_rounds import LaneRounds
 from workers.runtime import Runtime
 
@@ -28,6 +29,8 @@ WINDOW: Final = 200
 END_MAX: Final = 20
 #: The server's memory is asked for so often.
 MEMORY_EVERY_S: Final = 5.0
+#: So is what processes of an earlier release left, once there was none.
+OLD_EVERY_S: Final = 5.0
 #: Entries of one lane and urgency that are looked through for what was recalled.
 PULL_MAX: Final = 1_000
 
@@ -41,9 +44,11 @@ class LaneTimer:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._queues = runtime.lane_queues
+        self._clock = ServerClock(runtime.redis, runtime.keys)
         self._rounds = LaneRounds(runtime, lambda: False)
         self._places: dict[tuple[str, Urgency], int] = {}
         self._memory_at = 0.0
+        self._old_at = 0.0
         self._memory_max = 0
 
     # ------------------------------------------------------------ ten times a second
@@ -62,17 +67,42 @@ class LaneTimer:
 
     def look(self) -> set[Vendor]:
         """Everything else; the vendors whose workers have something to do."""
-        vendors = self._runtime.delayed.adopt_parked() | self._old_streams()
-        for vendor in Vendor:
-            self._queues.reap(vendor)
+        vendors = self._old_work()
         loaded = self._queues.loaded()
+        if set_back_ms := self._clock.set_back_ms():
+            self._follow_clock(set_back_ms, loaded)
+        self._queues.reap(*Vendor)
         loads = self._queues.loads(loaded)
         for lane in loaded:
             if not loads[lane].bytes:
                 self._queues.forget(lane)
+                self._forget_account(lane)
         self._sweep(loads)
         self._shed(loads)
         return vendors | set(self._queues.due_vendors())
+
+    def _follow_clock(self, ms: int, loaded: Sequence[str]) -> None:
+        """The server's clock was set back: what is due by the old one is due now. Leases are only cut, to what a sender can have."""
+        keys_, queues = self._runtime.keys, self._queues
+        log.warning("the clock of Redis was set back", extra={"delay_s": ms / 1000})
+        ready = [keys_.ready(vendor, urgency) for vendor in Vendor for urgency in Urgency]
+        self._clock.advance([keys_.delayed, keys_.replies_due, *ready], ms)
+        self._clock.advance([keys_.lane_leases(lane) for lane in loaded], ms, queues.lease_ms)
+        self._clock.advance([keys_.popped(vendor) for vendor in Vendor], ms, queues.lease_ms + 1_000)
+
+    def _forget_account(self, lane: str) -> None:
+        """Of an account that was removed nothing stays once its queue is empty."""
+        app, vendor, business_id = lane.split(":", 2)
+        if self._runtime.catalog.lane(app, Vendor(vendor), business_id) is None:
+            self._queues.drop(lane)
+
+    def _old_work(self) -> set[Vendor]:
+        """Vendors that got, or have, work of releases before 0.2; looked for at each turn only while there is some."""
+        if time.monotonic() < self._old_at:
+            return set()
+        found = self._runtime.delayed.adopt_parked() | self._old_streams()
+        self._old_at = 0.0 if found else time.monotonic() + OLD_EVERY_S
+        return found
 
     def _old_streams(self) -> set[Vendor]:
         """Vendors with entries of releases before 0.2 in their streams: their workers move them."""

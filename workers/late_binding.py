@@ -17,7 +17,7 @@ from common.storage.claims import Given
 from common.tokens import canonical
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing, place_of, replaces
-from workers.delivery.settle import Settled
+from workers.delivery.settle import Ended, Settled
 from workers.delivery.stage import badge_step
 from workers.delivery.work import Work
 from workers.presence.absence import DESKTOPS
@@ -155,12 +155,22 @@ _SEEN: Final = frozenset({Decision.ACCEPTED, Decision.UNCERTAIN, Decision.UNKNOW
 
 def given_back(settled: Settled) -> list[Given]:
     """The claims of those that wait, and of those that ended unseen: their badge numbers are free again."""
-    given = [_given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
+    given = [_given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits if not wait.work.by_entry]
     for one in settled.ended:
-        stands = one.decision in _SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
-        if not stands and badge_step(one.work) > 0:
+        if not one.work.by_entry and not _stands(one) and badge_step(one.work) > 0:
             given.append(_given(one.work, seen=False))
     return given
+
+
+def uncounted(settled: Settled) -> list[Work]:
+    """Of pushes without claims those whose badge numbers are free again: what waits and can't have been seen, and what ended unseen."""
+    free = [one.work for one in settled.ended if one.work.counted and one.work.by_entry and not _stands(one)]
+    return free + [wait.work for wait in settled.waits if wait.work.counted and wait.work.by_entry and not wait.target.counted]
+
+
+def _stands(one: Ended) -> bool:
+    """Whether the push stays counted in the badge."""
+    return one.decision in _SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
 
 
 def _given(work: Work, *, seen: bool) -> Given:

@@ -62,7 +62,7 @@ class Stages:
 
 
 def presence_of(runtime: Runtime, wait: Callable[[], AbstractContextManager[None]] | None = None) -> PresenceHandler:
-    return PresenceHandler(runtime.members, runtime.presence, KnownDevices(runtime.people, wait))
+    return PresenceHandler(runtime.members, runtime.presence, KnownDevices(runtime.people, wait), runtime.fanouts)
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import Any
 
 from celery import Celery
@@ -40,6 +41,7 @@ from common.storage.credentials import Credentials, StoredCredential
 from common.storage.dead_letters import DeadLetters
 from common.storage.delayed import Delayed
 from common.storage.devices import Devices
+from common.storage.fanouts import Fanouts
 from common.storage.guard import Guard
 from common.storage.images import SeenImages
 from common.storage.keys import Keys
@@ -69,7 +71,7 @@ from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import ClaimAnswer, Probe, Shut
 from workers.delivery.stage import World as DeliveryWorld
-from workers.delivery.work import Work
+from workers.delivery.work import Hold, Work
 from workers.gate import FleetGate, terms_of
 from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
@@ -270,6 +272,10 @@ class Runtime:
     @cached_property
     def marks(self) -> Marks:
         return Marks(self.redis, self.keys)
+
+    @cached_property
+    def fanouts(self) -> Fanouts:
+        return Fanouts(self.redis, self.keys)
 
     @cached_property
     def badges(self) -> Badges:
@@ -499,6 +505,40 @@ class _Claims:
         self._silences = silences
 
     def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
+        if all(work.by_entry for work in works):
+            return self._spaced(works, self._taken(works, badge_steps))
+        both = list(zip(works, badge_steps, strict=True))
+        taken = iter(self._taken(*_apart(both, by_entry=True)))
+        claimed = iter(self._claimed(*_apart(both, by_entry=False)))
+        return self._spaced(works, [next(taken if work.by_entry else claimed) for work in works])
+
+    def _taken(self, works: Sequence[Work], steps: Sequence[int]) -> list[ClaimAnswer]:
+        """Of pushes that stand in one entry; those of one take are asked for together."""
+        if not works:
+            return []
+        told: list[claim_store.Number] = []
+        parts = []
+        for _, part in groupby(zip(works, steps, strict=True), lambda one: id(one[0].hold)):
+            both = list(part)
+            asks = [
+                (
+                    *(work.entry, work.place, (note := work.note).app, note.message_id, _read_as(work), note.ts_ms),
+                    *((target := work.target).user, target.device, step, work.counted),
+                )
+                for work, step in both
+            ]
+            hold = both[0][0].hold or _NOBODY
+            parts.append(claim_store.Part(self._store.holders(hold.lane), hold.word, asks, hold.sends))
+        for numbers in self._store.take_all(parts):
+            told += numbers
+        return [
+            ClaimAnswer(_STATES[state], None if badge < 0 else badge, why or ("uncertain" if work.repeated else ""), counted)
+            for work, (state, badge, why, counted) in zip(works, told, strict=True)
+        ]
+
+    def _claimed(self, works: Sequence[Work], badge_steps: Sequence[int]) -> list[ClaimAnswer]:
+        if not works:
+            return []
         asks = [
             claim_store.Ask(
                 work.note.app,
@@ -507,15 +547,14 @@ class _Claims:
                 work.target.device,
                 work.target.push_id,
                 work.note.ts_ms,
-                work.entry,
+                work.entry.partition(";")[0],
                 step,
                 _read_as(work),
                 work.target.registered_ms,
             )
             for work, step in zip(works, badge_steps, strict=True)
         ]
-        answers = [ClaimAnswer(claim.state.name.lower(), claim.badge, claim.why) for claim in self._store.lease(asks)]
-        return self._spaced(works, answers)
+        return [ClaimAnswer(_STATES[claim.state], claim.badge, claim.why) for claim in self._store.lease(asks)]
 
     def _spaced(self, works: Sequence[Work], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
         """Silent pushes of messages go to a device once in 20 minutes; the surplus is folded. A call can't wait."""
@@ -529,8 +568,18 @@ class _Claims:
         asks = [(works[i].note.app, works[i].target.user, works[i].target.device, works[i].target.push_id) for i in silent]
         for index, may_go in zip(silent, self._silences.may_wake(asks), strict=True):
             if not may_go:
-                answers[index] = ClaimAnswer("gone", None, Decision.FOLDED)
+                answers[index] = ClaimAnswer("gone", None, Decision.FOLDED, answers[index].counted)
         return answers
+
+
+#: Of entries that were not taken from a lane.
+_NOBODY = Hold("", "")
+_STATES = tuple(state.name.lower() for state in claim_store.ClaimState)
+
+
+def _apart(works: Sequence[tuple[Work, int]], *, by_entry: bool) -> tuple[list[Work], list[int]]:
+    chosen = [one for one in works if one[0].by_entry == by_entry]
+    return [work for work, _ in chosen], [step for _, step in chosen]
 
 
 #: Kinds that a recall, a cancel or a read takes back; recalls and cancels themselves are not.

@@ -1,10 +1,15 @@
-"""Claims on push ids and the badge numbers taken with them (Redis hashes, until the push can't be sent any more)."""
+"""Who may send a push, and the badge number that it takes (Redis, while somebody sends it).
+
+A push stands in one entry of its lane's queue, and who holds the entry may send it: `take`. What may stand in several (recalls, cancels,
+entries of releases before 0.2) is claimed by its id: `lease`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, cast
 
 import msgspec
 from redis import Redis
@@ -12,7 +17,7 @@ from redis.client import Pipeline
 
 from common.storage import badges
 from common.storage.keys import Keys
-from common.storage.scripts import script, source
+from common.storage.scripts import Call, run_all, script, source
 
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of its day and a day of grace.
 KEEP_S = 9 * 86_400
@@ -28,6 +33,12 @@ class ClaimState(IntEnum):
 
 
 _STATES = tuple(ClaimState)
+#: (entry, place, app, message, conversation, ts in ms, user, device, badge step, counted): a push that wants to be sent, of one leased
+#: entry; conversation is `call` for an invitation. The asks of one entry stand together.
+Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
+#: (state, badge or -1, why, counted): state and why as in `Claim`.
+Number = tuple[int, int, str, str]
+_numbers = msgspec.msgpack.Decoder(list[Number]).decode
 _told = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 
 
@@ -76,12 +87,30 @@ def day_of(ts_ms: int) -> str:
     return str(ts_ms // 86_400_000)
 
 
+def _by_place(record: list[str] | dict[int, str]) -> dict[int, str]:
+    """Lua's tables with the numbers from 1 on are arrays, others maps."""
+    items = enumerate(record, 1) if isinstance(record, list) else record.items()
+    return {place - 1: counted for place, counted in items}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Pushes of entries of one take, as `Claims.take` wants them."""
+
+    holders: str
+    word: str
+    asks: Sequence[Wanted]
+    sends: bool
+
+
 class Claims:
     """Leases, marks and releases, one call a batch."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._keys = keys
+        self._redis = redis
         self._claim = script(redis, "claim")
+        self._take = script(redis, "take_numbers")
 
     def lease(self, asks: Sequence[Ask]) -> list[Claim]:
         """One claim per ask, in order."""
@@ -100,6 +129,53 @@ class Claims:
         )
         told = self._claim(keys=[keys.claim, keys.badge, keys.gone_marks, keys.read_marks], args=[KEEP_S, badges.KEEP_S, packed])
         return [Claim(_STATES[state], None if badge < 0 else badge, why) for state, badge, why in _told(told)]
+
+    # ------------------------------------------------------------ by the entry
+
+    def take(self, holders: str, word: str, asks: Sequence[Wanted], *, sends: bool) -> list[Number]:
+        """For each push of leased entries whether it may go, and its badge number; no number is taken twice.
+
+        holders: key of the hash of who holds the lane's entries; word: the asker's, "" where nobody holds them. sends: what was taken is
+        noted with the entry, so that its next holder knows.
+        """
+        return self.take_all([Part(holders, word, asks, sends)])[0]
+
+    def take_all(self, parts: Sequence[Part]) -> list[list[Number]]:
+        """The same for entries of several takes, in one round trip."""
+        calls, owners = list[Call](), list[int]()
+        for number, part in enumerate(parts):
+            for start in range(0, len(part.asks), LEASE_MAX):
+                calls.append(self._taking(part, part.asks[start : start + LEASE_MAX]))
+                owners.append(number)
+        found: list[list[Number]] = [[] for _ in parts]
+        for owner, answer in zip(owners, run_all(self._redis, calls), strict=True):
+            found[owner] += _numbers(answer)
+        return found
+
+    def holders(self, lane: str) -> str:
+        return self._keys.lane_holders(lane)
+
+    def _taking(self, part: Part, asks: Sequence[Wanted]) -> Call:
+        prefix, entries = self._keys, dict[str, list[tuple[Any, ...]]]()
+        names, gone = dict[str, int](), dict[str, int]()
+        for entry, place, app, message, conversation, ts_ms, user, device, step, counted in asks:
+            pushes = entries.setdefault(entry, [])
+            mark = gone.setdefault(prefix.gone(app, conversation, message), len(gone) + 1)
+            read = names.setdefault(prefix.read(app, user), len(names))
+            badge = names.setdefault(prefix.badges(app, user), len(names)) if step >= 0 else 0
+            pushes.append((place, mark, read, conversation, message, ts_ms, badge, device, step, counted))
+        first = 2 + len(entries)
+        keys = [part.holders, *map(prefix.taken, entries), *names, *gone]
+        packed = msgspec.msgpack.encode(list(entries.items()))
+        args: list[str | int | bytes] = [part.word, int(part.sends), KEEP_S, badges.KEEP_S, len(gone), first, packed]
+        return self._take, keys, args
+
+    def taken(self, entries: Sequence[str]) -> list[dict[int, str]]:
+        """For each entry, by place, what its pushes have taken while somebody sent it."""
+        told = cast(list[bytes | None], self._redis.mget([self._keys.taken(entry) for entry in entries])) if entries else []
+        return [_by_place(msgspec.msgpack.decode(one)) if one is not None else {} for one in told]
+
+    # ------------------------------------------------------------ by the push's id
 
     def mark_done(self, pipe: Pipeline, done: Sequence[tuple[str, int]]) -> None:
         """Inside the caller's MULTI: these (push id, event ts) are never sent again."""

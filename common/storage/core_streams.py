@@ -80,6 +80,9 @@ class SpreadCoreStreams(CoreStreams):
     def backlog(self, belts: Sequence[str]) -> dict[str, Backlog]:
         return {name: found for belt in belts for name, found in self._of(belt).backlog([belt]).items()}
 
+    def untaken_s(self, belts: Sequence[str]) -> dict[str, float]:
+        return {name: waited for belt in belts for name, waited in self._of(belt).untaken_s([belt]).items()}
+
     def forget_dead_readers(self, belt: str, idle_ms: int) -> None:
         self._of(belt).forget_dead_readers(belt, idle_ms)
 

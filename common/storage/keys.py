@@ -124,6 +124,14 @@ class Keys:
     def replayed(self, letter: str) -> str:
         return f"{self._shard}:replayed:{letter}"
 
+    def taken(self, entry: str) -> str:
+        """What the pushes of a lane's entry have taken of their badges, while somebody sends it."""
+        return f"{self.prefix}:{{s0}}:taken:{entry}"
+
+    def fanout(self, digest: str) -> str:
+        """Whom the pages of one group's event have named."""
+        return f"{self.prefix}:{{s0}}:fan:{digest}"
+
     # claim.lua makes these four by itself, from the prefix
 
     @property
@@ -284,6 +292,10 @@ class Keys:
         return f"{self._shard}:ts:{bucket}"
 
     @property
+    def server_clock(self) -> str:
+        return f"{self.prefix}:{{s0}}:clock"
+
+    @property
     def config_version(self) -> str:
         return f"{self.prefix}:config-version"
 
@@ -293,6 +305,12 @@ class Keys:
 
     def receipt_nonce(self, digest: str) -> str:
         return f"{self.prefix}:nonce:{digest}"
+
+    def push_node(self, node: str) -> str:
+        return f"{self.prefix}:{{{node}}}:node"
+
+    def said(self, node: str, words: str) -> str:
+        return f"{self.prefix}:{{{node}}}:said:{words}"
 
     def reply(self, key: str) -> str:
         return f"{self.prefix}:reply:{key}"

@@ -31,6 +31,8 @@ RANK: Final = {urgency: number for number, urgency in enumerate(URGENCIES)}
 LEASE_MS: Final = 15_000
 #: Entries, and bytes, of one take: an entry that is larger than the bytes is taken alone.
 ENTRIES_MAX: Final = 200
+#: Lanes of one vendor whose takers are looked after in one call.
+REAP_MAX: Final = 500
 BYTES_MAX: Final = 8 * 1024 * 1024
 #: What a lane that was idle may send at once, of what it may send in a second. What the sender is late by at most before it
 #: loses tokens is as long: 20 ms and a push.
@@ -61,7 +63,7 @@ class LaneEntry:
 
     @property
     def owner(self) -> str:
-        """The entry's name in the claims on its pushes; what is left of an entry keeps it."""
+        """The entry's name in the claims on its pushes (common/storage/claims.py); what is left of an entry keeps it."""
         return self.id.partition(";")[0]
 
     @property
@@ -138,8 +140,8 @@ class LaneCommit:
     """What is written for entries of one take, in one step.
 
     changed: (entry, what is left of it), several times for several parts. later: members of the delayed set with their delay in
-    ms. bytes_less: how much the lane's queues shrink. unused: tokens that were not needed. marks: see lane_commit.lua; keys: the
-    marks' keys.
+    ms. bytes_less: how much the lane's queues shrink. unused: tokens that were not needed. taken: keys of what the entries' pushes have
+    taken of their badges. marks: see lane_commit.lua; keys: the marks' keys.
     """
 
     ended: list[LaneEntry] = field(default_factory=list)
@@ -149,6 +151,7 @@ class LaneCommit:
     later: list[tuple[bytes, int]] = field(default_factory=list)
     bytes_more: int = 0
     unused: tuple[float, ...] = ()
+    taken: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     marks: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -201,6 +204,7 @@ class LaneQueues:
         self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
         self._take, self._lease = script(redis, "lane_take", "rate_now"), script(redis, "rate_lease", "rate_now")
         self._ready, self._looked = script(redis, "ready_put"), script(redis, "lane_looked")
+        self._drop = script(redis, "lane_drop")
         self._renew, self._reap, self._pick = (script(redis, name) for name in ("lane_renew", "lane_reap", "lane_pick"))
 
     # ------------------------------------------------------------ in
@@ -395,6 +399,28 @@ class LaneQueues:
                     oldest[name] = min(first, oldest.get(name, first))
         return {f"send:{name[0]}:{name[1]}": Backlog(count, 0, oldest.get(name)) for name, count in entries.items()}
 
+    def untaken_s(self) -> dict[Vendor, float]:
+        """Of each vendor with work: how long the lane that may send now and was taken by nobody has waited, seconds.
+
+        A lane that is stopped, paused or at its rate may not send now: more senders would not help it.
+        """
+        asked = [(lane, urgency) for lane in self.loaded() for urgency in URGENCIES]
+        if not asked:
+            return {}
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for lane, urgency in asked:
+                pipe.zscore(self.keys.ready(vendor_of(lane), urgency), lane)
+                pipe.zrange(self.keys.lane_queue(lane, urgency), 0, 0, withscores=True)
+            (seconds, micros), *told = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        found = dict.fromkeys((vendor_of(lane) for lane, _ in asked), 0.0)
+        for (lane, _), due_ms, first in zip(asked, told[::2], told[1::2], strict=True):
+            if first and due_ms is not None and due_ms <= now:
+                since_ms = due_ms or int(first[0][1]) // 1000  # 0: at once, since it came
+                found[vendor_of(lane)] = max(found[vendor_of(lane)], (now - since_ms) / 1000)
+        return found
+
     def bytes_of(self, lanes: Sequence[str]) -> dict[str, int]:
         with self.redis.pipeline(transaction=False) as pipe:
             for lane in lanes:
@@ -411,27 +437,38 @@ class LaneQueues:
         if cast(Any, self.redis.hget(self.keys.lane_load(lane), "b")) not in (None, b"0"):  # something came in between
             self.redis.sadd(self.keys.loaded_lanes, lane)
 
+    def drop(self, lane: str) -> None:
+        """Forgets what is counted of a lane without an account, unless something waits there."""
+        self._drop(keys=[self.keys.lane_load(lane), self.keys.lane_tries(lane)])
+
     # ------------------------------------------------------------ by the clock
 
-    def due_vendors(self) -> list[Vendor]:
-        """Vendors one of whose lanes may send now."""
+    def due_vendors(self, vendors: Sequence[Vendor] = tuple(Vendor)) -> list[Vendor]:
+        """Those of the vendors one of whose lanes may send now."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            for vendor in Vendor:
+            for vendor in vendors:
                 for urgency in URGENCIES:
                     pipe.zrange(self.keys.ready(vendor, urgency), 0, 0, withscores=True)
             (seconds, micros), *firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
-        each = [(vendor, first) for vendor, first in zip((v for v in Vendor for _ in URGENCIES), firsts, strict=True)]
+        each = [(vendor, first) for vendor, first in zip((v for v in vendors for _ in URGENCIES), firsts, strict=True)]
         return list(dict.fromkeys(vendor for vendor, first in each if first and first[0][1] <= now))
 
-    def reap(self, vendor: Vendor) -> int:
+    def reap(self, *vendors: Vendor) -> int:
         """Looks after lanes whose takers should have been heard of: what the dead held goes back. Number of entries."""
-        key = self.keys.popped(vendor)
-        seconds, micros = cast(Any, self.redis.time())
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for vendor in vendors:
+                pipe.zrange(self.keys.popped(vendor), 0, 0, withscores=True)
+            (seconds, micros), *firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
-        over = cast(Any, self.redis.zrangebyscore(key, "-inf", now, 0, 500, withscores=True))
-        return sum(self._reap_lane(lane.decode(), vendor, now, score) for lane, score in over)
+        late = [vendor for vendor, first in zip(vendors, firsts, strict=True) if first and first[0][1] <= now]
+        return sum(self._reap_lane(lane, vendor, now, due) for vendor in late for lane, due in self._popped(vendor, now))
+
+    def _popped(self, vendor: Vendor, until_ms: int) -> list[tuple[str, float]]:
+        over = cast(Any, self.redis.zrangebyscore(self.keys.popped(vendor), "-inf", until_ms, 0, REAP_MAX, withscores=True))
+        return [(lane.decode(), due) for lane, due in over]
 
     def _reap_lane(self, lane: str, vendor: Vendor, now_ms: int, due_ms: float) -> int:
         keys = self.keys
@@ -455,7 +492,7 @@ class LaneQueues:
         keys, lane = self.keys, taken.lane
         own = [keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
         own += [keys.lane_queue(lane, taken.urgency), keys.rate(lane), keys.inflight(lane), keys.belt("ledger"), keys.delayed]
-        return [*own, *commit.keys]
+        return [*own, *commit.keys, *commit.taken]
 
 
 def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any) -> Taken:
@@ -491,6 +528,7 @@ def _packed(commit: LaneCommit) -> list[bytes]:
             [delay_ms for _, delay_ms in commit.later],
             commit.unused,
             commit.marks,
+            len(commit.taken),
         )
     )
     return [told, commit.record, *(new.blob for _, new in commit.changed), *(member for member, _ in commit.later)]

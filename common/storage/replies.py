@@ -15,6 +15,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from common.storage.keys import Keys
+from common.storage.scripts import script
 
 KEEP_S = 60
 #: Waits that are over, looked at in one call.
@@ -25,6 +26,7 @@ class Replies:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._delay = script(redis, "delay")
 
     def tell(self, pipe: Pipeline, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Into the caller's pipeline: (key, decision) of pushes that are final."""
@@ -45,12 +47,18 @@ class Replies:
 
     def wait(self, pipe: Pipeline, waits: Sequence[tuple[str, str, str, int]]) -> None:
         """Into the caller's pipeline: (key, event id, user, ms since 1970) of replies that must come by then, final or not."""
+        now = int(time.time() * 1000)
+        args: list[int | str] = []
         for key, event_id, user, due_ms in waits:
-            pipe.zadd(self._keys.replies_due, {_waiter(key, event_id, user): due_ms})
+            args += [max(due_ms - now, 0), _waiter(key, event_id, user)]
+        if args:
+            self._delay(keys=[self._keys.replies_due], args=args, client=pipe)
 
     def release_due(self) -> int:
-        """Tells those whose wait is over that nothing is decided; how many they were."""
-        due = cast(list[bytes], self._redis.zrangebyscore(self._keys.replies_due, "-inf", int(time.time() * 1000), 0, DUE_MAX))
+        """Tells those whose wait is over, by Redis' clock, that nothing is decided; how many they were."""
+        seconds, micros = cast(Any, self._redis.time())
+        now = seconds * 1000 + micros // 1000
+        due = cast(list[bytes], self._redis.zrangebyscore(self._keys.replies_due, "-inf", now, 0, DUE_MAX))
         told = []
         for waiter in due:
             key, event_id, user = waiter.decode().split("\0")

@@ -176,7 +176,7 @@ def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
         targets = tuple(
             Target(f"u{n}", "d", _token(vendor, n), uuid.uuid4().hex, "android", now) for n in range(start, min(start + BATCH, pushes))
         )
-        batch = Batch(app=APP, vendor=vendor, business_id="b", pushes=(Push(note=note, targets=targets),))
+        batch = Batch(app=APP, vendor=vendor, business_id="b", pushes=(Push(note=note, targets=targets),), by_entry=True)
         runtime.belts.hand_on((), [(belt, encode(batch))])
 
 

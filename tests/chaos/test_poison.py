@@ -35,7 +35,7 @@ KILLED = 66
 def batch(*devices: str) -> bytes:
     now = int(time.time() * 1000)
     targets = tuple(Target("u", device, "a1", device.rjust(32, "0"), "ios", now) for device in devices)
-    return encode(Batch(app="a", vendor=Vendor.APNS, business_id="b", pushes=(Push(note=note(ts_ms=now), targets=targets),)))
+    return encode(Batch(app="a", vendor=Vendor.APNS, business_id="b", pushes=(Push(note=note(ts_ms=now), targets=targets),), by_entry=True))
 
 
 def runtime_of(settings: Settings) -> Runtime:

@@ -123,6 +123,17 @@ def test_one_silent_push_takes_a_devices_gap_and_may_be_tried_again(store: Store
     assert 1_190_000 < left_ms <= 1_200_000
 
 
+def test_a_full_server_fails_no_silent_push(store: Store) -> None:
+    silences = Silences(store.client, store.keys)
+    first, second, other = (APP, USER, "d1", "p1"), (APP, USER, "d1", "p2"), (APP, USER, "d2", "p3")
+    assert silences.may_wake([first]) == [True]
+    store.client.config_set("maxmemory", 1)
+    try:
+        assert silences.may_wake([first, second, other]) == [True, False, True]
+    finally:
+        store.client.config_set("maxmemory", 0)
+
+
 def test_an_event_id_is_taken_once_and_kept_for_a_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     first, again, other = ("a", "e1", "s/1-0"), ("a", "e1", "s/2-0"), ("b", "e1", "s/3-0")
     assert store.marks.repeats([first, again, other]) == [False, True, False], "in one read, and per tenant"

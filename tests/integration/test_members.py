@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
+import msgspec
 import pytest
 import redis
 
-from common.contracts import Conversation, Message, Sender
+from common.contracts import Conversation, Device, Message, Sender, decode_messages
+from common.model import Vendor
 from common.ports import MemberPage
+from common.storage.fanouts import Fanouts
+from common.storage.keys import Keys
 from common.storage.members import Members
+from common.storage.presence import Presence
 from common.storage.redis import connect
 from tests.conftest import OwnValkey
+from workers.handlers.presence import PresenceHandler
 from workers.presence.stage import PAGES, chunks
 
 SIZE = 6_000
@@ -26,10 +33,9 @@ def message(**more: object) -> Message:
         message_id="m",
         ts_ms=1,
         received_ms=1,
-        expires_at_ms=2,
         conversation=Conversation(type="group", id="g"),
         sender=Sender(id="boss"),
-        **more,
+        **{"expires_at_ms": 2} | more,
     )
 
 
@@ -94,3 +100,49 @@ def test_a_cursor_of_another_server_begins_anew(redis_client: redis.Redis) -> No
     cursor = members.page("A", "g", 0, None, 500).cursor
     found = pages(members, message(cursor=cursor, cursor_of="another"))
     assert {user for page in found for user in page} == everybody
+
+
+class Registry:
+    """Everybody has one phone."""
+
+    def of_people(self, people: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[Device, ...]]:
+        phone = Device("phone", "ios", Vendor.APNS, "b", "t", None, None, None, None, 1)
+        return dict.fromkeys(people, (phone,))
+
+    def of_users(self, app: str, users: Sequence[str]) -> dict[str, tuple[Device, ...]]:
+        return {user: own for (_, user), own in self.of_people([(app, user) for user in users]).items()}
+
+
+def fan_out(client: redis.Redis, space: str, restarts: int, lost_commits: int) -> list[str]:
+    """Who of the group is told, page by page: after the first of them all begins anew so often; so many commits come to nothing."""
+    keys = Keys(f"push{space}")
+    handler = PresenceHandler(Members(client, "im:"), Presence(client, "im:"), Registry(), Fanouts(client, keys))
+    todo, told = [message(expires_at_ms=2**50)], list[str]()
+    while todo:
+        away, commit = handler.look(todo)
+        if lost_commits:
+            lost_commits -= 1
+            continue
+        told += [who.user for one in away for who in one.recipients]
+        with client.pipeline(transaction=True) as pipe:
+            for more in commit.extra:
+                more(pipe)
+            pipe.execute()
+        todo = [one for _, blob in commit.forward for one in decode_messages(blob)]
+        if restarts:
+            restarts -= 1
+            todo = [msgspec.structs.replace(one, cursor_of="another") for one in todo]
+    return told
+
+
+@pytest.mark.parametrize(("restarts", "lost_commits"), [(0, 0), (3, 0), (2, 2)])
+def test_nobody_is_told_twice_though_all_pages_come_again(redis_client: redis.Redis, space: str, restarts: int, lost_commits: int) -> None:
+    everybody = fill(redis_client, 1_500)
+    told = fan_out(redis_client, space, restarts, lost_commits)
+    assert sorted(told) == sorted(everybody)
+
+
+def test_a_group_of_one_page_is_not_remembered(redis_client: redis.Redis, space: str) -> None:
+    everybody = fill(redis_client, 100)
+    assert set(fan_out(redis_client, space, 0, 0)) == everybody
+    assert not list(redis_client.scan_iter(match=f"push{space}:*:fan:*"))

@@ -149,7 +149,7 @@ class Fleet:
         if self._simulators:
             self._simulators.tick(0.02)
         if self._lines:
-            self._lines.tick(0.1)
+            self._lines.tick(0.25)
 
     def stop(self) -> None:
         """Workers first, so that they can hand back what they hold; then the vendors' side and the servers."""

@@ -9,13 +9,13 @@ from typing import Final
 import msgspec
 
 from common.contracts import Attempt, Batch, Push, Target
-from common.model import Again, Decision, Urgency, Vendor, Verdict
+from common.model import Again, Decision, Kind, Urgency, Vendor, Verdict
 from common.values import Value
 from workers.delivery.fold import SHARED, Group
 from workers.delivery.lane import Lane
 from workers.delivery.retry import Done, Park, next_step
 from workers.delivery.stage import Delivered
-from workers.delivery.work import Work
+from workers.delivery.work import Hold, Work
 from workers.vendors.base import Outcome
 
 #: Attempts that travel with a push and stand in its row; older ones are counted only.
@@ -199,12 +199,24 @@ def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:
         settled.retires.append(Retire(work, "silenced", reason, guarded=False))
 
 
+def kept(work: Work, target: Target) -> Target:
+    """What is kept of a push that goes again: that it may be on the screen, and then its number, which stays counted."""
+    if not work.by_entry:
+        return target
+    doubtful = work.doubtful or target.held_by == Decision.UNCERTAIN
+    counted = work.counted if doubtful else ""
+    held_by = Decision.UNCERTAIN if doubtful else target.held_by
+    if (counted, held_by) == (target.counted, target.held_by):
+        return target
+    return msgspec.structs.replace(target, counted=counted, held_by=held_by)
+
+
 def batches(waits: Iterable[Wait], lane: Lane) -> list[tuple[Urgency, Batch]]:
     """Waiting pushes packed again, same words together, each for its lane."""
     own = (lane.vendor, lane.credential.business_id)
-    by_urgency: dict[tuple[Urgency, tuple[Vendor, str]], dict[int, tuple[Work, list[Target]]]] = {}
+    by_urgency: dict[tuple[Urgency, tuple[Vendor, str], bool], dict[int, tuple[Work, list[Target]]]] = {}
     for wait in waits:
-        notes = by_urgency.setdefault((wait.work.note.urgency, wait.work.lane or own), {})
+        notes = by_urgency.setdefault((wait.work.note.urgency, wait.work.lane or own, wait.work.by_entry), {})
         notes.setdefault(id(wait.work.note), (wait.work, []))[1].append(wait.target)
     return [
         (
@@ -214,11 +226,23 @@ def batches(waits: Iterable[Wait], lane: Lane) -> list[tuple[Urgency, Batch]]:
                 vendor=vendor,
                 business_id=business_id,
                 pushes=tuple(Push(note=work.note, targets=tuple(targets)) for work, targets in notes.values()),
+                by_entry=by_entry,
             ),
         )
-        for (urgency, (vendor, business_id)), notes in by_urgency.items()
+        for (urgency, (vendor, business_id), by_entry), notes in by_urgency.items()
     ]
 
 
-def works_of(entry: str, batch: Batch) -> Sequence[Work]:
-    return [Work(entry, push.note, target) for push in batch.pushes for target in push.targets]
+#: Kinds whose pushes stand in one entry only; recalls and cancels are routed several times over (workers/withdraw.py).
+ONCE: Final = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
+
+
+def works_of(entry: str, batch: Batch, hold: Hold | None = None) -> list[Work]:
+    """The pushes of a lane's entry in their places."""
+    works: list[Work] = []
+    for push in batch.pushes:
+        by_entry = batch.by_entry and push.note.kind in ONCE
+        for target in push.targets:
+            place = len(works)
+            works.append(Work(entry, push.note, target, place=place, by_entry=by_entry, counted=target.counted, hold=hold))
+    return works

@@ -58,11 +58,14 @@ class Delivered:
 
 
 class ClaimAnswer(Value, frozen=True):
-    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time."""
+    """state: ours, done, elsewhere or gone; badge: the number taken; why: the decision when gone; `uncertain` when ours a second time.
+
+    counted: of a push without a claim of its own, the number that it stands for from now on (`Target.counted`)."""
 
     state: str
     badge: int | None
     why: str
+    counted: str = ""
 
 
 class Leave(Value, frozen=True):
@@ -93,7 +96,7 @@ class Probe:
 class LaneTurn:
     """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go.
 
-    lost: owners of entries that another sender takes over meanwhile; it grows while the round waits.
+    lost: names of entries that another sender takes over meanwhile; it grows while the round waits.
     """
 
     state: Probe | None
@@ -320,6 +323,7 @@ def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered, 
     answers = world.claims.lease(works, steps) if works else ()
     for work, answer in zip(works, answers, strict=True):
         work.repeated = answer.why == Decision.UNCERTAIN
+        work.counted, work.leased = answer.counted, True
         if answer.state == "gone":
             done.decided.append((work, *_gone(work, Decision(answer.why))))
         elif answer.state != "ours":

@@ -8,8 +8,18 @@ from common.contracts import Notification, Target
 from common.model import Decision, Vendor
 
 
+class Hold(msgspec.Struct, frozen=True, gc=False):
+    """By which take a sender holds entries. sends: it is going to send them."""
+
+    lane: str
+    word: str
+    sends: bool = True
+
+
 class Work(msgspec.Struct, gc=False, eq=False):
-    """entry: the stream entry it came in. led, speaks_for: older ones that share its fate, and how many its words say there are.
+    """entry: name of the lane's entry that it came in; place: its place there; hold: by which take it is held. by_entry: it needs no
+    claim of its own (`Batch.by_entry`). leased: it was asked for in this round; counted: the badge number that it has taken, as in
+    `Target`. led, speaks_for: older ones that share its fate, and how many its words say there are.
 
     repeated: an earlier reader of the entry had it and may have sent it. overtaken: it stays because a newer one has its place on
     the screen; it takes up no badge number. kept_by: why its lane did not send while it waited untouched. lane: (vendor,
@@ -26,6 +36,11 @@ class Work(msgspec.Struct, gc=False, eq=False):
     repeated: bool = False
     overtaken: bool = False
     kept_by: str | None = None
+    place: int = 0
+    by_entry: bool = False
+    counted: str = ""
+    leased: bool = False
+    hold: Hold | None = None
     lane: tuple[Vendor, str] | None = None
 
     @property

@@ -73,7 +73,7 @@ _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 @dataclass(slots=True)
 class _Running:
     """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate, so that the next may begin before
-    its last answer came, and still comes behind it. together: with rounds of other lanes. lost: owners of entries that another
+    its last answer came, and still comes behind it. together: with rounds of other lanes. lost: names of entries that another
     sender has taken over."""
 
     taken: Taken
@@ -487,7 +487,7 @@ class LaneSender:
             self._broken(running, running.entries[0], error)
             return
         for entry in list(running.entries):
-            if entry.owner in running.lost:
+            if entry.id in running.lost:
                 continue
             try:
                 self._sent(running, [entry], lane)
@@ -543,7 +543,7 @@ class LaneSender:
         one.renewed = time.monotonic()
         if lost and one.taken.word in self._running:  # else it has just ended, and they are nobody's
             log.warning("another sender took entries over", extra={"count": len(lost), "queue": self.vendor})
-            one.lost |= {entry.owner for entry in entries if entry.id in lost}
+            one.lost |= lost
             one.entries = [entry for entry in entries if entry.id not in lost]
 
     # ------------------------------------------------------------ earlier releases

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -34,11 +34,12 @@ from workers.delivery import stage as delivery
 from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.pacing import LeasedPace, Pacer
-from workers.delivery.work import Work
+from workers.delivery.settle import kept
+from workers.delivery.work import Hold, Work
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, work_row
 from workers.handlers.replies import tell_ended
 from workers.held_tokens import accepted_by_cohort, held
-from workers.late_binding import given_back, on_screens
+from workers.late_binding import given_back, on_screens, uncounted
 from workers.routing.stage import parts
 from workers.runtime import Runtime
 
@@ -75,12 +76,12 @@ class OpenEntry:
         return as_new(batch, self.urgency, encode(batch))
 
 
-def opened(taken: Taken, entries: Sequence[LaneEntry]) -> list[OpenEntry]:
+def opened(taken: Taken, entries: Sequence[LaneEntry], *, sends: bool = True) -> list[OpenEntry]:
     """The entries with their pushes; what an outage or the rate kept in the queue is known by its place there."""
-    found = []
+    found, hold = [], Hold(taken.lane, taken.word, sends)
     for entry in entries:
         batch = decode_batch(entry.blob)
-        works = list(settling.works_of(entry.owner, batch))
+        works = settling.works_of(entry.id, batch, hold)
         one = OpenEntry(entry, taken.urgency, batch, works)
         if entry.order <= taken.noted and taken.noted_why:
             for work in works:
@@ -141,7 +142,7 @@ class LaneRounds:
     def send(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int, lost: Collection[str] = ()) -> delivery.Delivered:
         """One round: at most `most` pushes of these entries, as many as the lane's rate has leased. The rest stays in its entry.
 
-        lost: owners of those that another sender takes over meanwhile: what has not left yet is that one's.
+        lost: names of those that another sender takes over meanwhile: what has not left yet is that one's.
         """
         one = self.open(taken, entries, lane, most)
         done = delivery.deliver(one.chosen, lane, self.world(lane.vendor), delivery.LaneTurn(one.state, one.pace, lost))
@@ -163,19 +164,22 @@ class LaneRounds:
         leases: list[RateLease] = []
         again = LEASES_MORE if taken.urgency in (Urgency.CALL, Urgency.CHAT) else 0
         pace = LeasedPace(taken.burst, lambda tokens, requests: self._leased(taken, tokens, requests, leases), again)
-        if len(chosen) < len(works):
-            mine = {id(work) for work in chosen}
-            self._keep(open_, {id(work): work.target for work in works if id(work) not in mine})
         return OpenRound(taken, lane, open_, chosen, state, pace, leases)
 
     def settle(self, one: OpenRound, done: delivery.Delivered) -> RoundEnd:
         """What follows from the round, to be written."""
-        lane, pacer = one.lane, one.pace.pacer
-        self._keep(one.open_, {id(work): work.target for work in done.left})
+        lane, pacer, open_ = one.lane, one.pace.pacer, one.open_
+        self._recollect(open_)
+        works = [work for entry in open_ for work in entry.works]
+        if len(one.chosen) < len(works):
+            mine = {id(work) for work in one.chosen}
+            self._keep(open_, {id(work): kept(work, work.target) for work in works if id(work) not in mine})
+        self._keep(open_, {id(work): kept(work, work.target) for work in done.left})
         now = now_ms()
         settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
-        self._keep(one.open_, {id(wait.work): wait.target for wait in settled.waits if wait.delay_s is None}, changed=True)
-        done.stays = any(entry.left for entry in one.open_)
+        settled.waits = [wait_kept(wait) for wait in settled.waits]
+        self._keep(open_, {id(wait.work): wait.target for wait in settled.waits if wait.delay_s is None}, changed=True)
+        done.stays = any(entry.left for entry in open_)
         unused: tuple[float, ...] = ()
         if pacer is not None and pacer.unused > 0:
             unused = (one.leases[-1].last_s, pacer.unused, one.leases[-1].rate_per_s)
@@ -247,7 +251,13 @@ class LaneRounds:
             for place, work in enumerate(one.works):
                 if id(work) in targets:
                     one.left[place] = targets[id(work)]
-                    one.changed = one.changed or changed
+                    one.changed = one.changed or changed or targets[id(work)] is not work.target
+
+    def _recollect(self, open_: Sequence[OpenEntry]) -> None:
+        """What an earlier sender has taken for pushes that were not asked for in this round is known, too."""
+        again = [one for one in open_ if any(work.repeated and work.by_entry for work in one.works)]
+        for one, record in zip(again, self._runtime.claims.taken([one.entry.id for one in again]), strict=True):
+            recollect([work for work in one.works if not work.leased], record)
 
     # ------------------------------------------------------------ deciding without sending
 
@@ -260,12 +270,12 @@ class LaneRounds:
     def review(self, taken: Taken, words: str = "") -> int:
         """Without sending, ends what was withdrawn or ran out of time; with words also all else, as `throttled`. Number of decisions."""
         _, vendor, business_id = taken.lane.split(":", 2)
-        open_, now = opened(taken, taken.entries), now_ms()
+        open_, now = opened(taken, taken.entries, sends=False), now_ms()
         done = delivery.review([work for one in open_ for work in one.works], self.world(Vendor(vendor)))
         if words:
             done.decided += [(work, Decision.THROTTLED, words) for work in done.left]
             done.left = []
-        self._keep(open_, {id(work): work.target for work in done.left})
+        self._keep(open_, {id(work): kept(work, work.target) for work in done.left})
         ended = settling.decided(done)
         self._end(taken, open_, Vendor(vendor), business_id, ended, now, done)
         return len(ended)
@@ -289,6 +299,7 @@ class LaneRounds:
 
     def bury(self, taken: Taken, entry: LaneEntry, reason: str) -> None:
         """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are not decided: a replay decides."""
+        works, blob = self._undecided(entry)
         stream = f"send:{taken.lane.split(':')[1]}:{taken.urgency}"
         dead = DeadRecord(
             id=uuid.uuid4().hex,
@@ -297,24 +308,25 @@ class LaneRounds:
             reason=reason,
             app=None,
             at_ms=now_ms(),
-            raw=self._runtime.vault.encrypt(entry.blob),
+            raw=self._runtime.vault.encrypt(blob),
             fields={"belt": stream},
         )
         commit = LaneCommit(ended=[entry], bytes_more=-len(entry.blob))
         records: list[Record] = [dead]
-        for work, batch in _works(entry):
+        for work, batch in works:
             records.append(work_row(work, batch.vendor, batch.business_id, None, work.target.attempts, now_ms(), f"dead letter: {reason}"))
             self._free(commit, work)
         commit.record = encode(records)
+        commit.taken.append(self._runtime.keys.taken(entry.id))
         self._runtime.lane_queues.commit(taken, commit)
         log.error("an item became a dead letter", extra={"queue": DELIVERY, "reason": reason})
 
     def split(self, taken: Taken, entry: LaneEntry) -> bool:
         """Puts each push of an entry that keeps killing its senders alone; False where it can't be read or holds one."""
-        batch_works = _works(entry)
+        batch_works, _ = self._undecided(entry)
         if len(batch_works) < 2:
             return False
-        commit = LaneCommit(bytes_more=-len(entry.blob))
+        commit = LaneCommit(bytes_more=-len(entry.blob), taken=[self._runtime.keys.taken(entry.id)])
         for work, batch in batch_works:
             one = msgspec.structs.replace(batch, pushes=(Push(note=work.note, targets=(work.target,)),))
             single = as_new(one, taken.urgency, encode(one))
@@ -324,6 +336,19 @@ class LaneRounds:
         self._runtime.lane_queues.commit(taken, commit)
         self._runtime.lane_queues.wake_at([(taken.lane, taken.urgency, 0)])
         return True
+
+    def _undecided(self, entry: LaneEntry) -> tuple[list[tuple[Work, Batch]], bytes]:
+        """The pushes of an entry that leaves undecided, with what its senders have taken for them, and its bytes with that."""
+        works = _works(entry)
+        (record,) = self._runtime.claims.taken([entry.id])
+        if not works or not record:
+            return works, entry.blob
+        recollect([work for work, _ in works], record)
+        targets = {work.place: kept(work, work.target) for work, _ in works}
+        for work, _ in works:
+            work.target = targets[work.place]
+        one = OpenEntry(entry, Urgency.CHAT, works[0][1], [work for work, _ in works], targets)
+        return works, one.rest().blob
 
     # ------------------------------------------------------------ what a shut lane is told
 
@@ -379,9 +404,10 @@ class LaneRounds:
 
     def _commit(self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, lost: set[str]) -> LaneCommit:
         commit = LaneCommit(unused=round_.unused)
-        owners = {one.entry.owner for one in open_}
+        owners = {one.entry.id for one in open_}
         for one in open_:
             size = len(one.entry.blob)
+            commit.taken.append(self._runtime.keys.taken(one.entry.id))
             if not one.left:
                 commit.ended.append(one.entry)
                 commit.bytes_more -= size
@@ -408,16 +434,19 @@ class LaneRounds:
     ) -> None:
         """Claims, badge numbers, places on screens, and who waits with whom for an outage's end."""
         keys, backlog = self._runtime.keys, self._runtime.backlog
-        waiting = [*waits, *(settling.Wait(work, work.target, None, "") for work in left)]
+        waiting = [*waits, *(settling.Wait(work, kept(work, work.target), None, "") for work in left)]
         both = settling.Settled(ended=list(ended), waits=waiting)
         works = [*(one.work for one in ended), *(one.work for one in waiting)]
-        owners = {work.target.push_id: work.entry for work in works}
+        owners = {work.target.push_id: work.entry.partition(";")[0] for work in works}
+        for work in uncounted(both):
+            commit.mark("uncount", [keys.badges(work.note.app, work.target.user)], work.target.device, work.counted)
         for given in given_back(both):
             names = [keys.claims(day_of(given.ts_ms), given.push_id), keys.badges(given.app, given.user)]
             commit.mark("free", names, given.push_id, owners[given.push_id], given.device, given.seen)
         for one in ended:
             target, note = one.work.target, one.work.note
-            commit.mark("done", [keys.claims(day_of(note.ts_ms), target.push_id)], target.push_id, CLAIM_KEEP_S)
+            if not one.work.by_entry:
+                commit.mark("done", [keys.claims(day_of(note.ts_ms), target.push_id)], target.push_id, CLAIM_KEEP_S)
             if target.held_by is not None:
                 commit.mark("leave", backlog.names(group_of(one.work)), target.push_id)
             if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1:
@@ -432,6 +461,8 @@ class LaneRounds:
 
     def _free(self, commit: LaneCommit, work: Work) -> None:
         """Of an entry that goes undecided: what its lease has counted stays with the push."""
+        if work.by_entry:
+            return
         note, target, keys = work.note, work.target, self._runtime.keys
         names = [keys.claims(day_of(note.ts_ms), target.push_id), keys.badges(note.app, target.user)]
         commit.mark("free", names, target.push_id, work.entry, target.device, True)
@@ -481,10 +512,22 @@ class RoundEnd:
     unused: tuple[float, ...]
 
 
+def wait_kept(wait: settling.Wait) -> settling.Wait:
+    target = kept(wait.work, wait.target)
+    return wait if target is wait.target else settling.Wait(wait.work, target, wait.delay_s, wait.reason)
+
+
+def recollect(works: Iterable[Work], record: Mapping[int, str]) -> None:
+    """record: by place, what an earlier sender has taken for them; they may be on the screen."""
+    for work in works:
+        if work.by_entry and work.place in record:
+            work.repeated, work.counted = True, record[work.place] or work.counted
+
+
 def _readable(blob: bytes) -> list[Work]:
     """The batch's pushes; none where it can't be read: its sender makes it a dead letter when its turn comes."""
     try:
-        return list(settling.works_of("", decode_batch(blob)))
+        return settling.works_of("", decode_batch(blob))
     except msgspec.MsgspecError:
         return []
 
@@ -494,7 +537,7 @@ def _works(entry: LaneEntry) -> list[tuple[Work, Batch]]:
         batch = decode_batch(entry.blob)
     except msgspec.MsgspecError:
         return []
-    return [(work, batch) for work in settling.works_of(entry.owner, batch)]
+    return [(work, batch) for work in settling.works_of(entry.id, batch)]
 
 
 def _later(waits: Sequence[settling.Wait], round_: RoundEnd) -> list[tuple[NewBatch, int]]:

@@ -16,6 +16,7 @@ from common.model import Decision, Urgency
 from common.ports import DeviceDirectory, MemberPages, Presences
 from common.storage import keys
 from common.storage.delayed import Later
+from common.storage.fanouts import Event, Fanouts
 from common.storage.streams import Entry
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.ledger_rows import event_record, presence_records
@@ -35,6 +36,7 @@ class PresenceHandler:
     members: MemberPages
     presences: Presences
     devices: DeviceDirectory
+    fanouts: Fanouts
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         offline, commit = self.look([message for entry in entries for message in decode_messages(entry.blob)])
@@ -45,13 +47,36 @@ class PresenceHandler:
         """Who is away, and all else that follows."""
         now = now_ms()
         seen = presence.look(messages, self.members, self.presences, self.devices, now)
+        named = self._once(seen)
         return seen.offline, Commit(
             forward=[(presence_stream(message), encode([message])) for message in seen.onward],
             rows=[*presence_records(seen.rows, now), *map(_for_nobody, seen.empty)],
             deferred=[Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
+            extra=[lambda pipe: self.fanouts.note(pipe, named)] if named else (),
             wake=frozenset({(PRESENCE, None)} if seen.onward else ()),
             after=[lambda: _count(seen)],
         )
+
+    def _once(self, seen: presence.Seen) -> Mapping[Event, set[str]]:
+        """Drops who is away of those whom an earlier page of their event has named. Who is left, by event: this commit names them."""
+        paged = {(message.app, message.event_id) for message in seen.onward}
+        people: dict[Event, list[str]] = {}
+        for one in seen.offline:
+            event = (one.message.app, one.message.event_id)
+            if one.message.pages or event in paged:
+                people.setdefault(event, []).extend(who.user for who in one.recipients)
+        if not people:
+            return {}
+        met = self.fanouts.named(people)
+        fresh = {event: set(users) - met[event] for event, users in people.items()}
+        offline = []
+        for one in seen.offline:
+            known = met.get((one.message.app, one.message.event_id))
+            recipients = tuple(who for who in one.recipients if who.user not in known) if known else one.recipients
+            if recipients:
+                offline.append(one if recipients == one.recipients else msgspec.structs.replace(one, recipients=recipients))
+        seen.offline = offline
+        return {event: users for event, users in fresh.items() if users}
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         try:

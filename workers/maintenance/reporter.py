@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from common import metrics
@@ -14,8 +15,7 @@ from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
 from common.storage.core_streams import core_streams
 from common.storage.leases import Lease
-from common.storage.streams import Backlog
-from common.storage.tallies import Tallies
+from common.storage.streams import Backlog, CoreStreams
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
@@ -25,7 +25,7 @@ from workers.runtime import Runtime
 log = logging.getLogger(__name__)
 
 #: Between two looks at the streams.
-STREAMS_EVERY_S = 2.0
+STREAMS_EVERY_S = 3.0
 #: The lanes' states, all in one round trip.
 LANES_EVERY_S = 2.0
 #: The dead letters are counted in one query, which reads as much as there is.
@@ -57,7 +57,12 @@ class Reporter:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._pauses = PauseWatch(runtime)
+        self._waiting: dict[str, int] = {}
         self._due: dict[Callable[[], None], float] = {}
+
+    @cached_property
+    def _core(self) -> CoreStreams:
+        return core_streams(self._runtime.core, self._runtime.settings.event_streams, self._runtime.keys)
 
     def turn(self, lease: Lease | None = None) -> float:
         del lease  # gauges are told from here only while the lease is ours; dropping a day twice drops it once
@@ -96,6 +101,20 @@ class Reporter:
             first: Any = core.xrange(stream, count=1)
             oldest = min(oldest or now, int(first[0][0].split(b"-")[0])) if first else oldest
         self._show_waiting(found, depth, oldest, now)
+        self.show_queue_wait()
+
+    def show_queue_wait(self) -> None:
+        """What autoscaling goes by: work that could be done now and is nobody's."""
+        runtime = self._runtime
+        streams = runtime.belts.untaken_s((*keys.STREAMS, keys.LEDGER))
+        events = self._core.untaken_s(runtime.settings.event_streams)
+        found: dict[tuple[str, ...], float] = {("intake", metrics.NONE): max(events.values())}
+        for stream, waited in streams.items():
+            stage = (keys.QUEUES.get(stream, stream), metrics.NONE)
+            found[stage] = max(found.get(stage, 0.0), waited)
+        found |= {(DELIVERY, vendor): 0.0 for _, vendor, _ in runtime.catalog.now.lanes}
+        found |= {(DELIVERY, vendor): waited for vendor, waited in runtime.lane_queues.untaken_s().items()}
+        metrics.show(metrics.QUEUE_WAIT_SECONDS, found)
 
     def _show_waiting(self, found: Mapping[str, Backlog], depth: int, oldest: int | None, now: int) -> None:
         delayed = self._runtime.delayed
@@ -109,7 +128,8 @@ class Reporter:
             "events": (depth, oldest),
             "delayed": (delayed.waiting_count(), delayed.oldest_due_ms()),
         }
-        metrics.show(metrics.BACKLOG, {(queue,): number for queue, (number, _) in queues.items()})
+        self._waiting = {queue: number for queue, (number, _) in queues.items()}
+        metrics.show(metrics.BACKLOG, {(queue,): number for queue, number in self._waiting.items()})
         ages = {queue: now - first if first is not None else 0 for queue, (_, first) in queues.items()}
         metrics.show(metrics.OLDEST_SECONDS, {(queue,): max(age, 0) / 1000 for queue, age in ages.items()})
 
@@ -164,21 +184,21 @@ class Reporter:
         runtime = self._runtime
         unwritten = runtime.belts.backlog((keys.LEDGER,))[keys.LEDGER].oldest_ms
         with sql.optional(runtime.engine, TALLY_S):
-            if Tallies(runtime.engine).count(now_ms(), unwritten):
+            runtime.tallies.sample(now_ms(), self._waiting)
+            if runtime.tallies.count(now_ms(), unwritten):
                 self._due[self.tally] = time.monotonic() + TALLY_AGAIN_S
 
     def forget(self) -> None:
         """Data of people who left, dead letters beyond their age or size, readers that are gone."""
         runtime = self._runtime
-        core = core_streams(runtime.core, runtime.settings.event_streams, runtime.keys)
         for stream in runtime.settings.event_streams:
-            core.make(stream)
-            core.forget_dead_readers(stream, DEAD_READER_MS)
+            self._core.make(stream)
+            self._core.forget_dead_readers(stream, DEAD_READER_MS)
         runtime.belts.make(keys.RECEIPTS)
         runtime.belts.forget_dead_readers(keys.RECEIPTS, DEAD_READER_MS)
         with sql.optional(runtime.engine, AGES_S):
             gone = ageing.forget(runtime.engine, now_ms())
-            Tallies(runtime.engine).fold(now_ms(), runtime.settings.ledger_days)
+            runtime.tallies.fold(now_ms(), runtime.settings.ledger_days)
         for kind, count in gone.items():
             log.warning("what is too old or too much was forgotten", extra={"cause": kind, "count": count})
 

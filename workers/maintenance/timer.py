@@ -27,8 +27,11 @@ class Timer:
 
     def turn(self, lease: Lease | None = None) -> float:
         del lease  # each move is atomic, and two timers move each entry once
-        self._wake(self.lanes.release())
-        self._runtime.replies.release_due()
+        retries, replies = self._due()
+        if retries:
+            self._wake(self.lanes.release())
+        if replies:
+            self._runtime.replies.release_due()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
             self._wake(self._runtime.belts.missed(keys.STREAMS))
@@ -38,6 +41,18 @@ class Timer:
 
     def rest(self) -> None:
         """Nothing is kept."""
+
+    def _due(self) -> tuple[bool, bool]:
+        """Whether a retry, and whether the wait for a reply, is due. One round trip, ten times a second."""
+        keys_ = self._runtime.keys
+        with self._runtime.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(keys_.delayed, 0, 0, withscores=True)
+            pipe.zrange(keys_.replies_due, 0, 0, withscores=True)
+            (seconds, micros), *firsts = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        retries, replies = (bool(first) and first[0][1] <= now for first in firsts)
+        return retries, replies
 
     def _wake(self, streams: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):

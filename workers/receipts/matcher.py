@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 READ_MAX = 100
 DUE_MAX = 100
-IDLE_S = 0.1
+#: An empty stream is listened to for so long.
+BLOCK_MS = 500
 _decode = msgspec.msgpack.Decoder(Callback).decode
 
 
@@ -246,7 +247,7 @@ class Matcher:
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Until told to stop; a store that is away is waited for."""
-        self.consumer.run(stopping, self.once, lambda: time.sleep(IDLE_S))
+        self.consumer.run(stopping, self.once, lambda: self.consumer.listen(BLOCK_MS))
 
     def once(self) -> int:
         """One read of the stream; the number of entries that were finished."""

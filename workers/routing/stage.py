@@ -98,7 +98,8 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
         if pattern is not None and not world.tenancy.tenant(one.message.app).options:
             _learn(patterns, pattern, one.message.event_id, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
-        routed.batches += [(urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part)) for part in parts(pushes)]
+        for part in parts(pushes):
+            routed.batches.append((urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part, by_entry=True)))
     return routed
 
 

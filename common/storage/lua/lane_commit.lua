@@ -1,9 +1,9 @@
 -- lane_commit: what became of leased entries: they go, or come back with what is left of them, and all that follows is written with it.
 -- KEYS[1] push:{<lane>}:blobs, [2] :leases, [3] :holders, [4] :tries, [5] :load, [6] :queue:<urgency>, see lane_take.lua
--- KEYS[7] push:rate:<lane>, KEYS[8] push:inflight:<lane>, KEYS[9] the ledger's stream, KEYS[10] push:delayed, then the keys of marks
+-- KEYS[7] push:rate:<lane>, KEYS[8] push:inflight:<lane>, KEYS[9] the ledger's stream, KEYS[10] push:delayed, then the keys of marks, then push:{s0}:taken:<entry>
 -- ARGV[1] sender's word, ARGV[2] MessagePack: {entries that end, entries that come back as they are, entries that come back changed as
 --         {old, new}, change of the load's bytes, delays of the delayed members in ms, unused tokens as {arrival time of the last, unused,
---         rate} or {}, marks as {kind, key number, …}}, ARGV[3] the ledger's record or "", then the batches of the changed entries, then
+--         rate} or {}, marks as {kind, key number, …}, how many of the last KEYS are what the entries have taken}, ARGV[3] the ledger's record or "", then the batches of the changed entries, then
 --         the delayed members (cmsgpack knows no binary strings)
 -- returns the entries that are not this sender's: nothing was written then; {} when all is
 -- why     a sender that stood still must not write over what another took from it; it frees before it adds, so that a full server, which
@@ -24,6 +24,7 @@ if #all > 0 then
   call('ZREM', KEYS[2], unpack(all))
   call('HDEL', KEYS[3], unpack(all))
 end
+if told[8] > 0 then call('DEL', unpack(KEYS, #KEYS - told[8] + 1)) end
 if #ended > 0 then
   call('HDEL', KEYS[1], unpack(ended))
   call('HDEL', KEYS[4], unpack(ended))
@@ -67,7 +68,9 @@ local function uncount(key, device, count) -- see let_go.lua
 end
 for _, mark in ipairs(told[7]) do
   local kind, key = mark[1], KEYS[mark[2]]
-  if kind == 'done' then -- see mark.lua
+  if kind == 'uncount' then -- see let_go.lua
+    uncount(key, mark[3], mark[4])
+  elseif kind == 'done' then -- see mark.lua
     -- a field that a lease has made is in a hash that has its time already
     if call('HSET', key, mark[3], 'D') == 1 and call('TTL', key) < 0 then call('EXPIRE', key, mark[4]) end
   elseif kind == 'free' then -- see let_go.lua; what another entry has leased meanwhile stays leased

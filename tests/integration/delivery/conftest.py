@@ -67,7 +67,7 @@ class World:
         for urgency in {one.note.urgency for one in works}:
             pushes = [Push(note=one.note, targets=(one.target,)) for one in works if one.note.urgency == urgency]
             for part in parts(pushes):
-                batch = Batch(app=credential.app, vendor=credential.vendor, business_id=credential.business_id, pushes=part)
+                batch = Batch(app=credential.app, vendor=credential.vendor, business_id=credential.business_id, pushes=part, by_entry=True)
                 batches.append(as_new(batch, urgency, encode(batch)))
         with self.runtime.redis.pipeline(transaction=True) as pipe:
             self.runtime.lane_queues.put(pipe, batches)

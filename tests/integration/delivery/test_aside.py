@@ -95,7 +95,9 @@ def account(runtime: Runtime, business_id: str, app_id: str) -> None:
 
 def put(runtime: Runtime, business_id: str, number: int) -> str:
     one = chat(number, urgency=Urgency.CHAT)
-    batch = Batch(app="demo", vendor=Vendor.MEIZU, business_id=business_id, pushes=(Push(note=one.note, targets=(one.target,)),))
+    batch = Batch(
+        app="demo", vendor=Vendor.MEIZU, business_id=business_id, pushes=(Push(note=one.note, targets=(one.target,)),), by_entry=True
+    )
     with runtime.redis.pipeline(transaction=True) as pipe:
         runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
         pipe.execute()

@@ -1,0 +1,237 @@
+"""Badge numbers of pushes that go by their entry, on a real server: each taken once, whoever dies with it or stands still."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.model import Urgency
+from common.storage.badges import Badges
+from common.storage.claims import Claims, ClaimState, Wanted
+from common.storage.keys import CALL, Keys
+from common.storage.lane_queues import LaneCommit, LaneEntry, LaneQueues, Taken
+from common.storage.marks import Marks
+from tests.integration.test_badges import STEPS
+from tests.integration.test_marks import CHAT, STOPS, TS
+
+LANE, APP, USER = "demo:apns:b", "demo", "bob"
+OURS, GONE, ELSEWHERE = int(ClaimState.OURS), int(ClaimState.GONE), int(ClaimState.ELSEWHERE)
+_numbers = itertools.count()
+
+
+class Sender:
+    """One sender of one lane. entry, place: of the push that is asked for."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.client, self.keys = client, Keys(prefix)
+        self.claims, self.badges, self.marks = Claims(client, self.keys), Badges(client, self.keys), Marks(client, self.keys)
+        self.queues = LaneQueues(client, self.keys)
+
+    def ask(self, entry: str, place: int = 0, *, step: int = 1, counted: str = "", message: str = "", **other: Any) -> Wanted:
+        more = {"conversation": CHAT, "ts_ms": TS, "user": USER, "device": "phone"} | other
+        name = message or f"m{next(_numbers)}"
+        return (entry, place, APP, name, more["conversation"], more["ts_ms"], more["user"], more["device"], step, counted)
+
+    def take(self, *asks: Wanted, word: str = "", sends: bool = True) -> list[tuple[int, int, str, str]]:
+        return [tuple(one) for one in self.claims.take(self.keys.lane_holders(LANE), word, asks, sends=sends)]
+
+    def number(self, entry: str, **ask: Any) -> int:
+        ((state, badge, _, _),) = self.take(self.ask(entry, **ask))
+        assert state == OURS
+        return badge
+
+    def commit(self, entry: str, counts: Sequence[str] = ()) -> None:
+        """The entry ends; these of its counts were seen by nobody."""
+        word = f"w{next(_numbers)}"
+        name = f"{entry};1;1;1;1;1;1"
+        self.client.hset(self.keys.lane_holders(LANE), name, word)
+        commit = LaneCommit(ended=[LaneEntry(name, b"")], taken=[self.keys.taken(entry)])
+        for count in counts:
+            commit.mark("uncount", [self.keys.badges(APP, USER)], "phone", count)
+        assert self.queues.commit(Taken(LANE, Urgency.CHAT, word, "go", 0), commit) == []
+
+
+@pytest.fixture
+def sender(redis_client: redis.Redis, space: str) -> Sender:
+    return Sender(redis_client, f"push{space}")
+
+
+@pytest.mark.parametrize(("base", "steps", "shown"), STEPS.values(), ids=STEPS)
+def test_a_number_is_the_base_and_what_was_pushed_since(
+    sender: Sender, base: int | None, steps: tuple[int, ...], shown: list[int | None]
+) -> None:
+    if base is not None:
+        sender.badges.report(APP, USER, "phone", TS, base)
+    asks = [sender.ask("e", place, step=step) for place, step in enumerate(steps)]
+    assert [badge for _, badge, _, _ in sender.take(*asks)] == [-1 if badge is None else badge for badge in shown]
+
+
+def test_who_takes_an_entry_over_counts_none_of_its_pushes_again(sender: Sender) -> None:
+    """The planted fault `badge taken twice`."""
+    asks = [sender.ask("e", place) for place in range(3)]
+    assert sender.take(*asks) == [(OURS, number, "", "1@0") for number in (1, 2, 3)]
+    assert sender.number("other") == 4
+    assert sender.take(*asks) == [(OURS, 4, "uncertain", "1@0")] * 3, "each shows the number of now"
+    sender.commit("e")
+    assert sender.number("last") == 5
+
+
+def test_what_its_dead_sender_had_not_come_to_is_new(sender: Sender) -> None:
+    first, second = sender.ask("e", 0), sender.ask("e", 1)
+    assert sender.take(first) == [(OURS, 1, "", "1@0")]
+    assert sender.take(first, second) == [(OURS, 1, "uncertain", "1@0"), (OURS, 2, "", "1@0")]
+    assert sender.claims.taken(["e", "f"]) == [{0: "1@0", 1: "1@0"}, {}]
+    assert [why for _, _, why, _ in sender.take(first, second)] == ["uncertain"] * 2, "both were taken by now"
+
+
+def test_places_that_are_far_apart_are_kept_apart(sender: Sender) -> None:
+    sender.take(sender.ask("e", 7), sender.ask("e", 499, step=-1))
+    assert sender.claims.taken(["e"]) == [{7: "1@0", 499: ""}]
+
+
+def test_what_goes_again_stands_once_in_the_count_and_shows_the_number_of_now(sender: Sender) -> None:
+    ((_, _, _, counted),) = sender.take(sender.ask("e", message="m"))
+    sender.commit("e")  # it may be on the screen: its retry brings the count along
+    assert sender.number("other") == 2
+    assert sender.number("retry", message="m", counted=counted) == 2
+    sender.badges.report(APP, USER, "phone", TS + 1, 0)  # the app was opened: a new count
+    assert sender.take(sender.ask("again", message="m", counted=counted)) == [(OURS, 1, "", f"1@{TS + 1}")]
+
+
+def test_what_nobody_saw_leaves_its_number_to_the_next_also_when_it_is_written_twice(sender: Sender) -> None:
+    ((_, _, _, counted),) = sender.take(sender.ask("e"))
+    sender.commit("e", [counted])
+    assert sender.number("f") == 1
+    sender.badges.report(APP, USER, "phone", TS + 1, None)
+    sender.commit("f", ["1@0"])
+    assert sender.number("g") == 1, "what was counted before is not taken off the new count"
+
+
+def test_a_sender_that_stood_still_takes_nothing_of_what_is_anothers(sender: Sender) -> None:
+    sender.client.hset(sender.keys.lane_holders(LANE), "e", "other")
+    assert sender.take(sender.ask("e"), sender.ask("gone"), word="mine") == [(ELSEWHERE, -1, "", "")] * 2
+    assert sender.claims.taken(["e", "gone"]) == [{}, {}]
+    assert sender.number("f") == 1
+
+
+@pytest.mark.parametrize(("stop", "why"), STOPS.values(), ids=STOPS)
+def test_a_word_stops_the_push_takes_no_number_and_holds_after_a_death(sender: Sender, stop: Any, why: str) -> None:
+    app, user = "a", "u"
+    other = {"user": user, "conversation": CALL if why == "call_ended" else CHAT}
+    ask = (*sender.ask("e", message="m1", **other)[:2], app, *sender.ask("e", message="m1", **other)[3:])
+    later = (*ask[:3], "m2", ask[4], TS + 60_000, *ask[6:])
+    stop(sender.marks)
+    for _ in range(2):  # it was not sent, so the second sender is not in doubt
+        assert sender.take(ask) == [(GONE, -1, why, "")]
+    assert sender.take(later) == [(OURS, 1, "", "1@0")]
+
+
+@pytest.mark.parametrize(("stop", "why"), STOPS.values(), ids=STOPS)
+def test_what_a_dead_sender_may_have_sent_is_uncertain_when_the_word_comes_after(sender: Sender, stop: Any, why: str) -> None:
+    ask = ("e", 0, "a", "m1", CALL if why == "call_ended" else CHAT, TS, "u", "d", 1, "")
+    assert sender.take(ask) == [(OURS, 1, "", "1@0")]
+    stop(sender.marks)
+    assert sender.take(ask) == [(GONE, -1, "uncertain", "1@0")], "and it stays counted"
+
+
+def test_a_call_that_ended_rings_again_later(sender: Sender) -> None:
+    sender.marks.end_call(APP, "c1", TS)
+    assert sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1))[0][:3] == (GONE, -1, "call_ended")
+    assert sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1, ts_ms=TS + 3_000))[0][0] == OURS
+
+
+def test_a_look_without_sending_takes_and_notes_nothing(sender: Sender) -> None:
+    assert sender.take(sender.ask("e", step=-1), sends=False) == [(OURS, -1, "", "")]
+    assert sender.claims.taken(["e"]) == [{}]
+    sender.take(sender.ask("e"))
+    assert sender.take(sender.ask("e", step=-1), sends=False) == [(OURS, -1, "uncertain", "1@0")]
+
+
+def test_more_than_one_call_holds(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.storage.claims.LEASE_MAX", 3)
+    asks = [sender.ask("e", place) for place in range(8)]
+    assert [badge for _, badge, _, _ in sender.take(*asks)] == list(range(1, 9))
+    assert [(badge, why) for _, badge, why, _ in sender.take(*asks)] == [(8, "uncertain")] * 8
+
+
+def test_a_count_is_prolonged_while_it_is_used_and_not_at_every_push(sender: Sender) -> None:
+    key = sender.keys.badges(APP, USER)
+    sender.number("e")
+    assert sender.client.ttl(key) > 89 * 86_400
+    sender.client.expire(key, 1_000)
+    sender.number("f")
+    assert sender.client.ttl(key) <= 1_000
+    sender.client.hset(key, ":x", 1)
+    sender.number("g")
+    assert sender.client.ttl(key) > 89 * 86_400
+    assert 0 < sender.client.ttl(sender.keys.taken("g")) <= 9 * 86_400
+
+
+#: What one process does: `pushes` pushes to one device, some a call; the numbers it got, as JSON.
+PUSHER = """
+import json, sys
+from common.storage.claims import Claims
+from common.storage.keys import Keys
+from common.storage.redis import connect
+url, prefix, name, pushes, at_once = sys.argv[1], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:])
+claims = Claims(connect(url), Keys(prefix))
+sys.stdin.readline()  # until all are ready
+got = []
+for start in range(0, pushes, at_once):
+    asks = [(f"{name}{start}", place, "demo", f"{name}{start + place}", "c2c:x", 1, "bob", "phone", 1, "") for place in range(at_once)]
+    got += [badge for _, badge, _, _ in claims.take("holders", "", asks, sends=True)]
+print(json.dumps(got))
+"""
+
+
+def test_a_thousand_pushes_of_four_processes_use_each_number_once(sender: Sender, redis_url: str, space: str) -> None:
+    command = [sys.executable, "-c", PUSHER, redis_url, f"push{space}"]
+    started = [subprocess.Popen([*command, name, "250", "5"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in "abcd"]
+    try:
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [json.loads(process.communicate(timeout=60)[0]) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert sorted(number for numbers in told for number in numbers) == list(range(1, 1_001))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["take", "die", "seen", "unseen", "retry"])), max_size=20))
+def test_the_icon_shows_the_pushes_that_may_be_on_the_screen_whatever_dies(
+    redis_client: redis.Redis, space: str, acts: list[tuple[int, str]]
+) -> None:
+    """Against the count by hand: entries of one push, taken, taken over, ended in view or unseen, tried again with what they carry."""
+    sender = Sender(redis_client, f"push{space}{next(_numbers)}")
+    carried, held, shown, ended = dict.fromkeys(range(4), ""), set[int](), set[int](), set[int]()
+    for entry, act in acts:
+        if entry in ended:
+            continue
+        if act == "take" or (act == "die" and entry in held):
+            ((_, badge, why, carried[entry]),) = sender.take(sender.ask(f"e{entry}", message=f"m{entry}", counted=carried[entry]))
+            assert (why == "uncertain") == (entry in held)
+            held.add(entry)
+            shown.add(entry)
+            assert badge == len(shown)
+        elif entry in held:
+            gives_back = act == "unseen"
+            sender.commit(f"e{entry}", [carried[entry]] if gives_back else [])
+            held.discard(entry)
+            if gives_back:
+                shown.discard(entry)
+                carried[entry] = ""
+            if act == "seen":
+                ended.add(entry)
+    assert sender.number("last") == len(shown) + 1
