@@ -6,7 +6,7 @@ entries of releases before 0.2) is claimed by its id: `lease`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, cast
@@ -38,7 +38,7 @@ _STATES = tuple(ClaimState)
 Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
 #: (state, badge or -1, why, counted): state and why as in `Claim`.
 Number = tuple[int, int, str, str]
-_numbers = msgspec.msgpack.Decoder(list[Number]).decode
+_told_flat: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[int | str]).decode
 _told = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 
 
@@ -149,24 +149,25 @@ class Claims:
                 owners.append(number)
         found: list[list[Number]] = [[] for _ in parts]
         for owner, answer in zip(owners, run_all(self._redis, calls), strict=True):
-            found[owner] += _numbers(answer)
+            told = _told_flat(answer)
+            found[owner] += zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True)
         return found
 
     def holders(self, lane: str) -> str:
         return self._keys.lane_holders(lane)
 
     def _taking(self, part: Part, asks: Sequence[Wanted]) -> Call:
-        prefix, entries = self._keys, dict[str, list[tuple[Any, ...]]]()
+        prefix, entries = self._keys, dict[str, list[str | int]]()
         names, gone = dict[str, int](), dict[str, int]()
         for entry, place, app, message, conversation, ts_ms, user, device, step, counted in asks:
             pushes = entries.setdefault(entry, [])
             mark = gone.setdefault(prefix.gone(app, conversation, message), len(gone) + 1)
             read = names.setdefault(prefix.read(app, user), len(names))
             badge = names.setdefault(prefix.badges(app, user), len(names)) if step >= 0 else 0
-            pushes.append((place, mark, read, conversation, message, ts_ms, badge, device, step, counted))
+            pushes += (place, mark, read, conversation, message, ts_ms, badge, device, step, counted)
         first = 2 + len(entries)
         keys = [part.holders, *map(prefix.taken, entries), *names, *gone]
-        packed = msgspec.msgpack.encode(list(entries.items()))
+        packed = msgspec.msgpack.encode([one for entry, pushes in entries.items() for one in (entry, len(pushes) // 10, *pushes)])
         args: list[str | int | bytes] = [part.word, int(part.sends), KEEP_S, badges.KEEP_S, len(gone), first, packed]
         return self._take, keys, args
 
