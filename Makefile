@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: install install-dev lock demo up test check chaos soak upgrade planted isolation cluster bench bench-against bench-lanes doors clean
+.PHONY: helm alerts install install-dev lock demo up test check chaos soak upgrade planted isolation cluster bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,6 +79,11 @@ check: install-dev
 alerts:
 	promtool check rules deploy/alerts.yml
 	cd deploy && promtool test rules alerts_test.yml
+
+# Helm's own engine (helm-python-sdk) and Kubernetes' schemas, in an environment of their own
+helm:
+	@test -d var/helm || ($(PYTHON) -m venv var/helm && var/helm/bin/pip install -q helm-python-sdk==0.2.2 kubernetes-validate pyyaml)
+	@var/helm/bin/python tests/helm.py
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -14,14 +14,14 @@ _NODE_MIN: Final = 20
 _INSTALL_S: Final = 90
 
 
-def install(folder: Path) -> str | None:
+def install(folder: Path, packages: Path = _HERE) -> str | None:
     """Puts the scripts and their node_modules into the folder, as the lock file has them; why not, where this machine can't."""
     if not (shutil.which("npm") and shutil.which("node")):
         return "no npm or no node here"
     major = int(subprocess.run(["node", "-p", "process.versions.node"], capture_output=True, text=True, check=True).stdout.split(".")[0])
     if major < _NODE_MIN:
         return f"node {major} is older than the clients take"
-    for path in _HERE.iterdir():
+    for path in packages.iterdir():
         shutil.copy(path, folder)
     argv = ["npm", "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"]
     try:

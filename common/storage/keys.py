@@ -306,6 +306,12 @@ class Keys:
     def receipt_nonce(self, digest: str) -> str:
         return f"{self.prefix}:nonce:{digest}"
 
+    def push_node(self, node: str) -> str:
+        return f"{self.prefix}:{{{node}}}:node"
+
+    def said(self, node: str, words: str) -> str:
+        return f"{self.prefix}:{{{node}}}:said:{words}"
+
     def reply(self, key: str) -> str:
         return f"{self.prefix}:reply:{key}"
 

@@ -279,9 +279,10 @@ tallies = Table(
     metadata,
     Column("span", SmallInteger, primary_key=True),  # minutes; 0: the mark, up to which `count` (minutes since 1970) is counted
     Column("at_min", Integer, primary_key=True),  # begin, minutes since 1970
-    Column("kind", String(8), primary_key=True),  # event, push, receipt
+    Column("kind", String(8), primary_key=True),  # event, push, receipt; backlog: entries of the queue `name` in this minute
     Column("app", String(64), primary_key=True),
     Column("vendor", String(16), primary_key=True),
+    Column("business_id", String(32), primary_key=True),
     Column("class", String(16), primary_key=True),
     Column("name", String(32), primary_key=True),  # event type, decision, receipt status
     Column("slot", SmallInteger, primary_key=True),  # of common/storage/tallies.py: SLOTS; 0: no latency

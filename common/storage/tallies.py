@@ -21,34 +21,41 @@ FIRST_MIN: Final = 1_440
 SETTLE_MS: Final = 20_000
 #: Minutes are kept so long, then hours of them.
 MINUTES_KEPT_MIN: Final = 26 * 60
-GROUPS: Final = ("app", "vendor", "class", "name")
+GROUPS: Final = ("app", "vendor", "business_id", "class", "name")
+_COLUMNS: Final = 'span, at_min, kind, app, vendor, business_id, "class", name, slot, count'
+_KEY: Final = 'span, at_min, kind, app, vendor, business_id, "class", name, slot'
 
-_EVENTS = """
-INSERT INTO tallies SELECT 1, received_ms / 60000, 'event', app, '', '', type, 0, count(*) FROM events
+_EVENTS = f"""
+INSERT INTO tallies ({_COLUMNS}) SELECT 1, received_ms / 60000, 'event', app, '', '', '', type, 0, count(*) FROM events
  WHERE day >= :day AND received_ms >= :since AND received_ms < :until GROUP BY 2, app, type"""
-_PUSHES = """
-INSERT INTO tallies SELECT 1, minute, 'push', app, vendor, class, decision, slot, sum(count) FROM (
- SELECT l.decided_ms / 60000 AS minute, l.app, l.vendor, l.class, l.decision, count(*) AS count,
+_PUSHES = f"""
+INSERT INTO tallies ({_COLUMNS})
+SELECT 1, minute, 'push', app, vendor, business_id, class, decision, slot, sum(count) FROM (
+ SELECT l.decided_ms / 60000 AS minute, l.app, l.vendor, l.business_id, l.class, l.decision,
   CASE WHEN l.decision <> 'accepted' OR e.received_ms IS NULL THEN 0
-   ELSE width_bucket(l.decided_ms - e.received_ms, CAST(:slots AS bigint[])) + 1 END AS slot
+   ELSE width_bucket(l.decided_ms - e.received_ms, CAST(:slots AS bigint[])) + 1 END AS slot, count(*) AS count
  FROM ledger AS l LEFT JOIN events AS e ON l.decision = 'accepted' AND (e.day, e.app, e.event_id) = (l.day, l.app, l.event_id)
- WHERE l.day >= :day AND l.decided_ms >= :since AND l.decided_ms < :until AND l.decision IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 7
+ WHERE l.day >= :day AND l.decided_ms >= :since AND l.decided_ms < :until AND l.decision IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7
  UNION ALL
- SELECT decided_ms / 60000, app, '', class, decision, sum(count), 0 FROM pages
- WHERE day >= :day AND decided_ms >= :since AND decided_ms < :until GROUP BY 1, 2, 4, 5
-) AS found GROUP BY minute, app, vendor, class, decision, slot"""
-_RECEIPTS = """
-INSERT INTO tallies SELECT 1, n.at_ms / 60000, 'receipt', n.app, coalesce(l.vendor, ''), coalesce(l.class, ''), left(n.note, 32), 0,
- count(*)
- FROM notes AS n LEFT JOIN ledger AS l USING (day, app, event_id, "user", device)
- WHERE n.day >= :receipt_day AND n.kind = 'receipt' AND n.at_ms >= :since AND n.at_ms < :until GROUP BY 2, 4, 5, 6, 7"""
-_FOLD = """
+ SELECT decided_ms / 60000, app, '', '', class, decision, 0, sum(count) FROM pages
+ WHERE day >= :day AND decided_ms >= :since AND decided_ms < :until GROUP BY 1, 2, 5, 6
+) AS found GROUP BY minute, app, vendor, business_id, class, decision, slot"""
+_RECEIPTS = f"""
+INSERT INTO tallies ({_COLUMNS})
+SELECT 1, n.at_ms / 60000, 'receipt', n.app, coalesce(l.vendor, ''), coalesce(l.business_id, ''), coalesce(l.class, ''), left(n.note, 32),
+ 0, count(*) FROM notes AS n LEFT JOIN ledger AS l USING (day, app, event_id, "user", device)
+ WHERE n.day >= :receipt_day AND n.kind = 'receipt' AND n.at_ms >= :since AND n.at_ms < :until GROUP BY 2, 4, 5, 6, 7, 8"""
+_FOLD = f"""
 WITH old AS (DELETE FROM tallies WHERE span = 1 AND at_min < :edge RETURNING *)
-INSERT INTO tallies SELECT 60, at_min / 60 * 60, kind, app, vendor, class, name, slot, sum(count) FROM old GROUP BY 2, 3, 4, 5, 6, 7, 8
-ON CONFLICT (span, at_min, kind, app, vendor, class, name, slot) DO UPDATE SET count = tallies.count + excluded.count"""
-_MARK = """
-INSERT INTO tallies VALUES (0, 0, 'mark', '', '', '', '', 0, :done)
-ON CONFLICT (span, at_min, kind, app, vendor, class, name, slot) DO UPDATE SET count = excluded.count"""
+INSERT INTO tallies ({_COLUMNS}) SELECT 60, at_min / 60 * 60, kind, app, vendor, business_id, "class", name, slot, sum(count)
+ FROM old WHERE kind <> 'backlog' GROUP BY 2, 3, 4, 5, 6, 7, 8, 9
+ON CONFLICT ({_KEY}) DO UPDATE SET count = tallies.count + excluded.count"""
+_SAMPLE = f"""
+INSERT INTO tallies ({_COLUMNS}) VALUES (1, :minute, 'backlog', '', '', '', '', :name, 0, :count)
+ON CONFLICT ({_KEY}) DO UPDATE SET count = excluded.count"""
+_MARK = f"""
+INSERT INTO tallies ({_COLUMNS}) VALUES (0, 0, 'mark', '', '', '', '', '', 0, :done)
+ON CONFLICT ({_KEY}) DO UPDATE SET count = excluded.count"""
 
 
 class Tallies:
@@ -72,6 +79,13 @@ class Tallies:
             done = until if unwritten_ms is None else min(until, (unwritten_ms - MINUTE_MS) // MINUTE_MS)
             connection.execute(text(_MARK), {"done": max(done, start)})
         return done == until < end
+
+    def sample(self, now_ms: int, backlog: Mapping[str, int]) -> None:
+        """Keeps the entries of each queue as those of this minute."""
+        rows = [{"minute": now_ms // MINUTE_MS, "name": name[:32], "count": count} for name, count in backlog.items()]
+        if rows:
+            with self._engine.begin() as connection:
+                connection.execute(text(_SAMPLE), rows)
 
     def counted_ms(self) -> int | None:
         """Up to here all is counted; None: nothing yet."""
@@ -100,6 +114,8 @@ class Tallies:
     ) -> list[dict[str, Any]]:
         """Rows {at_ms, <each of by>, slot, count}: sums by these columns and, with step_min, by steps of so many minutes.
 
+        Of a backlog the largest of the step.
+
         by: of GROUPS. where: column of GROUPS -> value. ValueError for another name.
         """
         if not {*by, *(where or ())} <= set(GROUPS):
@@ -107,7 +123,7 @@ class Tallies:
         columns = [f'"{name}"' for name in by] + (["slot"] if slots else [])
         step = f"at_min / {int(step_min)} * {int(step_min)} AS step" if step_min else "0 AS step"
         narrowed = "".join(f' AND "{name}" = :w_{name}' for name in where or ())
-        statement = f"SELECT {', '.join([step, *columns])}, sum(count) AS count FROM tallies"  # noqa: S608 - names of GROUPS
+        statement = f"SELECT {', '.join([step, *columns])}, {'max' if kind == 'backlog' else 'sum'}(count) AS count FROM tallies"
         statement += f" WHERE span IN (1, 60) AND kind = :kind AND at_min >= :since AND at_min < :until{narrowed}"
         numbers = ", ".join(str(number) for number in range(1, len(columns) + 2))
         statement += f" GROUP BY {numbers} ORDER BY {numbers}"
@@ -121,7 +137,8 @@ class Tallies:
 
 def _count_minutes(connection: Any, start: int, until: int) -> None:
     connection.execute(
-        text("DELETE FROM tallies WHERE span = 1 AND at_min >= :start AND at_min < :until"), {"start": start, "until": until}
+        text("DELETE FROM tallies WHERE span = 1 AND kind <> 'backlog' AND at_min >= :start AND at_min < :until"),
+        {"start": start, "until": until},
     )
     first = datetime.fromtimestamp(start * 60, UTC).date()
     # as the console's other counts: what is more than a day behind its event is too rare to read old days for

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from common import metrics
+from common.storage.node_pace import NODE_BURST, NODE_EACH_MS
 from tests.e2e.conftest import Core, digits, wait_for
 from tests.e2e.town import Town, device_token
 from workers.gateway.stanzas import COMMANDS, FORMS, fields_of
@@ -144,6 +146,24 @@ def test_the_same_summary_of_a_moment_is_one_push_and_fixed_words_are_none(town:
         assert kind_of(server.publish(told, summary("New Message!"))) == ("result", "")
     (push,) = pushed(town, token)
     assert "New Message!" not in str(push["body"])
+
+
+def test_a_node_that_is_announced_again_and_again_gets_so_many_pushes_and_its_calls(town: Town, server: ComponentServer) -> None:
+    token, voip = device_token("apns"), device_token("apns")
+    told, other = server.register(token, voip_token=voip), device_token("apns")
+    began, before = time.monotonic(), left_out()
+    for number in range(2 * NODE_BURST):
+        assert kind_of(server.publish(told, summary(f"old message {number}"))) == ("result", "")
+    server.publish(told, "<encrypted xmlns='tigase:push:encrypt:0' iv='aXY=' type='voip'>Y2lwaGVy</encrypted>")
+    server.publish(server.register(other), summary("another phone"))
+    for one in (token, voip, other):
+        pushed(town, one)
+    refilled = (time.monotonic() - began) * 1000 / NODE_EACH_MS
+    assert NODE_BURST - refilled - 1 <= left_out() - before <= NODE_BURST
+
+
+def left_out() -> float:
+    return metrics.DOOR_REQUESTS.labels("xmpp", "throttled")._value.get()
 
 
 def test_an_empty_push_is_silent(town: Town, server: ComponentServer) -> None:

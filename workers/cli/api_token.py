@@ -6,7 +6,7 @@ import click
 
 from common.clock import now_ms
 from common.storage.api_tokens import TOKEN_ROLES
-from workers.cli.base import CliError, at, opened, print_json, print_table
+from workers.cli.base import CliError, at, noted, opened, print_json, print_table
 
 DAY_MS = 86_400_000
 
@@ -32,6 +32,7 @@ def add(name: str, role: str, app_id: str | None, all_apps: bool, days: int) -> 
         if app_id is not None and app_id not in runtime.tenants.all():
             raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}", exit_code=1)
         own, token = runtime.api_tokens.add(name, role, app_id, now_ms() + days * DAY_MS)
+        noted(runtime, "API token added", app_id or "", own, role)
     print(f"token {own} reads as {role} of {app_id or 'every tenant'}, for {days} days; shown this once:")
     print(token)
 
@@ -56,4 +57,5 @@ def revoke(token_id: str) -> None:
     with opened() as runtime:
         if not runtime.api_tokens.revoke(token_id):
             raise CliError(f"no token {token_id}; there are: pushfleet api-token list", exit_code=1)
+        noted(runtime, "API token revoked", "", token_id)
     print("revoked")

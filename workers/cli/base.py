@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,6 +40,15 @@ def opened() -> Iterator[Runtime]:
         yield runtime
     finally:
         runtime.close()
+
+
+def noted(runtime: Runtime, action: str, app: str = "", subject: str = "", result: str = "done") -> None:
+    """A line of the audit log by who runs this command (common/storage/audit.py)."""
+    try:
+        who = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        who = str(os.getuid())
+    runtime.audit.note(f"cli:{who}", action, app, subject, result)
 
 
 def program() -> str:

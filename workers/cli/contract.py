@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -16,12 +17,12 @@ REF = "#/$defs/{name}"
 
 
 @click.command()
-@click.argument("form", type=click.Choice(["json-schema", "asyncapi", "openapi"]))
+@click.argument("form", type=click.Choice(["json-schema", "asyncapi", "openapi", "egress"]))
 def contract(form: str) -> None:
-    """Print the events that a core may publish, as JSON Schema or AsyncAPI 3; or the HTTP doors, as OpenAPI 3.1."""
+    """Print what a core may publish (JSON Schema, AsyncAPI 3), the HTTP doors (OpenAPI 3.1), or where the fleet connects to."""
     from workers.cli.openapi import openapi
 
-    documents = {"json-schema": json_schema, "asyncapi": asyncapi, "openapi": openapi}
+    documents = {"json-schema": json_schema, "asyncapi": asyncapi, "openapi": openapi, "egress": egress}
     click.echo(as_text(documents[form]()), nl=False)
 
 
@@ -39,6 +40,17 @@ def json_schema() -> dict[str, Any]:
         "oneOf": [{"$ref": REF.format(name=_name(kind))} for kind in sorted(events.TYPES)],
         "$defs": {**{_name(kind): _envelope(kind) for kind in sorted(events.TYPES)}, **components},
     }
+
+
+def egress() -> dict[str, Any]:
+    """Hosts and ports that the fleet connects to, by vendor: for firewalls and proxies. endpoint: of PUSHFLEET_ENDPOINT_<NAME>."""
+    from workers.vendors import VENDORS
+
+    found: dict[str, Any] = {}
+    for vendor, spec in VENDORS.items():
+        parts = {name: urlsplit(url) for name, url in sorted(spec.endpoints.items())}
+        found[vendor.value] = [{"host": one.hostname, "port": one.port or 443, "endpoint": name} for name, one in parts.items()]
+    return {"vendors": found, "proxy": "PUSHFLEET_PROXY_<VENDOR>: an HTTP proxy that knows CONNECT"}
 
 
 def _name(kind: str) -> str:

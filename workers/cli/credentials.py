@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import click
 from common.clock import now_ms
 from common.model import MessageClass, Vendor, Verdict
 from common.storage.credentials import StoredCredential
-from workers.cli.base import CliError, at, check_zone, opened, print_json, print_table
+from workers.cli.base import CliError, at, check_zone, noted, opened, print_json, print_table
 from workers.delivery.access import FleetAccess
 from workers.gateway.aliases import ALIAS, VOIP_ALIAS, aliases_of, overlap
 from workers.receipts.readers import READERS
@@ -89,7 +90,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 def add(vendor: str, app_id: str, business_id: str, **given: Any) -> None:
     """Check an account offline and store it."""
     with opened() as runtime:
-        _store(runtime, Vendor(vendor), app_id, business_id, given, old=None)
+        store(runtime, Vendor(vendor), app_id, business_id, given, old=None)
+        noted(runtime, "account added", app_id, f"{vendor} {business_id}")
     print(f"credential {vendor} {business_id} of {app_id} is stored; prove it: pushfleet credential check {app_id} {vendor} {business_id}")
 
 
@@ -101,12 +103,13 @@ def add(vendor: str, app_id: str, business_id: str, **given: Any) -> None:
 def rotate(app_id: str, vendor: str, business_id: str, **given: Any) -> None:
     """Replace an account's secrets; what is not named stays. The old version lives on while the new one takes over."""
     with opened() as runtime:
-        old = _find(runtime, app_id, vendor, business_id)
-        version = _store(runtime, Vendor(vendor), app_id, business_id, given, old)
+        old = find(runtime, app_id, vendor, business_id)
+        version = store(runtime, Vendor(vendor), app_id, business_id, given, old)
+        noted(runtime, "account rotated", app_id, f"{vendor} {business_id}")
     print(f"credential {vendor} {business_id} of {app_id} is now version {version}")
 
 
-def _store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> int:
+def store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> int:
     if app_id not in runtime.tenants.all():
         raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}")
     if not re.fullmatch(r"[!-~]{1,32}", business_id) or set(business_id) & set("()[]{}<>"):
@@ -196,8 +199,10 @@ def _check_aliases(runtime: Runtime, new: StoredCredential) -> None:
                 raise CliError(f"--alias: {row['vendor']} {row['business_id']} of {new.app} has {theirs.glob!r} already")
 
 
-def read_secret(path: Path) -> bytes:
+def read_secret(path: Path | bytes) -> bytes:
     """A secret file's bytes, no more of them than tell that it is too large to be one."""
+    if isinstance(path, bytes):
+        return path[: SECRET_BYTES_MAX + 1]
     with path.open("rb") as file:
         return file.read(SECRET_BYTES_MAX + 1)
 
@@ -302,7 +307,7 @@ def _share(value: str) -> float:
     return float(match[1]) / 100
 
 
-def _find(runtime: Runtime, app_id: str, vendor: str, business_id: str) -> StoredCredential:
+def find(runtime: Runtime, app_id: str, vendor: str, business_id: str) -> StoredCredential:
     for stored in runtime.credentials.all():
         if (stored.app, stored.vendor, stored.business_id) == (app_id, vendor, business_id):
             return stored
@@ -352,33 +357,35 @@ def _keyed(command: Callable[..., Any]) -> Callable[..., Any]:
 @_keyed
 def check(app_id: str, vendor: str, business_id: str) -> None:
     """Ask the vendor whether the account works; nobody gets a push."""
+    with opened() as runtime:
+        print(prove(runtime, find(runtime, app_id, vendor, business_id)))
+
+
+def prove(runtime: Runtime, stored: StoredCredential) -> str:
+    """What the vendor says of an account that works; CliError of one that does not, or where the vendor is away."""
     from common.storage.access import AccessStore
 
-    with opened() as runtime:
-        lane = lane_of(_find(runtime, app_id, vendor, business_id), runtime.settings)
-        if lane is None:
-            raise CliError(f"this fleet does not know {vendor}")
-        world = runtime.delivery(lane.vendor)
-        store = AccessStore(runtime.redis, runtime.keys, runtime.vault, world.deadline_s)
-        import time
-
-        access = FleetAccess(store, runtime.transport, now_ms, time.sleep, world.deadline_s).get(lane, now_ms())
-        if isinstance(access, AccessRefused):
-            raise CliError(f"no access token: {access.verdict} {access.code} {access.words}".strip(), exit_code=1)
-        if lane.spec.check is None or lane.spec.checked is None:
-            print(
-                "the vendor gave an access token; it has no further test call"
-                if access
-                else "the account was read; the vendor has no test call"
-            )
-            return
-        answer = lane.send_many(world.transport, [lane.spec.check(lane.credential, access)], world.deadline_s)[0]
+    lane = lane_of(stored, runtime.settings)
+    if lane is None:
+        raise CliError(f"this fleet does not know {stored.vendor}")
+    world = runtime.delivery(lane.vendor)
+    keeper = AccessStore(runtime.redis, runtime.keys, runtime.vault, world.deadline_s)
+    access = FleetAccess(keeper, runtime.transport, now_ms, time.sleep, world.deadline_s).get(lane, now_ms())
+    if isinstance(access, AccessRefused):
+        raise CliError(f"no access token: {access.verdict} {access.code} {access.words}".strip(), exit_code=1)
+    if lane.spec.check is None or lane.spec.checked is None:
+        return (
+            "the vendor gave an access token; it has no further test call"
+            if access
+            else "the account was read; the vendor has no test call"
+        )
+    answer = lane.send_many(world.transport, [lane.spec.check(lane.credential, access)], world.deadline_s)[0]
     if isinstance(answer, NoAnswer):
         raise CliError(f"the vendor can't be reached: {answer.reason} {answer.words}", exit_code=3)
     verdict = lane.spec.checked(answer)
     if verdict != Verdict.ACCEPTED:
         raise CliError(f"the vendor says {verdict} (HTTP {answer.status})", exit_code=1)
-    print("the account works")
+    return "the account works"
 
 
 @credential.command("receipts-url")
@@ -386,7 +393,7 @@ def check(app_id: str, vendor: str, business_id: str) -> None:
 def receipts_url(app_id: str, vendor: str, business_id: str) -> None:
     """The address to enter in the vendor's console for receipts. Whoever knows it can send receipts: keep it as a secret."""
     with opened() as runtime:
-        lane = lane_of(_find(runtime, app_id, vendor, business_id), runtime.settings)
+        lane = lane_of(find(runtime, app_id, vendor, business_id), runtime.settings)
         url = runtime.receipts_url(lane) if lane and lane.vendor in READERS else None
     if lane and lane.vendor not in READERS:
         raise CliError(f"{vendor} sends no receipts", exit_code=1)
@@ -414,6 +421,7 @@ def _pause(app_id: str, vendor: str, business_id: str, *, paused: bool) -> None:
         if not runtime.credentials.set_paused(app_id, vendor, business_id, paused):
             raise CliError(f"no credential {vendor} {business_id} of {app_id}", exit_code=2)
         runtime.catalog.changed()
+        noted(runtime, "lane paused" if paused else "lane resumed", app_id, f"{vendor} {business_id}")
     print("paused" if paused else "flows again")
 
 
@@ -426,4 +434,5 @@ def remove(app_id: str, vendor: str, business_id: str) -> None:
             raise CliError(f"no credential {vendor} {business_id} of {app_id}", exit_code=2)
         runtime.catalog.changed()
         runtime.lane_queues.drop(f"{app_id}:{vendor}:{business_id}")
+        noted(runtime, "account removed", app_id, f"{vendor} {business_id}")
     print("removed")

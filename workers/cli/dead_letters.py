@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from common.storage.dead_letters import LISTED_MAX, DeadLetter
-from workers.cli.base import CliError, at, opened, print_json, print_json_rows, print_table
+from workers.cli.base import CliError, at, noted, opened, print_json, print_json_rows, print_table
 from workers.replay import NotReplayableError, replay
 from workers.runtime import Runtime
 
@@ -90,6 +90,7 @@ def replayed(ids: tuple[str, ...], everything: bool, stage: str | None, app_id: 
                 done += 1
             except NotReplayableError as error:
                 kept.append(str(error))
+        noted(runtime, "letters replay", app_id or "", " ".join(ids) or stage or "all", f"{done} of {done + len(kept)}")
     print(f"{done} replayed")
     if kept:
         raise CliError("\n".join(kept), exit_code=1)
@@ -108,6 +109,7 @@ def dropped(ids: tuple[str, ...], everything: bool, stage: str | None, app_id: s
             if runtime.dead_letters.get(letter_id) is None:
                 raise _unknown(letter_id)
         count = runtime.dead_letters.drop(chosen)
+        noted(runtime, "letters drop", app_id or "", " ".join(ids) or stage or "all", str(count))
     print(f"{count} dropped")
 
 

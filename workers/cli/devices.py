@@ -7,8 +7,9 @@ import re
 import click
 
 from common.clock import now_ms
+from common.storage.audit import person_mark
 from common.storage.devices import BY_OPERATOR
-from workers.cli.base import CliError, at, opened, print_json, print_table
+from workers.cli.base import CliError, at, noted, opened, print_json, print_table
 
 
 @click.group()
@@ -66,6 +67,7 @@ def restore(app_id: str, user: str | None, device_id: str | None, lane: str | No
     since_ms = now_ms() - int(ago[1]) * {"m": 60, "h": 3600, "d": 86_400}[ago[2]] * 1000
     with opened() as runtime:
         count = runtime.devices.restore_lane(app_id, vendor, business_id, since_ms)
+        noted(runtime, "devices restored", app_id, f"{vendor} {business_id}", str(count))
     print(f"{count} devices are active again")
     if not count:
         raise CliError("no device of that lane was retired by its vendor since then", exit_code=1)
@@ -75,4 +77,5 @@ def _set(app_id: str, user: str, device_id: str, state: str, reason: str) -> Non
     with opened() as runtime:
         if not runtime.devices.set_state(app_id, user, device_id, state, reason):
             raise CliError("no such device, or its user logged out there: then only a new registration brings it back", exit_code=1)
+        noted(runtime, f"device {state}", app_id, person_mark(app_id, user))
     print(state)

@@ -8,7 +8,7 @@ import click
 
 from common.clock import now_ms
 from common.model import Bucket, Vendor
-from workers.cli.base import CliError, at, opened, print_json, print_table
+from workers.cli.base import CliError, at, noted, opened, print_json, print_table
 
 
 @click.command()
@@ -101,6 +101,7 @@ def set_(app_id: str, vendor: str, business_id: str, wishes: tuple[str, ...]) ->
         limits = {**stored["limits"], "quota": {**(stored["limits"].get("quota") or {}), **wanted}}
         runtime.credentials.set_limits(app_id, vendor, business_id, limits)
         runtime.catalog.changed()
+        noted(runtime, "quota set", app_id, f"{vendor} {business_id}", " ".join(wishes))
         lane = runtime.catalog.lane(app_id, Vendor(vendor), business_id)
         if lane is not None:
             for bucket in wanted:  # the operator knows better than what the vendor said before

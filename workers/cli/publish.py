@@ -162,11 +162,14 @@ def _events(count: int) -> str:
 # ---------------------------------------------------------------- test-push
 
 
+TEST_BODY = "Pushfleet test push / 推送测试"
+
+
 @click.command("test-push")
 @click.argument("app_id", metavar="APP")
 @click.argument("user")
 @click.option("--device", help="Only this device, whatever presence says; else the way of every message: all that are away.")
-@click.option("--body", default="Pushfleet test push / 推送测试", show_default=True)
+@click.option("--body", default=TEST_BODY, show_default=True)
 def test_push(app_id: str, user: str, device: str | None, body: str) -> None:
     """Send one push to one person and print each step as it happens. Exit code 0 if a vendor took at least one."""
     with opened() as runtime:

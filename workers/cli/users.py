@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
+from common.storage.audit import person_mark
 from common.storage.erasure import erase
 from common.storage.users import PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, ROLES
-from workers.cli.base import CliError, at, opened, print_json, print_table
+from workers.cli.base import CliError, at, noted, opened, print_json, print_table
 
 #: How long a script's password is waited for, seconds.
 INPUT_S_MAX = 30.0
@@ -39,6 +40,7 @@ def add(name: str, role: str, password_file: Path | None) -> None:
         raise CliError(f"the password takes at least {PASSWORD_CHARACTERS_MIN} characters, and at most {PASSWORD_BYTES_MAX} bytes")
     with opened() as runtime:
         new = runtime.users.add(name, role, password)
+        noted(runtime, "user added" if new else "user changed", "", name, role)
     print(f"{name} may log in as {role}" if new else f"{name} is {role} now, with the new password")
     if made:
         print(f"the password, shown this once: {password}")
@@ -90,6 +92,7 @@ def remove(name: str) -> None:
     with opened() as runtime:
         if not runtime.users.remove(name):
             raise CliError(f"nobody is called {name}; there are: pushfleet user list", exit_code=1)
+        noted(runtime, "user removed", "", name)
     print("removed")
 
 
@@ -103,5 +106,6 @@ def erase_person(app_id: str, person: str, yes: bool) -> None:
         raise click.exceptions.Exit(1)
     with opened() as runtime:
         found = erase(runtime.engine, runtime.redis, runtime.keys, runtime.dead_letters, app_id, person)
+        noted(runtime, "person erased", app_id, person_mark(app_id, person))
     print(", ".join(f"{store} {count}" for store, count in found.items() if count) or "nothing was stored of them")
     print("the core's own keys (presence, members, friends) are the core's; backups keep what they hold until they are thrown away")

@@ -44,8 +44,6 @@ START_LOOK_S = 5.0
 POLL_S = 5.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
-#: Rows of one message that the console reads: its page shows the first of them and counts all.
-STORY_ROWS_MAX = 100_000
 
 
 @click.command()
@@ -259,29 +257,11 @@ def _gateway_xmpp(runtime: Runtime, stop: threading.Event) -> None:
 
 
 def _console(runtime: Runtime, stop: threading.Event) -> None:
+    from workers.cli.console_ports import console_ports
     from workers.console.app import serve
-    from workers.console.look import Ports
-    from workers.lane_report import console_rows
-    from workers.replay import NotReplayableError, replay
-    from workers.reports.person import person
-    from workers.reports.story import story, story_page
-
-    def again(letter_id: str) -> str | None:
-        try:
-            return None if replay(runtime, letter_id) else "gone"
-        except NotReplayableError:
-            return "not_replayable"
 
     _heartbeat(runtime, stop, time.monotonic, lambda: False)
-    ports = Ports(
-        lambda message_id, app, user: story(runtime, message_id, app, None, user, STORY_ROWS_MAX),
-        again,
-        lambda lang: console_rows(runtime, lang),
-        lambda app, user: person(runtime, app, user),
-        lambda app, user, device, state: runtime.devices.set_state(app, user, device, state, "operator"),
-        lambda message_id, app, user, decision, after, most: story_page(runtime, message_id, app, user, decision, after, most),
-    )
-    serve(runtime, stop, ports)
+    serve(runtime, stop, console_ports(runtime))
 
 
 def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading.Event) -> None:

@@ -107,12 +107,12 @@ class Api:
         app, after = _app(token, _value(request, "app")), _value(request, "after")
         most = _whole(request, "limit", ROWS_DEFAULT, ROWS_MAX)
         message_id = _path(request, "message_id")
-        cursor = None if after is None else _cursor(after)
+        cursor = None if after is None else read_cursor(after)
         told = self._ports.trace(message_id, app, _value(request, "user"), _value(request, "decision", empty=True), cursor, most)
         if told is None:
             raise ApiRefusal(404, "nothing is known of it: not published, not read yet, or older than the ledger keeps")
         following = told["next"]
-        return msgspec.convert({**told, "next": None if following is None else _told_cursor(following)}, MessageTrace)
+        return msgspec.convert({**told, "next": None if following is None else cursor_text(following)}, MessageTrace)
 
     def person(self, request: Request, token: ApiToken) -> Person:
         app = _app(token, _path(request, "app"))
@@ -188,11 +188,12 @@ def _whole(request: Request, name: str, default: int, most: int) -> int:
     return int(found)
 
 
-def _told_cursor(after: Cursor) -> str:
+def cursor_text(after: Cursor) -> str:
     return base64.urlsafe_b64encode(json.dumps(after).encode()).decode().rstrip("=")
 
 
-def _cursor(told: str) -> Cursor:
+def read_cursor(told: str) -> Cursor:
+    """ApiRefusal 400: cursor_text has not made it."""
     try:
         user, device = msgspec.json.decode(base64.urlsafe_b64decode(told + "=" * (-len(told) % 4)), type=tuple[str, str])
     except (msgspec.MsgspecError, binascii.Error, ValueError):

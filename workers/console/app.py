@@ -1,4 +1,4 @@
-"""Pages for the operator: what flows, what became of a message, lanes, dead letters. Server-rendered, no script, no host but ours."""
+"""Pages for the operator: what flows, what became of a message, lanes, accounts, people. Server-rendered; one script draws."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import logging
 import secrets
 import threading
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -27,10 +27,15 @@ from starlette.staticfiles import StaticFiles
 
 from common.clock import now_ms
 from common.config import host_port, is_loopback
+from common.model import Decision, Vendor
+from common.storage.audit import SHOWN_MAX as SHOWN_LINES
+from common.storage.audit import person_mark
 from common.storage.users import OPERATORS
 from workers import serving
-from workers.console.api import Api
-from workers.console.look import Look, Ports, World, age_of, happened, time_of
+from workers.console.accounts import FIELDS, FILE_BYTES_MAX, given
+from workers.console.api import Api, ApiRefusal, cursor_text, read_cursor
+from workers.console.charts import SPANS, flows, series
+from workers.console.look import Look, Ports, World, age_of, happened, since_ms, time_of
 from workers.console.peers import Peers, forwarded
 from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, Session, Signer
 from workers.console.words import LANGUAGES, WORDS, decision_words, language, word
@@ -39,8 +44,10 @@ log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
 FORM_BYTES_MAX: Final = 16_384
-#: Recipients that a message's page shows; above, the counts tell, and a name narrows it.
-SHOWN_MAX: Final = 200
+#: An account's files and secrets.
+UPLOAD_BYTES_MAX: Final = 256 * 1024
+#: Recipients that a message's page shows at once; the counts are of all.
+SHOWN_MAX: Final = 100
 LETTERS_MAX: Final = 200
 #: Wrong logins of one address in a minute.
 LOGINS_MAX: Final = 10
@@ -52,7 +59,8 @@ FORM_S_MAX: Final = 10.0
 #: A page is there within this, seconds, or says that a server is away.
 PAGE_S_MAX: Final = 15.0
 HEADERS: Final = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
+    " form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
     "cache-control": "no-store",
@@ -73,6 +81,18 @@ class Visitor:
     @property
     def may_act(self) -> bool:
         return self.role in OPERATORS and self.name is not None
+
+    @property
+    def may_admin(self) -> bool:
+        return self.role == "admin" and self.name is not None
+
+
+class Fields(dict[str, str]):
+    """A form's fields, the first of each name. files: what was uploaded."""
+
+    def __init__(self, fields: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+        super().__init__(fields)
+        self.files = files
 
 
 class Sent(Exception):  # noqa: N818 - an answer that ends the handling, not a fault
@@ -95,6 +115,9 @@ def make_app(world: World, ports: Ports) -> Starlette:
         "/lanes": console.lanes,
         "/people": console.people,
         "/dead-letters": console.letters,
+        "/credentials": console.credentials,
+        "/credentials/form": console.account_page,
+        "/audit": console.audit,
         "/login": console.login_page,
     }
     forms = {
@@ -103,12 +126,19 @@ def make_app(world: World, ports: Ports) -> Starlette:
         "/lanes/pause": console.pause,
         "/lanes/resume": console.resume,
         "/people/device": console.set_device,
+        "/people/push": console.push,
+        "/credentials/check": console.check_account,
+        "/credentials/store": console.store_account,
         "/dead-letters/replay": console.replay,
         "/dead-letters/all": console.whole_group,
     }
     routes = [Route(path, console.shown(page), methods=["GET"]) for path, page in pages.items()]
     routes += [Route(path, console.posted(form), methods=["POST"]) for path, form in forms.items()]
-    routes += [Route("/healthz", _healthz), Route("/metrics/targets", console.targets)]
+    routes += [
+        Route("/charts.json", console.shown(console.charts)),
+        Route("/healthz", _healthz),
+        Route("/metrics/targets", console.targets),
+    ]
     routes += Api(world, ports).routes()
     static: Any = Mount("/static", StaticFiles(directory=HERE / "static"))
     return Starlette(routes=[*routes, static], exception_handlers={404: console.not_found})
@@ -130,8 +160,9 @@ class Console:
             loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
         )
         # a browser that keeps the last version's styles would show this one's pages without theirs
-        css_version = hashlib.sha256((HERE / "static" / "console.css").read_bytes()).hexdigest()[:12]
-        self._templates.globals.update(age_of=age_of, time_of=time_of, now_ms=now_ms, css_version=css_version)
+        files = sorted(path for path in (HERE / "static").rglob("*") if path.is_file())
+        css_version = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+        self._templates.globals.update(age_of=age_of, time_of=time_of, now_ms=now_ms, since_ms=since_ms, css_version=css_version)
 
     # ------------------------------------------------------------ what every page has
 
@@ -154,11 +185,11 @@ class Console:
         except TimeoutError:
             return self._plain_refusal(request, "server_away", 503, name="Redis, PostgreSQL")
 
-    def posted(self, form: Callable[[Request, Visitor, Mapping[str, str]], Response]) -> Callable[[Request], Awaitable[Response]]:
+    def posted(self, form: Callable[[Request, Visitor, Fields], Response]) -> Callable[[Request], Awaitable[Response]]:
         """A form's target: ours by its token, but for the login, which has no session yet."""
         is_login = form == self.log_in
 
-        def handle(request: Request, fields: Mapping[str, str]) -> Response:
+        def handle(request: Request, fields: Fields) -> Response:
             def act(visitor: Visitor) -> Response:
                 ours = self._signer.form_token_valid(visitor.cookie or request.cookies.get(VISIT_COOKIE, ""), fields.get("token", ""))
                 if not (ours or is_login) or not self._same_site(request, ours):
@@ -168,19 +199,17 @@ class Console:
             return self._guarded(request, act, open_to_all=is_login)
 
         async def endpoint(request: Request) -> Response:
-            body = b""
             try:
                 with anyio.fail_after(FORM_S_MAX):
-                    async for part in request.stream():
-                        body += part
-                        if len(body) > FORM_BYTES_MAX:
-                            return Response(status_code=413)
+                    fields = await _read_form(request)
             except TimeoutError:
                 return Response(status_code=408)
             except ClientDisconnect:
                 return Response(status_code=400)
-            values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
-            fields = {name: value[0] for name, value in values.items()}
+            except MultiPartException:
+                return Response(status_code=400)
+            if fields is None:
+                return Response(status_code=413)
             return await self._in_time(request, lambda: handle(request, fields))
 
         return endpoint
@@ -262,17 +291,57 @@ class Console:
     # ------------------------------------------------------------ pages
 
     def overview(self, request: Request, visitor: Visitor) -> Response:
-        return self._page(request, visitor, "overview", view=self._look.overview(visitor.lang), refresh=True)
+        span = request.query_params.get("span", "hour")
+        view = self._look.overview(visitor.lang)
+        return self._page(request, visitor, "overview", view=view, refresh=REFRESH_S, span=span if span in SPANS else "hour")
 
     def messages(self, request: Request, visitor: Visitor) -> Response:
         asked = {name: request.query_params.get(name, "").strip()[:256] for name in ("id", "user", "app")}
-        told = self._ports.story(asked["id"], asked["app"] or None, asked["user"] or None) if asked["id"] else None
-        counts = Counter(one["decision"] or "" for one in told["recipients"]).most_common() if told else []
-        shown = told["recipients"][:SHOWN_MAX] if told else []
-        return self._page(request, visitor, "messages", asked=asked, told=told, counts=counts, shown=shown, shown_max=SHOWN_MAX)
+        decision, told = request.query_params.get("decision"), None
+        decision = decision if decision == "" or decision in set(Decision) else None
+        if asked["id"] and "\0" not in "".join(asked.values()):
+            try:
+                after = read_cursor(found) if (found := request.query_params.get("after")) else None
+            except ApiRefusal:
+                after = None
+            told = self._ports.trace(asked["id"], asked["app"] or None, asked["user"] or None, decision, after, SHOWN_MAX)
+        more = cursor_text(told["next"]) if told and told["next"] else None
+        total = sum(told["counts"].values()) if told and told["counts"] is not None else None
+        return self._page(request, visitor, "messages", asked=asked, told=told, decision=decision, more=more, total=total)
 
     def lanes(self, request: Request, visitor: Visitor) -> Response:
-        return self._page(request, visitor, "lanes", lanes=self._ports.lanes(visitor.lang))
+        flow = flows(self._world.tallies, now_ms())
+        lanes = [
+            {**lane, "flow": flow.get((lane["app"], lane["vendor"], lane["business_id"]), 0.0)} for lane in self._ports.lanes(visitor.lang)
+        ]
+        return self._page(request, visitor, "lanes", lanes=lanes)
+
+    def credentials(self, request: Request, visitor: Visitor) -> Response:
+        return self._page(request, visitor, "credentials", rows=self._world.credentials.listed(), vendors=list(FIELDS))
+
+    def account_page(self, request: Request, visitor: Visitor, wrong: str = "", fields: Mapping[str, str] | None = None) -> Response:
+        """The form of a new account of a vendor, or of a known one's new secrets."""
+        if not visitor.may_admin:
+            return self._refusal(visitor, "not_allowed", 403)
+        asked = {name: request.query_params.get(name, "")[:64] for name in ("vendor", "app", "business_id")}
+        if fields is not None:
+            asked |= {name: fields.get(name, "") for name in asked}
+        if asked["vendor"] not in set(Vendor):
+            return self._refusal(visitor, "gone", 404)
+        key = asked["app"], asked["vendor"], asked["business_id"]
+        old = next((row for row in self._world.credentials.listed() if (row["app"], row["vendor"], row["business_id"]) == key), None)
+        kinds = FIELDS[Vendor(asked["vendor"])]
+        shown = {"asked": asked, "old": old, "kinds": kinds, "wrong": wrong, "fields": fields or {}}
+        return self._page(request, visitor, "account", 400 if wrong else 200, **shown)
+
+    def audit(self, request: Request, visitor: Visitor) -> Response:
+        before = request.query_params.get("before", "")
+        rows = self._world.audit.listed(int(before) if before.isascii() and before.isdigit() and len(before) < 18 else None)
+        return self._page(request, visitor, "audit", rows=rows, before=rows[-1]["id"] if len(rows) == SHOWN_LINES else None)
+
+    def charts(self, request: Request, _visitor: Visitor) -> Response:
+        span = request.query_params.get("span", "hour")
+        return JSONResponse(series(self._world.tallies, span if span in SPANS else "hour", now_ms()))
 
     def letters(self, request: Request, visitor: Visitor) -> Response:
         letters, counts = self._world.dead_letters.heads(limit=LETTERS_MAX), self._world.dead_letters.counts()
@@ -368,6 +437,7 @@ class Console:
         if there:
             self._world.catalog.changed()
             words = "paused" if paused else "resumed"
+            self._note(visitor, f"lane {words}", key[0], f"{key[1]} {key[2]}")
             log.warning("a lane was %s in the console", words, extra={"app": key[0], "vendor": key[1], "business_id": key[2]})
         return _back("/lanes", ("done_paused" if paused else "done_resumed") if there else "gone")
 
@@ -375,6 +445,7 @@ class Console:
         if not visitor.may_act:
             return self._refusal(visitor, "not_allowed", 403)
         said = self._ports.replay(fields.get("id", ""))
+        self._note(visitor, "letter replayed", "", fields.get("id", "")[:32], said or "done")
         log.warning("a dead letter was replayed in the console", extra={"reason": said or "done"})
         return _back("/dead-letters", said or "done_replayed")
 
@@ -386,6 +457,7 @@ class Console:
         if doing not in ("replay", "drop") or not ids:
             return _back("/dead-letters", "gone")
         count = self._world.dead_letters.drop(ids) if doing == "drop" else self._replay_all(ids)
+        self._note(visitor, f"letters {doing}", "", f"{fields.get('stage', '')}: {fields.get('kind', '')}", f"{count} of {len(ids)}")
         log.warning("dead letters were %s in the console", "dropped" if doing == "drop" else "replayed", extra={"count": count})
         said = "done_dropped" if doing == "drop" else "done_replayed"
         return _back("/dead-letters", said if count == len(ids) < GROUP_MAX else "done_part")
@@ -404,8 +476,47 @@ class Console:
         app, user, device = (fields.get(name, "") for name in ("app", "user", "device"))
         state = {"retire": "retired", "restore": "active"}.get(fields.get("do", ""))
         done = state is not None and self._ports.set_device(app, user, device, state)
+        self._note(visitor, f"device {state or 'unchanged'}", app, person_mark(app, user), "done" if done else "gone")
         log.warning("a device was changed in the console", extra={"app": app, "reason": state or "nothing"})
         return RedirectResponse(f"/people?{urlencode({'app': app, 'user': user, 'done': 'done_device' if done else 'gone'})}", 303)
+
+    def push(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        """A test push to a person, the way of every message."""
+        app, user = fields.get("app", ""), fields.get("user", "")
+        if not visitor.may_act:
+            return self._refusal(visitor, "not_allowed", 403)
+        message_id = self._ports.test_push(app, user) if user else None
+        self._note(visitor, "test push", app, person_mark(app, user), message_id or "gone")
+        if message_id is None:
+            return _back("/people", "gone")
+        return RedirectResponse(f"/messages?{urlencode({'id': message_id, 'app': app, 'user': user, 'done': 'done_push'})}", 303)
+
+    def check_account(self, request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        """Asks the vendor whether an account works; nobody gets a push."""
+        if not visitor.may_act:
+            return self._refusal(visitor, "not_allowed", 403)
+        key = fields.get("app", ""), fields.get("vendor", ""), fields.get("business_id", "")
+        good, words = self._ports.check_account(*key)
+        self._note(visitor, "account checked", key[0], f"{key[1]} {key[2]}", words)
+        rows, told = self._world.credentials.listed(), {"key": key, "good": good, "words": words}
+        return self._page(request, visitor, "credentials", rows=rows, vendors=list(FIELDS), checked=told)
+
+    def store_account(self, request: Request, visitor: Visitor, fields: Fields) -> Response:
+        """A new account, or new secrets of a known one; what is wrong stands above the form again."""
+        if not visitor.may_admin:
+            return self._refusal(visitor, "not_allowed", 403)
+        vendor, app, business_id = fields.get("vendor", ""), fields.get("app", "").strip(), fields.get("business_id", "").strip()
+        if vendor not in set(Vendor):
+            return self._refusal(visitor, "gone", 404)
+        rotate = fields.get("do") == "rotate"
+        wrong = self._ports.store_account(vendor, app, business_id, given(Vendor(vendor), fields, fields.files), rotate)
+        self._note(visitor, "account rotated" if rotate else "account added", app, f"{vendor} {business_id}", wrong or "done")
+        if wrong is not None:
+            return self.account_page(request, visitor, wrong, fields)
+        return _back("/credentials", "done_account")
+
+    def _note(self, visitor: Visitor, action: str, app: str, subject: str, result: str = "done") -> None:
+        self._world.audit.note(visitor.name or "", action, app, subject, result)
 
 
 #: A group of letters is worked through for so long, seconds; the rest stays for the next press.
@@ -413,8 +524,51 @@ GROUP_S_MAX: Final = 8.0
 GROUP_MAX: Final = 5_000
 #: What may be said after a form, so that no address can put words on a page.
 DONE: Final = frozenset(
-    {"done_paused", "done_resumed", "done_replayed", "done_dropped", "done_device", "done_part", "gone", "not_replayable"}
+    {
+        "done_paused",
+        "done_resumed",
+        "done_replayed",
+        "done_dropped",
+        "done_device",
+        "done_part",
+        "done_push",
+        "done_account",
+        "gone",
+        "not_replayable",
+    }
 )
+
+
+#: Between two looks of an open overview, seconds.
+REFRESH_S: Final = 10
+_UPLOADS_MAX: Final = 4
+
+
+async def _read_form(request: Request) -> Fields | None:
+    """The fields and files of a form; None where it is too large. MultiPartException: it can't be read."""
+    upload = request.headers.get("content-type", "").startswith("multipart/form-data")
+    most, body = UPLOAD_BYTES_MAX if upload else FORM_BYTES_MAX, b""
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            return None
+    if not upload:
+        values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
+        return Fields({name: value[0] for name, value in values.items()}, {})
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(request.headers, whole(), max_files=_UPLOADS_MAX, max_fields=32, max_part_size=FORM_BYTES_MAX)
+    fields, files = dict[str, str](), dict[str, bytes]()
+    found = await parser.parse()
+    for name, value in found.items():
+        if isinstance(value, str):
+            fields[name] = value
+        else:
+            files[name] = await value.read(FILE_BYTES_MAX + 1)
+    await found.close()
+    return Fields(fields, files)
 
 
 def _back(path: str, done: str) -> Response:

@@ -30,6 +30,7 @@ from common.storage.streams import Belts
 from common.storage.tallies import Tallies
 from common.storage.users import Users
 from common.storage.vault import Vault
+from workers.console.charts import Funnel, funnel
 
 #: An entry of this age is worth a look; of that age it needs a hand, ms.
 SLOW_MS, LATE_MS = 10_000, 60_000
@@ -84,9 +85,8 @@ class World(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the floors above lend: a message's story, a letter's replay (None done, else why not), the lanes' rows (contract §7, §9)."""
+    """What the floors above lend: a message's trace, a letter's replay (None done, else why not), the lanes' rows (contract §7, §9)."""
 
-    story: Callable[[str, str | None, str | None], dict[str, Any] | None]  # (message id, app, user)
     replay: Callable[[str], str | None]
     lanes: Callable[[str], list[dict[str, Any]]]  # (language)
     #: (app, user) -> workers/reports/person.py; (app, user, device, state wanted) -> whether it was changed
@@ -94,6 +94,12 @@ class Ports:
     set_device: Callable[[str, str, str, str], bool]
     #: (message id, app, user, decision, after, rows at most) -> workers/reports/story.py: story_page
     trace: Callable[[str, str | None, str | None, str | None, Cursor | None, int], dict[str, Any] | None]
+    #: (app, user) -> the message id of a test push; None: no such tenant
+    test_push: Callable[[str, str], str | None]
+    #: (vendor, app, business id, options of accounts.py, rotate) -> what was wrong; None: stored
+    store_account: Callable[[str, str, str, Mapping[str, Any], bool], str | None]
+    #: (app, vendor, business id) -> (whether the vendor takes it, words)
+    check_account: Callable[[str, str, str], tuple[bool, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,7 @@ class Overview:
     letters: int
     processes: Sequence[str]
     problems: Sequence[Problem] = field(default_factory=tuple)
+    funnel: Funnel | None = None
 
     @property
     def waiting(self) -> int:
@@ -163,7 +170,7 @@ class Look:
             *(_behind(queue) for queue in queues if queue.mood == "bad"),
             *([Problem("problem_letters", {"count": count}, "/dead-letters", "pushfleet dead-letters list")] if count else []),
         ]
-        return Overview(now, queues, self.tally(now), lanes, count, list(roles), problems)
+        return Overview(now, queues, self.tally(now), lanes, count, list(roles), problems, funnel(self._world.tallies, now))
 
     def queues(self, now: int) -> list[Queue]:
         """From the core's streams to the ledger; a vendor's belts of all urgencies as one."""
@@ -277,6 +284,12 @@ def age_of(ms: int | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.1f}s"
+
+
+def since_ms(at_ms: int, from_ms: int) -> str:
+    """Short for people: 35ms, 1.2s, 3m."""
+    ms = max(at_ms - from_ms, 0)
+    return f"{ms}ms" if ms < 1000 else age_of(ms)
 
 
 def day_of(ms: int) -> str:

@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from redis import Redis
@@ -22,6 +23,7 @@ from common.clock import now_ms
 from common.config import Settings
 from common.storage.direct_tokens import DirectTokens
 from common.storage.keys import Keys
+from common.storage.node_pace import NodePace, NodeTurn
 from common.storage.push_nodes import PushNode, PushNodes
 from common.storage.vault import Vault
 from workers.gateway import stanzas
@@ -36,9 +38,8 @@ from workers.intake.direct import token_user
 
 log = logging.getLogger(__name__)
 
-#: How often the tenants' servers are looked at, seconds; and for how long the same loud summary of a node is one push.
+#: How often the tenants' servers are looked at, seconds.
 LOOK_S: Final = 1.0
-FOLD_MS: Final = 2_000
 PURPOSE: Final = "xmpp push nodes"
 XMPP: Final = "xmpp"
 AWAY: Final = (StreamAway, RedisError, SQLAlchemyError, OSError)
@@ -142,6 +143,7 @@ class PushService:
         self._directories = directories
         self._server = server
         self._nodes = PushNodes(world.engine)
+        self._pace = NodePace(world.redis, world.keys)
         self._tokens = DirectTokens(world.engine)
         self._keys = world.vault.derived(PURPOSE)
 
@@ -237,25 +239,29 @@ class PushService:
             return stanzas.trouble(iq)  # issued by us, and not in this database: nobody took it back
         if known.deleted or await asyncio.to_thread(self._is_dead, known):
             return stanzas.gone(iq)
-        mark = self._mark(publish)
-        if publish.loud and not await asyncio.to_thread(self._world.redis.set, mark, b"1", nx=True, px=FOLD_MS):
+        words = hashlib.sha256(publish.summary.encode("utf-8", "replace")).hexdigest()
+        if not await self._may_go(publish, words):
             return stanzas.result(iq)
         try:
             await self._feed.put([encoded(self._event(iq, publish, known))])
         except StreamAway:
-            await asyncio.to_thread(self._world.redis.delete, mark)
+            await asyncio.to_thread(self._pace.forget, publish.node, words)
             raise
         return stanzas.result(iq)
+
+    async def _may_go(self, publish: Publish, words: str) -> bool:
+        """All pushes of a node share one place on the screen: the one that is left out would have replaced the one before."""
+        take = partial(self._pace.take, publish.node, words, folds=publish.loud, rings=publish.call)
+        turn = await asyncio.to_thread(take)
+        if turn is NodeTurn.EMPTY:
+            metrics.DOOR_REQUESTS.labels(XMPP, "throttled").inc()
+        return turn is NodeTurn.GO
 
     def _is_dead(self, known: PushNode) -> bool:
         """By the registry: the vendor declared the token dead, with the mass guard calm, and nobody registered it since."""
         user = token_user(known.vendor, known.business_id, known.token)
         has = self._tokens.states([(self._server.app, user)]).get((self._server.app, user))
         return has is not None and has[0] == "retired" and has[1] >= known.created_ms
-
-    def _mark(self, publish: Publish) -> str:
-        digest = hashlib.sha256(f"{publish.node}\0{publish.summary}".encode("utf-8", "replace")).hexdigest()
-        return self._world.keys.receipt_nonce(digest)
 
     def _event(self, iq: Node, publish: Publish, known: PushNode) -> dict[str, Any]:
         account = Account(self._server.app, stanzas.COMMAND_NODES[f"register-push-{known.vendor}"], known.business_id, ())

@@ -16,7 +16,6 @@ from common.storage import lanes as lane_store
 from common.storage.core_streams import core_streams
 from common.storage.leases import Lease
 from common.storage.streams import Backlog, CoreStreams
-from common.storage.tallies import Tallies
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
@@ -58,6 +57,7 @@ class Reporter:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._pauses = PauseWatch(runtime)
+        self._waiting: dict[str, int] = {}
         self._due: dict[Callable[[], None], float] = {}
 
     @cached_property
@@ -128,7 +128,8 @@ class Reporter:
             "events": (depth, oldest),
             "delayed": (delayed.waiting_count(), delayed.oldest_due_ms()),
         }
-        metrics.show(metrics.BACKLOG, {(queue,): number for queue, (number, _) in queues.items()})
+        self._waiting = {queue: number for queue, (number, _) in queues.items()}
+        metrics.show(metrics.BACKLOG, {(queue,): number for queue, number in self._waiting.items()})
         ages = {queue: now - first if first is not None else 0 for queue, (_, first) in queues.items()}
         metrics.show(metrics.OLDEST_SECONDS, {(queue,): max(age, 0) / 1000 for queue, age in ages.items()})
 
@@ -183,7 +184,8 @@ class Reporter:
         runtime = self._runtime
         unwritten = runtime.belts.backlog((keys.LEDGER,))[keys.LEDGER].oldest_ms
         with sql.optional(runtime.engine, TALLY_S):
-            if Tallies(runtime.engine).count(now_ms(), unwritten):
+            runtime.tallies.sample(now_ms(), self._waiting)
+            if runtime.tallies.count(now_ms(), unwritten):
                 self._due[self.tally] = time.monotonic() + TALLY_AGAIN_S
 
     def forget(self) -> None:
@@ -196,7 +198,7 @@ class Reporter:
         runtime.belts.forget_dead_readers(keys.RECEIPTS, DEAD_READER_MS)
         with sql.optional(runtime.engine, AGES_S):
             gone = ageing.forget(runtime.engine, now_ms())
-            Tallies(runtime.engine).fold(now_ms(), runtime.settings.ledger_days)
+            runtime.tallies.fold(now_ms(), runtime.settings.ledger_days)
         for kind, count in gone.items():
             log.warning("what is too old or too much was forgotten", extra={"cause": kind, "count": count})
 

@@ -44,6 +44,7 @@ CONTRACT = [
     # beyond the contract
     "lane_paused{app,vendor,business_id}",
     "redis_memory_ratio{server}",
+    "queue_wait_seconds{stage,vendor}",
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from workers.cli.contract import as_text, asyncapi, json_schema
+from workers.cli.contract import as_text, asyncapi, egress, json_schema
 from workers.cli.openapi import DOORS, openapi
 from workers.console.api import Api
 from workers.gateway.http import make_app as make_gateway
@@ -24,6 +24,7 @@ def test_the_documents_are_those_of_the_code() -> None:
     assert (DOCS / "events.schema.json").read_text() == as_text(json_schema()), "pushfleet contract json-schema > docs/events.schema.json"
     assert (DOCS / "asyncapi.json").read_text() == as_text(asyncapi()), "pushfleet contract asyncapi > docs/asyncapi.json"
     assert (DOCS / "openapi.json").read_text() == as_text(openapi()), "pushfleet contract openapi > docs/openapi.json"
+    assert (DOCS.parent / "deploy/egress.json").read_text() == as_text(egress()), "pushfleet contract egress > deploy/egress.json"
 
 
 @pytest.mark.parametrize("document", [json_schema(), asyncapi(), openapi()], ids=["json-schema", "asyncapi", "openapi"])
