@@ -74,14 +74,13 @@ class Node:
 class ValkeyCluster:
     """Its nodes, and what an operator or a fault does to them."""
 
-    def __init__(self, nodes: Sequence[Node], password: str, tls: bool = False) -> None:
+    def __init__(self, nodes: Sequence[Node], password: str) -> None:
         self.nodes = list(nodes)
         self._password = password
-        self._tls = tls
 
-    def url(self, login: str | None = None, query: str = "") -> str:
+    def url(self, login: str | None = None) -> str:
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
-        return f"redis{'s' * self._tls}+cluster://{login or ':' + self._password}@{hosts}{query}"
+        return f"redis+cluster://{login or ':' + self._password}@{hosts}"
 
     def owner(self, key: str) -> Node:
         """The primary that serves the key's slot, as the nodes that live see it."""
@@ -149,17 +148,17 @@ def wait_until(look: Callable[[], object], what: str, seconds: float = START_S) 
 
 
 @contextlib.contextmanager
-def valkey_cluster(primaries: int = 3, *, replicas: bool = True, more: Sequence[str] = ()) -> Iterator[ValkeyCluster]:
-    """Runs until the end of the block. more: further options of each server."""
+def valkey_cluster(primaries: int = 3, *, replicas: bool = True, announced: Sequence[int] = ()) -> Iterator[ValkeyCluster]:
+    """Runs until the end of the block. announced: ports that the servers tell in the place of their own."""
     with open_folder() as folder:
-        cluster = start(folder, primaries, replicas=replicas, more=more)
+        cluster = start(folder, primaries, replicas=replicas, announced=announced)
         try:
             yield cluster
         finally:
             cluster.stop()
 
 
-def start(folder: Path, primaries: int = 3, *, replicas: bool = True, more: Sequence[str] = ()) -> ValkeyCluster:
+def start(folder: Path, primaries: int = 3, *, replicas: bool = True, announced: Sequence[int] = ()) -> ValkeyCluster:
     """Starts the servers and makes one cluster of them; returns when it is whole."""
     (folder / "home").mkdir(parents=True, exist_ok=True)
     binary, password = str(valkey_binary(find_home(folder / "home"))), secrets.token_hex(8)
@@ -168,7 +167,8 @@ def start(folder: Path, primaries: int = 3, *, replicas: bool = True, more: Sequ
         place = folder / f"node-{number}"
         place.mkdir(parents=True, exist_ok=True)
         port = _free_port()
-        argv = [binary, *_options(port, place, password), *more]
+        argv = [binary, "--port", str(port), *_options(place, password)]
+        argv += ["--cluster-announce-port", str(announced[number])] if announced else []
         nodes.append(Node(port, argv, place, {"password": password}))
     cluster = ValkeyCluster(nodes, password)
     try:
@@ -183,9 +183,8 @@ def start(folder: Path, primaries: int = 3, *, replicas: bool = True, more: Sequ
     return cluster
 
 
-def _options(port: int, place: Path, password: str) -> list[str]:
+def _options(place: Path, password: str) -> list[str]:
     told = {
-        "port": port,
         "cluster-port": _free_port(),
         "cluster-enabled": "yes",
         "cluster-config-file": "nodes.conf",
@@ -240,11 +239,12 @@ def _covered(nodes: Sequence[Node]) -> bool:
     return all(f"cluster_slots_ok:{SLOTS}" in node.say("CLUSTER", "INFO").decode() for node in nodes)
 
 
-def published(core: Any, stream: str, fields: dict[str, Any]) -> bytes:
-    """As XADD; on a cluster a replica has the entry, too: a primary that dies takes nothing with it that a core counts on."""
+def published(core: Any, stream: str, fields: dict[str, Any], *, replicated: bool = False) -> bytes:
+    """As XADD; on a cluster, or where there is a replica, that has the entry, too: a primary that dies takes nothing with it that
+    a core counts on."""
     with client_for(core, stream).pipeline(transaction=False) as pipe:
         pipe.xadd(stream, fields)
-        if is_core(core):
+        if replicated or is_core(core):
             cast(Any, pipe).wait(1, 100)
         return cast(bytes, pipe.execute()[0])
 

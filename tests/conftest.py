@@ -22,10 +22,13 @@ from xdist.scheduler import LoadFileScheduling
 
 from common.config import Settings
 from common.storage.redis import connect
+from tests.examples import examples
 from workers.embedded import Running, start_embedded
 
 # How fast examples are made, or run, says how busy the machine is.
-hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "any machine", max_examples=examples(40), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("any machine")
 
 #: Folders in the order in which a run of all takes them: what waits longest first, so that no process is left with it at the end.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Final
 
 from celery import Celery
@@ -17,7 +18,7 @@ from common.storage.people import KnownDevices
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
 from workers.delivery import stage as delivery
 from workers.handlers.delivery import LaneSender
-from workers.handlers.presence import PresenceHandler
+from workers.handlers.presence import PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.shortcut import Shortcut
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
@@ -52,7 +53,8 @@ class Stages:
     def _make(self, stage: str, vendor: Vendor | None) -> StreamConsumer | LaneSender:
         runtime = self.runtime
         if stage == PRESENCE:
-            handler: Handler = presence_of(runtime)
+            routed = RoutedAtOnce(routing_of(runtime), lambda: runtime.living.replicas(ROUTING), runtime.people.sharing)
+            handler: Handler = replace(presence_of(runtime), at_once=routed)
             return StreamConsumer(handler, _policy(stage), stores_of(runtime, stage))
         if stage == ROUTING:
             return StreamConsumer(routing_of(runtime), _policy(stage), stores_of(runtime, stage))

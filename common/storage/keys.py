@@ -69,19 +69,10 @@ _OF_SHARD = frozenset(BELTS[-2 * len(Urgency) :])
 QUEUES = {belt: belt if belt.startswith("send:") else belt.partition(":")[0] for belt in BELTS}
 
 
-#: What else the keys of people's work begin with.
-_SHARD_NAMES = ("ev:", "ts:", "lease:", "lease-epoch:", "withdrawals", "takeovers", "synced", "passed:", "replayed:")
-
-
 def renamed(name: bytes, root: str, new_root: str) -> bytes:
     """A key of ours under another root (Settings.key_root): from one server to a cluster, or back."""
-    if root == new_root or not name.startswith(root.encode() + b":"):
-        return name
-    rest = name[len(root) + 1 :]
-    if root.endswith("}"):
-        of_shard = rest.startswith(tuple(one.encode() for one in (*_SHARD_NAMES, *_OF_SHARD)))
-        return f"{new_root}:{'{s0}:' * of_shard}".encode() + rest
-    return f"{new_root}:".encode() + rest.removeprefix(b"{s0}:")
+    own = name.startswith(root.encode() + b":")
+    return new_root.encode() + name[len(root) :] if own else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,36 +84,31 @@ class Keys:
 
     prefix: str
 
-    @property
-    def _shard(self) -> str:
-        """Where the keys of people's work begin."""
-        return self.prefix if self.prefix.endswith("}") else f"{self.prefix}:{{s0}}"
-
     def belt(self, name: str) -> str:
-        return f"{self._shard}:{name}" if name in _OF_SHARD else f"{self.prefix}:{name}"
+        return f"{self.prefix}:{{s0}}:{name}" if name in _OF_SHARD else f"{self.prefix}:{name}"
 
     def bell(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
 
     def seen_events(self, half_day: int) -> str:
-        return f"{self._shard}:ev:{half_day}"
+        return f"{self.prefix}:{{s0}}:ev:{half_day}"
 
     @property
     def takeovers(self) -> str:
         """How often a reader took entries of another one over."""
-        return f"{self._shard}:takeovers"
+        return f"{self.prefix}:{{s0}}:takeovers"
 
     @property
     def synced(self) -> str:
         """Written before a replica is waited for."""
-        return f"{self._shard}:synced"
+        return f"{self.prefix}:{{s0}}:synced"
 
     def passed(self, half_day: int) -> str:
         """Entries of the core's own server that were committed."""
-        return f"{self._shard}:passed:{half_day}"
+        return f"{self.prefix}:{{s0}}:passed:{half_day}"
 
     def replayed(self, letter: str) -> str:
-        return f"{self._shard}:replayed:{letter}"
+        return f"{self.prefix}:{{s0}}:replayed:{letter}"
 
     def taken(self, entry: str) -> str:
         """What the pushes of a lane's entry have taken of their badges, while somebody sends it."""
@@ -289,7 +275,7 @@ class Keys:
         return f"{self.prefix}:silent:{{{app}:{user}}}\0{device}"
 
     def message_times(self, bucket: int) -> str:
-        return f"{self._shard}:ts:{bucket}"
+        return f"{self.prefix}:{{s0}}:ts:{bucket}"
 
     @property
     def server_clock(self) -> str:
@@ -337,20 +323,20 @@ class Keys:
 
     def lease(self, role: str) -> str:
         """Who holds a role of the maintenance process."""
-        return f"{self._shard}:lease:{role}"
+        return f"{self.prefix}:{{s0}}:lease:{role}"
 
     def lease_epoch(self, role: str) -> str:
-        return f"{self._shard}:lease-epoch:{role}"
+        return f"{self.prefix}:{{s0}}:lease-epoch:{role}"
 
     @property
     def withdrawals(self) -> str:
         """What is to be taken back from the screens it is on, by the time of the next look."""
-        return f"{self._shard}:withdrawals"
+        return f"{self.prefix}:{{s0}}:withdrawals"
 
     @property
     def old_withdrawals(self) -> str:
         """The same, as an earlier version kept it."""
-        return f"{self.prefix}:withdrawals" if self._shard != self.prefix else f"{self.prefix}:old-withdrawals"
+        return f"{self.prefix}:withdrawals"
 
     def alive(self, name: str) -> str:
         return f"{self.prefix}:alive:{name}"

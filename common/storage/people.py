@@ -59,6 +59,8 @@ class Known(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _decode = msgspec.msgpack.Decoder(Known).decode
+_NOBODY: Final = Known((), {})
+_NOTHING: Final = _encode(_NOBODY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ class PeopleCache:
             part = people[start : start + LOOK_MAX]
             told = cast("list[bytes | None]", self._redis.mget([self._keys.person(*who) for who in part]))
             for who, blob in zip(part, told, strict=True):
-                if blob is not None:
+                if blob == _NOTHING:
+                    found[who] = _NOBODY
+                elif blob is not None:
                     try:
                         found[who] = _decode(blob)
                     except msgspec.MsgspecError:  # of another version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from redis import Redis
 
@@ -42,6 +43,9 @@ class Presence:
         malformed = 0
         found: list[list[Session]] = []
         for fields in hashes:
+            if fields == []:
+                found.append([])
+                continue
             live: list[Session] = []
             malformed += fields is None
             for device, value in zip(*[iter(fields or ())] * 2, strict=True):
@@ -56,16 +60,25 @@ class Presence:
 
 def _session(device: bytes, value: bytes) -> tuple[Session, int] | None:
     """The session and its end, ms; None for a field that is not in the contract's form."""
-    state, _, rest = value.partition(b"|")
-    platform, _, rest = rest.partition(b"|")
-    until, more, since = rest.partition(b"|")
-    if state not in STATES or platform not in PLATFORMS or not _is_millis(until) or (more and not _is_millis(since)):
+    state = _state(value)
+    if state is None:
         return None
     try:
         name = device.decode()
     except UnicodeDecodeError:
         return None
-    return Session(name, state == b"foreground", platform.decode(), int(since) if more else None), int(until)
+    return Session(name, state[0], state[1], state[2]), state[3]
+
+
+@lru_cache(4096)
+def _state(value: bytes) -> tuple[bool, str, int | None, int] | None:
+    """What a field's value says: in front, platform, since when, until when. A gateway writes one value for many at once."""
+    state, _, rest = value.partition(b"|")
+    platform, _, rest = rest.partition(b"|")
+    until, more, since = rest.partition(b"|")
+    if state not in STATES or platform not in PLATFORMS or not _is_millis(until) or (more and not _is_millis(since)):
+        return None
+    return state == b"foreground", platform.decode(), int(since) if more else None, int(until)
 
 
 def _is_millis(number: bytes) -> bool:

@@ -141,6 +141,19 @@ class Stand:
             connection.execute(statement, {"app": app, "first": first, "last": first + count - 1})
         with self.runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("ANALYZE devices"))
+        self._forget_people()
+
+    def _forget_people(self) -> None:
+        """Rows that no event wrote: what the fleet keeps of people in Redis knows nothing of them."""
+        redis = self.runtime.redis
+        found: list[bytes] = []
+        for key in redis.scan_iter(match=f"{self.runtime.settings.prefix}*:person:*", count=10_000):
+            found.append(key)
+            if len(found) == 5_000:
+                redis.unlink(*found)
+                found.clear()
+        if found:
+            redis.unlink(*found)
 
     def devices_quick(self, app: str, count: int) -> None:
         """A handful of iPhones, their tokens this tenant's own."""

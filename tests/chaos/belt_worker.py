@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from redis.client import Pipeline
 
 from common.model import Urgency, Vendor
 from common.storage import keys
@@ -19,7 +20,7 @@ from common.storage.streams import TAKEOVER_IDLE_MS, Belts, Entry
 from workers import pipeline
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
-from workers.queues.consumer import Commit, Letter, StreamConsumer
+from workers.queues.consumer import Commit, Letter, Policy, StreamConsumer
 from workers.runtime import Runtime
 
 SEND = keys.send(Vendor.APNS, Urgency.CHAT)
@@ -40,7 +41,7 @@ def finish(runtime: Runtime, stage: str, entries: Sequence[Entry]) -> Commit:
         os._exit(66)
     adds = [(NEXT[stage], entry.blob) for entry in entries] if stage in NEXT else []
 
-    def count(pipe: object) -> None:
+    def count(pipe: Pipeline) -> None:
         pipe.hincrby(DONE, stage, len(numbers))
         for number in numbers if stage == DELIVERY else ():
             pipe.hincrby(CAME, str(number), 1)
@@ -69,7 +70,7 @@ class Counting:
 def make_drain(stages: pipeline.Stages, stage: str, vendor: Vendor | None = None) -> StreamConsumer:
     counts: Mapping[str, int] = {SEND: 8} if stage == DELIVERY else {stage: 4}
     runtime = stages.runtime
-    return StreamConsumer(Counting(runtime, stage), pipeline.Policy(stage, counts, vendor), pipeline.stores_of(runtime, stage, vendor))
+    return StreamConsumer(Counting(runtime, stage), Policy(stage, counts, vendor), pipeline.stores_of(runtime, stage, vendor))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from tests.e2e.conftest import wait_for
 from tests.e2e.house import new_token
 
 SECRET = "component-secret"
+ROOM = "team@rooms.localhost"
 PROSODY = """
 pidfile = "{folder}/prosody.pid"
 data_path = "{folder}/data"
@@ -24,6 +25,7 @@ log = {{ info = "{folder}/prosody.log" }}
 plugin_paths = {{ "/usr/lib/prosody/modules", "/usr/share/prosody/modules" }}
 modules_enabled = {{ "roster", "saslauth", "disco", "ping", "offline", "cloud_notify", "smacks", "message" }}
 modules_disabled = {{ "s2s", "tls" }}
+smacks_hibernation_time = 300
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {c2s} }}
 component_ports = {{ {component} }}
@@ -33,6 +35,7 @@ allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
 run_as_root = true
 VirtualHost "localhost"
+Component "rooms.localhost" "muc"
 Component "push.localhost"
   component_secret = "{secret}"
 """
@@ -52,7 +55,8 @@ modules:
   mod_push: {{}}
   mod_register: {{ip_access: all}}
   mod_push_keepalive: {{}}
-  mod_stream_mgmt: {{resume_timeout: 60}}
+  mod_stream_mgmt: {{resume_timeout: 300}}
+  mod_muc: {{host: "rooms.localhost"}}
 acl: {{}}
 access_rules: {{local: {{allow: all}}, c2s: {{allow: all}}, register: {{allow: all}}}}
 registration_timeout: infinity
@@ -60,7 +64,7 @@ registration_timeout: infinity
 
 
 @contextlib.contextmanager
-def prosody(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
+def prosody(folder: Path, ports: tuple[int, int]) -> Iterator[subprocess.Popen[bytes]]:
     config = folder / "prosody.cfg.lua"
     (folder / "data").mkdir(parents=True)
     config.write_text(PROSODY.format(folder=folder, c2s=ports[0], component=ports[1], secret=SECRET))
@@ -70,7 +74,7 @@ def prosody(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
         )
     server = subprocess.Popen(["prosody", "--root", "--config", str(config), "-F"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield
+        yield server
     finally:
         server.terminate()
         server.wait(20)
@@ -113,9 +117,9 @@ def pushes(world: Doors, token: str, count: int) -> list[dict[str, Any]]:
     return wait_for(lambda: found if len(found := world.house.pushes(token)) >= count else None, f"{count} pushes", 40)
 
 
-def registered(port: int, user: str, token: str) -> XmppClient:
-    client = XmppClient(port, "localhost", user, "pw")
-    told = client.command("push.localhost", "register-push-apns", token=token, device_id=f"{user}-phone")
+def registered(port: int, user: str, token: str, resource: str = "phone") -> XmppClient:
+    client = XmppClient(port, "localhost", user, "pw", resource)
+    told = client.command("push.localhost", "register-push-apns", token=token, device_id=f"{user}-{resource}")
     client.enable(told)
     client.presence()
     return client
@@ -126,7 +130,7 @@ def scenario_prosody(world: Doors) -> dict[str, Any]:
 
     first = free_ports(2)
     ports = (first, first + 1)
-    with prosody(world.folder / "prosody", ports):
+    with prosody(world.folder / "prosody", ports) as server:
         (world.folder / "secret").write_text(SECRET)
         wait_port(ports[1])
         arguments = ["--server", f"127.0.0.1:{ports[1]}", "--component", "push.localhost", "--connections", "1"]
@@ -141,12 +145,39 @@ def scenario_prosody(world: Doors) -> dict[str, Any]:
             ann = XmppClient(ports[0], "localhost", "ann", "pw", "laptop")
             ann.say("bob@localhost", "three words here")
             got = pushes(world, token, 1)
-            for _ in range(2):
-                ann.say("bob@localhost", "three words here")
-            time.sleep(3)
-            shown = world.house.pushes(token)
-            ann.close()
-    return {"offline": got[0]["body"]["aps"], "banners": len({push["collapse_id"] for push in shown}), "pushes": len(shown)}
+            room = in_a_room(world, ports[0], ann)
+            shut = before_a_shutdown(world, ports[0], ann, server)
+    return {"offline": got[0]["body"]["aps"], **room, **shut}
+
+
+def before_a_shutdown(world: Doors, port: int, ann: XmppClient, server: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Three messages to a phone without network; then the server stops and announces them again. The screen shows one banner."""
+    token = new_token("apns")
+    registered(port, "bob", token, "tablet").hibernate()
+    time.sleep(1)
+    for number in range(3):
+        ann.say("bob@localhost", f"before the shutdown {number}")
+    pushes(world, token, 1)
+    server.terminate()
+    server.wait(30)
+    time.sleep(3)
+    shown = world.house.pushes(token)
+    banners = len({push["collapse_id"] for push in shown})
+    assert banners == 1, shown
+    return {"shutdown": {"messages": 3, "pushes": len(shown), "banners": banners}}
+
+
+def in_a_room(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
+    """A member without network hears of a room's message by a push."""
+    token = new_token("apns")
+    bob = registered(port, "bob", token, "roomy")
+    bob.join(ROOM, "Bob")
+    bob.hibernate()
+    time.sleep(1)
+    ann.presence()
+    ann.join(ROOM, "Ann")
+    ann.say(ROOM, "hello, all of you", type="groupchat")
+    return {"room": pushes(world, token, 1)[-1]["body"]["aps"]}
 
 
 def scenario_ejabberd(world: Doors) -> dict[str, Any]:
@@ -174,21 +205,56 @@ def scenario_ejabberd(world: Doors) -> dict[str, Any]:
             ann = XmppClient(ports[0], "localhost", "ann", "pw", "laptop")
             ann.say("bob@localhost", "hello")
             offline = pushes(world, token, 1)
-            lost = rolling_restart(world, ann, token, door)
+            lost, second = rolling_restart(world, ann, token, door)
+            try:
+                held = {**in_a_room(world, ports[0], ann), **without_network(world, ports[0], ann)}
+                standing = log.read_bytes().count(b"connected to an XMPP server")
+                world.command("app", "xmpp", world.house.app, *arguments[:-1], "silent", "--secret-file", str(world.folder / "secret"))
+                connected(world, standing + 2)
+                held["silent"] = silently(world, ports[0], ann)
+            finally:
+                second.terminate()
+                second.wait(30)
             ann.close()
-    return {"offline": offline[0]["body"]["aps"], **lost}
+    return {"offline": offline[0]["body"]["aps"], **held, **lost}
 
 
-def rolling_restart(world: Doors, ann: XmppClient, token: str, door: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """200 messages while our component is replaced: the new one first, then the old one leaves."""
+def silently(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
+    """An empty notification of a tenant whose app asks the server itself: it is woken without a word."""
+    token = new_token("apns")
+    registered(port, "bob", token, "quiet").hibernate()
+    time.sleep(1)
+    ann.say("bob@localhost", "shh")
+    aps = pushes(world, token, 1)[-1]["body"]["aps"]
+    assert aps == {"content-available": 1}, aps
+    return dict(aps)
+
+
+def without_network(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
+    """A phone whose session is held: a message, and a call, which ejabberd announces without a word."""
+    found = {}
+    for what in ("hibernating", "call"):
+        token = new_token("apns")
+        registered(port, "bob", token, what).hibernate()
+        time.sleep(1)
+        if what == "call":
+            ann.propose_call("bob@localhost")
+        else:
+            ann.say("bob@localhost", "are you there?")
+        found[what] = pushes(world, token, 1)[-1]["body"]["aps"]
+    return found
+
+
+def rolling_restart(
+    world: Doors, ann: XmppClient, token: str, door: subprocess.Popen[bytes]
+) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
+    """200 messages while our component is replaced: the new one first, then the old one leaves. The figures, and the new one."""
     log = world.folder / "gateway-xmpp.log"
     standing = log.read_bytes().count(b"connected to an XMPP server")
-    second = None
+    second = world.process("gateway-xmpp")
     for number in range(200):
         ann.say("bob@localhost", f"message {number}")
         time.sleep(0.02)
-        if number == 40:
-            second = world.process("gateway-xmpp")
         if number == 120:
             wait_for(lambda: log.read_bytes().count(b"connected to an XMPP server") >= standing + 2, "the new connections", 40)
             door.terminate()
@@ -197,10 +263,7 @@ def rolling_restart(world: Doors, ann: XmppClient, token: str, door: subprocess.
     before = len(world.house.pushes(token))
     ann.say("bob@localhost", "the last one")
     after = len(pushes(world, token, before + 1))
-    if second is not None:
-        second.terminate()
-        second.wait(30)
-    return {"messages": 201, "pushes": after, "pushed_after_the_restart": after > before}
+    return {"messages": 201, "pushes": after, "pushed_after_the_restart": after > before}, second
 
 
 def make_account(port: int, user: str) -> None:

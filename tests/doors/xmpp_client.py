@@ -12,6 +12,8 @@ from workers.gateway.stanzas import COMMANDS, FORMS, fields_of
 from workers.gateway.xml import Node, StanzaReader
 
 CLIENT = "jabber:client"
+MANAGEMENT = "urn:xmpp:sm:3"
+OWNER = "http://jabber.org/protocol/muc#owner"
 OPTIONS = "http://jabber.org/protocol/pubsub#publish-options"
 
 
@@ -74,6 +76,31 @@ class XmppClient:
 
     def say(self, to: str, body: str, **attrs: Any) -> None:
         self.send(f"<message to='{to}' type='{attrs.get('type', 'chat')}' id='{uuid.uuid4().hex}'><body>{body}</body></message>")
+
+    def propose_call(self, to: str) -> None:
+        """XEP-0353: rings the other's clients."""
+        inner = "<description xmlns='urn:xmpp:jingle:apps:rtp:1' media='audio'/>"
+        inner = f"<propose xmlns='urn:xmpp:jingle-message:0' id='{uuid.uuid4().hex}'>{inner}</propose><store xmlns='urn:xmpp:hints'/>"
+        self.send(f"<message to='{to}' type='chat' id='{uuid.uuid4().hex}'>{inner}</message>")
+
+    def join(self, room: str, nick: str) -> None:
+        """Into a room, which comes into being with its first one."""
+        self.send(f"<presence to='{room}/{nick}'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+        while True:
+            stanza = self._next()
+            if stanza.name.endswith("}presence") and stanza.attrs.get("from") == f"{room}/{nick}":
+                assert stanza.attrs.get("type") != "error", stanza.write()
+                break
+        form = f"<query xmlns='{OWNER}'><x xmlns='{FORMS}' type='submit'/></query>"
+        self.iq("set", form, room)  # the owner opens a new room; from the others it is an error
+
+    def hibernate(self) -> None:
+        """The phone loses its network: stream management holds the session, and nobody says goodbye."""
+        self.send(f"<enable xmlns='{MANAGEMENT}' resume='true'/>")
+        while not self._next().name.endswith("}enabled"):
+            pass
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
     def close(self) -> None:
         self.send("</stream:stream>")

@@ -267,7 +267,7 @@ def test_a_template_names_the_vendors_own_variables(fleet: Core, files: Files) -
 def everything_in_redis(fleet: Core) -> Iterator[bytes]:
     """Every value, as it lies there."""
     redis = fleet.redis
-    reads = {
+    reads: dict[Any, Any] = {
         b"string": lambda key: [redis.get(key)],
         b"hash": lambda key: [part for pair in redis.hgetall(key).items() for part in pair],
         b"list": lambda key: redis.lrange(key, 0, -1),

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -214,7 +215,7 @@ def test_as_root_the_servers_run_as_nobody_and_no_parent_is_touched(start, data_
 def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(start, data_dir, monkeypatch):
     """As with DATA_DIR and .venv below /root, which is 0700."""
     with open_folder() as temporary:
-        monkeypatch.setattr(embedded.tempfile, "tempdir", str(temporary))
+        monkeypatch.setattr("tempfile.tempdir", str(temporary))
         data_dir.mkdir()
         data_dir.parent.chmod(0o700)
         wheels = data_dir.parent / "site-packages"
@@ -241,7 +242,7 @@ def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(start, d
 @root_only
 def test_a_folder_of_somebody_else_under_the_known_name_is_not_used(data_dir, monkeypatch):
     with open_folder() as temporary:
-        monkeypatch.setattr(embedded.tempfile, "tempdir", str(temporary))
+        monkeypatch.setattr("tempfile.tempdir", str(temporary))
         data_dir.mkdir()
         data_dir.parent.chmod(0o700)
         place = embedded._servers_place(data_dir)
@@ -250,7 +251,7 @@ def test_a_folder_of_somebody_else_under_the_known_name_is_not_used(data_dir, mo
             find_home(data_dir)
 
 
-def as_somebody(folder: Path) -> tuple[multiprocessing.Process, object]:
+def as_somebody(folder: Path) -> tuple[Any, Any]:
     """Starts servers in a forked process of another user (of ourselves when we are not root); a pipe with pids and URLs, or why not.
 
     Forked, not started: the interpreter may live below a folder that is closed to everybody else.

@@ -243,7 +243,8 @@ TENCENT = {
 
 def test_a_foreign_callback_that_broke_intake_is_replayed_as_one_and_once(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps({**TENCENT, "MsgTime": int(time.time()), "MsgKey": uuid.uuid4().hex}).encode()
-    handler, seen = core.loop.consumer.handler, list[str]()
+    handler: Any = core.loop.consumer.handler
+    seen = list[str]()
 
     def breaks(entries: list[Entry]) -> Any:
         found = handler._sorted(entries, NOW_MS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import threading
 import time
@@ -17,9 +18,9 @@ from sqlalchemy import text
 
 from common.clock import now_ms
 from common.config import Settings
-from common.contracts import Conversation, Device, Message, PushFields, Sender
-from common.model import Kind, Vendor
-from common.storage import sql
+from common.contracts import Conversation, Device, Message, PushFields, Sender, encode
+from common.model import Decision, Kind, Urgency, Vendor
+from common.storage import keys, sql
 from common.storage.erasure import erase
 from common.storage.migrations import migrate
 from common.storage.people import (
@@ -34,11 +35,14 @@ from common.storage.people import (
     Person,
     UnknownPeopleError,
 )
+from common.storage.streams import Entry
+from workers.handlers.presence import RoutedAtOnce
 from workers.handlers.shortcut import Shortcut
 from workers.intake import events
 from workers.intake.stage import Event
 from workers.intake.state import StateKeeper
 from workers.pipeline import presence_of, routing_of
+from workers.queues.consumer import Commit
 from workers.runtime import Runtime
 
 
@@ -232,6 +236,24 @@ def test_a_locked_registry_stops_only_those_who_do_not_stand_in_redis(town: Town
             presence.look([_chat(town.app, "carl")])
         with pytest.raises(sql.AWAY), sql.within(0.5):
             People(runtime.marks.people, runtime.devices, runtime.preferences).look([(town.app, "carl")])
+
+
+def test_presence_routes_at_once_while_routing_has_one_worker(town: Town) -> None:
+    runtime = town.runtime
+    town.register("bob", "A")
+    entry = Entry(keys.presence(Urgency.CHAT), b"1-1", encode([_chat(town.app, "bob"), _chat(town.app, "nobody")]))
+
+    def commit(workers: int) -> Commit:
+        at_once = RoutedAtOnce(routing_of(runtime), lambda: workers, runtime.people.sharing)
+        return dataclasses.replace(presence_of(runtime), at_once=at_once).handle([entry])
+
+    one, two = commit(1), commit(2)
+    assert [row.decision for row in one.rows] == [Decision.NO_CREDENTIAL]  # type: ignore[union-attr]
+    assert (list(one.forward), one.wake, len(one.deferred)) == ([], frozenset(), 1)
+    ((stream, blob),) = two.forward
+    assert (stream, two.wake, list(two.rows)) == (keys.routing(Urgency.CHAT), frozenset({("routing", None)}), [])
+    routed = routing_of(runtime).handle([Entry(stream, b"1-1", blob)])
+    assert [row.user for row in routed.rows] == [row.user for row in one.rows] == ["bob"]  # type: ignore[union-attr]
 
 
 def test_tokens_without_a_person_are_not_kept(town: Town) -> None:

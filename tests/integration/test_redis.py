@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from kombu import Connection
+from kombu.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import SettingError

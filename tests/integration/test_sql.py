@@ -81,7 +81,7 @@ def test_without_a_callers_deadline_the_engines_own_holds(server: FrozenPostgres
         with engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1")
             server.stop()
-            with connection.connection.cursor() as cursor, cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
+            with connection.connection.driver_connection.cursor() as cursor, cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
                 list(copy)
 
     assert _seconds(ask) < 8

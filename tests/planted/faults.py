@@ -81,4 +81,32 @@ FAULTS: Final = (
         "  if false then",
         ("tests/integration/test_overtaking.py",),
     ),
+    Fault(
+        "a badge number is taken twice",
+        "common/storage/lua/take_numbers.lua",
+        "      local earlier = repeats and taken[place]\n",
+        "      local earlier = nil\n",
+        ("tests/integration/test_numbers.py", "tests/integration/lanes/test_takeover.py"),
+    ),
+    Fault(
+        "a sender that stood still sends what another has taken",
+        "common/storage/lua/take_numbers.lua",
+        "  local mine = word == '' or holders[entry] == word\n",
+        "  local mine = true\n",
+        ("tests/integration/test_numbers.py", "tests/integration/lanes/test_takeover.py"),
+    ),
+    Fault(
+        "a number that nobody saw is not given back",
+        "common/storage/lua/lane_commit.lua",
+        "    uncount(key, mark[3], mark[4])\n",
+        "",
+        ("tests/integration/test_numbers.py", "tests/integration/lanes/test_takeover.py"),
+    ),
+    Fault(
+        "two pages of a group make two pushes for one person",
+        "common/storage/fanouts.py",
+        "            pipe.sadd(key, *map(_digest, users))\n",
+        "",
+        ("tests/integration/test_members.py",),
+    ),
 )

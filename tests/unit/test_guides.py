@@ -61,3 +61,11 @@ def test_every_file_that_knows_meizu_is_named_in_the_steps() -> None:
 
 def test_each_vendor_has_its_row() -> None:
     assert set(VENDORS) == set(Vendor)
+
+
+def test_every_fault_of_the_doctors_page_has_its_test() -> None:
+    rows = re.findall(r"^\| (\d+) \| .* \| `(test_\w+\.py)` `(test_\w+)` \|$", (ROOT / "docs/doctor.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 50))
+    sources = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path.name in {name for _, name, _ in rows}}
+    missing = [name for _, file, name in rows if f"def {name}(" not in sources[file]]
+    assert not missing

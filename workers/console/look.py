@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import threading
 import time
@@ -32,12 +33,18 @@ from common.storage.users import Users
 from common.storage.vault import Vault
 from workers.console.charts import Funnel, funnel
 
+log = logging.getLogger(__name__)
+
 #: An entry of this age is worth a look; of that age it needs a hand, ms.
 SLOW_MS, LATE_MS = 10_000, 60_000
 EXPIRES_SOON_MS = 30 * 86_400_000
 #: As the alert PushfleetQuotaNearlySpent.
 QUOTA_SHARE = 0.9
 TALLY_KEPT_S = 10.0
+#: Between two examinations for the overview: each takes connections to every vendor.
+EXAMINED_EVERY_S = 60.0
+#: Checks of doctor whose problems the overview tells by itself, as they are now.
+TOLD_ALREADY = frozenset({"processes", "belts", "lanes", "credentials", "quota", "dead letters"})
 
 
 class Changed(Protocol):
@@ -83,6 +90,19 @@ class World(Protocol):
     def tallies(self) -> Tallies: ...
 
 
+class Examined(Protocol):
+    """A finding of doctor (workers/reports/findings.py)."""
+
+    @property
+    def check(self) -> str: ...
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def found(self) -> str: ...
+    @property
+    def cure(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What the floors above lend: a message's trace, a letter's replay (None done, else why not), the lanes' rows (contract §7, §9)."""
@@ -94,6 +114,8 @@ class Ports:
     set_device: Callable[[str, str, str, str], bool]
     #: (message id, app, user, decision, after, rows at most) -> workers/reports/story.py: story_page
     trace: Callable[[str, str | None, str | None, str | None, Cursor | None, int], dict[str, Any] | None]
+    #: every finding of doctor as (check, ok, found, cure); takes seconds
+    examine: Callable[[], Sequence[Examined]]
     #: (app, user) -> the message id of a test push; None: no such tenant
     test_push: Callable[[str, str], str | None]
     #: (vendor, app, business id, options of accounts.py, rotate) -> what was wrong; None: stored
@@ -125,6 +147,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Examination:
+    """What doctor found when it last looked; problems: what the overview's own list does not tell already."""
+
+    at_ms: int
+    count: int
+    problems: Sequence[Examined]
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """tally None: too many rows to count now."""
 
@@ -136,6 +167,11 @@ class Overview:
     processes: Sequence[str]
     problems: Sequence[Problem] = field(default_factory=tuple)
     funnel: Funnel | None = None
+    examined: Examination | None = None
+
+    @property
+    def wrong(self) -> int:
+        return len(self.problems) + (len(self.examined.problems) if self.examined else 0)
 
     @property
     def waiting(self) -> int:
@@ -151,6 +187,9 @@ class Look:
         self._world = world
         self._ports = ports
         self._lock = threading.Lock()
+        self._examination: Examination | None = None
+        self._examine_at = 0.0
+        self._examining = threading.Lock()
         self._tally: tuple[float, LastHour | None] = (-TALLY_KEPT_S, None)
 
     def overview(self, lang: str) -> Overview:
@@ -170,7 +209,9 @@ class Look:
             *(_behind(queue) for queue in queues if queue.mood == "bad"),
             *([Problem("problem_letters", {"count": count}, "/dead-letters", "pushfleet dead-letters list")] if count else []),
         ]
-        return Overview(now, queues, self.tally(now), lanes, count, list(roles), problems, funnel(self._world.tallies, now))
+        return Overview(
+            now, queues, self.tally(now), lanes, count, list(roles), problems, funnel(self._world.tallies, now), self.examination()
+        )
 
     def queues(self, now: int) -> list[Queue]:
         """From the core's streams to the ledger; a vendor's belts of all urgencies as one."""
@@ -191,6 +232,23 @@ class Look:
         due = world.delayed.oldest_due_ms()
         found.append(Queue("delayed", world.delayed.waiting_count(), max(now - due, 0) if due is not None else None))
         return found
+
+    def examination(self) -> Examination | None:
+        """What doctor found last; it looks each EXAMINED_EVERY_S seconds while somebody looks, in a thread of its own. None: not yet."""
+        if time.monotonic() >= self._examine_at and self._examining.acquire(blocking=False):
+            threading.Thread(target=self._examine, name="doctor", daemon=True).start()
+        return self._examination
+
+    def _examine(self) -> None:
+        try:
+            found = list(self._ports.examine())
+            wrong = [one for one in found if not one.ok and one.check not in TOLD_ALREADY]
+            self._examination = Examination(now_ms(), len(found), wrong)
+        except Exception as error:  # noqa: BLE001 - the page goes on without it
+            log.warning("the examination broke", extra={"reason": type(error).__name__})
+        finally:
+            self._examine_at = time.monotonic() + EXAMINED_EVERY_S
+            self._examining.release()
 
     def tally(self, now: int) -> LastHour | None:
         """Counted at most each TALLY_KEPT_S seconds, however many people look."""

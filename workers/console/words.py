@@ -46,6 +46,8 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "{lane}: today's {bucket} quota of {limit} is spent, pushes of it are refused",
         "{lane}：今日 {bucket} 配额 {limit} 已用尽，该类推送会被拒绝",
     ),
+    "doctor_found": ("Found by pushfleet doctor", "pushfleet doctor 发现的问题"),
+    "doctor_looked": ("doctor made {count} checks {age} ago", "doctor 于 {age} 前完成 {count} 项检查"),
     "help_with": ("what helps:", "处理方法："),
     "problem_process": ("no {stage} process is alive", "没有存活的 {stage} 进程"),
     "problem_expires": ("{lane}: the credential expires {at}", "{lane}：凭证将于 {at} 到期"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import msgspec
@@ -18,15 +20,46 @@ from common.storage import keys
 from common.storage.delayed import Later
 from common.storage.fanouts import Event, Fanouts
 from common.storage.streams import Entry
-from workers.app import PRESENCE, ROUTING
+from workers.app import ROUTING
 from workers.handlers.ledger_rows import event_record, presence_records
+from workers.handlers.routing import RoutingHandler
 from workers.presence import stage as presence
 from workers.queues.consumer import Commit, Letter
 from workers.routing.stage import urgency_of
 
+#: How many workers a stage has is asked so often.
+ASK_S = 5.0
 #: People of one entry for routing: enough to be cheap, few enough to share among replicas.
 PACK = 200
 PACK_BYTES = 512 * 1024
+
+
+class RoutedAtOnce:
+    """Routing within presence's commit: no hop by a stream. Open while routing has one worker: more want the work shared among them."""
+
+    def __init__(self, routing: RoutingHandler, workers: Callable[[], int], sharing: Callable[[], AbstractContextManager[None]]) -> None:
+        """workers: routing's replicas. sharing: makes what lets both look people up once."""
+        self.routing = routing
+        self.sharing = sharing
+        self._few = FewWorkers(workers)
+
+    def is_open(self) -> bool:
+        return self._few()
+
+
+class FewWorkers:
+    """Whether there is one replica at most; asked again every ASK_S."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+        self._told = True
+        self._ask_at = 0.0
+
+    def __call__(self) -> bool:
+        if time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + ASK_S
+            self._told = self._count() <= 1
+        return self._told
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +70,21 @@ class PresenceHandler:
     presences: Presences
     devices: DeviceDirectory
     fanouts: Fanouts
+    at_once: RoutedAtOnce | None = None
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        offline, commit = self.look([message for entry in entries for message in decode_messages(entry.blob)])
+        messages = [message for entry in entries for message in decode_messages(entry.blob)]
+        at_once = self.at_once
+        if at_once is not None and at_once.is_open():
+            with at_once.sharing():
+                offline, commit = self.look(messages)
+                return commit + at_once.routing.route(offline) if offline else commit
+        offline, commit = self.look(messages)
         forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
         return Commit(forward=forward, wake=frozenset({(ROUTING, None)} if offline else ())) + commit
 
     def look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
-        """Who is away, and all else that follows."""
+        """Who is away, and all else that follows. Nobody is woken for the next pages: whoever reads this stream reads on."""
         now = now_ms()
         seen = presence.look(messages, self.members, self.presences, self.devices, now)
         named = self._once(seen)
@@ -53,7 +93,6 @@ class PresenceHandler:
             rows=[*presence_records(seen.rows, now), *map(_for_nobody, seen.empty)],
             deferred=[Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
             extra=[lambda pipe: self.fanouts.note(pipe, named)] if named else (),
-            wake=frozenset({(PRESENCE, None)} if seen.onward else ()),
             after=[lambda: _count(seen)],
         )
 

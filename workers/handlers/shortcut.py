@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from common.contracts import Message, OfflineRecipients
 from common.storage.people import UnknownPeopleError
-from workers.handlers.presence import PresenceHandler
+from workers.handlers.presence import FewWorkers, PresenceHandler
 from workers.handlers.routing import RoutingHandler
 from workers.queues.consumer import Commit
 
 #: A message to more people goes by the streams, page by page.
 PEOPLE_MAX = 50
-#: How many presence and routing workers there are is asked so often.
-ASK_S = 5.0
 
 
 class Shortcut:
@@ -31,10 +28,8 @@ class Shortcut:
         """workers: the replicas of presence or of routing, whichever are more. sharing: makes what lets both look people up once."""
         self._presence = presence
         self._routing = routing
-        self._workers = workers
         self._sharing = sharing
-        self._open = True
-        self._ask_at = 0.0
+        self.is_open = FewWorkers(workers)
 
     def takes(self, message: Message) -> bool:
         return message.recipients is not None and len(message.recipients) <= PEOPLE_MAX
@@ -55,12 +50,6 @@ class Shortcut:
             away, commit = self._presence.look([one for one in messages if id(one) not in unknown])
         people = [*away, *offline]
         return commit + self._routing.route(people) if people else commit, left
-
-    def is_open(self) -> bool:
-        if time.monotonic() >= self._ask_at:
-            self._ask_at = time.monotonic() + ASK_S
-            self._open = self._workers() <= 1
-        return self._open
 
 
 def _names(message: Message, people: Collection[tuple[str, str]]) -> bool:

@@ -258,12 +258,22 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
     except msgspec.DecodeError:
         raise _UnreadableError("not_json") from None
     _check(data)
-    if envelope.ts is not None and envelope.ts in _SECONDS:
-        raise _UnreadableError("wrong_shape: ts looks like seconds; it is milliseconds since 1970, so 1000 times as many")
+    for name, value in (("ts", envelope.ts), *_times_in(data)):
+        if value is not None and value in _SECONDS:
+            raise _UnreadableError(f"wrong_shape: {name} looks like seconds; it is milliseconds since 1970, so 1000 times as many")
     if isinstance(data, events.Read) and data.up_to_ms is not None:  # nobody has read what is not written yet
         data = msgspec.structs.replace(data, up_to_ms=_by_now(data.up_to_ms, now_ms))
     ts_ms = received_ms if envelope.ts is None else envelope.ts  # not now: a second reading of the entry must judge alike
     return Event(envelope.app, envelope.id, envelope.type, _by_now(ts_ms, now_ms), received_ms, entry, data)
+
+
+def _times_in(data: Any) -> tuple[tuple[str, int | None], ...]:
+    """The times that an event names beside its own, by their fields."""
+    if isinstance(data, events.Read):
+        return (("up_to_ms", data.up_to_ms),)
+    if isinstance(data, events.SettingsUpdated) and isinstance(data.mute, events.Mute):
+        return (("mute.until_ms", data.mute.until_ms),)
+    return ()
 
 
 def _by_now(ts_ms: int, now_ms: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from common.contracts import Device, Message, Recipient
 from common.model import Decision
@@ -20,6 +21,12 @@ class Verdicts(Value, frozen=True):
     waits: bool = False
 
 
+#: What is said of people without devices.
+_ONLINE: Final = Verdicts(((None, Decision.ONLINE),), None)
+_NO_DEVICE: Final = Verdicts(((None, Decision.NO_DEVICE),), None)
+_WAITS: Final = Verdicts((), None, waits=True)
+
+
 def in_front(session: Session, ts_ms: int) -> bool:
     """Whether the app was in front when the message was stored: a state that began later is not the state of that moment."""
     if session.since_ms is not None and session.since_ms > ts_ms:
@@ -33,13 +40,11 @@ def judge(message: Message, user: str, sessions: Sequence[Session], devices: Seq
         return Verdicts(_each(devices, Decision.SENDER), None)
     if devices and not sessions:
         return Verdicts((), Recipient(user, tuple(devices), desktop=False))
-    front = {session.device_id: in_front(session, message.ts_ms) for session in sessions}
     if not devices:
-        if any(front.values()):
-            return Verdicts(((None, Decision.ONLINE),), None)
-        if message.second_look:
-            return Verdicts(((None, Decision.NO_DEVICE),), None)
-        return Verdicts((), None, waits=True)
+        if any(in_front(session, message.ts_ms) for session in sessions):
+            return _ONLINE
+        return _NO_DEVICE if message.second_look else _WAITS
+    front = {session.device_id: in_front(session, message.ts_ms) for session in sessions}
     away = tuple(device for device in devices if not _front(device, front))
     online = tuple((device, Decision.ONLINE) for device in devices if _front(device, front))
     if not away:

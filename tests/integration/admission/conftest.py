@@ -21,7 +21,7 @@ from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.conftest import own_database
 from workers.delivery.lane import Lane
-from workers.delivery.stage import Work
+from workers.delivery.work import Work
 from workers.runtime import Runtime
 
 

@@ -27,7 +27,8 @@ from tests.records import row_record
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
-from workers.delivery.stage import Delivered, Leave, Work, deliver
+from workers.delivery.stage import Delivered, Leave, deliver
+from workers.delivery.work import Work
 from workers.gate import FleetGate, lane_terms, terms_of
 from workers.runtime import Runtime
 from workers.vendors.base import Item

@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
 from common.config import SettingError
@@ -18,7 +19,8 @@ from common.storage.keys import Keys, renamed
 from common.storage.lane_queues import LaneCommit, LaneTerms, NewBatch
 from common.storage.members import Members
 from common.storage.redis import connect, connect_core
-from tests.cluster import ValkeyCluster
+from tests.cluster import ValkeyCluster, valkey_cluster
+from tests.integration.cluster.tls_door import tls_doors
 from tests.integration.test_core_elsewhere import Core
 from workers.cli.worker import doors_of
 from workers.handlers.intake import IntakeLoop
@@ -52,9 +54,8 @@ def test_on_one_server_the_keys_keep_their_names() -> None:
     plain, own = Keys("push"), Keys("push:{s0}")
     assert (plain.lane("a:apns:b"), plain.belt("presence:chat")) == ("push:lane:a:apns:b", "push:{s0}:presence:chat")
     for one, other in zip(all_keys(plain), all_keys(own), strict=True):
-        if one != plain.old_withdrawals:
-            assert renamed(one.encode(), "push", "push:{s0}") == other.encode()
-            assert renamed(other.encode(), "push:{s0}", "push") == one.encode()
+        assert renamed(one.encode(), "push", "push:{s0}") == other.encode()
+        assert renamed(other.encode(), "push:{s0}", "push") == one.encode()
 
 
 def test_events_presence_members_and_all_scripts_before_delivery(runtime: Runtime) -> None:
@@ -136,3 +137,22 @@ def test_one_node_behind_a_plain_url_is_refused_with_the_form(cluster: ValkeyClu
     plain = cluster.url().replace("redis+cluster", "redis").partition(",")[0]
     with pytest.raises(SettingError, match=r"cluster mode: its form is redis\+cluster://h1:6379,h2:6379"):
         connect(plain)
+
+
+def test_over_tls_the_nodes_are_verified() -> None:
+    """The servers of the wheel know no TLS: each stands behind a door that does, and tells the door's address."""
+    with tls_doors(3) as doors, valkey_cluster(replicas=False, announced=[door.port for door in doors]) as plain:
+        for door, node in zip(doors, plain.nodes, strict=True):
+            door.behind = node.port
+        login = plain.url().partition("://")[2].partition("@")[0]
+        bare = f"rediss+cluster://{login}@127.0.0.1:{doors[0].port},127.0.0.1:{doors[1].port}"
+        url = f"{bare}?ssl_ca_certs={doors[0].ca_file}"
+        client, core, publisher = connect(url), connect_core(url), Publisher(url)
+        assert client.set("{s0}", b"1")
+        assert core.xadd("im:events", {"e": b"{}"})
+        publisher.publish({"v": 1})
+        assert core.xlen("im:events") == 2
+        with pytest.raises(RedisConnectionError):
+            connect(bare)
+        for one in (client, core, publisher):
+            one.close()

@@ -84,9 +84,18 @@ class Running:
         return [line["token"] for line in self.lines]
 
 
+class Receipts(http.server.ThreadingHTTPServer):
+    """Keeps (path, headers, body) of each call."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Hook)
+        self.seen: list[tuple] = []
+
+
 class Hook(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
+        assert isinstance(self.server, Receipts)
         self.server.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
         self.send_response(200)
         self.send_header("content-length", "0")
@@ -99,8 +108,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def hook():
     """A place where receipts arrive: (url, wait) with wait(n) -> the first n of (path, headers, body)."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    server.seen = []
+    server = Receipts()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
 

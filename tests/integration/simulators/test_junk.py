@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from simulators import honor, huawei, meizu, oppo, vivo, xiaomi
 from simulators.base import Call, Record, Reply
+from tests.integration.simulators.clients.huawei import make_jwt
 from tests.integration.simulators.test_honor import BODY as HONOR
 from tests.integration.simulators.test_huawei import BODY as HMS
-from tests.integration.simulators.test_huawei import BODY3, D, N, make_jwt
+from tests.integration.simulators.test_huawei import BODY3, D, N
 from tests.integration.simulators.test_meizu import MESSAGE as MEIZU
 from tests.integration.simulators.test_oppo import MESSAGE as OPPO
 from tests.integration.simulators.test_vivo import BODY as VIVO

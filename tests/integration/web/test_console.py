@@ -37,7 +37,7 @@ def console(runtime, tenant):
 
 def served(runtime, ports=None):
     stop = threading.Event()
-    thread = threading.Thread(target=serve, args=(runtime, stop, ports or console_ports(runtime)))
+    thread = threading.Thread(target=serve, args=(runtime, stop, ports or replace(console_ports(runtime), examine=list)))
     thread.start()
     eventually(lambda: listens(runtime.settings.console_addr))
     yield f"http://{runtime.settings.console_addr}"

@@ -7,6 +7,7 @@ import os
 import re
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ import pytest
 from common.storage.tallies import MINUTE_MS, SETTLE_MS
 from tests import npm
 from tests.integration.web.browser import CHROMIUM, Chrome
-from tests.integration.web.conftest import APP, call
-from tests.integration.web.test_console import Browser, busy, console, people  # noqa: F401 - fixtures
+from tests.integration.web.conftest import APP, call, eventually
+from tests.integration.web.test_console import Browser, busy, console, people, served  # noqa: F401 - fixtures
+from workers.cli.console_ports import console_ports
+from workers.reports.findings import bad, good
 
 #: CONSOLE_PICTURES=FOLDER: what the browser sees is kept there.
 PICTURES = os.environ.get("CONSOLE_PICTURES")
@@ -116,6 +119,16 @@ def test_a_test_push_is_followed_and_all_is_in_the_audit_log(runtime, busy, flee
     assert vera.go("/people/push", {**fields, "token": token}).status == 403
 
 
+def test_what_doctor_finds_stands_on_the_overview(runtime, tenant):
+    found = [bad("redis", "there is no append-only file", "CONFIG SET appendonly yes"), good("clocks", "agree")]
+    found.append(bad("lanes", "told by the overview itself", ""))
+    for base in served(runtime, replace(console_ports(runtime), examine=lambda: found)):
+        page = eventually(lambda base=base: text if "Found by" in (text := Browser(base).go("/").text) else "")
+        for words in ("there is no append-only file", "CONFIG SET appendonly yes", "doctor made 3 checks"):
+            assert words in page
+        assert "told by the overview itself" not in page
+
+
 # ---------------------------------------------------------------- a real browser
 
 
@@ -144,7 +157,8 @@ AXE = """axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa
 @pytest.mark.timeout(300)
 def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe):  # noqa: F811
     """One fleet and one browser for all pages: wide and light in English, narrow and dark in Chinese."""
-    from tests.integration.web.test_console import message, publish
+    from tests.integration.web.conftest import message
+    from tests.integration.web.test_console import publish
 
     publish(runtime, fleet, message("g-20", ["bob", "eve", *(f"p{number}" for number in range(18))], "group"))
     later = int(time.time() * 1000) + MINUTE_MS + SETTLE_MS

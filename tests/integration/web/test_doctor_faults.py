@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -259,6 +261,12 @@ def test_devices_of_an_account_that_there_is_not(cli, living):
             f" VALUES ('{APP}', 'bob', 'd', 'android', 'meizu', 'meizu-9', 't', 1, 'active', 1)"
         )
     only(cli("doctor", "--json"), "devices", "devices (1) of meizu meizu-9", "meizu-1")
+
+
+def test_a_clock_that_is_ten_minutes_off(cli, living, monkeypatch):
+    late = SimpleNamespace(time=lambda: time.time() - 600, localtime=time.localtime, strftime=time.strftime)
+    monkeypatch.setattr("workers.reports.fleet.time", late)
+    only(cli("doctor", "--json"), "clocks", "s ahead of this host", "NTP")
 
 
 def test_a_spent_quota(cli, living):

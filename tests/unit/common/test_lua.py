@@ -47,8 +47,8 @@ def declared(text: str) -> set[str]:
             for variable, value in zip(variables.split(","), arguments(values, 0), strict=False):
                 if is_declared(value, names):
                     names.add(variable.strip())
-        for table in set(re.findall(r"(\w+)\[\w+\] = KEYS", text)):  # a list of keys
-            filled = re.findall(rf"\b{table}\[\w+\] = ([^\n]*)", text)
+        for table in set(re.findall(r"(\w+)\[[^\]]+\] = KEYS", text)):  # a list of keys
+            filled = re.findall(rf"\b{table}\[[^\]]+\] = ([^\n]*)", text)
             names |= {table} if all(is_declared(value, names) for value in filled) else set()
         for variable, listed in re.findall(r"for \w+, (\w+) in ipairs\((\w+)\)", text):
             names |= {variable} if listed in names else set()
@@ -63,7 +63,7 @@ def declared(text: str) -> set[str]:
 
 def is_declared(value: str, names: set[str]) -> bool:
     """A condition before it aside, the value is a declared key, or one with something behind it."""
-    value = re.sub(r"unpack\((\w+)\)", r"\1", value)
+    value = re.sub(r"unpack\((\w+)(,[^)]*)?\)", r"\1", value)
     choices = re.split(r"\band\b|\bor\b", value)
     bare = [one.strip() for one in (choices[1:] if " and " in value else choices)]
     return bool(bare) and all((found := re.match(r"(\w+)", one)) is not None and found[1] in names for one in bare)
@@ -106,6 +106,7 @@ def test_a_script_touches_declared_keys_only(path: Path) -> None:
         "for _, name in ipairs(ARGV) do redis.pcall('XLEN', name) end",
         "redis.call('XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', ARGV[1], '>')",
         "redis.call('XINFO', 'GROUPS', 'im:events')",
+        "redis.call('DEL', unpack(ARGV, 2))",
         "local keys = {}\nkeys[1] = KEYS[1]\nkeys[2] = ARGV[1]\nredis.call('MGET', unpack(keys))",
         "local key = ARGV[1] == '' and KEYS[1] .. 'x' or ARGV[2]\nredis.call('GET', key)",
     ],

@@ -9,7 +9,8 @@ import pytest
 
 from common.contracts import Notification, Target
 from common.model import Decision
-from workers.delivery.stage import ClaimAnswer, Work, deliver
+from workers.delivery.stage import ClaimAnswer, deliver
+from workers.delivery.work import Work
 
 NOW_MS = 1_763_787_600_000
 

@@ -12,7 +12,8 @@ from common.model import Again, Decision, Kind, Vendor, Verdict
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
 from workers.delivery.lane import Lane
 from workers.delivery.settle import ATTEMPTS_KEPT, Settled, settle, without_lane
-from workers.delivery.stage import Delivered, Work, is_down
+from workers.delivery.stage import Delivered, is_down
+from workers.delivery.work import Work
 from workers.handlers.lane_rounds import count as _count
 from workers.handlers.ledger_rows import pending_row
 from workers.vendors import VENDORS

@@ -66,6 +66,19 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "not UTF-8": (text('"a"').replace(b'"a"', b'"\xff"'), "not_utf8"),
     "an escaped NUL in a name": (json.dumps(native({**C2C, "recipients": ["B"]})).replace('"B"', r'"b\u0000"').encode(), "not_unicode"),
     "seconds": (json.dumps(native(STORED, ts=1_767_225_600)).encode(), "wrong_shape"),
+    "seconds that were read up to": (
+        json.dumps(native({"user": "u", "conversation": {"type": "c2c", "id": "a"}, "up_to_ms": 1_767_225_600}, "message.read")).encode(),
+        "wrong_shape",
+    ),
+    "a mute until some second": (
+        json.dumps(
+            native(
+                {"user": "u", "mute": {"conversation": {"type": "c2c", "id": "a"}, "mode": "all", "until_ms": 1_767_225_600}},
+                "settings.updated",
+            )
+        ).encode(),
+        "wrong_shape",
+    ),
     "a key twice": (b'{"v":1,"v":1}', "duplicate_key"),
     "a key twice deep inside": (
         json.dumps(native({**STORED, "x": [{"y": "Z"}]})).replace('"y": "Z"', '"y":1,"y":2').encode(),

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.model import PRIVATE_CLASSES, Bucket, MessageClass, PushType, Vendor
+from tests.examples import examples
 from workers.routing.classes import Placement, place
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
@@ -85,7 +86,7 @@ SYSTEM: Mapping[Vendor, Any] = {
 }
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1500)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(400))
 @given(
     vendor=st.sampled_from(Vendor),
     message_class=st.sampled_from(MessageClass),

@@ -14,6 +14,7 @@ import pytest
 from common.model import Kind, Vendor
 from simulators import apns, fcm_message, huawei_rules, meizu, oppo, vivo, xiaomi
 from simulators.honor import Honor
+from tests.examples import examples
 from tests.unit.routing.builders import Books, device, message
 from tests.unit.routing.test_stage import wire
 from tests.unit.vendors.cases import PIECES
@@ -21,7 +22,7 @@ from workers.routing.render import HiddenMode
 from workers.vendors.vivo import SAFE_CONTENT, SAFE_TITLE
 from workers.wire import Request
 
-EACH = 400
+EACH = examples(150)
 
 
 def _form(request: Request) -> dict[str, str]:

@@ -12,7 +12,8 @@ from common.contracts import Device, Notification
 from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage.tenants import Tenant
 from tests.unit.routing.builders import NOW_MS, Books, credential, device, group, message, offline, who, world
-from workers.delivery.stage import Work, badge_step
+from workers.delivery.stage import badge_step
+from workers.delivery.work import Work
 from workers.routing.stage import BATCH_MAX, route, urgency_of
 from workers.vendors import VENDORS
 from workers.vendors.base import AccessToken, Item, Parcel, Template

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asn1crypto import pkcs12 as asn1
@@ -22,6 +24,7 @@ from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, note, p
 from workers.transport.base import fault_of
 from workers.vendors import apns, apple_account
 from workers.vendors.apns import APNS
+from workers.vendors.apple_account import read_credential
 from workers.vendors.base import CredentialError, compact, text_id
 from workers.wire import NoAnswer
 
@@ -454,8 +457,8 @@ def test_every_process_makes_the_same_provider_token_for_forty_minutes():
     assert first == last
     assert next_one.value != first.value
     assert (first.refresh_at_ms, first.expires_at_ms) == (start + 2_400_000, start + 3_540_000)
-    r, s = (int.from_bytes(apns.base64.urlsafe_b64decode(first.value.rsplit(".", 1)[1] + "==")[i : i + 32]) for i in (0, 32))
-    key = serialization.load_pem_private_key(P8.encode(), None).public_key()
+    r, s = (int.from_bytes(base64.urlsafe_b64decode(first.value.rsplit(".", 1)[1] + "==")[i : i + 32]) for i in (0, 32))
+    key: Any = serialization.load_pem_private_key(P8.encode(), None).public_key()
     key.verify(utils.encode_dss_signature(r, s), first.value.rsplit(".", 1)[0].encode(), ec.ECDSA(hashes.SHA256()))
 
 
@@ -491,7 +494,7 @@ def make_p12(
 
 
 def read_p12(raw, password=b"geheim\n", topic="com.example.chat", env="production", now_ms=NOW_MS):
-    return apns.read_credential({"topic": topic, "env": env}, {"p12": raw, "password": password}, now_ms)
+    return read_credential({"topic": topic, "env": env}, {"p12": raw, "password": password}, now_ms)
 
 
 def test_a_p12_becomes_certificate_and_key_and_its_password_is_not_kept():
@@ -534,9 +537,9 @@ P12_REFUSED = {
     "a topic with a star": (lambda: read_p12(make_p12(), topic="com.example.*"), "wildcard"),
     "no topic": (lambda: read_p12(make_p12(), topic=""), "--topic is missing"),
     "another environment": (lambda: read_p12(make_p12(), env="staging"), "production or sandbox"),
-    "both kinds": (lambda: apns.read_credential({"topic": "a.b"}, {"p12": b"", "p8": b""}, NOW_MS), "either"),
-    "no kind": (lambda: apns.read_credential({"topic": "a.b"}, {}, NOW_MS), "either"),
-    "no password file": (lambda: apns.read_credential({"topic": "a.b"}, {"p12": make_p12()}, NOW_MS), "--password-file is missing"),
+    "both kinds": (lambda: read_credential({"topic": "a.b"}, {"p12": b"", "p8": b""}, NOW_MS), "either"),
+    "no kind": (lambda: read_credential({"topic": "a.b"}, {}, NOW_MS), "either"),
+    "no password file": (lambda: read_credential({"topic": "a.b"}, {"p12": make_p12()}, NOW_MS), "--password-file is missing"),
 }
 
 
@@ -634,11 +637,11 @@ P8_REFUSED = {
 @pytest.mark.parametrize(("options", "pem", "reason"), P8_REFUSED.values(), ids=P8_REFUSED)
 def test_a_p8_is_refused_with_its_reason(options, pem, reason):
     with pytest.raises(CredentialError, match=reason):
-        apns.read_credential({"topic": "com.example.chat", **options}, {"p8": pem.encode()}, NOW_MS)
+        read_credential({"topic": "com.example.chat", **options}, {"p8": pem.encode()}, NOW_MS)
 
 
 def test_a_p8_is_kept_as_pem_for_production_unless_said_else():
-    options, secrets = apns.read_credential(
+    options, secrets = read_credential(
         {"topic": "com.example.chat", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}, {"p8": P8.encode() + b"\n"}, NOW_MS
     )
     assert options == {"topic": "com.example.chat", "env": "production", "key_id": "ABC123DEFG", "team_id": "DEF123GHIJ"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import pytest
@@ -374,10 +376,10 @@ def test_vector_a_assertion(key):
     signed, signature = fcm.assertion(ACCOUNT, pem_of(key), 1_700_000_000).rsplit(".", 1)
     assert len(signed) == 370
     assert hashlib.sha256(signed.encode()).hexdigest() == "2c7ceaf6b4f6c9033cfa4fe4ad29f75aa10fe5e661d606180069aadd683089d5"
-    ours = fcm.base64.urlsafe_b64decode(signature + "==")
+    ours = base64.urlsafe_b64decode(signature + "==")
     key.public_key().verify(ours, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-    theirs = serialization.load_pem_public_key(PUBLIC_KEY.encode())
-    theirs.verify(fcm.base64.urlsafe_b64decode(SIGNATURE + "=="), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    theirs: Any = serialization.load_pem_public_key(PUBLIC_KEY.encode())
+    theirs.verify(base64.urlsafe_b64decode(SIGNATURE + "=="), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     token = f"{signed}.{SIGNATURE}"
     assert (len(token), hashlib.sha256(token.encode()).hexdigest()) == (
         713,
@@ -419,7 +421,7 @@ def test_the_assertion_goes_to_google_s_door_whatever_the_key_file_says(key):
     assert (request.endpoint, request.path) == ("GOOGLE_OAUTH", "/token")
     form = parse_qs(request.body.decode())
     assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
-    claims = json.loads(fcm.base64.urlsafe_b64decode(form["assertion"][0].split(".")[1] + "=="))
+    claims = json.loads(base64.urlsafe_b64decode(form["assertion"][0].split(".")[1] + "=="))
     assert (claims["aud"], claims["iat"], claims["exp"]) == ("https://oauth2.googleapis.com/token", NOW_MS // 1000, NOW_MS // 1000 + 3600)
 
 

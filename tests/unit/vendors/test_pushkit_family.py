@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.model import Bucket, Vendor, Verdict
+from tests.examples import examples
 from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, answers, credential, note, parcel, parcels, texts, whole_graphemes
 from workers.vendors.base import AccessRefused, AccessToken, VendorSpec
 from workers.vendors.harmony import HARMONY
@@ -42,7 +43,7 @@ def size_without_tokens(spec: VendorSpec, body: dict) -> int:
 
 
 @every_vendor
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(sent=parcels, answer=answers)
 def test_any_bytes_give_exactly_one_outcome_a_token(spec, sent, answer):
     outcomes = spec.classify(sent, answer)
@@ -55,7 +56,7 @@ def test_any_bytes_give_exactly_one_outcome_a_token(spec, sent, answer):
 
 
 @every_vendor
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(sent=parcels)
 def test_build_takes_any_note_and_every_token_is_in_the_request(spec, sent):
     request = spec.build(sent, credential(spec.vendor, **FULL[spec.vendor]), ACCESS)
@@ -68,7 +69,7 @@ def test_build_takes_any_note_and_every_token_is_in_the_request(spec, sent):
 
 
 @every_vendor
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(title=texts.filter(bool), body=texts.filter(bool), style=st.sampled_from([0, 1, 3]), ext=texts)
 def test_any_text_fits_and_is_never_cut_inside_a_grapheme(spec, title, body, style, ext):
     sent = parcel(note_=note(title=title, body=body, ext=ext, vendor={"style": style}))
@@ -110,7 +111,7 @@ def test_a_request_that_was_written_and_never_answered_is_uncertain(spec):
 
 
 @every_vendor
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(answer=answers)
 def test_any_answer_of_the_access_call_is_a_token_or_a_refusal(spec, answer):
     read = spec.access.read(answer, NOW_MS)

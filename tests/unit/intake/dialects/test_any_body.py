@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.contracts import Conversation, Element, PushFields, Sender
+from tests.examples import examples
 from tests.unit.intake.dialects.test_samples import SAMPLES, body_of
 from workers.intake import dialects
 from workers.intake.dialects import DIALECTS, DialectError, Ignored, Translated, base, tenant_named
@@ -142,13 +143,13 @@ def mutated(draw: st.DrawFn) -> tuple[str, Any, str | None]:
     return sample["d"], body, query
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(mutated())
 def test_a_damaged_sample_gives_events_or_a_dialect_error(case):
     tried(*case)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(sorted(DIALECTS)), junk, st.one_of(st.none(), st.text(max_size=20)))
 def test_any_json_gives_events_or_a_dialect_error(dialect, body, query):
     tried(dialect, body, query)
@@ -182,10 +183,11 @@ def push_blocks(draw: st.DrawFn) -> tuple[str, Any]:
     return dialect, body
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(push_blocks())
 def test_any_push_block_gives_canonical_fields_or_a_dialect_error(case):
-    tried(*case, None)
+    dialect, body = case
+    tried(dialect, body, None)
 
 
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))

@@ -245,6 +245,20 @@ def test_a_topic_of_a_community_is_its_own_conversation():
     assert event["id"] == "stored:@TGS#_1#@TOPIC#_9:7"
 
 
+@pytest.mark.parametrize(
+    ("extra", "sender"),
+    [
+        ({"NickName": "Jared"}, {"id": "alice", "nick": "Jared"}),
+        ({"NickName": ""}, {"id": "alice"}),
+        ({}, {"id": "alice"}),
+    ],
+)
+def test_a_group_callback_may_carry_the_senders_nick(extra: dict[str, Any], sender: dict[str, str]) -> None:
+    """Not in the documented body; real ones have it (`NickName`)."""
+    told = data_of("tencent", group(From_Account="alice", **extra))
+    assert {name: value for name, value in told["sender"].items() if value} == sender
+
+
 def test_a_directed_group_message_reaches_only_those_named():
     assert data_of("tencent", group(To_Account=["bob", "cid", "bob"]))["recipients"] == ["bob", "cid"]
     assert data_of("tencent", group(To_Account="bob"))["recipients"] == ["bob"]

@@ -1,0 +1,108 @@
+"""Messages that travel while servers die: each must have exactly one outcome."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from common.ledger_records import RowRecord, decode_records
+from common.storage import keys
+from common.storage.members import Members
+from tests.cluster import published, wait_until
+from tests.integration.test_core_elsewhere import Core
+from workers.cli.worker import doors_of
+from workers.handlers.intake import IntakeLoop
+from workers.runtime import Runtime
+
+#: From a primary's death, or a slot's move, until work goes on.
+RECOVERY_S_MAX = 15.0
+
+
+class Load:
+    """Publishes messages to people who are online, and takes them in, side by side."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.core = Core(runtime)
+        self.runtime = runtime
+        self.sent: list[str] = []
+        self._stop = threading.Event()
+        runtime.core.hset(f"{self.core.prefix}presence:{{{self.core.app}:bob}}", "d", f"foreground|ios|{int(time.time() * 1000) + 600_000}")
+        self._consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
+        self._threads = [threading.Thread(target=run) for run in (self._publish, lambda: self._consumer.run(self._stop.is_set))]
+        for thread in self._threads:
+            thread.start()
+
+    def _publish(self) -> None:
+        while not self._stop.is_set():
+            identity = uuid.uuid4().hex
+            data = {"message_id": identity, "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+            data |= {"elements": [{"type": "text", "text": "hi"}]}
+            event = {"v": 1, "id": identity, "type": "message.stored", "app": self.core.app, "ts": int(time.time() * 1000), "data": data}
+            while not self._stop.is_set():
+                try:
+                    published(self.runtime.core, self.core.stream, {"e": json.dumps(event)}, replicated=True)
+                    self.sent.append(identity)
+                    break
+                except RedisError:
+                    time.sleep(0.05)
+            time.sleep(0.005)
+
+    def goes_on(self, count: int = 20) -> float:
+        """Seconds until so many more events were published and taken in."""
+        began, wanted = time.monotonic(), len(self.sent) + count
+        wait_until(lambda: len(self.sent) >= wanted and self._last() in self.rows(), "work goes on", RECOVERY_S_MAX)
+        return time.monotonic() - began
+
+    def _last(self) -> str:
+        return self.sent[-20]
+
+    def rows(self) -> Counter[str]:
+        """Outcomes by event."""
+        try:
+            entries = self.runtime.redis.xrange(self.runtime.keys.belt(keys.LEDGER))
+        except RedisError:
+            return Counter()
+        records = [record for _, fields in entries for record in decode_records(fields[b"b"])]
+        return Counter(record.event_id for record in records if isinstance(record, RowRecord))
+
+    def end(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def all_accounted_for(self) -> None:
+        """Every event that was published has exactly one row."""
+        while self._consumer.once(block_ms=10):
+            pass
+        rows = self.rows()
+        assert not [one for one in self.sent if rows[one] != 1], Counter(rows[one] for one in self.sent)
+
+
+def again(do: Callable[[], Any]) -> Any:
+    """As the stages do: a store that is away is waited for."""
+    until = time.monotonic() + RECOVERY_S_MAX
+    while True:
+        try:
+            return do()
+        except RedisError:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def read_whole(members: Members, group: str, kill: Callable[[], object]) -> tuple[set[str], int]:
+    """The members of a group, read page by page, and the number of pages; after the fifth the server is killed."""
+    cursor, server, found, pages = 0, None, set[str](), 0
+    while pages == 0 or cursor:
+        if pages == 5:
+            kill()
+        page = again(lambda at=cursor, of=server: members.page("a", group, at, of, 1_000))
+        cursor, server, pages = page.cursor, page.server, pages + 1
+        found |= set(page.users)
+    return found, pages

@@ -1,0 +1,99 @@
+"""The master behind sentinels dies while events travel and a group is read: each event has one outcome, the group is read whole."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from redis.exceptions import RedisError
+
+from common.config import Settings
+from common.storage.members import Members
+from common.storage.migrations import migrate
+from common.storage.redis import connect
+from tests.cluster import _free_port, wait_until
+from tests.conftest import open_folder
+from tests.integration.cluster.load import RECOVERY_S_MAX, Load, read_whole
+from workers.embedded import find_home, valkey_binary
+from workers.processes import end, spawn
+from workers.runtime import Runtime
+
+
+@dataclasses.dataclass
+class Pair:
+    """A master, its replica and one sentinel."""
+
+    url: str
+    master: subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with open_folder() as folder:
+        (folder / "home").mkdir()
+        binary, password = str(valkey_binary(find_home(folder / "home"))), secrets.token_hex(8)
+        first, second, sentinel = (_free_port() for _ in range(3))
+        shared = ["--bind", "127.0.0.1", "--save", "", "--requirepass", password, "--primaryauth", password]
+        shared += ["--repl-diskless-sync-delay", "0", "--dir", str(folder)]
+        config = folder / "sentinel.conf"
+        lines = [f"port {sentinel}", f"sentinel monitor m 127.0.0.1 {first} 1", f"sentinel auth-pass m {password}"]
+        lines += ["sentinel down-after-milliseconds m 1000", "sentinel failover-timeout m 3000"]
+        config.write_text("\n".join([*lines, ""]))
+        master = spawn([binary, "--port", str(first), *shared], cwd=folder)
+        others = [spawn([binary, "--port", str(second), *shared, "--replicaof", "127.0.0.1", str(first)], cwd=folder)]
+        others.append(spawn([binary, str(config), "--sentinel"], cwd=folder))
+        try:
+            wait_until(lambda: _follows(f"redis://:{password}@127.0.0.1:{second}"), "the replica follows")
+            url = f"sentinel://:{password}@127.0.0.1:{sentinel}/0?master=m"
+            wait_until(lambda: _knows(f"redis://127.0.0.1:{sentinel}"), "the sentinel knows the replica")
+            yield Pair(url, master)
+        finally:
+            for process in (master, *others):
+                end(process, (9, 5))
+
+
+def _follows(url: str) -> bool:
+    with contextlib.suppress(RedisError, OSError), contextlib.closing(connect(url)) as client:
+        told: Any = client.info("replication")
+        return bool(told.get("master_link_status") == "up")
+    return False
+
+
+def _knows(url: str) -> bool:
+    with contextlib.suppress(RedisError, OSError), contextlib.closing(connect(url)) as client:
+        masters: Any = client.sentinel_masters()
+        return bool(masters["m"]["num-slaves"] == 1)
+    return False
+
+
+@pytest.fixture
+def runtime(settings: Settings, pair: Pair, tmp_path: Path) -> Iterator[Runtime]:
+    (tmp_path / "keys").write_bytes(Fernet.generate_key())
+    (tmp_path / "keys").chmod(0o600)
+    found = Runtime(dataclasses.replace(settings, redis_url=pair.url, core_url=pair.url, secret_keys_file=tmp_path / "keys"))
+    migrate(found.engine)
+    yield found
+    found.close()
+
+
+def test_the_master_dies_under_load(runtime: Runtime, pair: Pair) -> None:
+    load = Load(runtime)
+    try:
+        load.goes_on()
+        names = [f"u{number}" for number in range(20_000)]
+        runtime.core.sadd(f"{load.core.prefix}members:{{a:g}}", *names)
+        runtime.core.execute_command("WAIT", 1, 2_000)
+        found, pages = read_whole(Members(runtime.core, load.core.prefix), "g", pair.master.kill)
+        assert found == set(names)
+        assert pages > 20, "it began anew"
+        assert load.goes_on() < RECOVERY_S_MAX
+    finally:
+        load.end()
+    load.all_accounted_for()
