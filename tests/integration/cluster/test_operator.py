@@ -47,7 +47,7 @@ def test_gauges_and_the_consoles_queues(runtime: Runtime) -> None:
     Reporter(runtime).show_streams()
     shown = {sample.labels["stage"]: sample.value for sample in metrics.QUEUE_WAIT_SECONDS.collect()[0].samples}
     assert shown.keys() >= {"intake", "presence", "routing", "ledger"}
-    queues = {one.name: one.depth for one in Look(runtime, cast(Any, None)).queues(int(time.time() * 1000))}
+    queues = {one.name: one.entries for one in Look(runtime, cast(Any, None)).queues(int(time.time() * 1000))}
     assert queues[stream] == 1
 
 
