@@ -8,7 +8,8 @@ local now, keep = tonumber(redis.call('TIME')[1]), tonumber(ARGV[1])
 local fields, found = {}, {}
 for i = 3, #ARGV, 2 do fields[#fields + 1] = ARGV[i] end
 for _, key in ipairs(KEYS) do
-  for i, value in ipairs(redis.call('HMGET', key, unpack(fields))) do
+  local told = redis.call('EXISTS', key) == 1 and redis.call('HMGET', key, unpack(fields)) or {}
+  for i, value in ipairs(told) do
     if value and now - tonumber(string.sub(value, 9)) < keep then found[i] = string.sub(value, 1, 8) end
   end
 end
