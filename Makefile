@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster bench bench-against bench-lanes doors clean
+.PHONY: helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster cluster-e2e bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,6 +57,10 @@ isolation: install-dev
 # var/reports/cluster.json. COMMAND="… " runs something beside such a cluster instead, with its PUSHFLEET_REDIS_URL
 cluster: install-dev
 	@$(BIN)/python -m $(if $(COMMAND),tests.cluster $(COMMAND),tests.chaos.cluster_campaign)
+
+# The tests of the whole way on such a cluster. ARGS="-k c2c"
+cluster-e2e: install-dev
+	@PUSHFLEET_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/e2e $(ARGS)
 
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench

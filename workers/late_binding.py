@@ -40,9 +40,16 @@ class BoundAddresses:
         credential = self._tenancy.credential(work.note.app, device.vendor, device.business_id)
         return for_lane(work.note, lane.vendor, device, credential) if credential is not None else None
 
+    def look(self, works: Sequence[Work]) -> list[str | None]:
+        """The bindings of these works' devices, of any lanes."""
+        return self._bindings.look([(work.note.app, (target := work.target).user, target.device) for work in works])
+
     def where(self, lane: Lane, works: Sequence[Work]) -> Sequence[Device | Standing | None]:
+        return self.judge(lane, works, self.look(works))
+
+    def judge(self, lane: Lane, works: Sequence[Work], told: Sequence[str | None]) -> Sequence[Device | Standing | None]:
+        """As `where`, of works whose bindings were looked up."""
         app, vendor, business_id = lane.credential.app, str(lane.vendor), lane.credential.business_id
-        told = self._bindings.look([(app, (target := work.target).user, target.device) for work in works])
         found: list[Device | Standing | None] = [Standing.KEPT] * len(works)
         changed = [
             index

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import Any
 
 from celery import Celery
@@ -515,15 +516,21 @@ class _Claims:
         """Of pushes that stand in one entry; those of one take are asked for together."""
         if not works:
             return []
-        hold = works[0].hold or _NOBODY
-        asks = [
-            (
-                *(work.entry, work.place, (note := work.note).app, note.message_id, _read_as(work), note.ts_ms),
-                *((target := work.target).user, target.device, step, work.counted),
-            )
-            for work, step in zip(works, steps, strict=True)
-        ]
-        told = self._store.take(self._store.holders(hold.lane), hold.word, asks, sends=hold.sends)
+        told: list[claim_store.Number] = []
+        parts = []
+        for _, part in groupby(zip(works, steps, strict=True), lambda one: id(one[0].hold)):
+            both = list(part)
+            asks = [
+                (
+                    *(work.entry, work.place, (note := work.note).app, note.message_id, _read_as(work), note.ts_ms),
+                    *((target := work.target).user, target.device, step, work.counted),
+                )
+                for work, step in both
+            ]
+            hold = both[0][0].hold or _NOBODY
+            parts.append(claim_store.Part(self._store.holders(hold.lane), hold.word, asks, hold.sends))
+        for numbers in self._store.take_all(parts):
+            told += numbers
         return [
             ClaimAnswer(_STATES[state], None if badge < 0 else badge, why or ("uncertain" if work.repeated else ""), counted)
             for work, (state, badge, why, counted) in zip(works, told, strict=True)

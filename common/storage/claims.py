@@ -17,7 +17,7 @@ from redis.client import Pipeline
 
 from common.storage import badges
 from common.storage.keys import Keys
-from common.storage.scripts import script, source
+from common.storage.scripts import Call, run_all, script, source
 
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of its day and a day of grace.
 KEEP_S = 9 * 86_400
@@ -93,6 +93,16 @@ def _by_place(record: list[str] | dict[int, str]) -> dict[int, str]:
     return {place - 1: counted for place, counted in items}
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Pushes of entries of one take, as `Claims.take` wants them."""
+
+    holders: str
+    word: str
+    asks: Sequence[Wanted]
+    sends: bool
+
+
 class Claims:
     """Leases, marks and releases, one call a batch."""
 
@@ -128,15 +138,25 @@ class Claims:
         holders: key of the hash of who holds the lane's entries; word: the asker's, "" where nobody holds them. sends: what was taken is
         noted with the entry, so that its next holder knows.
         """
-        found: list[Number] = []
-        for start in range(0, len(asks), LEASE_MAX):
-            found += self._take_some(holders, word, asks[start : start + LEASE_MAX], sends)
+        return self.take_all([Part(holders, word, asks, sends)])[0]
+
+    def take_all(self, parts: Sequence[Part]) -> list[list[Number]]:
+        """The same for entries of several takes, in one round trip."""
+        calls, owners = list[Call](), list[int]()
+        for number, part in enumerate(parts):
+            for start in range(0, len(part.asks), LEASE_MAX):
+                calls.append(self._taking(part, part.asks[start : start + LEASE_MAX]))
+                owners.append(number)
+        found: list[list[Number]] = [[] for _ in parts]
+        for owner, answer in zip(owners, run_all(self._redis, calls), strict=True):
+            told = _told_flat(answer)
+            found[owner] += zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True)
         return found
 
     def holders(self, lane: str) -> str:
         return self._keys.lane_holders(lane)
 
-    def _take_some(self, holders: str, word: str, asks: Sequence[Wanted], sends: bool) -> list[Number]:
+    def _taking(self, part: Part, asks: Sequence[Wanted]) -> Call:
         prefix, entries = self._keys, dict[str, list[str | int]]()
         names, gone = dict[str, int](), dict[str, int]()
         for entry, place, app, message, conversation, ts_ms, user, device, step, counted in asks:
@@ -146,11 +166,10 @@ class Claims:
             badge = names.setdefault(prefix.badges(app, user), len(names)) if step >= 0 else 0
             pushes += (place, mark, read, conversation, message, ts_ms, badge, device, step, counted)
         first = 2 + len(entries)
-        keys = [holders, *map(prefix.taken, entries), *names, *gone]
-        packed = msgspec.msgpack.encode([part for entry, pushes in entries.items() for part in (entry, len(pushes) // 10, *pushes)])
-        args: list[str | int | bytes] = [word, int(sends), KEEP_S, badges.KEEP_S, len(gone), first, packed]
-        told = _told_flat(self._take(keys=keys, args=args))
-        return list(zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True))
+        keys = [part.holders, *map(prefix.taken, entries), *names, *gone]
+        packed = msgspec.msgpack.encode([one for entry, pushes in entries.items() for one in (entry, len(pushes) // 10, *pushes)])
+        args: list[str | int | bytes] = [part.word, int(part.sends), KEEP_S, badges.KEEP_S, len(gone), first, packed]
+        return self._take, keys, args
 
     def taken(self, entries: Sequence[str]) -> list[dict[int, str]]:
         """For each entry, by place, what its pushes have taken while somebody sent it."""

@@ -18,12 +18,11 @@ from typing import Any, Final, cast
 import msgspec
 from redis import Redis
 from redis.client import Pipeline
-from redis.commands.core import Script
-from redis.exceptions import NoScriptError, OutOfMemoryError
+from redis.exceptions import OutOfMemoryError
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
-from common.storage.scripts import script
+from common.storage.scripts import Call, run_all, script
 from common.storage.streams import Backlog
 
 URGENCIES: Final = tuple(Urgency)
@@ -97,6 +96,7 @@ class Taken:
     tokens: what the lane's rate allows of the next second (see `lease`); burst: how much of it at once. due_ms: when the lane may
     be asked again, by Redis' clock; now_ms: that clock at the take. left: entries in the queue still.
     noted, noted_why: entries up to this order were held by an outage, and which. slowed: up to this order, by the rate.
+    watched: the breaker counts the lane's answers, as some failed lately; else good ones tell it nothing.
     """
 
     lane: str
@@ -112,6 +112,7 @@ class Taken:
     noted_why: str = ""
     slowed: int = 0
     left: int = 0
+    watched: bool = True
     terms: LaneTerms = LaneTerms(gone=True)
     entries: list[LaneEntry] = field(default_factory=list)
 
@@ -219,21 +220,8 @@ class LaneQueues:
             pipe.sadd(self.keys.loaded_lanes, batch.lane)
             pipe.zadd(self.keys.ready(vendor_of(batch.lane), batch.urgency), {batch.lane: 0}, nx=True)
 
-    def _run(self, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """The scripts in one round trip; redis-py would ask in a second one whether the server knows them."""
-        if not calls:
-            return []
-        with self.redis.pipeline(transaction=False) as pipe:
-            for one, keys, args in calls:
-                pipe.evalsha(one.sha, len(keys), *keys, *args)
-            answers = pipe.execute(raise_on_error=False)
-        for index, answer in enumerate(answers):
-            if isinstance(answer, NoScriptError):
-                one, keys, args = calls[index]
-                answers[index] = one(keys=list(keys), args=list(args))
-            elif isinstance(answer, Exception):
-                raise answer
-        return answers
+    def _run(self, calls: Sequence[Call]) -> list[Any]:
+        return run_all(self.redis, calls)
 
     def wake_at(self, lanes: Sequence[tuple[str, Urgency, int]]) -> None:
         """Each (lane, urgency, time in ms) may send again from then on, unless somebody has said a time already."""
@@ -286,13 +274,22 @@ class LaneQueues:
 
     def lease(self, taken: Taken, wanted: int, pushes: int, round_s: float) -> RateLease:
         """Leave to send so many of what the lane's rate counts within the next second; fewer, or none, when others were first."""
-        keys, lane, terms = self.keys, taken.lane, taken.terms
-        args: list[Any] = [taken.word, terms.rate_per_s, terms.burst, terms.ramp_s, RANK[taken.urgency], wanted, pushes, round_s]
-        args += [self.clock()] if self.clock else []
-        told = self._lease(keys=[keys.rate(lane), keys.inflight(lane)], args=args)
-        tokens, first_s, last_s, rate = cast(Any, told)
-        rate_per_s = float(rate)
-        return RateLease(int(tokens), float(first_s), float(last_s), rate_per_s, _burst(terms, rate_per_s) / rate_per_s)
+        return self.lease_all([(taken, wanted, pushes)], round_s)[0]
+
+    def lease_all(self, wanted: Sequence[tuple[Taken, int, int]], round_s: float) -> list[RateLease]:
+        """The same for each (take, how many, pushes), in one round trip."""
+        keys, calls = self.keys, []
+        for taken, tokens, pushes in wanted:
+            terms = taken.terms
+            args: list[Any] = [taken.word, terms.rate_per_s, terms.burst, terms.ramp_s, RANK[taken.urgency], tokens, pushes, round_s]
+            args += [self.clock()] if self.clock else []
+            calls.append((self._lease, [keys.rate(taken.lane), keys.inflight(taken.lane)], args))
+        leases = []
+        for (taken, _, _), (tokens, first_s, last_s, rate) in zip(wanted, self._run(calls), strict=True):
+            rate_per_s = float(rate)
+            lim_s = _burst(taken.terms, rate_per_s) / rate_per_s
+            leases.append(RateLease(int(tokens), float(first_s), float(last_s), rate_per_s, lim_s))
+        return leases
 
     def paused(self, lane: str, urgency: Urgency, why: str, due_ms: int) -> Taken:
         """As `take` of a lane that is not to be sent to: nothing is taken. due_ms: from now."""
@@ -499,9 +496,10 @@ class LaneQueues:
 
 
 def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any) -> Taken:
-    what, now_ms, why, due, tokens, rate, noted, noted_why, slowed, left, *rest = answer
+    what, now_ms, why, due, tokens, rate, noted, noted_why, slowed, left, watched, *rest = answer
     taken = Taken(lane, urgency, word, what.decode(), now_ms, why.decode(), due, tokens, max(1, int(_burst(terms, float(rate)) + 1e-6)))
     taken.noted, taken.noted_why, taken.slowed, taken.left, taken.terms = noted, noted_why.decode(), slowed, left, terms
+    taken.watched = bool(watched)
     taken.entries = [LaneEntry(*one) for one in _triples(rest)]
     return taken
 

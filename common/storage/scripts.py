@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 
 _FOLDER = Path(__file__).parent / "lua"
 
@@ -19,3 +22,24 @@ def source(name: str) -> str:
 def script(redis: Redis, name: str, *shared: str) -> Script:
     """The script as a callable (EVALSHA, loaded again when the server forgot it). shared: files with functions that it uses."""
     return redis.register_script("".join(source(one) for one in (*shared, name)))
+
+
+#: One call of a script: it, its keys, its arguments.
+Call = tuple[Script, Sequence[str], Sequence[Any]]
+
+
+def run_all(redis: Redis, calls: Sequence[Call]) -> list[Any]:
+    """The scripts in one round trip, an answer each; redis-py would ask in a second one whether the server knows them."""
+    if not calls:
+        return []
+    with redis.pipeline(transaction=False) as pipe:
+        for one, keys, args in calls:
+            pipe.evalsha(one.sha, len(keys), *keys, *args)
+        answers: list[Any] = pipe.execute(raise_on_error=False)
+    for index, answer in enumerate(answers):
+        if isinstance(answer, NoScriptError):
+            one, keys, args = calls[index]
+            answers[index] = one(keys=list(keys), args=list(args))
+        elif isinstance(answer, Exception):
+            raise answer
+    return answers

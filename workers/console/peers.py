@@ -11,6 +11,8 @@ FORWARDING: Final = (
     *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via", "x-client-ip"),
     *("true-client-ip", "cf-connecting-ip"),
 )
+#: Of an IPv6 address only so many bits are not the caller's to choose.
+IPV6_PREFIX: Final = 64
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -31,16 +33,14 @@ class Peers:
     def caller(self, peer: str, headers: Mapping[str, str]) -> str:
         """The address that limits are counted for: the last one in X-Forwarded-For that no proxy of ours has written."""
         if not self.is_trusted(peer):
-            return peer
+            return _counted(peer)
         for hop in reversed([one.strip() for one in headers.get("x-forwarded-for", "").split(",")]):
-            bare = hop.removeprefix("[").partition("]")[0] if hop.startswith("[") else hop
-            try:
-                address = str(ipaddress.ip_address(bare))
-            except ValueError:
-                return peer  # not written by a proxy of ours
+            address = _without_port(hop)
+            if address is None:
+                return _counted(peer)  # not written by a proxy of ours
             if not self.is_trusted(address):
-                return address
-        return peer
+                return _counted(address)
+        return _counted(peer)
 
     def host(self, peer: str, headers: Mapping[str, str]) -> str:
         """The name that the browser has asked for."""
@@ -50,6 +50,34 @@ class Peers:
     def over_tls(self, peer: str, headers: Mapping[str, str], scheme: str) -> bool:
         told = headers.get("x-forwarded-proto", "").partition(",")[0].strip() if self.is_trusted(peer) else ""
         return (told or scheme) == "https"
+
+
+def _without_port(hop: str) -> str | None:
+    """`1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:5678` -> the address; None for anything else."""
+    bare = hop
+    if hop.startswith("["):
+        bare, _, port = hop[1:].partition("]")
+        if port and not port.startswith(":"):
+            return None
+    elif hop.count(":") == 1:
+        bare = hop.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        return None
+
+
+def _counted(host: str) -> str:
+    """Who has one IPv6 address has the 64 bits behind it, too, and may take another for each try."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), IPV6_PREFIX), strict=False))
 
 
 def forwarded(headers: Mapping[str, str], http_version: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +29,9 @@ from workers.wire import Answer, NoAnswer, Request, Transport
 IN_FLIGHT_MAX = 500
 
 
+Granted = Sequence[tuple[Parcel, list[Work]]]
+
+
 @dataclass(slots=True)
 class Delivered:
     """What became of a round of pushes of one lane.
@@ -36,7 +39,7 @@ class Delivered:
     told: the vendor's word (or ours in its place) on each push that was asked about. decided: ended without a request.
     waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
     left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
-    addressed_ms: when the tokens were compared with their devices'.
+    addressed_ms: when the tokens were compared with their devices'. stays: something of the round's entries goes back to the queue.
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
@@ -49,6 +52,8 @@ class Delivered:
     moved: list[Work] = field(default_factory=list)
     requests: int = 0
     addressed_ms: int = 0
+    stays: bool = False
+    lost: Collection[str] = ()  # see LaneTurn
     probe: bool = False  # this round is the one push that tries a stopped lane
 
 
@@ -89,10 +94,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class LaneTurn:
-    """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go."""
+    """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go.
+
+    lost: names of entries that another sender takes over meanwhile; it grows while the round waits.
+    """
 
     state: Probe | None
     pacer: Pace
+    lost: Collection[str] = ()
 
 
 class Claims(Protocol):
@@ -183,7 +192,38 @@ def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | No
 
     turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked and nothing is paced.
     """
-    done = Delivered()
+    ready = prepared(works, lane, world, turn)
+    return sent(ready, world, Unpaced() if turn is None else turn.pacer)
+
+
+def sent(ready: Ready, world: World, pacer: Pace) -> Delivered:
+    """The rest of a round that was prepared."""
+    lane, access = ready.lane, ready.access
+    if ready.granted:
+        granted, answers = _asked(shown(ready.granted, lane, access, world), lane, access, world, ready.done, pacer)
+        concluded(granted, answers, ready, world)
+    return ready.done
+
+
+@dataclass(slots=True)
+class Ready:
+    """A round before its send. granted: what may go, empty where nothing does, and then the round is over."""
+
+    lane: Lane
+    done: Delivered
+    granted: Granted = ()
+    access: AccessToken | None = None
+
+    @property
+    def costs(self) -> list[int]:
+        """Of each request, in what the lane's rate counts."""
+        return _costs(self.granted, self.lane)
+
+
+def prepared(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | None = None) -> Ready:
+    """The round up to its send: nothing has left, and no token of the rate is taken."""
+    ready = Ready(lane, Delivered(lost=turn.lost if turn is not None else ()))
+    done = ready.done
     mine = _claimed(works, world.now_ms(), world, done)
     mine = _wellformed(_addressed(mine, lane, world, done), lane, done)
     if mine:
@@ -191,21 +231,30 @@ def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | No
     done.probe = done.probe or (turn is not None and turn.state is not None)
     if not mine:
         _hand_back(lane, world, done)
-        return done
+        return ready
     access = world.access.get(lane, world.now_ms())
     if isinstance(access, AccessRefused):
         _no_access(mine, lane, access, world, done)
-        return done
+        return ready
     now_ms = world.now_ms()  # fetching an access token takes its time
     pacer: Pace = Unpaced() if turn is None else turn.pacer
     granted = _admitted(_sendable(mine, lane, world, now_ms, done), lane, now_ms, world, done, pacer)
-    if granted:
-        granted = _in_time(granted, lane, world, done)
-    if granted:
-        _send(shown(granted, lane, access, world), lane, access, world, done, pacer)
-    else:
+    ready.granted, ready.access = _in_time(granted, lane, world, done) if granted else (), access
+    if not ready.granted:
         _hand_back(lane, world, done)
-    return done
+    return ready
+
+
+def requests_of(ready: Ready, world: World) -> list[Request]:
+    """The requests of a round that goes at once; from here on it counts as sent."""
+    sent_ms = world.now_ms()
+    build, lane = ready.lane.spec.build, ready.lane
+    requests = [build(parcel, lane.credential, ready.access) for parcel, _ in ready.granted]
+    ready.done.requests += len(requests)
+    for _, works in ready.granted:
+        for work in works:
+            work.sent_ms = sent_ms
+    return requests
 
 
 def review(works: Sequence[Work], world: World) -> Delivered:
@@ -259,13 +308,18 @@ def badge_step(work: Work) -> int:
     return note.badge_increment if counts else -1
 
 
+def badge_steps(works: Sequence[Work], now_ms: int) -> list[int]:
+    """The same for each; what ran out of time takes no number."""
+    return [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
+
+
 def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered, *, counts: bool = True) -> list[Work]:
     """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired.
 
     counts: their badge numbers are taken.
     """
     mine = []
-    steps = [-1 if not counts or work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
+    steps = badge_steps(works, now_ms) if counts else [-1] * len(works)
     answers = world.claims.lease(works, steps) if works else ()
     for work, answer in zip(works, answers, strict=True):
         work.repeated = answer.why == Decision.UNCERTAIN
@@ -414,10 +468,14 @@ def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: Wo
     back."""
     now_ms = world.now_ms()
     stay = [work for _, works in granted for work in works if work.note.expires_at_ms <= now_ms]
-    if not stay and now_ms - done.addressed_ms <= late.ADDRESS_GOOD_MS:
+    if not stay and not done.lost and now_ms - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return list(granted)
     done.decided += [(work, expired_as(work), OUT_OF_TIME) for work in stay]
-    stay += _moved_since([work for _, works in granted for work in works if work.note.expires_at_ms > now_ms], lane, world, done)
+    lost = [work for _, works in granted for work in works if work.entry in done.lost and work.note.expires_at_ms > now_ms]
+    done.dropped += lost
+    stay += lost
+    staying = {id(work) for work in stay}
+    stay += _moved_since([work for _, works in granted for work in works if id(work) not in staying], lane, world, done)
     if not stay:
         return list(granted)
     world.gate.refund(lane, stay)
@@ -452,15 +510,17 @@ def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
         done.decided.append((work, leave.decision, "held back by our own count"))
 
 
-Granted = Sequence[tuple[Parcel, list[Work]]]
+def _costs(granted: Granted, lane: Lane) -> list[int]:
+    if lane.limits.rate_unit == "request" or lane.spec.request_tokens_max == 1:
+        return [1] * len(granted)
+    return [len(parcel.items) for parcel, _ in granted]
 
 
 def _asked(
     granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pace
 ) -> tuple[Granted, list[Answer | NoAnswer]]:
     """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
-    by_request = lane.limits.rate_unit == "request" or lane.spec.request_tokens_max == 1
-    costs = [1] * len(granted) if by_request else [len(parcel.items) for parcel, _ in granted]
+    costs = _costs(granted, lane)
     if pacer.part(costs) == (len(granted), 0.0):
         pacer.spend(sum(costs))
         return granted, _ask(granted, lane, access, world, done)
@@ -490,20 +550,15 @@ def _parts_pool() -> ThreadPoolExecutor:
 
 
 def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> list[Answer | NoAnswer]:
-    sent_ms = world.now_ms()
-    build, credential = lane.spec.build, lane.credential
-    requests = [build(parcel, credential, access) for parcel, _ in granted]
-    answers = list(lane.send_many(world.transport, requests, world.deadline_s))
-    done.requests += len(requests)
+    part = Ready(lane, done, granted, access)
+    answers = list(lane.send_many(world.transport, requests_of(part, world), world.deadline_s))
     _follow(granted, answers, lane, access, world, done)
-    for _, works in granted:
-        for work in works:
-            work.sent_ms = sent_ms
     return answers
 
 
-def _send(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pace) -> None:
-    granted, answers = _asked(granted, lane, access, world, done, pacer)
+def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Ready, world: World) -> None:
+    """What the answers to these requests of the round mean, told to the gate, the breaker and the access tokens."""
+    lane, access, done = ready.lane, ready.access, ready.done
     if not granted:
         _hand_back(lane, world, done)
         return

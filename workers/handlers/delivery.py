@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, cast
 
 import msgspec
@@ -28,6 +29,7 @@ from workers.app import DELIVERY, queue_of
 from workers.delivery import stage as delivery
 from workers.delivery.lane import Lane
 from workers.gate import lane_terms
+from workers.handlers.joint_rounds import JointRounds, Wanted
 from workers.handlers.lane_rounds import LaneRounds
 from workers.queues.consumer import AWAY, Letter, dead_letter, packed_records
 from workers.runtime import Runtime
@@ -39,6 +41,9 @@ SLICE_S: Final = 5.0
 #: Lanes that are sent to at the same time, and those of them that let their last round wait in vain: these must not keep the others
 #: from being sent to; and what share of the pushes on the wire each of them may have.
 LANES_AT_ONCE: Final = 32
+#: The same of a vendor whose lanes' rounds go together, and how many pushes on the wire there must be for each.
+LANES_TOGETHER: Final = 250
+PUSHES_EACH: Final = 16
 SILENT_MAX, SILENT_SHARE = 8, 1 / 32
 #: Of the pushes on the wire and of the lanes at once, what groups and bulk may have: who comes with a call finds room.
 OTHERS_SHARE: Final = 0.6
@@ -68,14 +73,21 @@ _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 @dataclass(slots=True)
 class _Running:
     """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate, so that the next may begin before
-    its last answer came, and still comes behind it."""
+    its last answer came, and still comes behind it. together: with rounds of other lanes. lost: names of entries that another
+    sender has taken over."""
 
     taken: Taken
     entries: list[LaneEntry]
     most: int
     silent: bool = False
     paced: bool = False
+    together: bool = False
+    lost: set[str] = field(default_factory=set)
     renewed: float = field(default_factory=time.monotonic)
+
+
+#: In place of a round that is over.
+_ELSEWHERE: Final = _Running(Taken("", Urgency.BULK, "", "empty", 0), [], 0)
 
 
 class LaneSender:
@@ -89,8 +101,9 @@ class LaneSender:
         self.progress_at = time.monotonic()
         self._ends = stopping
         self._rounds = LaneRounds(runtime, lambda: self._ends() or self._stopping())
+        self._joint = JointRounds(runtime, self._rounds, self._over, self._apart, self._slow)
         self._stopping: Callable[[], bool] = lambda: False
-        self._pool = ThreadPoolExecutor(LANES_AT_ONCE, thread_name_prefix=f"lanes-{vendor}")
+        self._pool = ThreadPoolExecutor(LANES_TOGETHER, thread_name_prefix=f"lanes-{vendor}")
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}  # by the take's word
         self._silent: set[str] = set()
@@ -149,6 +162,7 @@ class LaneSender:
                 self._woken.wait(next_s)
             else:
                 return next_s is not None and next_s < SLICE_S  # due soon after this slice: another one waits for it
+        self._rounds.flush()
         over = not self._stopping() and time.monotonic() >= end
         self._wait_for_rounds(0.2 if not self._stopping() else 2 * self.runtime.settings.send_timeout_s)
         return over
@@ -236,9 +250,11 @@ class LaneSender:
         try:
             self._put_back([taken for taken, _ in takes], lanes)
         finally:  # what was taken is sent, whatever became of its lane's place
-            for taken, room in takes:
-                if taken.entries:
-                    self._begin(taken, lanes[taken.lane], room)
+            begun: list[tuple[_Running, Lane | None]] = []
+            for taken, room in self._rooms(takes):
+                if taken.entries and (running := self._begun(taken, lanes[taken.lane], room)) is not None:
+                    begun.append((running, lanes[taken.lane]))
+            self._go(begun)
 
     def _lane(self, lane_id: str) -> Lane | None:
         app, vendor, business_id = lane_id.split(":", 2)
@@ -250,14 +266,19 @@ class LaneSender:
     def _probe_s(self) -> float:
         return max(PROBE_S, self.runtime.settings.send_timeout_s + 5.0)
 
+    @cached_property
+    def _joins(self) -> bool:
+        return self._joint.serves(self.vendor)
+
     def _room(self) -> dict[Urgency, int]:
         """Lanes that may be taken now by urgency."""
         with self._lock:
             running = list(self._running.values())
-        lanes = LANES_AT_ONCE - len(running)
         pushes = self.in_flight_max - sum(one.most for one in running)
+        at_once = LANES_TOGETHER if self._joins else LANES_AT_ONCE
+        lanes = min(at_once - len(running), max(LANES_AT_ONCE - len(running), pushes // PUSHES_EACH))
         others = [one for one in running if one.taken.urgency not in _URGENT]
-        spare = min(int(LANES_AT_ONCE * OTHERS_SHARE) - len(others), lanes)
+        spare = min(int(at_once * OTHERS_SHARE) - len(others), lanes)
         few = max(0, spare) if pushes > 0 and sum(one.most for one in others) < max(1, self.in_flight_max * OTHERS_SHARE) else 0
         many = max(0, lanes) if pushes > 0 else 0
         return {Urgency.CALL: many, Urgency.CHAT: many, Urgency.GROUP: few, Urgency.BULK: few}
@@ -271,6 +292,18 @@ class LaneSender:
         each = min(left // len(urgencies), int(self.in_flight_max * LANE_SHARE))
         spare = int(self.in_flight_max * OTHERS_SHARE) - others
         return [max(1, each if urgency in _URGENT else min(each, spare // len(urgencies))) for urgency in urgencies]
+
+    def _rooms(self, takes: Sequence[tuple[Taken, int]]) -> list[tuple[Taken, int]]:
+        """What calls and chats do not need of their rooms goes to those of them whose entries are larger: an entry is not cut for
+        a few pushes."""
+        sizes = [sum(entry.pushes for entry in taken.entries) for taken, _ in takes]
+        spare = sum(max(room - size, 0) for (taken, room), size in zip(takes, sizes, strict=True) if taken.urgency in _URGENT)
+        most, rooms = int(self.in_flight_max * LANE_SHARE), []
+        for (taken, room), size in zip(takes, sizes, strict=True):
+            more = min(max(min(size, most) - room, 0), spare) if taken.urgency in _URGENT else 0
+            spare -= more
+            rooms.append((taken, room + more))
+        return rooms
 
     def _put_back(self, takes: Sequence[Taken], lanes: Mapping[str, Lane | None]) -> None:
         """Says when each lane may send next, at once: other processes may go on with it."""
@@ -299,15 +332,16 @@ class LaneSender:
 
     # ------------------------------------------------------------ rounds
 
-    def _begin(self, taken: Taken, lane: Lane | None, most: int) -> None:
-        """A lane that let its last round wait in vain is tried beside the others, with little on the wire, few of them at a time."""
+    def _begun(self, taken: Taken, lane: Lane | None, most: int) -> _Running | None:
+        """The round, as one at work; None where it is put off: a lane that let its last round wait in vain is tried beside the
+        others, with little on the wire, few of them at a time."""
         silent = taken.lane in self._silent
         with self._lock:
             crowd = sum(one.silent for one in self._running.values())
             twin = any(one.taken.lane == taken.lane for one in self._running.values())
         if silent and (crowd >= SILENT_MAX or twin):
             self._later(taken, lane)
-            return
+            return None
         if silent:
             most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
         most = min(most, sum(entry.pushes for entry in taken.entries))
@@ -318,17 +352,80 @@ class LaneSender:
             if self._keeper is None:
                 self._keeper = threading.Thread(target=self._renew, name=f"leases-{self.vendor}", daemon=True)
                 self._keeper.start()
-        self._pool.submit(self._round, running, lane)
+        return running
+
+    def _go(self, begun: Sequence[tuple[_Running, Lane | None]]) -> None:
+        """Rounds of many lanes together where they may, else each in a thread of its own."""
+        together: list[Wanted] = []
+        for running, lane in begun:
+            if self._joins and lane is not None and not running.silent and self._joint.may_join(lane, running.taken):
+                running.together = True
+                together.append(Wanted(running.taken, running.entries, lane, running.most, running.lost))
+            else:
+                self._pool.submit(self._round, running, lane)
+        if len(together) == 1:
+            self._apart(together[0])
+        elif together:
+            self._pool.submit(self._together, together)
+
+    def _together(self, wanted: Sequence[Wanted]) -> None:
+        started = time.perf_counter()
+        try:
+            self._joint.send(wanted)
+        except AWAY as error:
+            log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
+            for one in wanted:
+                if self._running.get(one.taken.word, _ELSEWHERE).together:
+                    self._give_back(one.taken, one.entries)
+        except Exception as error:  # they are taken again when their leases end, and counted
+            log.exception("rounds broke", extra={"queue": self.vendor, "reason": type(error).__name__})
+        finally:
+            metrics.STAGE_SECONDS.labels(DELIVERY).observe(time.perf_counter() - started)
+            self._forget([one.taken.word for one in wanted if self._running.get(one.taken.word, _ELSEWHERE).together])
+
+    def _over(self, rounds: Sequence[tuple[Wanted, delivery.Delivered]]) -> None:
+        """These are written: their lanes may go on."""
+        for one, done in rounds:
+            self._learn(one.taken.lane, done)
+        self._forget([one.taken.word for one, _ in rounds])
+        try:
+            self.runtime.lane_queues.wake_at([self._rest_due(one.taken, done) for one, done in rounds if done.stays])
+        except (RedisError, OSError) as error:
+            log.warning("lanes wait until they are looked after", extra={"reason": type(error).__name__})
+
+    def _apart(self, one: Wanted) -> None:
+        """This round is done in the general way."""
+        running = self._running[one.taken.word]
+        running.together = False
+        self._pool.submit(self._round, running, one.lane)
+
+    def _slow(self, one: Wanted, rest: Callable[[], delivery.Delivered]) -> None:
+        """The rest of a round that waits for its lane's rate."""
+        running = self._running[one.taken.word]
+        running.together = False
+        self._pool.submit(self._round, running, one.lane, rest)
+
+    def _forget(self, words: Sequence[str]) -> None:
+        with self._lock:
+            for word in words:
+                self._running.pop(word, None)
+        self._woken.set()
 
     def _later(self, taken: Taken, lane: Lane | None) -> None:
         self.runtime.lane_queues.give_back(taken, taken.entries, taken.now_ms + AGAIN_MS)
         if taken.what == "probe" and lane is not None:  # it was not sent: another may be it
             self.runtime.lane_states.tell(lane.id, lane.credential.version, good=0, failed=0, refused=False)
 
-    def _round(self, running: _Running, lane: Lane | None) -> None:
+    def _round(self, running: _Running, lane: Lane | None, rest: Callable[[], delivery.Delivered] | None = None) -> None:
+        """rest: what is left of a round that was prepared with others."""
         taken, started = running.taken, time.perf_counter()
         try:
-            self._fit(running, lane)
+            if rest is None:
+                self._fit(running, lane)
+            else:
+                done = rest()
+                self._learn(taken.lane, done)
+                self.runtime.lane_queues.wake_at([self._rest_due(taken, done)] if done.stays else [])
         except AWAY as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
             self._give_back(taken, running.entries)
@@ -336,9 +433,7 @@ class LaneSender:
             log.exception("a round broke", extra={"queue": self.vendor, "reason": type(error).__name__})
         finally:
             metrics.STAGE_SECONDS.labels(DELIVERY).observe(time.perf_counter() - started)
-            with self._lock:
-                del self._running[taken.word]
-            self._woken.set()
+            self._forget([taken.word])
 
     def _fit(self, running: _Running, lane: Lane | None) -> None:
         """What killed its senders before is worked on alone; what did so too often is taken apart, or buried."""
@@ -375,16 +470,16 @@ class LaneSender:
             _, vendor, business_id = taken.lane.split(":", 2)
             self._rounds.without_account(taken, entries, Vendor(vendor), business_id)
             return
-        done = self._rounds.send(taken, entries, lane, running.most)
+        done = self._rounds.send(taken, entries, lane, running.most, running.lost)
         self._learn(taken.lane, done)
-        self._wake_rest(taken, done)
+        self.runtime.lane_queues.wake_at([self._rest_due(taken, done)] if done.stays else [])
         if taken.what == "probe" and self.runtime.lane_states.peek(taken.lane).state == FLOWING:
             self.runtime.lane_queues.wake_now(taken.lane)  # all that waits behind it
 
-    def _wake_rest(self, taken: Taken, done: delivery.Delivered) -> None:
+    @staticmethod
+    def _rest_due(taken: Taken, done: delivery.Delivered) -> tuple[str, Urgency, int]:
         """What came back to the queue waits for its lane's next turn."""
-        due_ms = taken.now_ms if done.parked else max(taken.due_ms, taken.now_ms)
-        self.runtime.lane_queues.wake_at([(taken.lane, taken.urgency, due_ms)])
+        return taken.lane, taken.urgency, taken.now_ms if done.parked else max(taken.due_ms, taken.now_ms)
 
     def _isolate(self, running: _Running, lane: Lane | None, error: Exception) -> None:
         """Something in these entries breaks the round: each alone, then each push alone, until the culprit stands alone."""
@@ -392,9 +487,11 @@ class LaneSender:
             self._broken(running, running.entries[0], error)
             return
         for entry in list(running.entries):
+            if entry.id in running.lost:
+                continue
             try:
                 self._sent(running, [entry], lane)
-                running.entries.remove(entry)
+                self._past(running, entry)
             except AWAY:
                 raise
             except Exception as own:  # noqa: BLE001
@@ -407,8 +504,11 @@ class LaneSender:
     def _split_or_bury(self, running: _Running, entry: LaneEntry, reason: str) -> None:
         if not self._rounds.split(running.taken, entry):
             self._rounds.bury(running.taken, entry, reason)
-        if entry in running.entries:
-            running.entries.remove(entry)
+        self._past(running, entry)
+
+    @staticmethod
+    def _past(running: _Running, entry: LaneEntry) -> None:
+        running.entries = [one for one in running.entries if one is not entry]
 
     def _give_back(self, taken: Taken, entries: Sequence[LaneEntry]) -> None:
         try:
@@ -430,11 +530,21 @@ class LaneSender:
             with self._lock:
                 due = [one for one in self._running.values() if time.monotonic() - one.renewed > RENEW_S]
             for one in due:
-                try:
-                    self.runtime.lane_queues.renew(one.taken, list(one.entries))
-                    one.renewed = time.monotonic()
-                except (RedisError, OSError) as error:
-                    log.warning("entries could not be kept", extra={"reason": type(error).__name__})
+                self._kept(one)
+
+    def _kept(self, one: _Running) -> None:
+        """Says that the round's entries have their sender; what another has by now is let go: it has not left, or is uncertain there."""
+        entries = list(one.entries)
+        try:
+            lost = set(self.runtime.lane_queues.renew(one.taken, entries))
+        except (RedisError, OSError) as error:
+            log.warning("entries could not be kept", extra={"reason": type(error).__name__})
+            return
+        one.renewed = time.monotonic()
+        if lost and one.taken.word in self._running:  # else it has just ended, and they are nobody's
+            log.warning("another sender took entries over", extra={"count": len(lost), "queue": self.vendor})
+            one.lost |= lost
+            one.entries = [entry for entry in entries if entry.id not in lost]
 
     # ------------------------------------------------------------ earlier releases
 

@@ -19,7 +19,7 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
-from common.storage.marks import Marks
+from common.storage.marks import Marks, MessageTime
 from common.storage.streams import Belts, Entry
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
@@ -95,7 +95,6 @@ class IntakeHandler:
         records += [event_record(message, decision) for message, decision in directed.taken]
         records += directed.rows
         directed.told += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
-        doors.marks.note_times(_times(stored))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         later = _behind(fresh, states)
         first = [event for event in states if event.entry not in later] if later else states
@@ -167,7 +166,8 @@ class IntakeHandler:
                 else:
                     found.passed.append((entry, read))
                     events += read.events
-        told = doors.marks.repeats([(event.app, event.id, event.entry) for event in events])
+        # with the times of messages: a read report beside them names one of them
+        told = doors.marks.repeats([(event.app, event.id, event.entry) for event in events], _times(events))
         for event, repeat in zip(events, told, strict=True):
             (found.repeated if repeat else found.fresh).append(event)
         return found
@@ -319,11 +319,16 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record
     return messages, records
 
 
-def _times(batch: Sequence[Event]) -> list[tuple[str, str, str, int]]:
+def _times(events: Sequence[Event]) -> dict[int, MessageTime]:
     """(app, conversation, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the
-    same."""
-    stored = ((event, event.data.conversation) for event in batch if isinstance(event.data, Stored))
-    return [(event.app, f"{where.type}:{where.id}", event.data.message_id, event.ts_ms) for event, where in stored]
+    same. By their places."""
+    found: dict[int, MessageTime] = {}
+    for place, event in enumerate(events):
+        data = event.data
+        if isinstance(data, Stored):
+            where = data.conversation
+            found[place] = (event.app, f"{where.type}:{where.id}", data.message_id, event.ts_ms)
+    return found
 
 
 def _taken_back(event: Event) -> EventRecord:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
+import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -24,6 +26,7 @@ from common.storage.claims import KEEP_S as CLAIM_KEEP_S
 from common.storage.claims import day_of
 from common.storage.delayed import as_new, retry_member
 from common.storage.lane_queues import LaneCommit, LaneEntry, NewBatch, RateLease, Taken
+from common.storage.redis import may_be_lost
 from common.storage.screens import KEEP_MIN_MS
 from workers.app import DELIVERY
 from workers.delivery import settle as settling
@@ -42,6 +45,8 @@ from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+#: So long the guard of tokens waits for the counts of good rounds.
+FLUSH_S = 1.0
 #: A round of calls or chats that lost tokens as it was late leases more, so often.
 LEASES_MORE = 3
 #: What a vendor has answered is written though Redis goes away meanwhile, or all of it would be sent again: so long it is waited
@@ -89,6 +94,32 @@ def opened(taken: Taken, entries: Sequence[LaneEntry], *, sends: bool = True) ->
     return found
 
 
+@dataclass(slots=True)
+class OpenRound:
+    """A round that has begun: its entries, the pushes of them that are tried, and when they may go."""
+
+    taken: Taken
+    lane: Lane
+    open_: list[OpenEntry]
+    chosen: list[Work]
+    state: delivery.Probe | None
+    pace: LeasedPace
+    leases: list[RateLease]
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[None]:
+    """It is written: an error here must not make anybody send it again."""
+    try:
+        yield
+    except Exception as error:
+        log.exception("a round could not be counted", extra={"reason": type(error).__name__})
+
+
+#: What the guard looks at (common/storage/guard.py).
+_OF_TOKENS = frozenset({Verdict.TOKEN_FOREIGN, Verdict.TOKEN_DEAD})
+
+
 class LaneRounds:
     """Rounds of one process. stopping: it is to end."""
 
@@ -96,7 +127,10 @@ class LaneRounds:
         self._runtime = runtime
         self._stopping = stopping
         self._worlds: dict[Vendor, delivery.World] = {}
-        self._round_s = max(ROUND_S, runtime.settings.send_timeout_s + 5.0)
+        self._good: dict[str, tuple[int, Counter[str]]] = {}  # by lane: answers, and accepted pushes by cohort
+        self._good_lock = threading.Lock()
+        self._flush_at = 0.0
+        self.round_s = max(ROUND_S, runtime.settings.send_timeout_s + 5.0)
 
     def world(self, vendor: Vendor) -> delivery.World:
         if vendor not in self._worlds:
@@ -105,8 +139,21 @@ class LaneRounds:
 
     # ------------------------------------------------------------ sending
 
-    def send(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> delivery.Delivered:
-        """One round: at most `most` pushes of these entries, as many as the lane's rate has leased. The rest stays in its entry."""
+    def send(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int, lost: Collection[str] = ()) -> delivery.Delivered:
+        """One round: at most `most` pushes of these entries, as many as the lane's rate has leased. The rest stays in its entry.
+
+        lost: names of those that another sender takes over meanwhile: what has not left yet is that one's.
+        """
+        one = self.open(taken, entries, lane, most)
+        done = delivery.deliver(one.chosen, lane, self.world(lane.vendor), delivery.LaneTurn(one.state, one.pace, lost))
+        written = self.settle(one, done)
+        self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
+        with _counted():
+            self.after(written, {id(retired.work) for retired in self._retire(lane, done, written.settled)})
+        return done
+
+    def open(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> OpenRound:
+        """The entries read, and which of their pushes are tried; the others stay."""
         open_ = opened(taken, entries)
         works = [work for one in open_ for work in one.works]
         most = min(most, 1 if taken.what == "probe" else most, len(works))
@@ -117,32 +164,77 @@ class LaneRounds:
         leases: list[RateLease] = []
         again = LEASES_MORE if taken.urgency in (Urgency.CALL, Urgency.CHAT) else 0
         pace = LeasedPace(taken.burst, lambda tokens, requests: self._leased(taken, tokens, requests, leases), again)
-        done = delivery.deliver(chosen, lane, self.world(lane.vendor), delivery.LaneTurn(state, pace))
-        mine = {id(work) for work in chosen}
+        return OpenRound(taken, lane, open_, chosen, state, pace, leases)
+
+    def settle(self, one: OpenRound, done: delivery.Delivered) -> RoundEnd:
+        """What follows from the round, to be written."""
+        lane, pacer, open_ = one.lane, one.pace.pacer, one.open_
         self._recollect(open_)
-        self._keep(open_, {id(work): kept(work, work.target) for work in works if id(work) not in mine})
+        works = [work for entry in open_ for work in entry.works]
+        if len(one.chosen) < len(works):
+            mine = {id(work) for work in one.chosen}
+            self._keep(open_, {id(work): kept(work, work.target) for work in works if id(work) not in mine})
         self._keep(open_, {id(work): kept(work, work.target) for work in done.left})
         now = now_ms()
         settled = settling.settle(done, lane, now, self._runtime.settings.retry_first_s, random.random)
         settled.waits = [wait_kept(wait) for wait in settled.waits]
         self._keep(open_, {id(wait.work): wait.target for wait in settled.waits if wait.delay_s is None}, changed=True)
+        done.stays = any(entry.left for entry in open_)
         unused: tuple[float, ...] = ()
-        if pace.pacer is not None and pace.pacer.unused > 0:
-            unused = (leases[-1].last_s, pace.pacer.unused, leases[-1].rate_per_s)
-        patience_s = WRITE_PATIENCE_S if done.requests else 0.0
-        self._write(taken, open_, _Round(lane.vendor, lane.credential.business_id, now, settled, done, lane, unused), patience_s)
-        try:  # it is written: an error here must not make anybody send it again
-            retired = {id(one.work) for one in self._retire(lane, done, settled)}
-            tell_ended(self._runtime, lane.vendor, lane.credential.business_id, settled.ended, retired)
-            count(lane, done, settled, now)
-        except Exception as error:
-            log.exception("a round could not be counted", extra={"reason": type(error).__name__})
-        return done
+        if pacer is not None and pacer.unused > 0:
+            unused = (one.leases[-1].last_s, pacer.unused, one.leases[-1].rate_per_s)
+        return RoundEnd(lane.vendor, lane.credential.business_id, now, settled, done, lane, unused)
+
+    def after(self, end: RoundEnd, retired: Collection[int] = ()) -> None:
+        """Replies and counts of what is written."""
+        tell_ended(self._runtime, end.vendor, end.business_id, end.settled.ended, retired)
+        if end.lane is not None:
+            count(end.lane, end.done, end.settled, end.now)
+
+    def write_all(self, rounds: Sequence[tuple[OpenRound, RoundEnd]]) -> None:
+        """Rounds of many lanes, each written in one step, all in one round trip; then counted. What can't be written so goes singly."""
+        commits = [(one.taken, self._commit(one.taken, one.open_, end, set())) for one, end in rounds]
+        try:
+            gone = self._runtime.lane_queues.commit_all(commits)
+        except (RedisError, OSError):  # some may be written: they are another's then, and nothing is written twice
+            gone = [[""]] * len(commits)
+        for (one, end), lost in zip(rounds, gone, strict=True):
+            if lost:
+                self._write(one.taken, one.open_, end, WRITE_PATIENCE_S if end.done.requests else 0.0)
+        with _counted():
+            self._count_all([end for _, end in rounds])
+
+    def _count_all(self, ends: Sequence[RoundEnd]) -> None:
+        for end in ends:
+            if end.lane is None:
+                continue
+            refused = any(outcome.verdict in _OF_TOKENS for _, outcome in end.done.told)
+            retired: set[int] = set()
+            if refused or end.settled.retires:
+                self.flush()
+                retired = {id(one.work) for one in self._retire(end.lane, end.done, end.settled)}
+            elif end.done.told:
+                more = accepted_by_cohort(end.done, end.lane, end.now)
+                with self._good_lock:
+                    total, accepted = self._good.get(end.lane.id, (0, Counter()))
+                    self._good[end.lane.id] = (total + len(end.done.told), accepted + more)
+            self.after(end, retired)
+        if time.monotonic() >= self._flush_at:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tells the guard of tokens what rounds of many lanes have accepted; at the latest when there is no more work."""
+        self._flush_at = time.monotonic() + FLUSH_S
+        with self._good_lock:
+            good, self._good = self._good, {}
+        if good:
+            with may_be_lost("what the guard of tokens counts"):
+                self._runtime.guard.count_good([(lane, *counts) for lane, counts in good.items()])
 
     def _leased(self, taken: Taken, tokens: int, requests: int, leases: list[RateLease]) -> Pacer:
         """A few more than are needed: a sender that is late loses some, and can go on; what is left of them comes back."""
         spare = 0 if taken.paced else max(1, tokens // 20)
-        lease = self._runtime.lane_queues.lease(taken, tokens + spare, requests, self._round_s)
+        lease = self._runtime.lane_queues.lease(taken, tokens + spare, requests, self.round_s)
         leases.append(lease)
         return Pacer(lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s, time.monotonic, time.sleep)
 
@@ -199,7 +291,7 @@ class LaneRounds:
         done: delivery.Delivered | None = None,
     ) -> None:
         settled = settling.Settled(ended=ended)
-        self._write(taken, open_, _Round(vendor, business_id, now, settled, done or delivery.Delivered(), None, ()), 0.0)
+        self._write(taken, open_, RoundEnd(vendor, business_id, now, settled, done or delivery.Delivered(), None, ()), 0.0)
         for one in ended:
             if one.work.note.kind not in AFTERTHOUGHTS:
                 metrics.DECISIONS.labels(vendor, one.decision, metrics.NONE).inc()
@@ -289,7 +381,7 @@ class LaneRounds:
 
     # ------------------------------------------------------------ the write
 
-    def _write(self, taken: Taken, open_: Sequence[OpenEntry], round_: _Round, patience_s: float) -> None:
+    def _write(self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, patience_s: float) -> None:
         """Rows, claims, what goes again and what becomes of the entries: all in one step, without what another has taken from us."""
         lost = set[str]()
         began = time.monotonic()
@@ -310,7 +402,7 @@ class LaneRounds:
             log.warning("another sender took entries over", extra={"count": len(gone), "business_id": round_.business_id})
             lost |= set(gone)
 
-    def _commit(self, taken: Taken, open_: Sequence[OpenEntry], round_: _Round, lost: set[str]) -> LaneCommit:
+    def _commit(self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, lost: set[str]) -> LaneCommit:
         commit = LaneCommit(unused=round_.unused)
         owners = {one.entry.id for one in open_}
         for one in open_:
@@ -408,7 +500,7 @@ class LaneRounds:
 
 
 @dataclass(frozen=True, slots=True)
-class _Round:
+class RoundEnd:
     """What a write is made of. lane None: nothing was sent."""
 
     vendor: Vendor
@@ -448,7 +540,7 @@ def _works(entry: LaneEntry) -> list[tuple[Work, Batch]]:
     return [(work, batch) for work in settling.works_of(entry.id, batch)]
 
 
-def _later(waits: Sequence[settling.Wait], round_: _Round) -> list[tuple[NewBatch, int]]:
+def _later(waits: Sequence[settling.Wait], round_: RoundEnd) -> list[tuple[NewBatch, int]]:
     """Retries with their delay in ms, packed by tenths of a second; what a stopped lane holds stays in its entry."""
     groups: dict[int, list[settling.Wait]] = {}
     for wait in waits:

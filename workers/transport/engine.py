@@ -53,6 +53,11 @@ class Flight:
         """Until every answer is there, or so long. True when all are."""
         return self._transport.drive(self, min(time.monotonic() + patience_s, self._sending.ends + GRACE_S))
 
+    @property
+    def late(self) -> bool:
+        """Whether the deadline and what is waited beyond it are over."""
+        return time.monotonic() >= self._sending.ends + GRACE_S
+
     def done(self, number: int) -> bool:
         """Has this round all its answers?"""
         first = self._ends[number - 1] if number else 0

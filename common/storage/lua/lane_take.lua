@@ -11,8 +11,8 @@
 -- ARGV    1 sender's word, 2 ms of a lease, 3 most entries, 4 most pushes, 5 most bytes, 6 version of the credential, 7 seconds a probe may
 --         take, 8 rate per s, 9 burst, 10 ramp in s, 11 "1": the rate counts requests, 12 urgency number (0 call, 1 chat, 2 group,
 --         3 bulk), 13 "1": the account is gone, nothing is asked, 14 in tests only, the time
--- returns {what, now ms, why, due ms, what the rate allows, rate, order noted, why noted, order held up by the rate, entries left, then per
---         entry: entry, batch, deliveries}
+-- returns {what, now ms, why, due ms, what the rate allows, rate, order noted, why noted, order held up by the rate, entries left, 1 if the
+--         breaker counts answers, then per entry: entry, batch, deliveries}
 --         what: "go" (all of these), "probe" (one push), "wait" (until due: rate or Retry-After), "shut" (until due: why), "empty"
 -- why     an entry is "<owner>;<urgency>;<order>;<pushes>;<requests>;<bytes>;<expires>", so nothing is read that is not taken; the first write
 --         frees memory (ZREM), so that a full server, which judges a script by it, lets it pass
@@ -31,12 +31,12 @@ local function slowed() return string.format('%d', now_ms * 1000) end
 local function no(what, why, due)
   -- on a full server this mark is not worth an error
   if what == 'wait' then redis.pcall('HSET', KEYS[6], 'r' .. urgency, slowed()) end
-  return {what, now_ms, why, math.ceil(due * 1000), 0, '1', tonumber(noted[1] or '0'), noted[2] or '', tonumber(noted[3] or '0'), call('ZCARD', KEYS[1])}
+  return {what, now_ms, why, math.ceil(due * 1000), 0, '1', tonumber(noted[1] or '0'), noted[2] or '', tonumber(noted[3] or '0'), call('ZCARD', KEYS[1]), 1}
 end
 if #ids == 0 then return no('empty', '', 0) end
 
 -- the breaker
-local probe, h = false, not gone and call('HMGET', KEYS[7], 'state', 'why', 'until', 'version', 'probe_until') or {}
+local probe, h = false, not gone and call('HMGET', KEYS[7], 'state', 'why', 'until', 'version', 'probe_until', 'window') or {}
 if h[1] and h[1] ~= 'flowing' then
   local pause, trying = tonumber(h[3] or '0') - now, tonumber(h[5] or '0') - now
   if h[2] == 'credential_refused' and h[4] ~= ARGV[6] then -- another version of the credential has done nothing wrong yet
@@ -96,7 +96,7 @@ if not gone and cost >= avail then -- the lane is at its rate: the next may ask 
   due = math.max(now, r.start + avail / r.rate - r.lim - LEAD_S)
 end
 local out = {probe and 'probe' or 'go', now_ms, h[2] or '', math.floor(due * 1000), gone and cost or math.min(avail, cost),
-  string.format('%.6f', gone and 1 or r.rate), tonumber(noted[1] or '0'), noted[2] or '', tonumber(noted[3] or '0'), left}
+  string.format('%.6f', gone and 1 or r.rate), tonumber(noted[1] or '0'), noted[2] or '', tonumber(noted[3] or '0'), left, (h[1] or h[6]) and 1 or 0}
 for i, id in ipairs(chosen) do
   out[#out + 1] = id
   out[#out + 1] = blobs[i] or ''

@@ -6,6 +6,9 @@ import threading
 import time
 import types
 from collections.abc import Sequence
+from typing import Any
+
+import pytest
 
 from common.clock import now_ms
 from common.model import Urgency, Vendor
@@ -58,3 +61,27 @@ def test_a_sender_that_waits_for_a_lanes_time_hears_who_comes_meanwhile(world: W
     assert time.monotonic() - began < 1
     slice_.join(10)
     assert len(world.accepted()) == 2
+
+
+def test_what_comes_while_a_round_ends_is_not_left_until_somebody_rings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look for work passes over the lane of a round that is at work; when that ends right after, the lane is looked at once more."""
+    queues, looks = world.runtime.lane_queues, list[bool]()
+    pop = queues.pop
+
+    def round_ends_after(*asked: Any) -> Any:
+        looks.append(bool(world.drain._running))  # type: ignore[union-attr]
+        last = sum(looks) == 2  # of the two before it sleeps
+        if last and looks[-1]:
+            world.put([chat(2, urgency=Urgency.CHAT)])
+        told = pop(*asked)
+        end = time.monotonic() + 5
+        while last and world.drain._running and time.monotonic() < end:  # type: ignore[union-attr]
+            time.sleep(0.005)
+        return told
+
+    monkeypatch.setattr(queues, "pop", round_ends_after)
+    world.meizu.door("faults", delay_ms=200)
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    world.drain(lambda: False)
+    assert sum(looks) >= 2
+    assert len(world.accepted()) == 2, "in one slice"

@@ -1,0 +1,36 @@
+"""A sender that stood still lets go of what another has taken over meanwhile."""
+
+from __future__ import annotations
+
+import time
+
+from common.model import Urgency, Vendor
+from common.storage.lane_queues import LaneQueues
+from tests.integration.delivery.conftest import World, chat
+from workers.gate import lane_terms
+from workers.handlers.delivery import LaneSender, _Running
+
+
+def test_what_another_has_taken_over_is_not_sent_any_more(world: World) -> None:
+    assert isinstance(world.drain, LaneSender)
+    queues, lane = world.runtime.lane_queues, world.lane
+    queues.lease_ms = 100
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    queues.pop(Vendor.MEIZU, dict.fromkeys(Urgency, 5), ())
+    (taken,) = queues.take([(lane.id, Urgency.CHAT, lane_terms(lane), 10)], 15)
+    running = _Running(taken, list(taken.entries), 10)
+    world.drain._running[taken.word] = running
+    time.sleep(0.2)
+    other = LaneQueues(world.runtime.redis, world.runtime.keys)
+    end = time.monotonic() + 5
+    while not other.reap(Vendor.MEIZU):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    other.pop(Vendor.MEIZU, dict.fromkeys(Urgency, 5), ())
+    (theirs,) = other.take([(lane.id, Urgency.CHAT, lane_terms(lane), 10)], 15)
+    assert [entry.id for entry in theirs.entries] == [entry.id for entry in taken.entries]
+    world.drain._kept(running)
+    assert running.entries == []
+    done = world.drain._rounds.send(taken, taken.entries, lane, 10, running.lost)
+    assert [work.target.user for work in done.dropped] == ["u1"]
+    assert world.accepted() == []
