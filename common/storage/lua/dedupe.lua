@@ -14,7 +14,8 @@ local events, messages = ARGV[4], ARGV[5]
 local fields, found = {}, {}
 for i = 1, #events, 20 do fields[#fields + 1] = sub(events, i, i + 11) end
 for k = 2, #KEYS do
-  for i, value in ipairs(redis.call('HMGET', KEYS[k], unpack(fields))) do
+  local told = redis.call('EXISTS', KEYS[k]) == 1 and redis.call('HMGET', KEYS[k], unpack(fields)) or {}
+  for i, value in ipairs(told) do
     if value and now - tonumber(sub(value, 9)) < keep then found[i] = sub(value, 1, 8) end
   end
 end
