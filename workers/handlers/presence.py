@@ -90,7 +90,7 @@ class PresenceHandler:
         named = self._once(seen)
         return seen.offline, Commit(
             forward=[(presence_stream(message), encode([message])) for message in seen.onward],
-            rows=[*presence_records(seen.rows, now), *map(_for_nobody, seen.empty)],
+            rows=[*presence_records(seen.rows, seen.deviceless, now), *map(_for_nobody, seen.empty)],
             deferred=[Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS) for message in seen.later],
             extra=[lambda pipe: self.fanouts.note(pipe, named)] if named else (),
             after=[lambda: _count(seen)],
@@ -142,7 +142,9 @@ NOBODY = "the group has no members, or all of them are excluded"
 def _count(seen: presence.Seen) -> None:
     if seen.malformed:
         metrics.IGNORED.labels("malformed_presence").inc(seen.malformed)
-    ended = Counter((row.device.vendor if row.device else "none", row.decision) for row in seen.rows)
+    ended = Counter((str(row.device.vendor), row.decision) for row in seen.rows)
+    for part in seen.deviceless:
+        ended["none", part.decision] += len(part.users)
     for (vendor, decision), count in ended.items():
         metrics.DECISIONS.labels(vendor, decision, "none").inc(count)
 

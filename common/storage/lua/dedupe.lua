@@ -14,12 +14,14 @@ local events, messages = ARGV[4], ARGV[5]
 local fields, found = {}, {}
 for i = 1, #events, 20 do fields[#fields + 1] = sub(events, i, i + 11) end
 for k = 2, #KEYS do
-  for i, value in ipairs(redis.call('HMGET', KEYS[k], unpack(fields))) do
+  local told = redis.call('EXISTS', KEYS[k]) == 1 and redis.call('HMGET', KEYS[k], unpack(fields)) or {}
+  for i, value in ipairs(told) do
     if value and now - tonumber(sub(value, 9)) < keep then found[i] = sub(value, 1, 8) end
   end
 end
 local out, adds, own, seconds = {}, {}, {}, string.format('%d', now)
-for i, field in ipairs(fields) do
+for i = 1, #fields do
+  local field = fields[i]
   local mark = sub(events, 20 * i - 7, 20 * i)
   local taken = found[i] or own[field]
   if not taken then
