@@ -141,7 +141,7 @@ def test_one_node_behind_a_plain_url_is_refused_with_the_form(cluster: ValkeyClu
 
 def test_over_tls_the_nodes_are_verified() -> None:
     """The servers of the wheel know no TLS: each stands behind a door that does, and tells the door's address."""
-    with tls_doors(3) as doors, valkey_cluster(replicas=False, announced=[door.port for door in doors]) as plain:
+    with tls_doors(2) as doors, valkey_cluster(2, replicas=False, announced=[door.port for door in doors]) as plain:
         for door, node in zip(doors, plain.nodes, strict=True):
             door.behind = node.port
         login = plain.url().partition("://")[2].partition("@")[0]
