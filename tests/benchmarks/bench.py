@@ -29,6 +29,8 @@ from workers.cli.up import in_background
 from workers.runtime import Runtime
 
 USERS = 5_000
+#: Events of one entry, where they are packed (contract: up to 200).
+PACKED = 100
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 #: A fleet that has just started still loads modules and looks for old work.
 IDLE_SETTLES_S = 20.0
@@ -160,6 +162,10 @@ def _speed(bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: 
     for name, value in burst.used.items():
         bench.note(name, value)
     bench.note("rss_mib", {name: kib // 1024 for name, kib in ours.counters().rss_kib.items()})
+    if wanted("packed_cpu_us_per_push"):
+        packed = ours.burst(bench.messages, USERS, per_entry=PACKED)
+        bench.note("packed_pushes_per_second", round(packed.per_second))
+        bench.note("packed_cpu_us_per_push", packed.used["cpu_us_per_push"], f"{PACKED} events in one entry of the core's stream")
     if wanted("c2c_over_plain_celery"):
         peer = plain_celery(ours.runtime.settings.redis_url, url, ca, folder, 1_000)
         bench.note("plain_celery_pushes_per_second", round(peer, 1))

@@ -37,7 +37,9 @@ from workers.routing.stage import urgency_of
 
 log = logging.getLogger(__name__)
 
+#: Entries of one read, and about how many events where entries hold several: more would keep a call waiting.
 READ_COUNT = 500
+READ_EVENTS = 1_000
 INTAKE = "intake"
 #: People of one read that go the short way: more would keep the next read waiting.
 SHORT_WAY_MAX = 5_000
@@ -78,18 +80,20 @@ class Doors:
 class IntakeHandler:
     """Entries of the core -> messages on their way, state changes, dead letters.
 
-    can_wait: share of the last read's events for which nobody waits.
+    can_wait: share of the last read's events for which nobody waits. per_entry: its events an entry.
     """
 
     def __init__(self, doors: Doors) -> None:
         self._doors = doors
         self.can_wait = 0.0
+        self.per_entry = 1.0
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
         found = self._sorted(entries, now)
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
         stored, direct, states = _apart(fresh)
+        self.per_entry = (len(found.passed) + len(refused)) / len(entries)
         messages, records = _taken(stored, now)
         directed = doors.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]
@@ -267,8 +271,10 @@ class IntakeLoop:
         limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.belts.takeover_idle_ms
         self._source = core_streams(doors.core, self._streams, doors.belts.keys, *limits)
         stores = Stores(doors.belts, doors.delayed, doors.vault, _wakes(doors), self._source)
-        counts = dict.fromkeys(self._streams, READ_COUNT)
-        policy = Policy(INTAKE, counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True)
+        self._counts = dict.fromkeys(self._streams, READ_COUNT)
+        policy = Policy(
+            INTAKE, self._counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True
+        )
         self._handler = IntakeHandler(doors)
         self.consumer = StreamConsumer(self._handler, policy, stores)
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
@@ -287,15 +293,26 @@ class IntakeLoop:
 
     def _turn(self) -> int:
         """A read; behind a full one of what can wait, what can't is looked for."""
-        done = self.consumer.once()
-        if done >= READ_COUNT and self._handler.can_wait > CAN_WAIT_SHARE:
+        done, count = self.consumer.once(), next(iter(self._counts.values()))
+        if done >= count and self._handler.can_wait > CAN_WAIT_SHARE:
             done += self._overtaking.turn()
+        self._bound()
         return done
 
     def _wait(self, block_ms: int) -> int:
         entries = self._source.wait(self._streams, block_ms)
         self.consumer.finish(entries)
+        self._bound()
         return len(entries)
+
+    def _bound(self) -> None:
+        """The next read is of about READ_EVENTS events, if its entries are as full as those of the last one."""
+        self._counts |= dict.fromkeys(self._streams, entries_of(READ_EVENTS, self._handler.per_entry))
+
+
+def entries_of(events: int, per_entry: float) -> int:
+    """Entries that hold about so many events, of which each of the last ones held so many."""
+    return min(max(int(events / max(per_entry, 1.0)), 1), READ_COUNT)
 
 
 def _ignored(reason: str) -> None:

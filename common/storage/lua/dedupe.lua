@@ -20,7 +20,8 @@ for k = 2, #KEYS do
   end
 end
 local out, adds, own, seconds = {}, {}, {}, string.format('%d', now)
-for i, field in ipairs(fields) do
+for i = 1, #fields do
+  local field = fields[i]
   local mark = sub(events, 20 * i - 7, 20 * i)
   local taken = found[i] or own[field]
   if not taken then
