@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster bench bench-against bench-lanes doors clean
+.PHONY: alerts-fired site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster cluster-e2e bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -58,6 +58,10 @@ isolation: install-dev
 cluster: install-dev
 	@$(BIN)/python -m $(if $(COMMAND),tests.cluster $(COMMAND),tests.chaos.cluster_campaign)
 
+# The tests of the whole way on such a cluster. ARGS="-k c2c"
+cluster-e2e: install-dev
+	@PUSHFLEET_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/e2e $(ARGS)
+
 bench: install-dev
 	@$(BIN)/python -m tests.benchmarks.bench
 
@@ -83,6 +87,16 @@ check: install-dev
 alerts:
 	promtool check rules deploy/alerts.yml
 	cd deploy && promtool test rules alerts_test.yml
+
+# every alert by a real fault, on a real fleet with Debian's Prometheus; report var/reports/alerts.json; ARGS="PushfleetProcessDown …"
+alerts-fired: install-dev
+	@$(BIN)/python -m tests.alerting $(ARGS)
+
+# the pages of docs/ as a site in var/site
+site:
+	@test -d var/site-env || ($(PYTHON) -m venv var/site-env && var/site-env/bin/pip install -q 'mkdocs-material>=9.6')
+	@var/site-env/bin/mkdocs build --strict --quiet
+	@echo var/site/index.html
 
 # Helm's own engine (helm-python-sdk) and Kubernetes' schemas, in an environment of their own
 helm:

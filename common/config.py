@@ -92,6 +92,11 @@ class Settings:
     gateway_addr: str
     receipts_url: str | None
     trusted_proxies: tuple[str, ...] = ()
+    console_url: str | None = None
+    oidc_issuer: str | None = None
+    oidc_client_id: str = ""
+    oidc_secret_file: Path | None = field(default=None, repr=False)
+    oidc_roles: tuple[str, ...] = ()
     log_level: str
     log_format: str
 
@@ -172,6 +177,11 @@ def _load(read: _Reader) -> Settings:
         gateway_addr=read.text("GATEWAY_ADDR", _addr),
         receipts_url=read.text("RECEIPTS_URL", _base_url) or None,
         trusted_proxies=_names(read.text("TRUSTED_PROXIES", _networks)),
+        console_url=read.text("CONSOLE_URL", _base_url) or None,
+        oidc_issuer=_oidc_issuer(read),
+        oidc_client_id=read.text("OIDC_CLIENT_ID", _client_id),
+        oidc_secret_file=read.file("OIDC_SECRET_FILE", _one_line),
+        oidc_roles=_names(read.text("OIDC_ROLES", _oidc_roles)),
         log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error")),
         log_format=read.choice("LOG_FORMAT", ("json", "console")),
     )
@@ -534,6 +544,35 @@ def _networks(value: str) -> str:
     for part in _names(value):
         ipaddress.ip_network(part, strict=False)
     return value
+
+
+def _oidc_issuer(read: _Reader) -> str | None:
+    """SettingError: a provider without what signing in needs beside it."""
+    found = read.text("OIDC_ISSUER", _issuer) or None
+    missing = [f"{PREFIX}{name}" for name in ("OIDC_CLIENT_ID", "OIDC_ROLES", "CONSOLE_URL") if found and read.unset(name)]
+    if missing:
+        raise SettingError(f"{PREFIX}OIDC_ISSUER needs {', '.join(missing)}, too")
+    return found
+
+
+def _issuer(value: str) -> str:
+    """As it was given: it is compared letter by letter."""
+    parts = urlsplit(_base_url(value) and value)
+    return _checked(value, parts.scheme == "https" or is_loopback(parts.hostname or ""))
+
+
+def _client_id(value: str) -> str:
+    return _checked(value, bool(re.fullmatch(r"[!-~]{1,256}", value)))
+
+
+def _one_line(path: Path) -> str:
+    text = path.read_text(encoding="utf-8").strip()
+    return _checked(text, bool(text) and "\n" not in text and len(text) <= 1024)
+
+
+def _oidc_roles(value: str) -> str:
+    pairs = [one.partition("=") for one in _names(value)]
+    return _checked(value, bool(pairs) and all(role in ("viewer", "operator", "admin") and group for role, _, group in pairs))
 
 
 def _base_url(value: str) -> str:

@@ -119,16 +119,18 @@ FLEET_GAUGES: Final = (
         *(PROCESSES_MISSING, LANE_PAUSED, REDIS_MEMORY),
     ),
 )
-_shown: dict[Gauge, set[tuple[str, ...]]] = {}
+_shown: dict[Gauge, dict[tuple[str, ...], float]] = {}
 
 
 def show(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
     """These series of a fleet-wide gauge and no others: an account that was removed has no state any more. One thread a gauge."""
+    shown = _shown.get(gauge, {})
     for labels, value in values.items():
-        gauge.labels(*labels).set(value)
-    for labels in _shown.get(gauge, set()) - values.keys():
+        if shown.get(labels) != value:
+            gauge.labels(*labels).set(value)
+    for labels in shown.keys() - values.keys():
         gauge.remove(*labels)
-    _shown[gauge] = set(values)
+    _shown[gauge] = dict(values)
 
 
 def hide() -> None:

@@ -127,6 +127,26 @@ SETTINGS: Final = (
         "addresses or networks (10.0.0.0/8), separated by commas",
         "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; unset: nobody's.",
     ),
+    Setting(
+        "CONSOLE_URL",
+        "",
+        "the public base URL of the console, https:// or http://",
+        "Where people reach it; OpenID needs it.",
+    ),
+    Setting(
+        "OIDC_ISSUER",
+        "",
+        "the issuer's https:// address, as the provider spells it",
+        "OpenID provider that people sign in with (docs/sign-in.md).",
+    ),
+    Setting("OIDC_CLIENT_ID", "", "the client id that the provider gave", "This console's name with the provider."),
+    Setting("OIDC_SECRET_FILE", "", "the path of a readable file with one line", "The client's secret; unset: PKCE alone."),
+    Setting(
+        "OIDC_ROLES",
+        "",
+        "ROLE=GROUP pairs, separated by commas; roles are viewer, operator, admin, the group * is everybody",
+        "What the provider's groups may do; the strongest counts.",
+    ),
     Setting("LOG_LEVEL", "info", "one of info, debug, warning, error", "The least level that is logged, in every process."),
     Setting("LOG_FORMAT", "json", "one of json, console", "One JSON object a line, or words for people."),
 )

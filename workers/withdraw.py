@@ -31,6 +31,9 @@ Fence = tuple[str, int]
 #: A push may be on the wire while its message is recalled, or in the hands of a process that was just killed: so the
 #: ledger is asked several times, seconds after the word. Push ids make the repeats harmless.
 LOOKS_S = (1.0, 4.0, 15.0, 45.0)
+#: Beyond two requests in a row: what a lease and the hand-over take.
+SETTLED_S = 25.0
+USUAL_S = LOOKS_S[-1]
 #: Between a push's decision and its row's arrival on the ledger's belt, and between the clocks of two machines, there is less than this.
 LATE_S = 65.0
 #: A withdrawal is worth sending for so long.
@@ -93,6 +96,12 @@ def _now_s(runtime: Runtime) -> float:
     return int(seconds) + int(micros) / 1e6
 
 
+def _looks_s(runtime: Runtime) -> tuple[float, ...]:
+    """One more where a push may be answered later than the last: two requests in a row take their deadline each."""
+    longest = 2 * runtime.settings.send_timeout_s + SETTLED_S
+    return LOOKS_S if longest <= USUAL_S else (*LOOKS_S, longest)
+
+
 def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
     """Remembers (Redis) that these messages or calls have to be withdrawn where they were shown."""
     if not withdrawals:
@@ -101,7 +110,7 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
     with runtime.redis.pipeline(transaction=True) as pipe:
         for one in withdrawals:
             wish = encode(Wish(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users, one.conversation, one.reason))
-            for index, after_s in enumerate(LOOKS_S):
+            for index, after_s in enumerate(_looks_s(runtime)):
                 pipe.zadd(runtime.keys.withdrawals, {b"%d" % index + wish: now_s + after_s})
         pipe.execute()
 
@@ -127,7 +136,7 @@ def _round(runtime: Runtime, fence: Fence | None, until: float) -> int:
     written_s = _written_until_s(runtime)
     read = [(member, score, msgspec.msgpack.decode(member[1:], type=Wish)) for member, score in found if score < written_s]
     wishes = [Due(member, wish, wish.due_s or score) for member, score, wish in read]
-    _pull_parked(runtime, [one.wish for one in wishes if one.look in (0, len(LOOKS_S) - 1)])
+    _pull_parked(runtime, [one.wish for one in wishes if one.look in (0, len(_looks_s(runtime)) - 1)])
     seen = runtime.ledger.seen_among([one.message for one in wishes])
     unseen = [one.member for one in wishes if one.message not in seen]
     if unseen:
@@ -155,7 +164,7 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
     if not _replace(runtime, one.member, held, _now_s(runtime) + AGAIN_S, fence):
         return None
     try:
-        rows = runtime.ledger.accepted_of(*one.message, _since_ms(one.look, one.due_s), one.wish.after, PAGE)
+        rows = runtime.ledger.accepted_of(*one.message, _since_ms(_looks_s(runtime), one.look, one.due_s), one.wish.after, PAGE)
         offline = _offline(runtime, one.wish, rows)
     except sql.AWAY as error:
         if not sql.took_too_long(error):  # the database's fault, not the wish's
@@ -186,9 +195,9 @@ def _replace(
 _URGENCIES = tuple(Urgency)
 
 
-def _since_ms(look: int, due_s: float) -> int:
+def _since_ms(looks_s: Sequence[float], look: int, due_s: float) -> int:
     """The first look asks for all, each later one for what was decided since the one before: a large group is not sent to four times."""
-    return int((due_s - LOOKS_S[look] + LOOKS_S[look - 1] - LATE_S) * 1000) if 0 < look < len(LOOKS_S) else 0
+    return int((due_s - looks_s[look] + looks_s[look - 1] - LATE_S) * 1000) if 0 < look < len(looks_s) else 0
 
 
 def _written_until_s(runtime: Runtime) -> float:

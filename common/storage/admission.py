@@ -18,6 +18,7 @@ from redis import Redis
 
 from common.model import Bucket, MessageClass, Urgency
 from common.storage.keys import Keys
+from common.storage.redis import existing
 from common.storage.scripts import source
 from common.values import Value, redacted
 
@@ -213,8 +214,7 @@ class Admission:
 
     def day(self, terms: Terms) -> tuple[int, int]:
         """(number of the vendor's day, its first moment in epoch ms)."""
-        day = int((self._now() + terms.offset_s) // 86_400)
-        return day, (day * 86_400 - terms.offset_s) * 1000
+        return _day(terms, self._now())
 
     def rebuild(self, terms: Terms, day: int, counts: Iterable[Count]) -> None:
         """Raises the day's counts to these and trusts them from then on. Until it returns, `admit` grants nothing."""
@@ -225,10 +225,20 @@ class Admission:
 
     def usage(self, terms: Terms) -> list[Usage]:
         """Both buckets on the vendor's day, now."""
-        day, began_ms = self.day(terms)
-        told = cast(dict[bytes, bytes], self._redis.hgetall(f"{self._keys.quota(terms.lane)}{day}"))
-        now_ms = int(self._now() * 1000)
-        return [_usage(terms, bucket, {k.decode(): int(v) for k, v in told.items()}, began_ms, now_ms) for bucket in BUCKETS]
+        return self.usage_of([terms])[0]
+
+    def usage_of(self, each: Sequence[Terms]) -> list[list[Usage]]:
+        """The same of many lanes; those that sent nothing today cost next to nothing."""
+        now_s = self._now()
+        days = [_day(terms, now_s) for terms in each]
+        names = [f"{self._keys.quota(terms.lane)}{day}" for terms, (day, _) in zip(each, days, strict=True)]
+        there = existing(self._redis, names)
+        found: list[list[Usage]] = []
+        for terms, (_, began_ms), name in zip(each, days, names, strict=True):
+            told = cast(dict[bytes, bytes], self._redis.hgetall(name)) if name in there else {}
+            counts = {field.decode(): int(count) for field, count in told.items()}
+            found.append([_usage(terms, bucket, counts, began_ms, int(now_s * 1000)) for bucket in BUCKETS])
+        return found
 
     def in_flight(self, lane: str) -> int:
         """Pushes granted in rounds that have not ended; rounds of the dead are swept away."""
@@ -271,6 +281,11 @@ class Admission:
             return self._clock()
         seconds, micros = self._redis.time()
         return seconds + micros / 1e6
+
+
+def _day(terms: Terms, now_s: float) -> tuple[int, int]:
+    day = int((now_s + terms.offset_s) // 86_400)
+    return day, (day * 86_400 - terms.offset_s) * 1000
 
 
 def _given(code: int) -> Given:

@@ -19,6 +19,7 @@ import msgspec
 from redis import Redis
 
 from common.storage.keys import Keys
+from common.storage.redis import existing
 
 WINDOW_MIN = 5
 #: (samples at least, share above which retiring stops) by kind of answer. A wrong environment or credential makes `foreign`
@@ -145,6 +146,16 @@ class Guard:
         """Whether the retiring of tokens is stopped now: of the lane, or of many that are on hold for good reason."""
         ripe = int(self._redis.zcount(self._keys.held_tokens(lane), "-inf", time.time() * 1000 - 4 * HOLD_MS))
         return ripe >= MANY or not all(self.count(lane, 0, 0, 0).values())
+
+    def stopped_of(self, lanes: Sequence[str]) -> dict[str, bool]:
+        """As `stopped`, of many; those of which nothing is counted cost next to nothing."""
+        minute = int(time.time() // 60)
+        names = {
+            lane: [self._keys.held_tokens(lane), *(f"{self._keys.guard(lane)}:{minute - back}" for back in range(WINDOW_MIN))]
+            for lane in lanes
+        }
+        there = existing(self._redis, [name for own in names.values() for name in own])
+        return {lane: any(name in there for name in own) and self.stopped(lane) for lane, own in names.items()}
 
     def _working(self, lane: str, held: Sequence[Held], now_ms: int) -> set[str]:
         """The cohorts of these that have accepted pushes lately, enough for the number of their tokens on hold."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 from redis import Redis
 
 from common.storage.keys import Keys
+from common.storage.redis import existing
 from common.storage.scripts import run_all, script
 
 FLOWING, PROBING, STOPPED = "flowing", "probing", "stopped"
@@ -101,12 +102,16 @@ class LaneStates:
         return self.peek_all([lane])[0]
 
     def peek_all(self, lanes: Sequence[str]) -> list[LaneState]:
-        """The same for many, in one round trip."""
+        """The same for many; those that flow cost next to nothing."""
+        names = {lane: self._keys.lane(lane) for lane in lanes}
+        there = existing(self._redis, list(names.values()))
+        asked = [lane for lane in names if names[lane] in there]
         with self._redis.pipeline(transaction=False) as pipe:
-            for lane in lanes:
-                pipe.hmget(self._keys.lane(lane), "state", "why")
-            found = pipe.execute()
-        return [LaneState((state or FLOWING.encode()).decode(), (why or b"").decode()) for state, why in found]
+            for lane in asked:
+                pipe.hmget(names[lane], "state", "why")
+            found = dict(zip(asked, pipe.execute(), strict=True))
+        told = (found.get(lane, (None, None)) for lane in lanes)
+        return [LaneState((state or FLOWING.encode()).decode(), (why or b"").decode()) for state, why in told]
 
     def may_flow(self, lane: str, version: int) -> bool:
         """Whether parked pushes may come back: the lane flows, or its pause is over, nobody tries it yet and somebody has to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -61,34 +62,38 @@ def _escaped(words: str) -> str:
     return _SPECIAL.sub(lambda found: _ESCAPED[found.group()], words)
 
 
-def _line(fixed: tuple[str, ...], free: tuple[str, ...]) -> str:
-    """The fields of one line. free: those that may hold anything."""
+def _plain(*free: str) -> Sequence[str]:
+    """The fields as COPY takes them; as a rule there is nothing to escape."""
     joined = "".join(free)
-    if joined.isprintable() and "\\" not in joined:
-        return "\t".join((*fixed, *free)) + "\n"
-    return "\t".join((*fixed, *map(_escaped, free))) + "\n"
+    return free if joined.isprintable() and "\\" not in joined else tuple(map(_escaped, free))
 
 
 def row_line(r: RowRecord) -> str:
     """KeyError: a decision that nobody knows."""
-    attempts = _json([(a.at_ms, a.status, a.code, a.words, a.vendor_message_id) for a in r.attempts]).decode() if r.attempts else ""
-    rank = _RANKS[r.decision] if r.decision else str(PENDING_RANK + min(len(r.attempts), 30))
+    tried = _json([(a.at_ms, a.status, a.code, a.words, a.vendor_message_id) for a in r.attempts]).decode() if r.attempts else ""
+    rank = _RANKS[r.decision] if r.decision else PENDING_RANK + min(len(r.attempts), 30)
     tag = tag_of(r.app, r.event_id, r.kind or Kind.MESSAGE) if r.push_id and r.vendor not in WITHOUT_RECEIPTS else ""
-    return _line(
-        (
-            *(_day(r.ts_ms // _DAY_MS), r.decision or NULL, rank, "t" if r.downgraded else "f", r.message_class),
-            *(r.class_sent or NULL, r.push_id or NULL, str(r.presence_ms), str(r.routed_ms), str(r.decided_ms), tag),
-        ),
-        (r.app, r.event_id, r.user, r.device, r.vendor, r.business_id, attempts, r.note),
+    app, event_id, user, device, vendor, account, tried, note = _plain(
+        r.app, r.event_id, r.user, r.device, r.vendor, r.business_id, tried, r.note
+    )
+    return (
+        f"{_day(r.ts_ms // _DAY_MS)}\t{r.decision or NULL}\t{rank}\t{'t' if r.downgraded else 'f'}\t{r.message_class}"
+        f"\t{r.class_sent or NULL}\t{r.push_id or NULL}\t{r.presence_ms}\t{r.routed_ms}\t{r.decided_ms}\t{tag}"
+        f"\t{app}\t{event_id}\t{user}\t{device}\t{vendor}\t{account}\t{tried}\t{note}\n"
     )
 
 
 def event_line(r: EventRecord) -> str:
-    return _line(
-        (_day((r.filed_ms or r.ts_ms) // _DAY_MS), r.type, str(r.ts_ms), str(r.received_ms), r.decision or NULL),
-        (r.app, r.event_id, r.message_id, r.conversation, r.note, r.screen, _collapse(r.screen) if r.screen else ""),
+    collapse = _collapse(r.screen) if r.screen else ""
+    app, event_id, message_id, conversation, note, screen, collapse = _plain(
+        r.app, r.event_id, r.message_id, r.conversation, r.note, r.screen, collapse
+    )
+    return (
+        f"{_day((r.filed_ms or r.ts_ms) // _DAY_MS)}\t{r.type}\t{r.ts_ms}\t{r.received_ms}\t{r.decision or NULL}"
+        f"\t{app}\t{event_id}\t{message_id}\t{conversation}\t{note}\t{screen}\t{collapse}\n"
     )
 
 
 def note_line(r: NoteRecord) -> str:
-    return _line((_day(r.ts_ms // _DAY_MS), r.kind, r.stage, str(r.at_ms)), (r.app, r.event_id, r.user, r.device, r.note))
+    app, event_id, user, device, note = _plain(r.app, r.event_id, r.user, r.device, r.note)
+    return f"{_day(r.ts_ms // _DAY_MS)}\t{r.kind}\t{r.stage}\t{r.at_ms}\t{app}\t{event_id}\t{user}\t{device}\t{note}\n"

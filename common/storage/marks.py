@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final, cast
 
 from redis import Redis
 
@@ -27,6 +27,12 @@ TIME_KEEP_S = 600
 SINGLES_MAX = 2_000
 
 
+#: (app, conversation, message id, ts_ms).
+MessageTime = tuple[str, str, str, int]
+_NO_TIMES: Final[Mapping[int, MessageTime]] = {}
+_REPEAT: Final = ord("1")
+
+
 class Marks:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -38,12 +44,21 @@ class Marks:
         self._read = script(redis, "read")
         self._gone = script(redis, "gone")
 
-    def repeats(self, events: Sequence[tuple[str, str, str]]) -> list[bool]:
-        """For each (app, event id, entry id): whether another entry brought it within 24 h."""
+    def repeats(self, events: Sequence[tuple[str, str, str]], messages: Mapping[int, MessageTime] = _NO_TIMES) -> list[bool]:
+        """For each (app, event id, entry id): whether another entry brought it within 24 h.
+
+        messages: those among them, by their place, whose times are noted if they are new: for a read report that comes before the ledger
+        has them.
+        """
         found: list[bool] = []
+        bucket = self._keys.message_times(int(time.time()) // TIME_KEEP_S)
         for start in range(0, len(events), EVENTS_MAX):
-            args: list[bytes | int] = [EVENT_KEEP_S, EVENT_HASH_KEEP_S, *_event_fields(events[start : start + EVENTS_MAX])]
-            found += [bool(told) for told in self._dedupe(keys=self._event_hashes(), args=args)]
+            part = events[start : start + EVENTS_MAX]
+            times = [_timed(place - start, message) for place, message in messages.items() if start <= place < start + EVENTS_MAX]
+            bounds = [EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S]
+            args: list[bytes | int] = [*bounds, b"".join(_event_fields(part)), b"".join(times)]
+            told = cast(bytes, self._dedupe(keys=[bucket, *self._event_hashes()], args=args))
+            found += [one == _REPEAT for one in told]
         return found
 
     def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
@@ -84,16 +99,6 @@ class Marks:
     def _remember(self, app: str, user: str, field: str, value_ms: int, pipe: Redis | None) -> None:
         self._read(keys=[self._keys.read(app, user)], args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX], client=pipe)
 
-    def note_times(self, messages: Sequence[tuple[str, str, str, int]]) -> None:
-        """(app, conversation, message id, ts) of messages on their way, for a read report that comes before the ledger has them."""
-        if not messages:
-            return
-        key = self._keys.message_times(int(time.time()) // TIME_KEEP_S)
-        with self._redis.pipeline() as pipe:
-            pipe.hset(key, mapping={_digest(*message): ts_ms for *message, ts_ms in messages})
-            pipe.expire(key, 3 * TIME_KEEP_S)
-            pipe.execute()
-
     def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The times noted of these (app, conversation, message id), where there are any."""
         if not messages:
@@ -114,7 +119,16 @@ class Marks:
 
 def _event_fields(events: Sequence[tuple[str, str, str]]) -> list[bytes]:
     """Per event its field and its entry's mark."""
-    return [part for app, event_id, entry in events for part in (_digest(app, event_id), blake2b(entry.encode(), digest_size=8).digest())]
+    fields: list[bytes] = []
+    for app, event_id, entry in events:
+        fields += (_digest(app, event_id), blake2b(entry.encode(), digest_size=8).digest())
+    return fields
+
+
+def _timed(place: int, message: MessageTime) -> bytes:
+    """A message's place, field and time, as the script reads them."""
+    app, conversation, message_id, ts_ms = message
+    return b"%04d%b%016d" % (place + 1, _digest(app, conversation, message_id), ts_ms)
 
 
 def _digest(*names: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -31,6 +31,8 @@ HEALTH_CHECK_INTERVAL_S: Final = 5
 RETRIES_MAX: Final = 4
 RETRY_BASE_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
+#: Keys of one EXISTS.
+EXISTING_AT_ONCE: Final = 500
 #: What a cluster is written as.
 CLUSTER_FORM: Final = "its form is redis+cluster://h1:6379,h2:6379"
 #: Any key of the fleet's on a cluster: all of them share its slot (Settings.key_root).
@@ -82,6 +84,28 @@ def refuse_cluster(client: redis.Redis, setting: str = "PUSHFLEET_REDIS_URL") ->
         return
     if int(info.get("cluster_enabled", 0)):
         raise SettingError(f"{setting} names a server in cluster mode: {CLUSTER_FORM}")
+
+
+def existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
+    """Those of these keys that exist; hundreds that do not cost one command."""
+    found: set[str] = set()
+    for start in range(0, len(names), EXISTING_AT_ONCE):
+        found |= _existing(client, names[start : start + EXISTING_AT_ONCE])
+    return found
+
+
+def _existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
+    """Few among many are found by halves, many by asking for each."""
+    count = int(client.exists(*names))
+    if count in (0, len(names)):
+        return set(names) if count else set()
+    if count * 8 < len(names):
+        middle = len(names) // 2
+        return _existing(client, names[:middle]) | _existing(client, names[middle:])
+    with client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.exists(name)
+        return {name for name, told in zip(names, pipe.execute(), strict=True) if told}
 
 
 @contextlib.contextmanager

@@ -19,11 +19,22 @@ from typing import Any
 
 import redis
 
+from common.config import Settings, resolve
+from tests.benchmarks.counters import POSTGRES, counters
 from tests.benchmarks.plain_celery import push
 from tests.benchmarks.stand import APP, TAKES_EFFECT_S, Stand, apns_options, stand, vendor
 from tests.npm import install
+from workers.cli.fleet import migrate_settings
+from workers.cli.up import in_background
+from workers.runtime import Runtime
 
 USERS = 5_000
+#: Events of one entry, where they are packed (contract: up to 200).
+PACKED = 100
+PROCFILE = Path(__file__).parents[2] / "Procfile"
+#: A fleet that has just started still loads modules and looks for old work.
+IDLE_SETTLES_S = 20.0
+IDLE_S = 20.0
 
 
 class Bench:
@@ -113,12 +124,34 @@ def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
                 rate(other, 200)
                 slow = rate(other, max(bench.messages // 4, 500))
                 bench.note("c2c_over_own_aioapns", round(bench.report["c2c_pushes_per_second"] / slow, 2))
+    if wanted("idle_cpu_ms_per_s") or wanted("idle_rss_mib"):
+        idle(bench, folder)
     if wanted("delay_50ms_efficiency"):
         with vendor(folder, delay_ms=50) as (url, ca, which), stand(url, ca) as slow_one:
             slow_one.devices(APP, USERS)
             rate(slow_one, 500)
             share = rate(slow_one, bench.messages) / bench.report["c2c_pushes_per_second"]
             bench.note("delay_50ms_efficiency", round(share, 2), None if "C" in which else "the simulator has no delay: same as without")
+
+
+def idle(bench: Bench, folder: Path) -> None:
+    """The whole Procfile, all lanes, nothing to do: what every process uses but the supervisor, which is this one."""
+    wanted = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "idle"), "PUSHFLEET_LOG_LEVEL": "warning"})
+    with in_background(wanted, {}, False, migrate=migrate_settings, procfile_path=PROCFILE) as fleet:
+        runtime = Runtime(resolve(wanted))
+        try:
+            time.sleep(IDLE_SETTLES_S)
+            before, began = counters(wanted.data_dir, runtime.core, runtime.engine), time.monotonic()
+            time.sleep(IDLE_S)
+            after, seconds = counters(wanted.data_dir, runtime.core, runtime.engine), time.monotonic() - began
+        finally:
+            runtime.close()
+        names = len(fleet.names)
+    used = {name: (cpu_s - before.cpu_s.get(name, 0.0)) / seconds * 1000 for name, cpu_s in after.cpu_s.items()}
+    ours = {name: kib for name, kib in after.rss_kib.items() if name != POSTGRES}
+    bench.note("idle_cpu_ms_per_s", round(sum(used.values()), 1), f"{names} processes, Valkey and PostgreSQL")
+    bench.note("idle_cpu_ms_per_s_by_process", {name: round(ms, 1) for name, ms in sorted(used.items(), key=lambda one: -one[1])})
+    bench.note("idle_rss_mib", sum(ours.values()) // 1024, "our processes, each with the pages it shares with others")
 
 
 def _speed(bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
@@ -129,6 +162,10 @@ def _speed(bench: Bench, ours: Stand, url: str, ca: Path, folder: Path, wanted: 
     for name, value in burst.used.items():
         bench.note(name, value)
     bench.note("rss_mib", {name: kib // 1024 for name, kib in ours.counters().rss_kib.items()})
+    if wanted("packed_cpu_us_per_push"):
+        packed = ours.burst(bench.messages, USERS, per_entry=PACKED)
+        bench.note("packed_pushes_per_second", round(packed.per_second))
+        bench.note("packed_cpu_us_per_push", packed.used["cpu_us_per_push"], f"{PACKED} events in one entry of the core's stream")
     if wanted("c2c_over_plain_celery"):
         peer = plain_celery(ours.runtime.settings.redis_url, url, ca, folder, 1_000)
         bench.note("plain_celery_pushes_per_second", round(peer, 1))

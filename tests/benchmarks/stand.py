@@ -166,17 +166,16 @@ class Stand:
         with self.runtime.engine.begin() as connection:
             connection.execute(statement, {"app": app, "last": count - 1})
 
-    def publish_c2c(self, count: int, users: int, apps: Sequence[str] = (APP,), pace_s: float = 0.0) -> str:
-        """`count` messages; the prefix of their ids. pace_s: seconds to spread them over."""
+    def publish_c2c(self, count: int, users: int, apps: Sequence[str] = (APP,), pace_s: float = 0.0, per_entry: int = 1) -> str:
+        """`count` messages; the prefix of their ids. pace_s: seconds to spread them over. per_entry: messages of one stream entry."""
         prefix = uuid.uuid4().hex[:8]
         started = time.monotonic()
         for start in range(0, count, 200):
+            lines = [c2c_message(apps[n % len(apps)], f"{prefix}-{n}", f"u{n % users}") for n in range(start, min(start + 200, count))]
             with self.redis.pipeline(transaction=False) as pipe:
-                for n in range(start, min(start + 200, count)):
-                    data: dict[str, Any] = {"message_id": f"{prefix}-{n}", "conversation": {"type": "c2c", "id": "s"}}
-                    data["sender"] = {"id": "s", "nick": "Sam"}
-                    data |= {"recipients": [f"u{n % users}"], "elements": [{"type": "text", "text": "Meeting moved to 20:00"}]}
-                    pipe.xadd("im:events", {"e": json.dumps(event(apps[n % len(apps)], "message.stored", data))})
+                for at in range(0, len(lines), per_entry):
+                    part = lines[at : at + per_entry]
+                    pipe.xadd("im:events", {"e": part[0]} if per_entry == 1 else {"b": "\n".join(part)})
                 pipe.execute()
             if pace_s:
                 time.sleep(max(started + pace_s * start / count - time.monotonic(), 0))
@@ -263,10 +262,10 @@ class Stand:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
 
-    def burst(self, count: int, users: int, apps: Sequence[str] = (APP,)) -> Burst:
+    def burst(self, count: int, users: int, apps: Sequence[str] = (APP,), per_entry: int = 1) -> Burst:
         """`count` c2c messages that lay on the stream before the clock started, until each is accepted and written."""
         with self.held_intake():
-            prefix = self.publish_c2c(count, users, apps)
+            prefix = self.publish_c2c(count, users, apps, per_entry=per_entry)
             before, started_ms = self.counters(), time.time() * 1000
         self.accepted(prefix, count)
         used = self.counters().since(before, count)
@@ -292,6 +291,13 @@ class Burst:
 
 def event(app: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
     return {"v": 1, "id": uuid.uuid4().hex, "type": kind, "app": app, "ts": int(time.time() * 1000), "data": data}
+
+
+def c2c_message(app: str, message_id: str, to: str) -> str:
+    """A message of somebody to one person, as the core writes it."""
+    data: dict[str, Any] = {"message_id": message_id, "conversation": {"type": "c2c", "id": "s"}, "sender": {"id": "s", "nick": "Sam"}}
+    data |= {"recipients": [to], "elements": [{"type": "text", "text": "Meeting moved to 20:00"}]}
+    return json.dumps(event(app, "message.stored", data))
 
 
 def apns_options(folder: Path) -> list[str]:

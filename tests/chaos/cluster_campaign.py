@@ -18,7 +18,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from tests.chaos.campaign import Trouble, _pass, good, run, show, write
-from tests.chaos.fleet import Town
+from tests.chaos.fleet import APP, Town
 from tests.cluster import ValkeyCluster, published, valkey_cluster
 
 #: Keys whose slots suffer: the fleet's, and the core's stream.
@@ -27,6 +27,8 @@ EVERY_S = 10.0
 #: From the death of a primary until what was published after it is taken in.
 RECOVERY_S_MAX = 15.0
 HEALTHY_S = 30.0
+#: Members of the group that is read while its node dies.
+GROUP = int(os.environ.get("GROUP") or 100_000)
 
 
 class ClusterTrouble:
@@ -69,6 +71,18 @@ class ClusterTrouble:
                 pass
             time.sleep(0.05)
 
+    def group(self, place: Town, trouble: Trouble, size: int) -> None:
+        """A message to a group whose members have no device, whose node dies while it is read; each of them must have one row."""
+        core, key, names = place.runtime.core, f"im:members:{{{APP}:big}}", [f"g{number}" for number in range(size)]
+        for start in range(0, size, 5_000):
+            core.sadd(key, *names[start : start + 5_000])
+        data = {"message_id": "big", "conversation": {"type": "group", "id": "big"}, "sender": {"id": "nobody"}}
+        identity = place._add("message.stored", {**data, "elements": [{"type": "text", "text": "to all"}]})
+        place.books.expected |= {(identity, name, "") for name in names}
+        place.books.messages += 1
+        _pass(place, trouble, 0.5)
+        self.kill(place, trouble, key)
+
     def move(self, trouble: Trouble, key: str) -> None:
         began = time.monotonic()
         try:
@@ -79,15 +93,20 @@ class ClusterTrouble:
         self.moves.append(round(time.monotonic() - began, 2))
         trouble.faults["move_slot"] += 1
 
+    def _heal(self, place: Town, trouble: Trouble) -> None:
+        until = time.monotonic() + HEALTHY_S
+        while not self.whole() and time.monotonic() < until:
+            _pass(place, trouble, 0.2)
+
     def __call__(self, place: Town, trouble: Trouble, rng: random.Random, seconds: float) -> None:
         end = time.monotonic() + seconds
         turn = 0
+        self.group(place, trouble, GROUP)
+        self._heal(place, trouble)
         while time.monotonic() < end:
             began = time.monotonic()
             self.kill(place, trouble, VICTIMS[turn % 2])
-            until = time.monotonic() + HEALTHY_S
-            while not self.whole() and time.monotonic() < until:
-                _pass(place, trouble, 0.2)
+            self._heal(place, trouble)
             self.move(trouble, VICTIMS[(turn // 2) % 2])
             _pass(place, trouble, max(0.0, began + EVERY_S * rng.uniform(0.8, 1.2) - time.monotonic()))
             turn += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.config import EMBEDDED, Settings, resolve
+from tests.chaos.fleet import keys_file
+from tests.cluster import valkey_cluster
 from tests.conftest import open_folder
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import in_background
@@ -82,9 +85,14 @@ def wait_for(look: Callable[[], Any], what: str, seconds: float = WAIT_S) -> Any
 @pytest.fixture(scope="package")
 def fleet() -> Iterator[Core]:
     os.environ.pop("PUSHFLEET_METRICS_PORT", None)
-    with open_folder() as folder:
-        settings = Settings.load({"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3"})
-        assert settings.redis_url == EMBEDDED
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(open_folder())
+        environ = {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3"}
+        if os.environ.get("PUSHFLEET_TEST_CLUSTER"):  # `make cluster-e2e`: the same on a cluster of its own
+            environ |= {"PUSHFLEET_REDIS_URL": stack.enter_context(valkey_cluster()).url()}
+            environ |= {"PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder))}
+        settings = Settings.load(environ)
+        assert settings.database_url == EMBEDDED
         with in_background(settings, {}, True, migrate=migrate_settings, procfile_path=Path(__file__).parent / "Procfile"):
             runtime = Runtime(resolve(settings))
             try:

@@ -159,12 +159,16 @@ def test_a_freed_event_id_can_be_taken_again_but_not_by_a_stranger(store: Store)
 
 def test_many_events_of_one_read_are_told_apart(store: Store) -> None:
     events = [("a", f"e{number}", f"s/{number}-0") for number in range(2_500)]
-    assert not any(store.marks.repeats(events))
+    assert not any(store.marks.repeats(events, {number: ("a", "c2c:x", f"m{number}", number) for number in range(2_500)}))
+    asked = [("a", "c2c:x", f"m{number}") for number in (0, 999, 1_000, 2_499)]
+    assert list(store.marks.times_of(asked).values()) == [0, 999, 1_000, 2_499]
     assert all(store.marks.repeats([(app, event, "s/x-0") for app, event, _ in events]))
 
 
 def test_the_time_of_a_message_is_known_while_it_is_on_its_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.marks.note_times([("a", "c2c:x", "m1", 5), ("a", "c2c:y", "m1", 6)])
+    events = [("a", "e1", "s/1-0"), ("a", "e2", "s/2-0"), ("a", "e1", "s/3-0"), ("a", "e3", "s/4-0")]
+    times = {0: ("a", "c2c:x", "m1", 5), 2: ("a", "c2c:z", "m1", 7), 3: ("a", "c2c:y", "m1", 6)}
+    assert store.marks.repeats(events, times) == [False, False, True, False]
     asked = [("a", "c2c:x", "m1"), ("a", "c2c:y", "m1"), ("a", "c2c:z", "m1")]
     assert store.marks.times_of(asked) == {asked[0]: 5, asked[1]: 6}
     later = time.time() + 600

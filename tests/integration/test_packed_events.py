@@ -22,7 +22,7 @@ from common.storage.migrations import migrate
 from common.storage.streams import Entry
 from common.storage.tenants import Tenant
 from workers.cli.worker import doors_of
-from workers.handlers.intake import IntakeLoop
+from workers.handlers.intake import READ_COUNT, IntakeLoop, entries_of
 from workers.intake.stage import LINES_MAX, Passed, Refused, read_entries
 from workers.replay import _to_stream
 from workers.runtime import Runtime
@@ -133,6 +133,21 @@ def test_an_id_that_comes_twice_in_one_entry_is_a_repeat(core: Core) -> None:
     assert core.stored(records) == ids
     assert [one.event_id for one in records if isinstance(one, NoteRecord)] == [ids[0]]
     assert not core.runtime.core.xlen(core.stream)
+
+
+def test_a_read_of_full_entries_is_of_few_of_them(core: Core) -> None:
+    """Thousands of events at once would keep a call behind them waiting."""
+    sizes = []
+    for entries in (1, 25):
+        for _ in range(entries):
+            core.put(b=lines(*(event(uuid.uuid4().hex) for _ in range(100))))
+        while count := core.loop.once(block_ms=5):
+            sizes.append(count)
+    assert sizes == [1, 10, 10, 5]
+    for _ in range(20):
+        core.put(e=json.dumps(event(uuid.uuid4().hex)).encode())
+    assert [core.loop.once(block_ms=5) for _ in range(3)] == [10, 10, 0]
+    assert entries_of(1_000, 1.0) == READ_COUNT
 
 
 def test_a_bad_line_is_a_letter_that_replays_as_an_event(core: Core) -> None:

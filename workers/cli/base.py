@@ -28,6 +28,13 @@ class CliError(Exception):
         self.exit_code = exit_code
 
 
+class NotThereError(CliError):
+    """What the command names is not there: done, and the answer is no (contract §9)."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words, exit_code=1)
+
+
 @contextlib.contextmanager
 def opened() -> Iterator[Runtime]:
     """The runtime of one command, on the servers of the settings or of the fleet that runs here."""

@@ -13,7 +13,7 @@ import click
 from common.clock import now_ms
 from common.model import MessageClass, Vendor, Verdict
 from common.storage.credentials import StoredCredential
-from workers.cli.base import CliError, at, check_zone, noted, opened, print_json, print_table
+from workers.cli.base import CliError, NotThereError, at, check_zone, noted, opened, print_json, print_table
 from workers.delivery.access import FleetAccess
 from workers.gateway.aliases import ALIAS, VOIP_ALIAS, aliases_of, overlap
 from workers.receipts.readers import READERS
@@ -111,7 +111,7 @@ def rotate(app_id: str, vendor: str, business_id: str, **given: Any) -> None:
 
 def store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> int:
     if app_id not in runtime.tenants.all():
-        raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}")
+        raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}")  # an account that is refused
     if not re.fullmatch(r"[!-~]{1,32}", business_id) or set(business_id) & set("()[]{}<>"):
         raise CliError("--business-id takes 1-32 printable ASCII characters without brackets or spaces")
     if old is None and any(row["vendor"] == vendor and row["business_id"] == business_id for row in runtime.credentials.listed(app_id)):
@@ -311,7 +311,7 @@ def find(runtime: Runtime, app_id: str, vendor: str, business_id: str) -> Stored
     for stored in runtime.credentials.all():
         if (stored.app, stored.vendor, stored.business_id) == (app_id, vendor, business_id):
             return stored
-    raise CliError(f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet credential list")
+    raise NotThereError(f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet credential list")
 
 
 @credential.command("list")
@@ -419,7 +419,7 @@ def resume(app_id: str, vendor: str, business_id: str) -> None:
 def _pause(app_id: str, vendor: str, business_id: str, *, paused: bool) -> None:
     with opened() as runtime:
         if not runtime.credentials.set_paused(app_id, vendor, business_id, paused):
-            raise CliError(f"no credential {vendor} {business_id} of {app_id}", exit_code=2)
+            raise NotThereError(f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet credential list")
         runtime.catalog.changed()
         noted(runtime, "lane paused" if paused else "lane resumed", app_id, f"{vendor} {business_id}")
     print("paused" if paused else "flows again")
@@ -431,7 +431,7 @@ def remove(app_id: str, vendor: str, business_id: str) -> None:
     """Forget an account. Its devices' pushes become `no_credential`."""
     with opened() as runtime:
         if not runtime.credentials.remove(app_id, vendor, business_id):
-            raise CliError(f"no credential {vendor} {business_id} of {app_id}", exit_code=2)
+            raise NotThereError(f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet credential list")
         runtime.catalog.changed()
         runtime.lane_queues.drop(f"{app_id}:{vendor}:{business_id}")
         noted(runtime, "account removed", app_id, f"{vendor} {business_id}")

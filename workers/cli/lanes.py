@@ -8,7 +8,7 @@ import click
 
 from common.clock import now_ms
 from common.model import Bucket, Vendor
-from workers.cli.base import CliError, at, noted, opened, print_json, print_table
+from workers.cli.base import CliError, NotThereError, at, noted, opened, print_json, print_table
 
 
 @click.command()
@@ -97,7 +97,7 @@ def set_(app_id: str, vendor: str, business_id: str, wishes: tuple[str, ...]) ->
             (row for row in runtime.credentials.listed(app_id) if (row["vendor"], row["business_id"]) == (vendor, business_id)), None
         )
         if stored is None:
-            raise CliError(f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet credential list")
+            raise NotThereError(f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet credential list")
         limits = {**stored["limits"], "quota": {**(stored["limits"].get("quota") or {}), **wanted}}
         runtime.credentials.set_limits(app_id, vendor, business_id, limits)
         runtime.catalog.changed()

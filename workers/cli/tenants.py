@@ -10,7 +10,7 @@ import click
 
 from common.model import PushType, Vendor
 from common.storage.tenants import Tenant, is_app
-from workers.cli.base import CliError, check_zone, opened, print_json, print_table
+from workers.cli.base import CliError, NotThereError, check_zone, opened, print_json, print_table
 from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, new_key, opened_secrets, with_secret
 from workers.routing.render import HiddenMode
 from workers.routing.texts import CatalogueError, read_catalogue
@@ -153,7 +153,7 @@ def xmpp(app_id: str, server: str, component: str, secret_file: Path, connection
 def _tenant(runtime: Runtime, app_id: str) -> Tenant:
     tenant = runtime.tenants.all().get(app_id)
     if tenant is None:
-        raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}", exit_code=1)
+        raise NotThereError(f"no tenant {app_id}: pushfleet app add {app_id}")
     return tenant
 
 

@@ -305,7 +305,10 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 def _without_wake_ups(stages: Stages, vendors: Sequence[Vendor], stop: threading.Event) -> None:
     """Looks for ready lanes now and then, though nobody wakes this worker: a Redis without free memory takes no wake-up."""
     while not stop.wait(POLL_S):
-        for vendor in vendors:
+        ready: Sequence[Vendor] = ()
+        with contextlib.suppress(RedisError, OSError):
+            ready = stages.runtime.lane_queues.due_vendors(vendors)
+        for vendor in ready:
             sender = stages.drain(DELIVERY, vendor)
             if time.monotonic() - sender.progress_at >= POLL_S:
                 sender(stop.is_set)

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import anyio
 import anyio.to_thread
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,8 +31,9 @@ from common.config import host_port, is_loopback
 from common.model import Decision, Vendor
 from common.storage.audit import SHOWN_MAX as SHOWN_LINES
 from common.storage.audit import person_mark
-from common.storage.users import OPERATORS
+from common.storage.users import OPERATORS, ROLES
 from workers import serving
+from workers.console import oidc
 from workers.console.accounts import FIELDS, FILE_BYTES_MAX, given
 from workers.console.api import Api, ApiRefusal, cursor_text, read_cursor
 from workers.console.charts import SPANS, flows, series
@@ -54,6 +56,7 @@ LOGINS_MAX: Final = 10
 #: Wrong logins of one person in a minute, from wherever: more than from one address, so that nobody is locked out by one guesser.
 ACCOUNT_LOGINS_MAX: Final = 30
 LANG_COOKIE: Final = "lang"
+OIDC_COOKIE: Final = "pushfleet-oidc"
 VISIT_COOKIE: Final = "pushfleet-visit"
 FORM_S_MAX: Final = 10.0
 #: A page is there within this, seconds, or says that a server is away.
@@ -120,6 +123,8 @@ def make_app(world: World, ports: Ports) -> Starlette:
         "/audit": console.audit,
         "/login": console.login_page,
     }
+    if console.oidc is not None:
+        pages |= {oidc.START: console.oidc_start, oidc.BACK: console.oidc_back}
     forms = {
         "/login": console.log_in,
         "/logout": console.log_out,
@@ -155,6 +160,7 @@ class Console:
         self._look = Look(world, ports)
         self._signer = Signer(world.vault.derived(PURPOSE))
         self._peers = Peers(world.settings.trusted_proxies)
+        self.oidc = oidc.Provider(world.settings) if world.settings.oidc_issuer else None
         self._loopback = is_loopback(host_port(world.settings.console_addr)[0])
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
@@ -170,7 +176,9 @@ class Console:
         """A page for whoever may look; the stores are asked in a thread, as they block."""
 
         def handle(request: Request) -> Response:
-            return self._guarded(request, lambda visitor: page(request, visitor), open_to_all=page == self.login_page)
+            return self._guarded(
+                request, lambda visitor: page(request, visitor), open_to_all=page in (self.login_page, self.oidc_start, self.oidc_back)
+            )
 
         async def endpoint(request: Request) -> Response:
             return await self._in_time(request, lambda: handle(request))
@@ -239,10 +247,13 @@ class Console:
         """By the session; where nobody is registered and only this machine can ask, anybody may look."""
         cookie = request.cookies.get(COOKIE, "")
         session = self._signer.read(cookie, now_ms())
+        if session and session.role:
+            known = self.oidc is not None and session.role in ROLES
+            return Visitor(session.name, session.role, lang, cookie) if known else Visitor(None, None, lang)
         user = self._world.users.get(session.name) if session else None
         if session and user and user.mark == session.mark:
             return Visitor(user.name, user.role, lang, cookie)
-        if self._loopback and not self._world.users.any():
+        if self._loopback and self.oidc is None and not self._world.users.any():
             if forwarded(request.headers, request.scope.get("http_version", "1.1")):
                 raise Sent(Response("open on this machine only, not through a proxy: pushfleet user add NAME --role operator\n", 403))
             # another site's page could give its own name this machine's address and read along
@@ -354,9 +365,11 @@ class Console:
         return self._page(request, visitor, "people", asked=asked, told=told)
 
     def login_page(self, request: Request, visitor: Visitor, wrong: str = "", status: int = 200) -> Response:
-        nobody = not self._world.users.any()
+        nobody = self.oidc is None and not self._world.users.any()
         visit = request.cookies.get(VISIT_COOKIE, "") or secrets.token_urlsafe(16)
-        response = self._page(request, replace(visitor, visit=visit), "login", status, wrong=wrong, nobody=nobody)
+        response = self._page(
+            request, replace(visitor, visit=visit), "login", status, wrong=wrong, nobody=nobody, oidc=self.oidc is not None
+        )
         response.set_cookie(VISIT_COOKIE, visit, max_age=3600, httponly=True, samesite="strict", path="/login")
         return response
 
@@ -395,9 +408,60 @@ class Console:
         self._forget_login(tries)
         cookie = self._signer.cookie(Session(user.name, user.mark, now_ms() + LIFE_S * 1000))
         response = RedirectResponse("/", 303)
-        secure = self._peers.over_tls(_peer(request), request.headers, request.url.scheme)
-        response.set_cookie(COOKIE, cookie, max_age=LIFE_S, httponly=True, samesite="strict", secure=secure)
+        response.set_cookie(COOKIE, cookie, max_age=LIFE_S, httponly=True, samesite="strict", secure=self._over_tls(request))
         return response
+
+    def oidc_start(self, request: Request, visitor: Visitor) -> Response:
+        """Sends the browser to the provider; what it must come back with is in a cookie that only we can make."""
+        if self.oidc is None:
+            return self._refusal(visitor, "not_found", 404)
+        try:
+            target, pending = self.oidc.begin()
+        except oidc.OidcError as error:
+            log.warning("nobody can sign in by OpenID", extra={"reason": str(error)})
+            return self.login_page(request, visitor, "oidc_away", 503)
+        told = msgspec.json.encode((pending.state, pending.nonce, pending.verifier, now_ms() + oidc.AWAY_S * 1000))
+        response = RedirectResponse(target, 303)
+        # lax: the provider sends the browser back, which is a navigation from another site
+        cookie = self._signer.sealed("oidc", told)
+        response.set_cookie(
+            OIDC_COOKIE, cookie, max_age=oidc.AWAY_S, httponly=True, samesite="lax", secure=self._over_tls(request), path="/login"
+        )
+        return response
+
+    def oidc_back(self, request: Request, visitor: Visitor) -> Response:
+        """The provider has sent somebody back: a session, or the login page with the reason in the log."""
+        if self.oidc is None:
+            return self._refusal(visitor, "not_found", 404)
+        try:
+            person = self.oidc.finish(self._pending(request), dict(request.query_params))
+        except oidc.OidcError as error:
+            log.warning("a sign-in by OpenID was refused", extra={"reason": str(error)})
+            response = self.login_page(request, visitor, "oidc_refused", 403)
+            response.delete_cookie(OIDC_COOKIE, path="/login")
+            return response
+        name = f"sso:{person.name}"
+        self._world.audit.note(name, "signed in", "", "", person.role)
+        # a page of ours between: to a redirect that another site began no browser gives a strict cookie
+        words = word("oidc_welcome", visitor.lang)
+        response = self._render(Visitor(None, None, visitor.lang), "said", 200, path="", done="", asked_for=[], said=words, good=True)
+        response.headers["refresh"] = "0; url=/"
+        response.delete_cookie(OIDC_COOKIE, path="/login")
+        cookie = self._signer.cookie(Session(name, "", now_ms() + oidc.LIFE_S * 1000, person.role))
+        response.set_cookie(COOKIE, cookie, max_age=oidc.LIFE_S, httponly=True, samesite="strict", secure=self._over_tls(request))
+        return response
+
+    def _pending(self, request: Request) -> oidc.Pending:
+        told = self._signer.opened("oidc", request.cookies.get(OIDC_COOKIE, ""))
+        if told is None:
+            raise oidc.OidcError("this browser has begun no sign-in")
+        state, nonce, verifier, ends_ms = msgspec.json.decode(told, type=tuple[str, str, str, int])
+        if ends_ms <= now_ms():
+            raise oidc.OidcError("the sign-in took too long")
+        return oidc.Pending(state, nonce, verifier)
+
+    def _over_tls(self, request: Request) -> bool:
+        return self._peers.over_tls(_peer(request), request.headers, request.url.scheme)
 
     def _login_key(self, kind: str, what: str) -> str:
         return self._world.keys.logins(hashlib.sha256(f"{kind}\0{what}".encode("utf-8", "replace")).hexdigest()[:32])

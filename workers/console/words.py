@@ -17,6 +17,13 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "name": ("Name", "用户名"),
     "password": ("Password", "密码"),
     "wrong_login": ("Name or password is wrong.", "用户名或密码错误。"),
+    "oidc_login": ("Sign in with your organisation's account", "使用企业账号登录"),
+    "oidc_away": (
+        "The sign-in service is away. Name and password still work.",
+        "无法连接统一登录服务，仍可使用用户名和密码登录。",
+    ),
+    "oidc_refused": ("The sign-in was refused: the console's log says why.", "登录被拒绝，原因见控制台日志。"),
+    "oidc_welcome": ("Signed in.", "登录成功。"),
     "slow_down": ("Too many tries. Wait a minute.", "尝试次数过多，请一分钟后再试。"),
     "nobody_yet": (
         "Nobody can log in yet. On the server: pushfleet user add NAME --role operator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
-from common.storage.marks import Marks
+from common.storage.marks import Marks, MessageTime
 from common.storage.streams import Belts, Entry
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
@@ -32,12 +33,14 @@ from workers.intake.directed import TokenPushes
 from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpdated, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
-from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
+from workers.queues.consumer import AWAY, Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.stage import urgency_of
 
 log = logging.getLogger(__name__)
 
+#: Entries of one read, and about how many events where entries hold several: more would keep a call waiting.
 READ_COUNT = 500
+READ_EVENTS = 1_000
 INTAKE = "intake"
 #: People of one read that go the short way: more would keep the next read waiting.
 SHORT_WAY_MAX = 5_000
@@ -78,24 +81,25 @@ class Doors:
 class IntakeHandler:
     """Entries of the core -> messages on their way, state changes, dead letters.
 
-    can_wait: share of the last read's events for which nobody waits.
+    can_wait: share of the last read's events for which nobody waits. per_entry: its events an entry.
     """
 
     def __init__(self, doors: Doors) -> None:
         self._doors = doors
         self.can_wait = 0.0
+        self.per_entry = 1.0
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
         found = self._sorted(entries, now)
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
         stored, direct, states = _apart(fresh)
+        self.per_entry = (len(found.passed) + len(refused)) / len(entries)
         messages, records = _taken(stored, now)
         directed = doors.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]
         records += directed.rows
         directed.told += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
-        doors.marks.note_times(_times(stored))  # first: a read report beside them names one of them
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         later = _behind(fresh, states)
         first = [event for event in states if event.entry not in later] if later else states
@@ -167,7 +171,8 @@ class IntakeHandler:
                 else:
                     found.passed.append((entry, read))
                     events += read.events
-        told = doors.marks.repeats([(event.app, event.id, event.entry) for event in events])
+        # with the times of messages: a read report beside them names one of them
+        told = doors.marks.repeats([(event.app, event.id, event.entry) for event in events], _times(events))
         for event, repeat in zip(events, told, strict=True):
             (found.repeated if repeat else found.fresh).append(event)
         return found
@@ -267,8 +272,10 @@ class IntakeLoop:
         limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.belts.takeover_idle_ms
         self._source = core_streams(doors.core, self._streams, doors.belts.keys, *limits)
         stores = Stores(doors.belts, doors.delayed, doors.vault, _wakes(doors), self._source)
-        counts = dict.fromkeys(self._streams, READ_COUNT)
-        policy = Policy(INTAKE, counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True)
+        self._counts = dict.fromkeys(self._streams, READ_COUNT)
+        policy = Policy(
+            INTAKE, self._counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True
+        )
         self._handler = IntakeHandler(doors)
         self.consumer = StreamConsumer(self._handler, policy, stores)
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
@@ -287,15 +294,29 @@ class IntakeLoop:
 
     def _turn(self) -> int:
         """A read; behind a full one of what can wait, what can't is looked for."""
-        done = self.consumer.once()
-        if done >= READ_COUNT and self._handler.can_wait > CAN_WAIT_SHARE:
+        done, count = self.consumer.once(), next(iter(self._counts.values()))
+        if done >= count and self._handler.can_wait > CAN_WAIT_SHARE:
             done += self._overtaking.turn()
+        self._bound()
         return done
 
     def _wait(self, block_ms: int) -> int:
         entries = self._source.wait(self._streams, block_ms)
+        if entries:  # more may have come behind the one that ended the wait: a commit costs the same for all
+            with contextlib.suppress(*AWAY):  # then the commit meets it too, and the entries are kept
+                entries += self._source.read_weighted(self._counts, READ_BYTES)
         self.consumer.finish(entries)
+        self._bound()
         return len(entries)
+
+    def _bound(self) -> None:
+        """The next read is of about READ_EVENTS events, if its entries are as full as those of the last one."""
+        self._counts |= dict.fromkeys(self._streams, entries_of(READ_EVENTS, self._handler.per_entry))
+
+
+def entries_of(events: int, per_entry: float) -> int:
+    """Entries that hold about so many events, of which each of the last ones held so many."""
+    return min(max(int(events / max(per_entry, 1.0)), 1), READ_COUNT)
 
 
 def _ignored(reason: str) -> None:
@@ -319,11 +340,16 @@ def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record
     return messages, records
 
 
-def _times(batch: Sequence[Event]) -> list[tuple[str, str, str, int]]:
+def _times(events: Sequence[Event]) -> dict[int, MessageTime]:
     """(app, conversation, message id, ts) of the stored messages, also of those that nobody is pushed: people read up to them all the
-    same."""
-    stored = ((event, event.data.conversation) for event in batch if isinstance(event.data, Stored))
-    return [(event.app, f"{where.type}:{where.id}", event.data.message_id, event.ts_ms) for event, where in stored]
+    same. By their places."""
+    found: dict[int, MessageTime] = {}
+    for place, event in enumerate(events):
+        data = event.data
+        if isinstance(data, Stored):
+            where = data.conversation
+            found[place] = (event.app, f"{where.type}:{where.id}", data.message_id, event.ts_ms)
+    return found
 
 
 def _taken_back(event: Event) -> EventRecord:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from common.contracts import PLAIN, Message, encode
+from common.contracts import PLAIN, Device, Message, encode
 from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, RowRecord, pack_users
 from common.model import Decision, Kind, PushType, Vendor
 from common.storage import keys
@@ -27,49 +27,46 @@ def to_ledger(records: Sequence[Record]) -> list[tuple[str, bytes]]:
     return [(keys.LEDGER, encode(records))] if records else []
 
 
-def presence_records(rows: Sequence[presence.Row], now: int) -> list[Record]:
+def presence_records(rows: Sequence[presence.Row], deviceless: Sequence[presence.Deviceless], now: int) -> list[Record]:
     """One record a row; of many people of one event whom no device came near, one a page."""
-    near = [row for row in rows if row.device is not None]
-    apart: dict[tuple[str, str, Decision], list[presence.Row]] = {}
-    for row in rows:
-        if row.device is None:
-            apart.setdefault((row.message.app, row.message.event_id, row.decision), []).append(row)
-    found: list[Record] = [presence_row(row, now) for row in near]
-    for people in apart.values():
-        if len(people) < PAGE_MIN:
-            found += [presence_row(row, now) for row in people]
+    found: list[Record] = [_presence_row(row.message, row.user, row.device, row.decision, now) for row in rows]
+    apart: dict[tuple[str, str, Decision], tuple[Message, list[str]]] = {}
+    for part in deviceless:
+        message, decision = part.message, part.decision
+        apart.setdefault((message.app, message.event_id, decision), (message, []))[1].extend(part.users)
+    for (*_, decision), (message, users) in apart.items():
+        if len(users) < PAGE_MIN:
+            found += [_presence_row(message, user, None, decision, now) for user in users]
         else:
-            found += [_page(people[start : start + PAGE_MAX], now) for start in range(0, len(people), PAGE_MAX)]
+            found += [_page(message, decision, users[start : start + PAGE_MAX], now) for start in range(0, len(users), PAGE_MAX)]
     return found
 
 
-def _page(rows: Sequence[presence.Row], now: int) -> PageRecord:
-    message = rows[0].message
+def _page(message: Message, decision: Decision, users: Sequence[str], now: int) -> PageRecord:
     return PageRecord(
         app=message.app,
         event_id=message.event_id,
         ts_ms=message.ts_ms,
-        decision=rows[0].decision,
+        decision=decision,
         message_class=message.push.message_class,
         presence_ms=now,
         decided_ms=now,
         note="",
-        count=len(rows),
-        users=pack_users([row.user for row in rows]),
+        count=len(users),
+        users=pack_users(users),
     )
 
 
-def presence_row(row: presence.Row, now: int) -> RowRecord:
-    message, device = row.message, row.device
+def _presence_row(message: Message, user: str, device: Device | None, decision: Decision, now: int) -> RowRecord:
     return RowRecord(
         app=message.app,
         event_id=message.event_id,
         ts_ms=message.ts_ms,
-        user=row.user,
+        user=user,
         device=device.device_id if device else "",
         vendor=device.vendor if device else "",
         business_id=device.business_id if device else "",
-        decision=row.decision,
+        decision=decision,
         downgraded=False,
         message_class=message.push.message_class,
         class_sent=None,

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 STREAMS_EVERY_S = 3.0
 #: The lanes' states, all in one round trip.
 LANES_EVERY_S = 2.0
+#: With many lanes they are looked at less often.
+LANES_PER_S = 500
 #: The dead letters are counted in one query, which reads as much as there is.
 LETTERS_EVERY_S = 10.0
 #: Gauges that cost a query, old days, dead readers.
@@ -68,7 +70,7 @@ class Reporter:
         del lease  # gauges are told from here only while the lease is ours; dropping a day twice drops it once
         pace = {
             self.show_streams: STREAMS_EVERY_S,
-            self.show_lanes: LANES_EVERY_S,
+            self.show_lanes: max(LANES_EVERY_S, len(self._runtime.catalog.now.lanes) / LANES_PER_S),
             self.show_dead_letters: LETTERS_EVERY_S,
             self.now_and_then: SELDOM_S,
             self.keep_days: SELDOM_S,
@@ -156,7 +158,8 @@ class Reporter:
     def now_and_then(self) -> None:
         runtime = self._runtime
         lanes = list(runtime.catalog.now.lanes.values())
-        metrics.show(metrics.TOKEN_GUARD, {_labels(lane): int(runtime.guard.stopped(lane.id)) for lane in lanes})
+        stopped = runtime.guard.stopped_of([lane.id for lane in lanes])
+        metrics.show(metrics.TOKEN_GUARD, {_labels(lane): int(stopped[lane.id]) for lane in lanes})
         ends = {_labels(lane): lane.credential.options.get("expires_ms") for lane in lanes}
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
@@ -166,7 +169,8 @@ class Reporter:
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:
         admission, now = self._runtime.admission, now_ms()
-        found = {(*_labels(lane), usage.bucket): usage for lane in lanes for usage in admission.usage(terms_of(lane, now))}
+        usages = zip(lanes, admission.usage_of([terms_of(lane, now) for lane in lanes]), strict=True)
+        found = {(*_labels(lane), usage.bucket): usage for lane, both in usages for usage in both}
         metrics.show(metrics.QUOTA_USED, {labels: usage.used for labels, usage in found.items()})
         metrics.show(metrics.QUOTA_LIMIT, {labels: usage.limit for labels, usage in found.items() if usage.limit is not None})
 

@@ -12,7 +12,7 @@ from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
 
 #: Between two looks at the delayed set.
-TICK_S = 0.1
+TICK_S = 0.2
 #: Between two looks for missed wake-ups, and at the lanes' queues.
 EVERY_S = 1.0
 
@@ -43,7 +43,7 @@ class Timer:
         """Nothing is kept."""
 
     def _due(self) -> tuple[bool, bool]:
-        """Whether a retry, and whether the wait for a reply, is due. One round trip, ten times a second."""
+        """Whether a retry, and whether the wait for a reply, is due. One round trip."""
         keys_ = self._runtime.keys
         with self._runtime.redis.pipeline(transaction=False) as pipe:
             pipe.time()

@@ -10,7 +10,7 @@ import msgspec
 
 from common.contracts import ALL, Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Kind
-from common.ports import DeviceDirectory, MemberPages, Presences
+from common.ports import DeviceDirectory, MemberPages, Presences, Session
 from common.values import Value
 from workers.presence.absence import judge
 
@@ -25,8 +25,16 @@ class Row(Value, frozen=True):
 
     message: Message
     user: str
-    device: Device | None
+    device: Device
     decision: Decision
+
+
+class Deviceless(Value, frozen=True):
+    """People of one chunk and one decision whom no device came near: their names are all in which their rows differ."""
+
+    message: Message
+    decision: Decision
+    users: Sequence[str]
 
 
 @dataclass(slots=True)
@@ -36,6 +44,7 @@ class Seen:
 
     offline: list[OfflineRecipients] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    deviceless: list[Deviceless] = field(default_factory=list)
     later: list[Message] = field(default_factory=list)
     onward: list[Message] = field(default_factory=list)
     empty: list[Message] = field(default_factory=list)
@@ -92,24 +101,36 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
     devices = directory.of_people(people) if people else {}
     at = 0
     for chunk in todo:
-        waiting: list[str] = []
-        away: list[Recipient] = []
-        for user in chunk.users:
-            verdicts = judge(chunk.message, user, sessions[at], devices.get(people[at], ()))
-            at += 1
-            if verdicts.rows:
-                seen.rows += [Row(chunk.message, user, device, decision) for device, decision in verdicts.rows]
-            if verdicts.away is not None:
-                away.append(verdicts.away)
-            if verdicts.waits:
-                waiting.append(user)
-        if away and chunk.message.expires_at_ms <= now_ms:
-            seen.rows += [Row(chunk.message, who.user, device, Decision.EXPIRED) for who in away for device in who.devices]
-        elif away:
-            seen.offline.append(OfflineRecipients(message=_slim(chunk.message, chunk.users), recipients=tuple(away), presence_ms=now_ms))
-        if waiting:
-            seen.later.append(_again(_slim(chunk.message, waiting), waiting))
+        end = at + len(chunk.users)
+        _judge_all(chunk, sessions[at:end], [devices.get(who, ()) for who in people[at:end]], now_ms, seen)
+        at = end
     return seen
+
+
+def _judge_all(chunk: Chunk, sessions: Sequence[Sequence[Session]], devices: Sequence[Sequence[Device]], now_ms: int, seen: Seen) -> None:
+    """Each person of the chunk, with their sessions and devices in the order of its users."""
+    message = chunk.message
+    waiting: list[str] = []
+    away: list[Recipient] = []
+    deviceless: dict[Decision, list[str]] = {}
+    for user, own, registered in zip(chunk.users, sessions, devices, strict=True):
+        verdicts = judge(message, user, own, registered)
+        for device, decision in verdicts.rows:
+            if device is None:
+                deviceless.setdefault(decision, []).append(user)
+            else:
+                seen.rows.append(Row(message, user, device, decision))
+        if verdicts.away is not None:
+            away.append(verdicts.away)
+        if verdicts.waits:
+            waiting.append(user)
+    seen.deviceless += [Deviceless(message, decision, users) for decision, users in deviceless.items()]
+    if away and message.expires_at_ms <= now_ms:
+        seen.rows += [Row(message, who.user, device, Decision.EXPIRED) for who in away for device in who.devices]
+    elif away:
+        seen.offline.append(OfflineRecipients(message=_slim(message, chunk.users), recipients=tuple(away), presence_ms=now_ms))
+    if waiting:
+        seen.later.append(_again(_slim(message, waiting), waiting))
 
 
 #: Lists of people that are shorter go along whole: cutting them down costs more than it saves.

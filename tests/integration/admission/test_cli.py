@@ -113,12 +113,31 @@ def test_a_new_quota_holds_in_every_worker_within_two_seconds(
 
 
 WRONG = {
-    "no such account": (("demo", "oppo", "nobody", "public=1"), "no credential oppo nobody of demo"),
     "no such bucket": (("demo", "oppo", "nobody", "system=1"), "BUCKET is private or public"),
     "no number": (("demo", "oppo", "nobody", "public=many"), "whole number"),
     "no equals sign": (("demo", "oppo", "nobody", "public"), "BUCKET=N"),
     "a negative number": (("demo", "oppo", "nobody", "public=-1"), "whole number"),
 }
+
+
+#: Commands that name what is not there: the answer is no, and nobody used them wrongly (contract §9).
+NOT_THERE = {
+    "quota set": ("quota", "set", "demo", "oppo", "nobody", "public=1"),
+    "pause": ("credential", "pause", "demo", "oppo", "nobody"),
+    "resume": ("credential", "resume", "demo", "oppo", "nobody"),
+    "remove": ("credential", "remove", "demo", "oppo", "nobody"),
+    "check": ("credential", "check", "demo", "oppo", "nobody"),
+    "rotate": ("credential", "rotate", "demo", "oppo", "nobody", "--option", "package=p"),
+    "receipts-url": ("credential", "receipts-url", "demo", "oppo", "nobody"),
+}
+
+
+@pytest.mark.parametrize("arguments", NOT_THERE.values(), ids=NOT_THERE)
+def test_what_is_named_and_not_there_is_no_wrong_use(run: Callable[..., Result], arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert isinstance(result.exception, CliError)
+    assert result.exception.exit_code == 1
+    assert str(result.exception).startswith("no credential oppo nobody of demo")
 
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)

@@ -71,6 +71,11 @@ REFUSED = {
     "SHARDS": ["0", "2", "one", "1025"],
     "METRICS_ADDR": ["127.0.0.1:80", "a b", "http://h"],
     "METRICS_ADVERTISE": ["h:1", "-x"],
+    "CONSOLE_URL": ["push.example.com", "ftp://h"],
+    "OIDC_ISSUER": ["login.example.com", "http://login.example.com", "https://h/?q=1"],
+    "OIDC_CLIENT_ID": ["a b", "é"],
+    "OIDC_SECRET_FILE": ["/nowhere/secret", "/tmp", __file__],
+    "OIDC_ROLES": ["admin", "root=ops", "admin=", ","],
     "TRUSTED_PROXIES": ["10.0.0.0/33", "proxy.example.com", "*"],
 }
 
@@ -82,6 +87,11 @@ def test_a_wrong_value_is_one_line_that_names_the_setting_and_not_the_value(name
     line = str(refused.value)
     assert line.startswith(f"PUSHFLEET_{name} ")
     assert "\n" not in line
+
+
+def test_a_provider_wants_all_that_signing_in_needs():
+    with pytest.raises(SettingError, match="PUSHFLEET_OIDC_ISSUER needs PUSHFLEET_OIDC_ROLES, PUSHFLEET_CONSOLE_URL, too"):
+        Settings.load({"PUSHFLEET_OIDC_ISSUER": "https://login.example.com/", "PUSHFLEET_OIDC_CLIENT_ID": "push"})
 
 
 def test_a_secret_in_a_wrong_url_is_not_repeated():
@@ -175,6 +185,7 @@ def test_every_url_may_stand_in_a_file(name, tmp_path):
         "DATABASE_URL": "postgresql://u:p@h/d",
         "DATABASE_REPORTS_URL": "postgresql://u:p@h/d",
         "RECEIPTS_URL": "https://h",
+        "CONSOLE_URL": "https://h",
     }.get(name, "redis://:p@h/1")
     path = tmp_path / "url"
     path.write_text(f"\ufeff{url}\n")

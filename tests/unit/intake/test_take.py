@@ -88,7 +88,7 @@ def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
     stored = passed("message.stored", {**silent, "push": {"gate": {"enabled": False}}})
     assert take(stored, NOW_MS).decision == Decision.PUSH_DISABLED
     call = passed("call.invited", {"call_id": "c1", "inviter": {"id": "ann"}, "invitees": ["bob"], "timeout_s": 60})
-    assert _times([stored, call]) == [("demo", "c2c:ann", "m2", NOW_MS)]
+    assert _times([call, stored]) == {1: ("demo", "c2c:ann", "m2", NOW_MS)}
 
 
 def test_the_ledger_hears_of_a_recall_and_of_the_end_of_a_call() -> None:

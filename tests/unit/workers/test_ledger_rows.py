@@ -6,7 +6,7 @@ from common.contracts import Conversation, Message, PushFields, Sender
 from common.ledger_records import PageRecord, RowRecord, unpack_users
 from common.model import Decision, Kind
 from workers.handlers.ledger_rows import PAGE_MAX, PAGE_MIN, presence_records
-from workers.presence.stage import Row
+from workers.presence.stage import Deviceless
 
 
 def message(event_id: str = "e1") -> Message:
@@ -25,9 +25,10 @@ def message(event_id: str = "e1") -> Message:
     )
 
 
-def rows(count: int, event_id: str = "e1", decision: Decision = Decision.ONLINE) -> list[Row]:
-    about = message(event_id)
-    return [Row(about, f"u{number}", None, decision) for number in range(count)]
+def rows(count: int, event_id: str = "e1", decision: Decision = Decision.ONLINE) -> list[Deviceless]:
+    """In two parts, as two chunks of people."""
+    names = [f"u{number}" for number in range(count)]
+    return [Deviceless(message(event_id), decision, part) for part in (names[:5], names[5:])]
 
 
 def users(record: object) -> list[str]:
@@ -35,14 +36,14 @@ def users(record: object) -> list[str]:
 
 
 def test_few_people_have_a_record_each_and_many_share_them() -> None:
-    assert [type(one) for one in presence_records(rows(PAGE_MIN - 1), 5)] == [RowRecord] * (PAGE_MIN - 1)
-    pages = presence_records(rows(2 * PAGE_MAX + 3), 5)
+    assert [type(one) for one in presence_records([], rows(PAGE_MIN - 1), 5)] == [RowRecord] * (PAGE_MIN - 1)
+    pages = presence_records([], rows(2 * PAGE_MAX + 3), 5)
     assert [one.count for one in pages if isinstance(one, PageRecord)] == [PAGE_MAX, PAGE_MAX, 3]
     assert [user for one in pages for user in users(one)] == [f"u{number}" for number in range(2 * PAGE_MAX + 3)]
 
 
 def test_events_and_decisions_are_never_mixed_on_a_page() -> None:
     mixed = [*rows(9), *rows(9, "e2"), *rows(9, decision=Decision.SENDER)]
-    found = {(one.event_id, one.decision): users(one) for one in presence_records(mixed, 5) if isinstance(one, PageRecord)}
+    found = {(one.event_id, one.decision): users(one) for one in presence_records([], mixed, 5) if isinstance(one, PageRecord)}
     everybody = [f"u{number}" for number in range(9)]
     assert found == {("e1", "online"): everybody, ("e2", "online"): everybody, ("e1", "sender"): everybody}

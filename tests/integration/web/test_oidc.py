@@ -1,0 +1,151 @@
+"""Signing in by OpenID Connect, with an independent provider (oidc-provider-mock) in this process."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+import urllib.request
+from dataclasses import replace
+
+import jwt
+import pytest
+from oidc_provider_mock import User, run_server_in_thread
+
+from common.storage.users import ROLES
+from tests.integration.web.conftest import call
+from tests.integration.web.test_console import Browser, served
+from workers.console.oidc import OidcError, Provider, role_of
+from workers.runtime import Runtime
+
+CLIENT = "pushfleet-console"
+USERS = (
+    User(sub="u1", claims={"preferred_username": "olga", "groups": ["push-ops", "all"]}),
+    User(sub="u2", claims={"preferred_username": "adam", "groups": ["push-admins"]}),
+    User(sub="u3", claims={"preferred_username": "noone", "groups": ["sales"]}),
+)
+
+
+@pytest.fixture(scope="module")
+def issuer():
+    with run_server_in_thread(user_claims=USERS, require_nonce=True) as server:
+        yield f"http://localhost:{server.server_port}"
+
+
+@pytest.fixture
+def sso(fleet_settings, runtime, tmp_path, issuer):
+    """(the base URL of a console that knows the provider, its runtime)"""
+    secret = tmp_path / "client-secret"
+    secret.write_text("s3cret\n")
+    given = {"oidc_client_id": CLIENT, "oidc_secret_file": secret, "oidc_roles": ("operator=push-ops", "admin=push-admins")}
+    settings = replace(fleet_settings, oidc_issuer=issuer, console_url=f"http://{fleet_settings.console_addr}", **given)
+    own = Runtime(settings, "sso")
+    for base in served(own):
+        yield base, own
+    own.close()
+
+
+def at_the_provider(target: str, sub: str) -> str:
+    """What a person does there: says who they are; the address that the provider sends them back to."""
+    answer = call(target, urllib.parse.urlencode({"sub": sub}).encode(), {"content-type": "application/x-www-form-urlencoded"})
+    assert answer.status in (302, 303), answer.text
+    return next(value for name, value in answer.headers.items() if name.lower() == "location")
+
+
+def begun(browser: Browser) -> str:
+    """Where the console sends this browser."""
+    answer = call(browser.base + "/login/oidc", headers={"cookie": ""})
+    assert answer.status == 303
+    (cookie,) = re.findall(r"pushfleet-oidc=([^;]+)", str(answer.headers))
+    browser.cookies["pushfleet-oidc"] = cookie.strip('"')
+    return answer.headers["location"]
+
+
+def signed_in(browser: Browser, sub: str):
+    back = at_the_provider(begun(browser), sub)
+    return browser.go(back.removeprefix(browser.base))
+
+
+def test_who_is_known_to_the_provider_signs_in_with_the_role_of_the_groups(sso):
+    base, runtime = sso
+    olga, adam, noone = (Browser(base) for _ in range(3))
+    assert "organisation" in olga.go("/").text, "the login page offers it, and nothing is open without it"
+    page = signed_in(olga, "u1")
+    assert page.status == 200
+    assert page.headers["refresh"] == "0; url=/"
+    assert "sso:olga (operator)" in olga.go("/lanes").text
+    assert olga.go("/credentials/form?vendor=meizu").status == 403
+    signed_in(adam, "u2")
+    assert adam.go("/credentials/form?vendor=meizu").status == 200
+    refused = signed_in(noone, "u3")
+    assert refused.status == 403
+    assert "The sign-in was refused" in refused.text
+    assert noone.go("/lanes").text.count("organisation") == 1
+    assert {(row["who"], row["action"], row["result"]) for row in runtime.audit.listed()} == {
+        ("sso:olga", "signed in", "operator"),
+        ("sso:adam", "signed in", "admin"),
+    }
+    runtime.users.add("vera", "viewer", "correct horse")
+    vera = Browser(base)
+    vera.log_in("vera")
+    assert "vera (viewer)" in vera.go("/lanes").text, "passwords still work beside it"
+
+
+def test_nobody_signs_in_with_anothers_answer(sso):
+    base, _ = sso
+    mine, theirs = Browser(base), Browser(base)
+    back = at_the_provider(begun(theirs), "u2").removeprefix(base)
+    begun(mine)
+    assert mine.go(back).status == 403, "the state is another browser's"
+    assert Browser(base).go(back).status == 403, "a browser that began nothing"
+    assert theirs.go(back.replace("code=", "code=x")).status == 403
+    changed = Browser(base)
+    again = at_the_provider(begun(changed), "u1").removeprefix(base)
+    changed.cookies["pushfleet-oidc"] = changed.cookies["pushfleet-oidc"][:-2] + "AA"
+    assert changed.go(again).status == 403
+    denied = Browser(base)
+    state = urllib.parse.parse_qs(urllib.parse.urlsplit(begun(denied)).query)["state"][0]
+    assert denied.go(f"/login/oidc/back?error=access_denied&state={state}").status == 403
+    assert "pushfleet" not in {name for one in (mine, theirs, changed, denied) for name in one.cookies}
+
+
+WRONG = {
+    "another audience": {"aud": "another"},
+    "another issuer": {"iss": "https://evil.example"},
+    "expired": {"exp": 1_000_000},
+    "another sign-in": {"nonce": "another"},
+    "for another client": {"azp": "another"},
+    "no subject": {"sub": None},
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("how", ["unsigned", "own secret"])
+def test_a_token_that_is_not_for_us_is_refused(fleet_settings, issuer, change, how):
+    settings = replace(fleet_settings, oidc_issuer=issuer, oidc_client_id=CLIENT, oidc_roles=("viewer=*",), console_url="http://c")
+    provider, claims = Provider(settings), {"iss": issuer, "aud": CLIENT, "sub": "u1", "nonce": "n", "iat": 1, "exp": 1 << 40}
+    claims |= change
+    claims = {name: value for name, value in claims.items() if value is not None}
+    token = jwt.encode(claims, *(("", "none") if how == "unsigned" else ("k" * 32, "HS256")))
+    with pytest.raises(OidcError):
+        provider._claims(token, "n")
+
+
+def test_a_provider_that_is_away_leaves_the_passwords(sso, monkeypatch):
+    base, _ = sso
+    monkeypatch.setattr("workers.console.oidc.Provider._described", _away)
+    answer = Browser(base).go("/login/oidc")
+    assert answer.status == 503
+    assert 'name="password"' in answer.text
+
+
+def _away(_self):
+    raise OidcError("the provider does not answer")
+
+
+@pytest.mark.parametrize(
+    ("groups", "role"), [({"ops"}, "operator"), ({"ops", "root"}, "admin"), ({"x"}, "viewer"), (set(), "viewer"), ({"*"}, "viewer")]
+)
+def test_the_strongest_role_counts(groups, role):
+    assert role_of(groups, ("operator=ops", "admin=root", "viewer=*")) == role
+    assert role_of(groups - {"ops", "root"}, ("operator=ops", "admin=root")) is None
+    assert set(ROLES) == {"viewer", "operator", "admin"}
