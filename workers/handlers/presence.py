@@ -73,12 +73,12 @@ class PresenceHandler:
     at_once: RoutedAtOnce | None = None
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        messages = [message for entry in entries for message in decode_messages(entry.blob)]
+        messages = [marked(message, entry.deliveries == 1) for entry in entries for message in decode_messages(entry.blob)]
         at_once = self.at_once
         if at_once is not None and at_once.is_open():
             with at_once.sharing():
                 offline, commit = self.look(messages)
-                return commit + at_once.routing.route(offline) if offline else commit
+                return commit + at_once.routing.route_marked(offline) if offline else commit
         offline, commit = self.look(messages)
         forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
         return Commit(forward=forward, wake=frozenset({(ROUTING, None)} if offline else ())) + commit
@@ -128,6 +128,11 @@ class PresenceHandler:
 
     def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
         return Commit()
+
+
+def marked(message: Message, fresh: bool) -> Message:
+    """Single no more where an earlier reader had its entry: one of the release before may go on with it."""
+    return message if fresh or not message.single else msgspec.structs.replace(message, single=False)
 
 
 def _for_nobody(message: Message) -> Record:
