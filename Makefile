@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster cluster-e2e bench bench-against bench-lanes doors clean
+.PHONY: alerts-fired site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster cluster-e2e bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -87,6 +87,10 @@ check: install-dev
 alerts:
 	promtool check rules deploy/alerts.yml
 	cd deploy && promtool test rules alerts_test.yml
+
+# every alert by a real fault, on a real fleet with Debian's Prometheus; report var/reports/alerts.json; ARGS="PushfleetProcessDown …"
+alerts-fired: install-dev
+	@$(BIN)/python -m tests.alerting $(ARGS)
 
 # the pages of docs/ as a site in var/site
 site:

@@ -90,13 +90,22 @@ def existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
     """Those of these keys that exist; hundreds that do not cost one command."""
     found: set[str] = set()
     for start in range(0, len(names), EXISTING_AT_ONCE):
-        part = names[start : start + EXISTING_AT_ONCE]
-        if client.exists(*part):
-            with client.pipeline(transaction=False) as pipe:
-                for name in part:
-                    pipe.exists(name)
-                found |= {name for name, told in zip(part, pipe.execute(), strict=True) if told}
+        found |= _existing(client, names[start : start + EXISTING_AT_ONCE])
     return found
+
+
+def _existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
+    """Few among many are found by halves, many by asking for each."""
+    count = int(client.exists(*names))
+    if count in (0, len(names)):
+        return set(names) if count else set()
+    if count * 8 < len(names):
+        middle = len(names) // 2
+        return _existing(client, names[:middle]) | _existing(client, names[middle:])
+    with client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.exists(name)
+        return {name for name, told in zip(names, pipe.execute(), strict=True) if told}
 
 
 @contextlib.contextmanager

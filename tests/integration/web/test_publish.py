@@ -105,7 +105,7 @@ def test_the_publisher_can_be_copied():
 
     lines = Path(module.__file__).read_text().splitlines()
     modules = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
-    assert modules == {"__future__", "collections", "dataclasses", "json", "redis", "threading", "typing"}
+    assert modules == {"__future__", "collections", "dataclasses", "json", "redis", "threading", "typing", "urllib"}
 
 
 # ---------------------------------------------------------------- test-push

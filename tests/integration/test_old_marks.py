@@ -1,0 +1,52 @@
+"""What was recalled under the release before stays recalled after the upgrade, in its own conversation only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from common.clock import now_ms
+from common.config import Settings
+from common.storage.claims import Ask, ClaimState
+from common.storage.keys import CALL
+from common.storage.migrations import migrate
+from tests.records import event_record
+from workers.maintenance.recalls import Recalls
+from workers.runtime import Runtime
+
+APP = "old"
+
+
+@pytest.fixture
+def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
+    made = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    migrate(made.engine)
+    yield made
+    made.close()
+
+
+def lease(runtime: Runtime, message: str, conversation: str, ts_ms: int) -> tuple[Any, str]:
+    (claim,) = runtime.claims.lease([Ask(APP, message, "u", "d", f"{abs(hash(message)):032x}", ts_ms, "e1", -1, conversation)])
+    return claim.state, claim.why
+
+
+def test_marks_of_the_release_before_stop_what_they_stopped(runtime: Runtime) -> None:
+    now = now_ms()
+    named = {"app": APP, "ts_ms": now, "received_ms": now}
+    runtime.ledger.write(
+        [
+            event_record(**named, event_id="e1", message_id="m1", conversation="c2c:bob"),
+            event_record(**named, event_id="e2", message_id="c1", type="call.invited"),
+            event_record(**named, event_id="e3", message_id="m2", conversation="c2c:bob"),
+        ]
+    )
+    for message, why in (("m1", "recalled"), ("c1", "call_ended"), ("unknown", "recalled")):
+        runtime.redis.set(f"{runtime.keys.gone_marks}{APP}:{message}", why, ex=600)
+    Recalls(runtime).turn()
+    assert lease(runtime, "m1", "c2c:bob", now) == (ClaimState.GONE, "recalled")
+    assert lease(runtime, "m2", "c2c:bob", now) == (ClaimState.OURS, "")
+    assert runtime.redis.exists(runtime.keys.gone(APP, CALL, "c1"))
+    assert runtime.redis.exists(f"{runtime.keys.gone_marks}{APP}:m1"), "workers of that release ask for it"
