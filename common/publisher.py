@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import deque
@@ -62,7 +63,7 @@ class Publisher:
         """Many events, up to EVENTS_MAX in one entry; the entry's id of each. What it raises holds for all: publish all of them again."""
         bodies = [_encoded(event) for event in events]
         packs = list(_packs(bodies))
-        with self._redis.pipeline(transaction=False) as pipe:
+        with _as_redis_error(), self._redis.pipeline(transaction=False) as pipe:
             for pack in packs:
                 pipe.xadd(self._stream, _fields(pack))
             entries = pipe.execute() if packs else []
@@ -96,7 +97,17 @@ class Publisher:
         self._redis.close()
 
     def _add(self, fields: dict[str, str | bytes]) -> str:
-        return _text(self._redis.xadd(self._stream, fields))
+        with _as_redis_error():
+            return _text(self._redis.xadd(self._stream, fields))
+
+
+@contextlib.contextmanager
+def _as_redis_error() -> Iterator[None]:
+    """Some errors of redis-py's cluster client are no RedisError."""
+    try:
+        yield
+    except redis.exceptions.RedisClusterException as error:
+        raise redis.ConnectionError(f"the cluster does not serve this now: {type(error).__name__}") from error
 
 
 def _client(url: str) -> Any:

@@ -191,6 +191,17 @@ class ClusterCore(RedisCluster):
         with away():
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
+        pipe: Any = super().pipeline(transaction, shard_hint)  # type: ignore[no-untyped-call]
+        execute = pipe.execute
+
+        def bounded(*args: Any, **options: Any) -> Any:
+            with away():
+                return execute(*args, **options)
+
+        pipe.execute = bounded
+        return pipe
+
     def close(self) -> None:
         for client in self._of.values():
             client.close()

@@ -228,7 +228,7 @@ def test_a_locked_registry_stops_only_those_who_do_not_stand_in_redis(town: Town
     shortcut = Shortcut(presence, routing_of(runtime), lambda: 1)
     with town.locked():
         began = time.monotonic()
-        commit, left = shortcut.commit([_chat(town.app, "bob"), _chat(town.app, "carl"), _chat(town.app, "bob")], ())
+        commit, left = shortcut.commit([_chat(town.app, "bob"), _chat(town.app, "carl"), _chat(town.app, "bob")], (), True)
         assert time.monotonic() - began < 5
         assert [message.recipients for message in left] == [("carl",)]
         assert {row.user for row in commit.rows} == {"bob"}  # type: ignore[union-attr]
@@ -239,15 +239,19 @@ def test_a_locked_registry_stops_only_those_who_do_not_stand_in_redis(town: Town
 
 
 def test_presence_routes_at_once_while_routing_has_one_worker(town: Town) -> None:
+    """What breaks routing, or may have ended processes, goes by routing's stream."""
     runtime = town.runtime
     town.register("bob", "A")
     entry = Entry(keys.presence(Urgency.CHAT), b"1-1", encode([_chat(town.app, "bob"), _chat(town.app, "nobody")]))
 
-    def commit(workers: int) -> Commit:
-        at_once = RoutedAtOnce(routing_of(runtime), lambda: workers, runtime.people.sharing)
-        return dataclasses.replace(presence_of(runtime), at_once=at_once).handle([entry])
+    def commit(workers: int, given: Entry = entry, world: Any = runtime.routing) -> Commit:
+        routing = dataclasses.replace(routing_of(runtime), world=world)
+        at_once = RoutedAtOnce(routing, lambda: workers, runtime.people.sharing)
+        return dataclasses.replace(presence_of(runtime), at_once=at_once).handle([given])
 
     one, two = commit(1), commit(2)
+    others = [commit(1, msgspec.structs.replace(entry, deliveries=3)), commit(1, world=None)]
+    assert [(len(other.forward), other.wake, len(other.deferred)) for other in others] == [(1, two.wake, 1)] * 2
     assert [row.decision for row in one.rows] == [Decision.NO_CREDENTIAL]  # type: ignore[union-attr]
     assert (list(one.forward), one.wake, len(one.deferred)) == ([], frozenset(), 1)
     ((stream, blob),) = two.forward

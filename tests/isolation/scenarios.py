@@ -72,7 +72,7 @@ def campaign(size: float) -> Figures:
 
         figures = dict(_quiet_and_beside(here, chatters, publish, seconds))
         took_s, commands = time.monotonic() - began[0], here.commands() - began[1]
-        times = here.accepted_times("campaign")
+        times = sorted(line["at_ms"] for line in here.simulator(Vendor.FCM, "record"))  # as the vendor counts, not as we write
         steady = [one for one in times if times[0] + 2_000 <= one <= times[-1] - 500]
         reached = (len(steady) - 1) / max((steady[-1] - steady[0]) / 1000, 0.001) / rate if len(steady) > 1 else 0.0
         figures["lane_rate_over_limit"] = Figure(reached, 0.97, at_least=True)

@@ -111,7 +111,7 @@ def rotate(app_id: str, vendor: str, business_id: str, **given: Any) -> None:
 
 def store(runtime: Runtime, vendor: Vendor, app_id: str, business_id: str, given: Mapping[str, Any], old: StoredCredential | None) -> int:
     if app_id not in runtime.tenants.all():
-        raise NotThereError(f"no tenant {app_id}: pushfleet app add {app_id}")
+        raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}")  # an account that is refused
     if not re.fullmatch(r"[!-~]{1,32}", business_id) or set(business_id) & set("()[]{}<>"):
         raise CliError("--business-id takes 1-32 printable ASCII characters without brackets or spaces")
     if old is None and any(row["vendor"] == vendor and row["business_id"] == business_id for row in runtime.credentials.listed(app_id)):

@@ -493,6 +493,7 @@ def _moved_since(works: Sequence[Work], lane: Lane, world: World, done: Delivere
     """Those whose token changed while an access token was fetched: they come again at once, and are addressed anew."""
     if not works or world.now_ms() - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return []
+    done.addressed_ms = world.now_ms()
     moved = [work for work, found in zip(works, world.addresses.where(lane, works), strict=True) if found is not late.Standing.KEPT]
     done.waiting += [(work, 0.0, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in moved]
     return moved
@@ -531,6 +532,10 @@ def _asked(
         count, wait_s = part
         if wait_s > 0:
             pacer.wait(wait_s)
+            continue
+        if world.now_ms() - done.addressed_ms > late.ADDRESS_GOOD_MS:  # of all that is left in one look
+            granted = [*granted[:start], *_in_time(granted[start:], lane, world, done)]
+            costs = _costs(granted, lane)
             continue
         pacer.spend(sum(costs[start : start + count]))
         if fit := _in_time(granted[start : start + count], lane, world, done):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +25,10 @@ from workers.app import ROUTING
 from workers.handlers.ledger_rows import event_record, presence_records
 from workers.handlers.routing import RoutingHandler
 from workers.presence import stage as presence
-from workers.queues.consumer import Commit, Letter
+from workers.queues.consumer import AWAY, Commit, Letter
 from workers.routing.stage import urgency_of
+
+log = logging.getLogger(__name__)
 
 #: How many workers a stage has is asked so often.
 ASK_S = 5.0
@@ -73,15 +76,19 @@ class PresenceHandler:
     at_once: RoutedAtOnce | None = None
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        messages = [message for entry in entries for message in decode_messages(entry.blob)]
+        messages = [marked(message, entry.deliveries == 1) for entry in entries for message in decode_messages(entry.blob)]
         at_once = self.at_once
-        if at_once is not None and at_once.is_open():
-            with at_once.sharing():
-                offline, commit = self.look(messages)
-                return commit + at_once.routing.route(offline) if offline else commit
-        offline, commit = self.look(messages)
-        forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
-        return Commit(forward=forward, wake=frozenset({(ROUTING, None)} if offline else ())) + commit
+        if at_once is None or not at_once.is_open() or any(entry.is_suspect for entry in entries):
+            return _by_stream(*self.look(messages))
+        with at_once.sharing():
+            offline, commit = self.look(messages)
+            try:
+                return commit + at_once.routing.route_marked(offline) if offline else commit
+            except AWAY:
+                raise
+            except Exception as error:  # noqa: BLE001 - routing finds the culprit by itself, and the group's next pages go on
+                log.warning("what is to be routed broke its stage: it goes by its stream", extra={"reason": type(error).__name__})
+                return _by_stream(offline, commit)
 
     def look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
         """Who is away, and all else that follows. Nobody is woken for the next pages: whoever reads this stream reads on."""
@@ -128,6 +135,16 @@ class PresenceHandler:
 
     def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
         return Commit()
+
+
+def marked(message: Message, fresh: bool) -> Message:
+    """Single no more where an earlier reader had its entry: one of the release before may go on with it."""
+    return message if fresh or not message.single else msgspec.structs.replace(message, single=False)
+
+
+def _by_stream(offline: Sequence[OfflineRecipients], commit: Commit) -> Commit:
+    forward = [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
+    return Commit(forward=forward, wake=frozenset({(ROUTING, None)} if offline else ())) + commit
 
 
 def _for_nobody(message: Message) -> Record:

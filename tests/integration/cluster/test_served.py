@@ -8,12 +8,13 @@ import inspect
 import pytest
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, RedisError
 
 from common.config import SettingError
 from common.model import Urgency, Vendor
 from common.publisher import Publisher
 from common.storage import keys
+from common.storage.cluster import each
 from common.storage.delayed import Later
 from common.storage.keys import Keys, renamed
 from common.storage.lane_queues import LaneCommit, LaneTerms, NewBatch
@@ -156,3 +157,22 @@ def test_over_tls_the_nodes_are_verified() -> None:
             connect(bare)
         for one in (client, core, publisher):
             one.close()
+
+
+def test_a_cluster_that_is_away_is_a_redis_error_for_everybody() -> None:
+    """Also where redis-py raises what is none: who waits for a store that is away must know it."""
+    with valkey_cluster(1, replicas=False) as alone:
+        core, publisher = connect_core(alone.url()), Publisher(alone.url())
+        alone.nodes[0].kill()
+        with pytest.raises(RedisError):
+            core.xlen("im:events")
+        with pytest.raises(RedisError):
+            each(core, lambda pipe: pipe.xlen("im:events"))
+        with pytest.raises(RedisError):
+            publisher.publish({"v": 1})
+        with pytest.raises(RedisError):
+            publisher.publish_many([{"v": 1}, {"v": 1}])
+        with pytest.raises(RedisError):
+            connect_core(alone.url())
+        with pytest.raises(RedisError):
+            connect(alone.url())
