@@ -138,6 +138,7 @@ class Message(Frozen, frozen=True, kw_only=True):
     recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
     goes on; pages: how many there were; cursor_of: the server whose cursor it is. ended_by: why a call ended, in the
     core's words. second_look: the recipients had no device 300 ms ago.
+    single: every reader it came by was its entry's first, and of a release that keeps to its entries: it has no twin on another stream.
     direct: it is addressed to a token, nobody's presence or settings are asked. reply_key: who waits for its decision
     (common/storage/replies.py).
     """
@@ -165,6 +166,7 @@ class Message(Frozen, frozen=True, kw_only=True):
     reply_key: str | None = None
     pages: int = 0
     cursor_of: str | None = None
+    single: bool = False
 
 
 # ---------------------------------------------------------------- presence -> routing

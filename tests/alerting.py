@@ -40,6 +40,7 @@ PROCESSES = {
     "console": ("console",),
 }
 FIRES_S, GONE_S = 150.0, 150.0
+PEOPLE = 40
 
 
 def quick(rules: str) -> str:
@@ -76,12 +77,12 @@ class World:
             raise RuntimeError(f"{arguments}: {done.stderr}")
 
     def push(self, count: int = 1) -> None:
-        for _ in range(count):
+        for number in range(count):
             data = {
                 "message_id": f"m{time.time_ns()}",
                 "conversation": {"type": "c2c", "id": "ann"},
                 "sender": {"id": "ann"},
-                "recipients": ["bob"],
+                "recipients": [f"bob{number}"],
                 "elements": [{"type": "text", "text": "x"}],
             }
             self.event("message.stored", data)
@@ -129,7 +130,7 @@ def refused(world: World) -> None:
     """The vendor's server is gone, and somebody is pushed to."""
     world.signal("simulators", signal.SIGKILL)
     world.running["simulators"].wait()
-    world.push(30)
+    world.push(PEOPLE)
 
 
 def expires_in(seconds: int | None) -> Act:
@@ -267,8 +268,9 @@ def campaign(world: World, console: str, port: int, wanted: list[str]) -> list[d
     for name in PROCESSES:
         world.start(name)
     prometheus(world, port, console)
-    device = {"user": "bob", "device_id": "phone", "platform": "android", "vendor": "meizu", "business_id": "meizu-1", "token": "live1"}
-    world.event("device.registered", device)
+    about = {"device_id": "phone", "platform": "android", "vendor": "meizu", "business_id": "meizu-1"}
+    for number in range(PEOPLE):  # a phone takes few pushes a day of a vendor
+        world.event("device.registered", {**about, "user": f"bob{number}", "token": f"live{number}"})
     assert waited(lambda: len(world.runtime.living.roles()) == len(PROCESSES), 120), world.runtime.living.roles()
     assert waited(lambda: quiet(world), 120), "Prometheus does not answer, or something rings"
     return [tried(world, *one) for one in FAULTS if not wanted or one[1] in wanted]

@@ -71,6 +71,8 @@ class LaneTimer:
         loaded = self._queues.loaded()
         if set_back_ms := self._clock.set_back_ms():
             self._follow_clock(set_back_ms, loaded)
+        if not loaded:  # what is taken or waits keeps its lane among them
+            return vendors
         self._queues.reap(*Vendor)
         loads = self._queues.loads(loaded)
         for lane in loaded:

@@ -244,21 +244,29 @@ class Belts:
     def backlog(self, belts: Sequence[str]) -> dict[str, Backlog]:
         """Depth of each belt and the time of its oldest entry."""
         self._make(belts)
+        lengths = self._lengths(belts)
+        filled = [belt for belt in belts if lengths[belt]]
         with self.redis.pipeline(transaction=False) as pipe:
-            for belt in belts:
-                pipe.xlen(self._key(belt))
+            for belt in filled:
                 pipe.xpending(self._key(belt), GROUP)
                 pipe.xrange(self._key(belt), count=1)
             answers = pipe.execute(raise_on_error=False)
-        found = {}
-        for index, belt in enumerate(belts):
-            length, pending, oldest = answers[index * 3 : index * 3 + 3]
+        found = dict.fromkeys(belts, Backlog(0, 0, None))
+        for belt, pending, oldest in zip(filled, answers[::2], answers[1::2], strict=True):
             if isinstance(pending, Exception):
                 self._made.discard(belt)
+                del found[belt]
                 continue
             taken = int(pending["pending"])
-            found[belt] = Backlog(max(int(length) - taken, 0), taken, int(oldest[0][0].split(b"-")[0]) if oldest else None)
+            found[belt] = Backlog(max(lengths[belt] - taken, 0), taken, int(oldest[0][0].split(b"-")[0]) if oldest else None)
         return found
+
+    def _lengths(self, belts: Sequence[str]) -> dict[str, int]:
+        """Entries of each stream, taken or not. One round trip: as a rule there are none."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for belt in belts:
+                pipe.xlen(self._key(belt))
+            return dict(zip(belts, map(int, pipe.execute()), strict=True))
 
     def untaken_s(self, belts: Sequence[str]) -> dict[str, float]:
         """How long the first entry of each stream that nobody has read yet has waited, seconds; 0 where all are read.
@@ -266,20 +274,25 @@ class Belts:
         Not by XINFO's lag, which knows nothing once entries are deleted out of order, as many readers do.
         """
         self._make(belts)
+        lengths = self._lengths(belts)
+        filled = [belt for belt in belts if lengths[belt]]
+        waited = dict.fromkeys(belts, 0.0)
+        if not filled:
+            return waited
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            for belt in belts:
+            for belt in filled:
                 pipe.xinfo_groups(self._key(belt))
             (seconds, micros), *told = pipe.execute(raise_on_error=False)
-        read = {belt: _delivered(groups) for belt, groups in zip(belts, told, strict=True)}
         with self.redis.pipeline(transaction=False) as pipe:
-            for belt in belts:
-                pipe.xrange(self._key(belt), f"({read[belt]}", count=1)
+            for belt, groups in zip(filled, told, strict=True):
+                pipe.xrange(self._key(belt), f"({_delivered(groups)}", count=1)
             firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
-        return {
-            belt: max(now - int(first[0][0].split(b"-")[0]), 0) / 1000 if first else 0.0 for belt, first in zip(belts, firsts, strict=True)
-        }
+        for belt, first in zip(filled, firsts, strict=True):
+            if first:
+                waited[belt] = max(now - int(first[0][0].split(b"-")[0]), 0) / 1000
+        return waited
 
     def missed(self, belts: Sequence[str]) -> set[str]:
         """Belts with entries that nobody took, or whose reader fell silent. One round trip."""

@@ -228,7 +228,7 @@ def test_a_locked_registry_stops_only_those_who_do_not_stand_in_redis(town: Town
     shortcut = Shortcut(presence, routing_of(runtime), lambda: 1)
     with town.locked():
         began = time.monotonic()
-        commit, left = shortcut.commit([_chat(town.app, "bob"), _chat(town.app, "carl"), _chat(town.app, "bob")], ())
+        commit, left = shortcut.commit([_chat(town.app, "bob"), _chat(town.app, "carl"), _chat(town.app, "bob")], (), True)
         assert time.monotonic() - began < 5
         assert [message.recipients for message in left] == [("carl",)]
         assert {row.user for row in commit.rows} == {"bob"}  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
 from redis import Redis
 
 from common import metrics
@@ -110,7 +111,7 @@ class IntakeHandler:
         doors.withdraw(withdrawals)
         waiting = sum(urgency_of(message, "") in (Urgency.GROUP, Urgency.BULK) for message in messages)
         self.can_wait = waiting / max(len(fresh), 1)
-        onward = self._onward(messages, directed.offline)
+        onward = self._onward(messages, directed.offline, all(entry.deliveries == 1 for entry in entries))
         if later:
             doors.state.apply([event for event in states if event.entry in later], lambda event, why: ignored.update({event.entry: why}))
         return onward + Commit(
@@ -119,11 +120,11 @@ class IntakeHandler:
             after=[lambda: found.count(ignored)],
         )
 
-    def _onward(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
-        """Messages to few people on to delivery at once, the others by the streams."""
+    def _onward(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
+        """Messages to few people on to delivery at once, the others by the streams. single: as in Message."""
         shortcut = self._doors.shortcut
         if shortcut is None or not shortcut.is_open():
-            return _by_streams(messages, offline)
+            return _by_streams(messages, offline, single)
         short: list[Message] = []
         others: list[Message] = []
         people = 0
@@ -131,8 +132,8 @@ class IntakeHandler:
             chosen = short if people < SHORT_WAY_MAX and shortcut.takes(message) else others
             chosen.append(message)
             people += len(message.recipients or ()) if chosen is short else 0
-        commit, left = shortcut.commit(short, offline)
-        return commit + _by_streams([*left, *others], ())
+        commit, left = shortcut.commit(short, offline, single)
+        return commit + _by_streams([*left, *others], (), single)
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         if b"e" in entry.fields or b"b" not in entry.fields or entry.size:
@@ -241,7 +242,10 @@ def _behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
     return frozenset(event.entry for place, event in settings if last.get((event.app, event.data.user), place) < place)
 
 
-def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> Commit:
+def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
+    if single:
+        messages = [msgspec.structs.replace(message, single=True) for message in messages]
+        offline = [msgspec.structs.replace(one, message=msgspec.structs.replace(one.message, single=True)) for one in offline]
     forward = packed_messages(messages)
     forward += [(keys.routing(urgency), blob) for urgency, blob in packed_offline(offline)]
     return Commit(

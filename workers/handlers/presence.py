@@ -76,14 +76,14 @@ class PresenceHandler:
     at_once: RoutedAtOnce | None = None
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        messages = [message for entry in entries for message in decode_messages(entry.blob)]
+        messages = [marked(message, entry.deliveries == 1) for entry in entries for message in decode_messages(entry.blob)]
         at_once = self.at_once
         if at_once is None or not at_once.is_open() or any(entry.is_suspect for entry in entries):
             return _by_stream(*self.look(messages))
         with at_once.sharing():
             offline, commit = self.look(messages)
             try:
-                return commit + at_once.routing.route(offline) if offline else commit
+                return commit + at_once.routing.route_marked(offline) if offline else commit
             except AWAY:
                 raise
             except Exception as error:  # noqa: BLE001 - routing finds the culprit by itself, and the group's next pages go on
@@ -135,6 +135,11 @@ class PresenceHandler:
 
     def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
         return Commit()
+
+
+def marked(message: Message, fresh: bool) -> Message:
+    """Single no more where an earlier reader had its entry: one of the release before may go on with it."""
+    return message if fresh or not message.single else msgspec.structs.replace(message, single=False)
 
 
 def _by_stream(offline: Sequence[OfflineRecipients], commit: Commit) -> Commit:

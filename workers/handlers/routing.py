@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -34,12 +34,19 @@ class RoutingHandler:
     replies: Replies
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
-        return self.route([one for entry in entries for one in decode_offline(entry.blob)])
+        found = [(one, one.message.single and entry.deliveries == 1) for entry in entries for one in decode_offline(entry.blob)]
+        single, others = [one for one, is_single in found if is_single], [one for one, is_single in found if not is_single]
+        return _both(self.route, single, others)
 
-    def route(self, offline: Sequence[OfflineRecipients]) -> Commit:
-        """What follows for these people."""
+    def route_marked(self, offline: Sequence[OfflineRecipients]) -> Commit:
+        """As `route`, each as its message is marked."""
+        single = [one for one in offline if one.message.single]
+        return _both(self.route, single, [one for one in offline if not one.message.single])
+
+    def route(self, offline: Sequence[OfflineRecipients], single: bool) -> Commit:
+        """What follows for these people. single: as in Message; else a reader of the release before may do the same once more."""
         now = now_ms()
-        routed = routing.route(offline, self.world, now)
+        routed = routing.route(offline, self.world, now, by_entry=single)
         told = routing_replies(routed.rows)
         batches = [as_new(batch, urgency, encode(batch)) for urgency, batch in routed.batches]
         return Commit(
@@ -60,6 +67,13 @@ class RoutingHandler:
 
     def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
         return Commit()
+
+
+def _both(
+    route: Callable[[Sequence[OfflineRecipients], bool], Commit], single: Sequence[OfflineRecipients], others: Sequence[OfflineRecipients]
+) -> Commit:
+    commit = route(single, True) if single else Commit()
+    return commit + route(others, False) if others else commit
 
 
 def _count(routed: routing.Routed) -> None:

@@ -34,13 +34,13 @@ class Shortcut:
     def takes(self, message: Message) -> bool:
         return message.recipients is not None and len(message.recipients) <= PEOPLE_MAX
 
-    def commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> tuple[Commit, Sequence[Message]]:
+    def commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> tuple[Commit, Sequence[Message]]:
         """What follows from the messages, and for people (or tokens) who are away anyway; the messages
-        to people of whom SQL does not tell soon enough, which must go by the streams."""
+        to people of whom SQL does not tell soon enough, which must go by the streams. single: as in Message."""
         with self._sharing():
-            return self._commit(messages, offline)
+            return self._commit(messages, offline, single)
 
-    def _commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients]) -> tuple[Commit, Sequence[Message]]:
+    def _commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> tuple[Commit, Sequence[Message]]:
         left: list[Message] = []
         try:
             away, commit = self._presence.look(messages) if messages else ((), Commit())
@@ -49,7 +49,7 @@ class Shortcut:
             unknown = set(map(id, left))
             away, commit = self._presence.look([one for one in messages if id(one) not in unknown])
         people = [*away, *offline]
-        return commit + self._routing.route(people) if people else commit, left
+        return commit + self._routing.route(people, single) if people else commit, left
 
 
 def _names(message: Message, people: Collection[tuple[str, str]]) -> bool:

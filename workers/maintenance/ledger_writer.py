@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: Entries of one transaction: about 50,000 rows at most.
 READ_MAX: Final = 200
 #: An empty stream is listened to for so long.
-BLOCK_MS: Final = 1_000
+BLOCK_MS: Final = 2_000
 #: Between two looks for what a dead writer left.
 TAKE_OVER_S: Final = 2.0
 #: An event waits so long for its outcome: both are then written at once, as a rule in a transaction

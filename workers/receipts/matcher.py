@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 READ_MAX = 100
 DUE_MAX = 100
 #: An empty stream is listened to for so long.
-BLOCK_MS = 500
+BLOCK_MS = 1_000
 _decode = msgspec.msgpack.Decoder(Callback).decode
 
 

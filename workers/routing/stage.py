@@ -79,8 +79,8 @@ Draft = tuple[LaneName, Notification, list[Target]]
 Shapes = dict[tuple[Any, ...], Notification]
 
 
-def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Routed:
-    """Drops those who do not want it, renders for the rest, one batch per lane and urgency."""
+def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int, *, by_entry: bool = False) -> Routed:
+    """Drops those who do not want it, renders for the rest, one batch per lane and urgency. by_entry: as in Batch."""
     routed = Routed()
     shapes: Shapes = {}
     outbox: dict[LaneName, list[Push]] = {}
@@ -99,7 +99,7 @@ def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int) -> Ro
             _learn(patterns, pattern, one.message.event_id, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         for part in parts(pushes):
-            routed.batches.append((urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part, by_entry=True)))
+            routed.batches.append((urgency, Batch(app=app, vendor=vendor, business_id=business_id, pushes=part, by_entry=by_entry)))
     return routed
 
 

@@ -12,12 +12,13 @@ import pytest
 from sqlalchemy import text
 
 from common.clock import now_ms
+from common.contracts import Batch, decode_batch, decode_messages
 from common.storage.claims import Ask, Claims, day_of
-from common.storage.streams import GROUP
+from common.storage.streams import GROUP, Entry
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
 from workers.app import PRESENCE, ROUTING
-from workers.pipeline import Stages
+from workers.pipeline import Stages, presence_of, routing_of
 
 __all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
@@ -118,6 +119,35 @@ def test_the_streams_of_presence_and_routing_are_drained(world: World) -> None:
             return list(connection.execute(text('SELECT decision FROM ledger WHERE "user" = :u'), {"u": user}).scalars())
 
     world.turn(drained)
+
+
+def routed(world: World, single: bool, deliveries: int) -> Batch:
+    """What routing makes of one person's entry."""
+    device = ["d", "android", "meizu", world.lane.credential.business_id, "token-0007", None, "en", None, None, 1, None, None]
+    away = {"message": message(1, "carl") | {"single": single}, "recipients": [["carl", [device], False]], "presence_ms": now_ms()}
+    commit = routing_of(world.runtime).handle([Entry("routing:chat", b"1-1", pack([away]), deliveries)])
+    with world.runtime.redis.pipeline(transaction=True) as pipe:
+        for more in commit.extra:
+            more(pipe)
+        pipe.execute()
+    (blob,) = world.runtime.redis.hvals(world.runtime.keys.lane_blobs(world.lane.id))
+    return decode_batch(blob)
+
+
+@pytest.mark.parametrize(("single", "deliveries", "by_entry"), [(True, 1, True), (True, 2, False), (False, 1, False)])
+def test_what_a_reader_of_the_earlier_release_may_do_as_well_is_claimed_by_its_id(
+    world: World, single: bool, deliveries: int, by_entry: bool
+) -> None:
+    """One that stood still goes on with an entry that was taken over from it, and knows no count of takeovers."""
+    assert routed(world, single, deliveries).by_entry is by_entry
+
+
+@pytest.mark.parametrize(("deliveries", "single"), [(1, True), (2, False)])
+def test_presence_hands_the_mark_on_of_what_it_is_the_first_to_read(world: World, deliveries: int, single: bool) -> None:
+    stranger = message(1, "nobody") | {"single": True}  # without a device: looked at once more in a moment
+    commit = presence_of(world.runtime).handle([Entry("presence:group", b"1-1", pack([stranger]), deliveries)])
+    again = [one for later in commit.deferred for one in decode_messages(later.blob)]
+    assert [one.single for one in again] == [single]
 
 
 def test_records_of_the_ledger_are_written(world: World) -> None:
