@@ -107,7 +107,7 @@ def space() -> str:
 
 @pytest.fixture
 def redis_client(redis_url: str, space: str) -> Iterator[redis.Redis]:
-    """A client. Embedded: of an empty server. Else what has this test's word in its key goes at the end."""
+    """A client. Embedded: of an empty server, and empty again at the end. Else what has this test's word in its key goes at the end."""
     client = connect(redis_url)
     if "PUSHFLEET_TEST_REDIS_URL" not in os.environ:
         client.flushall()
@@ -115,6 +115,8 @@ def redis_client(redis_url: str, space: str) -> Iterator[redis.Redis]:
     if "PUSHFLEET_TEST_REDIS_URL" in os.environ:
         for key in client.scan_iter(match=f"*{space}*", count=1000):
             client.unlink(key)
+    else:  # who comes next may not begin with this fixture
+        client.flushall()
     client.close()
 
 
