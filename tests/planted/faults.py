@@ -63,8 +63,8 @@ FAULTS: Final = (
     Fault(
         "the address of the moment of routing is used",
         "workers/delivery/stage.py",
-        "    fit = _sorted(late.addressed(works, lane, world.addresses), done) if works else []\n",
-        "    fit = list(works)\n",
+        "    return _sorted(late.addressed(works, lane, world.addresses), done) if works else []\n",
+        "    return list(works)\n",
         ("tests/integration/delivery/test_late_binding.py",),
     ),
     Fault(
