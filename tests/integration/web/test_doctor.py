@@ -20,7 +20,7 @@ ALIVE = ["intake.1", "presence.1", "routing.2", "upkeep.1", "receipts.1", *(f"de
 
 
 @pytest.fixture
-def living(runtime, tenant):
+def living(redis_client, runtime, tenant):
     """Every process of this fleet says that it lives."""
     for name in ALIVE:
         runtime.living.say(name, name.rpartition(".")[0], None)
