@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from workers.delivery.lane import Lane
 from workers.delivery.work import Work
-from workers.vendors.base import AccessToken, ImageSpec, Parcel
+from workers.vendors.base import AccessToken, ImageSpec, RequestBatch
 from workers.wire import Answer, NoAnswer, Transport
 
 #: Images shown in one round: the round's pushes wait for the answers.
@@ -46,15 +46,15 @@ class World(Protocol):
     def now_ms(self) -> Callable[[], int]: ...
 
 
-Granted = Sequence[tuple[Parcel, list[Work]]]
+Granted = Sequence[tuple[RequestBatch, list[Work]]]
 
 
 def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: World) -> Granted:
-    """The parcels, each with the address that the vendor gave for its image. Where there is no word on an image it stays as it was."""
+    """The batches, each with the address that the vendor gave for its image. Where there is no word on an image it stays as it was."""
     spec = lane.spec.images
     if spec is None:
         return granted
-    wanted = [spec.wanted(parcel, lane.credential) for parcel, _ in granted]
+    wanted = [spec.wanted(batch, lane.credential) for batch, _ in granted]
     different = list(dict.fromkeys(image for image in wanted if image is not None))
     if not different:
         return granted
@@ -63,8 +63,8 @@ def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: World
     if unknown:
         given |= _asked(unknown[: world.images.room(lane, len(unknown), spec.per_minute)], spec, lane, access, world)
     return [
-        (replace(parcel, image=given[image]) if image in given else parcel, works)
-        for (parcel, works), image in zip(granted, wanted, strict=True)
+        (replace(batch, image=given[image]) if image in given else batch, works)
+        for (batch, works), image in zip(granted, wanted, strict=True)
     ]
 
 

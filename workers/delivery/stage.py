@@ -19,17 +19,17 @@ from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, 
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.pacing import Pace, Unpaced
-from workers.delivery.parcels import pack
+from workers.delivery.request_batches import pack
 from workers.delivery.retry import FINAL
 from workers.delivery.work import Work
-from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, VendorSpec, compact, in_a_row, shortest
+from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, RequestBatch, VendorSpec, compact, in_a_row, shortest
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
 IN_FLIGHT_MAX = 500
 
 
-Granted = Sequence[tuple[Parcel, list[Work]]]
+Granted = Sequence[tuple[RequestBatch, list[Work]]]
 
 
 @dataclass(slots=True)
@@ -249,7 +249,7 @@ def requests_of(ready: Ready, world: World) -> list[Request]:
     """The requests of a round that goes at once; from here on it counts as sent."""
     sent_ms = world.now_ms()
     build, lane = ready.lane.spec.build, ready.lane
-    requests = [build(parcel, lane.credential, ready.access) for parcel, _ in ready.granted]
+    requests = [build(batch, lane.credential, ready.access) for batch, _ in ready.granted]
     ready.done.requests += len(requests)
     for _, works in ready.granted:
         for work in works:
@@ -435,35 +435,37 @@ def _unfit(item: Item, lane: Lane) -> str | None:
 
 def _admitted(
     sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered, pacer: Pace
-) -> list[tuple[Parcel, list[Work]]]:
-    """Parcels of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
+) -> list[tuple[RequestBatch, list[Work]]]:
+    """Batches of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
     if not sendable:
         return []
     url = world.callback_url(lane)
     least = lane.spec.request_tokens_min_list
     singly = 1 < least <= len(sendable) and world.gate.lists_spent(lane)
     most = None if lane.limits.rate_unit == "request" else pacer.burst
-    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
-    asks = [(item, number) for number, parcel in enumerate(parcels) for item in parcel.items]
+    batches = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
+    asks = [(item, number) for number, batch in enumerate(batches) for item in batch.items]
     told = world.gate.admit(lane, asks)
-    if told.count(GRANTED) == len(parcels) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
-        return [(parcel, [work]) for parcel, (work, _) in zip(parcels, sendable, strict=True)]
+    if told.count(GRANTED) == len(batches) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
+        return [(batch, [work]) for batch, (work, _) in zip(batches, sendable, strict=True)]
     leaves, work_of = iter(told), {id(item): work for work, item in sendable}
     granted = []
-    for parcel in parcels:
+    for batch in batches:
         kept = []
-        for item in parcel.items:
+        for item in batch.items:
             leave = next(leaves)
             if leave.decision is None:
                 kept.append(item)
             else:
                 _held(work_of[id(item)], leave, now_ms, done)
         if kept:
-            granted.append((parcel if len(kept) == len(parcel.items) else _smaller(parcel, kept), [work_of[id(item)] for item in kept]))
+            granted.append((batch if len(kept) == len(batch.items) else _smaller(batch, kept), [work_of[id(item)] for item in kept]))
     return granted
 
 
-def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: World, done: Delivered) -> list[tuple[Parcel, list[Work]]]:
+def _in_time(
+    granted: Sequence[tuple[RequestBatch, list[Work]]], lane: Lane, world: World, done: Delivered
+) -> list[tuple[RequestBatch, list[Work]]]:
     """The last look before the send: what ran out of time or lost its token while leave was asked for stays here, and gives its leave
     back."""
     now_ms = world.now_ms()
@@ -481,11 +483,11 @@ def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: Wo
     world.gate.refund(lane, stay)
     staying = {id(work) for work in stay}
     in_time = []
-    for parcel, works in granted:
-        kept = [(item, work) for item, work in zip(parcel.items, works, strict=True) if id(work) not in staying]
+    for batch, works in granted:
+        kept = [(item, work) for item, work in zip(batch.items, works, strict=True) if id(work) not in staying]
         if kept:
             items, fit = zip(*kept, strict=True)
-            in_time.append((parcel if len(kept) == len(works) else _smaller(parcel, items), list(fit)))
+            in_time.append((batch if len(kept) == len(works) else _smaller(batch, items), list(fit)))
     return in_time
 
 
@@ -499,8 +501,8 @@ def _moved_since(works: Sequence[Work], lane: Lane, world: World, done: Delivere
     return moved
 
 
-def _smaller(parcel: Parcel, kept: Sequence[Item]) -> Parcel:
-    return Parcel(tuple(kept), parcel.now_ms, parcel.callback_url, parcel.prepared)
+def _smaller(batch: RequestBatch, kept: Sequence[Item]) -> RequestBatch:
+    return RequestBatch(tuple(kept), batch.now_ms, batch.callback_url, batch.prepared)
 
 
 def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
@@ -514,7 +516,7 @@ def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
 def _costs(granted: Granted, lane: Lane) -> list[int]:
     if lane.limits.rate_unit == "request" or lane.spec.request_tokens_max == 1:
         return [1] * len(granted)
-    return [len(parcel.items) for parcel, _ in granted]
+    return [len(batch.items) for batch, _ in granted]
 
 
 def _asked(
@@ -525,7 +527,7 @@ def _asked(
     if pacer.part(costs) == (len(granted), 0.0):
         pacer.spend(sum(costs))
         return granted, _ask(granted, lane, access, world, done)
-    sent: list[tuple[Parcel, list[Work]]] = []
+    sent: list[tuple[RequestBatch, list[Work]]] = []
     answers: list[Future[list[Answer | NoAnswer]]] = []
     start = 0
     while (part := pacer.part(costs[start:])) is not None:
@@ -574,12 +576,12 @@ def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Rea
     unasked = len(answers) - len(asked)
     world.observe(lane, asked)
     classify = lane.spec.classify
-    for (parcel, works), answer in zip(granted, answers, strict=True):
-        outcomes = classify(parcel, answer)
+    for (batch, works), answer in zip(granted, answers, strict=True):
+        outcomes = classify(batch, answer)
         if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
             done.told.append((works[0], outcomes[0]))
             continue
-        outcomes = [shortened(item, believed(item, outcome), lane.spec) for item, outcome in zip(parcel.items, outcomes, strict=True)]
+        outcomes = [shortened(item, believed(item, outcome), lane.spec) for item, outcome in zip(batch.items, outcomes, strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             done.told.append((work, outcome))
@@ -618,7 +620,7 @@ def believed(item: Item, outcome: Outcome) -> Outcome:
 
 
 def _follow(
-    granted: Sequence[tuple[Parcel, list[Work]]],
+    granted: Sequence[tuple[RequestBatch, list[Work]]],
     answers: list[Answer | NoAnswer],
     lane: Lane,
     access: AccessToken | None,
@@ -632,11 +634,11 @@ def _follow(
     if lane.spec.follow is None:
         return
     second: list[tuple[int, Request]] = []
-    for index, ((parcel, _), answer) in enumerate(zip(granted, answers, strict=True)):
-        request = lane.spec.follow(parcel, answer, lane.credential, access) if isinstance(answer, Answer) else None
+    for index, ((batch, _), answer) in enumerate(zip(granted, answers, strict=True)):
+        request = lane.spec.follow(batch, answer, lane.credential, access) if isinstance(answer, Answer) else None
         if request is not None:
             second.append((index, request))
-        elif isinstance(answer, NoAnswer) and len(parcel.items) > 1:
+        elif isinstance(answer, NoAnswer) and len(batch.items) > 1:
             answers[index] = replace(answer, sent=False)
     if second:
         world.observe(lane, [answers[index] for index, _ in second])
@@ -686,14 +688,14 @@ def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
     return max(waits, default=None)
 
 
-def _sync(granted: Sequence[tuple[Parcel, list[Work]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: World) -> None:
+def _sync(granted: Sequence[tuple[RequestBatch, list[Work]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: World) -> None:
     """The last numbers that the vendor's answers gave of each bucket's day."""
     told, quota_told = {}, lane.spec.quota_told
     if quota_told is None:
         return
-    for (parcel, _), answer in zip(granted, answers, strict=True):
+    for (batch, _), answer in zip(granted, answers, strict=True):
         numbers = quota_told(answer) if isinstance(answer, Answer) else None
         if numbers is not None:
-            told[parcel.items[0].note.bucket] = numbers
+            told[batch.items[0].note.bucket] = numbers
     for bucket, (used, limit) in told.items():
         world.gate.told_quota(lane, bucket, used, limit)

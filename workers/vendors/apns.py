@@ -26,7 +26,7 @@ from workers.vendors.base import (
     Item,
     Limits,
     Outcome,
-    Parcel,
+    RequestBatch,
     Retry,
     VendorSpec,
     compact,
@@ -118,16 +118,16 @@ class Reply(msgspec.Struct):
     timestamp: Any = None
 
 
-def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     """One outcome, as there is one token a request. Source: apns.md §5."""
     if isinstance(answer, NoAnswer):
         quick = None if answer.sent else QUICK_S
-        return [Outcome(o.verdict, o.status, words=o.words, first_s=quick) for o in no_answer(parcel, answer)]
+        return [Outcome(o.verdict, o.status, words=o.words, first_s=quick) for o in no_answer(batch, answer)]
     vendor_id = answer.headers.get("apns-id", "")[:REASON_MAX] or None
     if answer.status == 200:
-        return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(parcel.items)
+        return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(batch.items)
     reply = read(answer, Reply) or Reply()
-    return [_refused(item, answer, reply, vendor_id) for item in parcel.items]
+    return [_refused(item, answer, reply, vendor_id) for item in batch.items]
 
 
 def _refused(item: Item, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
@@ -204,10 +204,10 @@ class Prepared(Value, frozen=True):
     __repr__ = redacted("head", "tail")
 
 
-def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
-    """POST /3/device/<token> for the parcel's one item."""
-    item = parcel.items[0]
-    prepared, target = parcel.prepared, item.target
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
+    """POST /3/device/<token> for the batch's one item."""
+    item = batch.items[0]
+    prepared, target = batch.prepared, item.target
     ready = prepared if isinstance(prepared, Prepared) else prepare(item.note, credential)
     headers = {**ready.headers, "apns-id": uuid_text(target.push_id)}
     if access is not None and access.value:

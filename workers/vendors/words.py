@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import PRIVATE_CLASSES, Verdict
-from workers.vendors.base import Item, Outcome, Parcel, body_within, compact, cut, quiet, utf8_bytes
+from workers.vendors.base import Item, Outcome, RequestBatch, body_within, compact, cut, quiet, utf8_bytes
 
 #: Shown where a message leaves no words at all: by the device's language.
 GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
@@ -137,9 +137,9 @@ def unreadable_once(item: Item, outcome: Outcome) -> Outcome:
     return outcome if again else replace(outcome, verdict=Verdict.UNKNOWN, alarm=True)
 
 
-def unreadable(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
+def unreadable(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     """The same for all items of a request."""
-    return [unreadable_once(item, outcome) for item in parcel.items]
+    return [unreadable_once(item, outcome) for item in batch.items]
 
 
 def message_tag(item: Item) -> str:

@@ -16,7 +16,7 @@ from workers.delivery.stage import badge_step
 from workers.delivery.work import Work
 from workers.routing.stage import BATCH_MAX, route, urgency_of
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Item, Parcel, Template
+from workers.vendors.base import AccessToken, Item, RequestBatch, Template
 
 ACCESS = AccessToken("access-1", NOW_MS + 1_000_000, NOW_MS + 2_000_000)
 
@@ -30,8 +30,8 @@ def note(about: Any, phone: Device | None = None, books: Books | None = None) ->
 def wire(about: Any, phone: Device, books: Books, badge: int | None = 7) -> Any:
     """The request that the vendor gets."""
     target = route([offline(about, who(phone))], world(books), NOW_MS).batches[0][1].pushes[0].targets[0]
-    parcel = Parcel((Item(note(about, phone, books), target, badge, 3600),), NOW_MS)
-    return VENDORS[phone.vendor].build(parcel, books.accounts[phone.vendor], ACCESS)
+    batch = RequestBatch((Item(note(about, phone, books), target, badge, 3600),), NOW_MS)
+    return VENDORS[phone.vendor].build(batch, books.accounts[phone.vendor], ACCESS)
 
 
 # ---------------------------------------------------------------- who is dropped

@@ -6,7 +6,7 @@ import pytest
 
 from common.model import Again, Vendor
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
-from workers.delivery.parcels import pack
+from workers.delivery.request_batches import pack
 from workers.vendors import VENDORS
 from workers.vendors.base import Item
 

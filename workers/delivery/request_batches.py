@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from common.model import Again
-from workers.vendors.base import Credential, Item, Parcel, VendorSpec
+from workers.vendors.base import Credential, Item, RequestBatch, VendorSpec
 
 
 def pack(
@@ -17,14 +17,14 @@ def pack(
     *,
     singly: bool = False,
     tokens_max: int | None = None,
-) -> list[Parcel]:
+) -> list[RequestBatch]:
     """The items in as few requests as the vendor allows: same words together, never more than its bound, never a token twice.
 
     Where the body carries the badge, different badges go apart; what a vendor judged as a batch before goes alone. singly: all do.
     tokens_max: what the lane's rate lets go at once, where it counts tokens.
     """
     prepared: dict[int, object] = {}
-    parcels = []
+    batches = []
     badges = spec.badge_in_body and (spec.badge_option is None or bool(credential.options.get(spec.badge_option)))
     most = min(spec.request_tokens_max, tokens_max or spec.request_tokens_max)
     prepare = spec.prepare if not spec.mixed else None
@@ -35,8 +35,8 @@ def pack(
         ready = prepared.get(id(note))
         if ready is None and prepare is not None:
             ready = prepared[id(note)] = prepare(note, credential)
-        parcels.append(Parcel(tuple(group), now_ms, callback_url, ready))
-    return parcels
+        batches.append(RequestBatch(tuple(group), now_ms, callback_url, ready))
+    return batches
 
 
 def _groups(items: Sequence[Item], spec: VendorSpec, badges: bool, most: int) -> Iterator[list[Item]]:
