@@ -49,7 +49,7 @@ class QoS(stock.QoS):  # type: ignore[misc, unused-ignore]
 
     Kombu keeps it among the delivered ones then. With one slot and one bell in hand the worker takes no further bell, never speaks to
     Redis again, so never finds its connection broken, and stands still for ever: both workers of a stage did, after Redis had been
-    away for a second under load (tests/chaos/test_belts.py, long form). Redis' own record of it comes back as one more bell.
+    away for a second under load (tests/chaos/test_streams.py, long form). Redis' own record of it comes back as one more bell.
     """
 
     def ack(self, delivery_tag: str) -> None:

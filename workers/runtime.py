@@ -59,7 +59,7 @@ from common.storage.replies import Replies
 from common.storage.screens import Screens
 from common.storage.silences import Silences
 from common.storage.strategies import Strategies
-from common.storage.streams import Belts
+from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
 from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
@@ -243,8 +243,8 @@ class Runtime:
         return Living(self.redis, self.keys)
 
     @cached_property
-    def belts(self) -> Belts:
-        return Belts(self.redis, self.keys)
+    def streams(self) -> StreamStore:
+        return StreamStore(self.redis, self.keys)
 
     @cached_property
     def delayed(self) -> Delayed:
@@ -475,7 +475,7 @@ class Runtime:
         queue = queue_of(stage, vendor)
         args = (str(vendor),) if stage == DELIVERY else ()
         try:
-            if self.belts.bell_is_ours(queue):
+            if self.streams.bell_is_ours(queue):
                 self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
         except (RedisError, KombuError, OSError) as error:
             log.warning("a bell was not heard", extra={"queue": queue, "reason": type(error).__name__})

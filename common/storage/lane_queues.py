@@ -491,7 +491,7 @@ class LaneQueues:
     def _commit_keys(self, taken: Taken, commit: LaneCommit) -> list[str]:
         keys, lane = self.keys, taken.lane
         own = [keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
-        own += [keys.lane_queue(lane, taken.urgency), keys.rate(lane), keys.inflight(lane), keys.belt("ledger"), keys.delayed]
+        own += [keys.lane_queue(lane, taken.urgency), keys.rate(lane), keys.inflight(lane), keys.stream("ledger"), keys.delayed]
         return [*own, *commit.keys, *commit.taken]
 
 

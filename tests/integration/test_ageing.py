@@ -99,7 +99,7 @@ def test_readers_of_the_cores_streams_and_of_receipts_are_forgotten_too(
 ) -> None:
     runtime = Runtime(settings)
     runtime.__dict__["engine"] = engine
-    streams = [*settings.event_streams, runtime.keys.belt("receipts")]
+    streams = [*settings.event_streams, runtime.keys.stream("receipts")]
     reporter = Reporter(runtime)
     reporter.forget()  # makes what is missing
     for stream in streams:

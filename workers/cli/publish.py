@@ -229,7 +229,7 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     if taken.decision is None:
         offline = OfflineRecipients(message=taken.message, recipients=(Recipient(user, tuple(chosen), False),), presence_ms=now)
         adds.append((keys.routing(urgency_of(taken.message, user)), encode([offline])))
-    runtime.belts.hand_on((), adds)
+    runtime.streams.hand_on((), adds)
     runtime.ring(keys.ROUTING)
     _say(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")
     return 1

@@ -212,7 +212,7 @@ def doors_of(runtime: Runtime) -> Doors:
 
     return Doors(
         core=runtime.core,
-        belts=runtime.belts,
+        streams=runtime.streams,
         marks=runtime.marks,
         state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
         vault=runtime.vault,
@@ -283,7 +283,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     def waiting() -> bool:
         if stage == DELIVERY:
             return bool(runtime.lane_queues.due_vendors(vendors))
-        return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(keys.STAGE_STREAMS[stage]).values())
+        return any(backlog.unread or backlog.pending for backlog in runtime.streams.backlog(keys.STAGE_STREAMS[stage]).values())
 
     def on_ready(**_: object) -> None:
         _heartbeat(runtime, stop, progress, waiting)

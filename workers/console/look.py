@@ -27,7 +27,7 @@ from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger_reads import LastHour, LedgerReader
 from common.storage.living import Living, command_of, missing
-from common.storage.streams import Belts
+from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
 from common.storage.users import Users
 from common.storage.vault import Vault
@@ -65,7 +65,7 @@ class World(Protocol):
     @property
     def living(self) -> Living: ...
     @property
-    def belts(self) -> Belts: ...
+    def streams(self) -> StreamStore: ...
     @property
     def delayed(self) -> Delayed: ...
     @property
@@ -214,18 +214,18 @@ class Look:
         )
 
     def queues(self, now: int) -> list[Queue]:
-        """From the core's streams to the ledger; a vendor's belts of all urgencies as one."""
+        """From the core's streams to the ledger; a vendor's streams of all urgencies as one."""
         world = self._world
         found = []
         for stream in world.settings.event_streams:
             first = cast(Any, world.core.xrange(stream, count=1))
             found.append(Queue(stream, int(world.core.xlen(stream)), now - int(first[0][0].split(b"-")[0]) if first else None))
-        backlog = {**world.belts.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **world.lane_queues.backlog()}
+        backlog = {**world.streams.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **world.lane_queues.backlog()}
         groups: dict[str, tuple[str, ...]] = dict(keys.STAGE_STREAMS)
         groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
         groups |= {keys.LEDGER: (keys.LEDGER,), keys.RECEIPTS: (keys.RECEIPTS,)}
-        for name, belts in groups.items():
-            parts = [backlog[belt] for belt in belts if belt in backlog]
+        for name, streams in groups.items():
+            parts = [backlog[stream_name] for stream_name in streams if stream_name in backlog]
             oldest = min((part.oldest_ms for part in parts if part.oldest_ms is not None), default=None)
             depth = sum(part.unread + part.pending for part in parts)
             found.append(Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None))

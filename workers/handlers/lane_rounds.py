@@ -373,7 +373,7 @@ class LaneRounds:
                     held.append((group_of(work), work.target.push_id, work.note.ts_ms, work.note.received_ms))
         with queues.redis.pipeline(transaction=True) as pipe:
             if records:
-                pipe.xadd(self._runtime.keys.belt("ledger"), {"b": encode(records)})
+                pipe.xadd(self._runtime.keys.stream("ledger"), {"b": encode(records)})
             self._runtime.backlog.join(pipe, held)
             queues.noted(pipe, taken.lane, taken.urgency, found[-1][0], why)
             pipe.execute()

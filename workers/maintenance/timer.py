@@ -34,7 +34,7 @@ class Timer:
             self._runtime.replies.release_due()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
-            self._wake(self._runtime.belts.missed(keys.STREAMS))
+            self._wake(self._runtime.streams.missed(keys.STREAMS))
             for vendor in self.lanes.look():
                 self._runtime.ring(DELIVERY, vendor)
         return TICK_S

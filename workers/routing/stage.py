@@ -20,7 +20,7 @@ from workers.routing.render import Veil, veil_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, say
 from workers.vendors.base import Credential
 
-#: Targets of one entry on a delivery belt.
+#: Targets of one entry on a delivery stream.
 BATCH_MAX = 200
 
 

@@ -84,7 +84,7 @@ def test_a_backup_moves_a_fleet_to_the_cluster(fleets: tuple[Runtime, Runtime], 
     moved = Core.__new__(Core)
     moved.runtime, moved.app, moved.prefix, moved.stream = runtime, core.app, core.prefix, core.stream
     assert runtime.core.xlen(core.stream) == 1
-    assert runtime.redis.xlen(runtime.keys.belt(keys.presence(Urgency.GROUP))) == 1
+    assert runtime.redis.xlen(runtime.keys.stream(keys.presence(Urgency.GROUP))) == 1
     assert runtime.lane_queues.waiting("a:apns:b") == 2
     assert runtime.lane_queues.pop(Vendor.APNS, dict.fromkeys(Urgency, 5), [])[0] == [("a:apns:b", Urgency.CHAT)]
     again = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
@@ -103,7 +103,7 @@ def test_the_core_on_a_cluster_and_the_fleet_on_one_server(settings: Settings, r
     while consumer.once(block_ms=10):
         pass
     assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
-    assert connect(settings.redis_url).exists(apart.keys.belt(keys.LEDGER))
+    assert connect(settings.redis_url).exists(apart.keys.stream(keys.LEDGER))
     apart.close()
 
 

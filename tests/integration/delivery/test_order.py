@@ -72,7 +72,7 @@ def test_what_was_parked_leaves_in_order_of_urgency(world: World, expiry: str, s
 
 @pytest.fixture
 def shut_and_open(world: World) -> Callable[[Sequence[Work]], None]:
-    """Puts works on the belts of a paused lane, waits until they are parked, opens it."""
+    """Puts works on the streams of a paused lane, waits until they are parked, opens it."""
 
     def play(works: Sequence[Work]) -> None:
         credential = world.lane.credential

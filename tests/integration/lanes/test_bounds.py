@@ -112,7 +112,7 @@ def test_what_an_earlier_release_left_in_streams_lots_and_the_delayed_set_is_sen
         for w in works
     ]
     number = b"%02d" % keys.OLD_STREAMS.index("send:meizu:chat")
-    redis.xadd(names.belt("send:meizu:chat"), {"b": blobs[0]})
+    redis.xadd(names.stream("send:meizu:chat"), {"b": blobs[0]})
     redis.zadd(names.delayed, {number + os.urandom(8) + blobs[1]: int(time.time() * 1000) + 500})
     redis.zadd(names.parked(world.lane.id, "chat"), {number + os.urandom(8) + blobs[2]: int(time.time() * 1000) + 600_000})
     redis.sadd(names.parked_lanes, world.lane.id)
