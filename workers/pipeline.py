@@ -94,7 +94,7 @@ def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Sto
         delayed=runtime.delayed,
         vault=runtime.vault,
         wake=runtime.ring,
-        heard=lambda: streams.clear_bell(queue_of(stage, vendor)),
+        heard=lambda: streams.clear_wake_up(queue_of(stage, vendor)),
         room=lambda: stage != DELIVERY or streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX,
     )
 

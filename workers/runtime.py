@@ -468,17 +468,17 @@ class Runtime:
         return None if unknown else self.receipts_url(lane)
 
     def ring(self, stage: str, vendor: Vendor | None = None) -> None:
-        """Rings a stage's bell unless one is waiting. Never raises: a bell that is lost costs seconds, upkeep rings again.
+        """Sends a stage's wake-up unless one is waiting. Never raises: a wake-up that is lost costs seconds, upkeep sends it again.
 
         The work it is rung for was handed on already; an error here would make the caller do it once more.
         """
         queue = queue_of(stage, vendor)
         args = (str(vendor),) if stage == DELIVERY else ()
         try:
-            if self.streams.bell_is_ours(queue):
+            if self.streams.wake_up_is_ours(queue):
                 self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
         except (RedisError, KombuError, OSError) as error:
-            log.warning("a bell was not heard", extra={"queue": queue, "reason": type(error).__name__})
+            log.warning("wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__})
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""

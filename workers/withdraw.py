@@ -38,7 +38,7 @@ USUAL_S = LOOKS_S[-1]
 LATE_S = 65.0
 #: A withdrawal is worth sending for so long.
 TTL_S = 86_400
-#: Wishes of one round, and how long a call may go on with further rounds: upkeep has bells to ring, too. Most of them ask about
+#: Wishes of one round, and how long a call may go on with further rounds: upkeep has wake-ups to send, too. Most of them ask about
 #: what nobody saw (every call ends once), and those are told apart by one query a round.
 ROUND = 200
 BUDGET_S = 0.5

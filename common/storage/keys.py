@@ -14,7 +14,7 @@ from common.model import Urgency, Vendor
 PRESENCE = "presence"
 ROUTING = "routing"
 LEDGER = "ledger"
-#: Vendors' callbacks on their way into the ledger. Not among WORK_STREAMS: upkeep has no bell to ring for it.
+#: Vendors' callbacks on their way into the ledger. Not among WORK_STREAMS: upkeep sends no wake-up for it.
 RECEIPTS = "receipts"
 
 
@@ -87,7 +87,7 @@ class Keys:
     def stream(self, name: str) -> str:
         return f"{self.prefix}:{{s0}}:{name}" if name in _OF_SHARD else f"{self.prefix}:{name}"
 
-    def bell(self, queue: str) -> str:
+    def wake_up(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
 
     def seen_events(self, half_day: int) -> str:

@@ -1,4 +1,4 @@
-"""The streams between stages (Redis Streams, until acknowledged): read, hand on in one MULTI, take over, ring the bell."""
+"""The streams between stages (Redis Streams, until acknowledged): read, hand on in one MULTI, take over, send a wake-up."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
 READ_BYTES_MAX = 8 * 1024 * 1024
 #: A dead letter that was replayed is known as such for so long.
 REPLAYED_S = 90 * 86_400
-#: A bell that was lost is rung again by upkeep after so long.
-BELL_MS = 2_000
+#: Upkeep sends a lost wake-up again after so long.
+WAKE_UP_MS = 2_000
 
 
 class Entry(Value, frozen=True):
@@ -303,12 +303,12 @@ class StreamStore:
         """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves one behind."""
         self._forget(keys=[self._key(stream)], args=[GROUP, idle_ms])
 
-    def bell_is_ours(self, queue: str) -> bool:
-        """True when no bell of this queue is waiting, and marks one as waiting: the caller rings it."""
-        return bool(self.redis.set(self.keys.bell(queue), b"1", nx=True, px=BELL_MS))
+    def wake_up_is_ours(self, queue: str) -> bool:
+        """True when no wake-up of this queue is waiting, and marks one as waiting: the caller sends it."""
+        return bool(self.redis.set(self.keys.wake_up(queue), b"1", nx=True, px=WAKE_UP_MS))
 
-    def clear_bell(self, queue: str) -> None:
-        self.redis.delete(self.keys.bell(queue))
+    def clear_wake_up(self, queue: str) -> None:
+        self.redis.delete(self.keys.wake_up(queue))
 
 
 def _delivered(groups: Any) -> str:

@@ -1,6 +1,6 @@
 """A worker of the fleet whose stages only count: `python -m tests.chaos.stream_worker presence|routing|delivery|upkeep`.
 
-Everything but the three stages' own work is the product's: Celery worker, drains, streams, bells, upkeep. An entry is a list of numbers;
+Everything but the three stages' own work is the product's: Celery worker, drains, streams, wake-ups, upkeep. An entry is a list of numbers;
 the first two stages hand it on, the last one writes each number down in the MULTI that acknowledges it.
 PUSHFLEET_TEST_CHAOS_TAKEOVER_MS shortens the take-over time; PUSHFLEET_TEST_CHAOS_POISON: this number ends the process that meets it.
 """

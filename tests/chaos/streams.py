@@ -93,7 +93,7 @@ class StreamFleet:
             self.direct.close()
 
     def all_back(self) -> float:
-        """Seconds until every worker has said anew that it lives and takes bells."""
+        """Seconds until every worker has said anew that it lives and takes wake-ups."""
         return wait_for(self._all_alive, "all workers say that they live")
 
     def _all_alive(self) -> bool:
@@ -198,7 +198,7 @@ def restart_redis(fleet: StreamFleet, _seconds: float) -> None:
     fleet.valkey.restart()
 
 
-def throw_bells_away(fleet: StreamFleet, seconds: float) -> None:
+def throw_wake_ups_away(fleet: StreamFleet, seconds: float) -> None:
     """Whatever Celery would ring with is gone again within milliseconds; the marks stay, so nobody rings anew."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -214,7 +214,7 @@ FAULTS: Mapping[str, Callable[[StreamFleet, float], None]] = {
     "cut": cut,
     "half_open": half_open,
     "restart_redis": restart_redis,
-    "throw_bells_away": throw_bells_away,
+    "throw_bells_away": throw_wake_ups_away,
 }
 #: Faults that end processes on purpose.
 DEADLY = {"kill"}

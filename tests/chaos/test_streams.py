@@ -1,4 +1,4 @@
-"""Nothing is lost between the stages: kills, stops, cut and half-open connections, Redis killed, bells thrown away."""
+"""Nothing is lost between the stages: kills, stops, cut and half-open connections, Redis killed, wake-ups thrown away."""
 
 from __future__ import annotations
 

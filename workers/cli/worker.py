@@ -277,7 +277,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     started = time.monotonic()
 
-    def progress() -> float:  # a worker that never heard a bell while work waits is not well
+    def progress() -> float:  # a worker that never heard a wake-up while work waits is not well
         return max((drain.progress_at for drain in stages.drains.values()), default=started)
 
     def waiting() -> bool:

@@ -154,7 +154,7 @@ class LaneSender:
             if started:
                 listens = False
             elif not listens:
-                self.runtime.streams.clear_bell(queue_of(DELIVERY, self.vendor))
+                self.runtime.streams.clear_wake_up(queue_of(DELIVERY, self.vendor))
                 listens = True
             elif busy or self._busy():
                 self._woken.wait(min(0.5, next_s or 0.5))

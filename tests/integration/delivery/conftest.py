@@ -98,7 +98,7 @@ class World:
                 self.timer.turn()
 
         def drain() -> None:
-            while not over.wait(0.005):  # the bell's way
+            while not over.wait(0.005):  # the wake-up's way
                 self.drain(over.is_set)
 
         threads = [threading.Thread(target=run) for run in (upkeep, drain)]
