@@ -93,7 +93,7 @@ def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Sto
         streams=streams,
         delayed=runtime.delayed,
         vault=runtime.vault,
-        wake=runtime.ring,
+        wake=runtime.send_wake_up,
         heard=lambda: streams.clear_wake_up(queue_of(stage, vendor)),
         room=lambda: stage != DELIVERY or streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX,
     )

@@ -467,7 +467,7 @@ class Runtime:
         unknown = lane.vendor == Vendor.MEIZU and lane.credential.options.get("callback") != "on"
         return None if unknown else self.receipts_url(lane)
 
-    def ring(self, stage: str, vendor: Vendor | None = None) -> None:
+    def send_wake_up(self, stage: str, vendor: Vendor | None = None) -> None:
         """Sends a stage's wake-up unless one is waiting. Never raises: a wake-up that is lost costs seconds, upkeep sends it again.
 
         The work it is rung for was handed on already; an error here would make the caller do it once more.

@@ -177,7 +177,7 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
     member = one.changed(after=after, tries=0) if after else b""
     done = _replace(runtime, held, member, one.due_s, fence, offline)
     if offline:
-        runtime.ring(ROUTING)
+        runtime.send_wake_up(ROUTING)
     return Due(member, msgspec.structs.replace(one.wish, after=after, tries=0), one.due_s) if after and done else None
 
 

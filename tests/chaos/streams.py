@@ -141,7 +141,7 @@ class Feeder:
             except RedisError:
                 time.sleep(0.05)
                 continue
-            self._fleet.runtime.ring(PRESENCE)
+            self._fleet.runtime.send_wake_up(PRESENCE)
             return
 
     def stop(self) -> int:

@@ -32,7 +32,7 @@ def work(restartable_valkey, tmp_path):
 
 
 @pytest.fixture
-def ring(restartable_valkey, tmp_path):
+def send_wake_up(restartable_valkey, tmp_path):
     app = make_app(data_settings(tmp_path, REDIS_URL=restartable_valkey.url))
     yield lambda: app.send_task(task_of(PRESENCE), retry=False)
     app.close()
@@ -56,41 +56,41 @@ LOADS = {"idle": (0.0, 2, 0), "busy, with wake-ups in hand": (1.5, 2, 8), "a wak
 
 
 @pytest.mark.parametrize(("seconds", "slots", "wake_ups"), LOADS.values(), ids=LOADS)
-def test_a_worker_outlives_the_restart_of_redis(work, restartable_valkey, ring, seconds, slots, wake_ups):
+def test_a_worker_outlives_the_restart_of_redis(work, restartable_valkey, send_wake_up, seconds, slots, wake_ups):
     worker = work(seconds, slots)
-    ring()
+    send_wake_up()
     assert rung(restartable_valkey.url, 1, 20)
     for _ in range(wake_ups):
-        ring()
+        send_wake_up()
     time.sleep(1.1)  # everysec: what the server has counted is on disk
     restartable_valkey.kill()
     time.sleep(1.0)
     restartable_valkey.restart()
     client = connect(restartable_valkey.url)
     before = int(client.get("push:rung") or 0)
-    ring()
+    send_wake_up()
     # those in hand end without Redis; the worker goes on when it takes one more than it held
     assert rung(restartable_valkey.url, before + min(wake_ups, slots + 1) + 1, 15)
     assert worker.poll() is None
 
 
-def test_a_worker_ends_at_sigterm(work, restartable_valkey, ring):
+def test_a_worker_ends_at_sigterm(work, restartable_valkey, send_wake_up):
     worker = work(0)
-    ring()
+    send_wake_up()
     assert rung(restartable_valkey.url, 1, 20)
     worker.terminate()
     assert worker.wait(15) == 0
 
 
-def test_all_keys_of_the_broker_have_the_fleets_prefix(restartable_valkey, ring):
-    ring()
+def test_all_keys_of_the_broker_have_the_fleets_prefix(restartable_valkey, send_wake_up):
+    send_wake_up()
     keys = connect(restartable_valkey.url).keys("*")
     assert keys
     assert all(key.startswith(b"push:celery:") for key in keys)
 
 
-def test_a_wake_up_carries_no_data_and_is_json(restartable_valkey, ring):
-    ring()
+def test_a_wake_up_carries_no_data_and_is_json(restartable_valkey, send_wake_up):
+    send_wake_up()
     (message,) = connect(restartable_valkey.url).lrange("push:celery:presence", 0, -1)
     assert b'"content-type": "application/json"' in message
     assert b"pickle" not in message

@@ -79,7 +79,7 @@ class Intake:
         }
         directly = TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies)
         apps = {"apps": lambda: self.known, "apps_now": lambda: [self.app]}
-        return Doors(**stores, **apps, state=state, wake=runtime.ring, withdraw=withdraw, directly=directly)
+        return Doors(**stores, **apps, state=state, wake=runtime.send_wake_up, withdraw=withdraw, directly=directly)
 
     def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
         """Reads until nothing is left; the dead letters of what was put here, by entry."""

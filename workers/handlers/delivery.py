@@ -134,7 +134,7 @@ class LaneSender:
             self._give_back_owed()
             self._adopt_old()
             if self._work(time.monotonic() + SLICE_S):
-                self.runtime.ring(DELIVERY, self.vendor)
+                self.runtime.send_wake_up(DELIVERY, self.vendor)
         except AWAY as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
         finally:
