@@ -70,12 +70,12 @@ from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import ClaimAnswer, Probe, Shut
-from workers.delivery.stage import World as DeliveryWorld
+from workers.delivery.stage import DeliveryPorts as DeliveryWorld
 from workers.delivery.work import Hold, Work
 from workers.gate import FleetGate, terms_of
 from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
-from workers.routing.stage import World as RoutingWorld
+from workers.routing.stage import RoutingPorts as RoutingWorld
 from workers.routing.texts import NOTHING, say
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template

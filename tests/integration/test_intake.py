@@ -27,7 +27,7 @@ from common.storage.direct_tokens import DirectTokens
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.records import row_record
-from workers.handlers.intake import PACK_BYTES, Doors, IntakeLoop
+from workers.handlers.intake import PACK_BYTES, IntakeLoop, IntakePorts
 from workers.intake import events
 from workers.intake.directed import TokenPushes
 from workers.intake.stage import Event
@@ -67,7 +67,7 @@ class Intake:
         self._read.append(entry.decode())
         return self._read[-1]
 
-    def doors(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> Doors:
+    def doors(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> IntakePorts:
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         stores = {
@@ -79,7 +79,7 @@ class Intake:
         }
         directly = TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies)
         apps = {"apps": lambda: self.known, "apps_now": lambda: [self.app]}
-        return Doors(**stores, **apps, state=state, wake=runtime.send_wake_up, withdraw=withdraw, directly=directly)
+        return IntakePorts(**stores, **apps, state=state, wake=runtime.send_wake_up, withdraw=withdraw, directly=directly)
 
     def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
         """Reads until nothing is left; the dead letters of what was put here, by entry."""

@@ -30,7 +30,7 @@ from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.handlers.intake import Doors
+    from workers.handlers.intake import IntakePorts
     from workers.pipeline import Stages
 
 log = logging.getLogger(__name__)
@@ -201,16 +201,16 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
     consumer.run(stop.is_set)
 
 
-def doors_of(runtime: Runtime) -> Doors:
+def doors_of(runtime: Runtime) -> IntakePorts:
     """What intake asks of the world, in this process."""
     from common.storage.direct_tokens import DirectTokens
-    from workers.handlers.intake import Doors
+    from workers.handlers.intake import IntakePorts
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
     from workers.pipeline import shortcut_of
     from workers.withdraw import schedule
 
-    return Doors(
+    return IntakePorts(
         core=runtime.core,
         streams=runtime.streams,
         marks=runtime.marks,

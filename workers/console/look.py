@@ -51,7 +51,7 @@ class Changed(Protocol):
     def changed(self) -> None: ...
 
 
-class World(Protocol):
+class ConsoleStores(Protocol):
     """What of the runtime the console uses."""
 
     @property
@@ -183,7 +183,7 @@ class Overview:
 
 
 class Look:
-    def __init__(self, world: World, ports: Ports) -> None:
+    def __init__(self, world: ConsoleStores, ports: Ports) -> None:
         self._world = world
         self._ports = ports
         self._lock = threading.Lock()

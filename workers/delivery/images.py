@@ -33,7 +33,7 @@ class Images(Protocol):
         ...
 
 
-class World(Protocol):
+class ImagePorts(Protocol):
     """What of delivery's world this file needs."""
 
     @property
@@ -49,7 +49,7 @@ class World(Protocol):
 Granted = Sequence[tuple[RequestBatch, list[Work]]]
 
 
-def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: World) -> Granted:
+def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: ImagePorts) -> Granted:
     """The batches, each with the address that the vendor gave for its image. Where there is no word on an image it stays as it was."""
     spec = lane.spec.images
     if spec is None:
@@ -68,7 +68,7 @@ def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: World
     ]
 
 
-def _asked(unknown: Sequence[str], spec: ImageSpec, lane: Lane, access: AccessToken | None, world: World) -> dict[str, str]:
+def _asked(unknown: Sequence[str], spec: ImageSpec, lane: Lane, access: AccessToken | None, world: ImagePorts) -> dict[str, str]:
     """What the vendor says of each now; those it says nothing of are missing."""
     if not unknown:
         return {}

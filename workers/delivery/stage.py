@@ -167,7 +167,7 @@ class Backlog(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class DeliveryPorts:
     """folded_words: what a push says that speaks for so many, in the words' language."""
 
     claims: Claims
@@ -187,7 +187,7 @@ class World:
     screens: late.Screens
 
 
-def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | None = None) -> Delivered:
+def deliver(works: Sequence[Work], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Delivered:
     """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does.
 
     turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked and nothing is paced.
@@ -196,7 +196,7 @@ def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | No
     return sent(ready, world, Unpaced() if turn is None else turn.pacer)
 
 
-def sent(ready: Ready, world: World, pacer: Pace) -> Delivered:
+def sent(ready: Ready, world: DeliveryPorts, pacer: Pace) -> Delivered:
     """The rest of a round that was prepared."""
     lane, access = ready.lane, ready.access
     if ready.granted:
@@ -220,7 +220,7 @@ class Ready:
         return _costs(self.granted, self.lane)
 
 
-def prepared(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | None = None) -> Ready:
+def prepared(works: Sequence[Work], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Ready:
     """The round up to its send: nothing has left, and no token of the rate is taken."""
     ready = Ready(lane, Delivered(lost=turn.lost if turn is not None else ()))
     done = ready.done
@@ -245,7 +245,7 @@ def prepared(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | N
     return ready
 
 
-def requests_of(ready: Ready, world: World) -> list[Request]:
+def requests_of(ready: Ready, world: DeliveryPorts) -> list[Request]:
     """The requests of a round that goes at once; from here on it counts as sent."""
     sent_ms = world.now_ms()
     build, lane = ready.lane.spec.build, ready.lane
@@ -257,14 +257,14 @@ def requests_of(ready: Ready, world: World) -> list[Request]:
     return requests
 
 
-def review(works: Sequence[Work], world: World) -> Delivered:
+def review(works: Sequence[Work], world: DeliveryPorts) -> Delivered:
     """Without sending: what was withdrawn or ran out of time is decided, another entry's is dropped, the rest is left."""
     done = Delivered()
     done.left = _claimed(works, world.now_ms(), world, done, counts=False)
     return done
 
 
-def _addressed(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+def _addressed(works: Sequence[Work], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[Work]:
     done.addressed_ms = world.now_ms()
     return _sorted(late.addressed(works, lane, world.addresses), done) if works else []
 
@@ -276,7 +276,7 @@ def _sorted(found: late.Sorted, done: Delivered) -> list[Work]:
     return found.fit
 
 
-def _hand_back(lane: Lane, world: World, done: Delivered) -> None:
+def _hand_back(lane: Lane, world: DeliveryPorts, done: Delivered) -> None:
     """A probe that was not sent after all: another may be it."""
     if done.probe:
         world.breaker.report(lane, good=0, failed=0, refused=False, retry_after_s=None)
@@ -313,7 +313,7 @@ def badge_steps(works: Sequence[Work], now_ms: int) -> list[int]:
     return [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
 
 
-def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered, *, counts: bool = True) -> list[Work]:
+def _claimed(works: Sequence[Work], now_ms: int, world: DeliveryPorts, done: Delivered, *, counts: bool = True) -> list[Work]:
     """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired.
 
     counts: their badge numbers are taken.
@@ -350,7 +350,7 @@ def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
 
-def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, world: World, done: Delivered) -> list[Work]:
+def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, world: DeliveryPorts, done: Delivered) -> list[Work]:
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
@@ -365,7 +365,7 @@ def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, worl
     return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
-def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
+def _folded(works: Sequence[Work], world: DeliveryPorts, done: Delivered) -> list[Work]:
     """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
     old_ms = world.now_ms() - OLD_S * 1000
     if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
@@ -386,7 +386,7 @@ def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
 FOLD_LOOK_S = 0.5
 
 
-def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: World, done: Delivered) -> None:
+def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: DeliveryPorts, done: Delivered) -> None:
     """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes wait."""
     refused = access.verdict == Verdict.CREDENTIAL_REFUSED
     outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
@@ -398,7 +398,7 @@ def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: 
     done.told += [(work, outcome) for work in works]
 
 
-def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done: Delivered) -> list[tuple[Work, Item]]:
+def _sendable(works: Sequence[Work], lane: Lane, world: DeliveryPorts, now_ms: int, done: Delivered) -> list[tuple[Work, Item]]:
     """Works as the vendor files see them: the words, the badge, the seconds that are left."""
     sendable = []
     said: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
@@ -434,7 +434,7 @@ def _unfit(item: Item, lane: Lane) -> str | None:
 
 
 def _admitted(
-    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered, pacer: Pace
+    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: DeliveryPorts, done: Delivered, pacer: Pace
 ) -> list[tuple[RequestBatch, list[Work]]]:
     """Batches of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
     if not sendable:
@@ -464,7 +464,7 @@ def _admitted(
 
 
 def _in_time(
-    granted: Sequence[tuple[RequestBatch, list[Work]]], lane: Lane, world: World, done: Delivered
+    granted: Sequence[tuple[RequestBatch, list[Work]]], lane: Lane, world: DeliveryPorts, done: Delivered
 ) -> list[tuple[RequestBatch, list[Work]]]:
     """The last look before the send: what ran out of time or lost its token while leave was asked for stays here, and gives its leave
     back."""
@@ -491,7 +491,7 @@ def _in_time(
     return in_time
 
 
-def _moved_since(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+def _moved_since(works: Sequence[Work], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[Work]:
     """Those whose token changed while an access token was fetched: they come again at once, and are addressed anew."""
     if not works or world.now_ms() - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return []
@@ -520,7 +520,7 @@ def _costs(granted: Granted, lane: Lane) -> list[int]:
 
 
 def _asked(
-    granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pace
+    granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered, pacer: Pace
 ) -> tuple[Granted, list[Answer | NoAnswer]]:
     """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
     costs = _costs(granted, lane)
@@ -556,14 +556,14 @@ def _parts_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(64, thread_name_prefix="paced")
 
 
-def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> list[Answer | NoAnswer]:
+def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered) -> list[Answer | NoAnswer]:
     part = Ready(lane, done, granted, access)
     answers = list(lane.send_many(world.transport, requests_of(part, world), world.deadline_s))
     _follow(granted, answers, lane, access, world, done)
     return answers
 
 
-def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Ready, world: World) -> None:
+def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Ready, world: DeliveryPorts) -> None:
     """What the answers to these requests of the round mean, told to the gate, the breaker and the access tokens."""
     lane, access, done = ready.lane, ready.access, ready.done
     if not granted:
@@ -624,7 +624,7 @@ def _follow(
     answers: list[Answer | NoAnswer],
     lane: Lane,
     access: AccessToken | None,
-    world: World,
+    world: DeliveryPorts,
     done: Delivered,
 ) -> None:
     """Sends the second request where a first answer asks for one (vivo's list push); its answer takes the first one's place.
@@ -660,7 +660,7 @@ def is_down(outcome: Outcome) -> bool:
     return outcome.verdict in DOWN and outcome.again in (None, Again.NEW_CONNECTION)
 
 
-def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
+def _settle_with_gate(lane: Lane, world: DeliveryPorts, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
     if not failed and all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.told):
         world.gate.refund(lane, ())
@@ -688,7 +688,9 @@ def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
     return max(waits, default=None)
 
 
-def _sync(granted: Sequence[tuple[RequestBatch, list[Work]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: World) -> None:
+def _sync(
+    granted: Sequence[tuple[RequestBatch, list[Work]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: DeliveryPorts
+) -> None:
     """The last numbers that the vendor's answers gave of each bucket's day."""
     told, quota_told = {}, lane.spec.quota_told
     if quota_told is None:

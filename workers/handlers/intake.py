@@ -62,7 +62,7 @@ ENTRY_FIELDS_MAX = stage.ENTRY_BYTES_MAX + 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class IntakePorts:
     """What the consumer asks of the world."""
 
     core: Redis
@@ -85,7 +85,7 @@ class IntakeHandler:
     can_wait: share of the last read's events for which nobody waits. per_entry: its events an entry.
     """
 
-    def __init__(self, doors: Doors) -> None:
+    def __init__(self, doors: IntakePorts) -> None:
         self._doors = doors
         self.can_wait = 0.0
         self.per_entry = 1.0
@@ -263,7 +263,7 @@ def _names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
     return any(type(read) is Refused and read.reason == stage.UNKNOWN_APP for read in reads)
 
 
-def _wakes(doors: Doors) -> Callable[[str, Vendor | None], None]:
+def _wakes(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
     """Intake itself looks all the time and need not be woken."""
     return lambda stage, vendor: None if stage == INTAKE else doors.wake(stage, vendor)
 
@@ -271,7 +271,7 @@ def _wakes(doors: Doors) -> Callable[[str, Vendor | None], None]:
 class IntakeLoop:
     """Intake's process: reads the core's streams until it is told to stop."""
 
-    def __init__(self, streams: Sequence[str], doors: Doors) -> None:
+    def __init__(self, streams: Sequence[str], doors: IntakePorts) -> None:
         self._streams = list(streams)
         limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.streams.takeover_idle_ms
         self._source = core_streams(doors.core, self._streams, doors.streams.keys, *limits)

@@ -126,13 +126,13 @@ class LaneRounds:
     def __init__(self, runtime: Runtime, stopping: Callable[[], bool]) -> None:
         self._runtime = runtime
         self._stopping = stopping
-        self._worlds: dict[Vendor, delivery.World] = {}
+        self._worlds: dict[Vendor, delivery.DeliveryPorts] = {}
         self._good: dict[str, tuple[int, Counter[str]]] = {}  # by lane: answers, and accepted pushes by cohort
         self._good_lock = threading.Lock()
         self._flush_at = 0.0
         self.round_s = max(ROUND_S, runtime.settings.send_timeout_s + 5.0)
 
-    def world(self, vendor: Vendor) -> delivery.World:
+    def world(self, vendor: Vendor) -> delivery.DeliveryPorts:
         if vendor not in self._worlds:
             self._worlds[vendor] = self._runtime.delivery(vendor)
         return self._worlds[vendor]

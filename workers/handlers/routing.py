@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class RoutingHandler:
     """People who are away -> pushes, packed by lane and urgency."""
 
-    world: routing.World
+    world: routing.RoutingPorts
     queues: LaneQueues
     replies: Replies
 

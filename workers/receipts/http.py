@@ -56,7 +56,7 @@ class Accounts(Protocol):
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None: ...
 
 
-class World(ReceiptStores, Protocol):
+class ReceiptPorts(ReceiptStores, Protocol):
     """What of the runtime this process uses."""
 
     @property
@@ -74,7 +74,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
         self.words = words
 
 
-def serve(world: World, stop: threading.Event) -> None:
+def serve(world: ReceiptPorts, stop: threading.Event) -> None:
     """Until `stop` is set. SettingError when the address can't be bound."""
     listener = serving.bind(world.settings.receipts_addr, "PUSHFLEET_RECEIPTS_ADDR")
     matcher = Matcher(world)
@@ -87,8 +87,8 @@ def serve(world: World, stop: threading.Event) -> None:
         thread.join(10)
 
 
-def make_app(world: World, matcher: Matcher) -> Starlette:
-    door = _Door(world)
+def make_app(world: ReceiptPorts, matcher: Matcher) -> Starlette:
+    door = _Handler(world)
 
     async def healthz(_request: Request) -> Response:
         good = time.monotonic() - matcher.progress_at < SILENT_S
@@ -107,8 +107,8 @@ def make_app(world: World, matcher: Matcher) -> Starlette:
     return Starlette(routes=[Route("/healthz", healthz), Route("/{path:path}", callback, methods=methods)])
 
 
-class _Door:
-    def __init__(self, world: World) -> None:
+class _Handler:
+    def __init__(self, world: ReceiptPorts) -> None:
         self._world = world
         self._keys = world.vault.derived(PURPOSE)
         self._logged_at: dict[Vendor, float] = {}

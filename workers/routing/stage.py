@@ -65,7 +65,7 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class RoutingPorts:
     preferences: PreferenceBook
     friends: Friends
     tenancy: Tenancy
@@ -79,7 +79,7 @@ Draft = tuple[LaneName, Notification, list[Target]]
 Shapes = dict[tuple[Any, ...], Notification]
 
 
-def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int, *, by_entry: bool = False) -> Routed:
+def route(offline: Sequence[OfflineRecipients], world: RoutingPorts, now_ms: int, *, by_entry: bool = False) -> Routed:
     """Drops those who do not want it, renders for the rest, one batch per lane and urgency. by_entry: as in Batch."""
     routed = Routed()
     shapes: Shapes = {}
@@ -163,7 +163,7 @@ def _conversation(message: Message) -> str:
 def _one(
     one: OfflineRecipients,
     settings: Settings,
-    world: World,
+    world: RoutingPorts,
     now_ms: int,
     routed: Routed,
     outbox: dict[LaneName, list[Push]],

@@ -16,7 +16,7 @@ from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing
 from workers.delivery.settle import settle
-from workers.delivery.stage import ClaimAnswer, Delivered, Leave, Probe, Shut, World, deliver
+from workers.delivery.stage import ClaimAnswer, Delivered, DeliveryPorts, Leave, Probe, Shut, deliver
 from workers.delivery.work import Work
 from workers.handlers.lane_rounds import _news
 from workers.presence import stage as presence
@@ -87,7 +87,7 @@ def test_routing_ends_what_is_too_old_and_nothing_else(left_ms: int, bob: list[D
     registry = Registry()
     people = tuple(Recipient(user, (PHONE,), False) for user in ("bob", "carl"))
     one = OfflineRecipients(message=stored(NOW_MS + left_ms), recipients=people, presence_ms=NOW_MS)
-    routed = routing.route([one], routing.World(registry, registry, registry), NOW_MS)
+    routed = routing.route([one], routing.RoutingPorts(registry, registry, registry), NOW_MS)
     assert [row.decision for row in routed.rows if row.user == "bob"] == bob
     assert [row.decision for row in routed.rows if row.user == "carl"] == [Decision.MUTED]
     assert len(routed.batches) == (0 if bob else 1)
@@ -104,8 +104,8 @@ class Street:
         self.sent: list[Request] = []
         self.refunded: list[Work] = []
 
-    def world(self) -> World:
-        return World(
+    def world(self) -> DeliveryPorts:
+        return DeliveryPorts(
             claims=self,
             backlog=self,
             folded_words=lambda note, count: f"{count} new messages",

@@ -14,7 +14,7 @@ from common.contracts import Conversation, Device, Element, Message, OfflineReci
 from common.model import Bucket, Kind, PushType, Vendor
 from common.storage.tenants import Tenant
 from workers.delivery.request_batches import pack
-from workers.routing.stage import World, route
+from workers.routing.stage import RoutingPorts, route
 from workers.vendors import VENDORS
 from workers.vendors.base import AccessToken, Credential, Item, Template
 
@@ -73,7 +73,9 @@ def note_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], 
         **{"kind": Kind.MESSAGE, **{name: value for name, value in more.items() if name == "kind"}},
     )
     who = Recipient("u2", (device(vendor, more.get("voip_token")),), False)
-    routed = route([OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)], World(Nobody(), Nobody(), house), NOW_MS)
+    routed = route(
+        [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)], RoutingPorts(Nobody(), Nobody(), house), NOW_MS
+    )
     ((_, batch),) = routed.batches
     (one,) = batch.pushes
     return one.note, one.targets[0], house
