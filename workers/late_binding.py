@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from common.contracts import Conversation, Device, Gate, Message, Notification, PushFields, Recipient, Sender
+from common.contracts import Conditions, Conversation, Device, Message, Notification, PushFields, Recipient, Sender
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
 from common.storage import screens as screen_store
@@ -17,7 +17,7 @@ from common.storage.claims import Given
 from common.tokens import canonical
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing, place_of, replaces
-from workers.delivery.settle import Ended, Settled
+from workers.delivery.settle import FinalOutcome, Settled
 from workers.delivery.stage import badge_step
 from workers.delivery.work import Work
 from workers.presence.absence import DESKTOPS
@@ -135,7 +135,7 @@ def _message(work: Work) -> Message:
         conversation=Conversation(type="group" if note.conversation_type == "group" else "c2c", id=note.conversation_id),
         sender=Sender(id=note.sender_id),
         mentions=(work.target.user,) if note.mentioned else (),
-        push=PushFields(message_class=note.message_class, gate=Gate(respect_dnd=note.respect_dnd)),
+        push=PushFields(message_class=note.message_class, gate=Conditions(respect_dnd=note.respect_dnd)),
     )
 
 
@@ -168,7 +168,7 @@ def uncounted(settled: Settled) -> list[Work]:
     return free + [wait.work for wait in settled.waits if wait.work.counted and wait.work.by_entry and not wait.target.counted]
 
 
-def _stands(one: Ended) -> bool:
+def _stands(one: FinalOutcome) -> bool:
     """Whether the push stays counted in the badge."""
     return one.decision in _SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
 

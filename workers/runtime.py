@@ -35,7 +35,7 @@ from common.storage.access import AccessStore
 from common.storage.admission import ROUND_S, Admission
 from common.storage.api_tokens import ApiTokens
 from common.storage.audit import Audit
-from common.storage.backlog import Backlog
+from common.storage.backlog import HeldPushes
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
 from common.storage.dead_letters import DeadLetters
@@ -48,8 +48,8 @@ from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger import Ledger
 from common.storage.ledger_reads import LedgerReader
-from common.storage.living import Living
-from common.storage.marks import Marks
+from common.storage.living import Heartbeats
+from common.storage.marks import EventMarks
 from common.storage.members import Members
 from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.preferences import Preferences
@@ -57,7 +57,7 @@ from common.storage.presence import Presence
 from common.storage.redis import connect, connect_core, may_be_lost
 from common.storage.replies import Replies
 from common.storage.screens import Screens
-from common.storage.silences import Silences
+from common.storage.silences import SilentPushLimiter
 from common.storage.strategies import Strategies
 from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
@@ -239,8 +239,8 @@ class Runtime:
         return make_app(self.settings)
 
     @cached_property
-    def living(self) -> Living:
-        return Living(self.redis, self.keys)
+    def living(self) -> Heartbeats:
+        return Heartbeats(self.redis, self.keys)
 
     @cached_property
     def streams(self) -> StreamStore:
@@ -270,8 +270,8 @@ class Runtime:
         return LaneQueues(self.redis, self.keys)
 
     @cached_property
-    def marks(self) -> Marks:
-        return Marks(self.redis, self.keys)
+    def marks(self) -> EventMarks:
+        return EventMarks(self.redis, self.keys)
 
     @cached_property
     def fanouts(self) -> Fanouts:
@@ -286,8 +286,8 @@ class Runtime:
         return claim_store.Claims(self.redis, self.keys)
 
     @cached_property
-    def backlog(self) -> Backlog:
-        return Backlog(self.redis, self.keys)
+    def backlog(self) -> HeldPushes:
+        return HeldPushes(self.redis, self.keys)
 
     @cached_property
     def screens(self) -> Screens:
@@ -295,8 +295,8 @@ class Runtime:
         return Screens(self.redis, self.keys, int(2_000 * self._while_sending_s(ROUND_S)))
 
     @cached_property
-    def silences(self) -> Silences:
-        return Silences(self.redis, self.keys)
+    def silences(self) -> SilentPushLimiter:
+        return SilentPushLimiter(self.redis, self.keys)
 
     @cached_property
     def lane_states(self) -> lane_store.LaneStates:
@@ -500,7 +500,7 @@ class Runtime:
 class _Claims:
     """The stage's port over the store. silences: of a vendor that throws away silent pushes close together (APNs)."""
 
-    def __init__(self, store: claim_store.Claims, silences: Silences | None) -> None:
+    def __init__(self, store: claim_store.Claims, silences: SilentPushLimiter | None) -> None:
         self._store = store
         self._silences = silences
 
@@ -597,7 +597,7 @@ def _read_as(work: Work) -> str:
 class _Backlog:
     """The stage's port over the store."""
 
-    def __init__(self, store: Backlog) -> None:
+    def __init__(self, store: HeldPushes) -> None:
         self._store = store
 
     def look(self, asks: Sequence[tuple[tuple[str, ...], str, int]]) -> Sequence[View | None]:

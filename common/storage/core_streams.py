@@ -11,7 +11,7 @@ from redis.client import Pipeline
 
 from common.storage.cluster import client_for, is_core
 from common.storage.keys import Keys
-from common.storage.streams import READ_BYTES_MAX, TAKEOVER_IDLE_MS, Backlog, CoreStreams, Entry
+from common.storage.streams import READ_BYTES_MAX, TAKEOVER_IDLE_MS, CoreStreams, Entry, StreamDepth
 
 
 def core_streams(
@@ -77,7 +77,7 @@ class SpreadCoreStreams(CoreStreams):
     def overtake(self, name: str, position: str, look: int, most: int, classes: Sequence[str]) -> tuple[str, bool, list[Entry]]:
         return self._of(name).overtake(name, position, look, most, classes)
 
-    def backlog(self, streams: Sequence[str]) -> dict[str, Backlog]:
+    def backlog(self, streams: Sequence[str]) -> dict[str, StreamDepth]:
         return {name: found for stream in streams for name, found in self._of(stream).backlog([stream]).items()}
 
     def untaken_s(self, streams: Sequence[str]) -> dict[str, float]:

@@ -60,7 +60,7 @@ class Entry(Value, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class StreamDepth:
     """unread: entries nobody took; pending: taken, not acknowledged; stale: pending ones idle past the take-over time."""
 
     unread: int
@@ -241,7 +241,7 @@ class StreamStore:
             ours |= {(stream, entry_id) for entry_id in self._hold(keys=[self._key(stream)], args=args)}
         return [entry for entry in entries if (entry.stream, entry.id) in ours]
 
-    def backlog(self, streams: Sequence[str]) -> dict[str, Backlog]:
+    def backlog(self, streams: Sequence[str]) -> dict[str, StreamDepth]:
         """Depth of each stream and the time of its oldest entry."""
         self._make(streams)
         lengths = self._lengths(streams)
@@ -251,14 +251,14 @@ class StreamStore:
                 pipe.xpending(self._key(stream), GROUP)
                 pipe.xrange(self._key(stream), count=1)
             answers = pipe.execute(raise_on_error=False)
-        found = dict.fromkeys(streams, Backlog(0, 0, None))
+        found = dict.fromkeys(streams, StreamDepth(0, 0, None))
         for stream, pending, oldest in zip(filled, answers[::2], answers[1::2], strict=True):
             if isinstance(pending, Exception):
                 self._made.discard(stream)
                 del found[stream]
                 continue
             taken = int(pending["pending"])
-            found[stream] = Backlog(max(lengths[stream] - taken, 0), taken, int(oldest[0][0].split(b"-")[0]) if oldest else None)
+            found[stream] = StreamDepth(max(lengths[stream] - taken, 0), taken, int(oldest[0][0].split(b"-")[0]) if oldest else None)
         return found
 
     def _lengths(self, streams: Sequence[str]) -> dict[str, int]:

@@ -37,7 +37,7 @@ from workers.console import oidc
 from workers.console.accounts import FIELDS, FILE_BYTES_MAX, given
 from workers.console.api import Api, ApiRefusal, cursor_text, read_cursor
 from workers.console.charts import SPANS, flows, series
-from workers.console.look import ConsoleStores, Look, Ports, age_of, happened, since_ms, time_of
+from workers.console.look import ConsoleStores, Dashboard, Ports, age_of, happened, since_ms, time_of
 from workers.console.peers import Peers, forwarded
 from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, Session, Signer
 from workers.console.words import LANGUAGES, WORDS, decision_words, language, word
@@ -157,7 +157,7 @@ class Console:
     def __init__(self, world: ConsoleStores, ports: Ports) -> None:
         self._world = world
         self._ports = ports
-        self._look = Look(world, ports)
+        self._look = Dashboard(world, ports)
         self._signer = Signer(world.vault.derived(PURPOSE))
         self._peers = Peers(world.settings.trusted_proxies)
         self.oidc = oidc.Provider(world.settings) if world.settings.oidc_issuer else None

@@ -26,7 +26,7 @@ from common.storage.event_rows import Cursor
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger_reads import LastHour, LedgerReader
-from common.storage.living import Living, command_of, missing
+from common.storage.living import Heartbeats, command_of, missing
 from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
 from common.storage.users import Users
@@ -63,7 +63,7 @@ class ConsoleStores(Protocol):
     @property
     def keys(self) -> Keys: ...
     @property
-    def living(self) -> Living: ...
+    def living(self) -> Heartbeats: ...
     @property
     def streams(self) -> StreamStore: ...
     @property
@@ -182,7 +182,7 @@ class Overview:
         return sum(counts.get("accepted", 0) for counts in self.tally.decisions.values()) if self.tally else 0
 
 
-class Look:
+class Dashboard:
     def __init__(self, world: ConsoleStores, ports: Ports) -> None:
         self._world = world
         self._ports = ports

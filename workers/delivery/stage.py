@@ -160,7 +160,7 @@ class AccessTokens(Protocol):
         ...
 
 
-class Backlog(Protocol):
+class HeldPushStore(Protocol):
     def look(self, asks: Sequence[tuple[Group, str, int]]) -> Sequence[View | None]:
         """Each held push's group (by group, push id and when it was received, ms), None where no outage held it."""
         ...
@@ -171,7 +171,7 @@ class DeliveryPorts:
     """folded_words: what a push says that speaks for so many, in the words' language."""
 
     claims: Claims
-    backlog: Backlog
+    backlog: HeldPushStore
     folded_words: Callable[[Notification, int], str]
     gate: Gate
     breaker: Breaker

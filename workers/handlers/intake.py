@@ -21,7 +21,7 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
-from common.storage.marks import Marks, MessageTime
+from common.storage.marks import EventMarks, MessageTime
 from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
@@ -67,7 +67,7 @@ class IntakePorts:
 
     core: Redis
     streams: StreamStore
-    marks: Marks
+    marks: EventMarks
     state: StateKeeper
     vault: Vault
     apps: Callable[[], Sequence[str]]

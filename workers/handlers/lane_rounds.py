@@ -286,7 +286,7 @@ class LaneRounds:
         open_: Sequence[OpenEntry],
         vendor: Vendor,
         business_id: str,
-        ended: list[settling.Ended],
+        ended: list[settling.FinalOutcome],
         now: int,
         done: delivery.Delivered | None = None,
     ) -> None:
@@ -368,7 +368,7 @@ class LaneRounds:
             for work in _readable(blob):
                 if work.target.held_by is None:
                     target = msgspec.structs.replace(work.target, held_by=why)
-                    records.append(pending_row(settling.Wait(work, target, None, why), lane.vendor, business_id, now))
+                    records.append(pending_row(settling.Deferral(work, target, None, why), lane.vendor, business_id, now))
                 if joins(work, why) and not joins(work, work.target.held_by):
                     held.append((group_of(work), work.target.push_id, work.note.ts_ms, work.note.received_ms))
         with queues.redis.pipeline(transaction=True) as pipe:
@@ -430,11 +430,11 @@ class LaneRounds:
         return commit
 
     def _marks(
-        self, commit: LaneCommit, ended: Sequence[settling.Ended], waits: Sequence[settling.Wait], left: Sequence[Work], now: int
+        self, commit: LaneCommit, ended: Sequence[settling.FinalOutcome], waits: Sequence[settling.Deferral], left: Sequence[Work], now: int
     ) -> None:
         """Claims, badge numbers, places on screens, and who waits with whom for an outage's end."""
         keys, backlog = self._runtime.keys, self._runtime.backlog
-        waiting = [*waits, *(settling.Wait(work, kept(work, work.target), None, "") for work in left)]
+        waiting = [*waits, *(settling.Deferral(work, kept(work, work.target), None, "") for work in left)]
         both = settling.Settled(ended=list(ended), waits=waiting)
         works = [*(one.work for one in ended), *(one.work for one in waiting)]
         owners = {work.target.push_id: work.entry.partition(";")[0] for work in works}
@@ -512,9 +512,9 @@ class RoundEnd:
     unused: tuple[float, ...]
 
 
-def wait_kept(wait: settling.Wait) -> settling.Wait:
+def wait_kept(wait: settling.Deferral) -> settling.Deferral:
     target = kept(wait.work, wait.target)
-    return wait if target is wait.target else settling.Wait(wait.work, target, wait.delay_s, wait.reason)
+    return wait if target is wait.target else settling.Deferral(wait.work, target, wait.delay_s, wait.reason)
 
 
 def recollect(works: Iterable[Work], record: Mapping[int, str]) -> None:
@@ -540,9 +540,9 @@ def _works(entry: LaneEntry) -> list[tuple[Work, Batch]]:
     return [(work, batch) for work in settling.works_of(entry.id, batch)]
 
 
-def _later(waits: Sequence[settling.Wait], round_: RoundEnd) -> list[tuple[NewBatch, int]]:
+def _later(waits: Sequence[settling.Deferral], round_: RoundEnd) -> list[tuple[NewBatch, int]]:
     """Retries with their delay in ms, packed by tenths of a second; what a stopped lane holds stays in its entry."""
-    groups: dict[int, list[settling.Wait]] = {}
+    groups: dict[int, list[settling.Deferral]] = {}
     for wait in waits:
         if wait.delay_s is not None:
             groups.setdefault(int(wait.delay_s * 1000) // 100 * 100 + 100, []).append(wait)
@@ -556,7 +556,7 @@ def _later(waits: Sequence[settling.Wait], round_: RoundEnd) -> list[tuple[NewBa
     ]
 
 
-def _news(wait: settling.Wait) -> bool:
+def _news(wait: settling.Deferral) -> bool:
     """Whether a waiting push has something to tell: a first wait, an answer, another lane. Waiting for the rate again is no news."""
     moved = wait.work.lane is not None
     return moved or wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried

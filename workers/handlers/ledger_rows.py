@@ -105,11 +105,11 @@ def routing_row(row: routing.Row, now: int) -> Record:
     )
 
 
-def delivery_row(one: settling.Ended, vendor: Vendor, business_id: str, now: int) -> Record:
+def delivery_row(one: settling.FinalOutcome, vendor: Vendor, business_id: str, now: int) -> Record:
     return work_row(one.work, vendor, business_id, one.decision, one.attempts, now, one.note)
 
 
-def pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int) -> Record:
+def pending_row(wait: settling.Deferral, vendor: Vendor, business_id: str, now: int) -> Record:
     held = wait.target.held_by  # the ledger knows by this word what may be on a screen
     reason = wait.reason if held != Decision.UNCERTAIN or wait.reason == held else f"{held}, then {wait.reason}"
     note = f"waits: {reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")

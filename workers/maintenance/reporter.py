@@ -15,7 +15,7 @@ from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
 from common.storage.core_streams import core_streams
 from common.storage.leases import Lease
-from common.storage.streams import Backlog, CoreStreams
+from common.storage.streams import CoreStreams, StreamDepth
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
@@ -118,7 +118,7 @@ class Reporter:
         found |= {(DELIVERY, vendor): waited for vendor, waited in runtime.lane_queues.untaken_s().items()}
         metrics.show(metrics.QUEUE_WAIT_SECONDS, found)
 
-    def _show_waiting(self, found: Mapping[str, Backlog], depth: int, oldest: int | None, now: int) -> None:
+    def _show_waiting(self, found: Mapping[str, StreamDepth], depth: int, oldest: int | None, now: int) -> None:
         delayed = self._runtime.delayed
         queues: dict[str, tuple[int, int | None]] = {}
         for stream, backlog in found.items():

@@ -16,7 +16,7 @@ from workers.routing import classes
 from workers.routing.alike import Pattern, pattern_of, push_like
 from workers.routing.consent import Named, named_by, refusal
 from workers.routing.identity import collapse_id, push_id
-from workers.routing.render import Veil, veil_of, words
+from workers.routing.render import Redaction, veil_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, say
 from workers.vendors.base import Credential
 
@@ -305,7 +305,7 @@ def _note(
     tenancy: Tenancy,
     tenant: TenantView,
     lang: str,
-    veil: Veil | None,
+    veil: Redaction | None,
     is_forced: bool,
     mentioned: bool,
     push_type: PushType,

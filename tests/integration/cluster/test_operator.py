@@ -21,7 +21,7 @@ from tests.cluster import ValkeyCluster
 from tests.conftest import own_database
 from tests.integration.test_core_elsewhere import Core
 from workers.cli.worker import doors_of
-from workers.console.look import Look
+from workers.console.look import Dashboard
 from workers.handlers.intake import IntakeLoop
 from workers.maintenance.backup import load, save
 from workers.maintenance.reporter import Reporter
@@ -49,7 +49,7 @@ def test_gauges_and_the_consoles_queues(runtime: Runtime) -> None:
     Reporter(runtime).show_streams()
     shown = {sample.labels["stage"]: sample.value for sample in metrics.QUEUE_WAIT_SECONDS.collect()[0].samples}
     assert shown.keys() >= {"intake", "presence", "routing", "ledger"}
-    queues = {one.name: one.entries for one in Look(runtime, cast(Any, None)).queues(int(time.time() * 1000))}
+    queues = {one.name: one.entries for one in Dashboard(runtime, cast(Any, None)).queues(int(time.time() * 1000))}
     assert queues[stream] == 1
 
 
