@@ -71,7 +71,7 @@ from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import ClaimAnswer, Probe, Shut
 from workers.delivery.stage import DeliveryPorts as DeliveryWorld
-from workers.delivery.work import Hold, Work
+from workers.delivery.work import Hold, PendingPush
 from workers.gate import FleetGate, terms_of
 from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
@@ -504,7 +504,7 @@ class _Claims:
         self._store = store
         self._silences = silences
 
-    def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
+    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
         if all(work.by_entry for work in works):
             return self._spaced(works, self._taken(works, badge_steps))
         both = list(zip(works, badge_steps, strict=True))
@@ -512,7 +512,7 @@ class _Claims:
         claimed = iter(self._claimed(*_apart(both, by_entry=False)))
         return self._spaced(works, [next(taken if work.by_entry else claimed) for work in works])
 
-    def _taken(self, works: Sequence[Work], steps: Sequence[int]) -> list[ClaimAnswer]:
+    def _taken(self, works: Sequence[PendingPush], steps: Sequence[int]) -> list[ClaimAnswer]:
         """Of pushes that stand in one entry; those of one take are asked for together."""
         if not works:
             return []
@@ -536,7 +536,7 @@ class _Claims:
             for work, (state, badge, why, counted) in zip(works, told, strict=True)
         ]
 
-    def _claimed(self, works: Sequence[Work], badge_steps: Sequence[int]) -> list[ClaimAnswer]:
+    def _claimed(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> list[ClaimAnswer]:
         if not works:
             return []
         asks = [
@@ -556,7 +556,7 @@ class _Claims:
         ]
         return [ClaimAnswer(_STATES[claim.state], claim.badge, claim.why) for claim in self._store.lease(asks)]
 
-    def _spaced(self, works: Sequence[Work], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
+    def _spaced(self, works: Sequence[PendingPush], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
         """Silent pushes of messages go to a device once in 20 minutes; the surplus is folded. A call can't wait."""
         if self._silences is None:
             return answers
@@ -577,7 +577,7 @@ _NOBODY = Hold("", "")
 _STATES = tuple(state.name.lower() for state in claim_store.ClaimState)
 
 
-def _apart(works: Sequence[tuple[Work, int]], *, by_entry: bool) -> tuple[list[Work], list[int]]:
+def _apart(works: Sequence[tuple[PendingPush, int]], *, by_entry: bool) -> tuple[list[PendingPush], list[int]]:
     chosen = [one for one in works if one[0].by_entry == by_entry]
     return [work for work, _ in chosen], [step for _, step in chosen]
 
@@ -586,7 +586,7 @@ def _apart(works: Sequence[tuple[Work, int]], *, by_entry: bool) -> tuple[list[W
 _WITHDRAWN = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
 
 
-def _read_as(work: Work) -> str:
+def _read_as(work: PendingPush) -> str:
     """The conversation whose reading makes this push needless; a call is answered, not read; "" for what nobody can have read."""
     note = work.note
     if note.kind == Kind.CALL_INVITE:

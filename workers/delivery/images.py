@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from workers.delivery.lane import Lane
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.vendors.base import AccessToken, ImageSpec, RequestBatch
 from workers.wire import Answer, NoAnswer, Transport
 
@@ -46,7 +46,7 @@ class ImagePorts(Protocol):
     def now_ms(self) -> Callable[[], int]: ...
 
 
-Granted = Sequence[tuple[RequestBatch, list[Work]]]
+Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 
 
 def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: ImagePorts) -> Granted:

@@ -15,7 +15,7 @@ from workers.delivery.fold import SHARED, Group
 from workers.delivery.lane import Lane
 from workers.delivery.retry import Done, Park, next_step
 from workers.delivery.stage import Delivered
-from workers.delivery.work import Hold, Work
+from workers.delivery.work import Hold, PendingPush
 from workers.vendors.base import Outcome
 
 #: Attempts that travel with a push and stand in its row; older ones are counted only.
@@ -26,7 +26,7 @@ WORDS_MAX: Final = 200
 class FinalOutcome(Value, frozen=True):
     """One push that is decided, for good."""
 
-    work: Work
+    work: PendingPush
     decision: Decision
     attempts: tuple[Attempt, ...]
     note: str
@@ -35,14 +35,14 @@ class FinalOutcome(Value, frozen=True):
 class Deferral(Value, frozen=True):
     """One push that goes again: delay_s from now, or behind its stopped lane (None)."""
 
-    work: Work
+    work: PendingPush
     target: Target
     delay_s: float | None
     reason: str
 
 
 class Retire(Value, frozen=True):
-    work: Work
+    work: PendingPush
     state: str  # retired, silenced
     reason: str
     guarded: bool
@@ -107,11 +107,11 @@ def _follow(settled: Settled) -> None:
         settled.waits += [Deferral(work, _kept(work, held), wait.delay_s, held) for work in wait.work.led]
 
 
-def _kept(work: Work, held_by: Decision) -> Target:
+def _kept(work: PendingPush, held_by: Decision) -> Target:
     return work.target if work.target.held_by == held_by else _held(work, held_by)
 
 
-def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
+def _tell(work: PendingPush, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
     tried = work.target.tried + 1
     attempts = (*work.target.attempts, _attempt(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
@@ -158,12 +158,12 @@ _OF_THE_LANE: Final = frozenset(
 )
 
 
-def _final(work: Work, decision: Decision) -> Decision:
+def _final(work: PendingPush, decision: Decision) -> Decision:
     """A request that was written and never answered is `uncertain`, whatever stopped the lane later (contract §7)."""
     return Decision.UNCERTAIN if work.doubtful and decision in _OF_THE_LANE else decision
 
 
-def without_lane(works: Sequence[Work]) -> list[FinalOutcome]:
+def without_lane(works: Sequence[PendingPush]) -> list[FinalOutcome]:
     """Of an account that was removed while its pushes were on their way."""
     return [FinalOutcome(work, _final(work, Decision.NO_CREDENTIAL), work.target.attempts, "the credential was removed") for work in works]
 
@@ -176,12 +176,12 @@ def _again(target: Target, outcome: Outcome) -> str | None:
     return outcome.again or (target.again if target.again not in _ONCE else None)
 
 
-def _held(work: Work, held_by: Decision) -> Target:
+def _held(work: PendingPush, held_by: Decision) -> Target:
     """Uncertain stays uncertain: see `_final`."""
     return msgspec.structs.replace(work.target, held_by=Decision.UNCERTAIN if work.doubtful else held_by)
 
 
-def _attempt(work: Work, outcome: Outcome, now_ms: int) -> Attempt:
+def _attempt(work: PendingPush, outcome: Outcome, now_ms: int) -> Attempt:
     words = outcome.words[:WORDS_MAX]
     return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, words, outcome.vendor_message_id, outcome.verdict)
 
@@ -190,7 +190,7 @@ def _story(outcome: Outcome) -> str:
     return f"{outcome.status} {outcome.code}".strip() if outcome.code else outcome.status.strip()
 
 
-def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:
+def _retire(work: PendingPush, outcome: Outcome, settled: Settled) -> None:
     reason = outcome.code or outcome.verdict
     if outcome.verdict == Verdict.TOKEN_DEAD or outcome.verdict == Verdict.TOKEN_FOREIGN:
         foreign = outcome.verdict == Verdict.TOKEN_FOREIGN
@@ -199,7 +199,7 @@ def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:
         settled.retires.append(Retire(work, "silenced", reason, guarded=False))
 
 
-def kept(work: Work, target: Target) -> Target:
+def kept(work: PendingPush, target: Target) -> Target:
     """What is kept of a push that goes again: that it may be on the screen, and then its number, which stays counted."""
     if not work.by_entry:
         return target
@@ -214,7 +214,7 @@ def kept(work: Work, target: Target) -> Target:
 def batches(waits: Iterable[Deferral], lane: Lane) -> list[tuple[Urgency, Batch]]:
     """Waiting pushes packed again, same words together, each for its lane."""
     own = (lane.vendor, lane.credential.business_id)
-    by_urgency: dict[tuple[Urgency, tuple[Vendor, str], bool], dict[int, tuple[Work, list[Target]]]] = {}
+    by_urgency: dict[tuple[Urgency, tuple[Vendor, str], bool], dict[int, tuple[PendingPush, list[Target]]]] = {}
     for wait in waits:
         notes = by_urgency.setdefault((wait.work.note.urgency, wait.work.lane or own, wait.work.by_entry), {})
         notes.setdefault(id(wait.work.note), (wait.work, []))[1].append(wait.target)
@@ -237,12 +237,12 @@ def batches(waits: Iterable[Deferral], lane: Lane) -> list[tuple[Urgency, Batch]
 ONCE: Final = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
 
 
-def works_of(entry: str, batch: Batch, hold: Hold | None = None) -> list[Work]:
+def works_of(entry: str, batch: Batch, hold: Hold | None = None) -> list[PendingPush]:
     """The pushes of a lane's entry in their places."""
-    works: list[Work] = []
+    works: list[PendingPush] = []
     for push in batch.pushes:
         by_entry = batch.by_entry and push.note.kind in ONCE
         for target in push.targets:
             place = len(works)
-            works.append(Work(entry, push.note, target, place=place, by_entry=by_entry, counted=target.counted, hold=hold))
+            works.append(PendingPush(entry, push.note, target, place=place, by_entry=by_entry, counted=target.counted, hold=hold))
     return works

@@ -21,15 +21,15 @@ from workers.delivery.lane import Lane
 from workers.delivery.pacing import Pace, Unpaced
 from workers.delivery.request_batches import pack
 from workers.delivery.retry import FINAL
-from workers.delivery.work import Work
-from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, RequestBatch, VendorSpec, compact, in_a_row, shortest
+from workers.delivery.work import PendingPush
+from workers.vendors.base import AccessRefused, AccessToken, Outcome, PushItem, RequestBatch, VendorSpec, compact, in_a_row, shortest
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
 IN_FLIGHT_MAX = 500
 
 
-Granted = Sequence[tuple[RequestBatch, list[Work]]]
+Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 
 
 @dataclass(slots=True)
@@ -43,13 +43,13 @@ class Delivered:
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
-    told: list[tuple[Work, Outcome]] = field(default_factory=list)
-    decided: list[tuple[Work, Decision, str]] = field(default_factory=list)
-    waiting: list[tuple[Work, float, Decision]] = field(default_factory=list)
-    parked: list[tuple[Work, Decision]] = field(default_factory=list)
-    dropped: list[Work] = field(default_factory=list)
-    left: list[Work] = field(default_factory=list)
-    moved: list[Work] = field(default_factory=list)
+    told: list[tuple[PendingPush, Outcome]] = field(default_factory=list)
+    decided: list[tuple[PendingPush, Decision, str]] = field(default_factory=list)
+    waiting: list[tuple[PendingPush, float, Decision]] = field(default_factory=list)
+    parked: list[tuple[PendingPush, Decision]] = field(default_factory=list)
+    dropped: list[PendingPush] = field(default_factory=list)
+    left: list[PendingPush] = field(default_factory=list)
+    moved: list[PendingPush] = field(default_factory=list)
     requests: int = 0
     addressed_ms: int = 0
     stays: bool = False
@@ -105,15 +105,15 @@ class LaneTurn:
 
 
 class Claims(Protocol):
-    def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
+    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
 
 
 class Gate(Protocol):
-    def admit(self, lane: Lane, asks: Sequence[tuple[Item, int]]) -> Sequence[Leave]:
+    def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Leave]:
         """Leave for each (item, number of the request it would travel in), all or nothing per item, in one call."""
         ...
 
-    def refund(self, lane: Lane, works: Sequence[Work]) -> None:
+    def refund(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         """Ends the round; gives back what was taken for pushes that were definitely not accepted."""
         ...
 
@@ -131,7 +131,7 @@ class Gate(Protocol):
 
     def lists_spent(self, lane: Lane) -> bool: ...
 
-    def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:
+    def told_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         """The vendor says that these devices had enough today."""
         ...
 
@@ -187,7 +187,7 @@ class DeliveryPorts:
     screens: late.Screens
 
 
-def deliver(works: Sequence[Work], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Delivered:
+def deliver(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Delivered:
     """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does.
 
     turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked and nothing is paced.
@@ -220,7 +220,7 @@ class Ready:
         return _costs(self.granted, self.lane)
 
 
-def prepared(works: Sequence[Work], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Ready:
+def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Ready:
     """The round up to its send: nothing has left, and no token of the rate is taken."""
     ready = Ready(lane, Delivered(lost=turn.lost if turn is not None else ()))
     done = ready.done
@@ -257,19 +257,19 @@ def requests_of(ready: Ready, world: DeliveryPorts) -> list[Request]:
     return requests
 
 
-def review(works: Sequence[Work], world: DeliveryPorts) -> Delivered:
+def review(works: Sequence[PendingPush], world: DeliveryPorts) -> Delivered:
     """Without sending: what was withdrawn or ran out of time is decided, another entry's is dropped, the rest is left."""
     done = Delivered()
     done.left = _claimed(works, world.now_ms(), world, done, counts=False)
     return done
 
 
-def _addressed(works: Sequence[Work], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[Work]:
+def _addressed(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[PendingPush]:
     done.addressed_ms = world.now_ms()
     return _sorted(late.addressed(works, lane, world.addresses), done) if works else []
 
 
-def _sorted(found: late.Sorted, done: Delivered) -> list[Work]:
+def _sorted(found: late.Sorted, done: Delivered) -> list[PendingPush]:
     done.decided += found.decided
     done.waiting += found.waiting
     done.moved += found.moved
@@ -285,7 +285,7 @@ def _hand_back(lane: Lane, world: DeliveryPorts, done: Delivered) -> None:
 OUT_OF_TIME = "its time ran out"
 
 
-def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work]:
+def _wellformed(works: Sequence[PendingPush], lane: Lane, done: Delivered) -> list[PendingPush]:
     """Those that are not addressed to what can't be a token of this vendor."""
     valid = lane.spec.token_valid
     fit = [work for work in works if valid(work.target.token)]
@@ -294,26 +294,26 @@ def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work
     return fit
 
 
-def expired_as(work: Work) -> Decision:
+def expired_as(work: PendingPush) -> Decision:
     """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
     if work.doubtful:
         return Decision.UNCERTAIN
     return Decision(work.target.held_by or work.kept_by or Decision.EXPIRED)
 
 
-def badge_step(work: Work) -> int:
+def badge_step(work: PendingPush) -> int:
     """What this push adds to the device's badge; -1 where it leaves it alone."""
     note = work.note
     counts = note.kind == Kind.MESSAGE and note.push_type == PushType.ALERT and note.badge_mode == BadgeMode.INCREMENT
     return note.badge_increment if counts else -1
 
 
-def badge_steps(works: Sequence[Work], now_ms: int) -> list[int]:
+def badge_steps(works: Sequence[PendingPush], now_ms: int) -> list[int]:
     """The same for each; what ran out of time takes no number."""
     return [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
 
 
-def _claimed(works: Sequence[Work], now_ms: int, world: DeliveryPorts, done: Delivered, *, counts: bool = True) -> list[Work]:
+def _claimed(works: Sequence[PendingPush], now_ms: int, world: DeliveryPorts, done: Delivered, *, counts: bool = True) -> list[PendingPush]:
     """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired.
 
     counts: their badge numbers are taken.
@@ -344,13 +344,15 @@ _GONE_NOTES = {
 }
 
 
-def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
+def _gone(work: PendingPush, why: Decision) -> tuple[Decision, str]:
     """Decision and note. A try that was never answered may be on the screen, whatever was said since (contract §7)."""
     decision = Decision.UNCERTAIN if work.doubtful else why
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
 
-def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, world: DeliveryPorts, done: Delivered) -> list[Work]:
+def _through_the_breaker(
+    works: Sequence[PendingPush], state: Probe | Shut | None, world: DeliveryPorts, done: Delivered
+) -> list[PendingPush]:
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
@@ -365,7 +367,7 @@ def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, worl
     return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
-def _folded(works: Sequence[Work], world: DeliveryPorts, done: Delivered) -> list[Work]:
+def _folded(works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered) -> list[PendingPush]:
     """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
     old_ms = world.now_ms() - OLD_S * 1000
     if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
@@ -386,7 +388,7 @@ def _folded(works: Sequence[Work], world: DeliveryPorts, done: Delivered) -> lis
 FOLD_LOOK_S = 0.5
 
 
-def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: DeliveryPorts, done: Delivered) -> None:
+def _no_access(works: Sequence[PendingPush], lane: Lane, access: AccessRefused, world: DeliveryPorts, done: Delivered) -> None:
     """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes wait."""
     refused = access.verdict == Verdict.CREDENTIAL_REFUSED
     outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
@@ -398,7 +400,9 @@ def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: 
     done.told += [(work, outcome) for work in works]
 
 
-def _sendable(works: Sequence[Work], lane: Lane, world: DeliveryPorts, now_ms: int, done: Delivered) -> list[tuple[Work, Item]]:
+def _sendable(
+    works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, now_ms: int, done: Delivered
+) -> list[tuple[PendingPush, PushItem]]:
     """Works as the vendor files see them: the words, the badge, the seconds that are left."""
     sendable = []
     said: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
@@ -411,7 +415,7 @@ def _sendable(works: Sequence[Work], lane: Lane, world: DeliveryPorts, now_ms: i
         if target.attempts and too_long_before(target, lane.spec):
             note = said.get((id(note), 0)) or said.setdefault((id(note), 0), shortest(note))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
-        item = Item(note, target, work.badge, left_s, 1 if not target.attempts else target.tried + 1)
+        item = PushItem(note, target, work.badge, left_s, 1 if not target.attempts else target.tried + 1)
         reason = _unfit(item, lane) if note.blob or note.kind is Kind.BADGE else None
         if reason is None and refuse is not None:
             reason = refuse(item)
@@ -426,7 +430,7 @@ def _sendable(works: Sequence[Work], lane: Lane, world: DeliveryPorts, now_ms: i
 BLOB_BYTES_MAX = 3_500
 
 
-def _unfit(item: Item, lane: Lane) -> str | None:
+def _unfit(item: PushItem, lane: Lane) -> str | None:
     note = item.note
     if note.kind == Kind.BADGE and not lane.spec.badge_alone:
         return "badge_not_supported"
@@ -434,8 +438,8 @@ def _unfit(item: Item, lane: Lane) -> str | None:
 
 
 def _admitted(
-    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: DeliveryPorts, done: Delivered, pacer: Pace
-) -> list[tuple[RequestBatch, list[Work]]]:
+    sendable: Sequence[tuple[PendingPush, PushItem]], lane: Lane, now_ms: int, world: DeliveryPorts, done: Delivered, pacer: Pace
+) -> list[tuple[RequestBatch, list[PendingPush]]]:
     """Batches of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
     if not sendable:
         return []
@@ -464,8 +468,8 @@ def _admitted(
 
 
 def _in_time(
-    granted: Sequence[tuple[RequestBatch, list[Work]]], lane: Lane, world: DeliveryPorts, done: Delivered
-) -> list[tuple[RequestBatch, list[Work]]]:
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], lane: Lane, world: DeliveryPorts, done: Delivered
+) -> list[tuple[RequestBatch, list[PendingPush]]]:
     """The last look before the send: what ran out of time or lost its token while leave was asked for stays here, and gives its leave
     back."""
     now_ms = world.now_ms()
@@ -491,7 +495,7 @@ def _in_time(
     return in_time
 
 
-def _moved_since(works: Sequence[Work], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[Work]:
+def _moved_since(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[PendingPush]:
     """Those whose token changed while an access token was fetched: they come again at once, and are addressed anew."""
     if not works or world.now_ms() - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return []
@@ -501,11 +505,11 @@ def _moved_since(works: Sequence[Work], lane: Lane, world: DeliveryPorts, done: 
     return moved
 
 
-def _smaller(batch: RequestBatch, kept: Sequence[Item]) -> RequestBatch:
+def _smaller(batch: RequestBatch, kept: Sequence[PushItem]) -> RequestBatch:
     return RequestBatch(tuple(kept), batch.now_ms, batch.callback_url, batch.prepared)
 
 
-def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
+def _held(work: PendingPush, leave: Leave, now_ms: int, done: Delivered) -> None:
     """No longer than the push lives: what waits for the vendor's morning is told `throttled` when its time runs out, not hours later."""
     if leave.decision == Decision.THROTTLED:
         done.waiting.append((work, min(leave.wait_s, (work.note.expires_at_ms - now_ms) / 1000), Decision.THROTTLED))
@@ -527,7 +531,7 @@ def _asked(
     if pacer.part(costs) == (len(granted), 0.0):
         pacer.spend(sum(costs))
         return granted, _ask(granted, lane, access, world, done)
-    sent: list[tuple[RequestBatch, list[Work]]] = []
+    sent: list[tuple[RequestBatch, list[PendingPush]]] = []
     answers: list[Future[list[Answer | NoAnswer]]] = []
     start = 0
     while (part := pacer.part(costs[start:])) is not None:
@@ -598,7 +602,7 @@ def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Rea
     _sync(granted, answers, lane, world)
 
 
-def shortened(item: Item, outcome: Outcome, spec: VendorSpec) -> Outcome:
+def shortened(item: PushItem, outcome: Outcome, spec: VendorSpec) -> Outcome:
     """What the vendor found too long goes once more, as short as it can be; the second time its word stands."""
     if (
         outcome.verdict is not Verdict.REJECTED
@@ -613,14 +617,14 @@ def too_long_before(target: Target, spec: VendorSpec) -> bool:
     return any((attempt.code or attempt.status) in spec.too_long for attempt in target.attempts)
 
 
-def believed(item: Item, outcome: Outcome) -> Outcome:
+def believed(item: PushItem, outcome: Outcome) -> Outcome:
     """An access token is renewed once, never in a loop: what a new one does not cure is about the credential, or the clock."""
     again = outcome.verdict is Verdict.ACCESS_EXPIRED and in_a_row(item, outcome.code or outcome.status) > 1
     return replace(outcome, verdict=Verdict.CREDENTIAL_REFUSED) if again else outcome
 
 
 def _follow(
-    granted: Sequence[tuple[RequestBatch, list[Work]]],
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]],
     answers: list[Answer | NoAnswer],
     lane: Lane,
     access: AccessToken | None,
@@ -689,7 +693,7 @@ def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
 
 
 def _sync(
-    granted: Sequence[tuple[RequestBatch, list[Work]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: DeliveryPorts
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: DeliveryPorts
 ) -> None:
     """The last numbers that the vendor's answers gave of each bucket's day."""
     told, quota_told = {}, lane.spec.quota_told

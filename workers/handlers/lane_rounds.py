@@ -35,7 +35,7 @@ from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.pacing import LeasedPace, Pacer
 from workers.delivery.settle import kept
-from workers.delivery.work import Hold, Work
+from workers.delivery.work import Hold, PendingPush
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, work_row
 from workers.handlers.replies import tell_ended
 from workers.held_tokens import accepted_by_cohort, held
@@ -61,13 +61,13 @@ class OpenEntry:
     entry: LaneEntry
     urgency: Urgency
     batch: Batch
-    works: list[Work]
+    works: list[PendingPush]
     left: dict[int, Target] = field(default_factory=dict)  # by the work's place in the entry
     changed: bool = False
 
     def rest(self) -> NewBatch:
         """What is left, packed again, same words together."""
-        notes: dict[int, tuple[Work, list[Target]]] = {}
+        notes: dict[int, tuple[PendingPush, list[Target]]] = {}
         for place, target in sorted(self.left.items()):
             work = self.works[place]
             notes.setdefault(id(work.note), (work, []))[1].append(target)
@@ -101,7 +101,7 @@ class OpenRound:
     taken: Taken
     lane: Lane
     open_: list[OpenEntry]
-    chosen: list[Work]
+    chosen: list[PendingPush]
     state: delivery.Probe | None
     pace: LeasedPace
     leases: list[RateLease]
@@ -239,7 +239,7 @@ class LaneRounds:
         return Pacer(lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s, time.monotonic, time.sleep)
 
     @staticmethod
-    def _probe_of(works: Sequence[Work]) -> list[Work]:
+    def _probe_of(works: Sequence[PendingPush]) -> list[PendingPush]:
         """The one that tries the lane has failed least: one that can never succeed must not keep the lane shut."""
         return [min(works, key=lambda work: work.target.tried)] if works else []
 
@@ -337,7 +337,7 @@ class LaneRounds:
         self._runtime.lane_queues.wake_at([(taken.lane, taken.urgency, 0)])
         return True
 
-    def _undecided(self, entry: LaneEntry) -> tuple[list[tuple[Work, Batch]], bytes]:
+    def _undecided(self, entry: LaneEntry) -> tuple[list[tuple[PendingPush, Batch]], bytes]:
         """The pushes of an entry that leaves undecided, with what its senders have taken for them, and its bytes with that."""
         works = _works(entry)
         (record,) = self._runtime.claims.taken([entry.id])
@@ -430,7 +430,12 @@ class LaneRounds:
         return commit
 
     def _marks(
-        self, commit: LaneCommit, ended: Sequence[settling.FinalOutcome], waits: Sequence[settling.Deferral], left: Sequence[Work], now: int
+        self,
+        commit: LaneCommit,
+        ended: Sequence[settling.FinalOutcome],
+        waits: Sequence[settling.Deferral],
+        left: Sequence[PendingPush],
+        now: int,
     ) -> None:
         """Claims, badge numbers, places on screens, and who waits with whom for an outage's end."""
         keys, backlog = self._runtime.keys, self._runtime.backlog
@@ -459,7 +464,7 @@ class LaneRounds:
                 values = (wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms, backlog.keep_s)
                 commit.mark("join", backlog.names(group_of(wait.work)), *values)
 
-    def _free(self, commit: LaneCommit, work: Work) -> None:
+    def _free(self, commit: LaneCommit, work: PendingPush) -> None:
         """Of an entry that goes undecided: what its lease has counted stays with the push."""
         if work.by_entry:
             return
@@ -517,14 +522,14 @@ def wait_kept(wait: settling.Deferral) -> settling.Deferral:
     return wait if target is wait.target else settling.Deferral(wait.work, target, wait.delay_s, wait.reason)
 
 
-def recollect(works: Iterable[Work], record: Mapping[int, str]) -> None:
+def recollect(works: Iterable[PendingPush], record: Mapping[int, str]) -> None:
     """record: by place, what an earlier sender has taken for them; they may be on the screen."""
     for work in works:
         if work.by_entry and work.place in record:
             work.repeated, work.counted = True, record[work.place] or work.counted
 
 
-def _readable(blob: bytes) -> list[Work]:
+def _readable(blob: bytes) -> list[PendingPush]:
     """The batch's pushes; none where it can't be read: its sender makes it a dead letter when its turn comes."""
     try:
         return settling.works_of("", decode_batch(blob))
@@ -532,7 +537,7 @@ def _readable(blob: bytes) -> list[Work]:
         return []
 
 
-def _works(entry: LaneEntry) -> list[tuple[Work, Batch]]:
+def _works(entry: LaneEntry) -> list[tuple[PendingPush, Batch]]:
     try:
         batch = decode_batch(entry.blob)
     except msgspec.MsgspecError:

@@ -11,7 +11,7 @@ from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, R
 from common.model import Decision, Kind, PushType, Vendor
 from common.storage import keys
 from workers.delivery import settle as settling
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.presence import stage as presence
 from workers.routing import stage as routing
 
@@ -117,7 +117,7 @@ def pending_row(wait: settling.Deferral, vendor: Vendor, business_id: str, now: 
     return work_row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
 
 
-def work_row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> Record:
+def work_row(work: PendingPush, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> Record:
     note, target = work.note, work.target
     if note.kind in AFTERTHOUGHTS:
         said = f"{note.kind}: {decision or words}"

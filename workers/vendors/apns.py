@@ -23,9 +23,9 @@ from workers.vendors.base import (
     AccessSpec,
     AccessToken,
     Credential,
-    Item,
     Limits,
     Outcome,
+    PushItem,
     RequestBatch,
     Retry,
     VendorSpec,
@@ -130,7 +130,7 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     return [_refused(item, answer, reply, vendor_id) for item in batch.items]
 
 
-def _refused(item: Item, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
+def _refused(item: PushItem, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
     reason = reply.reason[:REASON_MAX]
     verdict, words = REASONS.get(reason) or _by_status(answer.status), ""
     if verdict is Verdict.TOKEN_DEAD and _registered_since(item.target, reply.timestamp):
@@ -224,7 +224,7 @@ def _bearer(token: str) -> str:
     return f"bearer {token}"
 
 
-def refuse(item: Item) -> str | None:
+def refuse(item: PushItem) -> str | None:
     """`payload_too_large` where not even ten characters of text fit without data; looks at the notification only."""
     note = item.note
     if note.payload is None and note.voip is None and not note.vendor_raw:

@@ -87,7 +87,7 @@ class AccessSpec:
     again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 
-class Item(Value, frozen=True):
+class PushItem(Value, frozen=True):
     """One push to one token inside a batch. badge: the number taken for this push, None where none is shown. attempt: 1 is the first."""
 
     note: Notification
@@ -106,7 +106,7 @@ class RequestBatch(Value, frozen=True):
     address to be sent in place of the notification's, "" for no image, None for the notification's own (`ImageSpec`).
     """
 
-    items: tuple[Item, ...]
+    items: tuple[PushItem, ...]
     now_ms: int
     callback_url: str | None = None
     prepared: object | None = None
@@ -239,12 +239,12 @@ class VendorSpec:
     check: Callable[[Credential, AccessToken | None], Request] | None = None
     checked: Callable[[Answer], Verdict] | None = None
     rights: frozenset[str] = frozenset()
-    refuse: Callable[[Item], str | None] | None = None
+    refuse: Callable[[PushItem], str | None] | None = None
     prepare: Callable[[Notification, Credential], object] | None = None
     request_tokens_min_list: int = 1
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
-    group: Callable[[Item], str] = lambda _item: ""
+    group: Callable[[PushItem], str] = lambda _item: ""
     quota_told: Callable[[Answer], tuple[int, int] | None] | None = None
     images: ImageSpec | None = None
     too_long: frozenset[str] = TOO_LONG
@@ -447,7 +447,7 @@ def no_answer(batch: RequestBatch, answer: NoAnswer) -> Sequence[Outcome]:
     return [Outcome(verdict, answer.reason, words=answer.words)] * len(batch.items)
 
 
-def in_a_row(item: Item, code: str) -> int:
+def in_a_row(item: PushItem, code: str) -> int:
     """How often the vendor has now said `code` (or, where it has none, the status) to this push, without another answer between."""
     times = 1
     for attempt in reversed(item.target.attempts):
@@ -462,7 +462,7 @@ def same(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     return [outcome] * len(batch.items)
 
 
-def tries_with(item: Item, code: str) -> int:
+def tries_with(item: PushItem, code: str) -> int:
     """How many tries of this push, this one included, met the code: the others say nothing about it."""
     return 1 + sum(one.code == code for one in item.target.attempts)
 

@@ -23,9 +23,9 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     CredentialError,
-    Item,
     Limits,
     Outcome,
+    PushItem,
     RequestBatch,
     Retry,
     VendorSpec,
@@ -146,7 +146,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _refused(batch: RequestBatch, item: Item, answer: Answer, refusal: Refusal) -> Outcome:
+def _refused(batch: RequestBatch, item: PushItem, answer: Answer, refusal: Refusal) -> Outcome:
     code = refusal.code or refusal.status
     verdict = FCM_CODES.get(refusal.code) or STATUS_CODES.get(refusal.status) or _by_status(answer.status)
     if refusal.code and refusal.code not in FCM_CODES:
@@ -175,7 +175,7 @@ def _bad_argument(refusal: Refusal) -> Verdict:
     return Verdict.TOKEN_DEAD if refusal.code and about_token and not elsewhere else Verdict.REJECTED
 
 
-def _unregistered(batch: RequestBatch, item: Item, outcome: Outcome) -> Outcome:
+def _unregistered(batch: RequestBatch, item: PushItem, outcome: Outcome) -> Outcome:
     """UNREGISTERED comes without a time, so ours must tell whether the token is a new one."""
     age_ms = batch.now_ms - item.target.registered_ms
     if age_ms < 0:
@@ -269,7 +269,7 @@ def prepare(note: Notification, credential: Credential) -> Prepared:
     return Prepared(f"/v1/projects/{credential.options.get('project_id', '')}/messages:send", head, tail, badge, too_large)
 
 
-def refuse(item: Item) -> str | None:
+def refuse(item: PushItem) -> str | None:
     """`payload_too_large` where not even ten characters of text fit without data; looks at the notification only."""
     note = item.note
     if note.payload is None and not note.vendor_raw:

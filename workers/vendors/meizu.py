@@ -18,9 +18,9 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     CredentialError,
-    Item,
     Limits,
     Outcome,
+    PushItem,
     RequestBatch,
     VendorSpec,
     body_within,
@@ -174,7 +174,7 @@ def sign(form: Mapping[str, str], app_secret: str) -> str:
     return hashlib.md5(base.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
 
 
-def refuse(item: Item) -> str | None:
+def refuse(item: PushItem) -> str | None:
     """`silent_not_supported`: pass-through messages are not given to apps any more (110053)."""
     return "silent_not_supported" if item.note.push_type is PushType.SILENT else None
 

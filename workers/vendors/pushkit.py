@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from common.model import Again, Verdict
 from common.values import Value
-from workers.vendors.base import TOO_LONG, Item, Outcome, RequestBatch, cut, no_answer, read, retry_after_s
+from workers.vendors.base import TOO_LONG, Outcome, PushItem, RequestBatch, cut, no_answer, read, retry_after_s
 from workers.vendors.shaping import VENDOR_WORDS_MAX, plain
 from workers.wire import Answer, NoAnswer
 
@@ -209,7 +209,7 @@ def vendor_words(msg: Any, batch: RequestBatch) -> str:
     return cut(msg, VENDOR_WORDS_MAX)
 
 
-def outcome(item: Item, meaning: Meaning, said: Said) -> Outcome:
+def outcome(item: PushItem, meaning: Meaning, said: Said) -> Outcome:
     """`meaning` for one token, which knows how often it was told the same before."""
     run, key = 0, said.code or str(said.status)
     for attempt in reversed(item.target.attempts):

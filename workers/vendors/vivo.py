@@ -20,9 +20,9 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     CredentialError,
-    Item,
     Limits,
     Outcome,
+    PushItem,
     RequestBatch,
     VendorSpec,
     body_within,
@@ -160,7 +160,7 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     return [_of_token(batch, item, code, usual, invalid.get(item.target.token)) for item in batch.items]
 
 
-def _of_token(batch: RequestBatch, item: Item, code: int, usual: Outcome, user_status: int | None) -> Outcome:
+def _of_token(batch: RequestBatch, item: PushItem, code: int, usual: Outcome, user_status: int | None) -> Outcome:
     if user_status is not None:
         verdict = USER_STATUS.get(user_status, Verdict.UNKNOWN)
         return replace(usual, verdict=verdict, code=f"{code}.{user_status}", alarm=verdict is Verdict.UNKNOWN)
@@ -178,7 +178,7 @@ def _of_token(batch: RequestBatch, item: Item, code: int, usual: Outcome, user_s
     return replace(usual, alarm=code == CLOCK_CODE, bucket=SPENT.get(code))
 
 
-def replaced_parts(item: Item) -> frozenset[str]:
+def replaced_parts(item: PushItem) -> frozenset[str]:
     """The parts of the words that the vendor refused before. All, where no attempt that is kept names one."""
     codes = (_number(attempt.code) for attempt in item.target.attempts)
     named = frozenset(PARTS[code] for code in codes if code is not None and code in PARTS)
@@ -264,7 +264,7 @@ def follow(batch: RequestBatch, answer: Answer, credential: Credential, access: 
     return _request("/message/pushToList", body, access)
 
 
-def refuse(item: Item) -> str | None:
+def refuse(item: PushItem) -> str | None:
     """`silent_not_supported`: vivo only shows things. `payload_too_large`: an opaque payload exceeds clientCustomMap."""
     if item.note.push_type is PushType.SILENT:
         return "silent_not_supported"

@@ -19,9 +19,9 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     CredentialError,
-    Item,
     Limits,
     Outcome,
+    PushItem,
     RequestBatch,
     VendorSpec,
     base62,
@@ -169,7 +169,7 @@ def jobkey(batch: RequestBatch) -> str:
     return base62(item.target.push_id if alone else message_tag(item), JOBKEY_CHARS)
 
 
-def group(item: Item) -> str:
+def group(item: PushItem) -> str:
     """A c2c push travels alone, under its own push id; the pushes of a group message share requests."""
     return item.target.push_id if item.note.conversation_type == "c2c" else ""
 

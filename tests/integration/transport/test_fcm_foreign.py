@@ -15,7 +15,7 @@ from common.clock import now_ms
 from common.model import Vendor, Verdict
 from tests.simulator_keys import pem_of
 from tests.unit.vendors.cases import FAMILY, credential, note, target
-from workers.vendors.base import AccessToken, Item, RequestBatch
+from workers.vendors.base import AccessToken, PushItem, RequestBatch
 from workers.vendors.fcm import FCM
 from workers.wire import Answer, NoAnswer, Request, Route, Transport
 
@@ -67,7 +67,7 @@ def test_every_push_is_taken_as_it_is_written(server, either: Transport, manner:
     assert isinstance(access, AccessToken), access
     tokens = [f"live-{number}" for number in range(300)]
     batches = [
-        RequestBatch((Item(NOTES[number % len(NOTES)], target(token, push_id=f"{number:032x}"), number % 5 or None, 600),), now_ms())
+        RequestBatch((PushItem(NOTES[number % len(NOTES)], target(token, push_id=f"{number:032x}"), number % 5 or None, 600),), now_ms())
         for number, token in enumerate(tokens)
     ]
     answers = either.send_many(route, [FCM.build(batch, ACCOUNT, access) for batch in batches], 20)
@@ -83,7 +83,7 @@ def test_every_push_is_taken_as_it_is_written(server, either: Transport, manner:
 def test_the_strict_server_would_have_said_what_is_wrong(server, either: Transport) -> None:
     """Else the test above is about nothing."""
     route = server("strict")
-    batch = RequestBatch((Item(NOTES[0], target("live-1"), None, 600),), now_ms())
+    batch = RequestBatch((PushItem(NOTES[0], target("live-1"), None, 600),), now_ms())
     request = FCM.build(batch, ACCOUNT, AccessToken("another", now_ms() + 1000, now_ms() + 1000))
     (answer,) = either.send_many(route, [request], 10)
     assert isinstance(answer, Answer)

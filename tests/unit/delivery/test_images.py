@@ -13,7 +13,7 @@ from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.images import AT_ONCE_MAX, WAIT_S, shown
 from workers.delivery.lane import Lane
 from workers.delivery.request_batches import pack
-from workers.vendors.base import Item
+from workers.vendors.base import PushItem
 from workers.wire import Answer, NoAnswer, Request
 
 
@@ -67,7 +67,7 @@ def images_after(gallery: Gallery, images: Sequence[str | None], to: Lane | None
     """What each push's request batch carries, one push an image."""
     to = to or harmony()
     works = [work(image=image) for image in images]
-    batches = pack([Item(one.note, one.target, None, 60) for one in works], to.spec, to.credential, NOW_MS, None)
+    batches = pack([PushItem(one.note, one.target, None, 60) for one in works], to.spec, to.credential, NOW_MS, None)
     done = shown([(batch, [one]) for batch, one in zip(batches, works, strict=True)], to, None, gallery)
     assert [list(of) for _, of in done] == [[one] for one in works]
     return [batch.image for batch, _ in done]

@@ -65,9 +65,9 @@ def test_a_probe_that_could_not_be_written_is_no_probe() -> None:
 def test_every_vendor_calls_it_rejected(vendor: Vendor) -> None:
     from tests.unit.vendors.cases import note, target
     from workers.vendors import VENDORS
-    from workers.vendors.base import Item
+    from workers.vendors.base import PushItem
 
-    batch = RequestBatch((Item(note(), target("t"), None, 60),), NOW_MS)
+    batch = RequestBatch((PushItem(note(), target("t"), None, 60),), NOW_MS)
     (outcome,) = VENDORS[vendor].classify(batch, REFUSED)
     assert (outcome.verdict, outcome.first_s in (None, 1.0)) == (Verdict.REJECTED, True)
     assert no_answer(batch, msgspec.structs.replace(REFUSED, unsendable=False))[0].verdict is Verdict.UNAVAILABLE

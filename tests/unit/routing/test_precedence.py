@@ -16,7 +16,7 @@ from common.storage.tenants import Tenant
 from workers.delivery.request_batches import pack
 from workers.routing.stage import RoutingPorts, route
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Credential, Item, Template
+from workers.vendors.base import AccessToken, Credential, PushItem, Template
 
 NOW_MS = 1_763_787_600_000
 
@@ -85,7 +85,7 @@ def body_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], 
     """What the vendor would read."""
     note, target, house = note_of(vendor, push, preset, channels)
     spec, credential = VENDORS[vendor], house.credential("a", vendor, "b1")
-    (batch,) = pack([Item(note, target, None, 60)], spec, credential, NOW_MS, None)
+    (batch,) = pack([PushItem(note, target, None, 60)], spec, credential, NOW_MS, None)
     return json.loads(spec.build(batch, credential, AccessToken("t", 0, NOW_MS * 2)).body)
 
 
@@ -145,7 +145,7 @@ def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(rights: tup
     push = {"class": "call", "push_type": "voip", "vendor": {"apns": {"voip": {"handle": "u_1", "video": True}}}}
     note, target, house = note_of(Vendor.HARMONY, push, {}, kind=Kind.CALL_INVITE, rights=rights)
     credential = house.credential("a", Vendor.HARMONY, "b1")
-    (batch,) = pack([Item(note, target, None, 60)], VENDORS[Vendor.HARMONY], credential, NOW_MS, None)
+    (batch,) = pack([PushItem(note, target, None, 60)], VENDORS[Vendor.HARMONY], credential, NOW_MS, None)
     request = VENDORS[Vendor.HARMONY].build(batch, credential, AccessToken("t", 0, NOW_MS * 2))
     assert request.headers["push-type"] == expected
     assert note.voip == {"call": {"id": "m", "action": "invite", "handle": "u_1", "video": True}}
@@ -220,7 +220,7 @@ def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(
     rights = ("xiaomi.private", "oppo.private", "oppo.strong", "vivo.system")
     note, target, house = note_of(vendor, push, {}, {"chat": "account"}, rights=rights, templates={"chat": Template("T1")})
     credential = house.credential("a", vendor, "b1")
-    (batch,) = pack([Item(note, target, None, 60)], VENDORS[vendor], credential, NOW_MS, None)
+    (batch,) = pack([PushItem(note, target, None, 60)], VENDORS[vendor], credential, NOW_MS, None)
     body = VENDORS[vendor].build(batch, credential, AccessToken("t", 0, NOW_MS * 2)).body.decode()
     sent = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
     sent = json.loads(sent["message"])["notification"] if "message" in sent else sent

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Notification, Target
 from common.model import Vendor
-from workers.vendors.base import AccessToken, Credential, Item, RequestBatch
+from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch
 from workers.wire import Answer
 
 PUSH_ID = "0b0f8f0e5a2c4c1e9a572f6f3c1d9e01"
@@ -55,7 +55,7 @@ def batch(
 ) -> RequestBatch:
     ids = [f"{PUSH_ID[:-4]}{n:04x}" if n else PUSH_ID for n in range(len(tokens))]
     items = tuple(
-        Item(about or note(), target(token, **({"push_id": push_id} | of_target)), badge, ttl_s, attempt)
+        PushItem(about or note(), target(token, **({"push_id": push_id} | of_target)), badge, ttl_s, attempt)
         for token, push_id in zip(tokens, ids, strict=True)
     )
     return RequestBatch(items, NOW_MS, callback_url)

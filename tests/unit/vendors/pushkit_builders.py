@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Attempt, Notification, Target
 from common.model import Bucket, Kind, MessageClass, PushType, Vendor
-from workers.vendors.base import AccessToken, Credential, Item, Outcome, RequestBatch
+from workers.vendors.base import AccessToken, Credential, Outcome, PushItem, RequestBatch
 from workers.wire import Answer
 
 PUSH_ID = "0123456789abcdef0123456789abcdef"
@@ -41,10 +41,10 @@ def note(**over: Any) -> Notification:
     return Notification(**{**fields, **over})
 
 
-def item(token: str = "T1", note_: Notification | None = None, *, badge: int | None = None, ttl_s: int = 86_400, **over: Any) -> Item:
+def item(token: str = "T1", note_: Notification | None = None, *, badge: int | None = None, ttl_s: int = 86_400, **over: Any) -> PushItem:
     attempts = tuple(Attempt(0, status, code, "", None) for status, code in over.pop("told", ()))
     target = Target("u", "d", token, over.pop("push_id", PUSH_ID), "android", 0, attempts, over.pop("again", None))
-    return Item(note_ or note(), target, badge, ttl_s, 1 + len(attempts))
+    return PushItem(note_ or note(), target, badge, ttl_s, 1 + len(attempts))
 
 
 def batch(*tokens: str, note_: Notification | None = None, **over: Any) -> RequestBatch:

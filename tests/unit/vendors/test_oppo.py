@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from common.contracts import Attempt, Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
-from workers.vendors.base import AccessRefused, AccessToken, Credential, CredentialError, Item, RequestBatch, compact, number_id
+from workers.vendors.base import AccessRefused, AccessToken, Credential, CredentialError, PushItem, RequestBatch, compact, number_id
 from workers.vendors.oppo import CODES, OPPO, encode, endpoint_of, sent, sign
 from workers.wire import Answer, NoAnswer
 
@@ -74,7 +74,7 @@ def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, ag
     """met: codes of the tries before; the attempt is one more."""
     told = tuple(Attempt(NOW, "200", str(code), "", None, Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE) for code in met)
     target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, attempts=told, again=again)
-    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
+    return PushItem(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
 
 
 def request_batch_of(*items, callback_url=None):

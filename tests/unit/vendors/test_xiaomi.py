@@ -17,7 +17,7 @@ from common.contracts import Attempt, Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
 from common.storage.ledger import tag_of
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
-from workers.vendors.base import Credential, CredentialError, Item, RequestBatch, base62, number_id
+from workers.vendors.base import Credential, CredentialError, PushItem, RequestBatch, base62, number_id
 from workers.vendors.words import whole
 from workers.vendors.xiaomi import CODES, XIAOMI, channels_exceeded, encode, template_value, value_valid
 from workers.wire import Answer, NoAnswer
@@ -59,7 +59,7 @@ def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, ag
     """met: codes of the tries before; the attempt is one more."""
     told = tuple(Attempt(0, "200", str(code), "", None, Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE) for code in met)
     target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, attempts=told, again=again)
-    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
+    return PushItem(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
 
 
 def batch_of(note=NOTE, tokens=1, callback_url=None, **more):
