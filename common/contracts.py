@@ -315,7 +315,7 @@ class Push(Frozen, frozen=True, kw_only=True):
 
 
 class Batch(Frozen, frozen=True, kw_only=True):
-    """One stream entry of delivery: pushes of one lane, at most 500 targets.
+    """One stream entry of delivery: pushes of one lane, at most 200 targets (routing.stage.BATCH_MAX).
 
     by_entry: its pushes stand in no other entry, so that who holds the entry may send them; else each is claimed by its id.
     """

@@ -1,6 +1,6 @@
 """The Celery app: names of queues and tasks, and settings; no task of its own.
 
-Celery rings the bells only: a message carries no data, may be lost and may come twice (docs/architecture.md).
+Celery carries wake-ups only: a message carries no data, may be lost and may come twice (docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ PRESENCE: Final = "presence"
 ROUTING: Final = "routing"
 DELIVERY: Final = "delivery"
 
-#: Bells are small and may be lost, so their connections are given up early: half-open ones hold a worker for about BELL_TIMEOUT_S and
-#: two of BELL_HEALTH_S (whole seconds, as kombu wants them).
-BELL_TIMEOUT_S: Final = 2.0
-BELL_HEALTH_S: Final = 2
+#: Wake-ups are small and may be lost, so their connections are given up early: half-open ones hold a worker for about WAKE_UP_TIMEOUT_S and
+#: two of WAKE_UP_HEALTH_S (whole seconds, as kombu wants them).
+WAKE_UP_TIMEOUT_S: Final = 2.0
+WAKE_UP_HEALTH_S: Final = 2
 
 
 def queue_of(stage: str, vendor: Vendor | str | None = None) -> str:
-    """The queue a stage's bell rings in: `presence`, `routing`, `delivery.<vendor>`. ValueError for what has none."""
+    """The queue a stage's wake-ups go to: `presence`, `routing`, `delivery.<vendor>`. ValueError for what has none."""
     if stage == DELIVERY and vendor is not None:
         return f"{DELIVERY}.{Vendor(vendor).value}"
     if stage not in (PRESENCE, ROUTING) or vendor is not None:
@@ -46,7 +46,7 @@ def queues() -> tuple[str, ...]:
 
 
 def _route(name: str, args: Sequence[object], kwargs: Mapping[str, object], *_: object, **__: object) -> str | None:
-    """Celery's router: a bell goes to its own stage's queue, a delivery's to its vendor's."""
+    """Celery's router: a wake-up goes to its own stage's queue, a delivery's to its vendor's."""
     stage = name.removesuffix(".drain")
     if stage == DELIVERY:
         return queue_of(DELIVERY, str(args[0] if args else kwargs["vendor"]))
@@ -62,10 +62,10 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options={
             **broker.options,
             "global_keyprefix": f"{settings.prefix}:celery:",
-            "socket_timeout": BELL_TIMEOUT_S,
+            "socket_timeout": WAKE_UP_TIMEOUT_S,
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
             "socket_keepalive": True,
-            "health_check_interval": BELL_HEALTH_S,
+            "health_check_interval": WAKE_UP_HEALTH_S,
         },
         broker_connection_retry_on_startup=True,
         broker_connection_retry=True,
@@ -96,7 +96,7 @@ _SERIALIZING: Final = {
     "task_store_errors_even_if_ignored": False,
 }
 _WORKING: Final = {
-    "task_acks_late": False,  # a bell is a hint: what matters waits in the streams
+    "task_acks_late": False,  # a wake-up is a hint: what matters waits in the streams
     "worker_prefetch_multiplier": 1,
     "worker_enable_remote_control": False,
     "worker_send_task_events": False,

@@ -31,9 +31,9 @@ class _Guard:
 
 
 class _Poller(stock.MultiChannelPoller):  # type: ignore[misc, unused-ignore]
-    """Kombu drops a half-open connection that waits for bells; its idle neighbours of the pool are half-open, too.
+    """Kombu drops a half-open connection that waits for wake-ups; its idle neighbours of the pool are half-open, too.
 
-    Each of them would be tried, and would cost a timeout: 15 to 30 s until a worker took bells again, measured.
+    Each of them would be tried, and would cost a timeout: 15 to 30 s until a worker took wake-ups again, measured.
     """
 
     def maybe_check_brpop_health(self) -> None:
@@ -45,11 +45,11 @@ class _Poller(stock.MultiChannelPoller):  # type: ignore[misc, unused-ignore]
 
 
 class QoS(stock.QoS):  # type: ignore[misc, unused-ignore]
-    """A bell whose acknowledgement Redis did not take is done all the same: it is only a hint.
+    """A wake-up whose acknowledgement Redis did not take is done all the same: it is only a hint.
 
-    Kombu keeps it among the delivered ones then. With one slot and one bell in hand the worker takes no further bell, never speaks to
+    Kombu keeps it among the delivered ones then. With one slot and one wake-up in hand the worker takes no further wake-up, never speaks to
     Redis again, so never finds its connection broken, and stands still for ever: both workers of a stage did, after Redis had been
-    away for a second under load (tests/chaos/test_belts.py, long form). Redis' own record of it comes back as one more bell.
+    away for a second under load (tests/chaos/test_streams.py, long form). Redis' own record of it comes back as one more wake-up.
     """
 
     def ack(self, delivery_tag: str) -> None:

@@ -21,9 +21,9 @@ from common.storage.redis import may_be_lost
 from workers.delivery.hours import offset_s, shut_for_s
 from workers.delivery.lane import Lane
 from workers.delivery.stage import GRANTED, Leave
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.routing.classes import place
-from workers.vendors.base import Item
+from workers.vendors.base import PushItem
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class FleetGate:
         self._pool: ThreadPoolExecutor | None = None
         self._rebuilding: dict[str, Future[None]] = {}
 
-    def admit(self, lane: Lane, asks: Sequence[tuple[Item, int]]) -> Sequence[Leave]:
+    def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Leave]:
         now_ms = self._now_ms()
         shut = {bucket: shut_for_s(lane.limits, bucket, now_ms) for bucket in Bucket}
         if self._leased and not any(shut.values()) and not terms_of(lane, now_ms).counted:
@@ -107,7 +107,7 @@ class FleetGate:
         given = iter(self._ask(lane, terms_of(lane, now_ms), open_))
         return [Leave(Decision.THROTTLED, shut[item.note.bucket]) if shut[item.note.bucket] else _leave(next(given)) for item, _ in asks]
 
-    def refund(self, lane: Lane, works: Sequence[Work]) -> None:
+    def refund(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         terms = terms_of(lane, self._now_ms())
         if self._leased and (not works or not terms.counted):
             return
@@ -135,7 +135,7 @@ class FleetGate:
     def lists_spent(self, lane: Lane) -> bool:
         return self._store.lists_spent(terms_of(lane, self._now_ms()))
 
-    def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:
+    def told_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         terms = terms_of(lane, self._now_ms())
         for bucket in {work.note.bucket for work in works}:
             with may_be_lost("the vendor's word on a device"):
@@ -151,7 +151,7 @@ class FleetGate:
         if bucket is Bucket.PUBLIC and any(sent_ms >= began_ms for sent_ms in spent_ms):
             self.told_spent(lane, bucket)
 
-    def _ask(self, lane: Lane, terms: Terms, wanted: Sequence[tuple[Item, int]]) -> Sequence[Given]:
+    def _ask(self, lane: Lane, terms: Terms, wanted: Sequence[tuple[PushItem, int]]) -> Sequence[Given]:
         if self._leased and not terms.counted:
             return [_FREE] * len(wanted)
         by_request = lane.limits.rate_unit == "request"

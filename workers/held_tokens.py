@@ -13,7 +13,7 @@ from common.storage.guard import NEW_MS, Held, cohort_of
 from workers.delivery import stage as delivery
 from workers.delivery.lane import Lane
 from workers.delivery.settle import Retire
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counte
 
 def held(one: Retire, lane: Lane, now: int) -> Held:
     """A foreign token of a round, as it is put on hold."""
-    work: Work = one.work
+    work: PendingPush = one.work
     target = work.target
     cohort = cohort_of(lane.credential.version, target.app_version, target.registered_ms, now)
     digest = digest_of(str(lane.vendor), lane.credential.business_id, target.token)

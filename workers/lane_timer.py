@@ -108,8 +108,8 @@ class LaneTimer:
 
     def _old_streams(self) -> set[Vendor]:
         """Vendors with entries of releases before 0.2 in their streams: their workers move them."""
-        redis, belt = self._runtime.redis, self._runtime.keys.belt
-        names = [(vendor, belt(name)) for vendor, streams in keys.SEND.items() for name in streams]
+        redis, stream = self._runtime.redis, self._runtime.keys.stream
+        names = [(vendor, stream(name)) for vendor, streams in keys.SEND.items() for name in streams]
         if not redis.exists(*(name for _, name in names)):
             return set()
         with redis.pipeline(transaction=False) as pipe:

@@ -17,9 +17,9 @@ from common.storage.claims import Given
 from common.tokens import canonical
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing, place_of, replaces
-from workers.delivery.settle import Ended, Settled
+from workers.delivery.settle import FinalOutcome, Settled
 from workers.delivery.stage import badge_step
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.presence.absence import DESKTOPS
 from workers.routing.consent import refusal
 from workers.routing.other_lane import for_lane
@@ -36,18 +36,18 @@ class BoundAddresses:
         self._devices = devices
         self._tenancy = tenancy
 
-    def on_lane_of(self, work: Work, lane: Lane, device: Device) -> Notification | None:
+    def on_lane_of(self, work: PendingPush, lane: Lane, device: Device) -> Notification | None:
         credential = self._tenancy.credential(work.note.app, device.vendor, device.business_id)
         return for_lane(work.note, lane.vendor, device, credential) if credential is not None else None
 
-    def look(self, works: Sequence[Work]) -> list[str | None]:
+    def look(self, works: Sequence[PendingPush]) -> list[str | None]:
         """The bindings of these works' devices, of any lanes."""
         return self._bindings.look([(work.note.app, (target := work.target).user, target.device) for work in works])
 
-    def where(self, lane: Lane, works: Sequence[Work]) -> Sequence[Device | Standing | None]:
+    def where(self, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Device | Standing | None]:
         return self.judge(lane, works, self.look(works))
 
-    def judge(self, lane: Lane, works: Sequence[Work], told: Sequence[str | None]) -> Sequence[Device | Standing | None]:
+    def judge(self, lane: Lane, works: Sequence[PendingPush], told: Sequence[str | None]) -> Sequence[Device | Standing | None]:
         """As `where`, of works whose bindings were looked up."""
         app, vendor, business_id = lane.credential.app, str(lane.vendor), lane.credential.business_id
         found: list[Device | Standing | None] = [Standing.KEPT] * len(works)
@@ -70,7 +70,7 @@ class BoundAddresses:
         return found
 
 
-def _device(devices: Mapping[str, Sequence[Device]], work: Work) -> Device | None:
+def _device(devices: Mapping[str, Sequence[Device]], work: PendingPush) -> Device | None:
     own = devices.get(work.target.user, ())
     return next((device for device in own if device.device_id == work.target.device), None)
 
@@ -85,7 +85,7 @@ class PresentConsent:
         self._tenancy = tenancy
         self._now_ms = clock
 
-    def now(self, works: Sequence[Work]) -> Sequence[Decision | Standing]:
+    def now(self, works: Sequence[PendingPush]) -> Sequence[Decision | Standing]:
         people = [(work.note.app, work.target.user) for work in works]
         try:
             sessions, _ = self._presence.sessions(people)
@@ -94,13 +94,17 @@ class PresentConsent:
             return [Standing.AWAY] * len(works)
         return [self._judge(work, own, *known[work.note.app]) or Standing.KEPT for work, own in zip(works, sessions, strict=True)]
 
-    def _known(self, app: str, works: Sequence[Work]) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[Device]]]:
+    def _known(self, app: str, works: Sequence[PendingPush]) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Sequence[Device]]]:
         users = sorted({work.target.user for work in works})
         conversations = sorted({_conversation(work) for work in works})
         return self._preferences.of_users(app, users, conversations), self._devices.of_users(app, users)
 
     def _judge(
-        self, work: Work, sessions: Sequence[Session], settings: Mapping[str, Mapping[str, Any]], devices: Mapping[str, Sequence[Device]]
+        self,
+        work: PendingPush,
+        sessions: Sequence[Session],
+        settings: Mapping[str, Mapping[str, Any]],
+        devices: Mapping[str, Sequence[Device]],
     ) -> Decision | None:
         user, own = work.target.user, tuple(devices.get(work.target.user, ()))
         front = {session.device_id for session in sessions if session.foreground}
@@ -116,11 +120,11 @@ class PresentConsent:
         return refusal(_message(work), Recipient(user, own, desktop), wishes, True, tz, self._now_ms())
 
 
-def _conversation(work: Work) -> str:
+def _conversation(work: PendingPush) -> str:
     return f"{work.note.conversation_type}:{work.note.conversation_id}"
 
 
-def _message(work: Work) -> Message:
+def _message(work: PendingPush) -> Message:
     """As much of the message as consent asks about."""
     note = work.note
     return Message(
@@ -145,7 +149,7 @@ class PlacesOnScreens:
     def __init__(self, store: screen_store.Screens) -> None:
         self._store = store
 
-    def take(self, works: Sequence[Work]) -> Sequence[Screen]:
+    def take(self, works: Sequence[PendingPush]) -> Sequence[Screen]:
         return [_SCREENS[said] for said in self._store.take([(place_of(work), work.target.push_id, work.note.ts_ms) for work in works])]
 
 
@@ -162,18 +166,18 @@ def given_back(settled: Settled) -> list[Given]:
     return given
 
 
-def uncounted(settled: Settled) -> list[Work]:
+def uncounted(settled: Settled) -> list[PendingPush]:
     """Of pushes without claims those whose badge numbers are free again: what waits and can't have been seen, and what ended unseen."""
     free = [one.work for one in settled.ended if one.work.counted and one.work.by_entry and not _stands(one)]
     return free + [wait.work for wait in settled.waits if wait.work.counted and wait.work.by_entry and not wait.target.counted]
 
 
-def _stands(one: Ended) -> bool:
+def _stands(one: FinalOutcome) -> bool:
     """Whether the push stays counted in the badge."""
     return one.decision in _SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
 
 
-def _given(work: Work, *, seen: bool) -> Given:
+def _given(work: PendingPush, *, seen: bool) -> Given:
     note, target = work.note, work.target
     return Given(target.push_id, note.ts_ms, note.app, target.user, target.device, seen)
 

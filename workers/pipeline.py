@@ -88,14 +88,14 @@ def _policy(stage: str) -> Policy:
 
 def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Stores:
     """What the consumer of a stage needs of the world. Delivery takes nothing while the ledger's stream is full."""
-    belts = runtime.belts
+    streams = runtime.streams
     return Stores(
-        streams=belts,
+        streams=streams,
         delayed=runtime.delayed,
         vault=runtime.vault,
-        wake=runtime.ring,
-        heard=lambda: belts.clear_bell(queue_of(stage, vendor)),
-        room=lambda: stage != DELIVERY or belts.redis.xlen(belts.keys.belt(keys.LEDGER)) <= ledger.BELT_MAX,
+        wake=runtime.send_wake_up,
+        heard=lambda: streams.clear_wake_up(queue_of(stage, vendor)),
+        room=lambda: stage != DELIVERY or streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX,
     )
 
 

@@ -84,7 +84,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         pass
 
 
-#: Objects made before the collector looks at the young ones: a read of a belt makes some ten thousand, and 700 (Python's own figure)
+#: Objects made before the collector looks at the young ones: a read of a stream makes some ten thousand, and 700 (Python's own figure)
 #: meant that the whole heap was walked several times a read: half of a stage's CPU time (measured, docs/benchmarks.md).
 COLLECT_AFTER: Final = 50_000
 COLLECT_OLDER_AFTER: Final = (20, 50)

@@ -1,4 +1,4 @@
-"""A dead letter goes back to where it came from: to the core's stream as a fresh entry, or to its belt."""
+"""A dead letter goes back to where it came from: to the core's stream as a fresh entry, or to its stream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NotReplayableError(ValueError):
 
 
 def replay(runtime: Runtime, letter_id: str) -> DeadLetter | None:
-    """Back to its stream or belt, and no dead letter any more; None when there is no such letter. NotReplayableError.
+    """Back to the core's stream or its own, and no dead letter any more; None when there is no such letter. NotReplayableError.
 
     A crash between the two leaves the letter where it is: replayed once more, its event id or its own id absorbs the repeat.
     """
@@ -30,7 +30,7 @@ def replay(runtime: Runtime, letter_id: str) -> DeadLetter | None:
         if letter.stage == "intake":
             _to_stream(runtime, letter)
         else:
-            _to_belt(runtime, letter)
+            _to_work_stream(runtime, letter)
     return letter
 
 
@@ -62,12 +62,12 @@ def _free(runtime: Runtime, letter: DeadLetter) -> None:
         runtime.marks.free([(event.app, event.id, event.entry) for event in events])
 
 
-def _to_belt(runtime: Runtime, letter: DeadLetter) -> None:
+def _to_work_stream(runtime: Runtime, letter: DeadLetter) -> None:
     if letter.stage == "ledger":
-        # upkeep buries single records; a belt's entry is a list of them
-        belt, blob = keys.LEDGER, msgspec.msgpack.encode([msgspec.Raw(letter.raw)])
+        # upkeep buries single records; a stream's entry is a list of them
+        stream, blob = keys.LEDGER, msgspec.msgpack.encode([msgspec.Raw(letter.raw)])
     else:
-        belt, blob = letter.fields.get("belt", ""), letter.raw
-    if belt not in (*keys.BELTS, keys.LEDGER, keys.RECEIPTS):
-        raise NotReplayableError(f"{letter.id}: this fleet has no belt {belt!r}; drop the letter")
-    runtime.belts.add_once(letter.id, belt, blob)
+        stream, blob = letter.fields.get("belt", ""), letter.raw
+    if stream not in (*keys.WORK_STREAMS, keys.LEDGER, keys.RECEIPTS):
+        raise NotReplayableError(f"{letter.id}: this fleet has no stream {stream!r}; drop the letter")
+    runtime.streams.add_once(letter.id, stream, blob)

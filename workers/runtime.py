@@ -35,7 +35,7 @@ from common.storage.access import AccessStore
 from common.storage.admission import ROUND_S, Admission
 from common.storage.api_tokens import ApiTokens
 from common.storage.audit import Audit
-from common.storage.backlog import Backlog
+from common.storage.backlog import HeldPushes
 from common.storage.badges import Badges
 from common.storage.credentials import Credentials, StoredCredential
 from common.storage.dead_letters import DeadLetters
@@ -48,8 +48,8 @@ from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger import Ledger
 from common.storage.ledger_reads import LedgerReader
-from common.storage.living import Living
-from common.storage.marks import Marks
+from common.storage.living import Heartbeats
+from common.storage.marks import EventMarks
 from common.storage.members import Members
 from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.preferences import Preferences
@@ -57,9 +57,9 @@ from common.storage.presence import Presence
 from common.storage.redis import connect, connect_core, may_be_lost
 from common.storage.replies import Replies
 from common.storage.screens import Screens
-from common.storage.silences import Silences
+from common.storage.silences import SilentPushLimiter
 from common.storage.strategies import Strategies
-from common.storage.streams import Belts
+from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
 from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
@@ -70,12 +70,12 @@ from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import ClaimAnswer, Probe, Shut
-from workers.delivery.stage import World as DeliveryWorld
-from workers.delivery.work import Hold, Work
+from workers.delivery.stage import DeliveryPorts as DeliveryWorld
+from workers.delivery.work import Hold, PendingPush
 from workers.gate import FleetGate, terms_of
 from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
-from workers.routing.stage import World as RoutingWorld
+from workers.routing.stage import RoutingPorts as RoutingWorld
 from workers.routing.texts import NOTHING, say
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
@@ -239,12 +239,12 @@ class Runtime:
         return make_app(self.settings)
 
     @cached_property
-    def living(self) -> Living:
-        return Living(self.redis, self.keys)
+    def living(self) -> Heartbeats:
+        return Heartbeats(self.redis, self.keys)
 
     @cached_property
-    def belts(self) -> Belts:
-        return Belts(self.redis, self.keys)
+    def streams(self) -> StreamStore:
+        return StreamStore(self.redis, self.keys)
 
     @cached_property
     def delayed(self) -> Delayed:
@@ -270,8 +270,8 @@ class Runtime:
         return LaneQueues(self.redis, self.keys)
 
     @cached_property
-    def marks(self) -> Marks:
-        return Marks(self.redis, self.keys)
+    def marks(self) -> EventMarks:
+        return EventMarks(self.redis, self.keys)
 
     @cached_property
     def fanouts(self) -> Fanouts:
@@ -286,8 +286,8 @@ class Runtime:
         return claim_store.Claims(self.redis, self.keys)
 
     @cached_property
-    def backlog(self) -> Backlog:
-        return Backlog(self.redis, self.keys)
+    def backlog(self) -> HeldPushes:
+        return HeldPushes(self.redis, self.keys)
 
     @cached_property
     def screens(self) -> Screens:
@@ -295,8 +295,8 @@ class Runtime:
         return Screens(self.redis, self.keys, int(2_000 * self._while_sending_s(ROUND_S)))
 
     @cached_property
-    def silences(self) -> Silences:
-        return Silences(self.redis, self.keys)
+    def silences(self) -> SilentPushLimiter:
+        return SilentPushLimiter(self.redis, self.keys)
 
     @cached_property
     def lane_states(self) -> lane_store.LaneStates:
@@ -467,18 +467,18 @@ class Runtime:
         unknown = lane.vendor == Vendor.MEIZU and lane.credential.options.get("callback") != "on"
         return None if unknown else self.receipts_url(lane)
 
-    def ring(self, stage: str, vendor: Vendor | None = None) -> None:
-        """Rings a stage's bell unless one is waiting. Never raises: a bell that is lost costs seconds, upkeep rings again.
+    def send_wake_up(self, stage: str, vendor: Vendor | None = None) -> None:
+        """Sends a stage's wake-up unless one is waiting. Never raises: a wake-up that is lost costs seconds, upkeep sends it again.
 
         The work it is rung for was handed on already; an error here would make the caller do it once more.
         """
         queue = queue_of(stage, vendor)
         args = (str(vendor),) if stage == DELIVERY else ()
         try:
-            if self.belts.bell_is_ours(queue):
+            if self.streams.wake_up_is_ours(queue):
                 self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
         except (RedisError, KombuError, OSError) as error:
-            log.warning("a bell was not heard", extra={"queue": queue, "reason": type(error).__name__})
+            log.warning("wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__})
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
@@ -500,11 +500,11 @@ class Runtime:
 class _Claims:
     """The stage's port over the store. silences: of a vendor that throws away silent pushes close together (APNs)."""
 
-    def __init__(self, store: claim_store.Claims, silences: Silences | None) -> None:
+    def __init__(self, store: claim_store.Claims, silences: SilentPushLimiter | None) -> None:
         self._store = store
         self._silences = silences
 
-    def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
+    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
         if all(work.by_entry for work in works):
             return self._spaced(works, self._taken(works, badge_steps))
         both = list(zip(works, badge_steps, strict=True))
@@ -512,7 +512,7 @@ class _Claims:
         claimed = iter(self._claimed(*_apart(both, by_entry=False)))
         return self._spaced(works, [next(taken if work.by_entry else claimed) for work in works])
 
-    def _taken(self, works: Sequence[Work], steps: Sequence[int]) -> list[ClaimAnswer]:
+    def _taken(self, works: Sequence[PendingPush], steps: Sequence[int]) -> list[ClaimAnswer]:
         """Of pushes that stand in one entry; those of one take are asked for together."""
         if not works:
             return []
@@ -536,7 +536,7 @@ class _Claims:
             for work, (state, badge, why, counted) in zip(works, told, strict=True)
         ]
 
-    def _claimed(self, works: Sequence[Work], badge_steps: Sequence[int]) -> list[ClaimAnswer]:
+    def _claimed(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> list[ClaimAnswer]:
         if not works:
             return []
         asks = [
@@ -556,7 +556,7 @@ class _Claims:
         ]
         return [ClaimAnswer(_STATES[claim.state], claim.badge, claim.why) for claim in self._store.lease(asks)]
 
-    def _spaced(self, works: Sequence[Work], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
+    def _spaced(self, works: Sequence[PendingPush], answers: list[ClaimAnswer]) -> list[ClaimAnswer]:
         """Silent pushes of messages go to a device once in 20 minutes; the surplus is folded. A call can't wait."""
         if self._silences is None:
             return answers
@@ -577,7 +577,7 @@ _NOBODY = Hold("", "")
 _STATES = tuple(state.name.lower() for state in claim_store.ClaimState)
 
 
-def _apart(works: Sequence[tuple[Work, int]], *, by_entry: bool) -> tuple[list[Work], list[int]]:
+def _apart(works: Sequence[tuple[PendingPush, int]], *, by_entry: bool) -> tuple[list[PendingPush], list[int]]:
     chosen = [one for one in works if one[0].by_entry == by_entry]
     return [work for work, _ in chosen], [step for _, step in chosen]
 
@@ -586,7 +586,7 @@ def _apart(works: Sequence[tuple[Work, int]], *, by_entry: bool) -> tuple[list[W
 _WITHDRAWN = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
 
 
-def _read_as(work: Work) -> str:
+def _read_as(work: PendingPush) -> str:
     """The conversation whose reading makes this push needless; a call is answered, not read; "" for what nobody can have read."""
     note = work.note
     if note.kind == Kind.CALL_INVITE:
@@ -597,7 +597,7 @@ def _read_as(work: Work) -> str:
 class _Backlog:
     """The stage's port over the store."""
 
-    def __init__(self, store: Backlog) -> None:
+    def __init__(self, store: HeldPushes) -> None:
         self._store = store
 
     def look(self, asks: Sequence[tuple[tuple[str, ...], str, int]]) -> Sequence[View | None]:

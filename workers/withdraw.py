@@ -34,11 +34,11 @@ LOOKS_S = (1.0, 4.0, 15.0, 45.0)
 #: Beyond two requests in a row: what a lease and the hand-over take.
 SETTLED_S = 25.0
 USUAL_S = LOOKS_S[-1]
-#: Between a push's decision and its row's arrival on the ledger's belt, and between the clocks of two machines, there is less than this.
+#: Between a push's decision and its row's arrival on the ledger's stream, and between the clocks of two machines, there is less than this.
 LATE_S = 65.0
 #: A withdrawal is worth sending for so long.
 TTL_S = 86_400
-#: Wishes of one round, and how long a call may go on with further rounds: upkeep has bells to ring, too. Most of them ask about
+#: Wishes of one round, and how long a call may go on with further rounds: upkeep has wake-ups to send, too. Most of them ask about
 #: what nobody saw (every call ends once), and those are told apart by one query a round.
 ROUND = 200
 BUDGET_S = 0.5
@@ -49,7 +49,7 @@ AGAIN_S = 20.0
 TRIES_MAX = 5
 #: After the database was away.
 AWAY_S = 2.0
-#: People of one entry on the routing belt.
+#: People of one entry on the routing stream.
 CHUNK = 500
 #: A call's end for some of its people speaks of invitations up to its own time, and a little for differing clocks.
 CLOCKS_MS = 2_000
@@ -177,7 +177,7 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
     member = one.changed(after=after, tries=0) if after else b""
     done = _replace(runtime, held, member, one.due_s, fence, offline)
     if offline:
-        runtime.ring(ROUTING)
+        runtime.send_wake_up(ROUTING)
     return Due(member, msgspec.structs.replace(one.wish, after=after, tries=0), one.due_s) if after and done else None
 
 
@@ -186,7 +186,7 @@ def _replace(
 ) -> bool:
     """In one step: another wish (b"": none) in the place of this one, and entries for routing. False: it is not ours any more."""
     key, epoch = fence or (runtime.keys.lease_epoch("recalls"), 0)
-    streams = [runtime.keys.belt(keys.routing(urgency)) for urgency in Urgency]
+    streams = [runtime.keys.stream(keys.routing(urgency)) for urgency in Urgency]
     entries = [part for one in offline for part in (_URGENCIES.index(urgency_of(one.message, "")), encode([one]))]
     args = [epoch, member, by, score, *entries]
     return bool(script(runtime.redis, "withdraw")(keys=[runtime.keys.withdrawals, key, *streams], args=args))
@@ -202,7 +202,7 @@ def _since_ms(looks_s: Sequence[float], look: int, due_s: float) -> int:
 
 def _written_until_s(runtime: Runtime) -> float:
     """What happened before this moment stands in the ledger's tables; a look that is due later has to wait for them."""
-    oldest: Any = runtime.redis.xrange(runtime.keys.belt(keys.LEDGER), count=1)
+    oldest: Any = runtime.redis.xrange(runtime.keys.stream(keys.LEDGER), count=1)
     return int(oldest[0][0].split(b"-")[0]) / 1000 if oldest else float("inf")
 
 

@@ -43,7 +43,7 @@ class Seen:
     ripe: bool = False
 
 
-class Backlog:
+class HeldPushes:
     """One script call to look; joining and leaving happen inside the caller's MULTI, or in lane_commit.lua by `names`."""
 
     keep_s = KEEP_S

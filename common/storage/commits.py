@@ -12,7 +12,7 @@ from redis.client import Pipeline
 from redis.exceptions import WatchError
 
 from common.storage.cluster import is_slot_client
-from common.storage.streams import Belts, Entry
+from common.storage.streams import Entry, StreamStore
 
 #: Entries of another server that were committed are remembered for so long at least: their acknowledgement follows in a second step.
 PASSED_S: Final = 43_200
@@ -39,7 +39,7 @@ class Commits:
     read; else it asks. The count is watched until the write: a takeover in between makes the MULTI fail.
     """
 
-    def __init__(self, streams: Belts, source: Belts) -> None:
+    def __init__(self, streams: StreamStore, source: StreamStore) -> None:
         self._streams = streams
         self._source = source
         self._known: object = None  # the count before the next read
@@ -131,4 +131,4 @@ class Commits:
 
 
 def _digest(entry: Entry) -> bytes:
-    return blake2b(b"\0".join((entry.belt.encode(), entry.id)), digest_size=12).digest()
+    return blake2b(b"\0".join((entry.stream.encode(), entry.id)), digest_size=12).digest()

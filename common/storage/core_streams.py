@@ -11,7 +11,7 @@ from redis.client import Pipeline
 
 from common.storage.cluster import client_for, is_core
 from common.storage.keys import Keys
-from common.storage.streams import READ_BYTES_MAX, TAKEOVER_IDLE_MS, Backlog, CoreStreams, Entry
+from common.storage.streams import READ_BYTES_MAX, TAKEOVER_IDLE_MS, CoreStreams, Entry, StreamDepth
 
 
 def core_streams(
@@ -32,8 +32,8 @@ def core_streams(
 class SlotCoreStreams(CoreStreams):
     """As CoreStreams, of one slot."""
 
-    def _takeovers(self, belt: str) -> str:
-        return f"{{{belt}}}:pushfleet-takeovers"
+    def _takeovers(self, stream: str) -> str:
+        return f"{{{stream}}}:pushfleet-takeovers"
 
 
 class SpreadCoreStreams(CoreStreams):
@@ -51,47 +51,47 @@ class SpreadCoreStreams(CoreStreams):
             self._streams[stream] = SlotCoreStreams(client, self.keys, self.entry_bytes_max, self.kept_bytes, self.takeover_idle_ms)
         return self._streams[stream]
 
-    def make(self, belt: str) -> None:
-        self._of(belt).make(belt)
+    def make(self, stream: str) -> None:
+        self._of(stream).make(stream)
 
-    def wait(self, belts: Sequence[str], block_ms: int) -> list[Entry]:
+    def wait(self, streams: Sequence[str], block_ms: int) -> list[Entry]:
         """For each stream in turn, a part of the time."""
-        for belt in belts:
-            if found := self._of(belt).wait([belt], max(block_ms // len(belts), 1)):
+        for stream in streams:
+            if found := self._of(stream).wait([stream], max(block_ms // len(streams), 1)):
                 return found
         return []
 
     def read_weighted(self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
         found: list[Entry] = []
         room = bytes_max
-        for belt, count in counts.items():
+        for stream, count in counts.items():
             if room > 0:
-                entries = self._of(belt).read_weighted({belt: count}, room)
+                entries = self._of(stream).read_weighted({stream: count}, room)
                 found += entries
                 room -= sum(len(value) for entry in entries for value in entry.fields.values())
         return found
 
-    def take_over(self, belt: str, count: int, bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
-        return self._of(belt).take_over(belt, count, bytes_max)
+    def take_over(self, stream: str, count: int, bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
+        return self._of(stream).take_over(stream, count, bytes_max)
 
     def overtake(self, name: str, position: str, look: int, most: int, classes: Sequence[str]) -> tuple[str, bool, list[Entry]]:
         return self._of(name).overtake(name, position, look, most, classes)
 
-    def backlog(self, belts: Sequence[str]) -> dict[str, Backlog]:
-        return {name: found for belt in belts for name, found in self._of(belt).backlog([belt]).items()}
+    def backlog(self, streams: Sequence[str]) -> dict[str, StreamDepth]:
+        return {name: found for stream in streams for name, found in self._of(stream).backlog([stream]).items()}
 
-    def untaken_s(self, belts: Sequence[str]) -> dict[str, float]:
-        return {name: waited for belt in belts for name, waited in self._of(belt).untaken_s([belt]).items()}
+    def untaken_s(self, streams: Sequence[str]) -> dict[str, float]:
+        return {name: waited for stream in streams for name, waited in self._of(stream).untaken_s([stream]).items()}
 
-    def forget_dead_readers(self, belt: str, idle_ms: int) -> None:
-        self._of(belt).forget_dead_readers(belt, idle_ms)
+    def forget_dead_readers(self, stream: str, idle_ms: int) -> None:
+        self._of(stream).forget_dead_readers(stream, idle_ms)
 
     def _kept(self, entries: Sequence[Entry], *args: Any) -> list[Entry]:
         by_stream: dict[str, list[Entry]] = {}
         for entry in entries:
-            by_stream.setdefault(entry.belt, []).append(entry)
-        ours = {(one.belt, one.id) for stream, those in by_stream.items() for one in self._of(stream)._kept(those, *args)}  # noqa: SLF001
-        return [entry for entry in entries if (entry.belt, entry.id) in ours]
+            by_stream.setdefault(entry.stream, []).append(entry)
+        ours = {(one.stream, one.id) for stream, those in by_stream.items() for one in self._of(stream)._kept(those, *args)}  # noqa: SLF001
+        return [entry for entry in entries if (entry.stream, entry.id) in ours]
 
 
 class _Spread:

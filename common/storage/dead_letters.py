@@ -21,7 +21,7 @@ FETCHED = 50
 class DeadLetter:
     """entry_id: of the stream entry it was. raw: the entry's bytes.
 
-    fields: `d`, `app`, `q` of an event, or `belt` of what lay between stages.
+    fields: `d`, `app`, `q` of an event, or `stream` of what lay between stages.
     """
 
     id: str

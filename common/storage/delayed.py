@@ -20,7 +20,7 @@ from redis.exceptions import WatchError
 
 from common.contracts import Batch, decode_batch
 from common.model import Urgency, Vendor
-from common.storage.keys import BELTS, LEDGER, OLD_STREAMS, Keys
+from common.storage.keys import LEDGER, OLD_STREAMS, WORK_STREAMS, Keys
 from common.storage.lane_queues import LaneQueues, NewBatch, entry_id
 from common.storage.scripts import script
 
@@ -31,9 +31,9 @@ _MARK: Final = b"\x01"
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """One entry for `belt` that becomes due at `due_ms` (by the clock of this machine, as it is when it is put)."""
+    """One entry for `stream` that becomes due at `due_ms` (by the clock of this machine, as it is when it is put)."""
 
-    belt: str
+    stream: str
     blob: bytes
     due_ms: int
 
@@ -73,7 +73,7 @@ def _read(member: bytes) -> tuple[Header, int]:
     header = msgspec.msgpack.decode(member[3 : 3 + size], type=Header)
     if header.urgency:
         Urgency(header.urgency), _vendor(header.name)
-    elif header.name not in BELTS:
+    elif header.name not in WORK_STREAMS:
         raise ValueError("a stream without a reader")
     return header, 3 + size + 8
 
@@ -125,7 +125,7 @@ class Delayed:
         delays: list[int | bytes] = []
         now = int(time.time() * 1000)
         for later in waiting:
-            delays += [max(later.due_ms - now, 0), _member(Header(later.belt), later.blob)]
+            delays += [max(later.due_ms - now, 0), _member(Header(later.stream), later.blob)]
         if delays:
             self._delay(keys=[self._keys.delayed], args=delays, client=pipe)
 
@@ -154,14 +154,14 @@ class Delayed:
         letter = self._bury(member, f"unreadable: {type(error).__name__}")
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(key, member)
-            pipe.xadd(self._keys.belt(LEDGER), {"b": letter})
+            pipe.xadd(self._keys.stream(LEDGER), {"b": letter})
             pipe.execute()
 
     def _released(self, name: str, urgency: str, group: Sequence[tuple[bytes, Header, int]]) -> str:
         keys = self._keys
         if not urgency:
             args: list[bytes | int] = [part for member, _, start in group for part in (member, start + 1)]
-            self._add(keys=[keys.delayed, keys.belt(name)], args=args)
+            self._add(keys=[keys.delayed, keys.stream(name)], args=args)
             return name
         vendor = _vendor(name)
         # what an earlier release put here, or another lane, is not counted yet

@@ -1,4 +1,4 @@
-"""Every Redis key of ours, made in one place: `<PUSHFLEET_PREFIX>:<thing>:…`; and the names of the belts.
+"""Every Redis key of ours, made in one place: `<PUSHFLEET_PREFIX>:<thing>:…`; and the names of the streams.
 
 Two different things never share a key. A tenant's name holds no colon (contract §6) and stands first; of further parts that come
 from outside all but the last end with U+0000, which no id holds; what is appended to a lane is a number.
@@ -14,7 +14,7 @@ from common.model import Urgency, Vendor
 PRESENCE = "presence"
 ROUTING = "routing"
 LEDGER = "ledger"
-#: Vendors' callbacks on their way into the ledger. Not among BELTS: upkeep has no bell to ring for it.
+#: Vendors' callbacks on their way into the ledger. Not among WORK_STREAMS: upkeep sends no wake-up for it.
 RECEIPTS = "receipts"
 
 
@@ -36,7 +36,7 @@ STAGE_STREAMS = {
 
 
 def send(vendor: Vendor, urgency: Urgency) -> str:
-    """Name of the belt that one vendor's delivery workers read for one urgency."""
+    """Name of the stream that one vendor's delivery workers read for one urgency."""
     return f"send:{vendor}:{urgency}"
 
 
@@ -45,7 +45,7 @@ CALL = "call"
 
 SEND = {vendor: tuple(send(vendor, urgency) for urgency in Urgency) for vendor in Vendor}
 #: The streams between stages; those of delivery are of releases before 0.2, read for one release more.
-BELTS: tuple[str, ...] = (
+WORK_STREAMS: tuple[str, ...] = (
     PRESENCE,
     ROUTING,
     *(name for names in SEND.values() for name in names),
@@ -64,9 +64,9 @@ OLD_STREAMS: tuple[str, ...] = (
     ),
 )
 #: Streams of people's work, which live in one shard: their keys share a hash tag.
-_OF_SHARD = frozenset(BELTS[-2 * len(Urgency) :])
+_OF_SHARD = frozenset(WORK_STREAMS[-2 * len(Urgency) :])
 #: Name of the queue that a stream is a part of, as metrics and pages tell it.
-QUEUES = {belt: belt if belt.startswith("send:") else belt.partition(":")[0] for belt in BELTS}
+QUEUES = {stream: stream if stream.startswith("send:") else stream.partition(":")[0] for stream in WORK_STREAMS}
 
 
 def renamed(name: bytes, root: str, new_root: str) -> bytes:
@@ -84,10 +84,10 @@ class Keys:
 
     prefix: str
 
-    def belt(self, name: str) -> str:
+    def stream(self, name: str) -> str:
         return f"{self.prefix}:{{s0}}:{name}" if name in _OF_SHARD else f"{self.prefix}:{name}"
 
-    def bell(self, queue: str) -> str:
+    def wake_up(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
 
     def seen_events(self, half_day: int) -> str:

@@ -23,7 +23,7 @@ from redis.exceptions import OutOfMemoryError
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
 from common.storage.scripts import Call, run_all, script
-from common.storage.streams import Backlog
+from common.storage.streams import StreamDepth
 
 URGENCIES: Final = tuple(Urgency)
 RANK: Final = {urgency: number for number, urgency in enumerate(URGENCIES)}
@@ -387,7 +387,7 @@ class LaneQueues:
             found[lane] = Load(int(size or 0), max(int(waiting or 0), 0), counts, firsts)
         return found
 
-    def backlog(self) -> dict[str, Backlog]:
+    def backlog(self) -> dict[str, StreamDepth]:
         """By vendor and urgency (`send:<vendor>:<urgency>`): entries that wait in all its lanes' queues, and since when."""
         entries = {(vendor, urgency): 0 for vendor in Vendor for urgency in URGENCIES}
         oldest: dict[tuple[Vendor, Urgency], int] = {}
@@ -397,7 +397,7 @@ class LaneQueues:
                 entries[name] += count
                 if first is not None:
                     oldest[name] = min(first, oldest.get(name, first))
-        return {f"send:{name[0]}:{name[1]}": Backlog(count, 0, oldest.get(name)) for name, count in entries.items()}
+        return {f"send:{name[0]}:{name[1]}": StreamDepth(count, 0, oldest.get(name)) for name, count in entries.items()}
 
     def untaken_s(self) -> dict[Vendor, float]:
         """Of each vendor with work: how long the lane that may send now and was taken by nobody has waited, seconds.
@@ -491,7 +491,7 @@ class LaneQueues:
     def _commit_keys(self, taken: Taken, commit: LaneCommit) -> list[str]:
         keys, lane = self.keys, taken.lane
         own = [keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
-        own += [keys.lane_queue(lane, taken.urgency), keys.rate(lane), keys.inflight(lane), keys.belt("ledger"), keys.delayed]
+        own += [keys.lane_queue(lane, taken.urgency), keys.rate(lane), keys.inflight(lane), keys.stream("ledger"), keys.delayed]
         return [*own, *commit.keys, *commit.taken]
 
 

@@ -23,10 +23,10 @@ from common.storage.ledger_copy import EVENT_COLUMNS, NOTE_COLUMNS, NULL, ROW_CO
 from common.storage.ledger_reads import ROWS_MAX, LastHour, LedgerReader, day_of
 from common.storage.tables import PARTITIONED, dead_letters, events, ledger, notes, pages
 
-__all__ = ["BELT_MAX", "ROWS_MAX", "LastHour", "Ledger", "day_of", "tag_of"]
+__all__ = ["ROWS_MAX", "STREAM_MAX", "LastHour", "Ledger", "day_of", "tag_of"]
 
-#: Entries of the ledger's belt at which delivery stops taking batches: nothing is dropped.
-BELT_MAX = 20_000
+#: Entries of the ledger's stream at which delivery stops taking batches: nothing is dropped.
+STREAM_MAX = 20_000
 
 #: Days that have a partition of their own, until today; all before share one.
 OWN_DAYS = 30

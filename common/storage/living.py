@@ -29,7 +29,7 @@ def role_of(stage: str, vendors: Sequence[Vendor] = (), roles: Sequence[str] = (
     return f"{stage}:{','.join(parts)}" if parts else stage
 
 
-class Living:
+class Heartbeats:
     """name: of one process of the whole fleet; two of the same name would hide each other."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:

@@ -33,7 +33,7 @@ _NO_TIMES: Final[Mapping[int, MessageTime]] = {}
 _REPEAT: Final = ord("1")
 
 
-class Marks:
+class EventMarks:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys

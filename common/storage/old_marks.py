@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from common.clock import now_ms
 from common.storage.keys import CALL, Keys
-from common.storage.marks import Marks
+from common.storage.marks import EventMarks
 
 #: Looks through all keys after the start of the process, s: an intake of the old release may go on for a while beside us.
 LOOKS_S: Final = (0.0, 60.0, 300.0)
@@ -30,7 +30,7 @@ _CONVERSATIONS = text(
 
 
 class OldMarks:
-    def __init__(self, redis: Redis, keys: Keys, engine: Engine, marks: Marks) -> None:
+    def __init__(self, redis: Redis, keys: Keys, engine: Engine, marks: EventMarks) -> None:
         self._redis = redis
         self._keys = keys
         self._engine = engine

@@ -22,7 +22,7 @@ from common.storage.cluster import ClusterCore, as_redis, slot_client
 log = logging.getLogger(__name__)
 
 #: Longest wait for any answer, seconds. A blocking read must ask for less. On half-open connections a worker stands still for so long
-#: and a little more: with 10 s it took 16 s and more until all stages went on, with 5 s it takes 5 to 10 (tests/chaos/test_belts.py).
+#: and a little more: with 10 s it took 16 s and more until all stages went on, with 5 s it takes 5 to 10 (tests/chaos/test_streams.py).
 SOCKET_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 #: A connection that was idle for longer is asked PING before it is used, seconds.

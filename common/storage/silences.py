@@ -13,7 +13,7 @@ from common.storage.scripts import script
 GAP_S = 1_200
 
 
-class Silences:
+class SilentPushLimiter:
     def __init__(self, redis: Redis, keys: Keys, gap_s: int = GAP_S) -> None:
         self._keys = keys
         self._gap_ms = gap_s * 1000

@@ -1,4 +1,4 @@
-"""The belts between stages (Redis Streams, until acknowledged): read, hand on in one MULTI, take over, ring the bell."""
+"""The streams between stages (Redis Streams, until acknowledged): read, hand on in one MULTI, take over, send a wake-up."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
 READ_BYTES_MAX = 8 * 1024 * 1024
 #: A dead letter that was replayed is known as such for so long.
 REPLAYED_S = 90 * 86_400
-#: A bell that was lost is rung again by upkeep after so long.
-BELL_MS = 2_000
+#: Upkeep sends a lost wake-up again after so long.
+WAKE_UP_MS = 2_000
 
 
 class Entry(Value, frozen=True):
@@ -40,7 +40,7 @@ class Entry(Value, frozen=True):
     fields, size: of the core's entries only: all fields; the bytes of one over the limit, whose fields are cut (0: it is whole).
     """
 
-    belt: str
+    stream: str
     id: bytes
     blob: bytes
     deliveries: int = 1
@@ -60,7 +60,7 @@ class Entry(Value, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class StreamDepth:
     """unread: entries nobody took; pending: taken, not acknowledged; stale: pending ones idle past the take-over time."""
 
     unread: int
@@ -68,8 +68,8 @@ class Backlog:
     oldest_ms: int | None
 
 
-class Belts:
-    """Reads and writes the belts as one consumer of the group; the consumer's name is new in each process."""
+class StreamStore:
+    """Reads and writes the streams as one consumer of the group; the consumer's name is new in each process."""
 
     def __init__(self, redis: Redis, keys: Keys, takeover_idle_ms: int = TAKEOVER_IDLE_MS) -> None:
         self.redis = redis
@@ -86,37 +86,37 @@ class Belts:
         self.consumer = uuid.uuid4().hex[:12]
         self._made: set[str] = set()
 
-    def _key(self, belt: str) -> str:
-        return self.keys.belt(belt)
+    def _key(self, stream: str) -> str:
+        return self.keys.stream(stream)
 
-    def _takeovers(self, _belt: str) -> str:
+    def _takeovers(self, _stream: str) -> str:
         """Where takeovers of the stream's entries are counted."""
         return self.keys.takeovers
 
-    def _make(self, belts: Iterable[str]) -> None:
-        for belt in belts:
-            if belt in self._made:
+    def _make(self, streams: Iterable[str]) -> None:
+        for stream in streams:
+            if stream in self._made:
                 continue
-            self.make(belt)
-            self._made.add(belt)
+            self.make(stream)
+            self._made.add(stream)
 
-    def make(self, belt: str) -> None:
-        """Creates the belt's group from 0 if missing."""
+    def make(self, stream: str) -> None:
+        """Creates the stream's group from 0 if missing."""
         try:
-            self.redis.xgroup_create(self._key(belt), GROUP, id="0", mkstream=True)
+            self.redis.xgroup_create(self._key(stream), GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    def read(self, belts: Sequence[str], count: int, block_ms: int | None = None) -> list[Entry]:
-        """Up to `count` fresh entries of each belt, in the belts' order; waits for the first of them for `block_ms`."""
-        found = self.read_weighted(dict.fromkeys(belts, count))
-        return found if found or block_ms is None else self.wait(belts, block_ms)
+    def read(self, streams: Sequence[str], count: int, block_ms: int | None = None) -> list[Entry]:
+        """Up to `count` fresh entries of each stream, in the streams' order; waits for the first of them for `block_ms`."""
+        found = self.read_weighted(dict.fromkeys(streams, count))
+        return found if found or block_ms is None else self.wait(streams, block_ms)
 
-    def wait(self, belts: Sequence[str], block_ms: int) -> list[Entry]:
+    def wait(self, streams: Sequence[str], block_ms: int) -> list[Entry]:
         """Waits for the next entry of any stream: one of each at most."""
-        self._make(belts)
-        names = {self._key(belt).encode(): belt for belt in belts}
+        self._make(streams)
+        names = {self._key(stream).encode(): stream for stream in streams}
         try:
             answer: Any = self.redis.xreadgroup(GROUP, self.consumer, dict.fromkeys(names, ">"), count=1, block=block_ms)
         except ResponseError as error:
@@ -125,31 +125,31 @@ class Belts:
         pairs = answer.items() if isinstance(answer, dict) else answer or ()
         return [self._whole(names[key], *raw) for key, raws in pairs for raw in raws]
 
-    def _whole(self, belt: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-        return Entry(belt, entry_id, fields.get(b"b", b""), 1, b"s" in fields)
+    def _whole(self, stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+        return Entry(stream, entry_id, fields.get(b"b", b""), 1, b"s" in fields)
 
     def read_weighted(self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
-        """Up to `counts[belt]` fresh entries of each belt and about `bytes_max` in all, in one round trip, in the mapping's order."""
+        """Up to `counts[stream]` fresh entries of each stream and about `bytes_max` in all, in one round trip, in the mapping's order."""
         self._make(counts)
         args: list[str | int] = [GROUP, self.consumer, bytes_max, self.entry_bytes_max, self.kept_bytes, *counts.values()]
         try:
-            told = self._take(keys=[self._key(belt) for belt in counts], args=args)
+            told = self._take(keys=[self._key(stream) for stream in counts], args=args)
         except ResponseError as error:
             self._lost_group(error)
             raise
         if len(told) > len(counts):
             self._made.clear()
-        return [self._entry(belt, *raw) for belt, raws in zip(counts, told, strict=False) for raw in raws]
+        return [self._entry(stream, *raw) for stream, raws in zip(counts, told, strict=False) for raw in raws]
 
     def _lost_group(self, error: ResponseError) -> None:
         if "NOGROUP" in str(error):  # the server lost its data: make the groups again
             self._made.clear()
 
-    def take_over(self, belt: str, count: int, bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
+    def take_over(self, stream: str, count: int, bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
         """Entries whose readers fell silent, now ours, with their delivery counts. Each call looks on where the last one ended: what
         cannot be worked on now does not hide what can."""
-        self._make([belt])
-        start = self._looked.pop(belt, "-")
+        self._make([stream])
+        start = self._looked.pop(stream, "-")
         args: list[str | int] = [
             GROUP,
             self.consumer,
@@ -161,19 +161,19 @@ class Belts:
             self.kept_bytes,
         ]
         try:
-            further, raws = self._reclaim(keys=[self._key(belt), self._takeovers(belt)], args=args)
+            further, raws = self._reclaim(keys=[self._key(stream), self._takeovers(stream)], args=args)
         except ResponseError as error:
             self._lost_group(error)
             raise
         if further != b"-":
-            self._looked[belt] = further.decode()
+            self._looked[stream] = further.decode()
         elif not raws and start != "-":  # that was the end
-            return self.take_over(belt, count, bytes_max)
-        return [self._entry(belt, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
+            return self.take_over(stream, count, bytes_max)
+        return [self._entry(stream, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
 
-    def _entry(self, belt: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1) -> Entry:
+    def _entry(self, stream: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1) -> Entry:
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
-        return Entry(belt, entry_id, fields.get(b"b", b""), deliveries, b"s" in fields)
+        return Entry(stream, entry_id, fields.get(b"b", b""), deliveries, b"s" in fields)
 
     def hand_on(
         self,
@@ -181,7 +181,7 @@ class Belts:
         adds: Sequence[tuple[str, bytes]] = (),
         more: Callable[[Pipeline], None] | None = None,
     ) -> None:
-        """In one MULTI: add to the next belts, do `more`, then acknowledge and delete what is done."""
+        """In one MULTI: add to the next streams, do `more`, then acknowledge and delete what is done."""
         with self.redis.pipeline(transaction=True) as pipe:
             self.add(pipe, adds)
             if more is not None:
@@ -191,26 +191,26 @@ class Belts:
 
     def add(self, pipe: Pipeline, adds: Sequence[tuple[str, bytes]]) -> None:
         """Entries (stream, blob), inside the caller's MULTI."""
-        for belt, blob in adds:
-            pipe.xadd(self._key(belt), {"b": blob})
+        for stream, blob in adds:
+            pipe.xadd(self._key(stream), {"b": blob})
 
-    def add_once(self, letter: str, belt: str, blob: bytes) -> bool:
+    def add_once(self, letter: str, stream: str, blob: bytes) -> bool:
         """Adds the bytes of a dead letter; False when that was done before, by one who died before the letter ended."""
-        return bool(self._add_once(keys=[self.keys.replayed(letter), self._key(belt)], args=[REPLAYED_S, blob]))
+        return bool(self._add_once(keys=[self.keys.replayed(letter), self._key(stream)], args=[REPLAYED_S, blob]))
 
     def acknowledge(self, pipe: Pipeline, done: Sequence[Entry]) -> None:
         """Acknowledges and deletes, inside the caller's MULTI."""
-        by_belt: dict[str, list[bytes]] = {}
+        by_stream: dict[str, list[bytes]] = {}
         for entry in done:
-            by_belt.setdefault(entry.belt, []).append(entry.id)
-        for belt, ids in by_belt.items():
-            pipe.xack(self._key(belt), GROUP, *ids)
-            pipe.xdel(self._key(belt), *ids)
+            by_stream.setdefault(entry.stream, []).append(entry.id)
+        for stream, ids in by_stream.items():
+            pipe.xack(self._key(stream), GROUP, *ids)
+            pipe.xdel(self._key(stream), *ids)
 
     def split(self, pipe: Pipeline, entry: Entry, singles: Sequence[Mapping[bytes, bytes]]) -> None:
         """Replaces an entry that keeps killing its readers by one entry an item, so that the culprit stands alone; inside a MULTI."""
         for fields in singles:
-            pipe.xadd(self._key(entry.belt), cast(Any, {**fields, b"s": b"1"}))
+            pipe.xadd(self._key(entry.stream), cast(Any, {**fields, b"s": b"1"}))
         self.acknowledge(pipe, [entry])
 
     def forgive(self, entries: Sequence[Entry]) -> None:
@@ -232,83 +232,83 @@ class Belts:
 
     def _kept(self, entries: Sequence[Entry], idle_ms: int, count: Callable[[Entry], int]) -> list[Entry]:
         """Those of the entries that are still ours, with their idle time and delivery counters (-1: as they are) set."""
-        by_belt: dict[str, list[Entry]] = {}
+        by_stream: dict[str, list[Entry]] = {}
         for entry in entries:
-            by_belt.setdefault(entry.belt, []).append(entry)
+            by_stream.setdefault(entry.stream, []).append(entry)
         ours: set[tuple[str, bytes]] = set()
-        for belt, those in by_belt.items():
+        for stream, those in by_stream.items():
             args = [GROUP, self.consumer, idle_ms, *(part for entry in those for part in (entry.id, count(entry)))]
-            ours |= {(belt, entry_id) for entry_id in self._hold(keys=[self._key(belt)], args=args)}
-        return [entry for entry in entries if (entry.belt, entry.id) in ours]
+            ours |= {(stream, entry_id) for entry_id in self._hold(keys=[self._key(stream)], args=args)}
+        return [entry for entry in entries if (entry.stream, entry.id) in ours]
 
-    def backlog(self, belts: Sequence[str]) -> dict[str, Backlog]:
-        """Depth of each belt and the time of its oldest entry."""
-        self._make(belts)
-        lengths = self._lengths(belts)
-        filled = [belt for belt in belts if lengths[belt]]
+    def backlog(self, streams: Sequence[str]) -> dict[str, StreamDepth]:
+        """Depth of each stream and the time of its oldest entry."""
+        self._make(streams)
+        lengths = self._lengths(streams)
+        filled = [stream for stream in streams if lengths[stream]]
         with self.redis.pipeline(transaction=False) as pipe:
-            for belt in filled:
-                pipe.xpending(self._key(belt), GROUP)
-                pipe.xrange(self._key(belt), count=1)
+            for stream in filled:
+                pipe.xpending(self._key(stream), GROUP)
+                pipe.xrange(self._key(stream), count=1)
             answers = pipe.execute(raise_on_error=False)
-        found = dict.fromkeys(belts, Backlog(0, 0, None))
-        for belt, pending, oldest in zip(filled, answers[::2], answers[1::2], strict=True):
+        found = dict.fromkeys(streams, StreamDepth(0, 0, None))
+        for stream, pending, oldest in zip(filled, answers[::2], answers[1::2], strict=True):
             if isinstance(pending, Exception):
-                self._made.discard(belt)
-                del found[belt]
+                self._made.discard(stream)
+                del found[stream]
                 continue
             taken = int(pending["pending"])
-            found[belt] = Backlog(max(lengths[belt] - taken, 0), taken, int(oldest[0][0].split(b"-")[0]) if oldest else None)
+            found[stream] = StreamDepth(max(lengths[stream] - taken, 0), taken, int(oldest[0][0].split(b"-")[0]) if oldest else None)
         return found
 
-    def _lengths(self, belts: Sequence[str]) -> dict[str, int]:
+    def _lengths(self, streams: Sequence[str]) -> dict[str, int]:
         """Entries of each stream, taken or not. One round trip: as a rule there are none."""
         with self.redis.pipeline(transaction=False) as pipe:
-            for belt in belts:
-                pipe.xlen(self._key(belt))
-            return dict(zip(belts, map(int, pipe.execute()), strict=True))
+            for stream in streams:
+                pipe.xlen(self._key(stream))
+            return dict(zip(streams, map(int, pipe.execute()), strict=True))
 
-    def untaken_s(self, belts: Sequence[str]) -> dict[str, float]:
+    def untaken_s(self, streams: Sequence[str]) -> dict[str, float]:
         """How long the first entry of each stream that nobody has read yet has waited, seconds; 0 where all are read.
 
         Not by XINFO's lag, which knows nothing once entries are deleted out of order, as many readers do.
         """
-        self._make(belts)
-        lengths = self._lengths(belts)
-        filled = [belt for belt in belts if lengths[belt]]
-        waited = dict.fromkeys(belts, 0.0)
+        self._make(streams)
+        lengths = self._lengths(streams)
+        filled = [stream for stream in streams if lengths[stream]]
+        waited = dict.fromkeys(streams, 0.0)
         if not filled:
             return waited
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            for belt in filled:
-                pipe.xinfo_groups(self._key(belt))
+            for stream in filled:
+                pipe.xinfo_groups(self._key(stream))
             (seconds, micros), *told = pipe.execute(raise_on_error=False)
         with self.redis.pipeline(transaction=False) as pipe:
-            for belt, groups in zip(filled, told, strict=True):
-                pipe.xrange(self._key(belt), f"({_delivered(groups)}", count=1)
+            for stream, groups in zip(filled, told, strict=True):
+                pipe.xrange(self._key(stream), f"({_delivered(groups)}", count=1)
             firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
-        for belt, first in zip(filled, firsts, strict=True):
+        for stream, first in zip(filled, firsts, strict=True):
             if first:
-                waited[belt] = max(now - int(first[0][0].split(b"-")[0]), 0) / 1000
+                waited[stream] = max(now - int(first[0][0].split(b"-")[0]), 0) / 1000
         return waited
 
-    def missed(self, belts: Sequence[str]) -> set[str]:
-        """Belts with entries that nobody took, or whose reader fell silent. One round trip."""
-        found = cast(list[int], self._missed(keys=[self._key(belt) for belt in belts], args=[GROUP, self.takeover_idle_ms]))
-        return {belts[index] for index in found}
+    def missed(self, streams: Sequence[str]) -> set[str]:
+        """Streams with entries that nobody took, or whose reader fell silent. One round trip."""
+        found = cast(list[int], self._missed(keys=[self._key(stream) for stream in streams], args=[GROUP, self.takeover_idle_ms]))
+        return {streams[index] for index in found}
 
-    def forget_dead_readers(self, belt: str, idle_ms: int) -> None:
+    def forget_dead_readers(self, stream: str, idle_ms: int) -> None:
         """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves one behind."""
-        self._forget(keys=[self._key(belt)], args=[GROUP, idle_ms])
+        self._forget(keys=[self._key(stream)], args=[GROUP, idle_ms])
 
-    def bell_is_ours(self, queue: str) -> bool:
-        """True when no bell of this queue is waiting, and marks one as waiting: the caller rings it."""
-        return bool(self.redis.set(self.keys.bell(queue), b"1", nx=True, px=BELL_MS))
+    def wake_up_is_ours(self, queue: str) -> bool:
+        """True when no wake-up of this queue is waiting, and marks one as waiting: the caller sends it."""
+        return bool(self.redis.set(self.keys.wake_up(queue), b"1", nx=True, px=WAKE_UP_MS))
 
-    def clear_bell(self, queue: str) -> None:
-        self.redis.delete(self.keys.bell(queue))
+    def clear_wake_up(self, queue: str) -> None:
+        self.redis.delete(self.keys.wake_up(queue))
 
 
 def _delivered(groups: Any) -> str:
@@ -318,7 +318,7 @@ def _delivered(groups: Any) -> str:
     return next((str(one["last-delivered-id"].decode()) for one in groups if one["name"] == GROUP.encode()), "0-0")
 
 
-class CoreStreams(Belts):
+class CoreStreams(StreamStore):
     """The streams that the core writes, by their own names. An entry over the limit comes cut."""
 
     def __init__(self, redis: Redis, keys: Keys, entry_bytes_max: int, kept_bytes: int, takeover_idle_ms: int = TAKEOVER_IDLE_MS) -> None:
@@ -334,13 +334,13 @@ class CoreStreams(Belts):
         at, ended, raws = self._overtake(keys=[name, self._takeovers(name)], args=[*args, *classes])
         return at.decode(), bool(ended), [self._entry(name, *raw) for raw in raws]
 
-    def _key(self, belt: str) -> str:
-        return belt
+    def _key(self, stream: str) -> str:
+        return stream
 
-    def _entry(self, belt: str, entry_id: bytes, raw: Sequence[bytes], size: int, deliveries: int = 1) -> Entry:
+    def _entry(self, stream: str, entry_id: bytes, raw: Sequence[bytes], size: int, deliveries: int = 1) -> Entry:
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
-        return Entry(belt, entry_id, fields.get(b"e", b""), deliveries, b"s" in fields, fields, size)
+        return Entry(stream, entry_id, fields.get(b"e", b""), deliveries, b"s" in fields, fields, size)
 
-    def _whole(self, belt: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    def _whole(self, stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
         size = sum(len(key) + len(value) for key, value in fields.items())
-        return Entry(belt, entry_id, fields.get(b"e", b""), 1, b"s" in fields, fields, size if size > self.entry_bytes_max else 0)
+        return Entry(stream, entry_id, fields.get(b"e", b""), 1, b"s" in fields, fields, size if size > self.entry_bytes_max else 0)

@@ -148,7 +148,7 @@ def lane(vendor: Vendor, by_simulator: bool = False) -> Iterator[tuple[Runtime, 
 
 
 def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
-    """One group message to so many devices, on the lane's belt in entries of BATCH, as routing hands them on."""
+    """One group message to so many devices, on the lane's stream in entries of BATCH, as routing hands them on."""
     now = int(time.time() * 1000)
     stored = runtime.catalog.now.lanes[(APP, vendor, "b")]
     identity = uuid.uuid4().hex
@@ -171,13 +171,13 @@ def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
         urgency=Urgency.GROUP,
         collapse_id=identity,
     )
-    belt = keys.send(vendor, Urgency.GROUP)
+    stream = keys.send(vendor, Urgency.GROUP)
     for start in range(0, pushes, BATCH):
         targets = tuple(
             Target(f"u{n}", "d", _token(vendor, n), uuid.uuid4().hex, "android", now) for n in range(start, min(start + BATCH, pushes))
         )
         batch = Batch(app=APP, vendor=vendor, business_id="b", pushes=(Push(note=note, targets=targets),), by_entry=True)
-        runtime.belts.hand_on((), [(belt, encode(batch))])
+        runtime.streams.hand_on((), [(stream, encode(batch))])
 
 
 def _placement(lane_: Any) -> dict[str, str]:
@@ -229,13 +229,13 @@ def _cpu_s(pid: int) -> float:
 
 
 def _drain(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
-    """Until the lane's belts are empty. The ledger's belt is emptied unread: writing rows is upkeep's work, on another core."""
+    """Until the lane's streams are empty. The ledger's stream is emptied unread: writing rows is upkeep's work, on another core."""
     drain = Stages(runtime).drain(DELIVERY, vendor)
     end = time.monotonic() + 600
     while time.monotonic() < end:
         drain(lambda: False)
-        runtime.redis.xtrim(runtime.keys.belt(keys.LEDGER), maxlen=0, approximate=False)
-        waiting = sum(one.unread + one.pending for one in runtime.belts.backlog(keys.SEND[vendor]).values())
+        runtime.redis.xtrim(runtime.keys.stream(keys.LEDGER), maxlen=0, approximate=False)
+        waiting = sum(one.unread + one.pending for one in runtime.streams.backlog(keys.SEND[vendor]).values())
         if not waiting and not runtime.delayed.waiting_count():
             return
         runtime.delayed.release_due()

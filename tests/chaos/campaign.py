@@ -1,6 +1,6 @@
 """Kills every process of a fleet at random while messages travel, then settles accounts: `python -m tests.chaos.campaign chaos|soak`.
 
-`make chaos`: the belts' and the fleet's campaign in their long forms, var/reports/chaos.json. `make soak [MINUTES=30]`: the same load
+`make chaos`: the streams' and the fleet's campaign in their long forms, var/reports/chaos.json. `make soak [MINUTES=30]`: the same load
 with random faults for so many minutes, var/reports/soak.json. The tests call `run` with smaller figures.
 """
 
@@ -204,10 +204,10 @@ def write(name: str, report: Mapping[str, Any]) -> None:
     (REPORTS / name).write_text(json.dumps(report, indent=1))
 
 
-def belts() -> int:
-    """The long form of the belts' campaign: 100,000 numbers."""
+def streams() -> int:
+    """The long form of the streams' campaign: 100,000 numbers."""
     environ = {**os.environ, "PUSHFLEET_TEST_CHAOS_LONG": "1"}
-    argv = [sys.executable, "-m", "pytest", "-x", "-s", "--timeout", "1200", "tests/chaos/test_belts.py"]
+    argv = [sys.executable, "-m", "pytest", "-x", "-s", "--timeout", "1200", "tests/chaos/test_streams.py"]
     return subprocess.run(argv, env=environ, check=False).returncode
 
 
@@ -222,7 +222,7 @@ def main() -> int:
     else:
         times, messages = int(os.environ.get("KILLS") or 5), int(os.environ.get("MESSAGES") or 20_000)
         report = run(messages, 150, seed, lambda place, trouble, rng: kill_each(place, times, (0.2, 3.0), trouble, rng))
-        failed = belts()
+        failed = streams()
         report["belts_failed"] = failed
     write(f"{what}.json", report)
     show(report)

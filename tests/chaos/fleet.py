@@ -174,7 +174,7 @@ class Town:
 
     def _nothing_moves(self) -> bool:
         runtime = self.runtime
-        busy = sum(backlog.unread + backlog.pending for backlog in runtime.belts.backlog((*keys.BELTS, keys.LEDGER)).values())
+        busy = sum(backlog.unread + backlog.pending for backlog in runtime.streams.backlog((*keys.WORK_STREAMS, keys.LEDGER)).values())
         if busy or runtime.core.xlen("im:events") or runtime.delayed.waiting_count() or runtime.lane_queues.any_left():
             return False
         decided, waiting = runtime.ledger.counts()

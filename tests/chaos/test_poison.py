@@ -117,7 +117,7 @@ def test_a_push_that_kills_its_process_becomes_a_dead_letter_and_every_other_is_
     assert lives.count(KILLED) <= 2 * DELIVERIES_MAX
     others = {device for devices in entries for device in devices} - {"deadly"}
     assert redis_client.hgetall(SENT) == {device.encode(): b"1" for device in others}
-    records = [record for _, fields in redis_client.xrange(runtime.keys.belt(keys.LEDGER)) for record in decode_records(fields[b"b"])]
+    records = [record for _, fields in redis_client.xrange(runtime.keys.stream(keys.LEDGER)) for record in decode_records(fields[b"b"])]
     letter, row = records
     assert isinstance(row, RowRecord)
     assert (row.device, row.decision, row.note.split(":")[0]) == ("deadly", None, "dead letter"), "nobody is without a row"

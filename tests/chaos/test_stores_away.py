@@ -42,8 +42,8 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
     for _ in range(ROUTED):
         place.publish(to="u0")  # on the lane with the rate: four seconds of work that is routed already
     wait_for(lambda: not place.runtime.core.xlen("im:events"), "all is taken in")
-    belts = place.runtime.belts
-    wait_for(lambda: not any(b.unread or b.pending for b in belts.backlog(["presence", "routing"]).values()), "all is routed")
+    streams = place.runtime.streams
+    wait_for(lambda: not any(b.unread or b.pending for b in streams.backlog(["presence", "routing"]).values()), "all is routed")
     # the lane's first grant asks the ledger what it has sent today: from then on delivery needs no database
     wait_for(lambda: place.sent() > routed - ROUTED, "the lane flows")
     proxy.refuse(True)
@@ -55,7 +55,7 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
     wait_for(lambda: place.sent() >= routed, "what was routed goes out without the database", AWAY_S)
     time.sleep(max(0.0, started + AWAY_S - time.monotonic()))
     assert place.sent() == routed
-    backlog = belts.backlog(["presence"])["presence"]
+    backlog = streams.backlog(["presence"])["presence"]
     assert backlog.unread + backlog.pending + place.runtime.core.xlen("im:events") > 0
     proxy.refuse(False)
     back = time.monotonic()
@@ -71,6 +71,6 @@ def test_after_redis_has_lost_everything_new_messages_pass(place: Town) -> None:
     before = place.sent()
     for number in range(20):
         place.publish(to=f"u{1 + number % 9}")
-    wait_for(lambda: place.sent() == before + 20, "all stages find their belts again", 30.0)
+    wait_for(lambda: place.sent() == before + 20, "all stages find their streams again", 30.0)
     assert place.settled(30.0, lambda: None)
     assert accounts(place)["lost"] == 0

@@ -209,7 +209,7 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
     crowd.chat("honor late", others["late"])
     crowd.chat("honor call", others["call"], **{"class": "call"})
     crowd.chat("honor again", others["late"])
-    wait_for(lambda: not house.core.runtime.redis.xlen(house.core.runtime.keys.belt("routing")), "all of them are routed")
+    wait_for(lambda: not house.core.runtime.redis.xlen(house.core.runtime.keys.stream("routing")), "all of them are routed")
     outage_lasts(now_ms())
     wait_for(lambda: lane_row(house.core.runtime, lane)["parked"] == 80, "all of them are parked")
 

@@ -185,8 +185,8 @@ def test_zego_call_invitation_is_pushed(house: House) -> None:
     voip = "bb" + uuid.uuid4().hex * 2
     house.register(b, voip_token=voip[:64])
     plain = house.register(c)
-    ring = {"iOSVoIPHandleType": 1, "iOSVoIPHandleValue": "u_1001", "iOSVoIPHasVideo": True}
-    body = created(house, a, [b, c], {**WORDS, "voIPConfig": ring})
+    send_wake_up = {"iOSVoIPHandleType": 1, "iOSVoIPHandleValue": "u_1001", "iOSVoIPHasVideo": True}
+    body = created(house, a, [b, c], {**WORDS, "voIPConfig": send_wake_up})
     house.callback(body)
     assert house.decisions(body["call_id"], 2) == {b: "accepted", c: "accepted"}
     push = house.push(voip[:64])

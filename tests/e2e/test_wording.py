@@ -78,7 +78,7 @@ def everything_with(secret: str, town: Town, to: str) -> dict[str, Any]:
     return town.message(to, conversation=conversation, sender=sender, elements=[{"type": "text", "text": secret}], push=push)
 
 
-def test_hidden_words_are_found_nowhere_but_on_the_belts(town: Town) -> None:
+def test_hidden_words_are_found_nowhere_but_on_the_streams(town: Town) -> None:
     """Searched: all nine vendors' records, every log of the fleet, the ledger, and every command that Redis took but those of streams."""
     secret = "qX" + uuid.uuid4().hex
     core, user = town.core, town.person("hidden")
@@ -103,8 +103,8 @@ def test_hidden_words_are_found_nowhere_but_on_the_belts(town: Town) -> None:
         for table in ("events", "ledger", "notes", "dead_letters"):
             found = connection.execute(text(f"SELECT count(*) FROM {table} t WHERE t::text LIKE :words"), {"words": f"%{secret}%"})
             assert found.scalar() == 0, table
-    bells = [command for command in watch.commands if command.upper().startswith("LPUSH")]
-    assert bells, "Celery's messages were seen"
+    wake_ups = [command for command in watch.commands if command.upper().startswith("LPUSH")]
+    assert wake_ups, "Celery's messages were seen"
     assert [command[:60] for command in watch.commands if secret in command and not command.upper().startswith("XADD")] == []
 
 

@@ -12,7 +12,7 @@ from common.config import Settings
 from common.storage import ageing, sql
 from common.storage.keys import Keys
 from common.storage.ledger import Ledger
-from common.storage.marks import Marks
+from common.storage.marks import EventMarks
 from common.storage.migrations import migrate
 from common.storage.redis import connect
 from tests.conftest import own_database
@@ -99,7 +99,7 @@ def test_readers_of_the_cores_streams_and_of_receipts_are_forgotten_too(
 ) -> None:
     runtime = Runtime(settings)
     runtime.__dict__["engine"] = engine
-    streams = [*settings.event_streams, runtime.keys.belt("receipts")]
+    streams = [*settings.event_streams, runtime.keys.stream("receipts")]
     reporter = Reporter(runtime)
     reporter.forget()  # makes what is missing
     for stream in streams:
@@ -114,7 +114,7 @@ def test_readers_of_the_cores_streams_and_of_receipts_are_forgotten_too(
 def test_what_a_person_has_read_in_many_conversations_is_bounded(redis_url: str, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.storage.marks.SINGLES_MAX", 100)
     client, keys = connect(redis_url), Keys(space)
-    marks = Marks(client, keys)
+    marks = EventMarks(client, keys)
     client.hset(keys.read("a", "u"), mapping={f"c2c:{number}": NOW + number for number in range(5_000)})
     marks.read_up_to("a", "u", "c2c:newest", NOW + 9_999)
     assert client.hlen(keys.read("a", "u")) <= 100

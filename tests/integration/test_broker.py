@@ -1,4 +1,4 @@
-"""The Celery worker and Redis: bells arrive, and a worker outlives the death of its server."""
+"""The Celery worker and Redis: wake-ups arrive, and a worker outlives the death of its server."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from workers.app import PRESENCE, make_app, task_of
 
 @pytest.fixture
 def work(restartable_valkey, tmp_path):
-    """Starts a worker whose every bell takes so many seconds."""
+    """Starts a worker whose every wake-up takes so many seconds."""
     started = []
 
     def start(seconds: float, slots: int = 2) -> subprocess.Popen[bytes]:
         with (tmp_path / "worker.log").open("ab") as log:
-            argv = [sys.executable, "-m", "tests.integration.bell_worker", restartable_valkey.url, "push", str(seconds), str(slots)]
+            argv = [sys.executable, "-m", "tests.integration.wake_up_worker", restartable_valkey.url, "push", str(seconds), str(slots)]
             started.append(subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT))
         return started[-1]
 
@@ -32,7 +32,7 @@ def work(restartable_valkey, tmp_path):
 
 
 @pytest.fixture
-def ring(restartable_valkey, tmp_path):
+def send_wake_up(restartable_valkey, tmp_path):
     app = make_app(data_settings(tmp_path, REDIS_URL=restartable_valkey.url))
     yield lambda: app.send_task(task_of(PRESENCE), retry=False)
     app.close()
@@ -51,46 +51,46 @@ def rung(url: str, at_least: int, seconds: float) -> bool:
     return False
 
 
-#: (seconds a bell takes, slots, bells): with more bells than slots the worker holds some that are not acknowledged.
-LOADS = {"idle": (0.0, 2, 0), "busy, with bells in hand": (1.5, 2, 8), "a bell's turn comes while Redis is away": (1.5, 1, 8)}
+#: (seconds a wake-up takes, slots, wake-ups): with more wake-ups than slots the worker holds some that are not acknowledged.
+LOADS = {"idle": (0.0, 2, 0), "busy, with wake-ups in hand": (1.5, 2, 8), "a wake-up's turn comes while Redis is away": (1.5, 1, 8)}
 
 
-@pytest.mark.parametrize(("seconds", "slots", "bells"), LOADS.values(), ids=LOADS)
-def test_a_worker_outlives_the_restart_of_redis(work, restartable_valkey, ring, seconds, slots, bells):
+@pytest.mark.parametrize(("seconds", "slots", "wake_ups"), LOADS.values(), ids=LOADS)
+def test_a_worker_outlives_the_restart_of_redis(work, restartable_valkey, send_wake_up, seconds, slots, wake_ups):
     worker = work(seconds, slots)
-    ring()
+    send_wake_up()
     assert rung(restartable_valkey.url, 1, 20)
-    for _ in range(bells):
-        ring()
+    for _ in range(wake_ups):
+        send_wake_up()
     time.sleep(1.1)  # everysec: what the server has counted is on disk
     restartable_valkey.kill()
     time.sleep(1.0)
     restartable_valkey.restart()
     client = connect(restartable_valkey.url)
     before = int(client.get("push:rung") or 0)
-    ring()
+    send_wake_up()
     # those in hand end without Redis; the worker goes on when it takes one more than it held
-    assert rung(restartable_valkey.url, before + min(bells, slots + 1) + 1, 15)
+    assert rung(restartable_valkey.url, before + min(wake_ups, slots + 1) + 1, 15)
     assert worker.poll() is None
 
 
-def test_a_worker_ends_at_sigterm(work, restartable_valkey, ring):
+def test_a_worker_ends_at_sigterm(work, restartable_valkey, send_wake_up):
     worker = work(0)
-    ring()
+    send_wake_up()
     assert rung(restartable_valkey.url, 1, 20)
     worker.terminate()
     assert worker.wait(15) == 0
 
 
-def test_all_keys_of_the_broker_have_the_fleets_prefix(restartable_valkey, ring):
-    ring()
+def test_all_keys_of_the_broker_have_the_fleets_prefix(restartable_valkey, send_wake_up):
+    send_wake_up()
     keys = connect(restartable_valkey.url).keys("*")
     assert keys
     assert all(key.startswith(b"push:celery:") for key in keys)
 
 
-def test_a_bell_carries_no_data_and_is_json(restartable_valkey, ring):
-    ring()
+def test_a_wake_up_carries_no_data_and_is_json(restartable_valkey, send_wake_up):
+    send_wake_up()
     (message,) = connect(restartable_valkey.url).lrange("push:celery:presence", 0, -1)
     assert b'"content-type": "application/json"' in message
     assert b"pickle" not in message

@@ -15,7 +15,7 @@ from common.storage.commits import Commits, LostError
 from common.storage.delayed import Delayed
 from common.storage.keys import Keys
 from common.storage.redis import connect
-from common.storage.streams import Belts, Entry
+from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from tests.integration.test_consumer import Numbers
 from workers.queues.consumer import Commit, Policy, Stores, StreamConsumer
@@ -48,28 +48,28 @@ class Town:
 
     def __init__(self, client: redis.Redis, space: str, elsewhere: Callable[[], redis.Redis] | None) -> None:
         self.redis, self.keys, self._elsewhere = client, Keys(f"push{space}"), elsewhere
-        self.belts = Belts(client, self.keys, IDLE_MS)
+        self.streams = StreamStore(client, self.keys, IDLE_MS)
         self._vault = Vault([Fernet.generate_key()])
 
     def reader(self, handler: Forwarding | None = None) -> tuple[StreamConsumer, Forwarding]:
         handler = handler or Forwarding()
-        belts = Belts(self.redis, self.keys, IDLE_MS)
-        source = Belts(self._elsewhere(), self.keys, IDLE_MS) if self._elsewhere else None
-        stores = Stores(belts, Delayed(self.redis, self.keys), self._vault, lambda *_: None, source)
+        streams = StreamStore(self.redis, self.keys, IDLE_MS)
+        source = StreamStore(self._elsewhere(), self.keys, IDLE_MS) if self._elsewhere else None
+        stores = Stores(streams, Delayed(self.redis, self.keys), self._vault, lambda *_: None, source)
         return StreamConsumer(handler, Policy("routing", {IN: 10}, reclaim_every_s=0.0, reclaim_max=10), stores), handler
 
     def put(self, *blobs: str) -> None:
-        self.belts.hand_on((), [(IN, blob.encode()) for blob in blobs])
+        self.streams.hand_on((), [(IN, blob.encode()) for blob in blobs])
 
     def silence(self) -> None:
         """The reader at work is stopped, so long that its entries are anybody's."""
         time.sleep(1.5 * IDLE_MS / 1000)
 
     def forwarded(self) -> list[bytes]:
-        return [fields[b"b"] for _, fields in self.redis.xrange(self.keys.belt(OUT))]
+        return [fields[b"b"] for _, fields in self.redis.xrange(self.keys.stream(OUT))]
 
     def left(self) -> int:
-        return int(self.redis.xlen(self.keys.belt(IN)))
+        return int(self.redis.xlen(self.keys.stream(IN)))
 
 
 @pytest.fixture(params=[False, True], ids=["here", "elsewhere"])
@@ -101,8 +101,8 @@ def test_what_is_still_the_slow_ones_is_written_by_it(town: Town) -> None:
         town.silence()
         source = town.reader()[0]._source
         (entry,) = source.take_over(IN, 1)
-        Commits(town.belts, source).write(
-            [entry], lambda pipe: town.belts.add(pipe, [(OUT, b"other")]), lambda pipe: source.acknowledge(pipe, [entry])
+        Commits(town.streams, source).write(
+            [entry], lambda pipe: town.streams.add(pipe, [(OUT, b"other")]), lambda pipe: source.acknowledge(pipe, [entry])
         )
 
     handler.slow = other
@@ -126,7 +126,7 @@ def test_a_slow_reader_neither_buries_nor_splits_what_is_anothers(town: Town) ->
     consumer.once()
     assert sorted(town.forwarded()) == [b"8 9", b"9"]
     assert not town.left()
-    assert not town.redis.xlen(town.keys.belt(keys.LEDGER)), "no dead letter"
+    assert not town.redis.xlen(town.keys.stream(keys.LEDGER)), "no dead letter"
 
 
 def test_who_writes_and_dies_before_it_acknowledges_is_not_repeated(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +149,10 @@ def test_who_writes_and_dies_before_it_acknowledges_is_not_repeated(town: Town, 
 def test_entries_that_are_ours_are_asked_for_only_after_a_takeover(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked once a commit would be paid by every push of a fleet at rest."""
     asked: list[int] = []
-    renew = Belts.renew
-    monkeypatch.setattr(Belts, "renew", lambda self, entries, counted=None: asked.append(len(entries)) or renew(self, entries, counted))
+    renew = StreamStore.renew
+    monkeypatch.setattr(
+        StreamStore, "renew", lambda self, entries, counted=None: asked.append(len(entries)) or renew(self, entries, counted)
+    )
     consumer, _ = town.reader()
     for number in range(5):
         town.put(str(number))
@@ -173,13 +175,13 @@ def test_two_writers_meet_and_both_go_on(town: Town) -> None:
 
 
 def test_a_dead_letter_is_replayed_once(redis_client: redis.Redis, space: str) -> None:
-    belts = Belts(redis_client, Keys(f"push{space}"))
-    assert [belts.add_once("letter", IN, b"1"), belts.add_once("letter", IN, b"1"), belts.add_once("other", IN, b"2")] == [
+    streams = StreamStore(redis_client, Keys(f"push{space}"))
+    assert [streams.add_once("letter", IN, b"1"), streams.add_once("letter", IN, b"1"), streams.add_once("other", IN, b"2")] == [
         True,
         False,
         True,
     ]
-    assert [fields[b"b"] for _, fields in redis_client.xrange(belts.keys.belt(IN))] == [b"1", b"2"]
+    assert [fields[b"b"] for _, fields in redis_client.xrange(streams.keys.stream(IN))] == [b"1", b"2"]
 
 
 def test_a_commit_that_lost_everything_says_so(town: Town) -> None:
@@ -189,5 +191,5 @@ def test_a_commit_that_lost_everything_says_so(town: Town) -> None:
     town.silence()
     town.reader()[0].once()
     with pytest.raises(LostError) as lost:
-        Commits(town.belts, source).write([entry], lambda _: None, lambda pipe: source.acknowledge(pipe, [entry]))
+        Commits(town.streams, source).write([entry], lambda _: None, lambda pipe: source.acknowledge(pipe, [entry]))
     assert (list(lost.value.mine), lost.value.count) == ([], 1)

@@ -17,12 +17,12 @@ from common.storage import keys, sql
 from common.storage.delayed import Delayed
 from common.storage.keys import Keys
 from common.storage.redis import connect
-from common.storage.streams import ALONE, GROUP, Belts, CoreStreams, Entry
+from common.storage.streams import ALONE, GROUP, CoreStreams, Entry, StreamStore
 from common.storage.vault import Vault
 from workers.queues.consumer import AWAY, Commit, Letter, Policy, Stores, StreamConsumer
 from workers.queues.lease_renewer import LeaseRenewer
 
-BELT = keys.ROUTING
+STREAM = keys.ROUTING
 IDLE_MS = 60
 
 
@@ -50,7 +50,7 @@ class Numbers:
         return [{b"b": item} for item in entry.blob.split()]
 
     def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.belt})
+        return Letter(entry.blob, {"belt": entry.stream})
 
     def on_leave(self, entry: Entry, reason: str | None) -> Commit:
         self.left.append(reason)
@@ -60,37 +60,37 @@ class Numbers:
 class Bench:
     def __init__(self, client: redis.Redis, space: str) -> None:
         self.redis, self.keys = client, Keys(f"push{space}")
-        self.belts = self.reader()
+        self.streams = self.reader()
         self.vault = Vault([Fernet.generate_key()])
         self.handler = Numbers()
         self.wakes: list[str] = []
 
-    def reader(self) -> Belts:
-        return Belts(self.redis, self.keys, IDLE_MS)
+    def reader(self) -> StreamStore:
+        return StreamStore(self.redis, self.keys, IDLE_MS)
 
     def consumer(self, **policy: object) -> StreamConsumer:
-        stores = Stores(self.belts, Delayed(self.redis, self.keys), self.vault, lambda stage, _: self.wakes.append(stage))
-        return StreamConsumer(self.handler, Policy("routing", {BELT: 10}, reclaim_every_s=0.0, **policy), stores)
+        stores = Stores(self.streams, Delayed(self.redis, self.keys), self.vault, lambda stage, _: self.wakes.append(stage))
+        return StreamConsumer(self.handler, Policy("routing", {STREAM: 10}, reclaim_every_s=0.0, **policy), stores)
 
     def put(self, *blobs: str) -> None:
-        self.belts.hand_on((), [(BELT, blob.encode()) for blob in blobs])
+        self.streams.hand_on((), [(STREAM, blob.encode()) for blob in blobs])
 
     def counts(self) -> list[int]:
-        self.belts.make(BELT)
-        return [one["times_delivered"] for one in self.redis.xpending_range(self.keys.belt(BELT), GROUP, "-", "+", 100)]
+        self.streams.make(STREAM)
+        return [one["times_delivered"] for one in self.redis.xpending_range(self.keys.stream(STREAM), GROUP, "-", "+", 100)]
 
     def dies(self) -> None:
         """A reader takes all there is and is heard of no more."""
         reader = self.reader()
-        reader.read([BELT], 100)
-        reader.take_over(BELT, 100)
+        reader.read([STREAM], 100)
+        reader.take_over(STREAM, 100)
         time.sleep(1.5 * IDLE_MS / 1000)
 
     def left(self) -> int:
-        return int(self.redis.xlen(self.keys.belt(BELT)))
+        return int(self.redis.xlen(self.keys.stream(STREAM)))
 
     def letters(self) -> list[DeadRecord]:
-        found = [one for _, fields in self.redis.xrange(self.keys.belt(keys.LEDGER)) for one in decode_records(fields[b"b"])]
+        found = [one for _, fields in self.redis.xrange(self.keys.stream(keys.LEDGER)) for one in decode_records(fields[b"b"])]
         return [one for one in found if isinstance(one, DeadRecord)]
 
 
@@ -133,7 +133,7 @@ def test_what_another_took_over_while_a_store_was_away_is_the_others(bench: Benc
     with pytest.raises(AWAY):
         consumer.once()
     time.sleep(1.5 * IDLE_MS / 1000)
-    (other,) = bench.reader().take_over(BELT, 10)
+    (other,) = bench.reader().take_over(STREAM, 10)
     assert other.deliveries == 2
     consumer._reclaim_at = time.monotonic() + 60
     assert consumer.once() == 0
@@ -176,7 +176,7 @@ def test_an_entry_that_kills_its_readers_is_tried_alone_then_split_then_a_dead_l
 def test_nothing_is_buried_that_was_not_tried_alone(bench: Bench, count: int) -> None:
     bench.put("1", "2")
     reader = bench.reader()
-    first, _ = reader.read([BELT], 10)
+    first, _ = reader.read([STREAM], 10)
     reader.recount(first, count)
     time.sleep(1.5 * IDLE_MS / 1000)
     bench.consumer().once()
@@ -187,9 +187,9 @@ def test_nothing_is_buried_that_was_not_tried_alone(bench: Bench, count: int) ->
 
 def test_a_death_while_the_database_is_waited_for_is_not_the_entrys(bench: Bench) -> None:
     bench.put("1")
-    (entry,) = bench.belts.read([BELT], 1)
+    (entry,) = bench.streams.read([STREAM], 1)
     suspect = bench.reader()
-    renewer = LeaseRenewer(bench.belts, renew_s=0.05)
+    renewer = LeaseRenewer(bench.streams, renew_s=0.05)
     release = threading.Event()
 
     def waits() -> None:
@@ -202,15 +202,15 @@ def test_a_death_while_the_database_is_waited_for_is_not_the_entrys(bench: Bench
     while bench.counts() != [0] and time.monotonic() < end:
         time.sleep(0.01)
     assert bench.counts() == [0], "who kills the process now is counted as its first reader"
-    assert not suspect.take_over(BELT, 10), "and it is kept"
+    assert not suspect.take_over(STREAM, 10), "and it is kept"
     release.set()
     thread.join()
 
 
 def test_the_count_comes_back_once_the_database_has_answered(bench: Bench) -> None:
     bench.put("1")
-    (entry,) = bench.belts.read([BELT], 1)
-    renewer = LeaseRenewer(bench.belts, renew_s=0.05)
+    (entry,) = bench.streams.read([STREAM], 1)
+    renewer = LeaseRenewer(bench.streams, renew_s=0.05)
     with renewer.holding([entry]):
         with sql._marked(time.monotonic() - 10):
             _until(lambda: bench.counts() == [0])
@@ -263,30 +263,30 @@ def test_a_look_for_dead_readers_goes_on_where_the_last_one_ended(bench: Bench) 
     """Else what is given back again and again at the front hides all that is behind it."""
     bench.put(*(str(number) for number in range(6)))
     bench.dies()
-    belts = bench.reader()
+    streams = bench.reader()
     seen = []
     for _ in range(3):
-        entries = belts.take_over(BELT, 2)
+        entries = streams.take_over(STREAM, 2)
         seen += [entry.blob for entry in entries]
-        belts.forgive(entries)
+        streams.forgive(entries)
     assert seen == [b"%d" % number for number in range(6)]
-    assert [entry.blob for entry in belts.take_over(BELT, 2)] == [b"0", b"1"], "and from the front again"
+    assert [entry.blob for entry in streams.take_over(STREAM, 2)] == [b"0", b"1"], "and from the front again"
 
 
 def test_a_read_is_bounded_in_bytes_whatever_the_count(bench: Bench) -> None:
     for _ in range(40):
-        bench.redis.xadd(bench.keys.belt(BELT), {"b": b"x" * 100_000})
-    belts = bench.reader()
-    found = belts.read_weighted({BELT: 500}, 1_000_000)
+        bench.redis.xadd(bench.keys.stream(STREAM), {"b": b"x" * 100_000})
+    streams = bench.reader()
+    found = streams.read_weighted({STREAM: 500}, 1_000_000)
     assert 10 <= len(found) <= 12
     time.sleep(1.5 * IDLE_MS / 1000)
-    assert 5 <= len(bench.reader().take_over(BELT, 500, 500_000)) <= 6
-    rest = belts.read_weighted({BELT: 500}, 100_000_000)
+    assert 5 <= len(bench.reader().take_over(STREAM, 500, 500_000)) <= 6
+    rest = streams.read_weighted({STREAM: 500}, 100_000_000)
     assert len(found) + len(rest) == 40
 
 
 def test_an_entry_over_the_limit_comes_cut_in_every_kind_of_read(bench: Bench) -> None:
-    stream = bench.keys.belt("core")
+    stream = bench.keys.stream("core")
     core = CoreStreams(bench.redis, bench.keys, 10_000, 4_000, IDLE_MS)
     for size in (100, 1_000_000, 100):
         bench.redis.xadd(stream, {"e": b"x" * size, "d": b"nim"})
@@ -306,20 +306,20 @@ def test_an_entry_over_the_limit_comes_cut_in_every_kind_of_read(bench: Bench) -
 def test_a_stream_without_its_group_loses_nothing_of_what_was_read_beside_it(bench: Bench) -> None:
     other = keys.PRESENCE
     bench.put("1")
-    assert not bench.belts.read_weighted({other: 1})
-    bench.redis.xgroup_destroy(bench.keys.belt(other), GROUP)
-    assert [entry.blob for entry in bench.belts.read_weighted({BELT: 1, other: 1})] == [b"1"]
-    assert not bench.belts.read_weighted({BELT: 1, other: 1}), "the group is there again"
+    assert not bench.streams.read_weighted({other: 1})
+    bench.redis.xgroup_destroy(bench.keys.stream(other), GROUP)
+    assert [entry.blob for entry in bench.streams.read_weighted({STREAM: 1, other: 1})] == [b"1"]
+    assert not bench.streams.read_weighted({STREAM: 1, other: 1}), "the group is there again"
 
 
 def test_a_reader_that_holds_something_is_not_forgotten(bench: Bench) -> None:
     idle, busy = bench.reader(), bench.reader()
-    idle.read([BELT], 1)
+    idle.read([STREAM], 1)
     bench.put("1")
-    busy.read([BELT], 1)
+    busy.read([STREAM], 1)
     time.sleep(0.05)
-    bench.belts.forget_dead_readers(BELT, 10)
-    (left,) = bench.redis.xinfo_consumers(bench.keys.belt(BELT), GROUP)
+    bench.streams.forget_dead_readers(STREAM, 10)
+    (left,) = bench.redis.xinfo_consumers(bench.keys.stream(STREAM), GROUP)
     assert left["name"] == busy.consumer.encode()
 
 
@@ -329,9 +329,9 @@ def test_the_marks_of_being_alone_are_out_of_reach_of_usual_counts() -> None:
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_nothing_is_acknowledged_before_what_follows_is_written(bench: Bench, redis_url: str, elsewhere: bool) -> None:
-    source = Belts(connect(redis_url), bench.keys, IDLE_MS) if elsewhere else None
-    stores = Stores(bench.belts, Delayed(bench.redis, bench.keys), bench.vault, lambda *_: None, source)
-    consumer = StreamConsumer(bench.handler, Policy("routing", {BELT: 10}), stores)
+    source = StreamStore(connect(redis_url), bench.keys, IDLE_MS) if elsewhere else None
+    stores = Stores(bench.streams, Delayed(bench.redis, bench.keys), bench.vault, lambda *_: None, source)
+    consumer = StreamConsumer(bench.handler, Policy("routing", {STREAM: 10}), stores)
     bench.put("1")
 
     def refuse(_pipe: object) -> None:

@@ -64,12 +64,12 @@ class Core:
         self.publish("message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]})
 
     def decisions(self) -> dict[str, list[str]]:
-        """What became of each person, by the ledger's belt, once presence and routing are through."""
+        """What became of each person, by the ledger's stream, once presence and routing are through."""
         stages = Stages(self.runtime)
         stages.drain(PRESENCE)(lambda: False)
         stages.drain(ROUTING)(lambda: False)
         found: dict[str, list[str]] = {}
-        for _, fields in self.runtime.redis.xrange(self.runtime.keys.belt(keys.LEDGER)):
+        for _, fields in self.runtime.redis.xrange(self.runtime.keys.stream(keys.LEDGER)):
             for record in decode_records(fields[b"b"]):
                 if isinstance(record, RowRecord) and record.app == self.app:
                     found.setdefault(record.user, []).append(str(record.decision))
@@ -108,7 +108,7 @@ def test_what_was_handed_on_but_not_acknowledged_is_no_repeat_and_no_loss(runtim
     while consumer.once(block_ms=10):
         pass
     assert not runtime.core.xlen(core.stream)
-    assert sum(runtime.redis.xlen(runtime.keys.belt(belt)) for belt in keys.STAGE_STREAMS[keys.PRESENCE]) == 1
+    assert sum(runtime.redis.xlen(runtime.keys.stream(stream)) for stream in keys.STAGE_STREAMS[keys.PRESENCE]) == 1
     assert {user: set(found) for user, found in core.decisions().items()}["carol"] == {"no_credential"}
-    steps = [r for _, f in runtime.redis.xrange(runtime.keys.belt(keys.LEDGER)) for r in decode_records(f[b"b"])]
+    steps = [r for _, f in runtime.redis.xrange(runtime.keys.stream(keys.LEDGER)) for r in decode_records(f[b"b"])]
     assert not [record for record in steps if isinstance(record, NoteRecord)], "our own second reading is no repeated event"

@@ -107,11 +107,11 @@ def test_a_group_whose_members_are_no_set_is_a_dead_letter_and_holds_nobody_up(r
         )
         for group in ("broken", "sound")
     ]
-    runtime.belts.hand_on((), [(keys.PRESENCE, encode(messages))])
+    runtime.streams.hand_on((), [(keys.PRESENCE, encode(messages))])
     drain = Stages(runtime).drain(PRESENCE)
     for _ in range(3):
         drain(lambda: False)
-    assert runtime.belts.backlog([keys.PRESENCE])[keys.PRESENCE].pending == 0
-    blobs = b"".join(entry.blob for entry in runtime.belts.read([keys.LEDGER], 10))
+    assert runtime.streams.backlog([keys.PRESENCE])[keys.PRESENCE].pending == 0
+    blobs = b"".join(entry.blob for entry in runtime.streams.read([keys.LEDGER], 10))
     assert b"broke_stage: NoSetError" in blobs
     assert b"sender" in blobs

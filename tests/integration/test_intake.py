@@ -27,7 +27,7 @@ from common.storage.direct_tokens import DirectTokens
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.records import row_record
-from workers.handlers.intake import PACK_BYTES, Doors, IntakeLoop
+from workers.handlers.intake import PACK_BYTES, IntakeLoop, IntakePorts
 from workers.intake import events
 from workers.intake.directed import TokenPushes
 from workers.intake.stage import Event
@@ -67,13 +67,19 @@ class Intake:
         self._read.append(entry.decode())
         return self._read[-1]
 
-    def doors(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> Doors:
+    def doors(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> IntakePorts:
         runtime = self.runtime
         state = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
-        stores = {"core": runtime.core, "belts": runtime.belts, "delayed": runtime.delayed, "marks": runtime.marks, "vault": runtime.vault}
+        stores = {
+            "core": runtime.core,
+            "streams": runtime.streams,
+            "delayed": runtime.delayed,
+            "marks": runtime.marks,
+            "vault": runtime.vault,
+        }
         directly = TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies)
         apps = {"apps": lambda: self.known, "apps_now": lambda: [self.app]}
-        return Doors(**stores, **apps, state=state, wake=runtime.ring, withdraw=withdraw, directly=directly)
+        return IntakePorts(**stores, **apps, state=state, wake=runtime.send_wake_up, withdraw=withdraw, directly=directly)
 
     def finish(self, withdraw: Callable[[Sequence[Withdrawal]], None] = lambda _withdrawals: None) -> dict[str, dict[str, Any]]:
         """Reads until nothing is left; the dead letters of what was put here, by entry."""
@@ -132,7 +138,7 @@ def test_a_row_that_the_ledger_can_not_hold_does_not_hold_up_the_others(intake: 
 
     with pytest.raises(psycopg.DataError):
         runtime.ledger.write([row(wide(900))])
-    runtime.belts.hand_on((), [(keys.LEDGER, encode([row(wide(900)), row("bob")]))])
+    runtime.streams.hand_on((), [(keys.LEDGER, encode([row(wide(900)), row("bob")]))])
     intake.finish()
     written = runtime.ledger.rows({"day": ledger.day_of(now), "app": intake.app, "event_id": "e1"})
     assert [one["user"] for one in written] == ["bob"]
@@ -143,7 +149,7 @@ def test_large_letters_travel_in_entries_of_a_bearable_size(intake: Intake, runt
         intake.put(b"[" + b"1," * 150_000)
     IntakeLoop([intake.stream], intake.doors()).once(block_ms=10)
     IntakeLoop([intake.stream], intake.doors()).once(block_ms=10)
-    entries: Any = runtime.redis.xrange(runtime.keys.belt(keys.LEDGER))
+    entries: Any = runtime.redis.xrange(runtime.keys.stream(keys.LEDGER))
     sizes = [len(fields[b"b"]) for _, fields in entries]
     assert len(sizes) == 3
     assert max(sizes) < 2 * PACK_BYTES

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from common.storage.keys import Keys
-from common.storage.living import NAMES_MAX, Living
+from common.storage.living import NAMES_MAX, Heartbeats
 
 
 def test_a_look_asks_for_the_fleets_names_only(redis_client, space):
     keys = Keys(f"push{space}")
-    living = Living(redis_client, keys)
+    living = Heartbeats(redis_client, keys)
     with redis_client.pipeline(transaction=False) as pipe:
         for number in range(20_000):
             pipe.set(f"push{space}:ev:a:{number}", 1, px=60_000)
@@ -23,7 +23,7 @@ def test_a_look_asks_for_the_fleets_names_only(redis_client, space):
 
 def test_names_of_pods_that_are_gone_do_not_gather(redis_client, space):
     keys = Keys(f"push{space}")
-    living = Living(redis_client, keys)
+    living = Heartbeats(redis_client, keys)
     for number in range(NAMES_MAX + 5):
         living.say(f"pod-{number}", "intake", "h:1" if number == 0 else None)
         redis_client.delete(keys.alive(f"pod-{number}"))

@@ -21,7 +21,7 @@ from common.storage.delayed import Later
 from common.storage.leases import Lease
 from common.storage.living import ROLES, UPKEEP, command_of, missing, role_of
 from common.storage.migrations import migrate
-from common.storage.streams import Belts
+from common.storage.streams import StreamStore
 from tests.conftest import embedded
 from tests.frozen import FrozenPostgres
 from tests.records import event_record, row_record
@@ -76,7 +76,7 @@ def eventually(found: Callable[[], object], seconds: float) -> None:
 
 
 def on_stream(runtime: Runtime) -> int:
-    return int(runtime.redis.xlen(runtime.keys.belt(STREAM)))
+    return int(runtime.redis.xlen(runtime.keys.stream(STREAM)))
 
 
 @pytest.mark.usefixtures("upkeep")
@@ -99,10 +99,10 @@ def test_records_wait_for_a_frozen_database_and_are_written_once(runtime: Runtim
     rows = [
         row_record(app="frozen", event_id=event.event_id, ts_ms=event.ts_ms, user=f"u{number}", decided_ms=now_ms()) for number in range(5)
     ]
-    runtime.belts.hand_on((), [(keys.LEDGER, encode([event, *rows]))])
+    runtime.streams.hand_on((), [(keys.LEDGER, encode([event, *rows]))])
     time.sleep(3)
     server.go_on()
-    eventually(lambda: runtime.redis.xlen(runtime.keys.belt(keys.LEDGER)) == 0, 60)
+    eventually(lambda: runtime.redis.xlen(runtime.keys.stream(keys.LEDGER)) == 0, 60)
     found = runtime.ledger.find(event.message_id, "frozen", None)
     assert found is not None
     assert len(runtime.ledger.rows(found)) == 5
@@ -193,18 +193,18 @@ def test_a_batch_that_takes_too_long_is_halved_until_it_passes(runtime: Runtime,
         row_record(app="slow", event_id=event.event_id, ts_ms=event.ts_ms, user=f"u{number}", decided_ms=now_ms()) for number in range(9)
     ]
     for one in (event, *rows):
-        runtime.belts.hand_on((), [(keys.LEDGER, encode([one]))])
+        runtime.streams.hand_on((), [(keys.LEDGER, encode([one]))])
     monkeypatch.setattr(runtime.ledger, "write", slow)
     assert LedgerWriter(runtime).flush() == 10
     assert max(sizes) == 10
-    assert runtime.redis.xlen(runtime.keys.belt(keys.LEDGER)) == 0
+    assert runtime.redis.xlen(runtime.keys.stream(keys.LEDGER)) == 0
     found = runtime.ledger.find(event.message_id, "slow", None)
     assert found is not None
     assert len(runtime.ledger.rows(found)) == 9
 
 
 def _put(runtime: Runtime, *records: object) -> None:
-    runtime.belts.hand_on((), [(keys.LEDGER, encode(list(records)))])
+    runtime.streams.hand_on((), [(keys.LEDGER, encode(list(records)))])
 
 
 def _writes(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -247,8 +247,8 @@ def test_an_event_waits_no_longer_than_a_second_for_its_outcome(runtime: Runtime
 
 
 def test_what_is_being_written_for_long_is_nobody_elses(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer, other = LedgerWriter(runtime), Belts(runtime.redis, runtime.keys, takeover_idle_ms=600)
-    monkeypatch.setattr(writer.consumer, "_renewer", LeaseRenewer(runtime.belts, renew_s=0.2))
+    writer, other = LedgerWriter(runtime), StreamStore(runtime.redis, runtime.keys, takeover_idle_ms=600)
+    monkeypatch.setattr(writer.consumer, "_renewer", LeaseRenewer(runtime.streams, renew_s=0.2))
     monkeypatch.setattr(runtime.ledger, "write", lambda _records, _again: time.sleep(2.0))
     _put(runtime, row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms()))
     thread = threading.Thread(target=writer.flush)
@@ -256,7 +256,7 @@ def test_what_is_being_written_for_long_is_nobody_elses(runtime: Runtime, monkey
     time.sleep(1.5)
     assert other.take_over(keys.LEDGER, 10) == []
     thread.join(10)
-    assert runtime.redis.xlen(runtime.keys.belt(keys.LEDGER)) == 0
+    assert runtime.redis.xlen(runtime.keys.stream(keys.LEDGER)) == 0
 
 
 def test_one_record_that_cannot_be_stored_becomes_a_dead_letter(runtime: Runtime) -> None:

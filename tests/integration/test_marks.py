@@ -11,8 +11,8 @@ import redis
 
 from common.storage.claims import Ask, Claims, ClaimState, Given
 from common.storage.keys import CALL, Keys
-from common.storage.marks import Marks
-from common.storage.silences import Silences
+from common.storage.marks import EventMarks
+from common.storage.silences import SilentPushLimiter
 
 TS = 1_763_787_600_000
 APP, USER, MESSAGE, CHAT = "a", "u", "m1", "c2c:u1"
@@ -21,7 +21,7 @@ APP, USER, MESSAGE, CHAT = "a", "u", "m1", "c2c:u1"
 class Store:
     def __init__(self, client: redis.Redis, space: str) -> None:
         self.client, self.keys = client, Keys(f"push{space}")
-        self.marks, self.claims = Marks(client, self.keys), Claims(client, self.keys)
+        self.marks, self.claims = EventMarks(client, self.keys), Claims(client, self.keys)
 
     def lease(
         self, entry: str = "e1", *, ts: int = TS, message: str = MESSAGE, conversation: str = CHAT, user: str = USER
@@ -115,7 +115,7 @@ def test_the_words_about_one_person_are_bounded_and_the_newest_stay(store: Store
 
 
 def test_one_silent_push_takes_a_devices_gap_and_may_be_tried_again(store: Store) -> None:
-    silences = Silences(store.client, store.keys)
+    silences = SilentPushLimiter(store.client, store.keys)
     first, second, other = (APP, USER, "d1", "p1"), (APP, USER, "d1", "p2"), (APP, USER, "d2", "p3")
     assert silences.may_wake([first, second, other]) == [True, False, True]
     assert silences.may_wake([first]) == [True]
@@ -124,7 +124,7 @@ def test_one_silent_push_takes_a_devices_gap_and_may_be_tried_again(store: Store
 
 
 def test_a_full_server_fails_no_silent_push(store: Store) -> None:
-    silences = Silences(store.client, store.keys)
+    silences = SilentPushLimiter(store.client, store.keys)
     first, second, other = (APP, USER, "d1", "p1"), (APP, USER, "d1", "p2"), (APP, USER, "d2", "p3")
     assert silences.may_wake([first]) == [True]
     store.client.config_set("maxmemory", 1)

@@ -19,7 +19,7 @@ from common.storage.badges import Badges
 from common.storage.claims import Claims, ClaimState, Wanted
 from common.storage.keys import CALL, Keys
 from common.storage.lane_queues import LaneCommit, LaneEntry, LaneQueues, Taken
-from common.storage.marks import Marks
+from common.storage.marks import EventMarks
 from tests.integration.test_badges import STEPS
 from tests.integration.test_marks import CHAT, STOPS, TS
 
@@ -33,7 +33,7 @@ class Sender:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self.client, self.keys = client, Keys(prefix)
-        self.claims, self.badges, self.marks = Claims(client, self.keys), Badges(client, self.keys), Marks(client, self.keys)
+        self.claims, self.badges, self.marks = Claims(client, self.keys), Badges(client, self.keys), EventMarks(client, self.keys)
         self.queues = LaneQueues(client, self.keys)
 
     def ask(self, entry: str, place: int = 0, *, step: int = 1, counted: str = "", message: str = "", **other: Any) -> Wanted:

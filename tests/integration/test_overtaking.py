@@ -52,7 +52,7 @@ class Core:
     def stored(self) -> list[str]:
         """Event ids in the order in which intake was done with them."""
         records = [
-            one for _, fields in self.runtime.redis.xrange(self.runtime.keys.belt(keys.LEDGER)) for one in decode_records(fields[b"b"])
+            one for _, fields in self.runtime.redis.xrange(self.runtime.keys.stream(keys.LEDGER)) for one in decode_records(fields[b"b"])
         ]
         assert not [one for one in records if isinstance(one, NoteRecord)]
         return [one.event_id for one in records if isinstance(one, EventRecord)]

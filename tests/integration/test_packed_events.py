@@ -112,9 +112,9 @@ class Core:
         """All that intake wrote for the ledger."""
         while self.loop.once(block_ms=5):
             pass
-        found = self.runtime.redis.xrange(self.runtime.keys.belt(keys.LEDGER))
-        self.runtime.redis.delete(self.runtime.keys.belt(keys.LEDGER))
-        self.runtime.belts._made.clear()
+        found = self.runtime.redis.xrange(self.runtime.keys.stream(keys.LEDGER))
+        self.runtime.redis.delete(self.runtime.keys.stream(keys.LEDGER))
+        self.runtime.streams._made.clear()
         return [record for _, fields in found for record in decode_records(fields[b"b"])]
 
     def stored(self, records: list[Any]) -> list[str]:

@@ -24,7 +24,7 @@ from common.storage.badges import Badges
 from common.storage.bindings import LEFT, Bindings, bound
 from common.storage.devices import Devices
 from common.storage.keys import Keys
-from common.storage.marks import Marks
+from common.storage.marks import EventMarks
 from common.storage.migrations import migrate
 from common.storage.preferences import Preferences
 from common.storage.tenants import Tenant, Tenants
@@ -47,7 +47,7 @@ def tables(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def keeper(tables: Engine, redis_client: redis.Redis, space: str) -> StateKeeper:
     keys = Keys(f"push{space}")
-    return StateKeeper(tables, Badges(redis_client, keys), Marks(redis_client, keys))
+    return StateKeeper(tables, Badges(redis_client, keys), EventMarks(redis_client, keys))
 
 
 def apply(keeper: StateKeeper, told: Sequence[Told], *, app: str | None = None, singly: bool = False) -> str:

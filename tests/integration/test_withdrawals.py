@@ -97,7 +97,7 @@ class Sent:
         return self.entries()
 
     def entries(self) -> list[OfflineRecipients]:
-        return [one for entry in self.runtime.belts.read(keys.STAGE_STREAMS[keys.ROUTING], 100) for one in decode_offline(entry.blob)]
+        return [one for entry in self.runtime.streams.read(keys.STAGE_STREAMS[keys.ROUTING], 100) for one in decode_offline(entry.blob)]
 
 
 def names(found: list[OfflineRecipients]) -> list[str]:
@@ -106,11 +106,11 @@ def names(found: list[OfflineRecipients]) -> list[str]:
 
 def test_a_look_waits_until_the_ledger_has_caught_up(runtime: Runtime) -> None:
     sent = Sent(runtime, ["u1"])
-    runtime.belts.hand_on((), [(keys.LEDGER, encode([sent.event, *sent.rows]))])
+    runtime.streams.hand_on((), [(keys.LEDGER, encode([sent.event, *sent.rows]))])
     assert sent.recalled() == []
-    (entry,) = runtime.belts.read([keys.LEDGER], 10)
+    (entry,) = runtime.streams.read([keys.LEDGER], 10)
     sent.written()
-    runtime.belts.hand_on([entry])
+    runtime.streams.hand_on([entry])
     withdraw.withdraw_due(runtime)
     assert names(sent.entries()) == ["u1"]
     assert withdraw.withdraw_due(runtime) == 0

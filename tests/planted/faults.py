@@ -23,7 +23,7 @@ FAULTS: Final = (
         "common/storage/commits.py",
         "            pipe.multi()\n            fill(pipe)\n            leave(pipe)\n",
         "            self._leave(leave)\n            pipe.multi()\n            fill(pipe)\n",
-        ("tests/integration/test_commits.py", "tests/integration/test_consumer.py", "tests/chaos/test_belts.py"),
+        ("tests/integration/test_commits.py", "tests/integration/test_consumer.py", "tests/chaos/test_streams.py"),
     ),
     Fault(
         "writes what another reader has taken over",

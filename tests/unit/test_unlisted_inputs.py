@@ -10,7 +10,7 @@ import pytest
 
 from common.model import MessageClass, PushType, Vendor, Verdict
 from common.tokens import canonical
-from tests.unit.vendors.cases import answer, credential, parcel
+from tests.unit.vendors.cases import answer, batch, credential
 from workers.intake.stage import Passed, Refused, read_entry
 from workers.receipts import honor, meizu, oppo, vivo, xiaomi
 from workers.routing.classes import place
@@ -48,7 +48,7 @@ BAD_REGIDS = {
 @pytest.mark.parametrize(("told", "dead"), BAD_REGIDS.values(), ids=BAD_REGIDS)
 def test_xiaomi_names_dead_tokens_in_a_success(told: Any, dead: set[str]) -> None:
     body = {"result": "ok", "code": 0, "data": {"id": "s", "bad_regids": told}}
-    outcomes = VENDORS[Vendor.XIAOMI].classify(parcel(tokens=TOKENS), answer(200, body))
+    outcomes = VENDORS[Vendor.XIAOMI].classify(batch(tokens=TOKENS), answer(200, body))
     assert {token for token, one in zip(TOKENS, outcomes, strict=True) if one.verdict is Verdict.TOKEN_DEAD} == dead
 
 
@@ -98,7 +98,7 @@ def test_a_receipt_is_read_in_each_shape(read: Any, body: bytes, told: list[tupl
 @pytest.mark.parametrize("vendor", Vendor)
 def test_no_answer_whatever_takes_a_token_away_or_breaks_its_round(vendor: Vendor, status: int, body: bytes) -> None:
     """But what the status itself says: FCM's 404."""
-    (outcome,) = VENDORS[vendor].classify(parcel(), answer(status, body))
+    (outcome,) = VENDORS[vendor].classify(batch(), answer(status, body))
     assert outcome.verdict is not Verdict.TOKEN_DEAD or (vendor, status) == (Vendor.FCM, 404)
 
 
@@ -185,7 +185,7 @@ WAITS = {
 @pytest.mark.parametrize(("told", "seconds"), WAITS.values(), ids=WAITS)
 @pytest.mark.parametrize("vendor", [Vendor.FCM, Vendor.HUAWEI, Vendor.VIVO])
 def test_a_wait_is_a_number_or_nothing(vendor: Vendor, told: str, seconds: float | None) -> None:
-    (outcome,) = VENDORS[vendor].classify(parcel(), answer(503, {}, retry_after=told))
+    (outcome,) = VENDORS[vendor].classify(batch(), answer(503, {}, retry_after=told))
     assert outcome.retry_after_s == seconds
 
 

@@ -80,7 +80,7 @@ def show(letter_id: str, as_json: bool) -> None:
 @_STAGE
 @_APP
 def replayed(ids: tuple[str, ...], everything: bool, stage: str | None, app_id: str | None) -> None:
-    """Try letters again, the oldest first: events as fresh entries of the stream, the rest on its belt."""
+    """Try letters again, the oldest first: events as fresh entries of the core's stream, the rest on its own."""
     done, kept = 0, []
     with opened() as runtime:
         for letter_id in _chosen(runtime, ids, everything, stage, app_id):

@@ -178,7 +178,7 @@ def _until_decided(runtime: Runtime, rows: int, progress: Progress) -> None:
 
 
 def _nothing_moves(runtime: Runtime) -> bool:
-    busy = sum(backlog.unread + backlog.pending for backlog in runtime.belts.backlog((*keys.BELTS, keys.LEDGER)).values())
+    busy = sum(backlog.unread + backlog.pending for backlog in runtime.streams.backlog((*keys.WORK_STREAMS, keys.LEDGER)).values())
     return not (busy or _unread(runtime) or runtime.delayed.waiting_count() or runtime.lane_queues.any_left())
 
 

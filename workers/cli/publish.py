@@ -229,8 +229,8 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     if taken.decision is None:
         offline = OfflineRecipients(message=taken.message, recipients=(Recipient(user, tuple(chosen), False),), presence_ms=now)
         adds.append((keys.routing(urgency_of(taken.message, user)), encode([offline])))
-    runtime.belts.hand_on((), adds)
-    runtime.ring(keys.ROUTING)
+    runtime.streams.hand_on((), adds)
+    runtime.send_wake_up(keys.ROUTING)
     _say(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")
     return 1
 

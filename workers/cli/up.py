@@ -36,7 +36,7 @@ from common.config import (
 )
 from common.logs import scrub
 from common.storage.keys import Keys
-from common.storage.living import Living
+from common.storage.living import Heartbeats
 from common.storage.redis import connect
 from workers.cli.base import program
 from workers.embedded import EmbeddedError, Running, start_embedded
@@ -69,7 +69,7 @@ def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
 def forget_earlier(settings: Settings, names: Sequence[str]) -> None:
     """What an `up` that was killed a moment ago left in Redis must not make this one look ready."""
     with contextlib.closing(connect(settings.redis_url)) as client:
-        Living(client, Keys(settings.key_root)).leave(names)
+        Heartbeats(client, Keys(settings.key_root)).leave(names)
 
 
 class Fleet:
@@ -173,7 +173,7 @@ class Fleet:
     def _targets(self) -> dict[str, str]:
         try:
             with contextlib.closing(connect(self.settings.redis_url)) as client:
-                return Living(client, Keys(self.settings.key_root)).targets()
+                return Heartbeats(client, Keys(self.settings.key_root)).targets()
         except (RedisError, OSError):
             return {}
 

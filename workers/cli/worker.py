@@ -30,7 +30,7 @@ from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.handlers.intake import Doors
+    from workers.handlers.intake import IntakePorts
     from workers.pipeline import Stages
 
 log = logging.getLogger(__name__)
@@ -201,23 +201,23 @@ def _intake(runtime: Runtime, stop: threading.Event) -> None:
     consumer.run(stop.is_set)
 
 
-def doors_of(runtime: Runtime) -> Doors:
+def doors_of(runtime: Runtime) -> IntakePorts:
     """What intake asks of the world, in this process."""
     from common.storage.direct_tokens import DirectTokens
-    from workers.handlers.intake import Doors
+    from workers.handlers.intake import IntakePorts
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
     from workers.pipeline import shortcut_of
     from workers.withdraw import schedule
 
-    return Doors(
+    return IntakePorts(
         core=runtime.core,
-        belts=runtime.belts,
+        streams=runtime.streams,
         marks=runtime.marks,
         state=StateKeeper(runtime.engine, runtime.badges, runtime.marks),
         vault=runtime.vault,
         apps=lambda: list(runtime.catalog.now.tenants),
-        wake=runtime.ring,
+        wake=runtime.send_wake_up,
         delayed=runtime.delayed,
         directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
         shortcut=shortcut_of(runtime),
@@ -277,13 +277,13 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     started = time.monotonic()
 
-    def progress() -> float:  # a worker that never heard a bell while work waits is not well
+    def progress() -> float:  # a worker that never heard a wake-up while work waits is not well
         return max((drain.progress_at for drain in stages.drains.values()), default=started)
 
     def waiting() -> bool:
         if stage == DELIVERY:
             return bool(runtime.lane_queues.due_vendors(vendors))
-        return any(backlog.unread or backlog.pending for backlog in runtime.belts.backlog(keys.STAGE_STREAMS[stage]).values())
+        return any(backlog.unread or backlog.pending for backlog in runtime.streams.backlog(keys.STAGE_STREAMS[stage]).values())
 
     def on_ready(**_: object) -> None:
         _heartbeat(runtime, stop, progress, waiting)

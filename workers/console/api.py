@@ -24,7 +24,7 @@ from common.storage.api_tokens import ApiToken
 from common.storage.event_rows import Cursor
 from common.storage.tallies import MINUTE_MS, percentile
 from workers.console.api_types import ApiError, Count, Counts, Latency, MessageTrace, Person
-from workers.console.look import Ports, World
+from workers.console.look import ConsoleStores, Ports
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ Answer = Callable[[Request, ApiToken], msgspec.Struct]
 
 
 class Api:
-    def __init__(self, world: World, ports: Ports) -> None:
+    def __init__(self, world: ConsoleStores, ports: Ports) -> None:
         self._world = world
         self._ports = ports
 

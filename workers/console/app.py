@@ -37,7 +37,7 @@ from workers.console import oidc
 from workers.console.accounts import FIELDS, FILE_BYTES_MAX, given
 from workers.console.api import Api, ApiRefusal, cursor_text, read_cursor
 from workers.console.charts import SPANS, flows, series
-from workers.console.look import Look, Ports, World, age_of, happened, since_ms, time_of
+from workers.console.look import ConsoleStores, Dashboard, Ports, age_of, happened, since_ms, time_of
 from workers.console.peers import Peers, forwarded
 from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, Session, Signer
 from workers.console.words import LANGUAGES, WORDS, decision_words, language, word
@@ -104,13 +104,13 @@ class Sent(Exception):  # noqa: N818 - an answer that ends the handling, not a f
         self.response = response
 
 
-def serve(world: World, stop: threading.Event, ports: Ports) -> None:
+def serve(world: ConsoleStores, stop: threading.Event, ports: Ports) -> None:
     """Until `stop` is set. SettingError when the address can't be bound."""
     listener = serving.bind(world.settings.console_addr, "PUSHFLEET_CONSOLE_ADDR")
     serving.serve(make_app(world, ports), listener, stop)
 
 
-def make_app(world: World, ports: Ports) -> Starlette:
+def make_app(world: ConsoleStores, ports: Ports) -> Starlette:
     console = Console(world, ports)
     pages = {
         "/": console.overview,
@@ -154,10 +154,10 @@ async def _healthz(_request: Request) -> Response:
 
 
 class Console:
-    def __init__(self, world: World, ports: Ports) -> None:
+    def __init__(self, world: ConsoleStores, ports: Ports) -> None:
         self._world = world
         self._ports = ports
-        self._look = Look(world, ports)
+        self._look = Dashboard(world, ports)
         self._signer = Signer(world.vault.derived(PURPOSE))
         self._peers = Peers(world.settings.trusted_proxies)
         self.oidc = oidc.Provider(world.settings) if world.settings.oidc_issuer else None

@@ -26,8 +26,8 @@ from common.storage.event_rows import Cursor
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneQueues
 from common.storage.ledger_reads import LastHour, LedgerReader
-from common.storage.living import Living, command_of, missing
-from common.storage.streams import Belts
+from common.storage.living import Heartbeats, command_of, missing
+from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
 from common.storage.users import Users
 from common.storage.vault import Vault
@@ -51,7 +51,7 @@ class Changed(Protocol):
     def changed(self) -> None: ...
 
 
-class World(Protocol):
+class ConsoleStores(Protocol):
     """What of the runtime the console uses."""
 
     @property
@@ -63,9 +63,9 @@ class World(Protocol):
     @property
     def keys(self) -> Keys: ...
     @property
-    def living(self) -> Living: ...
+    def living(self) -> Heartbeats: ...
     @property
-    def belts(self) -> Belts: ...
+    def streams(self) -> StreamStore: ...
     @property
     def delayed(self) -> Delayed: ...
     @property
@@ -182,8 +182,8 @@ class Overview:
         return sum(counts.get("accepted", 0) for counts in self.tally.decisions.values()) if self.tally else 0
 
 
-class Look:
-    def __init__(self, world: World, ports: Ports) -> None:
+class Dashboard:
+    def __init__(self, world: ConsoleStores, ports: Ports) -> None:
         self._world = world
         self._ports = ports
         self._lock = threading.Lock()
@@ -214,18 +214,18 @@ class Look:
         )
 
     def queues(self, now: int) -> list[Queue]:
-        """From the core's streams to the ledger; a vendor's belts of all urgencies as one."""
+        """From the core's streams to the ledger; a vendor's streams of all urgencies as one."""
         world = self._world
         found = []
         for stream in world.settings.event_streams:
             first = cast(Any, world.core.xrange(stream, count=1))
             found.append(Queue(stream, int(world.core.xlen(stream)), now - int(first[0][0].split(b"-")[0]) if first else None))
-        backlog = {**world.belts.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **world.lane_queues.backlog()}
+        backlog = {**world.streams.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **world.lane_queues.backlog()}
         groups: dict[str, tuple[str, ...]] = dict(keys.STAGE_STREAMS)
         groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
         groups |= {keys.LEDGER: (keys.LEDGER,), keys.RECEIPTS: (keys.RECEIPTS,)}
-        for name, belts in groups.items():
-            parts = [backlog[belt] for belt in belts if belt in backlog]
+        for name, streams in groups.items():
+            parts = [backlog[stream_name] for stream_name in streams if stream_name in backlog]
             oldest = min((part.oldest_ms for part in parts if part.oldest_ms is not None), default=None)
             depth = sum(part.unread + part.pending for part in parts)
             found.append(Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None))

@@ -13,7 +13,7 @@ import msgspec
 
 from common.contracts import Notification
 from common.model import Decision, Kind, MessageClass, PushType
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 
 #: A push that is older has waited somewhere, though no lane held it (our own workers were down).
 OLD_S: Final = 60
@@ -48,40 +48,40 @@ class View:
 class Folded:
     """go: to be sent, some leading others (`led`). folded: a newer one spoke for them already. later: their newest is on its way."""
 
-    go: list[Work] = field(default_factory=list)
-    folded: list[Work] = field(default_factory=list)
-    later: list[Work] = field(default_factory=list)
+    go: list[PendingPush] = field(default_factory=list)
+    folded: list[PendingPush] = field(default_factory=list)
+    later: list[PendingPush] = field(default_factory=list)
 
 
 Group = tuple[str, ...]
 
 
-def group_of(work: Work) -> Group:
+def group_of(work: PendingPush) -> Group:
     """Pushes of one group may speak for one another: same conversation, person and device, and the class, lest an order hides an advert."""
     note, target = work.note, work.target
     return (note.app, note.conversation_type, note.conversation_id, target.user, target.device, note.message_class)
 
 
-def may_fold(work: Work) -> bool:
+def may_fold(work: PendingPush) -> bool:
     """Plain messages that people read. Not calls; not what is on somebody's screen perhaps."""
     note = work.note
     plain = note.kind == Kind.MESSAGE and note.push_type == PushType.ALERT and note.message_class != MessageClass.CALL
     return plain and not note.blob and work.target.held_by != Decision.UNCERTAIN
 
 
-def joins(work: Work, held_by: str | None) -> bool:
+def joins(work: PendingPush, held_by: str | None) -> bool:
     """Whether a push that has to wait now becomes part of an outage's backlog."""
     return may_fold(work) and held_by in OUTAGES
 
 
-def fold(works: Sequence[Work], views: Mapping[str, View], now_ms: int) -> Folded:
+def fold(works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int) -> Folded:
     """Every work ends in exactly one list, or in the `led` of one that goes. views: by push id, of those that an outage held."""
     done = Folded()
-    groups: dict[Group, list[Work]] = {}
+    groups: dict[Group, list[PendingPush]] = {}
     for work in works:
         if may_fold(work) and (work.target.push_id in views or _old(work, now_ms)):
             groups.setdefault(group_of(work), []).append(work)
-    turns: dict[int, Work] = {}  # whose turn it is where this one stood
+    turns: dict[int, PendingPush] = {}  # whose turn it is where this one stood
     held: set[int] = set()
     for group in groups.values():
         held |= {id(work) for work in group}
@@ -90,7 +90,7 @@ def fold(works: Sequence[Work], views: Mapping[str, View], now_ms: int) -> Folde
     return done
 
 
-def _turns(group: Sequence[Work], views: Mapping[str, View], now_ms: int, done: Folded) -> dict[int, Work]:
+def _turns(group: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, done: Folded) -> dict[int, PendingPush]:
     """Who of the group goes now, by the id of the one in whose place."""
     view = next((views[work.target.push_id] for work in group if work.target.push_id in views), None)
     upto_ms = view.upto_ms if view is not None else 0
@@ -103,7 +103,7 @@ def _turns(group: Sequence[Work], views: Mapping[str, View], now_ms: int, done: 
     return {} if head is None else {id(head): head}
 
 
-def _head(left: Sequence[Work], views: Mapping[str, View], view: View | None, done: Folded) -> Work | None:
+def _head(left: Sequence[PendingPush], views: Mapping[str, View], view: View | None, done: Folded) -> PendingPush | None:
     """The one that goes for all of them, None while their newest is worth waiting for. left: oldest first, not empty."""
     head = left[-1]
     if view is not None and view.patient and (view.newest_ms, view.newest) > _age(head):
@@ -115,16 +115,16 @@ def _head(left: Sequence[Work], views: Mapping[str, View], view: View | None, do
     return head
 
 
-def _ripe(work: Work, views: Mapping[str, View], now_ms: int) -> bool:
+def _ripe(work: PendingPush, views: Mapping[str, View], now_ms: int) -> bool:
     view = views.get(work.target.push_id)
     return _old(work, now_ms) or (view is not None and view.ripe)
 
 
-def _age(work: Work) -> tuple[int, str]:
+def _age(work: PendingPush) -> tuple[int, str]:
     return work.note.ts_ms, work.target.push_id
 
 
-def _old(work: Work, now_ms: int) -> bool:
+def _old(work: PendingPush, now_ms: int) -> bool:
     return now_ms - work.note.received_ms > OLD_S * 1000
 
 

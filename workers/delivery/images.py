@@ -8,8 +8,8 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from workers.delivery.lane import Lane
-from workers.delivery.work import Work
-from workers.vendors.base import AccessToken, ImageSpec, Parcel
+from workers.delivery.work import PendingPush
+from workers.vendors.base import AccessToken, ImageSpec, RequestBatch
 from workers.wire import Answer, NoAnswer, Transport
 
 #: Images shown in one round: the round's pushes wait for the answers.
@@ -33,7 +33,7 @@ class Images(Protocol):
         ...
 
 
-class World(Protocol):
+class ImagePorts(Protocol):
     """What of delivery's world this file needs."""
 
     @property
@@ -46,15 +46,15 @@ class World(Protocol):
     def now_ms(self) -> Callable[[], int]: ...
 
 
-Granted = Sequence[tuple[Parcel, list[Work]]]
+Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 
 
-def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: World) -> Granted:
-    """The parcels, each with the address that the vendor gave for its image. Where there is no word on an image it stays as it was."""
+def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: ImagePorts) -> Granted:
+    """The batches, each with the address that the vendor gave for its image. Where there is no word on an image it stays as it was."""
     spec = lane.spec.images
     if spec is None:
         return granted
-    wanted = [spec.wanted(parcel, lane.credential) for parcel, _ in granted]
+    wanted = [spec.wanted(batch, lane.credential) for batch, _ in granted]
     different = list(dict.fromkeys(image for image in wanted if image is not None))
     if not different:
         return granted
@@ -63,12 +63,12 @@ def shown(granted: Granted, lane: Lane, access: AccessToken | None, world: World
     if unknown:
         given |= _asked(unknown[: world.images.room(lane, len(unknown), spec.per_minute)], spec, lane, access, world)
     return [
-        (replace(parcel, image=given[image]) if image in given else parcel, works)
-        for (parcel, works), image in zip(granted, wanted, strict=True)
+        (replace(batch, image=given[image]) if image in given else batch, works)
+        for (batch, works), image in zip(granted, wanted, strict=True)
     ]
 
 
-def _asked(unknown: Sequence[str], spec: ImageSpec, lane: Lane, access: AccessToken | None, world: World) -> dict[str, str]:
+def _asked(unknown: Sequence[str], spec: ImageSpec, lane: Lane, access: AccessToken | None, world: ImagePorts) -> dict[str, str]:
     """What the vendor says of each now; those it says nothing of are missing."""
     if not unknown:
         return {}

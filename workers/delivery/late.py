@@ -12,7 +12,7 @@ import msgspec
 from common.contracts import Device, Notification
 from common.model import Decision, Kind, PushType, Vendor
 from workers.delivery.lane import Lane
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 
 #: A push whose person was judged longer ago is judged once more before it leaves (contract §4).
 ASK_AGAIN_MS: Final = 30_000
@@ -40,23 +40,23 @@ class Screen(Enum):
 
 
 class Addresses(Protocol):
-    def where(self, lane: Lane, works: Sequence[Work]) -> Sequence[Device | Standing | None]:
+    def where(self, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Device | Standing | None]:
         """For each KEPT where the target's token still is the device's; else the device as it is registered, None: it is not, or AWAY."""
         ...
 
-    def on_lane_of(self, work: Work, lane: Lane, device: Device) -> Notification | None:
+    def on_lane_of(self, work: PendingPush, lane: Lane, device: Device) -> Notification | None:
         """The push's words as the device's own lane takes them; None where there is no such account."""
         ...
 
 
 class Consent(Protocol):
-    def now(self, works: Sequence[Work]) -> Sequence[Decision | Standing]:
+    def now(self, works: Sequence[PendingPush]) -> Sequence[Decision | Standing]:
         """For each KEPT where its person still wants it, else why not, as of now; or AWAY."""
         ...
 
 
 class Screens(Protocol):
-    def take(self, works: Sequence[Work]) -> Sequence[Screen]:
+    def take(self, works: Sequence[PendingPush]) -> Sequence[Screen]:
         """Takes the place on the screen for each; settled with the push."""
         ...
 
@@ -65,17 +65,17 @@ class Screens(Protocol):
 class Sorted:
     """fit: may go on. decided: end here. waiting: go again, seconds from now. moved: go on to another lane."""
 
-    fit: list[Work]
-    decided: list[tuple[Work, Decision, str]]
-    waiting: list[tuple[Work, float, Decision]]
-    moved: list[Work] = field(default_factory=list)
+    fit: list[PendingPush]
+    decided: list[tuple[PendingPush, Decision, str]]
+    waiting: list[tuple[PendingPush, float, Decision]]
+    moved: list[PendingPush] = field(default_factory=list)
 
 
 NO_ACCOUNT: Final = "its device registered with an account that is not there"
 LEFT: Final = "logged out, or the token is another's, since it was routed"
 
 
-def addressed(works: Sequence[Work], lane: Lane, addresses: Addresses) -> Sorted:
+def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) -> Sorted:
     """Each with the token that is its device's now, on the lane that is; `no_device` where it has none."""
     told = addresses.where(lane, works) if works else ()
     if told.count(Standing.KEPT) == len(works):
@@ -96,7 +96,7 @@ def addressed(works: Sequence[Work], lane: Lane, addresses: Addresses) -> Sorted
     return done
 
 
-def _onward(work: Work, lane: Lane, device: Device, addresses: Addresses, done: Sorted) -> None:
+def _onward(work: PendingPush, lane: Lane, device: Device, addresses: Addresses, done: Sorted) -> None:
     """To the lane that the device registered with meanwhile: what waits goes where it is now (contract §3)."""
     note = addresses.on_lane_of(work, lane, device)
     if note is None:
@@ -108,7 +108,7 @@ def _onward(work: Work, lane: Lane, device: Device, addresses: Addresses, done: 
     done.moved.append(work)
 
 
-def _readdress(work: Work, device: Device) -> None:
+def _readdress(work: PendingPush, device: Device) -> None:
     """A call whose device lost its VoIP token goes as an alert (workers/routing/stage.py does the same)."""
     token = device.token
     if work.note.push_type is PushType.VOIP and device.vendor is Vendor.APNS:
@@ -119,11 +119,11 @@ def _readdress(work: Work, device: Device) -> None:
     work.target = msgspec.structs.replace(work.target, **now)
 
 
-def _final(work: Work, decision: Decision) -> Decision:
+def _final(work: PendingPush, decision: Decision) -> Decision:
     return Decision.UNCERTAIN if work.doubtful else decision
 
 
-def to_ask(work: Work, now_ms: int) -> bool:
+def to_ask(work: PendingPush, now_ms: int) -> bool:
     """Whether its person has to be judged once more. What takes back another push goes wherever that
     went; a push to a mere token has no person."""
     note = work.note
@@ -131,7 +131,7 @@ def to_ask(work: Work, now_ms: int) -> bool:
     return now_ms - judged_ms > ASK_AGAIN_MS and note.kind in (Kind.MESSAGE, Kind.CALL_INVITE) and not note.direct
 
 
-def consented(works: Sequence[Work], consent: Consent, now_ms: int) -> Sorted:
+def consented(works: Sequence[PendingPush], consent: Consent, now_ms: int) -> Sorted:
     """Those whose people still want them. A call can't wait for a store that is away: it goes as it was judged."""
     since_ms = now_ms - ASK_AGAIN_MS
     old = [work for work in works if ((note := work.note).presence_ms or note.routed_ms or note.received_ms) < since_ms]
@@ -155,20 +155,20 @@ def consented(works: Sequence[Work], consent: Consent, now_ms: int) -> Sorted:
 OVERTAKEN: Final = "a newer push with its collapse id went out"
 
 
-def replaces(work: Work) -> bool:
+def replaces(work: PendingPush) -> bool:
     """Whether it shares its place on the screen with pushes of other messages or events; a message's own id is its alone."""
     note = work.note
     return note.collapse_id != note.message_id or note.kind in (Kind.CALL_INVITE, Kind.CALL_CANCEL)
 
 
-def place_of(work: Work) -> tuple[str, str, str, str]:
+def place_of(work: PendingPush) -> tuple[str, str, str, str]:
     return work.note.app, work.target.user, work.target.device, work.note.collapse_id
 
 
-def in_their_places(works: Sequence[Work], screens: Screens) -> Sorted:
+def in_their_places(works: Sequence[PendingPush], screens: Screens) -> Sorted:
     """Of those with one place the newest goes and leads the others; none goes in the place of a newer one."""
     done = Sorted([], [], [])
-    places: dict[tuple[str, str, str, str], list[Work]] = {}
+    places: dict[tuple[str, str, str, str], list[PendingPush]] = {}
     for work in works:
         if replaces(work):
             places.setdefault(place_of(work), []).append(work)
@@ -185,7 +185,7 @@ def in_their_places(works: Sequence[Work], screens: Screens) -> Sorted:
     return done
 
 
-def _head(group: Sequence[Work]) -> Work:
+def _head(group: Sequence[PendingPush]) -> PendingPush:
     """The newest by the event's ts, of equal ones the last; it leads the older ones, which share its fate (settle.py)."""
     head = max(enumerate(group), key=lambda one: (one[1].note.ts_ms, one[0]))[1]
     others = tuple(work for work in group if work is not head)
@@ -195,7 +195,7 @@ def _head(group: Sequence[Work]) -> Work:
     return head
 
 
-def _stays(work: Work, screen: Screen, done: Sorted) -> None:
+def _stays(work: PendingPush, screen: Screen, done: Sorted) -> None:
     everyone, work.led = (work, *work.led), ()
     for one in everyone:
         if screen is Screen.NEWER:

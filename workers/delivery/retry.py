@@ -1,4 +1,4 @@
-"""verdict x attempt x expiry -> next step. Pure; the only place where attempts are counted."""
+"""verdict x attempt x expiry -> next step. Pure."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from workers.delivery.fold import SHARED, Group
 from workers.delivery.lane import Lane
 from workers.delivery.retry import Done, Park, next_step
 from workers.delivery.stage import Delivered
-from workers.delivery.work import Hold, Work
+from workers.delivery.work import Hold, PendingPush
 from workers.vendors.base import Outcome
 
 #: Attempts that travel with a push and stand in its row; older ones are counted only.
@@ -23,26 +23,26 @@ ATTEMPTS_KEPT: Final = 20
 WORDS_MAX: Final = 200
 
 
-class Ended(Value, frozen=True):
+class FinalOutcome(Value, frozen=True):
     """One push that is decided, for good."""
 
-    work: Work
+    work: PendingPush
     decision: Decision
     attempts: tuple[Attempt, ...]
     note: str
 
 
-class Wait(Value, frozen=True):
+class Deferral(Value, frozen=True):
     """One push that goes again: delay_s from now, or behind its stopped lane (None)."""
 
-    work: Work
+    work: PendingPush
     target: Target
     delay_s: float | None
     reason: str
 
 
 class Retire(Value, frozen=True):
-    work: Work
+    work: PendingPush
     state: str  # retired, silenced
     reason: str
     guarded: bool
@@ -55,8 +55,8 @@ MOVED: Final = "moved"
 
 @dataclass(slots=True)
 class Settled:
-    ended: list[Ended] = field(default_factory=list)
-    waits: list[Wait] = field(default_factory=list)
+    ended: list[FinalOutcome] = field(default_factory=list)
+    waits: list[Deferral] = field(default_factory=list)
     retires: list[Retire] = field(default_factory=list)
     alarms: int = 0
 
@@ -68,15 +68,15 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
         if decision == Decision.TOKEN_DEAD:
             settled.retires.append(Retire(work, "retired", "malformed", guarded=False))
     for work, delay_s, held_by in done.waiting:
-        settled.waits.append(Wait(work, _held(work, held_by), delay_s, held_by))
+        settled.waits.append(Deferral(work, _held(work, held_by), delay_s, held_by))
     for work, held_by in done.parked:
-        settled.waits.append(Wait(work, _held(work, held_by), None, held_by))
-    settled.waits += [Wait(work, work.target, 0.0, MOVED) for work in done.moved]
+        settled.waits.append(Deferral(work, _held(work, held_by), None, held_by))
+    settled.waits += [Deferral(work, work.target, 0.0, MOVED) for work in done.moved]
     # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
     chances: dict[Group, float] = {}
     for work, outcome in done.told:
         if outcome.verdict is Verdict.ACCEPTED and not work.target.tried and not outcome.alarm:
-            settled.ended.append(Ended(work, Decision.ACCEPTED, (_attempt(work, outcome, now_ms),), _story(outcome)))
+            settled.ended.append(FinalOutcome(work, Decision.ACCEPTED, (_attempt(work, outcome, now_ms),), _story(outcome)))
             continue
         mine = chances.setdefault((work.note.app, work.note.conversation_type, work.note.conversation_id), chance())
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
@@ -84,9 +84,9 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
     return settled
 
 
-def decided(done: Delivered) -> list[Ended]:
+def decided(done: Delivered) -> list[FinalOutcome]:
     """What was decided without a request."""
-    return [Ended(work, _final(work, decision), work.target.attempts, note) for work, decision, note in done.decided]
+    return [FinalOutcome(work, _final(work, decision), work.target.attempts, note) for work, decision, note in done.decided]
 
 
 def _follow(settled: Settled) -> None:
@@ -95,23 +95,23 @@ def _follow(settled: Settled) -> None:
     for one in [one for one in settled.ended if one.work.led]:
         for work in one.work.led:
             if one.decision == Decision.ACCEPTED:
-                settled.ended.append(Ended(work, Decision.FOLDED, work.target.attempts, f"went out with {one.work.note.message_id}"))
+                settled.ended.append(FinalOutcome(work, Decision.FOLDED, work.target.attempts, f"went out with {one.work.note.message_id}"))
             elif one.decision in SHARED:
-                settled.ended.append(Ended(work, one.decision, work.target.attempts, f"as {one.work.note.message_id}, which led it"))
+                settled.ended.append(FinalOutcome(work, one.decision, work.target.attempts, f"as {one.work.note.message_id}, which led it"))
             else:
-                settled.waits.append(Wait(work, _kept(work, Decision.UNAVAILABLE), 0.0, Decision.UNAVAILABLE))
+                settled.waits.append(Deferral(work, _kept(work, Decision.UNAVAILABLE), 0.0, Decision.UNAVAILABLE))
     for wait in [wait for wait in settled.waits if wait.work.led]:
         held = Decision(wait.target.held_by or Decision.UNAVAILABLE)
         if held == Decision.UNCERTAIN:  # the newest may be on the screen, these are not
             held = Decision.UNAVAILABLE
-        settled.waits += [Wait(work, _kept(work, held), wait.delay_s, held) for work in wait.work.led]
+        settled.waits += [Deferral(work, _kept(work, held), wait.delay_s, held) for work in wait.work.led]
 
 
-def _kept(work: Work, held_by: Decision) -> Target:
+def _kept(work: PendingPush, held_by: Decision) -> Target:
     return work.target if work.target.held_by == held_by else _held(work, held_by)
 
 
-def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
+def _tell(work: PendingPush, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
     tried = work.target.tried + 1
     attempts = (*work.target.attempts, _attempt(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
@@ -119,13 +119,13 @@ def _tell(work: Work, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: fl
     tries = _tries(work.target, outcome.verdict)
     step = next_step(outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
-        settled.ended.append(Ended(work, _final(work, step.decision), attempts, _story(outcome)))
+        settled.ended.append(FinalOutcome(work, _final(work, step.decision), attempts, _story(outcome)))
         _retire(work, outcome, settled)
         return
     held = Decision.CREDENTIAL_REFUSED if isinstance(step, Park) else _HELD[outcome.verdict]
     again, earlier = _again(work.target, outcome), tried - len(attempts)
     target = msgspec.structs.replace(_held(work, held), attempts=attempts, again=again, earlier=earlier)
-    settled.waits.append(Wait(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
+    settled.waits.append(Deferral(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
 
 
 def _tries(target: Target, verdict: Verdict) -> int:
@@ -158,14 +158,14 @@ _OF_THE_LANE: Final = frozenset(
 )
 
 
-def _final(work: Work, decision: Decision) -> Decision:
+def _final(work: PendingPush, decision: Decision) -> Decision:
     """A request that was written and never answered is `uncertain`, whatever stopped the lane later (contract §7)."""
     return Decision.UNCERTAIN if work.doubtful and decision in _OF_THE_LANE else decision
 
 
-def without_lane(works: Sequence[Work]) -> list[Ended]:
+def without_lane(works: Sequence[PendingPush]) -> list[FinalOutcome]:
     """Of an account that was removed while its pushes were on their way."""
-    return [Ended(work, _final(work, Decision.NO_CREDENTIAL), work.target.attempts, "the credential was removed") for work in works]
+    return [FinalOutcome(work, _final(work, Decision.NO_CREDENTIAL), work.target.attempts, "the credential was removed") for work in works]
 
 
 #: Cures of one attempt only. The others stay with the push: a 500 in between does not make refused words good again.
@@ -176,12 +176,12 @@ def _again(target: Target, outcome: Outcome) -> str | None:
     return outcome.again or (target.again if target.again not in _ONCE else None)
 
 
-def _held(work: Work, held_by: Decision) -> Target:
+def _held(work: PendingPush, held_by: Decision) -> Target:
     """Uncertain stays uncertain: see `_final`."""
     return msgspec.structs.replace(work.target, held_by=Decision.UNCERTAIN if work.doubtful else held_by)
 
 
-def _attempt(work: Work, outcome: Outcome, now_ms: int) -> Attempt:
+def _attempt(work: PendingPush, outcome: Outcome, now_ms: int) -> Attempt:
     words = outcome.words[:WORDS_MAX]
     return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, words, outcome.vendor_message_id, outcome.verdict)
 
@@ -190,7 +190,7 @@ def _story(outcome: Outcome) -> str:
     return f"{outcome.status} {outcome.code}".strip() if outcome.code else outcome.status.strip()
 
 
-def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:
+def _retire(work: PendingPush, outcome: Outcome, settled: Settled) -> None:
     reason = outcome.code or outcome.verdict
     if outcome.verdict == Verdict.TOKEN_DEAD or outcome.verdict == Verdict.TOKEN_FOREIGN:
         foreign = outcome.verdict == Verdict.TOKEN_FOREIGN
@@ -199,7 +199,7 @@ def _retire(work: Work, outcome: Outcome, settled: Settled) -> None:
         settled.retires.append(Retire(work, "silenced", reason, guarded=False))
 
 
-def kept(work: Work, target: Target) -> Target:
+def kept(work: PendingPush, target: Target) -> Target:
     """What is kept of a push that goes again: that it may be on the screen, and then its number, which stays counted."""
     if not work.by_entry:
         return target
@@ -211,10 +211,10 @@ def kept(work: Work, target: Target) -> Target:
     return msgspec.structs.replace(target, counted=counted, held_by=held_by)
 
 
-def batches(waits: Iterable[Wait], lane: Lane) -> list[tuple[Urgency, Batch]]:
+def batches(waits: Iterable[Deferral], lane: Lane) -> list[tuple[Urgency, Batch]]:
     """Waiting pushes packed again, same words together, each for its lane."""
     own = (lane.vendor, lane.credential.business_id)
-    by_urgency: dict[tuple[Urgency, tuple[Vendor, str], bool], dict[int, tuple[Work, list[Target]]]] = {}
+    by_urgency: dict[tuple[Urgency, tuple[Vendor, str], bool], dict[int, tuple[PendingPush, list[Target]]]] = {}
     for wait in waits:
         notes = by_urgency.setdefault((wait.work.note.urgency, wait.work.lane or own, wait.work.by_entry), {})
         notes.setdefault(id(wait.work.note), (wait.work, []))[1].append(wait.target)
@@ -237,12 +237,12 @@ def batches(waits: Iterable[Wait], lane: Lane) -> list[tuple[Urgency, Batch]]:
 ONCE: Final = frozenset({Kind.MESSAGE, Kind.CALL_INVITE})
 
 
-def works_of(entry: str, batch: Batch, hold: Hold | None = None) -> list[Work]:
+def works_of(entry: str, batch: Batch, hold: Hold | None = None) -> list[PendingPush]:
     """The pushes of a lane's entry in their places."""
-    works: list[Work] = []
+    works: list[PendingPush] = []
     for push in batch.pushes:
         by_entry = batch.by_entry and push.note.kind in ONCE
         for target in push.targets:
             place = len(works)
-            works.append(Work(entry, push.note, target, place=place, by_entry=by_entry, counted=target.counted, hold=hold))
+            works.append(PendingPush(entry, push.note, target, place=place, by_entry=by_entry, counted=target.counted, hold=hold))
     return works

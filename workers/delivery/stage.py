@@ -19,17 +19,17 @@ from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, 
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.pacing import Pace, Unpaced
-from workers.delivery.parcels import pack
+from workers.delivery.request_batches import pack
 from workers.delivery.retry import FINAL
-from workers.delivery.work import Work
-from workers.vendors.base import AccessRefused, AccessToken, Item, Outcome, Parcel, VendorSpec, compact, in_a_row, shortest
+from workers.delivery.work import PendingPush
+from workers.vendors.base import AccessRefused, AccessToken, Outcome, PushItem, RequestBatch, VendorSpec, compact, in_a_row, shortest
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
 IN_FLIGHT_MAX = 500
 
 
-Granted = Sequence[tuple[Parcel, list[Work]]]
+Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 
 
 @dataclass(slots=True)
@@ -43,13 +43,13 @@ class Delivered:
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
-    told: list[tuple[Work, Outcome]] = field(default_factory=list)
-    decided: list[tuple[Work, Decision, str]] = field(default_factory=list)
-    waiting: list[tuple[Work, float, Decision]] = field(default_factory=list)
-    parked: list[tuple[Work, Decision]] = field(default_factory=list)
-    dropped: list[Work] = field(default_factory=list)
-    left: list[Work] = field(default_factory=list)
-    moved: list[Work] = field(default_factory=list)
+    told: list[tuple[PendingPush, Outcome]] = field(default_factory=list)
+    decided: list[tuple[PendingPush, Decision, str]] = field(default_factory=list)
+    waiting: list[tuple[PendingPush, float, Decision]] = field(default_factory=list)
+    parked: list[tuple[PendingPush, Decision]] = field(default_factory=list)
+    dropped: list[PendingPush] = field(default_factory=list)
+    left: list[PendingPush] = field(default_factory=list)
+    moved: list[PendingPush] = field(default_factory=list)
     requests: int = 0
     addressed_ms: int = 0
     stays: bool = False
@@ -105,15 +105,15 @@ class LaneTurn:
 
 
 class Claims(Protocol):
-    def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
+    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
 
 
 class Gate(Protocol):
-    def admit(self, lane: Lane, asks: Sequence[tuple[Item, int]]) -> Sequence[Leave]:
+    def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Leave]:
         """Leave for each (item, number of the request it would travel in), all or nothing per item, in one call."""
         ...
 
-    def refund(self, lane: Lane, works: Sequence[Work]) -> None:
+    def refund(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         """Ends the round; gives back what was taken for pushes that were definitely not accepted."""
         ...
 
@@ -131,7 +131,7 @@ class Gate(Protocol):
 
     def lists_spent(self, lane: Lane) -> bool: ...
 
-    def told_capped(self, lane: Lane, works: Sequence[Work]) -> None:
+    def told_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         """The vendor says that these devices had enough today."""
         ...
 
@@ -160,18 +160,18 @@ class AccessTokens(Protocol):
         ...
 
 
-class Backlog(Protocol):
+class HeldPushStore(Protocol):
     def look(self, asks: Sequence[tuple[Group, str, int]]) -> Sequence[View | None]:
         """Each held push's group (by group, push id and when it was received, ms), None where no outage held it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class DeliveryPorts:
     """folded_words: what a push says that speaks for so many, in the words' language."""
 
     claims: Claims
-    backlog: Backlog
+    backlog: HeldPushStore
     folded_words: Callable[[Notification, int], str]
     gate: Gate
     breaker: Breaker
@@ -187,7 +187,7 @@ class World:
     screens: late.Screens
 
 
-def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | None = None) -> Delivered:
+def deliver(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Delivered:
     """One round: at most IN_FLIGHT_MAX pushes of one lane. Every work ends in exactly one list of the answer, or led by one that does.
 
     turn: None where nobody has asked for the lane's state and rate yet: then the breaker is asked and nothing is paced.
@@ -196,7 +196,7 @@ def deliver(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | No
     return sent(ready, world, Unpaced() if turn is None else turn.pacer)
 
 
-def sent(ready: Ready, world: World, pacer: Pace) -> Delivered:
+def sent(ready: Ready, world: DeliveryPorts, pacer: Pace) -> Delivered:
     """The rest of a round that was prepared."""
     lane, access = ready.lane, ready.access
     if ready.granted:
@@ -220,7 +220,7 @@ class Ready:
         return _costs(self.granted, self.lane)
 
 
-def prepared(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | None = None) -> Ready:
+def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Ready:
     """The round up to its send: nothing has left, and no token of the rate is taken."""
     ready = Ready(lane, Delivered(lost=turn.lost if turn is not None else ()))
     done = ready.done
@@ -245,11 +245,11 @@ def prepared(works: Sequence[Work], lane: Lane, world: World, turn: LaneTurn | N
     return ready
 
 
-def requests_of(ready: Ready, world: World) -> list[Request]:
+def requests_of(ready: Ready, world: DeliveryPorts) -> list[Request]:
     """The requests of a round that goes at once; from here on it counts as sent."""
     sent_ms = world.now_ms()
     build, lane = ready.lane.spec.build, ready.lane
-    requests = [build(parcel, lane.credential, ready.access) for parcel, _ in ready.granted]
+    requests = [build(batch, lane.credential, ready.access) for batch, _ in ready.granted]
     ready.done.requests += len(requests)
     for _, works in ready.granted:
         for work in works:
@@ -257,26 +257,26 @@ def requests_of(ready: Ready, world: World) -> list[Request]:
     return requests
 
 
-def review(works: Sequence[Work], world: World) -> Delivered:
+def review(works: Sequence[PendingPush], world: DeliveryPorts) -> Delivered:
     """Without sending: what was withdrawn or ran out of time is decided, another entry's is dropped, the rest is left."""
     done = Delivered()
     done.left = _claimed(works, world.now_ms(), world, done, counts=False)
     return done
 
 
-def _addressed(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+def _addressed(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[PendingPush]:
     done.addressed_ms = world.now_ms()
     return _sorted(late.addressed(works, lane, world.addresses), done) if works else []
 
 
-def _sorted(found: late.Sorted, done: Delivered) -> list[Work]:
+def _sorted(found: late.Sorted, done: Delivered) -> list[PendingPush]:
     done.decided += found.decided
     done.waiting += found.waiting
     done.moved += found.moved
     return found.fit
 
 
-def _hand_back(lane: Lane, world: World, done: Delivered) -> None:
+def _hand_back(lane: Lane, world: DeliveryPorts, done: Delivered) -> None:
     """A probe that was not sent after all: another may be it."""
     if done.probe:
         world.breaker.report(lane, good=0, failed=0, refused=False, retry_after_s=None)
@@ -285,7 +285,7 @@ def _hand_back(lane: Lane, world: World, done: Delivered) -> None:
 OUT_OF_TIME = "its time ran out"
 
 
-def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work]:
+def _wellformed(works: Sequence[PendingPush], lane: Lane, done: Delivered) -> list[PendingPush]:
     """Those that are not addressed to what can't be a token of this vendor."""
     valid = lane.spec.token_valid
     fit = [work for work in works if valid(work.target.token)]
@@ -294,26 +294,26 @@ def _wellformed(works: Sequence[Work], lane: Lane, done: Delivered) -> list[Work
     return fit
 
 
-def expired_as(work: Work) -> Decision:
+def expired_as(work: PendingPush) -> Decision:
     """The decision on a push whose time ran out: what held it; `expired` when no lane was ever asked."""
     if work.doubtful:
         return Decision.UNCERTAIN
     return Decision(work.target.held_by or work.kept_by or Decision.EXPIRED)
 
 
-def badge_step(work: Work) -> int:
+def badge_step(work: PendingPush) -> int:
     """What this push adds to the device's badge; -1 where it leaves it alone."""
     note = work.note
     counts = note.kind == Kind.MESSAGE and note.push_type == PushType.ALERT and note.badge_mode == BadgeMode.INCREMENT
     return note.badge_increment if counts else -1
 
 
-def badge_steps(works: Sequence[Work], now_ms: int) -> list[int]:
+def badge_steps(works: Sequence[PendingPush], now_ms: int) -> list[int]:
     """The same for each; what ran out of time takes no number."""
     return [-1 if work.note.expires_at_ms <= now_ms else badge_step(work) for work in works]
 
 
-def _claimed(works: Sequence[Work], now_ms: int, world: World, done: Delivered, *, counts: bool = True) -> list[Work]:
+def _claimed(works: Sequence[PendingPush], now_ms: int, world: DeliveryPorts, done: Delivered, *, counts: bool = True) -> list[PendingPush]:
     """Those that are ours to send and not too old. What was recalled or read while it waited is that, not expired.
 
     counts: their badge numbers are taken.
@@ -344,13 +344,15 @@ _GONE_NOTES = {
 }
 
 
-def _gone(work: Work, why: Decision) -> tuple[Decision, str]:
+def _gone(work: PendingPush, why: Decision) -> tuple[Decision, str]:
     """Decision and note. A try that was never answered may be on the screen, whatever was said since (contract §7)."""
     decision = Decision.UNCERTAIN if work.doubtful else why
     return decision, _GONE_NOTES.get(decision, "withdrawn before it was sent")
 
 
-def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, world: World, done: Delivered) -> list[Work]:
+def _through_the_breaker(
+    works: Sequence[PendingPush], state: Probe | Shut | None, world: DeliveryPorts, done: Delivered
+) -> list[PendingPush]:
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
@@ -365,7 +367,7 @@ def _through_the_breaker(works: Sequence[Work], state: Probe | Shut | None, worl
     return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
-def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
+def _folded(works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered) -> list[PendingPush]:
     """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
     old_ms = world.now_ms() - OLD_S * 1000
     if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
@@ -386,7 +388,7 @@ def _folded(works: Sequence[Work], world: World, done: Delivered) -> list[Work]:
 FOLD_LOOK_S = 0.5
 
 
-def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: World, done: Delivered) -> None:
+def _no_access(works: Sequence[PendingPush], lane: Lane, access: AccessRefused, world: DeliveryPorts, done: Delivered) -> None:
     """Without an access token nothing can be asked: the lane stops (bad credential) or the pushes wait."""
     refused = access.verdict == Verdict.CREDENTIAL_REFUSED
     outcome = Outcome(access.verdict, "access", access.code, access.words, retry_after_s=access.retry_after_s)
@@ -398,7 +400,9 @@ def _no_access(works: Sequence[Work], lane: Lane, access: AccessRefused, world: 
     done.told += [(work, outcome) for work in works]
 
 
-def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done: Delivered) -> list[tuple[Work, Item]]:
+def _sendable(
+    works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, now_ms: int, done: Delivered
+) -> list[tuple[PendingPush, PushItem]]:
     """Works as the vendor files see them: the words, the badge, the seconds that are left."""
     sendable = []
     said: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
@@ -411,7 +415,7 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
         if target.attempts and too_long_before(target, lane.spec):
             note = said.get((id(note), 0)) or said.setdefault((id(note), 0), shortest(note))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
-        item = Item(note, target, work.badge, left_s, 1 if not target.attempts else target.tried + 1)
+        item = PushItem(note, target, work.badge, left_s, 1 if not target.attempts else target.tried + 1)
         reason = _unfit(item, lane) if note.blob or note.kind is Kind.BADGE else None
         if reason is None and refuse is not None:
             reason = refuse(item)
@@ -426,7 +430,7 @@ def _sendable(works: Sequence[Work], lane: Lane, world: World, now_ms: int, done
 BLOB_BYTES_MAX = 3_500
 
 
-def _unfit(item: Item, lane: Lane) -> str | None:
+def _unfit(item: PushItem, lane: Lane) -> str | None:
     note = item.note
     if note.kind == Kind.BADGE and not lane.spec.badge_alone:
         return "badge_not_supported"
@@ -434,36 +438,38 @@ def _unfit(item: Item, lane: Lane) -> str | None:
 
 
 def _admitted(
-    sendable: Sequence[tuple[Work, Item]], lane: Lane, now_ms: int, world: World, done: Delivered, pacer: Pace
-) -> list[tuple[Parcel, list[Work]]]:
-    """Parcels of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
+    sendable: Sequence[tuple[PendingPush, PushItem]], lane: Lane, now_ms: int, world: DeliveryPorts, done: Delivered, pacer: Pace
+) -> list[tuple[RequestBatch, list[PendingPush]]]:
+    """Batches of what may go now. The rate counts requests or targets, as the vendor does: the gate is told what travels together."""
     if not sendable:
         return []
     url = world.callback_url(lane)
     least = lane.spec.request_tokens_min_list
     singly = 1 < least <= len(sendable) and world.gate.lists_spent(lane)
     most = None if lane.limits.rate_unit == "request" else pacer.burst
-    parcels = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
-    asks = [(item, number) for number, parcel in enumerate(parcels) for item in parcel.items]
+    batches = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
+    asks = [(item, number) for number, batch in enumerate(batches) for item in batch.items]
     told = world.gate.admit(lane, asks)
-    if told.count(GRANTED) == len(parcels) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
-        return [(parcel, [work]) for parcel, (work, _) in zip(parcels, sendable, strict=True)]
+    if told.count(GRANTED) == len(batches) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
+        return [(batch, [work]) for batch, (work, _) in zip(batches, sendable, strict=True)]
     leaves, work_of = iter(told), {id(item): work for work, item in sendable}
     granted = []
-    for parcel in parcels:
+    for batch in batches:
         kept = []
-        for item in parcel.items:
+        for item in batch.items:
             leave = next(leaves)
             if leave.decision is None:
                 kept.append(item)
             else:
                 _held(work_of[id(item)], leave, now_ms, done)
         if kept:
-            granted.append((parcel if len(kept) == len(parcel.items) else _smaller(parcel, kept), [work_of[id(item)] for item in kept]))
+            granted.append((batch if len(kept) == len(batch.items) else _smaller(batch, kept), [work_of[id(item)] for item in kept]))
     return granted
 
 
-def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: World, done: Delivered) -> list[tuple[Parcel, list[Work]]]:
+def _in_time(
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], lane: Lane, world: DeliveryPorts, done: Delivered
+) -> list[tuple[RequestBatch, list[PendingPush]]]:
     """The last look before the send: what ran out of time or lost its token while leave was asked for stays here, and gives its leave
     back."""
     now_ms = world.now_ms()
@@ -481,15 +487,15 @@ def _in_time(granted: Sequence[tuple[Parcel, list[Work]]], lane: Lane, world: Wo
     world.gate.refund(lane, stay)
     staying = {id(work) for work in stay}
     in_time = []
-    for parcel, works in granted:
-        kept = [(item, work) for item, work in zip(parcel.items, works, strict=True) if id(work) not in staying]
+    for batch, works in granted:
+        kept = [(item, work) for item, work in zip(batch.items, works, strict=True) if id(work) not in staying]
         if kept:
             items, fit = zip(*kept, strict=True)
-            in_time.append((parcel if len(kept) == len(works) else _smaller(parcel, items), list(fit)))
+            in_time.append((batch if len(kept) == len(works) else _smaller(batch, items), list(fit)))
     return in_time
 
 
-def _moved_since(works: Sequence[Work], lane: Lane, world: World, done: Delivered) -> list[Work]:
+def _moved_since(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, done: Delivered) -> list[PendingPush]:
     """Those whose token changed while an access token was fetched: they come again at once, and are addressed anew."""
     if not works or world.now_ms() - done.addressed_ms <= late.ADDRESS_GOOD_MS:
         return []
@@ -499,11 +505,11 @@ def _moved_since(works: Sequence[Work], lane: Lane, world: World, done: Delivere
     return moved
 
 
-def _smaller(parcel: Parcel, kept: Sequence[Item]) -> Parcel:
-    return Parcel(tuple(kept), parcel.now_ms, parcel.callback_url, parcel.prepared)
+def _smaller(batch: RequestBatch, kept: Sequence[PushItem]) -> RequestBatch:
+    return RequestBatch(tuple(kept), batch.now_ms, batch.callback_url, batch.prepared)
 
 
-def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
+def _held(work: PendingPush, leave: Leave, now_ms: int, done: Delivered) -> None:
     """No longer than the push lives: what waits for the vendor's morning is told `throttled` when its time runs out, not hours later."""
     if leave.decision == Decision.THROTTLED:
         done.waiting.append((work, min(leave.wait_s, (work.note.expires_at_ms - now_ms) / 1000), Decision.THROTTLED))
@@ -514,18 +520,18 @@ def _held(work: Work, leave: Leave, now_ms: int, done: Delivered) -> None:
 def _costs(granted: Granted, lane: Lane) -> list[int]:
     if lane.limits.rate_unit == "request" or lane.spec.request_tokens_max == 1:
         return [1] * len(granted)
-    return [len(parcel.items) for parcel, _ in granted]
+    return [len(batch.items) for batch, _ in granted]
 
 
 def _asked(
-    granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered, pacer: Pace
+    granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered, pacer: Pace
 ) -> tuple[Granted, list[Answer | NoAnswer]]:
     """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
     costs = _costs(granted, lane)
     if pacer.part(costs) == (len(granted), 0.0):
         pacer.spend(sum(costs))
         return granted, _ask(granted, lane, access, world, done)
-    sent: list[tuple[Parcel, list[Work]]] = []
+    sent: list[tuple[RequestBatch, list[PendingPush]]] = []
     answers: list[Future[list[Answer | NoAnswer]]] = []
     start = 0
     while (part := pacer.part(costs[start:])) is not None:
@@ -554,14 +560,14 @@ def _parts_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(64, thread_name_prefix="paced")
 
 
-def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: World, done: Delivered) -> list[Answer | NoAnswer]:
+def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered) -> list[Answer | NoAnswer]:
     part = Ready(lane, done, granted, access)
     answers = list(lane.send_many(world.transport, requests_of(part, world), world.deadline_s))
     _follow(granted, answers, lane, access, world, done)
     return answers
 
 
-def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Ready, world: World) -> None:
+def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Ready, world: DeliveryPorts) -> None:
     """What the answers to these requests of the round mean, told to the gate, the breaker and the access tokens."""
     lane, access, done = ready.lane, ready.access, ready.done
     if not granted:
@@ -574,12 +580,12 @@ def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Rea
     unasked = len(answers) - len(asked)
     world.observe(lane, asked)
     classify = lane.spec.classify
-    for (parcel, works), answer in zip(granted, answers, strict=True):
-        outcomes = classify(parcel, answer)
+    for (batch, works), answer in zip(granted, answers, strict=True):
+        outcomes = classify(batch, answer)
         if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
             done.told.append((works[0], outcomes[0]))
             continue
-        outcomes = [shortened(item, believed(item, outcome), lane.spec) for item, outcome in zip(parcel.items, outcomes, strict=True)]
+        outcomes = [shortened(item, believed(item, outcome), lane.spec) for item, outcome in zip(batch.items, outcomes, strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             done.told.append((work, outcome))
@@ -596,7 +602,7 @@ def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Rea
     _sync(granted, answers, lane, world)
 
 
-def shortened(item: Item, outcome: Outcome, spec: VendorSpec) -> Outcome:
+def shortened(item: PushItem, outcome: Outcome, spec: VendorSpec) -> Outcome:
     """What the vendor found too long goes once more, as short as it can be; the second time its word stands."""
     if (
         outcome.verdict is not Verdict.REJECTED
@@ -611,18 +617,18 @@ def too_long_before(target: Target, spec: VendorSpec) -> bool:
     return any((attempt.code or attempt.status) in spec.too_long for attempt in target.attempts)
 
 
-def believed(item: Item, outcome: Outcome) -> Outcome:
+def believed(item: PushItem, outcome: Outcome) -> Outcome:
     """An access token is renewed once, never in a loop: what a new one does not cure is about the credential, or the clock."""
     again = outcome.verdict is Verdict.ACCESS_EXPIRED and in_a_row(item, outcome.code or outcome.status) > 1
     return replace(outcome, verdict=Verdict.CREDENTIAL_REFUSED) if again else outcome
 
 
 def _follow(
-    granted: Sequence[tuple[Parcel, list[Work]]],
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]],
     answers: list[Answer | NoAnswer],
     lane: Lane,
     access: AccessToken | None,
-    world: World,
+    world: DeliveryPorts,
     done: Delivered,
 ) -> None:
     """Sends the second request where a first answer asks for one (vivo's list push); its answer takes the first one's place.
@@ -632,11 +638,11 @@ def _follow(
     if lane.spec.follow is None:
         return
     second: list[tuple[int, Request]] = []
-    for index, ((parcel, _), answer) in enumerate(zip(granted, answers, strict=True)):
-        request = lane.spec.follow(parcel, answer, lane.credential, access) if isinstance(answer, Answer) else None
+    for index, ((batch, _), answer) in enumerate(zip(granted, answers, strict=True)):
+        request = lane.spec.follow(batch, answer, lane.credential, access) if isinstance(answer, Answer) else None
         if request is not None:
             second.append((index, request))
-        elif isinstance(answer, NoAnswer) and len(parcel.items) > 1:
+        elif isinstance(answer, NoAnswer) and len(batch.items) > 1:
             answers[index] = replace(answer, sent=False)
     if second:
         world.observe(lane, [answers[index] for index, _ in second])
@@ -658,7 +664,7 @@ def is_down(outcome: Outcome) -> bool:
     return outcome.verdict in DOWN and outcome.again in (None, Again.NEW_CONNECTION)
 
 
-def _settle_with_gate(lane: Lane, world: World, done: Delivered, good: int, failed: int) -> None:
+def _settle_with_gate(lane: Lane, world: DeliveryPorts, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
     if not failed and all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.told):
         world.gate.refund(lane, ())
@@ -686,14 +692,16 @@ def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
     return max(waits, default=None)
 
 
-def _sync(granted: Sequence[tuple[Parcel, list[Work]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: World) -> None:
+def _sync(
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: DeliveryPorts
+) -> None:
     """The last numbers that the vendor's answers gave of each bucket's day."""
     told, quota_told = {}, lane.spec.quota_told
     if quota_told is None:
         return
-    for (parcel, _), answer in zip(granted, answers, strict=True):
+    for (batch, _), answer in zip(granted, answers, strict=True):
         numbers = quota_told(answer) if isinstance(answer, Answer) else None
         if numbers is not None:
-            told[parcel.items[0].note.bucket] = numbers
+            told[batch.items[0].note.bucket] = numbers
     for bucket, (used, limit) in told.items():
         world.gate.told_quota(lane, bucket, used, limit)

@@ -16,7 +16,7 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
     sends: bool = True
 
 
-class Work(msgspec.Struct, gc=False, eq=False):
+class PendingPush(msgspec.Struct, gc=False, eq=False):
     """entry: name of the lane's entry that it came in; place: its place there; hold: by which take it is held. by_entry: it needs no
     claim of its own (`Batch.by_entry`). leased: it was asked for in this round; counted: the badge number that it has taken, as in
     `Target`. led, speaks_for: older ones that share its fate, and how many its words say there are.
@@ -31,7 +31,7 @@ class Work(msgspec.Struct, gc=False, eq=False):
     target: Target
     badge: int | None = None
     sent_ms: int = 0
-    led: tuple[Work, ...] = ()
+    led: tuple[PendingPush, ...] = ()
     speaks_for: int = 1
     repeated: bool = False
     overtaken: bool = False

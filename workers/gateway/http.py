@@ -34,7 +34,7 @@ from common.ledger_records import DeadRecord, NoteRecord
 from common.storage import keys
 from common.storage.keys import Keys
 from common.storage.ledger import Ledger
-from common.storage.streams import Belts
+from common.storage.streams import StreamStore
 from common.storage.vault import Vault
 from workers import serving
 from workers.gateway import clouds, gorush, matrix, mattermost
@@ -77,7 +77,7 @@ class GatewayWorld(Protocol):
     @property
     def keys(self) -> Keys: ...
     @property
-    def belts(self) -> Belts: ...
+    def streams(self) -> StreamStore: ...
     @property
     def vault(self) -> Vault: ...
     @property
@@ -303,7 +303,7 @@ class _Gateway:
             at_ms=now,
             note="delivered",
         )
-        self._world.belts.hand_on((), [(keys.LEDGER, encode([note]))])
+        self._world.streams.hand_on((), [(keys.LEDGER, encode([note]))])
 
     # ------------------------------------------------------------ gorush
 
@@ -368,7 +368,7 @@ class _Gateway:
             letter = DeadRecord(
                 id=uuid.uuid4().hex, entry_id="", stage="gateway", reason=reason, app=app, at_ms=now, raw=raw, fields={"d": door}
             )
-            world.belts.hand_on((), [(keys.LEDGER, encode([letter]))])
+            world.streams.hand_on((), [(keys.LEDGER, encode([letter]))])
 
         await self._redis(bury)
 

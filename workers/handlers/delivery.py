@@ -134,7 +134,7 @@ class LaneSender:
             self._give_back_owed()
             self._adopt_old()
             if self._work(time.monotonic() + SLICE_S):
-                self.runtime.ring(DELIVERY, self.vendor)
+                self.runtime.send_wake_up(DELIVERY, self.vendor)
         except AWAY as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
         finally:
@@ -154,7 +154,7 @@ class LaneSender:
             if started:
                 listens = False
             elif not listens:
-                self.runtime.belts.clear_bell(queue_of(DELIVERY, self.vendor))
+                self.runtime.streams.clear_wake_up(queue_of(DELIVERY, self.vendor))
                 listens = True
             elif busy or self._busy():
                 self._woken.wait(min(0.5, next_s or 0.5))
@@ -168,8 +168,8 @@ class LaneSender:
         return over
 
     def _ledger_full(self) -> bool:
-        belts = self.runtime.belts
-        if belts.redis.xlen(belts.keys.belt(keys.LEDGER)) <= ledger.BELT_MAX:
+        streams = self.runtime.streams
+        if streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX:
             return False
         log.warning("the ledger's stream is full: nothing is sent until it drains", extra={"queue": queue_of(DELIVERY, self.vendor)})
         return True
@@ -552,33 +552,33 @@ class LaneSender:
         """Entries of releases before 0.2, from their streams to their lanes' queues; those of a reader that fell silent too."""
         if time.monotonic() < self._old_at:
             return
-        belts = self.runtime.belts
+        streams = self.runtime.streams
         moved = False
         for urgency in Urgency:
             stream = keys.send(self.vendor, urgency)
-            if not belts.redis.exists(belts.keys.belt(stream)):
+            if not streams.redis.exists(streams.keys.stream(stream)):
                 continue
-            for entry in [*belts.take_over(stream, OLD_MAX), *belts.read([stream], OLD_MAX)]:
+            for entry in [*streams.take_over(stream, OLD_MAX), *streams.read([stream], OLD_MAX)]:
                 self._adopt(stream, urgency, entry)
                 moved = True
         self._old_at = time.monotonic() + (0.0 if moved else 1.0)
 
     def _adopt(self, stream: str, urgency: Urgency, entry: Entry) -> None:
-        belts, queues = self.runtime.belts, self.runtime.lane_queues
+        streams, queues = self.runtime.streams, self.runtime.lane_queues
         try:
             new = as_new(decode_batch(entry.blob), urgency, entry.blob)
         except msgspec.MsgspecError as error:
             reason = f"broke_stage: {type(error).__name__}"
             letter = dead_letter(self.runtime.vault, entry, DELIVERY, reason, Letter(entry.blob, {"belt": stream}))
-            self._leaves(entry, lambda pipe: belts.add(pipe, [(keys.LEDGER, blob) for blob in packed_records([letter])]))
+            self._leaves(entry, lambda pipe: streams.add(pipe, [(keys.LEDGER, blob) for blob in packed_records([letter])]))
             return
         # under its old name, so that the claims that its reader has on its pushes are its own
         owner = f"{stream}/{entry.id.decode()}"
         self._leaves(entry, lambda pipe: queues.put(pipe, [new], owner))
 
     def _leaves(self, entry: Entry, fill: Callable[[Pipeline], None]) -> None:
-        belts = self.runtime.belts
+        streams = self.runtime.streams
         try:
-            Commits(belts, belts).write([entry], fill, lambda pipe: belts.acknowledge(pipe, [entry]))
+            Commits(streams, streams).write([entry], fill, lambda pipe: streams.acknowledge(pipe, [entry]))
         except LostError:
             log.warning("entries are another reader's by now, or were written before", extra={"queue": self.vendor, "count": 1})

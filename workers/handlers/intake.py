@@ -21,8 +21,8 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
-from common.storage.marks import Marks, MessageTime
-from common.storage.streams import Belts, Entry
+from common.storage.marks import EventMarks, MessageTime
+from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.ledger_rows import event_record
@@ -51,7 +51,7 @@ CAN_WAIT_SHARE = 0.5
 READ_BYTES = 2 * 1024 * 1024
 BLOCK_MS = 1_000
 TAKEOVER_EVERY_S = 5.0
-#: Messages of one entry on the presence belt, and about how many bytes of them (of dead letters, on the ledger's).
+#: Messages of one entry on the presence stream, and about how many bytes of them (of dead letters, on the ledger's).
 PACK_MAX = 200
 PACK_BYTES = 512 * 1024
 #: A group whose members are not named counts as a list of so many: hundreds of groups in one entry would be a hundred thousand
@@ -62,12 +62,12 @@ ENTRY_FIELDS_MAX = stage.ENTRY_BYTES_MAX + 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class IntakePorts:
     """What the consumer asks of the world."""
 
     core: Redis
-    belts: Belts
-    marks: Marks
+    streams: StreamStore
+    marks: EventMarks
     state: StateKeeper
     vault: Vault
     apps: Callable[[], Sequence[str]]
@@ -85,7 +85,7 @@ class IntakeHandler:
     can_wait: share of the last read's events for which nobody waits. per_entry: its events an entry.
     """
 
-    def __init__(self, doors: Doors) -> None:
+    def __init__(self, doors: IntakePorts) -> None:
         self._doors = doors
         self.can_wait = 0.0
         self.per_entry = 1.0
@@ -141,7 +141,7 @@ class IntakeHandler:
         return [{b"e": line} for line in stage.lines_of(entry.fields[b"b"])]
 
     def letter(self, entry: Entry) -> Letter:
-        names = {**stage.names_of(entry.fields), "stream": entry.belt}
+        names = {**stage.names_of(entry.fields), "stream": entry.stream}
         if b"e" in entry.fields:
             return Letter(entry.fields[b"e"][: stage.ENTRY_BYTES_MAX], names)
         return Letter(entry.fields.get(b"b", b"")[: stage.ENTRY_BYTES_MAX], {**names, "as": "b"})
@@ -255,7 +255,7 @@ def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients
 
 
 def _read(entry: Entry, apps: Sequence[str], now: int) -> list[stage.Passed | Refused]:
-    return stage.read_entries(entry.belt, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size)
+    return stage.read_entries(entry.stream, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size)
 
 
 def _names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
@@ -263,7 +263,7 @@ def _names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
     return any(type(read) is Refused and read.reason == stage.UNKNOWN_APP for read in reads)
 
 
-def _wakes(doors: Doors) -> Callable[[str, Vendor | None], None]:
+def _wakes(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
     """Intake itself looks all the time and need not be woken."""
     return lambda stage, vendor: None if stage == INTAKE else doors.wake(stage, vendor)
 
@@ -271,11 +271,11 @@ def _wakes(doors: Doors) -> Callable[[str, Vendor | None], None]:
 class IntakeLoop:
     """Intake's process: reads the core's streams until it is told to stop."""
 
-    def __init__(self, streams: Sequence[str], doors: Doors) -> None:
+    def __init__(self, streams: Sequence[str], doors: IntakePorts) -> None:
         self._streams = list(streams)
-        limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.belts.takeover_idle_ms
-        self._source = core_streams(doors.core, self._streams, doors.belts.keys, *limits)
-        stores = Stores(doors.belts, doors.delayed, doors.vault, _wakes(doors), self._source)
+        limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.streams.takeover_idle_ms
+        self._source = core_streams(doors.core, self._streams, doors.streams.keys, *limits)
+        stores = Stores(doors.streams, doors.delayed, doors.vault, _wakes(doors), self._source)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(
             INTAKE, self._counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True

@@ -17,7 +17,7 @@ from workers.delivery import stage as delivery
 from workers.delivery.lane import Lane
 from workers.delivery.late import Standing
 from workers.delivery.pacing import Pacer
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import LaneRounds, OpenRound, RoundEnd
 from workers.late_binding import BoundAddresses
 from workers.queues.consumer import AWAY
@@ -106,7 +106,9 @@ class JointRounds:
             self._apart(one)
             return None
 
-    def _world(self, vendor: Vendor, works: Sequence[Work], watched: Collection[str]) -> tuple[delivery.World, list[tuple[str, int, int]]]:
+    def _world(
+        self, vendor: Vendor, works: Sequence[PendingPush], watched: Collection[str]
+    ) -> tuple[delivery.DeliveryPorts, list[tuple[str, int, int]]]:
         """The vendor's world with the claims and bindings of these works at hand, and where good rounds are noted."""
         world, good = self._rounds.world(vendor), list[tuple[str, int, int]]()
         addresses = world.addresses
@@ -114,7 +116,7 @@ class JointRounds:
         kept = _LookedUp(addresses, works) if isinstance(addresses, BoundAddresses) else addresses
         return dataclasses.replace(world, claims=claims, addresses=kept, breaker=_NotedBreaker(world.breaker, good, watched)), good
 
-    def _prepared(self, one: Wanted, open_: OpenRound, world: delivery.World) -> _Part | None:
+    def _prepared(self, one: Wanted, open_: OpenRound, world: delivery.DeliveryPorts) -> _Part | None:
         try:
             return _Part(one, open_, delivery.prepared(open_.chosen, one.lane, world, delivery.LaneTurn(None, open_.pace, one.lost)))
         except AWAY:
@@ -148,7 +150,7 @@ class JointRounds:
 
         self._slow(part.wanted, rest)
 
-    def _begun(self, parts: Sequence[_Part], transport: Http2Transport, world: delivery.World) -> tuple[Flight | None, list[_Part]]:
+    def _begun(self, parts: Sequence[_Part], transport: Http2Transport, world: delivery.DeliveryPorts) -> tuple[Flight | None, list[_Part]]:
         going, sends = list[_Part](), []
         for part in parts:
             route = part.wanted.lane.route
@@ -166,7 +168,7 @@ class JointRounds:
                 self._alone(part)
         return (transport.begin(sends, world.deadline_s) if sends else None), going
 
-    def _wait(self, flight: Flight | None, parts: Sequence[_Part], world: delivery.World) -> None:
+    def _wait(self, flight: Flight | None, parts: Sequence[_Part], world: delivery.DeliveryPorts) -> None:
         left = dict(enumerate(parts))
         while flight is not None and left:
             over = flight.wait(WRITE_EVERY_S) or flight.late
@@ -205,30 +207,30 @@ class JointRounds:
 class _LeasedClaims:
     """The port of claims over one lease of all works."""
 
-    def __init__(self, works: Sequence[Work], world: delivery.World) -> None:
+    def __init__(self, works: Sequence[PendingPush], world: delivery.DeliveryPorts) -> None:
         now_ms = world.now_ms()
         steps = delivery.badge_steps(works, now_ms)
         told = world.claims.lease(works, steps) if works else ()
         self._told = {id(work): answer for work, answer in zip(works, told, strict=True)}
 
-    def lease(self, works: Sequence[Work], badge_steps: Sequence[int]) -> Sequence[delivery.ClaimAnswer]:  # noqa: ARG002
+    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[delivery.ClaimAnswer]:  # noqa: ARG002
         return [self._told[id(work)] for work in works]
 
 
 class _LookedUp:
     """The port of addresses over one look at all bindings; who asks a second time looks anew."""
 
-    def __init__(self, addresses: BoundAddresses, works: Sequence[Work]) -> None:
+    def __init__(self, addresses: BoundAddresses, works: Sequence[PendingPush]) -> None:
         self._addresses = addresses
         self._seen: dict[int, str | None] = dict(zip(map(id, works), addresses.look(works) if works else (), strict=True))
 
-    def where(self, lane: Lane, works: Sequence[Work]) -> Sequence[Device | Standing | None]:
+    def where(self, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Device | Standing | None]:
         seen = self._seen
         if not all(id(work) in seen for work in works):
             return self._addresses.where(lane, works)
         return self._addresses.judge(lane, works, [seen.pop(id(work)) for work in works])
 
-    def on_lane_of(self, work: Work, lane: Lane, device: Device) -> Notification | None:
+    def on_lane_of(self, work: PendingPush, lane: Lane, device: Device) -> Notification | None:
         return self._addresses.on_lane_of(work, lane, device)
 
 

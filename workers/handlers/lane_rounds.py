@@ -35,7 +35,7 @@ from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.pacing import LeasedPace, Pacer
 from workers.delivery.settle import kept
-from workers.delivery.work import Hold, Work
+from workers.delivery.work import Hold, PendingPush
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, work_row
 from workers.handlers.replies import tell_ended
 from workers.held_tokens import accepted_by_cohort, held
@@ -61,13 +61,13 @@ class OpenEntry:
     entry: LaneEntry
     urgency: Urgency
     batch: Batch
-    works: list[Work]
+    works: list[PendingPush]
     left: dict[int, Target] = field(default_factory=dict)  # by the work's place in the entry
     changed: bool = False
 
     def rest(self) -> NewBatch:
         """What is left, packed again, same words together."""
-        notes: dict[int, tuple[Work, list[Target]]] = {}
+        notes: dict[int, tuple[PendingPush, list[Target]]] = {}
         for place, target in sorted(self.left.items()):
             work = self.works[place]
             notes.setdefault(id(work.note), (work, []))[1].append(target)
@@ -101,7 +101,7 @@ class OpenRound:
     taken: Taken
     lane: Lane
     open_: list[OpenEntry]
-    chosen: list[Work]
+    chosen: list[PendingPush]
     state: delivery.Probe | None
     pace: LeasedPace
     leases: list[RateLease]
@@ -126,13 +126,13 @@ class LaneRounds:
     def __init__(self, runtime: Runtime, stopping: Callable[[], bool]) -> None:
         self._runtime = runtime
         self._stopping = stopping
-        self._worlds: dict[Vendor, delivery.World] = {}
+        self._worlds: dict[Vendor, delivery.DeliveryPorts] = {}
         self._good: dict[str, tuple[int, Counter[str]]] = {}  # by lane: answers, and accepted pushes by cohort
         self._good_lock = threading.Lock()
         self._flush_at = 0.0
         self.round_s = max(ROUND_S, runtime.settings.send_timeout_s + 5.0)
 
-    def world(self, vendor: Vendor) -> delivery.World:
+    def world(self, vendor: Vendor) -> delivery.DeliveryPorts:
         if vendor not in self._worlds:
             self._worlds[vendor] = self._runtime.delivery(vendor)
         return self._worlds[vendor]
@@ -239,7 +239,7 @@ class LaneRounds:
         return Pacer(lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s, time.monotonic, time.sleep)
 
     @staticmethod
-    def _probe_of(works: Sequence[Work]) -> list[Work]:
+    def _probe_of(works: Sequence[PendingPush]) -> list[PendingPush]:
         """The one that tries the lane has failed least: one that can never succeed must not keep the lane shut."""
         return [min(works, key=lambda work: work.target.tried)] if works else []
 
@@ -286,7 +286,7 @@ class LaneRounds:
         open_: Sequence[OpenEntry],
         vendor: Vendor,
         business_id: str,
-        ended: list[settling.Ended],
+        ended: list[settling.FinalOutcome],
         now: int,
         done: delivery.Delivered | None = None,
     ) -> None:
@@ -337,7 +337,7 @@ class LaneRounds:
         self._runtime.lane_queues.wake_at([(taken.lane, taken.urgency, 0)])
         return True
 
-    def _undecided(self, entry: LaneEntry) -> tuple[list[tuple[Work, Batch]], bytes]:
+    def _undecided(self, entry: LaneEntry) -> tuple[list[tuple[PendingPush, Batch]], bytes]:
         """The pushes of an entry that leaves undecided, with what its senders have taken for them, and its bytes with that."""
         works = _works(entry)
         (record,) = self._runtime.claims.taken([entry.id])
@@ -368,12 +368,12 @@ class LaneRounds:
             for work in _readable(blob):
                 if work.target.held_by is None:
                     target = msgspec.structs.replace(work.target, held_by=why)
-                    records.append(pending_row(settling.Wait(work, target, None, why), lane.vendor, business_id, now))
+                    records.append(pending_row(settling.Deferral(work, target, None, why), lane.vendor, business_id, now))
                 if joins(work, why) and not joins(work, work.target.held_by):
                     held.append((group_of(work), work.target.push_id, work.note.ts_ms, work.note.received_ms))
         with queues.redis.pipeline(transaction=True) as pipe:
             if records:
-                pipe.xadd(self._runtime.keys.belt("ledger"), {"b": encode(records)})
+                pipe.xadd(self._runtime.keys.stream("ledger"), {"b": encode(records)})
             self._runtime.backlog.join(pipe, held)
             queues.noted(pipe, taken.lane, taken.urgency, found[-1][0], why)
             pipe.execute()
@@ -430,11 +430,16 @@ class LaneRounds:
         return commit
 
     def _marks(
-        self, commit: LaneCommit, ended: Sequence[settling.Ended], waits: Sequence[settling.Wait], left: Sequence[Work], now: int
+        self,
+        commit: LaneCommit,
+        ended: Sequence[settling.FinalOutcome],
+        waits: Sequence[settling.Deferral],
+        left: Sequence[PendingPush],
+        now: int,
     ) -> None:
         """Claims, badge numbers, places on screens, and who waits with whom for an outage's end."""
         keys, backlog = self._runtime.keys, self._runtime.backlog
-        waiting = [*waits, *(settling.Wait(work, kept(work, work.target), None, "") for work in left)]
+        waiting = [*waits, *(settling.Deferral(work, kept(work, work.target), None, "") for work in left)]
         both = settling.Settled(ended=list(ended), waits=waiting)
         works = [*(one.work for one in ended), *(one.work for one in waiting)]
         owners = {work.target.push_id: work.entry.partition(";")[0] for work in works}
@@ -459,7 +464,7 @@ class LaneRounds:
                 values = (wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms, backlog.keep_s)
                 commit.mark("join", backlog.names(group_of(wait.work)), *values)
 
-    def _free(self, commit: LaneCommit, work: Work) -> None:
+    def _free(self, commit: LaneCommit, work: PendingPush) -> None:
         """Of an entry that goes undecided: what its lease has counted stays with the push."""
         if work.by_entry:
             return
@@ -512,19 +517,19 @@ class RoundEnd:
     unused: tuple[float, ...]
 
 
-def wait_kept(wait: settling.Wait) -> settling.Wait:
+def wait_kept(wait: settling.Deferral) -> settling.Deferral:
     target = kept(wait.work, wait.target)
-    return wait if target is wait.target else settling.Wait(wait.work, target, wait.delay_s, wait.reason)
+    return wait if target is wait.target else settling.Deferral(wait.work, target, wait.delay_s, wait.reason)
 
 
-def recollect(works: Iterable[Work], record: Mapping[int, str]) -> None:
+def recollect(works: Iterable[PendingPush], record: Mapping[int, str]) -> None:
     """record: by place, what an earlier sender has taken for them; they may be on the screen."""
     for work in works:
         if work.by_entry and work.place in record:
             work.repeated, work.counted = True, record[work.place] or work.counted
 
 
-def _readable(blob: bytes) -> list[Work]:
+def _readable(blob: bytes) -> list[PendingPush]:
     """The batch's pushes; none where it can't be read: its sender makes it a dead letter when its turn comes."""
     try:
         return settling.works_of("", decode_batch(blob))
@@ -532,7 +537,7 @@ def _readable(blob: bytes) -> list[Work]:
         return []
 
 
-def _works(entry: LaneEntry) -> list[tuple[Work, Batch]]:
+def _works(entry: LaneEntry) -> list[tuple[PendingPush, Batch]]:
     try:
         batch = decode_batch(entry.blob)
     except msgspec.MsgspecError:
@@ -540,9 +545,9 @@ def _works(entry: LaneEntry) -> list[tuple[Work, Batch]]:
     return [(work, batch) for work in settling.works_of(entry.id, batch)]
 
 
-def _later(waits: Sequence[settling.Wait], round_: RoundEnd) -> list[tuple[NewBatch, int]]:
+def _later(waits: Sequence[settling.Deferral], round_: RoundEnd) -> list[tuple[NewBatch, int]]:
     """Retries with their delay in ms, packed by tenths of a second; what a stopped lane holds stays in its entry."""
-    groups: dict[int, list[settling.Wait]] = {}
+    groups: dict[int, list[settling.Deferral]] = {}
     for wait in waits:
         if wait.delay_s is not None:
             groups.setdefault(int(wait.delay_s * 1000) // 100 * 100 + 100, []).append(wait)
@@ -556,7 +561,7 @@ def _later(waits: Sequence[settling.Wait], round_: RoundEnd) -> list[tuple[NewBa
     ]
 
 
-def _news(wait: settling.Wait) -> bool:
+def _news(wait: settling.Deferral) -> bool:
     """Whether a waiting push has something to tell: a first wait, an answer, another lane. Waiting for the rate again is no news."""
     moved = wait.work.lane is not None
     return moved or wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried

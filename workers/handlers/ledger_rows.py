@@ -11,7 +11,7 @@ from common.ledger_records import EventRecord, NoteRecord, PageRecord, Record, R
 from common.model import Decision, Kind, PushType, Vendor
 from common.storage import keys
 from workers.delivery import settle as settling
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.presence import stage as presence
 from workers.routing import stage as routing
 
@@ -105,11 +105,11 @@ def routing_row(row: routing.Row, now: int) -> Record:
     )
 
 
-def delivery_row(one: settling.Ended, vendor: Vendor, business_id: str, now: int) -> Record:
+def delivery_row(one: settling.FinalOutcome, vendor: Vendor, business_id: str, now: int) -> Record:
     return work_row(one.work, vendor, business_id, one.decision, one.attempts, now, one.note)
 
 
-def pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int) -> Record:
+def pending_row(wait: settling.Deferral, vendor: Vendor, business_id: str, now: int) -> Record:
     held = wait.target.held_by  # the ledger knows by this word what may be on a screen
     reason = wait.reason if held != Decision.UNCERTAIN or wait.reason == held else f"{held}, then {wait.reason}"
     note = f"waits: {reason}" + ("" if wait.delay_s is None else f", again in {wait.delay_s:.1f} s")
@@ -117,7 +117,7 @@ def pending_row(wait: settling.Wait, vendor: Vendor, business_id: str, now: int)
     return work_row(wait.work, vendor, business_id, None, wait.target.attempts, now, note)
 
 
-def work_row(work: Work, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> Record:
+def work_row(work: PendingPush, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> Record:
     note, target = work.note, work.target
     if note.kind in AFTERTHOUGHTS:
         said = f"{note.kind}: {decision or words}"

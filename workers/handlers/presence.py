@@ -131,7 +131,7 @@ class PresenceHandler:
             return [{b"b": entry.blob}]
 
     def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.belt})
+        return Letter(entry.blob, {"belt": entry.stream})
 
     def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
         return Commit()

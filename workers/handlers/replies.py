@@ -22,7 +22,9 @@ def routing_replies(rows: Sequence[routing.Row]) -> list[tuple[str, dict[str, An
     return [_reply(r.message, r.user, r.device.vendor, r.device.business_id, r.decision, "") for r in rows if r.message.reply_key]
 
 
-def tell_ended(runtime: Runtime, vendor: str, business_id: str, ended: Sequence[settling.Ended], retired: Collection[int] = ()) -> None:
+def tell_ended(
+    runtime: Runtime, vendor: str, business_id: str, ended: Sequence[settling.FinalOutcome], retired: Collection[int] = ()
+) -> None:
     """retired: by id(), the works whose tokens are given up. Never raises: a reply may be lost, the row may not."""
     told = [
         _reply(one.work.note, one.work.target.user, vendor, business_id, one.decision, one.note, id(one.work) in retired)

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class RoutingHandler:
     """People who are away -> pushes, packed by lane and urgency."""
 
-    world: routing.World
+    world: routing.RoutingPorts
     queues: LaneQueues
     replies: Replies
 
@@ -63,7 +63,7 @@ class RoutingHandler:
             return [{b"b": entry.blob}]
 
     def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.belt})
+        return Letter(entry.blob, {"belt": entry.stream})
 
     def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
         return Commit()

@@ -13,7 +13,7 @@ from common.contracts import Message, OfflineRecipients
 from common.ledger_records import RowRecord
 from common.model import Decision
 from common.storage.direct_tokens import DirectToken, DirectTokens
-from common.storage.marks import Marks
+from common.storage.marks import EventMarks
 from common.storage.replies import Replies
 from workers.intake import direct, stage
 from workers.intake.direct import DirectRow
@@ -39,7 +39,7 @@ class Directed:
 class TokenPushes:
     """Takes the direct pushes of a read: a few statements and calls, however many there are."""
 
-    def __init__(self, tokens: DirectTokens, marks: Marks, replies: Replies) -> None:
+    def __init__(self, tokens: DirectTokens, marks: EventMarks, replies: Replies) -> None:
         self._tokens = tokens
         self._marks = marks
         self._replies = replies

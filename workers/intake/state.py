@@ -18,7 +18,7 @@ from common.model import Kind
 from common.storage import preferences, registry
 from common.storage.badges import Badges
 from common.storage.bindings import Binding
-from common.storage.marks import Marks
+from common.storage.marks import EventMarks
 from common.storage.registry import Leaving, Registration
 from workers.intake import events
 from workers.intake.stage import Event
@@ -52,7 +52,7 @@ _OF_PEOPLE = (events.Registered, events.Unregistered, events.SessionEnded, event
 class StateKeeper:
     """Applies the state events of one read as if one after the other, in one transaction."""
 
-    def __init__(self, engine: Engine, badges: Badges, marks: Marks) -> None:
+    def __init__(self, engine: Engine, badges: Badges, marks: EventMarks) -> None:
         self._engine = engine
         self._badges = badges
         self._marks = marks

@@ -93,7 +93,7 @@ class LedgerHandler:
             return [{b"b": entry.blob}]
 
     def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.belt})
+        return Letter(entry.blob, {"belt": entry.stream})
 
     def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
         del entry
@@ -104,7 +104,7 @@ class LedgerWriter:
     name = "ledger"
 
     def __init__(self, runtime: Runtime, stopping: Callable[[], bool] = lambda: False) -> None:
-        self._source = runtime.belts
+        self._source = runtime.streams
         self._handler = LedgerHandler(runtime)
         policy = Policy(
             keys.LEDGER,
@@ -113,7 +113,7 @@ class LedgerWriter:
             reclaim_every_s=TAKE_OVER_S,
             gather=self._handler.gather,
         )
-        self.consumer = StreamConsumer(self._handler, policy, Stores(runtime.belts, runtime.delayed, runtime.vault, _wake))
+        self.consumer = StreamConsumer(self._handler, policy, Stores(runtime.streams, runtime.delayed, runtime.vault, _wake))
         self.consumer.stopping = stopping
 
     def turn(self, lease: Lease | None = None) -> float:

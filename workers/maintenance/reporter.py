@@ -15,7 +15,7 @@ from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
 from common.storage.core_streams import core_streams
 from common.storage.leases import Lease
-from common.storage.streams import Backlog, CoreStreams
+from common.storage.streams import CoreStreams, StreamDepth
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
@@ -95,7 +95,7 @@ class Reporter:
 
     def show_streams(self) -> None:
         """Our streams, and what is none of ours: the core's streams and the delayed set."""
-        found = {**self._runtime.belts.backlog((*keys.STREAMS, keys.LEDGER)), **self._runtime.lane_queues.backlog()}
+        found = {**self._runtime.streams.backlog((*keys.STREAMS, keys.LEDGER)), **self._runtime.lane_queues.backlog()}
         core, now = self._runtime.core, now_ms()
         depth, oldest = 0, None
         for stream in self._runtime.settings.event_streams:
@@ -108,7 +108,7 @@ class Reporter:
     def show_queue_wait(self) -> None:
         """What autoscaling goes by: work that could be done now and is nobody's."""
         runtime = self._runtime
-        streams = runtime.belts.untaken_s((*keys.STREAMS, keys.LEDGER))
+        streams = runtime.streams.untaken_s((*keys.STREAMS, keys.LEDGER))
         events = self._core.untaken_s(runtime.settings.event_streams)
         found: dict[tuple[str, ...], float] = {("intake", metrics.NONE): max(events.values())}
         for stream, waited in streams.items():
@@ -118,11 +118,11 @@ class Reporter:
         found |= {(DELIVERY, vendor): waited for vendor, waited in runtime.lane_queues.untaken_s().items()}
         metrics.show(metrics.QUEUE_WAIT_SECONDS, found)
 
-    def _show_waiting(self, found: Mapping[str, Backlog], depth: int, oldest: int | None, now: int) -> None:
+    def _show_waiting(self, found: Mapping[str, StreamDepth], depth: int, oldest: int | None, now: int) -> None:
         delayed = self._runtime.delayed
         queues: dict[str, tuple[int, int | None]] = {}
-        for belt, backlog in found.items():
-            queue = keys.QUEUES.get(belt, belt)
+        for stream, backlog in found.items():
+            queue = keys.QUEUES.get(stream, stream)
             count, first = queues.get(queue, (0, None))
             times = [one for one in (first, backlog.oldest_ms) if one is not None]
             queues[queue] = count + backlog.unread + backlog.pending, min(times, default=None)
@@ -164,8 +164,8 @@ class Reporter:
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
         show_memory(runtime)
-        for belt in (*keys.STREAMS, keys.LEDGER):
-            runtime.belts.forget_dead_readers(belt, DEAD_READER_MS)
+        for stream in (*keys.STREAMS, keys.LEDGER):
+            runtime.streams.forget_dead_readers(stream, DEAD_READER_MS)
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:
         admission, now = self._runtime.admission, now_ms()
@@ -186,7 +186,7 @@ class Reporter:
     def tally(self) -> None:
         """Counts by minute for the console and the API. What still waits for the ledger is looked at first: it is counted again."""
         runtime = self._runtime
-        unwritten = runtime.belts.backlog((keys.LEDGER,))[keys.LEDGER].oldest_ms
+        unwritten = runtime.streams.backlog((keys.LEDGER,))[keys.LEDGER].oldest_ms
         with sql.optional(runtime.engine, TALLY_S):
             runtime.tallies.sample(now_ms(), self._waiting)
             if runtime.tallies.count(now_ms(), unwritten):
@@ -198,8 +198,8 @@ class Reporter:
         for stream in runtime.settings.event_streams:
             self._core.make(stream)
             self._core.forget_dead_readers(stream, DEAD_READER_MS)
-        runtime.belts.make(keys.RECEIPTS)
-        runtime.belts.forget_dead_readers(keys.RECEIPTS, DEAD_READER_MS)
+        runtime.streams.make(keys.RECEIPTS)
+        runtime.streams.forget_dead_readers(keys.RECEIPTS, DEAD_READER_MS)
         with sql.optional(runtime.engine, AGES_S):
             gone = ageing.forget(runtime.engine, now_ms())
             runtime.tallies.fold(now_ms(), runtime.settings.ledger_days)

@@ -34,9 +34,9 @@ class Timer:
             self._runtime.replies.release_due()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
-            self._wake(self._runtime.belts.missed(keys.STREAMS))
+            self._wake(self._runtime.streams.missed(keys.STREAMS))
             for vendor in self.lanes.look():
-                self._runtime.ring(DELIVERY, vendor)
+                self._runtime.send_wake_up(DELIVERY, vendor)
         return TICK_S
 
     def rest(self) -> None:
@@ -57,6 +57,6 @@ class Timer:
     def _wake(self, streams: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):
             if any(keys.QUEUES.get(stream) == stage for stream in streams):
-                self._runtime.ring(stage)
+                self._runtime.send_wake_up(stage)
         for vendor in {Vendor(stream.split(":")[1]) for stream in streams if stream.startswith("send:")}:
-            self._runtime.ring(DELIVERY, vendor)
+            self._runtime.send_wake_up(DELIVERY, vendor)

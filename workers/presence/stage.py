@@ -1,4 +1,4 @@
-"""MessageStored -> OfflineRecipients, in chunks of people. Plain functions of what they are handed."""
+"""Message -> OfflineRecipients, in chunks of people. Plain functions of what they are handed."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from common.model import Vendor
 from common.storage import keys, sql
 from common.storage.commits import Commits, LostError
 from common.storage.delayed import Delayed, Later
-from common.storage.streams import ALONE, READ_BYTES_MAX, Belts, Entry
+from common.storage.streams import ALONE, READ_BYTES_MAX, Entry, StreamStore
 from common.storage.vault import Vault
 from workers.queues.lease_renewer import LeaseRenewer
 
@@ -132,11 +132,11 @@ class Stores:
     what follows from another read.
     """
 
-    streams: Belts
+    streams: StreamStore
     delayed: Delayed
     vault: Vault
     wake: Callable[[str, Vendor | None], None]
-    source: Belts | None = None
+    source: StreamStore | None = None
     heard: Callable[[], None] = lambda: None
     room: Callable[[], bool] = lambda: True
 
@@ -288,7 +288,7 @@ class StreamConsumer:
     def _keeping(self, entries: Sequence[Entry]) -> Iterator[dict[Name, Entry]]:
         """Yields what is not done with. When a store goes away it is kept, or given back without being counted; when the process is to
         end it is given back."""
-        left = {(entry.belt, entry.id): entry for entry in entries}
+        left = {(entry.stream, entry.id): entry for entry in entries}
         try:
             yield left
         except AWAY:
@@ -303,14 +303,14 @@ class StreamConsumer:
     def _alone(self, entry: Entry, left: dict[Name, Entry]) -> None:
         if entry.is_poison:
             self._split_or_bury(entry, "poison: it ends every process that reads it")
-            del left[(entry.belt, entry.id)]
+            del left[(entry.stream, entry.id)]
             return
         tried = msgspec.structs.replace(entry, deliveries=max(entry.deliveries, ALONE))
         if self._source.recount(tried, tried.deliveries):
             with self._renewer.holding([tried]):
                 self._handle([tried], left)
         else:
-            del left[(entry.belt, entry.id)]
+            del left[(entry.stream, entry.id)]
 
     def _handle(self, entries: Sequence[Entry], left: dict[Name, Entry]) -> None:
         if not entries:
@@ -323,7 +323,7 @@ class StreamConsumer:
         except Exception as error:  # noqa: BLE001 - whatever an item breaks, the others must go on
             self._isolate(entries, error)
         for entry in entries:
-            del left[(entry.belt, entry.id)]
+            del left[(entry.stream, entry.id)]
         metrics.STAGE_SECONDS.labels(self.policy.stage).observe(time.perf_counter() - started)
         self.progress_at = time.monotonic()
 
@@ -401,7 +401,7 @@ class StreamConsumer:
 
 def is_urgent(entry: Entry) -> bool:
     """Whether somebody waits for what is in it: calls and chats."""
-    return entry.belt.endswith((":call", ":chat"))
+    return entry.stream.endswith((":call", ":chat"))
 
 
 def dead_letter(vault: Vault, entry: Entry, stage: str, reason: str, letter: Letter) -> DeadRecord:

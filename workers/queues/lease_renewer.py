@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from common.storage import sql
-from common.storage.streams import Belts, Entry
+from common.storage.streams import Entry, StreamStore
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class LeaseRenewer:
     An entry whose reader waits for the database is not counted as handed out: who kills the process then kills no innocent.
     """
 
-    def __init__(self, streams: Belts, renew_s: float = RENEW_S) -> None:
+    def __init__(self, streams: StreamStore, renew_s: float = RENEW_S) -> None:
         self._streams = streams
         self._renew_s = renew_s
         self._lock = threading.Lock()

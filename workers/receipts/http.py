@@ -1,4 +1,4 @@
-"""The vendors' receipts over HTTP: address and signature checked, read, stored on the belt `receipts`, then acknowledged."""
+"""The vendors' receipts over HTTP: address and signature checked, read, stored on the stream `receipts`, then acknowledged."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ BODY_BYTES_MAX: Final = 1 << 20
 BODY_S_MAX: Final = 10.0
 #: Receipts of one callback: a body of commas would make half a million.
 RECEIPTS_MAX: Final = 10_000
-#: Receipts of one entry of the belt; entries at which vendors are told to come again.
+#: Receipts of one entry of the stream; entries at which vendors are told to come again.
 RECEIPTS_A_CALLBACK: Final = 1000
-BELT_MAX: Final = 20_000
+STREAM_MAX: Final = 20_000
 #: A callback that was signed is taken once within the signature's window.
 NONCE_S: Final = 2 * huawei.WINDOW_MS // 1000
 SILENT_S: Final = 60.0
@@ -56,7 +56,7 @@ class Accounts(Protocol):
     def credential(self, app: str, vendor: Vendor, business_id: str) -> Credential | None: ...
 
 
-class World(ReceiptStores, Protocol):
+class ReceiptPorts(ReceiptStores, Protocol):
     """What of the runtime this process uses."""
 
     @property
@@ -74,7 +74,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
         self.words = words
 
 
-def serve(world: World, stop: threading.Event) -> None:
+def serve(world: ReceiptPorts, stop: threading.Event) -> None:
     """Until `stop` is set. SettingError when the address can't be bound."""
     listener = serving.bind(world.settings.receipts_addr, "PUSHFLEET_RECEIPTS_ADDR")
     matcher = Matcher(world)
@@ -87,8 +87,8 @@ def serve(world: World, stop: threading.Event) -> None:
         thread.join(10)
 
 
-def make_app(world: World, matcher: Matcher) -> Starlette:
-    door = _Door(world)
+def make_app(world: ReceiptPorts, matcher: Matcher) -> Starlette:
+    door = _Handler(world)
 
     async def healthz(_request: Request) -> Response:
         good = time.monotonic() - matcher.progress_at < SILENT_S
@@ -107,8 +107,8 @@ def make_app(world: World, matcher: Matcher) -> Starlette:
     return Starlette(routes=[Route("/healthz", healthz), Route("/{path:path}", callback, methods=methods)])
 
 
-class _Door:
-    def __init__(self, world: World) -> None:
+class _Handler:
+    def __init__(self, world: ReceiptPorts) -> None:
         self._world = world
         self._keys = world.vault.derived(PURPOSE)
         self._logged_at: dict[Vendor, float] = {}
@@ -149,12 +149,12 @@ class _Door:
             log.warning("a receipt can't be read", extra={"vendor": vendor, "reason": reason, "bytes": size, "content_type": kind})
 
     def _store(self, address: Address, receipts: Sequence[Receipt], nonce: str | None) -> None:
-        """All of them on the belt, the nonce with them, or none; what a nonce has brought before is not stored again."""
+        """All of them on the stream, the nonce with them, or none; what a nonce has brought before is not stored again."""
         world, now = self._world, now_ms()
         seen = None if nonce is None else world.keys.receipt_nonce(hashlib.sha256(nonce.encode("utf-8", "replace")).hexdigest())
         if seen is not None and world.redis.exists(seen):
             return
-        if world.redis.xlen(world.keys.belt(keys.RECEIPTS)) > BELT_MAX:
+        if world.redis.xlen(world.keys.stream(keys.RECEIPTS)) > STREAM_MAX:
             raise Refusal(503, "come again")
         parts = [tuple(receipts[start : start + RECEIPTS_A_CALLBACK]) for start in range(0, len(receipts), RECEIPTS_A_CALLBACK)]
         blobs = [encode(Callback(address.vendor, address.app, address.business_id, now, part)) for part in parts]
@@ -163,7 +163,7 @@ class _Door:
             if seen is not None:
                 pipe.set(seen, b"1", ex=NONCE_S)
 
-        world.belts.hand_on((), [(keys.RECEIPTS, blob) for blob in blobs], remember)
+        world.streams.hand_on((), [(keys.RECEIPTS, blob) for blob in blobs], remember)
 
 
 def _storable(receipt: Receipt) -> bool:

@@ -26,7 +26,7 @@ from common.storage.devices import Devices
 from common.storage.guard import Guard, Held, cohort_of
 from common.storage.keys import Keys
 from common.storage.ledger import Ledger
-from common.storage.streams import Belts, Entry
+from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.receipts.base import Receipt
@@ -50,7 +50,7 @@ class ReceiptStores(Protocol):
     @property
     def keys(self) -> Keys: ...
     @property
-    def belts(self) -> Belts: ...
+    def streams(self) -> StreamStore: ...
     @property
     def ledger(self) -> Ledger: ...
     @property
@@ -80,11 +80,11 @@ class ReceiptsHandler:
         self._stores = stores
 
     def release_due(self) -> None:
-        """Callbacks whose rows are to be looked for again come back to the belt."""
+        """Callbacks whose rows are to be looked for again come back to the stream."""
         key, redis = self._stores.keys.receipts_later, self._stores.redis
         for member in cast(list[bytes], redis.zrangebyscore(key, "-inf", time.time(), 0, DUE_MAX)):
             with redis.pipeline(transaction=True) as pipe:
-                pipe.xadd(self._stores.keys.belt(keys.RECEIPTS), {"b": member[8:]})
+                pipe.xadd(self._stores.keys.stream(keys.RECEIPTS), {"b": member[8:]})
                 pipe.zrem(key, member)
                 pipe.execute()
 
@@ -239,7 +239,7 @@ class Matcher:
     def __init__(self, stores: ReceiptStores) -> None:
         self._handler = ReceiptsHandler(stores)
         policy = Policy(keys.RECEIPTS, {keys.RECEIPTS: READ_MAX}, reclaim_max=READ_MAX)
-        self.consumer = StreamConsumer(self._handler, policy, Stores(stores.belts, stores.delayed, stores.vault, lambda *_: None))
+        self.consumer = StreamConsumer(self._handler, policy, Stores(stores.streams, stores.delayed, stores.vault, lambda *_: None))
 
     @property
     def progress_at(self) -> float:

@@ -17,7 +17,7 @@ PUSH_ID_CHARACTERS: Final = 32
 
 
 class Callback(msgspec.Struct, frozen=True, array_like=True):
-    """What travels on the belt `receipts`: one callback's receipts. looks: how often their rows were looked for."""
+    """What travels on the stream `receipts`: one callback's receipts. looks: how often their rows were looked for."""
 
     vendor: Vendor
     app: str

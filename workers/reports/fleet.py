@@ -30,7 +30,7 @@ from workers.runtime import Runtime
 from workers.transport.easy import EasyMaker
 from workers.vendors import VENDORS
 
-#: An entry that is older says that its stage does not keep up; entries of a belt at which the stage before it slows down.
+#: An entry that is older says that its stage does not keep up; entries of a stream at which the stage before it slows down.
 OLD_S, DEEP = 60, 2_000
 SKEW_MS_MAX = 1_000
 EXPIRES_SOON_MS = 30 * 86_400_000
@@ -98,11 +98,11 @@ def belt_findings(runtime: Runtime) -> Iterator[Finding]:
                 f"{stream} has another reader's group: {', '.join(sorted(map(bytes.decode, others)))}",
                 "the stream belongs to the fleet: other readers use one of their own; then XGROUP DESTROY STREAM GROUP",
             )
-    backlog = {**runtime.belts.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **runtime.lane_queues.backlog()}
-    for belt, found in backlog.items():
+    backlog = {**runtime.streams.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **runtime.lane_queues.backlog()}
+    for stream_name, found in backlog.items():
         total += found.unread + found.pending
-        most = ledger.BELT_MAX if belt == keys.LEDGER else DEEP
-        yield from _depth(belt, found.unread + found.pending, found.oldest_ms, now, depth_max=most)
+        most = ledger.STREAM_MAX if stream_name == keys.LEDGER else DEEP
+        yield from _depth(stream_name, found.unread + found.pending, found.oldest_ms, now, depth_max=most)
     due = runtime.delayed.oldest_due_ms()
     if due is not None and now - due > OLD_S * 1000:
         yield bad("belts", f"delayed pushes are {(now - due) // 1000} s overdue", "is upkeep alive? its log says what it waits for")

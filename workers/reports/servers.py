@@ -103,7 +103,7 @@ def server_findings(name: str, info: Mapping[str, Any], redis: Redis | None = No
         found, cure = f"maxmemory-policy {policy}: pushes can vanish when memory is short", "CONFIG SET maxmemory-policy noeviction"
         yield bad(name, found, cure, fix=setting("maxmemory-policy", "noeviction"))
     elif most and used > MEMORY_SHARE_MAX * most:
-        yield bad(name, f"{used * 100 // most}% of maxmemory used", "give it more memory, or find out below which belt has grown")
+        yield bad(name, f"{used * 100 // most}% of maxmemory used", "give it more memory, or find out below which stream has grown")
     else:
         yield good(name, f"nothing is evicted, {used >> 20} MiB used" + (f" of {most >> 20}" if most else ""))
     if not int(info.get("aof_enabled", 0)):

@@ -37,7 +37,7 @@ class HiddenMode(StrEnum):
     ID = "id"  # a text of ours; of the message only its id travels
 
 
-class Veil(Value, frozen=True):
+class Redaction(Value, frozen=True):
     """What stands in place of a message.
 
     title: "" or the one who wrote. everywhere: the text stands for title, subtitle and names too, else the app's name does
@@ -50,7 +50,7 @@ class Veil(Value, frozen=True):
     bare: bool = False
 
 
-def words(message: Message, lang: str, app_name: str, *, veil: Veil | None, forced: bool, own: Catalogue = NOTHING) -> Words:
+def words(message: Message, lang: str, app_name: str, *, veil: Redaction | None, forced: bool, own: Catalogue = NOTHING) -> Words:
     """veil: not None shows this and nothing of the message (contract §8, hidden detail). own: the tenant's catalogue."""
     if message.kind in (Kind.RECALL, Kind.CALL_CANCEL):
         said = say(ending_of(message.ended_by) if message.kind == Kind.CALL_CANCEL else message.kind, lang, own)
@@ -73,7 +73,7 @@ def _shown(text: str | None) -> str:
     return text if text and text.strip() else ""
 
 
-def _redacted(message: Message, veil: Veil, app_name: str) -> Words:
+def _redacted(message: Message, veil: Redaction, app_name: str) -> Words:
     """The veil's words; a line that the message has not is not made up for it."""
     display = message.push.display
     title, subtitle = (veil.text if veil.everywhere and _shown(line) else "" for line in (display.title, display.subtitle))
@@ -114,7 +114,7 @@ def _prefix(message: Message) -> str:
 
 def veil_of(
     message: Message, settings: Mapping[str, Any], options: Mapping[str, Any], content_key: str | None, lang: str, own: Catalogue = NOTHING
-) -> Veil | None:
+) -> Redaction | None:
     """What stands in place of the message for this person and device, None where the message itself may be shown.
 
     The person's own choice (`show_detail` false) hides all; a content key picks the tenant's text for it. The tenant's mode
@@ -127,9 +127,9 @@ def veil_of(
     neutral = say("hidden", lang, own)
     hides = settings.get("show_detail") is False
     if hides or mode == HiddenMode.ID:
-        return Veil(str(keyed or neutral), everywhere=hides, bare=mode == HiddenMode.ID)
+        return Redaction(str(keyed or neutral), everywhere=hides, bare=mode == HiddenMode.ID)
     if mode == HiddenMode.SENDER:
-        return Veil(neutral, title=_sender_name(message))
+        return Redaction(neutral, title=_sender_name(message))
     if mode == HiddenMode.TEXT:
-        return Veil(str(options.get("hidden_text") or neutral))
+        return Redaction(str(options.get("hidden_text") or neutral))
     return None

@@ -16,11 +16,11 @@ from workers.routing import classes
 from workers.routing.alike import Pattern, pattern_of, push_like
 from workers.routing.consent import Named, named_by, refusal
 from workers.routing.identity import collapse_id, push_id
-from workers.routing.render import Veil, veil_of, words
+from workers.routing.render import Redaction, veil_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, say
 from workers.vendors.base import Credential
 
-#: Targets of one entry on a delivery belt.
+#: Targets of one entry on a delivery stream.
 BATCH_MAX = 200
 
 
@@ -65,7 +65,7 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class RoutingPorts:
     preferences: PreferenceBook
     friends: Friends
     tenancy: Tenancy
@@ -79,7 +79,7 @@ Draft = tuple[LaneName, Notification, list[Target]]
 Shapes = dict[tuple[Any, ...], Notification]
 
 
-def route(offline: Sequence[OfflineRecipients], world: World, now_ms: int, *, by_entry: bool = False) -> Routed:
+def route(offline: Sequence[OfflineRecipients], world: RoutingPorts, now_ms: int, *, by_entry: bool = False) -> Routed:
     """Drops those who do not want it, renders for the rest, one batch per lane and urgency. by_entry: as in Batch."""
     routed = Routed()
     shapes: Shapes = {}
@@ -163,7 +163,7 @@ def _conversation(message: Message) -> str:
 def _one(
     one: OfflineRecipients,
     settings: Settings,
-    world: World,
+    world: RoutingPorts,
     now_ms: int,
     routed: Routed,
     outbox: dict[LaneName, list[Push]],
@@ -305,7 +305,7 @@ def _note(
     tenancy: Tenancy,
     tenant: TenantView,
     lang: str,
-    veil: Veil | None,
+    veil: Redaction | None,
     is_forced: bool,
     mentioned: bool,
     push_type: PushType,

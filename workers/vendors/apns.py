@@ -23,10 +23,10 @@ from workers.vendors.base import (
     AccessSpec,
     AccessToken,
     Credential,
-    Item,
     Limits,
     Outcome,
-    Parcel,
+    PushItem,
+    RequestBatch,
     Retry,
     VendorSpec,
     compact,
@@ -118,19 +118,19 @@ class Reply(msgspec.Struct):
     timestamp: Any = None
 
 
-def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     """One outcome, as there is one token a request. Source: apns.md §5."""
     if isinstance(answer, NoAnswer):
         quick = None if answer.sent else QUICK_S
-        return [Outcome(o.verdict, o.status, words=o.words, first_s=quick) for o in no_answer(parcel, answer)]
+        return [Outcome(o.verdict, o.status, words=o.words, first_s=quick) for o in no_answer(batch, answer)]
     vendor_id = answer.headers.get("apns-id", "")[:REASON_MAX] or None
     if answer.status == 200:
-        return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(parcel.items)
+        return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(batch.items)
     reply = read(answer, Reply) or Reply()
-    return [_refused(item, answer, reply, vendor_id) for item in parcel.items]
+    return [_refused(item, answer, reply, vendor_id) for item in batch.items]
 
 
-def _refused(item: Item, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
+def _refused(item: PushItem, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
     reason = reply.reason[:REASON_MAX]
     verdict, words = REASONS.get(reason) or _by_status(answer.status), ""
     if verdict is Verdict.TOKEN_DEAD and _registered_since(item.target, reply.timestamp):
@@ -204,10 +204,10 @@ class Prepared(Value, frozen=True):
     __repr__ = redacted("head", "tail")
 
 
-def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
-    """POST /3/device/<token> for the parcel's one item."""
-    item = parcel.items[0]
-    prepared, target = parcel.prepared, item.target
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
+    """POST /3/device/<token> for the batch's one item."""
+    item = batch.items[0]
+    prepared, target = batch.prepared, item.target
     ready = prepared if isinstance(prepared, Prepared) else prepare(item.note, credential)
     headers = {**ready.headers, "apns-id": uuid_text(target.push_id)}
     if access is not None and access.value:
@@ -224,7 +224,7 @@ def _bearer(token: str) -> str:
     return f"bearer {token}"
 
 
-def refuse(item: Item) -> str | None:
+def refuse(item: PushItem) -> str | None:
     """`payload_too_large` where not even ten characters of text fit without data; looks at the notification only."""
     note = item.note
     if note.payload is None and note.voip is None and not note.vendor_raw:

@@ -87,8 +87,8 @@ class AccessSpec:
     again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 
-class Item(Value, frozen=True):
-    """One push to one token inside a parcel. badge: the number taken for this push, None where none is shown. attempt: 1 is the first."""
+class PushItem(Value, frozen=True):
+    """One push to one token inside a batch. badge: the number taken for this push, None where none is shown. attempt: 1 is the first."""
 
     note: Notification
     target: Target
@@ -97,7 +97,7 @@ class Item(Value, frozen=True):
     attempt: int = 1
 
 
-class Parcel(Value, frozen=True):
+class RequestBatch(Value, frozen=True):
     """What one request carries: 1 to `request_tokens_max` items.
 
     Unless the spec is `mixed`, all items share the notification (and the badge, where the spec's body has one).
@@ -106,7 +106,7 @@ class Parcel(Value, frozen=True):
     address to be sent in place of the notification's, "" for no image, None for the notification's own (`ImageSpec`).
     """
 
-    items: tuple[Item, ...]
+    items: tuple[PushItem, ...]
     now_ms: int
     callback_url: str | None = None
     prepared: object | None = None
@@ -114,7 +114,7 @@ class Parcel(Value, frozen=True):
 
 
 class Outcome(Value, frozen=True):
-    """What an answer means for one token. Exactly one per item of the parcel, in the parcel's order.
+    """What an answer means for one token. Exactly one per item of the request batch, in the batch's order.
 
     code, words: the vendor's own. status: HTTP status as text, or timeout, refused, reset. retry_after_s: the vendor's
     wish. first_s: the first delay that this code asks for, where it is not its verdict's. token_only: a throttle or cap of
@@ -178,12 +178,12 @@ DEFAULT_RETRY = Retry(
 class ImageSpec:
     """How a vendor is shown an image that it wants to see before it is sent (HarmonyOS).
 
-    wanted: the address that this parcel would send, None for none. ask: the request that has it looked at. read: the
+    wanted: the address that this request batch would send, None for none. ask: the request that has it looked at. read: the
     address to be sent ("": the vendor won't have this image) and until when that holds, in ms; None: no word on it.
     per_minute: how many images of a credential the vendor looks at.
     """
 
-    wanted: Callable[[Parcel, Credential], str | None]
+    wanted: Callable[[RequestBatch, Credential], str | None]
     ask: Callable[[str, Credential, AccessToken | None], Request]
     read: Callable[[Answer, int], tuple[str, int] | None]
     per_minute: int
@@ -192,8 +192,8 @@ class ImageSpec:
 #: HTTP status of a body that is too large, whatever the vendor.
 TOO_LONG: Final = frozenset({"413"})
 
-Build = Callable[[Parcel, Credential, AccessToken | None], Request]
-Classify = Callable[[Parcel, Answer | NoAnswer], Sequence[Outcome]]
+Build = Callable[[RequestBatch, Credential, AccessToken | None], Request]
+Classify = Callable[[RequestBatch, Answer | NoAnswer], Sequence[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +211,8 @@ class VendorSpec:
     check: a request that proves the credential without a push reaching anybody; `checked` reads it.
     refuse: the reason why a push can't be sent at all (`payload_too_large`), which makes it `rejected` without a
     request; it depends on the item's notification only, so one answer holds for all its targets. None: it can be sent.
-    prepare: the part of `build` that is the same for all items of a notification; goes into `Parcel.prepared`.
-    request_tokens_min_list: a parcel holds one item or at least so many (vivo's list push).
+    prepare: the part of `build` that is the same for all items of a notification; goes into `RequestBatch.prepared`.
+    request_tokens_min_list: a request batch holds one item or at least so many (vivo's list push).
     images: set where the vendor looks at images before they are sent.
     too_long: codes (statuses where there is no code) that say: too long. Such a push is sent once more, as short as it can be.
     group: items of different groups never share a request (OPPO: home and overseas have a host each); pure.
@@ -235,16 +235,16 @@ class VendorSpec:
     access: AccessSpec | None = None
     token_valid: Callable[[str], bool] = bool
     identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None
-    follow: Callable[[Parcel, Answer, Credential, AccessToken | None], Request | None] | None = None
+    follow: Callable[[RequestBatch, Answer, Credential, AccessToken | None], Request | None] | None = None
     check: Callable[[Credential, AccessToken | None], Request] | None = None
     checked: Callable[[Answer], Verdict] | None = None
     rights: frozenset[str] = frozenset()
-    refuse: Callable[[Item], str | None] | None = None
+    refuse: Callable[[PushItem], str | None] | None = None
     prepare: Callable[[Notification, Credential], object] | None = None
     request_tokens_min_list: int = 1
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
-    group: Callable[[Item], str] = lambda _item: ""
+    group: Callable[[PushItem], str] = lambda _item: ""
     quota_told: Callable[[Answer], tuple[int, int] | None] | None = None
     images: ImageSpec | None = None
     too_long: frozenset[str] = TOO_LONG
@@ -441,13 +441,13 @@ def http_date(words: str) -> datetime | None:
         return None
 
 
-def no_answer(parcel: Parcel, answer: NoAnswer) -> Sequence[Outcome]:
+def no_answer(batch: RequestBatch, answer: NoAnswer) -> Sequence[Outcome]:
     """Nothing came back: rejected where we could not write it, uncertain where it was written, else unavailable."""
     verdict = Verdict.REJECTED if answer.unsendable else Verdict.UNCERTAIN if answer.sent else Verdict.UNAVAILABLE
-    return [Outcome(verdict, answer.reason, words=answer.words)] * len(parcel.items)
+    return [Outcome(verdict, answer.reason, words=answer.words)] * len(batch.items)
 
 
-def in_a_row(item: Item, code: str) -> int:
+def in_a_row(item: PushItem, code: str) -> int:
     """How often the vendor has now said `code` (or, where it has none, the status) to this push, without another answer between."""
     times = 1
     for attempt in reversed(item.target.attempts):
@@ -457,12 +457,12 @@ def in_a_row(item: Item, code: str) -> int:
     return times
 
 
-def same(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
+def same(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     """One outcome for every token of the request."""
-    return [outcome] * len(parcel.items)
+    return [outcome] * len(batch.items)
 
 
-def tries_with(item: Item, code: str) -> int:
+def tries_with(item: PushItem, code: str) -> int:
     """How many tries of this push, this one included, met the code: the others say nothing about it."""
     return 1 + sum(one.code == code for one in item.target.attempts)
 
@@ -503,19 +503,19 @@ def header_id(value: str, bytes_max: int = 64) -> str:
     return text_id(value, bytes_max) if value.isascii() else hashlib.sha256(whole(value).encode()).hexdigest()
 
 
-def receipt_tag(parcel: Parcel) -> str:
+def receipt_tag(batch: RequestBatch) -> str:
     """What a vendor shall echo in receipts, 32 hex digits: the push id where the request holds one push, else a digest
     of (app, event, kind), as one request has one tag only."""
-    if len(parcel.items) == 1:
-        return parcel.items[0].target.push_id
-    note = parcel.items[0].note
+    if len(batch.items) == 1:
+        return batch.items[0].target.push_id
+    note = batch.items[0].note
     return hashlib.blake2b(whole("\0".join((note.app, note.event_id, note.kind))).encode(), digest_size=16).hexdigest()
 
 
-def told(words: Any, parcel: Parcel | None = None) -> str:
+def told(words: Any, batch: RequestBatch | None = None) -> str:
     """A vendor's own words, shortened, without the device tokens that some answers repeat; "" for what is no text."""
     text = whole(words)[:WORDS_READ_MAX] if isinstance(words, str) else ""
-    for item in parcel.items if parcel else ():
+    for item in batch.items if batch else ():
         text = text.replace(item.target.token, "<token>")
     return text[:WORDS_MAX]
 

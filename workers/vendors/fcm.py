@@ -23,10 +23,10 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     CredentialError,
-    Item,
     Limits,
     Outcome,
-    Parcel,
+    PushItem,
+    RequestBatch,
     Retry,
     VendorSpec,
     compact,
@@ -105,17 +105,17 @@ class Refusal:
     quota_text: str = ""
 
 
-def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     """One outcome, as there is one token a request. Source: fcm.md §5."""
     if isinstance(answer, NoAnswer):
-        return no_answer(parcel, answer)
+        return no_answer(batch, answer)
     if answer.status == 200:
         accepted = read(answer, Accepted)
         if accepted is not None and accepted.name:
-            return same(parcel, Outcome(Verdict.ACCEPTED, "200", vendor_message_id=accepted.name[:256]))
-        return same(parcel, Outcome(Verdict.UNKNOWN, "200", alarm=True))
+            return same(batch, Outcome(Verdict.ACCEPTED, "200", vendor_message_id=accepted.name[:256]))
+        return same(batch, Outcome(Verdict.UNKNOWN, "200", alarm=True))
     refusal = _refusal(answer)
-    return [_refused(parcel, item, answer, refusal) for item in parcel.items]
+    return [_refused(batch, item, answer, refusal) for item in batch.items]
 
 
 def _refusal(answer: Answer) -> Refusal:
@@ -146,7 +146,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _refused(parcel: Parcel, item: Item, answer: Answer, refusal: Refusal) -> Outcome:
+def _refused(batch: RequestBatch, item: PushItem, answer: Answer, refusal: Refusal) -> Outcome:
     code = refusal.code or refusal.status
     verdict = FCM_CODES.get(refusal.code) or STATUS_CODES.get(refusal.status) or _by_status(answer.status)
     if refusal.code and refusal.code not in FCM_CODES:
@@ -155,7 +155,7 @@ def _refused(parcel: Parcel, item: Item, answer: Answer, refusal: Refusal) -> Ou
         verdict = _bad_argument(refusal)
     if code == "UNSPECIFIED_ERROR" and in_a_row(item, code) >= UNSPECIFIED_TRIES:
         verdict = Verdict.REJECTED
-    words = ", ".join(refusal.fields)[:200] or told(refusal.message, parcel)  # a BadRequest's message repeats the bad value
+    words = ", ".join(refusal.fields)[:200] or told(refusal.message, batch)  # a BadRequest's message repeats the bad value
     outcome = Outcome(
         verdict,
         str(answer.status),
@@ -165,7 +165,7 @@ def _refused(parcel: Parcel, item: Item, answer: Answer, refusal: Refusal) -> Ou
         token_only=verdict is Verdict.THROTTLED and "device" in f"{refusal.message} {refusal.quota_text}".lower(),
         alarm=verdict is Verdict.UNKNOWN or code in ALARMS,
     )
-    return _unregistered(parcel, item, outcome) if refusal.code == "UNREGISTERED" else outcome
+    return _unregistered(batch, item, outcome) if refusal.code == "UNREGISTERED" else outcome
 
 
 def _bad_argument(refusal: Refusal) -> Verdict:
@@ -175,9 +175,9 @@ def _bad_argument(refusal: Refusal) -> Verdict:
     return Verdict.TOKEN_DEAD if refusal.code and about_token and not elsewhere else Verdict.REJECTED
 
 
-def _unregistered(parcel: Parcel, item: Item, outcome: Outcome) -> Outcome:
+def _unregistered(batch: RequestBatch, item: PushItem, outcome: Outcome) -> Outcome:
     """UNREGISTERED comes without a time, so ours must tell whether the token is a new one."""
-    age_ms = parcel.now_ms - item.target.registered_ms
+    age_ms = batch.now_ms - item.target.registered_ms
     if age_ms < 0:
         words = "the device registered this token again after that"
         return Outcome(Verdict.REJECTED, outcome.status, outcome.code, words)
@@ -247,10 +247,10 @@ class Prepared:
     too_large: bool
 
 
-def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
-    """POST …/messages:send for the parcel's one item."""
-    item = parcel.items[0]
-    ready = parcel.prepared if isinstance(parcel.prepared, Prepared) else prepare(item.note, credential)
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
+    """POST …/messages:send for the batch's one item."""
+    item = batch.items[0]
+    ready = batch.prepared if isinstance(batch.prepared, Prepared) else prepare(item.note, credential)
     headers = {"content-type": "application/json"}
     if access is not None:
         headers["authorization"] = f"Bearer {access.value}"
@@ -269,7 +269,7 @@ def prepare(note: Notification, credential: Credential) -> Prepared:
     return Prepared(f"/v1/projects/{credential.options.get('project_id', '')}/messages:send", head, tail, badge, too_large)
 
 
-def refuse(item: Item) -> str | None:
+def refuse(item: PushItem) -> str | None:
     """`payload_too_large` where not even ten characters of text fit without data; looks at the notification only."""
     note = item.note
     if note.payload is None and not note.vendor_raw:

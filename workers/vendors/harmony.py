@@ -25,7 +25,7 @@ from workers.vendors.base import (
     ImageSpec,
     Limits,
     Outcome,
-    Parcel,
+    RequestBatch,
     VendorSpec,
     base62,
     cut,
@@ -101,9 +101,9 @@ _PATH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 # ---------------------------------------------------------------- build
 
 
-def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
-    note = parcel.items[0].note
-    tokens = [item.target.token for item in parcel.items]
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
+    note = batch.items[0].note
+    tokens = [item.target.token for item in batch.items]
     if note.kind is Kind.RECALL and (client_id := credential.options.get("app_id")):
         revoke = encoded({"notifyId": number_id(note.collapse_id), "token": tokens})
         return Request("HARMONY", f"/v1/{client_id}/messages:revoke", _headers(access, NOTIFICATION), revoke)
@@ -111,10 +111,10 @@ def build(parcel: Parcel, credential: Credential, access: AccessToken | None) ->
     if push_type == NOTIFICATION:
         repeats = 2 if _inbox(note) else 1
         body = fitted(
-            lambda title, text, keep: _alert(parcel, credential, title, text, keep), title_of(note), body_of(note), repeats, note.prefix
+            lambda title, text, keep: _alert(batch, credential, title, text, keep), title_of(note), body_of(note), repeats, note.prefix
         )
     else:
-        body = _background(parcel, credential, push_type)
+        body = _background(batch, credential, push_type)
     body["target"]["token"] = tokens
     return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", _headers(access, push_type), encoded(body))
 
@@ -133,64 +133,64 @@ def push_type_of(note: Notification, rights: frozenset[str]) -> int:
     return BACKGROUND if silent else NOTIFICATION
 
 
-def _background(parcel: Parcel, credential: Credential, push_type: int) -> dict[str, Any]:
+def _background(batch: RequestBatch, credential: Credential, push_type: int) -> dict[str, Any]:
     """Types 6 and 10: one text for the app's process. Never cut: half a data text is worse than a refusal."""
-    note = parcel.items[0].note
+    note = batch.items[0].note
     call = note.voip or {} if push_type == CALL else {}
     data = {**call, **click_data(note), **call}  # the payload says nothing of the call
     return {
         "payload": {"extraData": json_text(data)},
         "target": {"token": []},
-        "pushOptions": _options(parcel, credential, note.vendor_raw if push_type == BACKGROUND else {}, frozenset({"backgroundMode"})),
+        "pushOptions": _options(batch, credential, note.vendor_raw if push_type == BACKGROUND else {}, frozenset({"backgroundMode"})),
     }
 
 
-def _alert(parcel: Parcel, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
-    note = parcel.items[0].note
+def _alert(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = batch.items[0].note
     raw = note.vendor_raw if keep is Keep.ALL else {}
     fields = part(raw, "notification") or raw
-    shown = _notification(parcel, credential, title, text, keep)
+    shown = _notification(batch, credential, title, text, keep)
     allowed = RAW_NOTIFICATION - NOISE if quiet(note) else RAW_NOTIFICATION
-    shown = laid(shown, fields, raw_fields(parcel, allowed, RAW_WORDS))
+    shown = laid(shown, fields, raw_fields(batch, allowed, RAW_WORDS))
     if "inboxContent" in shown:
         shown["style"] = 3
-    options = _options(parcel, credential, raw, frozenset({"collapseKey"}))
+    options = _options(batch, credential, raw, frozenset({"collapseKey"}))
     return {"payload": {"notification": shown}, "target": {"token": []}, "pushOptions": options}
 
 
-def _options(parcel: Parcel, credential: Credential, raw: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {"ttl": ttl_of(parcel), "biTag": receipt_tag(parcel)}
+def _options(batch: RequestBatch, credential: Credential, raw: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {"ttl": ttl_of(batch), "biTag": receipt_tag(batch)}
     if receipt_id := text_option(credential.options, "receipt_id", 64):
         options["receiptId"] = receipt_id
     return laid(options, part(raw, "pushOptions"), RAW_OPTIONS & allowed)
 
 
-def _notification(parcel: Parcel, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
-    note = parcel.items[0].note
+def _notification(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = batch.items[0].note
     shown: dict[str, Any] = {
         "category": category_of(note, credential.rights),
         "title": title,
         "body": text,
         "clickAction": _click(note, keep),
         "notifyId": number_id(note.collapse_id),
-        "appMessageId": _shown_once(parcel),
+        "appMessageId": _shown_once(batch),
     }
-    if (badge := _badge(parcel)) is not None:
+    if (badge := _badge(batch)) is not None:
         shown["badge"] = {"setNum": badge}
     if note.sound_android not in (None, "", "default", "none") and not quiet(note):
         shown["sound"] = str(note.sound_android)[:128]
     if _inbox(note):
         shown |= {"style": 3, "inboxContent": _lines(text)}
-    if (image := image_of(parcel)) and keep is Keep.ALL:
+    if (image := image_of(batch)) and keep is Keep.ALL:
         shown["image"] = image
     return shown
 
 
-def _shown_once(parcel: Parcel) -> str:
+def _shown_once(batch: RequestBatch) -> str:
     """The phone shows an id once in 24 h, so a repeat is not seen. In a group the event's own: who was one of many in the
     first attempt may be alone in the next. In a chat of two the push id, or the event's for several phones."""
-    note = parcel.items[0].note
-    return base62(receipt_tag(parcel) if note.conversation_type == "c2c" else note_tag(note), 22)
+    note = batch.items[0].note
+    return base62(receipt_tag(batch) if note.conversation_type == "c2c" else note_tag(note), 22)
 
 
 def _click(note: Notification, keep: Keep) -> dict[str, Any]:
@@ -202,14 +202,14 @@ def _click(note: Notification, keep: Keep) -> dict[str, Any]:
     return {**action, "data": data} if data else action
 
 
-def _badge(parcel: Parcel) -> int | None:
+def _badge(batch: RequestBatch) -> int | None:
     """`vendor.harmony.badge`: a number shows that number, false or "none" leaves the icon alone; else the number taken for this push."""
-    wanted = parcel.items[0].note.vendor.get("badge")
+    wanted = batch.items[0].note.vendor.get("badge")
     if wanted is False or wanted == "none":
         return None
     if isinstance(wanted, int) and not isinstance(wanted, bool):
         return min(max(wanted, 0), 99)
-    return badge_of(parcel)
+    return badge_of(batch)
 
 
 def _inbox(note: Notification) -> bool:
@@ -231,11 +231,11 @@ def category_of(note: Notification, rights: frozenset[str]) -> str:
     return wanted if granted or wanted == MARKETING else note.placement.get("category", MARKETING)
 
 
-def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
-    if parcel.items[0].note.kind is not Kind.RECALL:
-        return pushkit.classified(parcel, answer)
-    meaning = pushkit.NO_RIGHT_ALONE if len(parcel.items) == 1 else pushkit.CREDENTIAL
-    return pushkit.classified(parcel, answer, {REVOKE_CODE: meaning})
+def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+    if batch.items[0].note.kind is not Kind.RECALL:
+        return pushkit.classified(batch, answer)
+    meaning = pushkit.NO_RIGHT_ALONE if len(batch.items) == 1 else pushkit.CREDENTIAL
+    return pushkit.classified(batch, answer, {REVOKE_CODE: meaning})
 
 
 # ---------------------------------------------------------------- images
@@ -254,12 +254,12 @@ class ImageReply(msgspec.Struct):
     expireTime: str | int = 0  # noqa: N815 (s since the epoch)
 
 
-def image_wanted(parcel: Parcel, credential: Credential) -> str | None:
+def image_wanted(batch: RequestBatch, credential: Credential) -> str | None:
     """The image of a notification, unless it is an address that Huawei gave itself."""
-    note = parcel.items[0].note
+    note = batch.items[0].note
     if note.kind is Kind.RECALL or push_type_of(note, credential.rights) != NOTIFICATION:
         return None
-    image = image_of(parcel)
+    image = image_of(batch)
     return None if image is None or VERIFY_KEY.search(image) else image
 
 

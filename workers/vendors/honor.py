@@ -19,7 +19,7 @@ from workers.vendors.base import (
     CredentialError,
     Limits,
     Outcome,
-    Parcel,
+    RequestBatch,
     VendorSpec,
     body_within,
     cut,
@@ -118,40 +118,40 @@ _CLIENT_ID = re.compile(r"[!-~]{1,128}")
 # ---------------------------------------------------------------- build
 
 
-def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
-    note = parcel.items[0].note
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
+    note = batch.items[0].note
     if note.push_type is PushType.SILENT:
-        body = _data_message(parcel)
+        body = _data_message(batch)
     else:
         title, text = cut(title_of(note), TITLE_MAX), cut(body_within(note, BODY_MAX) or body_of(note), BODY_MAX)
         repeats = 2 if _big_text(note) else 1
-        body = fitted(lambda head, tail, keep: _alert(parcel, credential, head, tail, keep), title, text, repeats)
-    body["token"] = [item.target.token for item in parcel.items]
-    headers = {**bearer(access), "timestamp": str(parcel.now_ms)}
+        body = fitted(lambda head, tail, keep: _alert(batch, credential, head, tail, keep), title, text, repeats)
+    body["token"] = [item.target.token for item in batch.items]
+    headers = {**bearer(access), "timestamp": str(batch.now_ms)}
     return Request("HONOR", f"/api/v1/{credential.options['app_id']}/sendMessage", headers, encoded(body))
 
 
-def _data_message(parcel: Parcel) -> dict[str, Any]:
+def _data_message(batch: RequestBatch) -> dict[str, Any]:
     """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a data text is worse than a refusal."""
-    data = json_text(click_data(parcel.items[0].note))
-    return {**_with_data({"data": data}, parcel.items[0].note), "android": _android(parcel), "token": []}
+    data = json_text(click_data(batch.items[0].note))
+    return {**_with_data({"data": data}, batch.items[0].note), "android": _android(batch), "token": []}
 
 
-def _android(parcel: Parcel) -> dict[str, Any]:
-    return {"ttl": f"{ttl_of(parcel)}s", "biTag": receipt_tag(parcel)}
+def _android(batch: RequestBatch) -> dict[str, Any]:
+    return {"ttl": f"{ttl_of(batch)}s", "biTag": receipt_tag(batch)}
 
 
-def _alert(parcel: Parcel, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
-    note = parcel.items[0].note
+def _alert(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = batch.items[0].note
     raw = part(part(note.vendor_raw, "android"), "notification") if keep is Keep.ALL else {}
-    allowed = raw_fields(parcel, RAW_NOTIFICATION, RAW_WORDS)
+    allowed = raw_fields(batch, RAW_NOTIFICATION, RAW_WORDS)
     if importance_of(note) != SERVICE:  # a picture or an icon may cost the push (honor.md §3)
         allowed -= {"image"}
-    shown = laid(_notification(parcel, credential, title, text, keep), raw, allowed)
+    shown = laid(_notification(batch, credential, title, text, keep), raw, allowed)
     data = {"data": json_text(fields)} if (fields := click_data(note, keep)) else {}
     if keep is Keep.ALL:
         data = _with_data(data, note)
-    return {**data, "android": {**_android(parcel), "notification": shown}, "token": []}
+    return {**data, "android": {**_android(batch), "notification": shown}, "token": []}
 
 
 def _with_data(data: dict[str, Any], note: Notification) -> dict[str, Any]:
@@ -160,8 +160,8 @@ def _with_data(data: dict[str, Any], note: Notification) -> dict[str, Any]:
     return {"data": raw} if isinstance(raw, str) else data
 
 
-def _notification(parcel: Parcel, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
-    note = parcel.items[0].note
+def _notification(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = batch.items[0].note
     importance = importance_of(note)
     shown: dict[str, Any] = {
         "title": title,
@@ -174,10 +174,10 @@ def _notification(parcel: Parcel, credential: Credential, title: str, text: str,
     }
     if _big_text(note):
         shown |= {"style": 1, "bigTitle": title, "bigBody": text}
-    if (image := image_of(parcel)) and importance == SERVICE and keep is Keep.ALL:
+    if (image := image_of(batch)) and importance == SERVICE and keep is Keep.ALL:
         shown["image"] = image
     # Without the launcher activity's name Honor refuses the badge, so no name means no badge.
-    if (badge := badge_of(parcel)) is not None and (activity := text_option(credential.options, "badge_class")):
+    if (badge := badge_of(batch)) is not None and (activity := text_option(credential.options, "badge_class")):
         shown["badge"] = {"setNum": badge, "badgeClass": activity}
     return shown
 
@@ -208,21 +208,21 @@ class _Reply(msgspec.Struct):
     data: Any = None
 
 
-def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     """One outcome per item, whatever the bytes. The body's code wins over the HTTP status, which counts only where there is none."""
     if isinstance(answer, NoAnswer):
-        return no_answer(parcel, answer)
+        return no_answer(batch, answer)
     reply = read(answer, _Reply) or _Reply()
     code = plain(reply.code)
     detail = reply.data if isinstance(reply.data, dict) else {}
-    words = vendor_words(reply.message if isinstance(reply.message, str) else reply.msg, parcel)
+    words = vendor_words(reply.message if isinstance(reply.message, str) else reply.msg, batch)
     said = Said(answer.status, code, words, plain(detail.get("requestId")) or None, retry_after_s(answer))
     if code in SUCCESS or code == PARTIAL:
-        return _listed(parcel, said, detail)
+        return _listed(batch, said, detail)
     meaning = meaning_of(code, answer.status)
     if code == ALL_INVALID:
-        meaning = DEAD if len(parcel.items) == 1 else SINGLY
-    return [outcome(item, meaning, said) for item in parcel.items]
+        meaning = DEAD if len(batch.items) == 1 else SINGLY
+    return [outcome(item, meaning, said) for item in batch.items]
 
 
 def meaning_of(code: str, status: int) -> Meaning:
@@ -234,7 +234,7 @@ def meaning_of(code: str, status: int) -> Meaning:
     return UNREADABLE if not code and status < 400 else TWICE_ALARM
 
 
-def _listed(parcel: Parcel, said: Said, detail: Mapping[str, Any]) -> Sequence[Outcome]:
+def _listed(batch: RequestBatch, said: Said, detail: Mapping[str, Any]) -> Sequence[Outcome]:
     """expireTokens are dead, other failTokens may try again, the rest was accepted."""
     expired, failed = frozenset(texts(detail.get("expireTokens"))), frozenset(texts(detail.get("failTokens")))
     unnamed = ACCEPTED
@@ -244,7 +244,7 @@ def _listed(parcel: Parcel, said: Said, detail: Mapping[str, Any]) -> Sequence[O
         elif detail.get("sendResult") in (False, "false"):
             unnamed = TWICE
     outcomes = []
-    for item in parcel.items:
+    for item in batch.items:
         token = item.target.token
         if token in expired:
             outcomes.append(outcome(item, DEAD, _named(said, "expireTokens")))

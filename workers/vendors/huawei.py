@@ -17,7 +17,7 @@ from workers.vendors.base import (
     Credential,
     CredentialError,
     Limits,
-    Parcel,
+    RequestBatch,
     VendorSpec,
     number_id,
     quiet,
@@ -105,16 +105,16 @@ _CLIENT_ID = re.compile(r"[0-9]{1,64}")
 # ---------------------------------------------------------------- build
 
 
-def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
-    note = parcel.items[0].note
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
+    note = batch.items[0].note
     if note.push_type is PushType.SILENT:
-        body = _data_message(parcel)
+        body = _data_message(batch)
     else:
         style = 2 if _big_text(note) else 1
         body = fitted(
-            lambda title, text, keep: _alert(parcel, credential, title, text, keep), title_of(note), body_of(note), style, note.prefix
+            lambda title, text, keep: _alert(batch, credential, title, text, keep), title_of(note), body_of(note), style, note.prefix
         )
-    body["message"]["token"] = [item.target.token for item in parcel.items]
+    body["message"]["token"] = [item.target.token for item in batch.items]
     return _send(credential, access, body)
 
 
@@ -122,28 +122,28 @@ def _send(credential: Credential, access: AccessToken | None, body: dict[str, An
     return Request("HUAWEI", f"/v1/{credential.options['app_id']}/messages:send", bearer(access), encoded(body))
 
 
-def _data_message(parcel: Parcel) -> dict[str, Any]:
+def _data_message(batch: RequestBatch) -> dict[str, Any]:
     """No notification in it, so the app's process gets it and nothing is shown. Never cut: half a data text is worse than a refusal."""
-    note = parcel.items[0].note
-    android = {"urgency": "NORMAL", "ttl": f"{ttl_of(parcel)}s", "bi_tag": receipt_tag(parcel)}
+    note = batch.items[0].note
+    android = {"urgency": "NORMAL", "ttl": f"{ttl_of(batch)}s", "bi_tag": receipt_tag(batch)}
     message = {"data": json_text(click_data(note)), "android": android, "token": []}
     return {"validate_only": False, "message": _with_data(message, note)}
 
 
-def _alert(parcel: Parcel, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
-    note, options = parcel.items[0].note, credential.options
+def _alert(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note, options = batch.items[0].note, credential.options
     raw = note.vendor_raw if keep is Keep.ALL else {}
     android: dict[str, Any] = {
         "category": category_of(note, credential.rights),
-        "ttl": f"{ttl_of(parcel)}s",
-        "bi_tag": receipt_tag(parcel),
+        "ttl": f"{ttl_of(batch)}s",
+        "bi_tag": receipt_tag(batch),
     }
     if receipt_id := text_option(options, "receipt_id", 64):
         android["receipt_id"] = receipt_id
     android = laid(android, part(part(raw, "message"), "android"), RAW_ANDROID)
-    shown = _notification(parcel, options, title, text, keep)
+    shown = _notification(batch, options, title, text, keep)
     fields = RAW_NOTIFICATION - NOISE if quiet(note) else RAW_NOTIFICATION
-    android["notification"] = laid(shown, part(raw, "notification"), raw_fields(parcel, fields, RAW_WORDS))
+    android["notification"] = laid(shown, part(raw, "notification"), raw_fields(batch, fields, RAW_WORDS))
     if "inbox_content" in android["notification"]:
         android["notification"]["style"] = 3
     message: dict[str, Any] = {"android": android, "token": []}
@@ -158,8 +158,8 @@ def _with_data(message: dict[str, Any], note: Notification) -> dict[str, Any]:
     return {**message, "data": data} if isinstance(data, str) else message
 
 
-def _notification(parcel: Parcel, options: Mapping[str, str], title: str, text: str, keep: Keep) -> dict[str, Any]:
-    note = parcel.items[0].note
+def _notification(batch: RequestBatch, options: Mapping[str, str], title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = batch.items[0].note
     shown: dict[str, Any] = {
         "title": title,
         "body": text,
@@ -174,10 +174,10 @@ def _notification(parcel: Parcel, options: Mapping[str, str], title: str, text: 
         shown["channel_id"] = channel
     if _big_text(note):
         shown |= {"style": 1, "big_title": title, "big_body": text}
-    if (image := image_of(parcel)) and keep is Keep.ALL:
+    if (image := image_of(batch)) and keep is Keep.ALL:
         shown["image"] = image
     # Without the entry activity's name Huawei refuses the badge, so no name means no badge.
-    if (badge := badge_of(parcel)) is not None and (activity := text_option(options, "badge_class")):
+    if (badge := badge_of(batch)) is not None and (activity := text_option(options, "badge_class")):
         shown["badge"] = {"set_num": badge, "class": activity}
     return shown
 

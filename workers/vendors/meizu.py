@@ -18,10 +18,10 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     CredentialError,
-    Item,
     Limits,
     Outcome,
-    Parcel,
+    PushItem,
+    RequestBatch,
     VendorSpec,
     body_within,
     compact,
@@ -105,35 +105,35 @@ class Reply(msgspec.Struct):
     msgId: Any = None  # noqa: N815 - Meizu's name
 
 
-def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     """One outcome a token: who is not named in `value` of a good call was accepted. Source: meizu.md §5."""
     if isinstance(answer, NoAnswer):
-        return no_answer(parcel, answer)
+        return no_answer(batch, answer)
     reply = read(answer, Reply) or Reply()
     code, status = str(reply.code).strip()[:32], str(answer.status)
-    words, wait = told(reply.message, parcel), retry_after_s(answer)
+    words, wait = told(reply.message, batch), retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == "200" or answer.status >= 500):
         code = ""  # every answer of Meizu is an HTTP 200: what a broken server or a proxy says beside its status is no word on a push
     if code == "200":
-        return _partial(parcel, Outcome(Verdict.ACCEPTED, status, code, words, told(reply.msgId) or None), reply.value)
+        return _partial(batch, Outcome(Verdict.ACCEPTED, status, code, words, told(reply.msgId) or None), reply.value)
     verdict = REQUEST_CODES.get(code) or _by_status(answer.status)
     alarm = verdict is Verdict.UNKNOWN or code == "300"
     outcome = Outcome(verdict, status, code, words, retry_after_s=wait, alarm=alarm)
     if code == OTHER_ERROR:  # also said of wrong arguments, so at last it is taken for one
         last = replace(outcome, verdict=Verdict.REJECTED)
-        return [last if tries_with(item, code) >= OTHER_ERROR_TRIES else outcome for item in parcel.items]
-    if code in ONE_BY_ONE and len(parcel.items) > 1:
+        return [last if tries_with(item, code) >= OTHER_ERROR_TRIES else outcome for item in batch.items]
+    if code in ONE_BY_ONE and len(batch.items) > 1:
         outcome = replace(outcome, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0)
-    return same(parcel, outcome)
+    return same(batch, outcome)
 
 
-def _partial(parcel: Parcel, accepted: Outcome, value: Any) -> Sequence[Outcome]:
+def _partial(batch: RequestBatch, accepted: Outcome, value: Any) -> Sequence[Outcome]:
     """The outcomes of a call that was taken: by the code that names a token, `accepted` for the rest."""
     named: dict[str, str] = {}
     for code, tokens in value.items() if isinstance(value, dict) else ():
         for token in tokens if isinstance(tokens, list) else [tokens]:
             named.setdefault(str(token), str(code)[:32])
-    codes = [named.get(item.target.token) for item in parcel.items]
+    codes = [named.get(item.target.token) for item in batch.items]
     nobody = all(code == NO_PERMISSION for code in codes)
     return [accepted if code is None else _named(accepted, code, nobody) for code in codes]
 
@@ -153,12 +153,12 @@ def _by_status(status: int) -> Verdict:
 # ---------------------------------------------------------------- request
 
 
-def build(parcel: Parcel, credential: Credential, _access: AccessToken | None) -> Request:
-    """The form of pushByPushId for all tokens of the parcel; signed, so there is no access token."""
+def build(batch: RequestBatch, credential: Credential, _access: AccessToken | None) -> Request:
+    """The form of pushByPushId for all tokens of the request batch; signed, so there is no access token."""
     form = {
         "appId": credential.options.get("app_id", ""),
-        "pushIds": ",".join(whole(item.target.token) for item in parcel.items),
-        "messageJson": compact(_message(parcel)).decode(),
+        "pushIds": ",".join(whole(item.target.token) for item in batch.items),
+        "messageJson": compact(_message(batch)).decode(),
     }
     return _request(form, credential)
 
@@ -174,15 +174,15 @@ def sign(form: Mapping[str, str], app_secret: str) -> str:
     return hashlib.md5(base.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
 
 
-def refuse(item: Item) -> str | None:
+def refuse(item: PushItem) -> str | None:
     """`silent_not_supported`: pass-through messages are not given to apps any more (110053)."""
     return "silent_not_supported" if item.note.push_type is PushType.SILENT else None
 
 
-def _message(parcel: Parcel) -> dict[str, Any]:
+def _message(batch: RequestBatch) -> dict[str, Any]:
     """messageJson."""
-    note = parcel.items[0].note
-    ttl_s = min(item.ttl_s for item in parcel.items)
+    note = batch.items[0].note
+    ttl_s = min(item.ttl_s for item in batch.items)
     hours = min(max(-(-ttl_s // 3600), 1), VALID_HOURS_MAX)
     advance: dict[str, Any] = {"notifyKey": notify_key(note.collapse_id)}
     if quiet(note):
@@ -204,8 +204,8 @@ def _message(parcel: Parcel) -> dict[str, Any]:
         "pushTimeInfo": {"offLine": 1, "validTime": hours} if ttl_s > 0 else {"offLine": 0},
         "advanceInfo": advance,
     }
-    if parcel.callback_url and len(parcel.callback_url.encode("utf-8", "replace")) <= CALLBACK_BYTES_MAX:
-        message["extra"] = {"callback": parcel.callback_url, "callback.param": receipt_tag(parcel), "callback.type": "3"}
+    if batch.callback_url and len(batch.callback_url.encode("utf-8", "replace")) <= CALLBACK_BYTES_MAX:
+        message["extra"] = {"callback": batch.callback_url, "callback.param": receipt_tag(batch), "callback.type": "3"}
     return message
 
 

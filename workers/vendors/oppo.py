@@ -18,10 +18,10 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     CredentialError,
-    Item,
     Limits,
     Outcome,
-    Parcel,
+    PushItem,
+    RequestBatch,
     VendorSpec,
     characters,
     http_date,
@@ -121,20 +121,20 @@ def endpoint_of(token: str) -> str:
     return "OPPO" if len(parts) == 1 or (len(parts) <= 3 and parts[-2] == "CN") else "OPPO_INTL"
 
 
-def group(item: Item) -> str:
+def group(item: PushItem) -> str:
     """A request has one host."""
     return endpoint_of(item.target.token)
 
 
-def sent(parcel: Parcel) -> Sequence[Item]:
+def sent(batch: RequestBatch) -> Sequence[PushItem]:
     """The items that travel: those of the first one's host, each registration id once (answers are joined by it)."""
-    return tuple(parcel.items[index] for index in _travelling(parcel))
+    return tuple(batch.items[index] for index in _travelling(batch))
 
 
-def _travelling(parcel: Parcel) -> Sequence[int]:
-    home = group(parcel.items[0])
+def _travelling(batch: RequestBatch) -> Sequence[int]:
+    home = group(batch.items[0])
     first: dict[str, int] = {}
-    for index, item in enumerate(parcel.items):
+    for index, item in enumerate(batch.items):
         if group(item) == home:
             first.setdefault(item.target.token, index)
     return tuple(first.values())
@@ -155,15 +155,15 @@ RAW_TEXTS: Final = {"sub_title": SUB_TITLE_MAX, "click_action_activity": ACTIVIT
 CLICK_NEEDS: Final = {0: None, 1: "click_action_activity", 2: "click_action_url", 4: "click_action_activity", 5: "click_action_url"}
 
 
-def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
     """One target by unicast, several by unicast_batch, each with its own message and its own `app_message_id`."""
-    items = sent(parcel)
+    items = sent(batch)
     shared: dict[tuple[int, bool], dict[str, Any]] = {}  # what a notification's items have in common, rendered once
     for item in items:
         key = (id(item.note), _without_level(item))
         if key not in shared:
             shared[key] = _notification(item, credential)
-    messages = [_message(item, shared[id(item.note), _without_level(item)], parcel) for item in items]
+    messages = [_message(item, shared[id(item.note), _without_level(item)], batch) for item in items]
     if len(messages) == 1:
         path, field, value = "unicast", "message", json_text(messages[0])
     else:
@@ -179,15 +179,15 @@ def encode(form: Sequence[tuple[str, str]]) -> bytes:
     return urlencode([(key, whole(value)) for key, value in form]).encode()
 
 
-def _message(item: Item, shared: Mapping[str, Any], parcel: Parcel) -> dict[str, Any]:
+def _message(item: PushItem, shared: Mapping[str, Any], batch: RequestBatch) -> dict[str, Any]:
     """One (target, message) pair. verify_registration_id: a device that got another id since then drops it."""
     own = {"app_message_id": item.target.push_id, "off_line_ttl": min(max(item.ttl_s, 1), OFFLINE_TTL_S_MAX)}
-    notification = {**own, **shared, **_callback(item, parcel)}
+    notification = {**own, **shared, **_callback(item, batch)}
     token = whole(item.target.token)
     return {"target_type": 2, "target_value": token, "verify_registration_id": True, "notification": notification}
 
 
-def _notification(item: Item, credential: Credential) -> dict[str, Any]:
+def _notification(item: PushItem, credential: Credential) -> dict[str, Any]:
     """The fields that do not depend on the target (but for `again`)."""
     note = item.note
     style = 2 if scalar(note.vendor.get("style"), 4) == "1" else 1
@@ -207,7 +207,7 @@ def _notification(item: Item, credential: Credential) -> dict[str, Any]:
     return notification
 
 
-def _without_level(item: Item) -> bool:
+def _without_level(item: PushItem) -> bool:
     return item.target.again == Again.WITHOUT_NOTIFY_LEVEL
 
 
@@ -223,7 +223,7 @@ def _private(note: Notification, category: str) -> bool:
     return note.bucket is Bucket.PRIVATE and category not in PUBLIC_CATEGORIES
 
 
-def _class_fields(item: Item, category: str, credential: Credential) -> dict[str, Any]:
+def _class_fields(item: PushItem, category: str, credential: Credential) -> dict[str, Any]:
     note = item.note
     private = _private(note, category)
     over = scalar(note.vendor.get("channel_id"), NAME_MAX) if private else None
@@ -239,7 +239,7 @@ def _class_fields(item: Item, category: str, credential: Credential) -> dict[str
     return {**fields, **_template(note, credential)} if private else fields
 
 
-def _notify_level(item: Item, category: str, rights: frozenset[str]) -> int | None:
+def _notify_level(item: PushItem, category: str, rights: frozenset[str]) -> int | None:
     """1, 2 or 16; 16 needs the right and a chat message, a quiet push takes 1: without a level the phone rings.
 
     None for a public push, where the vendor has refused it (67) or nothing was placed.
@@ -334,21 +334,21 @@ def _loads(raw: bytes) -> Any:
         return None
 
 
-def _callback(item: Item, parcel: Parcel) -> dict[str, str]:
-    url = whole(parcel.callback_url or "")
+def _callback(item: PushItem, batch: RequestBatch) -> dict[str, str]:
+    url = whole(batch.callback_url or "")
     return {"call_back_url": url, "call_back_parameter": item.target.push_id} if 0 < len(url) <= CALLBACK_URL_MAX else {}
 
 
 # ---------------------------------------------------------------- classify
 
 
-def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     """An outer code other than 0 speaks for all items; else the entries are joined to the items by registration id."""
     if isinstance(answer, NoAnswer):
-        return no_answer(parcel, answer)
-    travelling = frozenset(_travelling(parcel))
-    judge = _judge(parcel, answer)
-    return [judge(item) if index in travelling else _left_out(answer) for index, item in enumerate(parcel.items)]
+        return no_answer(batch, answer)
+    travelling = frozenset(_travelling(batch))
+    judge = _judge(batch, answer)
+    return [judge(item) if index in travelling else _left_out(answer) for index, item in enumerate(batch.items)]
 
 
 def _left_out(answer: Answer) -> Outcome:
@@ -356,18 +356,18 @@ def _left_out(answer: Answer) -> Outcome:
     return Outcome(Verdict.UNAVAILABLE, str(answer.status), words="not in this request: a registration id goes once in each")
 
 
-def _judge(parcel: Parcel, answer: Answer) -> Callable[[Item], Outcome]:
+def _judge(batch: RequestBatch, answer: Answer) -> Callable[[PushItem], Outcome]:
     """What the answer means, as a function of one item that travelled."""
     reply = _reply(answer)
-    code, data, several = code_of(reply.get("code")), reply.get("data"), len(sent(parcel)) > 1
+    code, data, several = code_of(reply.get("code")), reply.get("data"), len(sent(batch)) > 1
     if answer.status == TOO_LARGE and several:  # no page says how large a body may be
         return lambda _item: Outcome(Verdict.UNAVAILABLE, str(TOO_LARGE), code, again=Again.SINGLY)
     if not _usable(answer, code):
         return lambda item: unreadable_once(item, _by_status(answer, code))
     if code != "0":
-        tokens = [item.target.token for item in parcel.items]
+        tokens = [item.target.token for item in batch.items]
         words = told(reply.get("message"), *tokens)
-        return lambda item: _outer(parcel, item, answer, code, words) if several else _refused(item, answer, code, words)
+        return lambda item: _outer(batch, item, answer, code, words) if several else _refused(item, answer, code, words)
     if isinstance(data, list):
         entries = {regid: entry for entry in data if isinstance(entry, dict) and isinstance(regid := entry.get("registrationId"), str)}
         return lambda item: _entry(item, answer, entries.get(item.target.token))
@@ -401,7 +401,7 @@ def _by_status(answer: Answer, code: str) -> Outcome:
     return Outcome(verdict, status, code, retry_after_s=wait)
 
 
-def _entry(item: Item, answer: Answer, entry: Mapping[str, Any] | None) -> Outcome:
+def _entry(item: PushItem, answer: Answer, entry: Mapping[str, Any] | None) -> Outcome:
     """One entry of a batch's answer; a missing one is asked for once more, alone, with the same app_message_id."""
     status = str(answer.status)
     code = code_of(entry.get("errorCode")) if entry else ""
@@ -416,11 +416,11 @@ def _message_id(data: Mapping[str, Any]) -> str | None:
     return scalar(data.get("messageId"), NAME_MAX)
 
 
-def _outer(parcel: Parcel, item: Item, answer: Answer, code: str, words: str) -> Outcome:
+def _outer(batch: RequestBatch, item: PushItem, answer: Answer, code: str, words: str) -> Outcome:
     """A whole batch refused. What may be one item's fault alone is found out by sending them one by one."""
     outcome = _refused(item, answer, code, words)
-    first = parcel.items[0].note
-    mixed = any(other.note != first for other in parcel.items)
+    first = batch.items[0].note
+    mixed = any(other.note != first for other in batch.items)
     if outcome.verdict is Verdict.TOKEN_DEAD or (mixed and (code in ABOUT_A_MESSAGE or _business(code))):
         return Outcome(Verdict.UNAVAILABLE, outcome.status, code, words, again=Again.SINGLY, alarm=outcome.alarm)
     return outcome
@@ -430,7 +430,7 @@ def _business(code: str) -> bool:
     return number(code, 10_000, 20_000) is not None
 
 
-def _refused(item: Item, answer: Answer, code: str, words: str) -> Outcome:
+def _refused(item: PushItem, answer: Answer, code: str, words: str) -> Outcome:
     """A code other than 0, for one item."""
     status, repeat = str(answer.status), item.attempt > 1
     if code == "67":
@@ -449,7 +449,7 @@ def _refused(item: Item, answer: Answer, code: str, words: str) -> Outcome:
     return _undocumented(item, status, code, words)
 
 
-def _class_refused(item: Item, status: str, words: str) -> Outcome:
+def _class_refused(item: PushItem, status: str, words: str) -> Outcome:
     """67: the category, or its notify_level, is not ours to use. Once more without the level, then it is the category."""
     if _without_level(item):
         return Outcome(Verdict.REJECTED, status, "67", words, alarm=True)
@@ -457,7 +457,7 @@ def _class_refused(item: Item, status: str, words: str) -> Outcome:
     return Outcome(Verdict.UNAVAILABLE, status, "67", words, attempts_max=item.attempt + 1, again=again, alarm=True)
 
 
-def _undocumented(item: Item, status: str, code: str, words: str) -> Outcome:
+def _undocumented(item: PushItem, status: str, code: str, words: str) -> Outcome:
     """No row of its own: a range, a code that no source explains, or one nobody has heard of. Never a dead token."""
     if code in UNCONFIRMED:
         verdict = Verdict.REJECTED if tries_with(item, code) >= UNCONFIRMED_ATTEMPTS else Verdict.UNAVAILABLE

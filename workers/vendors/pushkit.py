@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from common.model import Again, Verdict
 from common.values import Value
-from workers.vendors.base import TOO_LONG, Item, Outcome, Parcel, cut, no_answer, read, retry_after_s
+from workers.vendors.base import TOO_LONG, Outcome, PushItem, RequestBatch, cut, no_answer, read, retry_after_s
 from workers.vendors.shaping import VENDOR_WORDS_MAX, plain
 from workers.wire import Answer, NoAnswer
 
@@ -123,19 +123,19 @@ class _Reply(msgspec.Struct):
     request_id: Any = msgspec.field(default=None, name="requestId")
 
 
-def classified(parcel: Parcel, answer: Answer | NoAnswer, extra: Mapping[str, Meaning] | None = None) -> Sequence[Outcome]:
+def classified(batch: RequestBatch, answer: Answer | NoAnswer, extra: Mapping[str, Meaning] | None = None) -> Sequence[Outcome]:
     """One outcome per item, whatever the bytes. The body's code counts on any HTTP status. extra: codes of another call (revoke)."""
     if isinstance(answer, NoAnswer):
-        return no_answer(parcel, answer)
+        return no_answer(batch, answer)
     reply = read(answer, _Reply) or _Reply()
     code = plain(reply.code)
     illegal = illegal_tokens(reply.msg)
-    words = "" if illegal else vendor_words(reply.msg, parcel)
+    words = "" if illegal else vendor_words(reply.msg, batch)
     said = Said(answer.status, code, words, plain(reply.request_id) or None, retry_after_s(answer))
     if code in ("80100000", "80300007"):
-        return _listed(parcel, said, illegal)
+        return _listed(batch, said, illegal)
     meaning = (extra or {}).get(code) or meaning_of(code, answer.status)
-    return [outcome(item, meaning, said) for item in parcel.items]
+    return [outcome(item, meaning, said) for item in batch.items]
 
 
 def meaning_of(code: str, status: int) -> Meaning:
@@ -161,17 +161,17 @@ def checked(answer: Answer) -> Verdict:
     return Verdict.ACCEPTED if code and verdict in PROVEN else verdict
 
 
-def _listed(parcel: Parcel, said: Said, illegal: Mapping[str, str] | None) -> Sequence[Outcome]:
+def _listed(batch: RequestBatch, said: Said, illegal: Mapping[str, str] | None) -> Sequence[Outcome]:
     """Partial success and "all invalid": each token by its reason, those that are not named by the code."""
-    alone = len(parcel.items) == 1
+    alone = len(batch.items) == 1
     unnamed = UNKNOWN if illegal is None else ACCEPTED  # unknown: some failed and we can't read which
     if said.code == "80300007":
         unnamed = DEAD if alone else SINGLY
     no_right = NO_RIGHT_ALONE if alone else CREDENTIAL
     reasons = illegal or {}
-    everybody = all(reasons.get(item.target.token) == "noRight" for item in parcel.items)
+    everybody = all(reasons.get(item.target.token) == "noRight" for item in batch.items)
     outcomes = []
-    for item in parcel.items:
+    for item in batch.items:
         reason = reasons.get(item.target.token)
         meaning = unnamed if reason is None else no_right if everybody else REASONS.get(reason, UNKNOWN)
         outcomes.append(outcome(item, meaning, replace(said, words=reason or said.words)))
@@ -200,16 +200,16 @@ def texts(value: Any) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
-def vendor_words(msg: Any, parcel: Parcel) -> str:
+def vendor_words(msg: Any, batch: RequestBatch) -> str:
     """The vendor's words for the ledger: short, and without the device tokens that it may have put into them."""
     if not isinstance(msg, str):
         return ""
-    for token in filter(None, (item.target.token for item in parcel.items)):
+    for token in filter(None, (item.target.token for item in batch.items)):
         msg = msg.replace(token, "<token>")
     return cut(msg, VENDOR_WORDS_MAX)
 
 
-def outcome(item: Item, meaning: Meaning, said: Said) -> Outcome:
+def outcome(item: PushItem, meaning: Meaning, said: Said) -> Outcome:
     """`meaning` for one token, which knows how often it was told the same before."""
     run, key = 0, said.code or str(said.status)
     for attempt in reversed(item.target.attempts):

@@ -13,7 +13,7 @@ import msgspec
 
 from common.contracts import Notification
 from common.model import Again, PushType, Verdict
-from workers.vendors.base import AccessRefused, AccessToken, Parcel, compact, cut, merged, named_within, read, retry_after_s
+from workers.vendors.base import AccessRefused, AccessToken, RequestBatch, compact, cut, merged, named_within, read, retry_after_s
 from workers.wire import Answer, Request
 
 #: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy. Source: docs/vendors/huawei.md, 2026-05.
@@ -124,9 +124,9 @@ def note_tag(note: Notification) -> str:
     return hashlib.blake2b(parts.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
-def receipt_tag(parcel: Parcel) -> str:
+def receipt_tag(batch: RequestBatch) -> str:
     """What a receipt echoes: the push id where the request holds one push, else the notification's tag (a request has one tag only)."""
-    return parcel.items[0].target.push_id if len(parcel.items) == 1 else note_tag(parcel.items[0].note)
+    return batch.items[0].target.push_id if len(batch.items) == 1 else note_tag(batch.items[0].note)
 
 
 def text_id(value: str) -> str:
@@ -138,25 +138,25 @@ def group_of(note: Notification) -> str:
     return text_id(note.thread_id or note.conversation_id)
 
 
-def ttl_of(parcel: Parcel) -> int:
+def ttl_of(batch: RequestBatch) -> int:
     """Seconds, 1 to 15 days; the items' least, as nobody wants it after that."""
-    return min(max(min(item.ttl_s for item in parcel.items), 1), TTL_S_MAX)
+    return min(max(min(item.ttl_s for item in batch.items), 1), TTL_S_MAX)
 
 
-def badge_of(parcel: Parcel) -> int | None:
+def badge_of(batch: RequestBatch) -> int | None:
     """The number for the icon, 0 to 99; None: leave it alone."""
-    badge = parcel.items[0].badge
+    badge = batch.items[0].badge
     return None if badge is None else min(max(badge, 0), 99)
 
 
-def image_of(parcel: Parcel) -> str | None:
+def image_of(batch: RequestBatch) -> str | None:
     """The note's image, or what the vendor gave for it, where a vendor would take it (https) and has not refused it before."""
-    image = (parcel.items[0].note.image if parcel.image is None else parcel.image) or ""
-    return image if image.startswith("https://") and len(image) <= IMAGE_URL_MAX and not image_refused(parcel) else None
+    image = (batch.items[0].note.image if batch.image is None else batch.image) or ""
+    return image if image.startswith("https://") and len(image) <= IMAGE_URL_MAX and not image_refused(batch) else None
 
 
-def image_refused(parcel: Parcel) -> bool:
-    return any(item.target.again == Again.WITHOUT_IMAGE for item in parcel.items)
+def image_refused(batch: RequestBatch) -> bool:
+    return any(item.target.again == Again.WITHOUT_IMAGE for item in batch.items)
 
 
 def text_option(options: Mapping[str, Any], name: str, most: int = 256) -> str | None:
@@ -171,10 +171,10 @@ def part(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def raw_fields(parcel: Parcel, fields: frozenset[str], words: frozenset[str]) -> frozenset[str]:
+def raw_fields(batch: RequestBatch, fields: frozenset[str], words: frozenset[str]) -> frozenset[str]:
     """What vendor_raw may set: no words where the person chose to see none, no image once it was refused."""
-    allowed = fields if parcel.items[0].note.hidden else fields | words
-    return allowed - {"image"} if image_refused(parcel) else allowed
+    allowed = fields if batch.items[0].note.hidden else fields | words
+    return allowed - {"image"} if image_refused(batch) else allowed
 
 
 _BADGE_NUMBERS = frozenset({"add_num", "set_num", "addNum", "setNum"})

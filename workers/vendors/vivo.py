@@ -20,10 +20,10 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     CredentialError,
-    Item,
     Limits,
     Outcome,
-    Parcel,
+    PushItem,
+    RequestBatch,
     VendorSpec,
     body_within,
     compact,
@@ -137,34 +137,34 @@ CLOCKS_DIFFER_S: Final = 60.0
 _BEIJING: Final = timedelta(hours=8)  # no daylight saving time since 1991
 
 
-def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     """One outcome a token, of /message/send, or of the last answer of a list push. Source: vivo.md §5."""
     if isinstance(answer, NoAnswer):
-        return no_answer(parcel, answer)
+        return no_answer(batch, answer)
     reply = read(answer, dict[str, Any]) or {}
     code = _number(reply.get("result"))
-    status, words, wait = str(answer.status), told(reply.get("desc"), parcel), retry_after_s(answer)
+    status, words, wait = str(answer.status), told(reply.get("desc"), batch), retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == 0 or answer.status >= 500):
         code = None  # a result travels on a 200; what a broken server or a proxy says beside its status is no word on a push
     if code is None or (code not in CODES and code != 0):
         verdict = Verdict.UNKNOWN if answer.status == 200 else _by_status(answer.status)
         text = "" if code is None else str(code)
-        return same(parcel, Outcome(verdict, status, text, words, retry_after_s=wait, alarm=verdict is Verdict.UNKNOWN))
-    if code == 0 and not _taken(parcel, reply):
-        return same(parcel, Outcome(Verdict.UNKNOWN, status, "0", words, alarm=True))
+        return same(batch, Outcome(verdict, status, text, words, retry_after_s=wait, alarm=verdict is Verdict.UNKNOWN))
+    if code == 0 and not _taken(batch, reply):
+        return same(batch, Outcome(Verdict.UNKNOWN, status, "0", words, alarm=True))
     task_id = told(reply.get("taskId") or reply.get("requestId")) or (
         str(reply["taskId"]) if _number(reply.get("taskId")) is not None else None
     )
     invalid = _invalid_users(reply) if code in (0, 10302) else {}
     usual = Outcome(Verdict.ACCEPTED if code == 0 else CODES[code], status, str(code), words, task_id, retry_after_s=wait)
-    return [_of_token(parcel, item, code, usual, invalid.get(item.target.token)) for item in parcel.items]
+    return [_of_token(batch, item, code, usual, invalid.get(item.target.token)) for item in batch.items]
 
 
-def _of_token(parcel: Parcel, item: Item, code: int, usual: Outcome, user_status: int | None) -> Outcome:
+def _of_token(batch: RequestBatch, item: PushItem, code: int, usual: Outcome, user_status: int | None) -> Outcome:
     if user_status is not None:
         verdict = USER_STATUS.get(user_status, Verdict.UNKNOWN)
         return replace(usual, verdict=verdict, code=f"{code}.{user_status}", alarm=verdict is Verdict.UNKNOWN)
-    if code in ONE_BY_ONE and len(parcel.items) > 1:
+    if code in ONE_BY_ONE and len(batch.items) > 1:
         spent = code == LISTS_CODE
         return replace(usual, verdict=Verdict.UNAVAILABLE, again=Again.SINGLY, retry_after_s=0.0, lists_spent=spent)
     cure = CURES.get(code)
@@ -172,13 +172,13 @@ def _of_token(parcel: Parcel, item: Item, code: int, usual: Outcome, user_status
     if cure is not None and not spent:
         return replace(usual, verdict=Verdict.UNAVAILABLE, again=cure, retry_after_s=0.0)
     if code == HOURS_CODE:  # of this class only, so not the lane's: chats go on all night
-        return replace(usual, retry_after_s=_until_morning_s(parcel.now_ms), token_only=True)
+        return replace(usual, retry_after_s=_until_morning_s(batch.now_ms), token_only=True)
     if usual.verdict is Verdict.THROTTLED and usual.retry_after_s is None:
         return replace(usual, retry_after_s=TOO_FAST_S)
     return replace(usual, alarm=code == CLOCK_CODE, bucket=SPENT.get(code))
 
 
-def replaced_parts(item: Item) -> frozenset[str]:
+def replaced_parts(item: PushItem) -> frozenset[str]:
     """The parts of the words that the vendor refused before. All, where no attempt that is kept names one."""
     codes = (_number(attempt.code) for attempt in item.target.attempts)
     named = frozenset(PARTS[code] for code in codes if code is not None and code in PARTS)
@@ -186,9 +186,9 @@ def replaced_parts(item: Item) -> frozenset[str]:
     return frozenset((TITLE, CONTENT)) if unnamed else named
 
 
-def _taken(parcel: Parcel, reply: Mapping[str, Any]) -> bool:
+def _taken(batch: RequestBatch, reply: Mapping[str, Any]) -> bool:
     """Whether `result: 0` is a push's answer: that of a saved body without its taskId has none of these, and nothing was pushed."""
-    return len(parcel.items) == 1 or any(reply.get(name) is not None for name in ("requestId", "taskId", "invalidUsers"))
+    return len(batch.items) == 1 or any(reply.get(name) is not None for name in ("requestId", "taskId", "invalidUsers"))
 
 
 def _invalid_users(reply: Mapping[str, Any]) -> dict[str, int]:
@@ -236,19 +236,19 @@ SKIP_HOME: Final = 1
 SKIP_TO: Final = (2, 3, 4)  # an address, the app's own, a page: each needs its skipContent
 
 
-def build(parcel: Parcel, credential: Credential, access: AccessToken | None) -> Request:
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
     """/message/send for one item; for more the body is saved first, and `follow` sends it to them."""
-    body = _message(parcel, credential)
-    if len(parcel.items) == 1:
-        item = parcel.items[0]
+    body = _message(batch, credential)
+    if len(batch.items) == 1:
+        item = batch.items[0]
         body |= {"regId": item.target.token, "requestId": f"{item.target.push_id}-{item.attempt}"}
         return _request("/message/send", body, access)
-    return _request("/message/saveListPayload", body | {"requestId": _list_request_id(parcel, "s")}, access)
+    return _request("/message/saveListPayload", body | {"requestId": _list_request_id(batch, "s")}, access)
 
 
-def follow(parcel: Parcel, answer: Answer, credential: Credential, access: AccessToken | None) -> Request | None:
+def follow(batch: RequestBatch, answer: Answer, credential: Credential, access: AccessToken | None) -> Request | None:
     """/message/pushToList with the taskId that saveListPayload gave. Call it once, with the first answer; None: that one is final."""
-    if len(parcel.items) == 1 or answer.status != 200:
+    if len(batch.items) == 1 or answer.status != 200:
         return None
     reply = read(answer, dict[str, Any]) or {}
     task_id = reply.get("taskId")
@@ -257,14 +257,14 @@ def follow(parcel: Parcel, answer: Answer, credential: Credential, access: Acces
     body = {
         "appId": _app_id(credential),
         "taskId": str(task_id),
-        "regIds": [item.target.token for item in parcel.items],
-        "requestId": _list_request_id(parcel, "p"),
-        "pushMode": _push_mode(parcel.items[0].note),
+        "regIds": [item.target.token for item in batch.items],
+        "requestId": _list_request_id(batch, "p"),
+        "pushMode": _push_mode(batch.items[0].note),
     }
     return _request("/message/pushToList", body, access)
 
 
-def refuse(item: Item) -> str | None:
+def refuse(item: PushItem) -> str | None:
     """`silent_not_supported`: vivo only shows things. `payload_too_large`: an opaque payload exceeds clientCustomMap."""
     if item.note.push_type is PushType.SILENT:
         return "silent_not_supported"
@@ -278,12 +278,12 @@ def _request(path: str, body: Mapping[str, Any], access: AccessToken | None) -> 
     return Request("VIVO", path, headers, compact(body))
 
 
-def _list_request_id(parcel: Parcel, letter: str) -> str:
+def _list_request_id(batch: RequestBatch, letter: str) -> str:
     """Unique a request, the same when it is built again: of whom it is for and of the attempt. At most 64 characters."""
     digest = hashlib.blake2b(digest_size=16)
-    for item in parcel.items:
+    for item in batch.items:
         digest.update(item.target.push_id.encode())
-    return f"{letter}-{digest.hexdigest()}-{max(item.attempt for item in parcel.items)}"
+    return f"{letter}-{digest.hexdigest()}-{max(item.attempt for item in batch.items)}"
 
 
 def _app_id(credential: Credential) -> int:
@@ -294,10 +294,10 @@ def _push_mode(note: Notification) -> int:
     return 1 if _number(note.vendor.get("push_mode")) == 1 else 0
 
 
-def _message(parcel: Parcel, credential: Credential) -> dict[str, Any]:
+def _message(batch: RequestBatch, credential: Credential) -> dict[str, Any]:
     """What single and list bodies share."""
-    note = parcel.items[0].note
-    refused = frozenset[str]().union(*(replaced_parts(item) for item in parcel.items))
+    note = batch.items[0].note
+    refused = frozenset[str]().union(*(replaced_parts(item) for item in batch.items))
     title, content, replaced = _words(note, refused)
     classification, category = _class(note)
     wanted = _number(note.vendor.get("notify_type"))
@@ -307,7 +307,7 @@ def _message(parcel: Parcel, credential: Credential) -> dict[str, Any]:
         "notifyType": wanted if wanted in (1, 2, 3, 4) and not quiet(note) else 1 if silent else 4,
         "title": title,
         "content": content,
-        "timeToLive": min(max(min(item.ttl_s for item in parcel.items), TTL_S_MIN), TTL_S_MAX),
+        "timeToLive": min(max(min(item.ttl_s for item in batch.items), TTL_S_MIN), TTL_S_MAX),
         "skipType": 1,
         "classification": classification,
         "pushMode": _push_mode(note),
@@ -317,7 +317,7 @@ def _message(parcel: Parcel, credential: Credential) -> dict[str, Any]:
     optional = {
         "category": category,
         "clientCustomMap": _custom_with(note, replaced),
-        "extra": _receipt(parcel, credential),
+        "extra": _receipt(batch, credential),
         "addBadge": True if note.vendor.get("add_badge") in (True, 1, "1") else None,
     }
     body |= {name: value for name, value in optional.items() if value}
@@ -447,16 +447,16 @@ def _characters(custom: Mapping[str, str]) -> int:
     return sum(len(key) + len(value) for key, value in custom.items())
 
 
-def _receipt(parcel: Parcel, credential: Credential) -> dict[str, str]:
+def _receipt(batch: RequestBatch, credential: Credential) -> dict[str, str]:
     """Where receipts go and what they echo: the console's receipt id where the operator gave one, else the address (single push only)."""
-    if not parcel.callback_url:
+    if not batch.callback_url:
         return {}
     receipt_id = credential.options.get("callback_id")
     if receipt_id:
-        return {"callback.id": receipt_id, "callback.param": receipt_tag(parcel)}
-    if len(parcel.items) > 1 or len(parcel.callback_url) > CALLBACK_CHARACTERS_MAX:
+        return {"callback.id": receipt_id, "callback.param": receipt_tag(batch)}
+    if len(batch.items) > 1 or len(batch.callback_url) > CALLBACK_CHARACTERS_MAX:
         return {}
-    return {"callback": parcel.callback_url, "callback.param": receipt_tag(parcel)}
+    return {"callback": batch.callback_url, "callback.param": receipt_tag(batch)}
 
 
 _TOKEN: Final = re.compile(r"[!-~]{1,512}")

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import PRIVATE_CLASSES, Verdict
-from workers.vendors.base import Item, Outcome, Parcel, body_within, compact, cut, quiet, utf8_bytes
+from workers.vendors.base import Outcome, PushItem, RequestBatch, body_within, compact, cut, quiet, utf8_bytes
 
 #: Shown where a message leaves no words at all: by the device's language.
 GENERIC: Final = {"zh": "您收到一条新消息", "en": "You have a new message"}
@@ -124,7 +124,7 @@ def told(value: Any, *tokens: str) -> str:
     return text[:WORDS_MAX]
 
 
-def unreadable_once(item: Item, outcome: Outcome) -> Outcome:
+def unreadable_once(item: PushItem, outcome: Outcome) -> Outcome:
     """`outcome` of an answer without a usable code, as it stands for this item.
 
     What may have been done is tried again, under the same ids, where a repeat does less harm than silence; after that, and for all
@@ -137,12 +137,12 @@ def unreadable_once(item: Item, outcome: Outcome) -> Outcome:
     return outcome if again else replace(outcome, verdict=Verdict.UNKNOWN, alarm=True)
 
 
-def unreadable(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
+def unreadable(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     """The same for all items of a request."""
-    return [unreadable_once(item, outcome) for item in parcel.items]
+    return [unreadable_once(item, outcome) for item in batch.items]
 
 
-def message_tag(item: Item) -> str:
+def message_tag(item: PushItem) -> str:
     """32 hex digits of (app, event, kind): one for all tokens of a message, the same in every attempt."""
     note = item.note
     digest = hashlib.blake2b(digest_size=16)

@@ -19,10 +19,10 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     CredentialError,
-    Item,
     Limits,
     Outcome,
-    Parcel,
+    PushItem,
+    RequestBatch,
     VendorSpec,
     base62,
     cut,
@@ -127,13 +127,13 @@ _EMOJI_MARKS: Final = re.compile("[\ufe0f\u20e3\U0001f3fb-\U0001f3ff]")
 _REFUSED_KINDS: Final = frozenset({"So", "Cn", "Cs"})  # Cs can't be sent at all
 
 
-def build(parcel: Parcel, credential: Credential, _access: AccessToken | None) -> Request:
+def build(batch: RequestBatch, credential: Credential, _access: AccessToken | None) -> Request:
     """One message to 1..1000 regids of one app: `/v3/message/regid`, form-encoded once."""
-    item = parcel.items[0]
+    item = batch.items[0]
     note = item.note
     private = note.bucket is Bucket.PRIVATE
     fields: dict[str, str] = {
-        "registration_id": ",".join(dict.fromkeys(each.target.token for each in parcel.items)),
+        "registration_id": ",".join(dict.fromkeys(each.target.token for each in batch.items)),
         "restricted_package_name": credential.options.get("package", ""),
         "pass_through": "0",
         "notify_type": str(_notify_type(note)),
@@ -144,7 +144,7 @@ def build(parcel: Parcel, credential: Credential, _access: AccessToken | None) -
         "payload": click_text(note, PAYLOAD_BYTES_MAX),
     }
     look = _within({**_look(note, credential), **_raw(note)})
-    extra = {**_class_extra(note, private), **look, **_callback(parcel), "jobkey": jobkey(parcel)}
+    extra = {**_class_extra(note, private), **look, **_callback(batch), "jobkey": jobkey(batch)}
     form = [(key, value) for key, value in fields.items() if value] + [(f"extra.{key}", value) for key, value in extra.items()]
     headers = {
         "authorization": f"key={credential.secrets.get('app_secret', '')}",
@@ -158,18 +158,18 @@ def encode(form: Sequence[tuple[str, str]]) -> bytes:
     return urlencode([(key, whole(value)) for key, value in form]).encode()
 
 
-def jobkey(parcel: Parcel) -> str:
+def jobkey(batch: RequestBatch) -> str:
     """Batch key; the client shows only the first message of one, so that a repeat after silence is invisible.
 
     A message of one person's has the push id's (`group` keeps it alone in its request); one that goes to many has the
     message's own, which stays the same however the next attempt is batched.
     """
-    item = parcel.items[0]
-    alone = len(parcel.items) == 1 and item.note.conversation_type == "c2c"
+    item = batch.items[0]
+    alone = len(batch.items) == 1 and item.note.conversation_type == "c2c"
     return base62(item.target.push_id if alone else message_tag(item), JOBKEY_CHARS)
 
 
-def group(item: Item) -> str:
+def group(item: PushItem) -> str:
     """A c2c push travels alone, under its own push id; the pushes of a group message share requests."""
     return item.target.push_id if item.note.conversation_type == "c2c" else ""
 
@@ -279,12 +279,12 @@ def _within(extra: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def _callback(parcel: Parcel) -> dict[str, str]:
+def _callback(batch: RequestBatch) -> dict[str, str]:
     """Where receipts go and what they echo: the push id of a single push, the batch's tag of a list."""
-    url = parcel.callback_url
+    url = batch.callback_url
     if not url or len(whole(url).encode()) > CALLBACK_BYTES_MAX:
         return {}
-    return {"callback": url, "callback.param": receipt_tag(parcel), "callback.type": str(CALLBACK_TYPE)}
+    return {"callback": url, "callback.param": receipt_tag(batch), "callback.type": str(CALLBACK_TYPE)}
 
 
 def _endpoint(credential: Credential) -> str:
@@ -294,19 +294,19 @@ def _endpoint(credential: Credential) -> str:
 # ---------------------------------------------------------------- classify
 
 
-def classify(parcel: Parcel, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
     """A code other than 0 speaks for all tokens; beside a 0 the refused ones are named."""
     if isinstance(answer, NoAnswer):
-        return no_answer(parcel, answer)
+        return no_answer(batch, answer)
     reply = read(answer, dict[str, Any]) or {}
     code = _code(reply)
     if answer.status >= 500 or not code:
-        return unreadable(parcel, _by_status(answer, code))
+        return unreadable(batch, _by_status(answer, code))
     if code != "0":
-        return _given_up(parcel, _refused(parcel, answer, reply, code))
+        return _given_up(batch, _refused(batch, answer, reply, code))
     if not 200 <= answer.status < 300:
-        return same(parcel, _by_status(answer, code))
-    return _taken(parcel, answer, reply)
+        return same(batch, _by_status(answer, code))
+    return _taken(batch, answer, reply)
 
 
 def _code(reply: Mapping[str, Any]) -> str:
@@ -314,18 +314,18 @@ def _code(reply: Mapping[str, Any]) -> str:
     return code_of(reply.get("code", reply.get("errorCode")))
 
 
-def _words(parcel: Parcel, reply: Mapping[str, Any]) -> str:
+def _words(batch: RequestBatch, reply: Mapping[str, Any]) -> str:
     """reason first, then description, then info: the first that says something."""
     said = next((text for key in ("reason", "description", "info") if isinstance(text := reply.get(key), str) and text.strip()), "")
-    return told(said, *(item.target.token for item in parcel.items))
+    return told(said, *(item.target.token for item in batch.items))
 
 
-def _refused(parcel: Parcel, answer: Answer, reply: Mapping[str, Any], code: str) -> Outcome:
-    words, status = _words(parcel, reply), str(answer.status)
+def _refused(batch: RequestBatch, answer: Answer, reply: Mapping[str, Any], code: str) -> Outcome:
+    words, status = _words(batch, reply), str(answer.status)
     verdict = CODES.get(code)
     if code == "20301" and NO_TARGETS in words.lower():
         verdict = Verdict.TOKEN_DEAD
-    if verdict is Verdict.TOKEN_DEAD and len(parcel.items) > 1:
+    if verdict is Verdict.TOKEN_DEAD and len(batch.items) > 1:
         return Outcome(Verdict.UNAVAILABLE, status, code, words, again=Again.SINGLY)
     if verdict is not None:
         wait = retry_after_s(answer) or WAITS.get(code)
@@ -338,11 +338,11 @@ def _refused(parcel: Parcel, answer: Answer, reply: Mapping[str, Any], code: str
     return Outcome(Verdict.UNAVAILABLE, status, code, words, alarm=True)
 
 
-def _given_up(parcel: Parcel, outcome: Outcome) -> Sequence[Outcome]:
+def _given_up(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     """A code that nobody documents is tried a few times; what it meant is unknown then, too."""
     last = replace(outcome, verdict=Verdict.UNKNOWN)
     undocumented = outcome.code not in CODES and outcome.verdict is Verdict.UNAVAILABLE
-    return [last if undocumented and tries_with(item, outcome.code) >= UNKNOWN_ATTEMPTS else outcome for item in parcel.items]
+    return [last if undocumented and tries_with(item, outcome.code) >= UNKNOWN_ATTEMPTS else outcome for item in batch.items]
 
 
 def _by_status(answer: Answer, code: str) -> Outcome:
@@ -359,16 +359,16 @@ def _by_status(answer: Answer, code: str) -> Outcome:
     return Outcome(Verdict.UNAVAILABLE, status, code, retry_after_s=wait)
 
 
-def _taken(parcel: Parcel, answer: Answer, reply: Mapping[str, Any]) -> Sequence[Outcome]:
+def _taken(batch: RequestBatch, answer: Answer, reply: Mapping[str, Any]) -> Sequence[Outcome]:
     """Code 0: the regids that `data.bad_regids` names are dead, the others share one outcome. Source: xiaomi.md §4A, §9.7."""
     if reply.get("result", "ok") != "ok":
-        return same(parcel, Outcome(Verdict.UNKNOWN, str(answer.status), "0", _words(parcel, reply), alarm=True))
+        return same(batch, Outcome(Verdict.UNKNOWN, str(answer.status), "0", _words(batch, reply), alarm=True))
     data = _data(reply)
     bad = refused_regids(data)
-    good = [item for item in parcel.items if item.target.token not in bad]
+    good = [item for item in batch.items if item.target.token not in bad]
     dead = Outcome(Verdict.TOKEN_DEAD, str(answer.status), "0", BAD_REGIDS, vendor_message_id=code_of(data.get("id")) or None)
     accepted = _accepted(len(good), str(answer.status), data)
-    return [dead if item.target.token in bad else accepted for item in parcel.items]
+    return [dead if item.target.token in bad else accepted for item in batch.items]
 
 
 def _accepted(good: int, status: str, data: Mapping[str, Any]) -> Outcome:

@@ -1,5 +1,5 @@
 -- hold: sets how long entries have been idle, and how often they were handed out, while their reader still owns them.
--- KEYS[1]  the belt's stream
+-- KEYS[1]  the stream
 -- ARGV     group, consumer, idle ms, then per entry: id, deliveries (-1: leave the counter as it is)
 -- returns  the ids that are this consumer's still
 -- why      asking who owns an entry and claiming it in two calls could steal it from the reader that took it over in between

@@ -21,7 +21,7 @@ from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.conftest import own_database
 from workers.delivery.lane import Lane
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.runtime import Runtime
 
 
@@ -86,7 +86,9 @@ def lane(runtime: Runtime, space: str) -> Callable[..., Lane]:
     return make
 
 
-def work(number: int, message_class: MessageClass = MessageClass.MARKETING, *, user: str = "u", token: str = "", **note: Any) -> Work:
+def work(
+    number: int, message_class: MessageClass = MessageClass.MARKETING, *, user: str = "u", token: str = "", **note: Any
+) -> PendingPush:
     """One push; its class decides the bucket unless `bucket` is named."""
     bucket = Bucket.PRIVATE if message_class in PRIVATE_CLASSES else Bucket.PUBLIC
     made = Notification(
@@ -106,4 +108,4 @@ def work(number: int, message_class: MessageClass = MessageClass.MARKETING, *, u
         collapse_id=f"m{number}",
         **note,
     )
-    return Work("entry", made, Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1))
+    return PendingPush("entry", made, Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1))

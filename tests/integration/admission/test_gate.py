@@ -28,10 +28,10 @@ from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
 from workers.delivery.stage import Delivered, Leave, deliver
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.gate import FleetGate, lane_terms, terms_of
 from workers.runtime import Runtime
-from workers.vendors.base import Item
+from workers.vendors.base import PushItem
 from workers.wire import Answer, NoAnswer, Request, Route
 
 MakeLane = Callable[..., Lane]
@@ -44,15 +44,15 @@ def gate(runtime: Runtime) -> FleetGate:
     return FleetGate(runtime.admission, runtime.ledger, lambda: int(noon.timestamp() * 1000))
 
 
-def admit(gate: FleetGate, lane: Lane, works: Sequence[Work]) -> list[Decision | None]:
+def admit(gate: FleetGate, lane: Lane, works: Sequence[PendingPush]) -> list[Decision | None]:
     return [leave.decision for leave in leaves(gate, lane, works)]
 
 
-def leaves(gate: FleetGate, lane: Lane, works: Sequence[Work]) -> Sequence[Leave]:
-    return gate.admit(lane, [(Item(one.note, one.target, None, 60), 0) for one in works])
+def leaves(gate: FleetGate, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Leave]:
+    return gate.admit(lane, [(PushItem(one.note, one.target, None, 60), 0) for one in works])
 
 
-def sent(one: Work, business_id: str, decision: Decision, *, at_ms: int) -> Record:
+def sent(one: PendingPush, business_id: str, decision: Decision, *, at_ms: int) -> Record:
     note, target = one.note, one.target
     return row_record(
         app=note.app,
@@ -191,7 +191,7 @@ def said(status: int, body: object, **headers: str) -> Answer:
     return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
 
 
-def round_of(runtime: Runtime, lane: Lane, works: Sequence[Work], *answers: Answer) -> Delivered:
+def round_of(runtime: Runtime, lane: Lane, works: Sequence[PendingPush], *answers: Answer) -> Delivered:
     world = replace(runtime.delivery(lane.vendor), transport=Vendor1(*answers))
     return deliver(works, lane, world)
 
@@ -259,7 +259,7 @@ def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> N
 def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(runtime: Runtime, lane: MakeLane) -> None:
     vivo = lane(Vendor.VIVO, {}, "vivo.system")
     one = work(0, MessageClass.CHAT)
-    works = [Work(one.entry, one.note, work(i).target) for i in range(1, 41)]
+    works = [PendingPush(one.entry, one.note, work(i).target) for i in range(1, 41)]
     first = Paths({"/message/saveListPayload": {"result": 10252}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=first, access=first.access(runtime))
     told = deliver(works[:20], vivo, world).told
@@ -283,7 +283,7 @@ LISTS = {
 def test_only_the_second_half_of_a_list_may_have_been_seen(runtime: Runtime, lane: MakeLane, answers: Any, verdict: str) -> None:
     one, vendor = work(0, MessageClass.CHAT), Paths(answers)
     world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
-    works = [Work(one.entry, one.note, work(i).target) for i in range(1, 21)]
+    works = [PendingPush(one.entry, one.note, work(i).target) for i in range(1, 21)]
     told = deliver(works, lane(Vendor.VIVO, {}, "vivo.system"), world).told
     assert [outcome.verdict for _, outcome in told] == [verdict] * 20
 
@@ -319,10 +319,10 @@ def test_a_new_access_token_that_is_refused_too_stops_the_lane(runtime: Runtime,
     access = FleetAccess(AccessStore(runtime.redis, runtime.keys, runtime.vault), vendor, now_ms, time.sleep, 1.0)
     world = replace(usual, transport=vendor, access=access)
 
-    def tried(one: Work) -> Work:
+    def tried(one: PendingPush) -> PendingPush:
         settled = settle(deliver([one], vivo, world), vivo, now_ms(), None, lambda: 0.5)
         (wait,) = settled.waits
-        return Work(one.entry, one.note, wait.target)
+        return PendingPush(one.entry, one.note, wait.target)
 
     time.sleep(0.002)
     once = tried(work(1, MessageClass.CHAT))

@@ -16,7 +16,7 @@ from tests.integration.admission.conftest import Clock, work
 from workers.delivery.lane import Lane
 from workers.gate import FleetGate, terms_of
 from workers.runtime import Runtime
-from workers.vendors.base import Item
+from workers.vendors.base import PushItem
 
 #: 2026-01-01 00:00 in Shanghai.
 MIDNIGHT = 1_767_196_800.0
@@ -44,7 +44,7 @@ def test_from_a_tenth_before_midnight_to_a_tenth_after(
         for step in range(STEPS):
             together.wait(30)
             works = [work(index * 10_000 + step * 100 + i) for i in range(EACH)]
-            leaves = gates[index].admit(meizu, [(Item(one.note, one.target, None, 60), 0) for one in works])
+            leaves = gates[index].admit(meizu, [(PushItem(one.note, one.target, None, 60), 0) for one in works])
             given.update((clock.now >= MIDNIGHT, leave.decision) for leave in leaves)
             together.wait(30)
             if index == 0:
@@ -71,7 +71,7 @@ def test_what_was_taken_before_midnight_and_not_accepted_goes_back_to_that_day(
     meizu = lane(Vendor.MEIZU, {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 100_000})
     gate = FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000))
     works = [work(i) for i in range(20)]
-    asks = [(Item(one.note, one.target, None, 60), 0) for one in works]
+    asks = [(PushItem(one.note, one.target, None, 60), 0) for one in works]
     assert [leave.decision for leave in gate.admit(meizu, asks)] == [None] * 20
     clock.now = MIDNIGHT + 0.1
     gate.refund(meizu, works[:12])
@@ -104,4 +104,4 @@ def test_a_vendors_word_in_the_first_minute_is_about_the_day_before(
     said[word]()
     clock.now += 120
     expected = [Decision.DEVICE_CAP] if word == "device" and today != [None] else today
-    assert [leave.decision for leave in gate.admit(xiaomi, [(Item(one.note, one.target, None, 60), 0)])] == expected
+    assert [leave.decision for leave in gate.admit(xiaomi, [(PushItem(one.note, one.target, None, 60), 0)])] == expected

@@ -66,7 +66,7 @@ class Load:
     def rows(self) -> Counter[str]:
         """Outcomes by event."""
         try:
-            entries = self.runtime.redis.xrange(self.runtime.keys.belt(keys.LEDGER))
+            entries = self.runtime.redis.xrange(self.runtime.keys.stream(keys.LEDGER))
         except RedisError:
             return Counter()
         records = [record for _, fields in entries for record in decode_records(fields[b"b"])]

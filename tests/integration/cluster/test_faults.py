@@ -70,7 +70,7 @@ def test_a_server_that_hangs_is_left_for_its_replica(runtime: Runtime, cluster: 
     victim = cluster.owner("{s0}")
     victim.send(signal.SIGSTOP)
     began = time.monotonic()
-    again(lambda: client.set(runtime.keys.bell("x"), b"1"))
+    again(lambda: client.set(runtime.keys.wake_up("x"), b"1"))
     assert time.monotonic() - began < RECOVERY_S_MAX
     assert cluster.owner("{s0}").port != victim.port
     victim.send(signal.SIGCONT)

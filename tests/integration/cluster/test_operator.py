@@ -21,7 +21,7 @@ from tests.cluster import ValkeyCluster
 from tests.conftest import own_database
 from tests.integration.test_core_elsewhere import Core
 from workers.cli.worker import doors_of
-from workers.console.look import Look
+from workers.console.look import Dashboard
 from workers.handlers.intake import IntakeLoop
 from workers.maintenance.backup import load, save
 from workers.maintenance.reporter import Reporter
@@ -49,7 +49,7 @@ def test_gauges_and_the_consoles_queues(runtime: Runtime) -> None:
     Reporter(runtime).show_streams()
     shown = {sample.labels["stage"]: sample.value for sample in metrics.QUEUE_WAIT_SECONDS.collect()[0].samples}
     assert shown.keys() >= {"intake", "presence", "routing", "ledger"}
-    queues = {one.name: one.entries for one in Look(runtime, cast(Any, None)).queues(int(time.time() * 1000))}
+    queues = {one.name: one.entries for one in Dashboard(runtime, cast(Any, None)).queues(int(time.time() * 1000))}
     assert queues[stream] == 1
 
 
@@ -84,7 +84,7 @@ def test_a_backup_moves_a_fleet_to_the_cluster(fleets: tuple[Runtime, Runtime], 
     moved = Core.__new__(Core)
     moved.runtime, moved.app, moved.prefix, moved.stream = runtime, core.app, core.prefix, core.stream
     assert runtime.core.xlen(core.stream) == 1
-    assert runtime.redis.xlen(runtime.keys.belt(keys.presence(Urgency.GROUP))) == 1
+    assert runtime.redis.xlen(runtime.keys.stream(keys.presence(Urgency.GROUP))) == 1
     assert runtime.lane_queues.waiting("a:apns:b") == 2
     assert runtime.lane_queues.pop(Vendor.APNS, dict.fromkeys(Urgency, 5), [])[0] == [("a:apns:b", Urgency.CHAT)]
     again = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
@@ -103,7 +103,7 @@ def test_the_core_on_a_cluster_and_the_fleet_on_one_server(settings: Settings, r
     while consumer.once(block_ms=10):
         pass
     assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
-    assert connect(settings.redis_url).exists(apart.keys.belt(keys.LEDGER))
+    assert connect(settings.redis_url).exists(apart.keys.stream(keys.LEDGER))
     apart.close()
 
 

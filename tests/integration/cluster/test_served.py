@@ -41,7 +41,7 @@ def all_keys(made: Keys) -> list[str]:
         elif inspect.isfunction(member):
             given = [GIVEN[one.annotation] for one in list(inspect.signature(member).parameters.values())[1:]]
             found.append(getattr(made, name)(*given))
-    return [*found, *map(made.belt, (*keys.BELTS, keys.LEDGER, keys.RECEIPTS))]
+    return [*found, *map(made.stream, (*keys.WORK_STREAMS, keys.LEDGER, keys.RECEIPTS))]
 
 
 def test_all_keys_of_the_fleet_share_one_slot(runtime: Runtime) -> None:
@@ -53,7 +53,7 @@ def test_all_keys_of_the_fleet_share_one_slot(runtime: Runtime) -> None:
 
 def test_on_one_server_the_keys_keep_their_names() -> None:
     plain, own = Keys("push"), Keys("push:{s0}")
-    assert (plain.lane("a:apns:b"), plain.belt("presence:chat")) == ("push:lane:a:apns:b", "push:{s0}:presence:chat")
+    assert (plain.lane("a:apns:b"), plain.stream("presence:chat")) == ("push:lane:a:apns:b", "push:{s0}:presence:chat")
     for one, other in zip(all_keys(plain), all_keys(own), strict=True):
         assert renamed(one.encode(), "push", "push:{s0}") == other.encode()
         assert renamed(other.encode(), "push:{s0}", "push") == one.encode()
@@ -85,7 +85,7 @@ def test_several_streams_of_the_core_with_a_slot_each(runtime: Runtime, space: s
         pass
     for stream in streams:
         assert (spread.core.xlen(stream), spread.core.xpending(stream, "pushfleet")["pending"]) == (0, 0)
-    letters = runtime.redis.xlen(runtime.keys.belt(keys.LEDGER))
+    letters = runtime.redis.xlen(runtime.keys.stream(keys.LEDGER))
     assert letters, "each became a dead letter"
     spread.close()
 

@@ -23,7 +23,7 @@ from tests.integration.admission.conftest import lane, own_url, secret_key, work
 from tests.integration.simulators.running import Running
 from workers.app import DELIVERY
 from workers.delivery.lane import Lane
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.timer import TICK_S, Timer
 from workers.pipeline import Stages
@@ -61,7 +61,7 @@ class World:
         self.timer = Timer(runtime)
         self.writer = LedgerWriter(runtime)
 
-    def put(self, works: Sequence[Work]) -> None:
+    def put(self, works: Sequence[PendingPush]) -> None:
         """In the queues of their urgencies, as routing packs them."""
         credential, batches = self.lane.credential, []
         for urgency in {one.note.urgency for one in works}:
@@ -98,7 +98,7 @@ class World:
                 self.timer.turn()
 
         def drain() -> None:
-            while not over.wait(0.005):  # the bell's way
+            while not over.wait(0.005):  # the wake-up's way
                 self.drain(over.is_set)
 
         threads = [threading.Thread(target=run) for run in (upkeep, drain)]
@@ -114,12 +114,12 @@ class World:
     def accepted(self) -> list[dict[str, Any]]:
         return self.meizu.simulator.record.lines()
 
-    def decisions(self, works: Sequence[Work]) -> list[str | None]:
+    def decisions(self, works: Sequence[PendingPush]) -> list[str | None]:
         """Of each, once the ledger is written."""
         by_id = self._rows()
         return [by_id.get(one.target.push_id) for one in works]
 
-    def all_noted(self, works: Sequence[Work]) -> bool:
+    def all_noted(self, works: Sequence[PendingPush]) -> bool:
         """Whether each has a row, decided or not."""
         return {one.target.push_id for one in works} <= set(self._rows())
 
@@ -132,7 +132,7 @@ class World:
             )
             return {str(push_id).replace("-", ""): decision for push_id, decision in found}
 
-    def all_decided(self, works: Sequence[Work]) -> bool:
+    def all_decided(self, works: Sequence[PendingPush]) -> bool:
         return None not in self.decisions(works)
 
 
@@ -141,6 +141,6 @@ def world(runtime: Runtime, meizu: Running, lane: Callable[..., Lane]) -> World:
     return World(runtime, meizu, lane(Vendor.MEIZU, {"rate": 200.0}, "meizu.private"))
 
 
-def chat(number: int, **note: Any) -> Work:
+def chat(number: int, **note: Any) -> PendingPush:
     """A chat message to a person of its own."""
     return work(number, MessageClass.CHAT, user=f"u{number}", **note)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from common.storage.backlog import FOLD_AFTER_MS, PATIENCE_MS, Backlog
+from common.storage.backlog import FOLD_AFTER_MS, PATIENCE_MS, HeldPushes
 from common.storage.keys import Keys
 
 NOW_MS = 1_700_000_000_000
@@ -19,7 +19,7 @@ class Fleet:
 
     def __init__(self, client: redis.Redis, space: str) -> None:
         self.client, self.keys = client, Keys(f"push{space}")
-        self.one, self.two = Backlog(client, self.keys), Backlog(client, self.keys)
+        self.one, self.two = HeldPushes(client, self.keys), HeldPushes(client, self.keys)
 
     def join(self, *held: tuple[str, int, int], group: tuple[str, ...] = ANN) -> None:
         """held: (push id, event ts, received) each."""

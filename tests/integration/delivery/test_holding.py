@@ -9,22 +9,22 @@ import pytest
 
 from common.model import MessageClass, Urgency
 from tests.integration.delivery.conftest import World, work
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 
 
-def pushes(urgency: Urgency, count: int, first: int, **note: int) -> list[Work]:
+def pushes(urgency: Urgency, count: int, first: int, **note: int) -> list[PendingPush]:
     message_class = MessageClass.MARKETING if urgency == Urgency.BULK else MessageClass.CHAT
     return [work(first + i, message_class, user=f"{urgency}{i}", urgency=urgency, **note) for i in range(count)]
 
 
-def each(world: World, works: Sequence[Work]) -> None:
+def each(world: World, works: Sequence[PendingPush]) -> None:
     """Each in an entry of its own."""
     for one in works:
         world.put([one])
 
 
 @pytest.fixture
-def held(world: World) -> list[Work]:
+def held(world: World) -> list[PendingPush]:
     """Three of each urgency behind the stopped lane, the least urgent first."""
     works = [one for rank, urgency in enumerate(reversed(Urgency)) for one in pushes(urgency, 3, rank * 100)]
     stop(world)
@@ -32,7 +32,7 @@ def held(world: World) -> list[Work]:
     return works
 
 
-def test_they_are_told_where_they_stand_and_leave_call_before_chat_before_group_before_bulk(world: World, held: list[Work]) -> None:
+def test_they_are_told_where_they_stand_and_leave_call_before_chat_before_group_before_bulk(world: World, held: list[PendingPush]) -> None:
     world.turn(lambda: world.all_noted(held))
     assert not world.accepted()
     assert world.waiting() == len(held)
@@ -46,7 +46,7 @@ def test_they_are_told_where_they_stand_and_leave_call_before_chat_before_group_
     assert not world.runtime.lane_queues.any_left()
 
 
-def test_one_push_tries_a_stopped_lane_the_others_stay_until_it_has_flowed(world: World, held: list[Work]) -> None:
+def test_one_push_tries_a_stopped_lane_the_others_stay_until_it_has_flowed(world: World, held: list[PendingPush]) -> None:
     world.meizu.door("faults", status=503, status_share=1.0)
     over(world)
     world.drain(lambda: world.waiting() < len(held))

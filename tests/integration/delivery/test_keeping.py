@@ -14,7 +14,7 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.keys import Keys
 from common.storage.lane_queues import LaneCommit, LaneQueues, LaneTerms, Taken
-from common.storage.streams import TAKEOVER_IDLE_MS, Belts
+from common.storage.streams import TAKEOVER_IDLE_MS, StreamStore
 from tests.integration.delivery.conftest import World, chat
 from workers.app import DELIVERY
 from workers.delivery.stage import IN_FLIGHT_MAX
@@ -22,23 +22,23 @@ from workers.handlers import lane_rounds
 from workers.pipeline import Stages
 from workers.queues.lease_renewer import RENEW_S, LeaseRenewer
 
-BELT = keys.send(Vendor.MEIZU, Urgency.GROUP)
+STREAM = keys.send(Vendor.MEIZU, Urgency.GROUP)
 IDLE_MS = 200
 
 
 def test_what_is_worked_on_for_long_is_nobody_elses_until_its_reader_is_done(redis_client: redis.Redis, space: str) -> None:
-    reader, other = (Belts(redis_client, Keys(f"push{space}"), IDLE_MS) for _ in range(2))
+    reader, other = (StreamStore(redis_client, Keys(f"push{space}"), IDLE_MS) for _ in range(2))
     for number in range(3):
-        redis_client.xadd(reader.keys.belt(BELT), {"b": b"%d" % number})
-    entries = reader.read([BELT], 3)
+        redis_client.xadd(reader.keys.stream(STREAM), {"b": b"%d" % number})
+    entries = reader.read([STREAM], 3)
     keeper = LeaseRenewer(reader, renew_s=0.05)
     end = time.monotonic() + 3 * IDLE_MS / 1000
     with keeper.holding(entries):
         while time.monotonic() < end:
-            assert not other.take_over(BELT, 10)
+            assert not other.take_over(STREAM, 10)
             time.sleep(0.02)
     time.sleep(1.5 * IDLE_MS / 1000)
-    assert [entry.blob for entry in other.take_over(BELT, 10)] == [b"0", b"1", b"2"]
+    assert [entry.blob for entry in other.take_over(STREAM, 10)] == [b"0", b"1", b"2"]
     with keeper.holding(entries):  # a second time, and of what is another's by now
         time.sleep(0.2)
     assert other.renew(entries) == entries, "it was not taken back"

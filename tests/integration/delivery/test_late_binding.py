@@ -20,7 +20,7 @@ from common.storage.bindings import LEFT
 from common.storage.credentials import StoredCredential
 from common.storage.migrations import migrate
 from tests.integration.delivery.conftest import World, chat
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.intake import events
 from workers.intake.stage import Event
 from workers.intake.state import StateKeeper
@@ -55,7 +55,7 @@ class Town(World):
         named = {"platform": "android", "vendor": "meizu", "business_id": self.business_id, "token": token}
         self.tell("device.registered", user=user, device_id=device, **(named | more))
 
-    def routed(self, user: str, device: str = DEVICE, **note: Any) -> Work:
+    def routed(self, user: str, device: str = DEVICE, **note: Any) -> PendingPush:
         """A push as routing makes it at this moment, words that name its person."""
         (found,) = [one for one in self.runtime.devices.of_users("demo", [user])[user] if one.device_id == device]
         self.number += 1
@@ -72,7 +72,7 @@ class Town(World):
         (found,) = [one for one in self.runtime.credentials.all() if one.business_id == self.business_id]
         return found
 
-    def rows_of(self, works: Sequence[Work]) -> dict[str, tuple[str, str, str]]:
+    def rows_of(self, works: Sequence[PendingPush]) -> dict[str, tuple[str, str, str]]:
         """(decision, business id, class sent) of the decided ones, by push id and in their order."""
         while self.writer.flush():
             pass
@@ -81,13 +81,13 @@ class Town(World):
             told = {str(row[0]).replace("-", ""): (row[1], row[2], row[3]) for row in connection.execute(asked)}
         return {one.target.push_id: told.get(one.target.push_id, ()) for one in works}
 
-    def parked(self, *works: Work) -> None:
+    def parked(self, *works: PendingPush) -> None:
         """Puts them into the queues of the paused lane and waits until they are told so."""
         self.pause(True)
         self.put(works)
         self.turn(lambda: self.all_noted(works))
 
-    def go(self, works: Sequence[Work]) -> list[str | None]:
+    def go(self, works: Sequence[PendingPush]) -> list[str | None]:
         self.pause(False)
         self.turn(lambda: self.all_decided(works))
         return self.decisions(works)
@@ -258,7 +258,7 @@ class Truth:
 @pytest.mark.parametrize("seed", range(6))
 def test_no_push_ever_leaves_for_a_token_whose_owner_at_that_moment_is_another(town: Town, seed: int) -> None:
     chance, truth, told = random.Random(seed), Truth(), 0
-    waiting: list[Work] = []
+    waiting: list[PendingPush] = []
 
     def look() -> None:
         """Whatever was accepted since the last look went to the owner of its token."""

@@ -12,13 +12,13 @@ from tests.e2e.conftest import wait_for
 from tests.integration.admission.conftest import work
 from tests.integration.delivery.conftest import World, chat
 from workers.app import PRESENCE, ROUTING
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.handlers.delivery import LaneSender
 from workers.pipeline import Stages
 from workers.queues.consumer import StreamConsumer
 
 
-def campaign(count: int) -> list[Work]:
+def campaign(count: int) -> list[PendingPush]:
     return [work(10_000 + i, MessageClass.MARKETING, user=f"b{i}", urgency=Urgency.BULK) for i in range(count)]
 
 
@@ -55,7 +55,9 @@ def test_a_steady_stream_of_chats_does_not_starve_the_campaign(world: World) -> 
 
 
 @pytest.mark.parametrize("expiry", ["the campaign expires first", "the chats expire first"])
-def test_what_was_parked_leaves_in_order_of_urgency(world: World, expiry: str, shut_and_open: Callable[[Sequence[Work]], None]) -> None:
+def test_what_was_parked_leaves_in_order_of_urgency(
+    world: World, expiry: str, shut_and_open: Callable[[Sequence[PendingPush]], None]
+) -> None:
     soon, late = int(time.time() * 1000) + 600_000, int(time.time() * 1000) + 3_000_000
     of_bulk, of_chat = (soon, late) if expiry == "the campaign expires first" else (late, soon)
     bulk = [work(10_000 + i, MessageClass.MARKETING, user=f"b{i}", urgency=Urgency.BULK, expires_at_ms=of_bulk) for i in range(300)]
@@ -71,10 +73,10 @@ def test_what_was_parked_leaves_in_order_of_urgency(world: World, expiry: str, s
 
 
 @pytest.fixture
-def shut_and_open(world: World) -> Callable[[Sequence[Work]], None]:
-    """Puts works on the belts of a paused lane, waits until they are parked, opens it."""
+def shut_and_open(world: World) -> Callable[[Sequence[PendingPush]], None]:
+    """Puts works on the streams of a paused lane, waits until they are parked, opens it."""
 
-    def play(works: Sequence[Work]) -> None:
+    def play(works: Sequence[PendingPush]) -> None:
         credential = world.lane.credential
         name = (credential.app, credential.vendor, credential.business_id)
         world.runtime.credentials.set_paused(*name, True)

@@ -11,7 +11,7 @@ from common.model import Urgency, Vendor
 from common.storage.delayed import as_new, retry_member
 from common.storage.keys import OLD_STREAMS
 from tests.integration.delivery.conftest import World, chat
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 
 _SEND = b"%02d" % OLD_STREAMS.index("send:meizu:chat")
 
@@ -36,7 +36,7 @@ BAD = {
 }
 
 
-def batch(world: World, one: Work) -> bytes:
+def batch(world: World, one: PendingPush) -> bytes:
     credential = world.lane.credential
     push = Push(note=one.note, targets=(one.target,))
     return encode(Batch(app=credential.app, vendor=Vendor.MEIZU, business_id=credential.business_id, pushes=(push,)))
@@ -46,7 +46,7 @@ def letters(world: World) -> list[str]:
     while world.writer.flush():
         pass
     with world.runtime.engine.connect() as connection:
-        return [row[0] for row in connection.execute(text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = 'delayed'"))]
+        return [row[0] for row in connection.execute(text("SELECT reason FROM dead_letters WHERE fields::json->>'stream' = 'delayed'"))]
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)

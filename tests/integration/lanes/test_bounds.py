@@ -16,7 +16,7 @@ from common.storage.claims import Ask
 from common.storage.lane_queues import LaneCommit, LaneQueues, Taken
 from tests.integration.admission.conftest import own_url, secret_key, work
 from tests.integration.delivery.conftest import World, chat, lane, meizu, runtime, world
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.gate import lane_terms
 from workers.handlers import delivery
 from workers.handlers.lane_rounds import LaneRounds
@@ -24,12 +24,12 @@ from workers.handlers.lane_rounds import LaneRounds
 __all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 
-def of(urgency: Urgency, count: int, first: int) -> list[Work]:
+def of(urgency: Urgency, count: int, first: int) -> list[PendingPush]:
     message_class = MessageClass.MARKETING if urgency == Urgency.BULK else MessageClass.CHAT
     return [work(first + number, message_class, user=f"{urgency}{number}", urgency=urgency) for number in range(count)]
 
 
-def each(world: World, works: Sequence[Work]) -> None:
+def each(world: World, works: Sequence[PendingPush]) -> None:
     for one in works:
         world.put([one])
 
@@ -112,7 +112,7 @@ def test_what_an_earlier_release_left_in_streams_lots_and_the_delayed_set_is_sen
         for w in works
     ]
     number = b"%02d" % keys.OLD_STREAMS.index("send:meizu:chat")
-    redis.xadd(names.belt("send:meizu:chat"), {"b": blobs[0]})
+    redis.xadd(names.stream("send:meizu:chat"), {"b": blobs[0]})
     redis.zadd(names.delayed, {number + os.urandom(8) + blobs[1]: int(time.time() * 1000) + 500})
     redis.zadd(names.parked(world.lane.id, "chat"), {number + os.urandom(8) + blobs[2]: int(time.time() * 1000) + 600_000})
     redis.sadd(names.parked_lanes, world.lane.id)
@@ -179,6 +179,6 @@ def test_who_takes_a_part_of_a_split_entry_at_once_sends_it(world: World, monkey
     assert held(world) == 0
 
 
-def claim_of(one: Work, owner: str) -> Ask:
+def claim_of(one: PendingPush, owner: str) -> Ask:
     note, target = one.note, one.target
     return Ask(note.app, note.message_id, target.user, target.device, target.push_id, note.ts_ms, owner, 1, "s", target.registered_ms)

@@ -47,7 +47,7 @@ def set_claim(world: World, number: int, value: str) -> None:
 
 
 def add(world: World, number: int) -> str:
-    told: Any = world.runtime.redis.xadd(world.runtime.keys.belt(STREAM), {"b": batch(world, number)})
+    told: Any = world.runtime.redis.xadd(world.runtime.keys.stream(STREAM), {"b": batch(world, number)})
     return str(told.decode())
 
 
@@ -57,7 +57,7 @@ def decisions(world: World, *numbers: int) -> list[str | None]:
 
 
 def test_what_a_reader_of_the_earlier_release_held_when_it_died_is_sent(world: World) -> None:
-    redis, stream = world.runtime.redis, world.runtime.keys.belt(STREAM)
+    redis, stream = world.runtime.redis, world.runtime.keys.stream(STREAM)
     entry = add(world, 1)
     redis.xgroup_create(stream, GROUP, id="0")
     redis.xreadgroup(GROUP, "old", {stream: ">"})
@@ -103,9 +103,9 @@ def message(number: int, user: str) -> dict[str, Any]:
 def test_the_streams_of_presence_and_routing_are_drained(world: World) -> None:
     redis, names, stages = world.runtime.redis, world.runtime.keys, Stages(world.runtime)
     device = ["d", "android", "meizu", world.lane.credential.business_id, "token-0007", None, "en", None, None, 1, None, None]
-    redis.xadd(names.belt("presence"), {"b": pack([message(1, "nobody")])})
+    redis.xadd(names.stream("presence"), {"b": pack([message(1, "nobody")])})
     away = {"message": message(2, "carl"), "recipients": [["carl", [device], False]], "presence_ms": now_ms()}
-    redis.xadd(names.belt("routing"), {"b": pack([away])})
+    redis.xadd(names.stream("routing"), {"b": pack([away])})
 
     def drained() -> bool:
         for stage in (PRESENCE, ROUTING):
@@ -170,7 +170,7 @@ def test_records_of_the_ledger_are_written(world: World) -> None:
         [attempt],
     ]
     event = ["e", "demo", "old-event", "m1", "message.stored", "ann", now, now, None, "", "", 0]
-    world.runtime.redis.xadd(world.runtime.keys.belt("ledger"), {"b": pack([event, [*row, now, now, now, ""]])})
+    world.runtime.redis.xadd(world.runtime.keys.stream("ledger"), {"b": pack([event, [*row, now, now, now, ""]])})
     assert decisions(world, 1) == ["accepted"]
 
 

@@ -10,7 +10,7 @@ import redis
 from common.model import Urgency, Vendor
 from common.storage.keys import PRESENCE, Keys, presence
 from common.storage.lane_queues import LaneQueues, LaneTerms, NewBatch
-from common.storage.streams import GROUP, Belts
+from common.storage.streams import GROUP, StreamStore
 
 STREAM = presence(Urgency.CHAT)
 
@@ -28,11 +28,11 @@ def put(queues: LaneQueues, *lanes: str) -> None:
 
 def test_a_stream_waits_from_its_first_unread_entry_on(redis_client: redis.Redis, keys: Keys) -> None:
     """Readers overlap: entries are deleted out of order, and what the slowest has at work is nobody's backlog."""
-    one, other = Belts(redis_client, keys), Belts(redis_client, keys)
+    one, other = StreamStore(redis_client, keys), StreamStore(redis_client, keys)
     one.make(STREAM)
     assert one.untaken_s([STREAM, PRESENCE]) == {STREAM: 0.0, PRESENCE: 0.0}
     for _ in range(4):
-        redis_client.xadd(keys.belt(STREAM), {"b": b""})
+        redis_client.xadd(keys.stream(STREAM), {"b": b""})
     slow = one.read([STREAM], 1)
     quick = other.read([STREAM], 2)
     other.hand_on(quick[1:])
@@ -40,7 +40,7 @@ def test_a_stream_waits_from_its_first_unread_entry_on(redis_client: redis.Redis
     assert one.untaken_s([STREAM])[STREAM] >= 0.05, "the fourth is nobody's"
     other.hand_on(other.read([STREAM], 5))
     assert one.untaken_s([STREAM])[STREAM] == 0.0, "two are at work, nothing waits"
-    groups = redis_client.xinfo_groups(keys.belt(STREAM))
+    groups = redis_client.xinfo_groups(keys.stream(STREAM))
     assert next(group for group in groups if group["name"] == GROUP.encode())["lag"] != 0 or slow, "XINFO says otherwise, or nothing"
 
 

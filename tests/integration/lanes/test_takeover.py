@@ -14,14 +14,14 @@ from tests.integration.admission.conftest import own_url, secret_key, work
 from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
 from workers.app import DELIVERY
 from workers.delivery import stage
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import LaneRounds
 from workers.pipeline import Stages
 
 __all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 
-def chats(count: int, first: int = 1) -> list[Work]:
+def chats(count: int, first: int = 1) -> list[PendingPush]:
     """To one phone."""
     return [work(first + number, MessageClass.CHAT, user="bob", urgency=Urgency.CHAT, badge_increment=1) for number in range(count)]
 

@@ -15,7 +15,7 @@ from common.clock import now_ms
 from common.model import Vendor, Verdict
 from tests.simulator_keys import pem_of
 from tests.unit.vendors.cases import FAMILY, credential, note, target
-from workers.vendors.base import AccessToken, Item, Parcel
+from workers.vendors.base import AccessToken, PushItem, RequestBatch
 from workers.vendors.fcm import FCM
 from workers.wire import Answer, NoAnswer, Request, Route, Transport
 
@@ -66,13 +66,13 @@ def test_every_push_is_taken_as_it_is_written(server, either: Transport, manner:
     access = FCM.access.read(answer, now_ms())
     assert isinstance(access, AccessToken), access
     tokens = [f"live-{number}" for number in range(300)]
-    parcels = [
-        Parcel((Item(NOTES[number % len(NOTES)], target(token, push_id=f"{number:032x}"), number % 5 or None, 600),), now_ms())
+    batches = [
+        RequestBatch((PushItem(NOTES[number % len(NOTES)], target(token, push_id=f"{number:032x}"), number % 5 or None, 600),), now_ms())
         for number, token in enumerate(tokens)
     ]
-    answers = either.send_many(route, [FCM.build(parcel, ACCOUNT, access) for parcel in parcels], 20)
+    answers = either.send_many(route, [FCM.build(batch, ACCOUNT, access) for batch in batches], 20)
     assert [one for one in answers if isinstance(one, NoAnswer)] == []
-    outcomes = [FCM.classify(parcel, one)[0] for parcel, one in zip(parcels, answers, strict=True)]
+    outcomes = [FCM.classify(batch, one)[0] for batch, one in zip(batches, answers, strict=True)]
     assert {(one.verdict, one.words) for one in outcomes} == {(Verdict.ACCEPTED, "")}
     assert all(one.vendor_message_id.startswith("projects/demo-im/messages/") for one in outcomes)
     (seen,) = either.send_many(route, [Request("FCM", "/_seen", {}, b"", method="GET")], 5)
@@ -83,8 +83,8 @@ def test_every_push_is_taken_as_it_is_written(server, either: Transport, manner:
 def test_the_strict_server_would_have_said_what_is_wrong(server, either: Transport) -> None:
     """Else the test above is about nothing."""
     route = server("strict")
-    parcel = Parcel((Item(NOTES[0], target("live-1"), None, 600),), now_ms())
-    request = FCM.build(parcel, ACCOUNT, AccessToken("another", now_ms() + 1000, now_ms() + 1000))
+    batch = RequestBatch((PushItem(NOTES[0], target("live-1"), None, 600),), now_ms())
+    request = FCM.build(batch, ACCOUNT, AccessToken("another", now_ms() + 1000, now_ms() + 1000))
     (answer,) = either.send_many(route, [request], 10)
     assert isinstance(answer, Answer)
     assert (answer.status, json.loads(answer.body)["error"]["message"]) == (400, "authorization")

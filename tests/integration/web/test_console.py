@@ -90,7 +90,7 @@ def publish(runtime, fleet, *events):
 
 @pytest.fixture
 def busy(runtime, fleet, console):
-    """Something has happened: an accepted push, a dead token, a dead letter, a stopped lane, a backlog, an old belt."""
+    """Something has happened: an accepted push, a dead token, a dead letter, a stopped lane, a backlog, an old stream."""
     devices = [registered("bob", "phone", "meizu", "live1"), registered("eve", "tablet", "meizu", "deadeve")]
     publish(runtime, fleet, *devices)
     publish(runtime, fleet, message("m-<b>1", ["bob"]), message("m2", ["eve"]), "{broken")

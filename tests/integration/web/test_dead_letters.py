@@ -43,11 +43,11 @@ def test_a_letter_is_listed_in_the_contracts_shape_and_encrypted_at_rest(cli, ru
         assert b"not json" not in b"".join(bytes(row[0]) for row in connection.exec_driver_sql("SELECT raw FROM dead_letters"))
 
 
-def bury(runtime, belt, blob, reason):
+def bury(runtime, stream, blob, reason):
     """As a stage does with an entry that it has read."""
     consumer = Stages(runtime).drain("presence")
-    runtime.belts.hand_on((), [(belt, blob)])
-    (entry,) = consumer._source.read([belt], 1)
+    runtime.streams.hand_on((), [(stream, blob)])
+    (entry,) = consumer._source.read([stream], 1)
     consumer.bury(entry, reason)
 
 
@@ -118,18 +118,18 @@ def test_a_dialects_body_is_replayed_with_its_fields(cli, runtime, tenant, fleet
     assert fields == {b"e": b"{}", b"d": b"klingon", b"app": APP.encode(), b"q": b"a=b"}
 
 
-def test_what_lay_between_stages_goes_back_to_its_belt(cli, runtime, tenant, fleet):
+def test_what_lay_between_stages_goes_back_to_its_stream(cli, runtime, tenant, fleet):
     note = note_record(app=APP, ts_ms=now_ms(), user="u", device="d", at_ms=now_ms(), note="said")
     buried = {"send:meizu:chat": b"batch", keys.ROUTING: b"people", keys.RECEIPTS: b"callback"}
-    for belt, blob in buried.items():
-        bury(runtime, belt, blob, "poison: six times")
+    for stream, blob in buried.items():
+        bury(runtime, stream, blob, "poison: six times")
     dead = dead_record(id="l1", stage="ledger", reason="not_storable: X", at_ms=1, raw=runtime.vault.encrypt(encode(note)))
-    runtime.belts.hand_on((), [(keys.LEDGER, encode([dead]))])
+    runtime.streams.hand_on((), [(keys.LEDGER, encode([dead]))])
     fleet.writer.flush()
     assert cli("dead-letters", "replay", "--all").out == "4 replayed\n"
-    for belt, blob in buried.items():
-        assert [fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.belt(belt))] == [blob]
-    assert [decode_records(fields[b"b"]) for _, fields in runtime.redis.xrange(runtime.keys.belt(keys.LEDGER))] == [[note]]
+    for stream, blob in buried.items():
+        assert [fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.stream(stream))] == [blob]
+    assert [decode_records(fields[b"b"]) for _, fields in runtime.redis.xrange(runtime.keys.stream(keys.LEDGER))] == [[note]]
 
 
 def test_what_could_not_be_kept_whole_stays_and_says_so(cli, runtime, tenant, fleet):

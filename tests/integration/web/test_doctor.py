@@ -69,10 +69,10 @@ def expire(days):
     return change
 
 
-def an_old_entry(belt):
+def an_old_entry(stream):
     def change(runtime, fleet_settings):
-        runtime.belts.make(belt)
-        runtime.redis.xadd(runtime.keys.belt(belt), {"b": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0")
+        runtime.streams.make(stream)
+        runtime.redis.xadd(runtime.keys.stream(stream), {"b": b"x"}, id=f"{int(time.time() * 1000) - 120_000}-0")
 
     return change
 

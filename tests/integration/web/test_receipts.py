@@ -158,7 +158,7 @@ def test_honors_receipt_must_fit_in_tag_token_and_message_id(runtime, fleet, rec
     told = {"biTag": tag, "token": "live-1", "status": 40000002, "timestamp": now, "requestId": "r-1"} | changes
     answer = call(url(runtime, Vendor.HONOR), json.dumps({"statuses": [told]}).encode())
     assert (answer.status, answer.body) == (200, b'{"code":"0","message":"success"}')
-    eventually(lambda: runtime.redis.xlen(runtime.keys.belt(keys.RECEIPTS)) == 0)
+    eventually(lambda: runtime.redis.xlen(runtime.keys.stream(keys.RECEIPTS)) == 0)
     fleet.writer.flush()
     with runtime.engine.connect() as connection:
         assert [note for (note,) in connection.execute(text("SELECT note FROM notes WHERE kind = 'receipt'"))] == statuses
@@ -202,7 +202,7 @@ def test_a_receipt_that_is_faster_than_the_ledger_is_not_lost(runtime, fleet, re
 
 
 def early_push_id(runtime, fleet) -> str:
-    """Of the first push on the belt, before any delivery."""
+    """Of the first push on the stream, before any delivery."""
     from common.contracts import decode_batch
     from workers.app import PRESENCE, ROUTING
 
@@ -276,7 +276,7 @@ BODIES = {
 def test_any_body_gets_an_answer_and_changes_nothing(runtime, receipts, vendor, body, status):
     answer = call(url(runtime, vendor), body, signed() if vendor == Vendor.HUAWEI else {})
     assert answer.status == status
-    eventually(lambda: runtime.redis.xlen(runtime.keys.belt(keys.RECEIPTS)) == 0)
+    eventually(lambda: runtime.redis.xlen(runtime.keys.stream(keys.RECEIPTS)) == 0)
     assert call(receipts + "/healthz").status == 200
 
 
@@ -315,7 +315,7 @@ def test_another_accounts_push_is_not_touched(runtime, fleet, receipts, cli, tmp
 
 
 def test_a_callback_that_nobody_can_read_becomes_a_dead_letter(runtime, fleet, receipts):
-    runtime.belts.hand_on((), [(keys.RECEIPTS, b"junk")])
+    runtime.streams.hand_on((), [(keys.RECEIPTS, b"junk")])
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
     assert row["decision"] == "accepted"
     assert told_of(runtime, fleet) == ["delivered"], "the others went on"

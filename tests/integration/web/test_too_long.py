@@ -10,7 +10,7 @@ from common.contracts import Attempt
 from common.model import Again, Vendor, Verdict
 from tests.integration.web.conftest import call
 from tests.integration.web.test_receipts import pushed
-from tests.unit.vendors.cases import note, parcel
+from tests.unit.vendors.cases import batch, note
 from workers.delivery.stage import shortened
 from workers.vendors import VENDORS
 from workers.vendors.base import SHORTEST_CHARACTERS, Outcome, shortest
@@ -32,7 +32,7 @@ CODES = {
 def test_each_code_that_says_too_long_has_a_cure_once(vendor, code):
     status = code if code == "413" else "200"
     outcome = Outcome(Verdict.REJECTED, status, "" if code == "413" else code)
-    first, again = parcel().items[0], parcel(attempts=(Attempt(0, status, outcome.code, "", None, Verdict.UNAVAILABLE),)).items[0]
+    first, again = batch().items[0], batch(attempts=(Attempt(0, status, outcome.code, "", None, Verdict.UNAVAILABLE),)).items[0]
     cured = shortened(first, outcome, VENDORS[vendor])
     assert (cured.verdict, cured.again, cured.retry_after_s) == (Verdict.UNAVAILABLE, Again.SHORTEST, 0.0)
     assert shortened(again, outcome, VENDORS[vendor]) == outcome

@@ -8,7 +8,7 @@ from typing import Any
 from common.contracts import Notification, Target
 from common.model import Bucket, MessageClass, Vendor
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential
 from workers.wire import Route
@@ -38,10 +38,10 @@ def note(**changes: Any) -> Notification:
     return Notification(**(usual | changes))
 
 
-def work(held_by: str | None = None, user: str = "bob", device: str = "phone", push_id: str | None = None, **of_note: Any) -> Work:
+def work(held_by: str | None = None, user: str = "bob", device: str = "phone", push_id: str | None = None, **of_note: Any) -> PendingPush:
     number = next(_numbers)
     target = Target(user, device, f"token-{user}-{device}", push_id or f"{number:032x}", "android", 1, held_by=held_by)
-    return Work("belt/1-0", note(**of_note), target)
+    return PendingPush("belt/1-0", note(**of_note), target)
 
 
 def lane(vendor: Vendor = Vendor.MEIZU) -> Lane:

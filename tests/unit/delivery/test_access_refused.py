@@ -15,7 +15,7 @@ from tests.unit.delivery.test_too_late import Street
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
 from workers.delivery.stage import deliver
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.vendors.base import AccessToken
 from workers.wire import Answer, Request
 
@@ -53,7 +53,7 @@ class Door(Street):
         return [self.answer] * len(requests)
 
 
-def push(vendor: Vendor, *attempts: tuple[str, str]) -> Work:
+def push(vendor: Vendor, *attempts: tuple[str, str]) -> PendingPush:
     """tried before: (status, code) each."""
     one = work()
     tries = tuple(Attempt(NOW_MS, status, code, "", None) for status, code in attempts)

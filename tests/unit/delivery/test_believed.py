@@ -9,7 +9,7 @@ from common.model import Vendor, Verdict
 from tests.unit.vendors.cases import NOW_MS, answer, note, target
 from workers.delivery.stage import believed
 from workers.vendors import VENDORS
-from workers.vendors.base import Item, Parcel
+from workers.vendors.base import PushItem, RequestBatch
 
 #: An answer by which each vendor that takes access tokens says that this one is none, or no longer.
 REFUSALS = {
@@ -28,8 +28,8 @@ def test_an_access_token_that_is_refused_again_is_the_credential_s_fault(vendor:
     spec, told = VENDORS[vendor], []
     for before in ([], ["same"], ["same", "500"], ["500", "same"]):
         attempts = tuple(Attempt(NOW_MS, "500", "x", "", None) if one == "500" else told[0] for one in before)
-        item = Item(note(), target(attempts=attempts), None, 60, 1 + len(attempts))
-        [outcome] = spec.classify(Parcel((item,), NOW_MS), refusal)
+        item = PushItem(note(), target(attempts=attempts), None, 60, 1 + len(attempts))
+        [outcome] = spec.classify(RequestBatch((item,), NOW_MS), refusal)
         told.append(Attempt(NOW_MS, outcome.status, outcome.code, outcome.words, None))
         again = bool(before) and before[-1] == "same"
         assert believed(item, outcome).verdict is (Verdict.CREDENTIAL_REFUSED if again else Verdict.ACCESS_EXPIRED)

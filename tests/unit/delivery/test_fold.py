@@ -14,14 +14,14 @@ from tests.unit.delivery.builders import NOW_MS, lane, note, work
 from workers.delivery.fold import OLD_S, View, fold, group_of, spoken
 from workers.delivery.settle import settle
 from workers.delivery.stage import Delivered
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.vendors.base import Outcome
 
 HELD = Decision.UNAVAILABLE
 
 
 def backlog(
-    works: Sequence[Work], *, elsewhere: Sequence[Work] = (), upto_ms: int = 0, patient: bool = True, ripe: bool = True
+    works: Sequence[PendingPush], *, elsewhere: Sequence[PendingPush] = (), upto_ms: int = 0, patient: bool = True, ripe: bool = True
 ) -> dict[str, View]:
     """What the fleet would say of these works, were they (and those elsewhere) the whole backlog."""
     views = {}
@@ -42,18 +42,18 @@ def backlog(
     return views
 
 
-def series(count: int, held_by: str | None = HELD, **of_note: Any) -> list[Work]:
+def series(count: int, held_by: str | None = HELD, **of_note: Any) -> list[PendingPush]:
     return [work(held_by, ts_ms=NOW_MS + index, **of_note) for index in range(count)]
 
 
-def leads(works: Sequence[Work], views: Mapping[str, View] | None = None) -> list[tuple[int, int]]:
+def leads(works: Sequence[PendingPush], views: Mapping[str, View] | None = None) -> list[tuple[int, int]]:
     """(milliseconds of the one that goes, for how many it speaks) of each that goes."""
     folded = fold(works, backlog(works) if views is None else views, NOW_MS)
     return [(one.note.ts_ms - NOW_MS, one.speaks_for) for one in folded.go]
 
 
 OLD = {"received_ms": NOW_MS - OLD_S * 1000 - 1}
-CASES: dict[str, tuple[list[Work], list[tuple[int, int]]]] = {
+CASES: dict[str, tuple[list[PendingPush], list[tuple[int, int]]]] = {
     "five of one conversation, held: the newest goes for all": (series(5), [(4, 5)]),
     "one alone goes as it is": (series(1), [(0, 1)]),
     "fresh ones are never folded": (series(5, None), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]),
@@ -77,7 +77,7 @@ CASES: dict[str, tuple[list[Work], list[tuple[int, int]]]] = {
 
 
 @pytest.mark.parametrize(("works", "expected"), CASES.values(), ids=CASES)
-def test_who_goes_and_for_how_many(works: list[Work], expected: list[tuple[int, int]]) -> None:
+def test_who_goes_and_for_how_many(works: list[PendingPush], expected: list[tuple[int, int]]) -> None:
     assert leads(works, backlog([w for w in works if w.target.held_by != Decision.UNCERTAIN])) == expected
 
 
@@ -143,7 +143,9 @@ some_works = st.lists(
 
 
 @given(some_works, st.integers(NOW_MS - 6, NOW_MS + 6), st.booleans(), st.booleans(), st.data())
-def test_every_work_ends_in_exactly_one_place(works: list[Work], upto_ms: int, patient: bool, ripe: bool, data: st.DataObject) -> None:
+def test_every_work_ends_in_exactly_one_place(
+    works: list[PendingPush], upto_ms: int, patient: bool, ripe: bool, data: st.DataObject
+) -> None:
     known = data.draw(st.sets(st.sampled_from([w.target.push_id for w in works])) if works else st.just(set()))
     told = backlog(works, upto_ms=upto_ms, patient=patient, ripe=ripe)
     views = {push_id: view for push_id, view in told.items() if push_id in known}
@@ -169,7 +171,7 @@ def test_the_newest_says_for_how_many_it_speaks(words: dict[str, Any], expected:
     assert (said.body, said.text) == expected
 
 
-def led() -> tuple[Work, Work, Delivered]:
+def led() -> tuple[PendingPush, PendingPush, Delivered]:
     follower, head = series(2)
     head.led, head.speaks_for = (follower,), 2
     return head, follower, Delivered()

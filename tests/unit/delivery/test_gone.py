@@ -10,7 +10,7 @@ import pytest
 from common.contracts import Notification, Target
 from common.model import Decision
 from workers.delivery.stage import ClaimAnswer, deliver
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 
 NOW_MS = 1_763_787_600_000
 
@@ -26,7 +26,7 @@ class Told:
         return [self.answer] * len(works)
 
 
-def work(*, late: bool, held_by: str | None) -> Work:
+def work(*, late: bool, held_by: str | None) -> PendingPush:
     note = Notification(
         app="a",
         event_id="e",
@@ -38,7 +38,7 @@ def work(*, late: bool, held_by: str | None) -> Work:
         expires_at_ms=NOW_MS - 1 if late else NOW_MS + 60_000,
         collapse_id="m",
     )
-    return Work("e1", note, Target("u2", "d", "token", "0" * 32, "ios", 0, held_by=held_by))
+    return PendingPush("e1", note, Target("u2", "d", "token", "0" * 32, "ios", 0, held_by=held_by))
 
 
 RECALLED, OURS, DONE = ClaimAnswer("gone", None, "recalled"), ClaimAnswer("ours", None, ""), ClaimAnswer("done", None, "")

@@ -12,8 +12,8 @@ from common.model import Vendor
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.images import AT_ONCE_MAX, WAIT_S, shown
 from workers.delivery.lane import Lane
-from workers.delivery.parcels import pack
-from workers.vendors.base import Item
+from workers.delivery.request_batches import pack
+from workers.vendors.base import PushItem
 from workers.wire import Answer, NoAnswer, Request
 
 
@@ -64,13 +64,13 @@ def harmony() -> Lane:
 
 
 def images_after(gallery: Gallery, images: Sequence[str | None], to: Lane | None = None) -> list[str | None]:
-    """What each push's parcel carries, one push an image."""
+    """What each push's request batch carries, one push an image."""
     to = to or harmony()
     works = [work(image=image) for image in images]
-    parcels = pack([Item(one.note, one.target, None, 60) for one in works], to.spec, to.credential, NOW_MS, None)
-    done = shown([(parcel, [one]) for parcel, one in zip(parcels, works, strict=True)], to, None, gallery)
+    batches = pack([PushItem(one.note, one.target, None, 60) for one in works], to.spec, to.credential, NOW_MS, None)
+    done = shown([(batch, [one]) for batch, one in zip(batches, works, strict=True)], to, None, gallery)
     assert [list(of) for _, of in done] == [[one] for one in works]
-    return [parcel.image for parcel, _ in done]
+    return [batch.image for batch, _ in done]
 
 
 def test_one_image_of_many_pushes_is_shown_once_and_remembered_as_long_as_it_holds() -> None:

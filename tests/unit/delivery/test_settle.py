@@ -13,7 +13,7 @@ from tests.unit.vendors.cases import NOW_MS, credential, note, target
 from workers.delivery.lane import Lane
 from workers.delivery.settle import ATTEMPTS_KEPT, Settled, settle, without_lane
 from workers.delivery.stage import Delivered, is_down
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import count as _count
 from workers.handlers.ledger_rows import pending_row
 from workers.vendors import VENDORS
@@ -26,7 +26,7 @@ LANE = Lane(VIVO, credential(Vendor.VIVO), Route("p", {}, False, None), VIVO.lim
 
 def settled(outcome: Outcome, again: str | None = None) -> Settled:
     """One push, tried before with this cure, and one answer."""
-    work = Work("belt/1-0", note(), target("live-1", again=again))
+    work = PendingPush("belt/1-0", note(), target("live-1", again=again))
     return settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
 
 
@@ -63,7 +63,7 @@ def test_the_delay_doubles_from_the_codes_own_or_the_vendors_first_within_the_op
     outcome: Outcome, attempts: int, cap_s: float | None, delay_s: float
 ) -> None:
     before = tuple(Attempt(NOW_MS, "500", "", "", None) for _ in range(attempts))
-    work = Work("belt/1-0", note(), target("live-1", attempts=before))
+    work = PendingPush("belt/1-0", note(), target("live-1", attempts=before))
     (wait,) = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, cap_s, lambda: 0.0).waits
     assert wait.delay_s == pytest.approx(delay_s)
 
@@ -80,7 +80,7 @@ TRIES = {
 @pytest.mark.parametrize(("before", "outcome", "decision"), TRIES.values(), ids=TRIES)
 def test_tries_are_counted_by_what_they_met(before: list[str], outcome: Outcome, decision: str | None) -> None:
     attempts = tuple(Attempt(NOW_MS, "500", "", "", None, verdict) for verdict in before)
-    work = Work("belt/1-0", note(), target("live-1", attempts=attempts))
+    work = PendingPush("belt/1-0", note(), target("live-1", attempts=attempts))
     done = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
     assert [ended.decision for ended in done.ended] == ([decision] if decision else [])
     assert len(done.waits) == (not decision)
@@ -111,7 +111,7 @@ def test_attempts_are_counted_beyond_those_that_travel_with_the_push() -> None:
     one, tries = target("live-1"), 0
     while True:
         tries += 1
-        work = Work("belt/1-0", note(), one)
+        work = PendingPush("belt/1-0", note(), one)
         done = settle(Delivered(told=[(work, Outcome(Verdict.THROTTLED, "429"))]), LANE, NOW_MS, 0.0, lambda: 0.5)
         if done.ended:
             break
@@ -136,7 +136,7 @@ AFTER_SILENCE = {
 
 @pytest.mark.parametrize(("outcome", "decision"), AFTER_SILENCE.values(), ids=AFTER_SILENCE)
 def test_what_was_never_answered_stays_uncertain_whatever_stopped_the_lane_later(outcome: Outcome, decision: Decision | None) -> None:
-    work = Work("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
+    work = PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
     done = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
     assert [one.decision for one in done.ended] == ([] if decision is None else [decision])
     assert [wait.target.held_by for wait in done.waits] == ([Decision.UNCERTAIN] if decision is None else [])
@@ -144,7 +144,7 @@ def test_what_was_never_answered_stays_uncertain_whatever_stopped_the_lane_later
 
 def test_its_row_goes_on_saying_that_it_may_be_on_a_screen() -> None:
     """A recall looks for these words (common/storage/ledger.py)."""
-    work = Work("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
+    work = PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
     (wait,) = settle(Delivered(told=[(work, Outcome(Verdict.UNAVAILABLE, "503"))]), LANE, NOW_MS, None, lambda: 0.5).waits
     row = pending_row(wait, Vendor.VIVO, "b", NOW_MS)
     assert isinstance(row, RowRecord)
@@ -153,14 +153,14 @@ def test_its_row_goes_on_saying_that_it_may_be_on_a_screen() -> None:
 
 @pytest.mark.parametrize("decision", [Decision.QUOTA_SPENT, Decision.DEVICE_CAP])
 def test_nor_does_our_own_count_change_that(decision: Decision) -> None:
-    work = Work("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
+    work = PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
     done = settle(Delivered(decided=[(work, decision, "held back by our own count")]), LANE, NOW_MS, None, lambda: 0.5)
     assert [one.decision for one in done.ended] == [Decision.UNCERTAIN]
 
 
 def test_of_an_account_that_was_removed_only_what_was_never_answered_is_uncertain() -> None:
     held = (None, "unavailable", "uncertain")
-    works = [Work("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=one)) for one in held]
+    works = [PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=one)) for one in held]
     assert [one.decision for one in without_lane(works)] == [Decision.NO_CREDENTIAL, Decision.NO_CREDENTIAL, Decision.UNCERTAIN]
 
 
@@ -183,8 +183,8 @@ def test_a_vendor_that_wants_another_form_was_there(outcome: Outcome, down: bool
 def test_those_who_shared_a_request_come_back_together() -> None:
     chances = iter([0.1, 0.9, 0.5, 0.3])
     shared = note()
-    works = [Work("belt/1-0", shared, target(f"live-{n}", device=f"d{n}", user=f"u{n}")) for n in range(3)]
-    other = Work("belt/1-0", note(conversation_id="c2c_9"), target("live-9"))
+    works = [PendingPush("belt/1-0", shared, target(f"live-{n}", device=f"d{n}", user=f"u{n}")) for n in range(3)]
+    other = PendingPush("belt/1-0", note(conversation_id="c2c_9"), target("live-9"))
     told = [(work, Outcome(Verdict.UNAVAILABLE, "500")) for work in (*works, other)]
     delays = [wait.delay_s for wait in settle(Delivered(told=told), LANE, NOW_MS, None, lambda: next(chances)).waits]
     assert len({*delays[:3]}) == 1
@@ -199,7 +199,7 @@ def test_only_what_has_a_row_is_counted_and_from_its_events_own_time(kind: Kind,
         return REGISTRY.get_sample_value("pushfleet_stored_to_accepted_seconds_sum", labels) or 0.0, decided or 0.0
 
     its = note(kind=kind, ts_ms=NOW_MS - 5_000, received_ms=NOW_MS - 1_000)
-    done = Delivered(told=[(Work("belt/1-0", its, target("live-1")), Outcome(Verdict.ACCEPTED, "200"))])
+    done = Delivered(told=[(PendingPush("belt/1-0", its, target("live-1")), Outcome(Verdict.ACCEPTED, "200"))])
     before = total()
     _count(LANE, done, settle(done, LANE, NOW_MS, None, lambda: 0.5), NOW_MS)
     assert total()[0] - before[0] == pytest.approx(seconds)

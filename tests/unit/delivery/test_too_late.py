@@ -16,8 +16,8 @@ from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing
 from workers.delivery.settle import settle
-from workers.delivery.stage import ClaimAnswer, Delivered, Leave, Probe, Shut, World, deliver
-from workers.delivery.work import Work
+from workers.delivery.stage import ClaimAnswer, Delivered, DeliveryPorts, Leave, Probe, Shut, deliver
+from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import _news
 from workers.presence import stage as presence
 from workers.routing import stage as routing
@@ -87,7 +87,7 @@ def test_routing_ends_what_is_too_old_and_nothing_else(left_ms: int, bob: list[D
     registry = Registry()
     people = tuple(Recipient(user, (PHONE,), False) for user in ("bob", "carl"))
     one = OfflineRecipients(message=stored(NOW_MS + left_ms), recipients=people, presence_ms=NOW_MS)
-    routed = routing.route([one], routing.World(registry, registry, registry), NOW_MS)
+    routed = routing.route([one], routing.RoutingPorts(registry, registry, registry), NOW_MS)
     assert [row.decision for row in routed.rows if row.user == "bob"] == bob
     assert [row.decision for row in routed.rows if row.user == "carl"] == [Decision.MUTED]
     assert len(routed.batches) == (0 if bob else 1)
@@ -102,10 +102,10 @@ class Street:
     def __init__(self, *, gate_takes_ms: int = 0, lane: Probe | Shut | None = None, claim: ClaimAnswer = OURS) -> None:
         self.now_ms, self.gate_takes_ms, self.lane, self.claim = NOW_MS, gate_takes_ms, lane, claim
         self.sent: list[Request] = []
-        self.refunded: list[Work] = []
+        self.refunded: list[PendingPush] = []
 
-    def world(self) -> World:
-        return World(
+    def world(self) -> DeliveryPorts:
+        return DeliveryPorts(
             claims=self,
             backlog=self,
             folded_words=lambda note, count: f"{count} new messages",
@@ -123,16 +123,16 @@ class Street:
             screens=self,
         )
 
-    def where(self, _lane: Lane, works: Sequence[Work]) -> list[Standing]:
+    def where(self, _lane: Lane, works: Sequence[PendingPush]) -> list[Standing]:
         return [Standing.KEPT] * len(works)
 
-    def now(self, works: Sequence[Work]) -> list[Standing]:
+    def now(self, works: Sequence[PendingPush]) -> list[Standing]:
         return [Standing.KEPT] * len(works)
 
-    def take(self, works: Sequence[Work]) -> list[Screen]:
+    def take(self, works: Sequence[PendingPush]) -> list[Screen]:
         return [Screen.FREE] * len(works)
 
-    def lease(self, works: Sequence[Work], steps: Sequence[int]) -> list[ClaimAnswer]:
+    def lease(self, works: Sequence[PendingPush], steps: Sequence[int]) -> list[ClaimAnswer]:
         return [self.claim for _ in works]
 
     def look(self, asks: Sequence[Any]) -> list[None]:
@@ -142,7 +142,7 @@ class Street:
         self.now_ms += self.gate_takes_ms
         return [Leave(None) for _ in asks]
 
-    def refund(self, _lane: Lane, works: Sequence[Work]) -> None:
+    def refund(self, _lane: Lane, works: Sequence[PendingPush]) -> None:
         self.refunded += works
 
     def open_for(self, _lane: Lane) -> Probe | Shut | None:
@@ -159,7 +159,7 @@ class Street:
         return [Answer(200, {}, b'{"code":"200","value":{}}') for _ in requests]
 
 
-def placed(done: Delivered, one: Work) -> str:
+def placed(done: Delivered, one: PendingPush) -> str:
     """Where a work ended: its decision, or the list it stands in."""
     for work_, decision, _ in done.decided:
         if work_ is one:
@@ -170,7 +170,7 @@ def placed(done: Delivered, one: Work) -> str:
     return "nowhere"
 
 
-PLACES: dict[str, tuple[Callable[[], Work], str]] = {
+PLACES: dict[str, tuple[Callable[[], PendingPush], str]] = {
     "too old before any lane was asked": (lambda: work(expires_at_ms=NOW_MS), "expired"),
     "held by a paused lane": (lambda: work(Decision.LANE_PAUSED, expires_at_ms=NOW_MS), "lane_paused"),
     "held by a refused credential": (lambda: work(Decision.CREDENTIAL_REFUSED, expires_at_ms=NOW_MS), "credential_refused"),
@@ -182,7 +182,7 @@ PLACES: dict[str, tuple[Callable[[], Work], str]] = {
 
 
 @pytest.mark.parametrize(("make", "expected"), PLACES.values(), ids=PLACES)
-def test_delivery_says_what_held_it(make: Callable[[], Work], expected: str) -> None:
+def test_delivery_says_what_held_it(make: Callable[[], PendingPush], expected: str) -> None:
     one, street = make(), Street()
     assert placed(deliver([one], lane(), street.world()), one) == expected
     assert len(street.sent) == (expected == "told")

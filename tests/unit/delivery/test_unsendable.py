@@ -17,7 +17,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
 from workers.delivery.stage import Probe, deliver
 from workers.transport.base import HEAD_BYTES_MAX, fault_of
-from workers.vendors.base import AccessRefused, Parcel, no_answer
+from workers.vendors.base import AccessRefused, RequestBatch, no_answer
 from workers.wire import Answer, NoAnswer, Request
 
 REFUSED = NoAnswer("refused", False, "a header of the request is not printable ASCII", unsendable=True)
@@ -65,12 +65,12 @@ def test_a_probe_that_could_not_be_written_is_no_probe() -> None:
 def test_every_vendor_calls_it_rejected(vendor: Vendor) -> None:
     from tests.unit.vendors.cases import note, target
     from workers.vendors import VENDORS
-    from workers.vendors.base import Item
+    from workers.vendors.base import PushItem
 
-    parcel = Parcel((Item(note(), target("t"), None, 60),), NOW_MS)
-    (outcome,) = VENDORS[vendor].classify(parcel, REFUSED)
+    batch = RequestBatch((PushItem(note(), target("t"), None, 60),), NOW_MS)
+    (outcome,) = VENDORS[vendor].classify(batch, REFUSED)
     assert (outcome.verdict, outcome.first_s in (None, 1.0)) == (Verdict.REJECTED, True)
-    assert no_answer(parcel, msgspec.structs.replace(REFUSED, unsendable=False))[0].verdict is Verdict.UNAVAILABLE
+    assert no_answer(batch, msgspec.structs.replace(REFUSED, unsendable=False))[0].verdict is Verdict.UNAVAILABLE
 
 
 HEADS = {

@@ -139,7 +139,7 @@ def test_a_name_that_no_index_takes_is_a_dead_letter(kind: str, data: dict[str, 
 
 @pytest.mark.parametrize(("number", "fits"), [(2**64 - 1, True), (-(2**63), True), (2**64, False), (10**40, False), (1e300, True)])
 @pytest.mark.parametrize("place", ["data", "vendor_raw"])
-def test_a_number_that_no_belt_carries_is_a_dead_letter_with_its_reason(number: float, fits: bool, place: str) -> None:
+def test_a_number_that_no_stream_carries_is_a_dead_letter_with_its_reason(number: float, fits: bool, place: str) -> None:
     push = {"data": {"payload": {"n": [number]}}} if place == "data" else {"vendor_raw": {"apns": {"n": number}}}
     event = {"v": 1, "id": "e1", "type": "message.stored", "app": "demo", "ts": NOW_MS, "data": {**SENT, "elements": TEXT, "push": push}}
     read = read_entry("im:events", f"{NOW_MS}-0", {b"e": json.dumps(event).encode()}, ["demo"], NOW_MS)

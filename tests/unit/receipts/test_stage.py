@@ -13,7 +13,7 @@ from workers.receipts.base import Receipt
 from workers.receipts.readers import READERS, STATUSES, label_of
 from workers.receipts.stage import LOOK_AGAIN_S, Callback, Sent, is_tag, settle
 from workers.vendors import base, shaping
-from workers.vendors.base import Item, Parcel
+from workers.vendors.base import PushItem, RequestBatch
 
 SENT = Sent("app", "e1", 0, "u1", "d1", 1_000, frozenset({"r-1"}))
 
@@ -67,10 +67,10 @@ def test_the_ledger_knows_the_tag_that_vendor_files_let_vendors_echo(make):
         collapse_id="m",
         message_class=MessageClass.CHAT,
     )
-    items = [Item(note, Target(f"u{n}", "d", "t", hashlib.md5(b"%d" % n).hexdigest(), "android", 0), None, 60) for n in range(2)]
-    assert make(Parcel(tuple(items), 0)) == tag_of("app", "e-☎", "message")
-    assert make(Parcel(tuple(items[:1]), 0)) == items[0].target.push_id
-    assert is_tag(make(Parcel(tuple(items), 0)))
+    items = [PushItem(note, Target(f"u{n}", "d", "t", hashlib.md5(b"%d" % n).hexdigest(), "android", 0), None, 60) for n in range(2)]
+    assert make(RequestBatch(tuple(items), 0)) == tag_of("app", "e-☎", "message")
+    assert make(RequestBatch(tuple(items[:1]), 0)) == items[0].target.push_id
+    assert is_tag(make(RequestBatch(tuple(items), 0)))
 
 
 @pytest.mark.parametrize("tag", ["", "m-1001", "0" * 31, "0" * 33, "G" * 32, "０" * 32])

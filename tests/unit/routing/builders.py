@@ -10,7 +10,7 @@ import msgspec
 from common.contracts import Device, Message, OfflineRecipients, Recipient
 from common.model import Vendor
 from common.storage.tenants import Tenant
-from workers.routing.stage import World
+from workers.routing.stage import RoutingPorts
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
 
@@ -105,8 +105,8 @@ class Books:
         return self.strategies.get(strategy_id)
 
 
-def world(books: Books) -> World:
-    return World(books, books, books)
+def world(books: Books) -> RoutingPorts:
+    return RoutingPorts(books, books, books)
 
 
 def offline(about: Message, *recipients: Recipient) -> OfflineRecipients:

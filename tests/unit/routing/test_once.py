@@ -9,7 +9,7 @@ import msgspec
 from common.contracts import Conversation, Device, Element, Message, OfflineRecipients, Recipient, Sender
 from common.model import Kind, Vendor
 from tests.unit.routing.builders import NOW_MS, Books
-from workers.routing.stage import World, route
+from workers.routing.stage import RoutingPorts, route
 
 
 def page(*users: str, event_id: str = "e1", kind: Kind = Kind.MESSAGE) -> OfflineRecipients:
@@ -33,7 +33,7 @@ def page(*users: str, event_id: str = "e1", kind: Kind = Kind.MESSAGE) -> Offlin
 
 def pushed(*pages: OfflineRecipients) -> Counter[str]:
     town = Books()
-    routed = route(pages, World(town, town, town), NOW_MS)
+    routed = route(pages, RoutingPorts(town, town, town), NOW_MS)
     return Counter(target.push_id for _, batch in routed.batches for push in batch.pushes for target in push.targets)
 
 

@@ -11,7 +11,7 @@ from common.model import Bucket, Kind, MessageClass, PushType, Vendor
 from tests.unit.vendors.cases import credential, note, target
 from workers.routing.other_lane import for_lane
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Credential, Item, Parcel, Template
+from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch, Template
 
 ALL_RIGHTS = frozenset({"huawei.im", "harmony.im", "honor.service", "xiaomi.private", "oppo.private", "vivo.system", "meizu.private"})
 
@@ -40,8 +40,8 @@ def test_every_vendor_takes_what_was_made_for_another(before: Vendor, after: Ven
     moved = for_lane(made, before, device(after), account(after))
     assert (moved.bucket, moved.downgraded) == (Bucket.PRIVATE, False)
     assert (moved.body, moved.ext, moved.payload, moved.collapse_id) == (made.body, made.ext, made.payload, made.collapse_id)
-    parcel = Parcel((Item(moved, target("0a" * 32), 1, 60),), made.ts_ms)
-    request = VENDORS[after].build(parcel, account(after), AccessToken("a", 1 << 60, 1 << 60))
+    batch = RequestBatch((PushItem(moved, target("0a" * 32), 1, 60),), made.ts_ms)
+    request = VENDORS[after].build(batch, account(after), AccessToken("a", 1 << 60, 1 << 60))
     if before != after:
         assert b"theirs" not in (request.body or b"").lower()
 

@@ -13,10 +13,10 @@ import pytest
 from common.contracts import Conversation, Device, Element, Message, OfflineRecipients, PushFields, Recipient, Sender
 from common.model import Bucket, Kind, PushType, Vendor
 from common.storage.tenants import Tenant
-from workers.delivery.parcels import pack
-from workers.routing.stage import World, route
+from workers.delivery.request_batches import pack
+from workers.routing.stage import RoutingPorts, route
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Credential, Item, Template
+from workers.vendors.base import AccessToken, Credential, PushItem, Template
 
 NOW_MS = 1_763_787_600_000
 
@@ -73,7 +73,9 @@ def note_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], 
         **{"kind": Kind.MESSAGE, **{name: value for name, value in more.items() if name == "kind"}},
     )
     who = Recipient("u2", (device(vendor, more.get("voip_token")),), False)
-    routed = route([OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)], World(Nobody(), Nobody(), house), NOW_MS)
+    routed = route(
+        [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)], RoutingPorts(Nobody(), Nobody(), house), NOW_MS
+    )
     ((_, batch),) = routed.batches
     (one,) = batch.pushes
     return one.note, one.targets[0], house
@@ -83,8 +85,8 @@ def body_of(vendor: Vendor, push: Mapping[str, Any], preset: Mapping[str, Any], 
     """What the vendor would read."""
     note, target, house = note_of(vendor, push, preset, channels)
     spec, credential = VENDORS[vendor], house.credential("a", vendor, "b1")
-    (parcel,) = pack([Item(note, target, None, 60)], spec, credential, NOW_MS, None)
-    return json.loads(spec.build(parcel, credential, AccessToken("t", 0, NOW_MS * 2)).body)
+    (batch,) = pack([PushItem(note, target, None, 60)], spec, credential, NOW_MS, None)
+    return json.loads(spec.build(batch, credential, AccessToken("t", 0, NOW_MS * 2)).body)
 
 
 def at(body: dict[str, Any], path: str) -> Any:
@@ -143,8 +145,8 @@ def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(rights: tup
     push = {"class": "call", "push_type": "voip", "vendor": {"apns": {"voip": {"handle": "u_1", "video": True}}}}
     note, target, house = note_of(Vendor.HARMONY, push, {}, kind=Kind.CALL_INVITE, rights=rights)
     credential = house.credential("a", Vendor.HARMONY, "b1")
-    (parcel,) = pack([Item(note, target, None, 60)], VENDORS[Vendor.HARMONY], credential, NOW_MS, None)
-    request = VENDORS[Vendor.HARMONY].build(parcel, credential, AccessToken("t", 0, NOW_MS * 2))
+    (batch,) = pack([PushItem(note, target, None, 60)], VENDORS[Vendor.HARMONY], credential, NOW_MS, None)
+    request = VENDORS[Vendor.HARMONY].build(batch, credential, AccessToken("t", 0, NOW_MS * 2))
     assert request.headers["push-type"] == expected
     assert note.voip == {"call": {"id": "m", "action": "invite", "handle": "u_1", "video": True}}
 
@@ -218,8 +220,8 @@ def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(
     rights = ("xiaomi.private", "oppo.private", "oppo.strong", "vivo.system")
     note, target, house = note_of(vendor, push, {}, {"chat": "account"}, rights=rights, templates={"chat": Template("T1")})
     credential = house.credential("a", vendor, "b1")
-    (parcel,) = pack([Item(note, target, None, 60)], VENDORS[vendor], credential, NOW_MS, None)
-    body = VENDORS[vendor].build(parcel, credential, AccessToken("t", 0, NOW_MS * 2)).body.decode()
+    (batch,) = pack([PushItem(note, target, None, 60)], VENDORS[vendor], credential, NOW_MS, None)
+    body = VENDORS[vendor].build(batch, credential, AccessToken("t", 0, NOW_MS * 2)).body.decode()
     sent = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
     sent = json.loads(sent["message"])["notification"] if "message" in sent else sent
     assert (note.bucket, note.class_sent, {name: sent.get(name) for name in expected[2]}) == expected

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from common.model import Kind
 from tests.unit.routing.builders import group, message
-from workers.routing.render import HiddenMode, Veil, veil_of, words
+from workers.routing.render import HiddenMode, Redaction, veil_of, words
 from workers.routing.texts import LANGS, TEXTS, CatalogueError, lang_of, read_catalogue, say
 
 ON = {"display": {"nick_prefix": "on"}}
 OFF = {"display": {"nick_prefix": "off"}}
 
 
-def said(about: Any, lang: str = "en", veil: Veil | None = None, forced: bool = False, app_name: str = "Chat", **more: Any) -> Any:
+def said(about: Any, lang: str = "en", veil: Redaction | None = None, forced: bool = False, app_name: str = "Chat", **more: Any) -> Any:
     return words(about, lang, app_name, veil=veil, forced=forced, **more)
 
 
@@ -87,7 +87,7 @@ def test_the_title_is_the_senders_and_android_always_has_one(about, title, andro
 def test_without_even_a_name_of_the_app_android_shows_the_body_as_title():
     assert said(message(sender={"id": "ann"}), app_name="").android_title == "hello"
     assert said(message(kind=Kind.RECALL), app_name="").android_title == "This message was recalled"
-    assert said(message(), veil=Veil("new"), app_name="").android_title == "new"
+    assert said(message(), veil=Redaction("new"), app_name="").android_title == "new"
 
 
 FORCE = {
@@ -117,20 +117,25 @@ def test_a_template_gets_sender_and_text_apart():
 
 ZH, EN = "您收到一条新消息", "You have a new message"
 KEYS = {"content_keys": {"k1": "来消息了"}}
-HIDDEN: dict[str, tuple[dict[str, Any], dict[str, Any], str | None, Veil | None]] = {
+HIDDEN: dict[str, tuple[dict[str, Any], dict[str, Any], str | None, Redaction | None]] = {
     "nobody hides": ({}, {}, None, None),
     "a content key alone hides nothing": ({}, KEYS, "k1", None),
     "details on, said so": ({"show_detail": True}, {"hidden_mode": "full"}, None, None),
-    "the person hides": ({"show_detail": False}, {}, None, Veil(EN, everywhere=True)),
-    "the person hides, her key has a text": ({"show_detail": False}, KEYS, "k1", Veil("来消息了", everywhere=True)),
-    "the person hides, her key has none": ({"show_detail": False}, KEYS, "k2", Veil(EN, everywhere=True)),
-    "the person hides more than the tenant": ({"show_detail": False}, {"hidden_mode": "sender"}, None, Veil(EN, everywhere=True)),
-    "sender only": ({}, {"hidden_mode": "sender"}, None, Veil(EN, title="Ann")),
-    "fixed text": ({}, {"hidden_mode": "text", "hidden_text": "Open the app"}, None, Veil("Open the app")),
-    "fixed text, none given": ({}, {"hidden_mode": "text"}, None, Veil(EN)),
-    "id only": ({}, {"hidden_mode": "id"}, None, Veil(EN, bare=True)),
-    "id only, with the key's text": ({}, {"hidden_mode": "id", **KEYS}, "k1", Veil("来消息了", bare=True)),
-    "id only stays id only for one who hides": ({"show_detail": False}, {"hidden_mode": "id"}, None, Veil(EN, everywhere=True, bare=True)),
+    "the person hides": ({"show_detail": False}, {}, None, Redaction(EN, everywhere=True)),
+    "the person hides, her key has a text": ({"show_detail": False}, KEYS, "k1", Redaction("来消息了", everywhere=True)),
+    "the person hides, her key has none": ({"show_detail": False}, KEYS, "k2", Redaction(EN, everywhere=True)),
+    "the person hides more than the tenant": ({"show_detail": False}, {"hidden_mode": "sender"}, None, Redaction(EN, everywhere=True)),
+    "sender only": ({}, {"hidden_mode": "sender"}, None, Redaction(EN, title="Ann")),
+    "fixed text": ({}, {"hidden_mode": "text", "hidden_text": "Open the app"}, None, Redaction("Open the app")),
+    "fixed text, none given": ({}, {"hidden_mode": "text"}, None, Redaction(EN)),
+    "id only": ({}, {"hidden_mode": "id"}, None, Redaction(EN, bare=True)),
+    "id only, with the key's text": ({}, {"hidden_mode": "id", **KEYS}, "k1", Redaction("来消息了", bare=True)),
+    "id only stays id only for one who hides": (
+        {"show_detail": False},
+        {"hidden_mode": "id"},
+        None,
+        Redaction(EN, everywhere=True, bare=True),
+    ),
 }
 
 
@@ -140,14 +145,14 @@ def test_what_stands_in_place_of_a_message(wishes, options, key, veil):
 
 
 def test_hidden_words_are_in_the_language_of_the_device():
-    assert veil_of(message(), {"show_detail": False}, {}, None, "zh") == Veil(ZH, everywhere=True)
+    assert veil_of(message(), {"show_detail": False}, {}, None, "zh") == Redaction(ZH, everywhere=True)
     own = {"ja": {"hidden": "新着メッセージ"}}
-    assert veil_of(message(), {"show_detail": False}, {}, None, "ja", own) == Veil("新着メッセージ", everywhere=True)
+    assert veil_of(message(), {"show_detail": False}, {}, None, "ja", own) == Redaction("新着メッセージ", everywhere=True)
 
 
 def test_behind_a_veil_nothing_of_the_message_is_left():
     about = group(push={"display": {"title": "secret", "subtitle": "secret", "body": "secret", "nick_prefix": "on"}})
-    shown = said(about, veil=Veil("new"))
+    shown = said(about, veil=Redaction("new"))
     assert (shown.title, shown.subtitle, shown.body, shown.android_title, shown.sender_name, shown.text) == (
         "",
         None,
@@ -156,13 +161,13 @@ def test_behind_a_veil_nothing_of_the_message_is_left():
         "Chat",
         "new",
     )
-    shown = said(about, veil=Veil("new", title="Ann"))
+    shown = said(about, veil=Redaction("new", title="Ann"))
     assert (shown.title, shown.body, shown.android_title, shown.sender_name) == ("Ann", "new", "Ann", "Ann")
     assert shown.hidden
 
 
 def test_for_one_who_hides_the_neutral_text_stands_for_every_line_and_name_that_the_message_has():
-    every = Veil("new", everywhere=True)
+    every = Redaction("new", everywhere=True)
     shown = said(group(push={"display": {"title": "secret", "subtitle": "secret"}}), veil=every)
     assert (shown.title, shown.subtitle, shown.body, shown.android_title, shown.sender_name, shown.text) == ("new",) * 6
     plain = said(group(), veil=every)

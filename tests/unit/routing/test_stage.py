@@ -13,10 +13,10 @@ from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Urge
 from common.storage.tenants import Tenant
 from tests.unit.routing.builders import NOW_MS, Books, credential, device, group, message, offline, who, world
 from workers.delivery.stage import badge_step
-from workers.delivery.work import Work
+from workers.delivery.work import PendingPush
 from workers.routing.stage import BATCH_MAX, route, urgency_of
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Item, Parcel, Template
+from workers.vendors.base import AccessToken, PushItem, RequestBatch, Template
 
 ACCESS = AccessToken("access-1", NOW_MS + 1_000_000, NOW_MS + 2_000_000)
 
@@ -30,8 +30,8 @@ def note(about: Any, phone: Device | None = None, books: Books | None = None) ->
 def wire(about: Any, phone: Device, books: Books, badge: int | None = 7) -> Any:
     """The request that the vendor gets."""
     target = route([offline(about, who(phone))], world(books), NOW_MS).batches[0][1].pushes[0].targets[0]
-    parcel = Parcel((Item(note(about, phone, books), target, badge, 3600),), NOW_MS)
-    return VENDORS[phone.vendor].build(parcel, books.accounts[phone.vendor], ACCESS)
+    batch = RequestBatch((PushItem(note(about, phone, books), target, badge, 3600),), NOW_MS)
+    return VENDORS[phone.vendor].build(batch, books.accounts[phone.vendor], ACCESS)
 
 
 # ---------------------------------------------------------------- who is dropped
@@ -281,7 +281,7 @@ BADGES: dict[str, tuple[dict[str, Any], Vendor, int]] = {
 @pytest.mark.parametrize(("push", "vendor", "step"), BADGES.values(), ids=BADGES)
 def test_a_push_moves_the_badge_by(push, vendor, step):
     ((_, batch),) = route([offline(message(push=push), who(device(vendor)))], world(Books()), NOW_MS).batches
-    assert badge_step(Work("e", batch.pushes[0].note, batch.pushes[0].targets[0])) == step
+    assert badge_step(PendingPush("e", batch.pushes[0].note, batch.pushes[0].targets[0])) == step
 
 
 @pytest.mark.parametrize("kind", [Kind.RECALL, Kind.CALL_INVITE, Kind.CALL_CANCEL])

@@ -1,4 +1,4 @@
-"""What the vendors' tests share: notes, parcels, credentials, answers, and texts that break careless code."""
+"""What the vendors' tests share: notes, request batches, credentials, answers, and texts that break careless code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Notification, Target
 from common.model import Vendor
-from workers.vendors.base import AccessToken, Credential, Item, Parcel
+from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch
 from workers.wire import Answer
 
 PUSH_ID = "0b0f8f0e5a2c4c1e9a572f6f3c1d9e01"
@@ -44,7 +44,7 @@ def target(token: str = "aa11", registered_ms: int = NOW_MS - 86_400_000, **chan
     return Target(token=token, registered_ms=registered_ms, **(usual | changes))
 
 
-def parcel(
+def batch(
     about: Notification | None = None,
     tokens: tuple[str, ...] = ("aa11",),
     badge: int | None = None,
@@ -52,13 +52,13 @@ def parcel(
     attempt: int = 1,
     callback_url: str | None = None,
     **of_target: Any,
-) -> Parcel:
+) -> RequestBatch:
     ids = [f"{PUSH_ID[:-4]}{n:04x}" if n else PUSH_ID for n in range(len(tokens))]
     items = tuple(
-        Item(about or note(), target(token, **({"push_id": push_id} | of_target)), badge, ttl_s, attempt)
+        PushItem(about or note(), target(token, **({"push_id": push_id} | of_target)), badge, ttl_s, attempt)
         for token, push_id in zip(tokens, ids, strict=True)
     )
-    return Parcel(items, NOW_MS, callback_url)
+    return RequestBatch(items, NOW_MS, callback_url)
 
 
 def credential(vendor: Vendor, options: dict[str, str] | None = None, secrets: dict[str, str] | None = None) -> Credential:

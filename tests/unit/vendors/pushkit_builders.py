@@ -1,4 +1,4 @@
-"""Notes, parcels and answers for the tests of Huawei, HarmonyOS and Honor, and the texts that cutting must survive."""
+"""Notes, request batches and answers for the tests of Huawei, HarmonyOS and Honor, and the texts that cutting must survive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Attempt, Notification, Target
 from common.model import Bucket, Kind, MessageClass, PushType, Vendor
-from workers.vendors.base import AccessToken, Credential, Item, Outcome, Parcel
+from workers.vendors.base import AccessToken, Credential, Outcome, PushItem, RequestBatch
 from workers.wire import Answer
 
 PUSH_ID = "0123456789abcdef0123456789abcdef"
@@ -41,15 +41,15 @@ def note(**over: Any) -> Notification:
     return Notification(**{**fields, **over})
 
 
-def item(token: str = "T1", note_: Notification | None = None, *, badge: int | None = None, ttl_s: int = 86_400, **over: Any) -> Item:
+def item(token: str = "T1", note_: Notification | None = None, *, badge: int | None = None, ttl_s: int = 86_400, **over: Any) -> PushItem:
     attempts = tuple(Attempt(0, status, code, "", None) for status, code in over.pop("told", ()))
     target = Target("u", "d", token, over.pop("push_id", PUSH_ID), "android", 0, attempts, over.pop("again", None))
-    return Item(note_ or note(), target, badge, ttl_s, 1 + len(attempts))
+    return PushItem(note_ or note(), target, badge, ttl_s, 1 + len(attempts))
 
 
-def parcel(*tokens: str, note_: Notification | None = None, **over: Any) -> Parcel:
+def batch(*tokens: str, note_: Notification | None = None, **over: Any) -> RequestBatch:
     shared = note_ or note()
-    return Parcel(tuple(item(token, shared, **over) for token in tokens or ("T1",)), NOW_MS)
+    return RequestBatch(tuple(item(token, shared, **over) for token in tokens or ("T1",)), NOW_MS)
 
 
 def credential(vendor: Vendor, *rights: str, **options: str) -> Credential:
@@ -181,8 +181,8 @@ notes = st.builds(
     voip=st.none() | st.dictionaries(st.text(max_size=8), junk, max_size=2),
     hidden=st.booleans(),
 )
-parcels = st.builds(
-    lambda one, tokens, badge, ttl_s, again: parcel(*tokens, note_=one, badge=badge, ttl_s=ttl_s, again=again),
+batches = st.builds(
+    lambda one, tokens, badge, ttl_s, again: batch(*tokens, note_=one, badge=badge, ttl_s=ttl_s, again=again),
     notes,
     st.lists(st.text("abcXYZ019-_", min_size=1, max_size=8), min_size=1, max_size=4, unique=True),
     st.none() | st.integers(-5, 500),

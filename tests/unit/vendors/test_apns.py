@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
-from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, note, parcel
+from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.transport.base import fault_of
 from workers.vendors import apns, apple_account
 from workers.vendors.apns import APNS
@@ -44,7 +44,7 @@ REASONS = {**{(400, reason): verdict for reason, verdict in apns.REASONS.items()
 @pytest.mark.parametrize(("said", "verdict"), REASONS.items(), ids=[f"{status} {reason}" for status, reason in REASONS])
 def test_each_reason_has_its_verdict(said, verdict):
     status, reason = said
-    [outcome] = apns.classify(parcel(), answer(status, {"reason": reason}, apns_id="ID-1"))
+    [outcome] = apns.classify(batch(), answer(status, {"reason": reason}, apns_id="ID-1"))
     assert (outcome.verdict, outcome.status, outcome.code, outcome.vendor_message_id) == (verdict, str(status), reason, "ID-1")
     assert outcome.again == (Again.NEW_CONNECTION if reason in SECOND_CONNECTION else None)
     assert outcome.token_only == (reason == "TooManyRequests")
@@ -52,7 +52,7 @@ def test_each_reason_has_its_verdict(said, verdict):
 
 
 def test_accepted_keeps_the_id_that_apns_names():
-    [outcome] = apns.classify(parcel(), answer(200, b"", apns_id="0B0F8F0E"))
+    [outcome] = apns.classify(batch(), answer(200, b"", apns_id="0B0F8F0E"))
     assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "0B0F8F0E")
 
 
@@ -68,7 +68,7 @@ def test_accepted_keeps_the_id_that_apns_names():
     ],
 )
 def test_a_410_older_than_the_registration_keeps_the_token(timestamp, verdict):
-    push = parcel(registered_ms=NOW_MS - 1000)
+    push = batch(registered_ms=NOW_MS - 1000)
     [outcome] = apns.classify(push, answer(410, {"reason": "Unregistered", "timestamp": timestamp}))
     assert outcome.verdict is verdict
 
@@ -76,7 +76,7 @@ def test_a_410_older_than_the_registration_keeps_the_token(timestamp, verdict):
 def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
     assert APNS.retry.first_s[Verdict.UNAVAILABLE] == 900
     first = {
-        reason: apns.classify(parcel(), answer(503, {"reason": reason}))[0].first_s
+        reason: apns.classify(batch(), answer(503, {"reason": reason}))[0].first_s
         for reason in ("ServiceUnavailable", "Shutdown", "IdleTimeout", "UnrelatedKeyIdInToken", "TooManyProviderTokenUpdates")
     }
     assert first == {
@@ -86,10 +86,10 @@ def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
         "UnrelatedKeyIdInToken": 1.0,
         "TooManyProviderTokenUpdates": 1200.0,
     }
-    assert apns.classify(parcel(), NoAnswer("refused", sent=False))[0].first_s == 1.0
-    assert apns.classify(parcel(), NoAnswer("timeout", sent=True))[0].first_s is None
-    assert apns.classify(parcel(), answer(503, {"reason": "ServiceUnavailable"}, retry_after="7"))[0].retry_after_s == 7.0
-    assert apns.classify(parcel(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[0].retry_after_s is None
+    assert apns.classify(batch(), NoAnswer("refused", sent=False))[0].first_s == 1.0
+    assert apns.classify(batch(), NoAnswer("timeout", sent=True))[0].first_s is None
+    assert apns.classify(batch(), answer(503, {"reason": "ServiceUnavailable"}, retry_after="7"))[0].retry_after_s == 7.0
+    assert apns.classify(batch(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[0].retry_after_s is None
 
 
 #: What the push was told before -> verdict of UnrelatedKeyIdInToken now.
@@ -103,12 +103,12 @@ ONCE_MORE = {
 @pytest.mark.parametrize(("told", "verdict"), ONCE_MORE.values(), ids=ONCE_MORE)
 def test_a_key_that_a_new_connection_does_not_cure_is_the_credential_s_fault(told, verdict):
     before = tuple(Attempt(NOW_MS, "403", reason, "", None) for reason in told)
-    [outcome] = apns.classify(parcel(attempts=before, attempt=1 + len(before)), answer(403, {"reason": "UnrelatedKeyIdInToken"}))
+    [outcome] = apns.classify(batch(attempts=before, attempt=1 + len(before)), answer(403, {"reason": "UnrelatedKeyIdInToken"}))
     assert (outcome.verdict, outcome.attempts_max) == (verdict, None)
 
 
 def test_of_a_word_that_nobody_knows_no_more_is_kept_than_of_apple_s():
-    [outcome] = apns.classify(parcel(), answer(400, {"reason": "x" * 100_000}, apns_id="y" * 100_000))
+    [outcome] = apns.classify(batch(), answer(400, {"reason": "x" * 100_000}, apns_id="y" * 100_000))
     assert (len(outcome.code), len(outcome.vendor_message_id)) == (64, 64)
 
 
@@ -116,11 +116,11 @@ def test_of_a_word_that_nobody_knows_no_more_is_kept_than_of_apple_s():
 
 
 def body_of(about, badge=None):
-    return json.loads(apns.build(parcel(about, badge=badge), credential(Vendor.APNS), ACCESS).body)
+    return json.loads(apns.build(batch(about, badge=badge), credential(Vendor.APNS), ACCESS).body)
 
 
 def headers_of(about):
-    return apns.build(parcel(about), credential(Vendor.APNS), ACCESS).headers
+    return apns.build(batch(about), credential(Vendor.APNS), ACCESS).headers
 
 
 def test_a_chat_message_as_it_travels():
@@ -130,7 +130,7 @@ def test_a_chat_message_as_it_travels():
         payload={"seq": 52017, "aps": "no", "ext": "no"},
         placement={"priority": "10", "interruption_level": "active"},
     )
-    request = apns.build(parcel(about, badge=7), credential(Vendor.APNS), ACCESS)
+    request = apns.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS)
     assert (request.endpoint, request.path, request.method) == ("APNS_PRODUCTION", "/3/device/aa11", "POST")
     assert request.headers == {
         "apns-topic": "com.example.chat",
@@ -290,7 +290,7 @@ def test_badge(badge, shown):
 
 def test_sandbox_and_certificate_credentials():
     sandbox = credential(Vendor.APNS, {"env": "sandbox"})
-    request = apns.build(parcel(), sandbox, apns.ask(sandbox, NOW_MS))
+    request = apns.build(batch(), sandbox, apns.ask(sandbox, NOW_MS))
     assert request.endpoint == "APNS_SANDBOX"
     assert "authorization" not in request.headers
 
@@ -347,11 +347,11 @@ def test_vector_b_as_the_file_builds_it():
         vendor={"category": "IM_MESSAGE", "mutable_content": 1},
         vendor_raw={"aps": {"relevance-score": 0.5}},
     )
-    assert len(apns.build(parcel(about, badge=7), credential(Vendor.APNS), ACCESS).body) == 300
+    assert len(apns.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS).body) == 300
 
 
 def test_vector_c_the_last_byte_that_fits():
-    rest = len(apns.build(parcel(note(title="", body="")), credential(Vendor.APNS), ACCESS).body)
+    rest = len(apns.build(batch(note(title="", body="")), credential(Vendor.APNS), ACCESS).body)
     spare = 4096 - rest - len(b'"badge":2147483647,')
     for letter, size in (("a", 1), ("会", 3)):
         whole, cut = (body_of(note(title="", body=letter * n))["aps"]["alert"]["body"] for n in (spare // size, spare // size + 1))
@@ -388,14 +388,14 @@ IDS = {
 @pytest.mark.parametrize(("given", "sent"), IDS.values(), ids=IDS)
 def test_a_collapse_id_is_the_value_where_a_header_can_carry_it_else_its_digest(given, sent):
     wanted = sent or hashlib.sha256(given.replace("\ud800", "\ufffd").encode()).hexdigest()
-    request = apns.build(parcel(note(collapse_id=given)), credential(Vendor.APNS), ACCESS)
+    request = apns.build(batch(note(collapse_id=given)), credential(Vendor.APNS), ACCESS)
     assert request.headers["apns-collapse-id"] == wanted
     assert fault_of(request) is None
 
 
 def test_a_call_may_be_a_kilobyte_longer():
     call = note(push_type=PushType.VOIP, body="a" * 6000)
-    assert len(apns.build(parcel(call), credential(Vendor.APNS), ACCESS).body) == 5120
+    assert len(apns.build(batch(call), credential(Vendor.APNS), ACCESS).body) == 5120
 
 
 REFUSED = {
@@ -414,8 +414,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_fit_is_refused_before_a_request(about, reason):
-    assert apns.refuse(parcel(about).items[0]) == reason
-    size = len(apns.build(parcel(about, badge=9), credential(Vendor.APNS), ACCESS).body)
+    assert apns.refuse(batch(about).items[0]) == reason
+    size = len(apns.build(batch(about, badge=9), credential(Vendor.APNS), ACCESS).body)
     assert (size <= (5120 if about.push_type is PushType.VOIP else 4096)) == (reason is None)
 
 
@@ -432,7 +432,7 @@ FITS = {
 
 @pytest.mark.parametrize(("about", "beside"), FITS.values(), ids=FITS)
 def test_what_does_not_fit_is_left_out_ext_last_and_the_words_go(about, beside):
-    body = json.loads(apns.build(parcel(note(**about)), credential(Vendor.APNS), ACCESS).body)
+    body = json.loads(apns.build(batch(note(**about)), credential(Vendor.APNS), ACCESS).body)
     assert {name: value for name, value in body.items() if name != "aps"} == beside
     assert body["aps"]["alert"]["body"].startswith("今晚八点开会"[:6])
 
@@ -673,7 +673,7 @@ def test_tokens_are_hex_of_any_length(token, valid):
 
 
 def test_no_secret_or_token_shows_in_a_repr():
-    request = apns.build(parcel(tokens=("deadbeef",)), p8_credential(), ACCESS)
+    request = apns.build(batch(tokens=("deadbeef",)), p8_credential(), ACCESS)
     shown = repr((request, p8_credential(), ACCESS, apns.prepare(note(), p8_credential())))
     for secret in ("BEGIN", "access-1", "今晚", "deadbeef"):
         assert secret not in shown

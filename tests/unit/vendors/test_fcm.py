@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from common.contracts import Attempt
 from common.model import Bucket, Kind, PushType, Vendor, Verdict
-from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, note, parcel
+from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.vendors import fcm
 from workers.vendors.base import AccessRefused, AccessToken, CredentialError, compact, utf8_bytes
 from workers.vendors.fcm import FCM
@@ -101,7 +101,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize(("status", "body", "verdict", "code"), ANSWERS.values(), ids=ANSWERS)
 def test_each_answer_has_its_verdict(status, body, verdict, code):
-    [outcome] = fcm.classify(parcel(), answer(status, body))
+    [outcome] = fcm.classify(batch(), answer(status, body))
     assert (outcome.verdict, outcome.status, outcome.code) == (verdict, str(status), code)
     assert outcome.alarm == (verdict is Verdict.UNKNOWN or code in ("THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR", "UNSPECIFIED_ERROR"))
     assert outcome.attempts_max is None
@@ -118,20 +118,20 @@ AT_LAST = {
 @pytest.mark.parametrize(("status", "body", "told", "verdict"), AT_LAST.values(), ids=AT_LAST)
 def test_what_trying_again_does_not_cure_is_believed(status, body, told, verdict):
     before = tuple(Attempt(NOW_MS, str(status), code, "", None) for code in told)
-    [outcome] = fcm.classify(parcel(attempts=before, attempt=1 + len(before)), answer(status, body))
+    [outcome] = fcm.classify(batch(attempts=before, attempt=1 + len(before)), answer(status, body))
     assert outcome.verdict is verdict
 
 
 def test_accepted_names_the_message():
-    [outcome] = fcm.classify(parcel(), answer(200, {"name": "projects/demo-im/messages/0:17"}))
+    [outcome] = fcm.classify(batch(), answer(200, {"name": "projects/demo-im/messages/0:17"}))
     assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "projects/demo-im/messages/0:17")
 
 
 def test_waits_as_google_asks_for_them():
     assert (FCM.retry.first_s[Verdict.THROTTLED], FCM.retry.first_s[Verdict.UNAVAILABLE]) == (60, 10)
     body = error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"))
-    assert fcm.classify(parcel(), answer(429, body, retry_after="17"))[0].retry_after_s == 17
-    assert fcm.classify(parcel(), answer(429, body))[0].retry_after_s is None  # then the 60 s of the table
+    assert fcm.classify(batch(), answer(429, body, retry_after="17"))[0].retry_after_s == 17
+    assert fcm.classify(batch(), answer(429, body))[0].retry_after_s is None  # then the 60 s of the table
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_waits_as_google_asks_for_them():
     ],
 )
 def test_a_device_s_rate_is_not_the_project_s(body, token_only):
-    assert fcm.classify(parcel(), answer(429, body))[0].token_only is token_only
+    assert fcm.classify(batch(), answer(429, body))[0].token_only is token_only
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_device_s_rate_is_not_the_project_s(body, token_only):
 )
 def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, told, verdict):
     before = tuple(Attempt(NOW_MS, "404", code, "", None) for code in told)
-    push = parcel(registered_ms=NOW_MS - age_ms, attempts=before, attempt=1 + len(before))
+    push = batch(registered_ms=NOW_MS - age_ms, attempts=before, attempt=1 + len(before))
     [outcome] = fcm.classify(push, answer(404, error("NOT_FOUND", fcm_error("UNREGISTERED"))))
     assert outcome.verdict is verdict
     assert outcome.token_only is (verdict is Verdict.THROTTLED)
@@ -168,16 +168,16 @@ def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, told, verdict
 
 def test_words_repeat_neither_values_nor_tokens():
     [bad] = fcm.classify(
-        parcel(),
+        batch(),
         answer(400, error("INVALID_ARGUMENT", fields("message.data[0].value"), message="Invalid value (TYPE_STRING), secret words")),
     )
     assert bad.words == "message.data[0].value"
-    [other] = fcm.classify(parcel(tokens=("tok-123",)), answer(500, error("INTERNAL", message="no route to tok-123")))
+    [other] = fcm.classify(batch(tokens=("tok-123",)), answer(500, error("INTERNAL", message="no route to tok-123")))
     assert other.words == "no route to <token>"
 
 
 def test_no_answer():
-    assert [o.verdict for o in fcm.classify(parcel(), NoAnswer("reset", sent=True))] == [Verdict.UNCERTAIN]
+    assert [o.verdict for o in fcm.classify(batch(), NoAnswer("reset", sent=True))] == [Verdict.UNCERTAIN]
 
 
 # ---------------------------------------------------------------- bodies
@@ -185,8 +185,8 @@ def test_no_answer():
 PLACED = {"priority": "HIGH", "channel_id": "im_message"}
 
 
-def message_of(about, **of_parcel):
-    return json.loads(fcm.build(parcel(about, **of_parcel), credential(Vendor.FCM), ACCESS).body)["message"]
+def message_of(about, **of_batch):
+    return json.loads(fcm.build(batch(about, **of_batch), credential(Vendor.FCM), ACCESS).body)["message"]
 
 
 def test_a_chat_message_as_it_travels():
@@ -196,7 +196,7 @@ def test_a_chat_message_as_it_travels():
         placement=PLACED,
         image="https://img.example.com/1.png",
     )
-    request = fcm.build(parcel(about, ("fXa1:APA91b",), badge=7), credential(Vendor.FCM), ACCESS)
+    request = fcm.build(batch(about, ("fXa1:APA91b",), badge=7), credential(Vendor.FCM), ACCESS)
     assert (request.endpoint, request.path) == ("FCM", "/v1/projects/demo-im/messages:send")
     assert request.headers == {"content-type": "application/json", "authorization": "Bearer access-1"}
     assert json.loads(request.body) == {
@@ -235,7 +235,7 @@ def test_an_app_that_draws_itself_gets_everything_as_data():
                 "ext": "e",
             },
         }
-    by_credential = fcm.build(parcel(), credential(Vendor.FCM, {"data_only": "true"}), ACCESS)
+    by_credential = fcm.build(batch(), credential(Vendor.FCM, {"data_only": "true"}), ACCESS)
     assert "notification" not in json.loads(by_credential.body)["message"]
 
 
@@ -321,7 +321,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_fit_is_refused_before_a_request(about, reason):
-    assert fcm.refuse(parcel(about).items[0]) == reason
+    assert fcm.refuse(batch(about).items[0]) == reason
 
 
 FITS = {

@@ -17,10 +17,10 @@ import pytest
 
 from common.model import PRIVATE_CLASSES, MessageClass, PushType, Vendor
 from tests.unit.vendors.cases import ACCESS, NOW_MS, credential, note, target
-from workers.delivery.parcels import pack
+from workers.delivery.request_batches import pack
 from workers.routing.classes import place
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, Item, Template
+from workers.vendors.base import Credential, PushItem, Template
 from workers.wire import Request
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden_payloads.json"
@@ -56,9 +56,9 @@ def request_of(vendor: Vendor, message_class: MessageClass, *, rights: bool) -> 
         text="今晚八点开会",
         ext='{"cid":"c2c_1001"}',
     )
-    item = Item(about, target("CN_a1b2" if vendor == Vendor.OPPO else "aa11"), 3, 86_400)
-    [parcel] = pack([item], spec, who, NOW_MS, None)
-    return spec.build(parcel, who, ACCESS if spec.access is not None else None)
+    item = PushItem(about, target("CN_a1b2" if vendor == Vendor.OPPO else "aa11"), 3, 86_400)
+    [batch] = pack([item], spec, who, NOW_MS, None)
+    return spec.build(batch, who, ACCESS if spec.access is not None else None)
 
 
 def shown(request: Request) -> dict[str, Any]:

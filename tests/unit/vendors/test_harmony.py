@@ -20,14 +20,14 @@ from tests.unit.vendors.pushkit_builders import (
     PRIVATE_PEM,
     PUBLIC_KEY,
     PUSH_ID,
+    batch,
     brief,
     credential,
     item,
     note,
-    parcel,
     reply,
 )
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, Parcel, base62, compact, number_id
+from workers.vendors.base import AccessRefused, AccessToken, CredentialError, RequestBatch, base62, compact, number_id
 from workers.vendors.harmony import CATEGORIES, HARMONY, signing_input
 
 V = Verdict
@@ -65,7 +65,7 @@ REASONS = {
 @pytest.mark.parametrize("blank", ["", " "])
 @pytest.mark.parametrize(("reason", "verdict"), REASONS.items())
 def test_each_reason_speaks_of_its_token_only(reason, verdict, blank):
-    good, bad = HARMONY.classify(parcel("T1", "T2"), partial({f"{blank}{reason}{blank}": ["T2"]}))
+    good, bad = HARMONY.classify(batch("T1", "T2"), partial({f"{blank}{reason}{blank}": ["T2"]}))
     assert brief(good) == (V.ACCEPTED, None, None, False)
     assert (bad.verdict, bad.words, bad.alarm) == (verdict, reason, verdict is V.UNKNOWN)
     assert bad.vendor_message_id == "r1"
@@ -74,26 +74,26 @@ def test_each_reason_speaks_of_its_token_only(reason, verdict, blank):
 @pytest.mark.parametrize(("reason", "verdict"), [*((r, v) for r, v in REASONS.items() if r != "noRight"), ("noRight", V.TOKEN_FOREIGN)])
 def test_a_token_alone_is_judged_by_its_reason(reason, verdict):
     """80300007 means the token is dead only where no reason says otherwise; noRight alone may be a wrong project: the guard decides."""
-    [outcome] = HARMONY.classify(parcel("T1"), partial({reason: ["T1"]}, "80300007"))
+    [outcome] = HARMONY.classify(batch("T1"), partial({reason: ["T1"]}, "80300007"))
     assert outcome.verdict is verdict
 
 
 def test_a_whole_batch_without_right_is_the_credentials_fault():
     outcomes = HARMONY.classify(
-        parcel("T1", "T2"), reply({"code": "80300007", "msg": '{"failure":2,"illegalTokens":{"noRight":["T1","T2"]}}'})
+        batch("T1", "T2"), reply({"code": "80300007", "msg": '{"failure":2,"illegalTokens":{"noRight":["T1","T2"]}}'})
     )
     assert [o.verdict for o in outcomes] == [V.CREDENTIAL_REFUSED] * 2
 
 
 def test_all_failed_by_several_reasons():
-    outcomes = HARMONY.classify(parcel("a", "b", "c"), partial({"noRight": ["a"], "tokenFormatError": ["b"]}, "80300007"))
+    outcomes = HARMONY.classify(batch("a", "b", "c"), partial({"noRight": ["a"], "tokenFormatError": ["b"]}, "80300007"))
     assert [(o.verdict, o.again) for o in outcomes] == [(V.TOKEN_DEAD, None), (V.TOKEN_DEAD, None), (V.UNAVAILABLE, Again.SINGLY)]
 
 
 def test_all_failed_without_a_reason():
     answer = reply({"code": "80300007", "msg": "junk"})
-    assert [(o.verdict, o.again) for o in HARMONY.classify(parcel("a", "b"), answer)] == [(V.UNAVAILABLE, Again.SINGLY)] * 2
-    assert HARMONY.classify(parcel("a"), answer)[0].verdict is V.TOKEN_DEAD
+    assert [(o.verdict, o.again) for o in HARMONY.classify(batch("a", "b"), answer)] == [(V.UNAVAILABLE, Again.SINGLY)] * 2
+    assert HARMONY.classify(batch("a"), answer)[0].verdict is V.TOKEN_DEAD
 
 
 #: Codes of v3 and JWT; the table that v1 shares is tested in test_huawei.py.
@@ -111,11 +111,11 @@ CODES = {
 
 @pytest.mark.parametrize(("code", "expected"), CODES.items())
 def test_codes_of_the_whole_request(code, expected):
-    assert [brief(o) for o in HARMONY.classify(parcel("a", "b"), reply({"code": code}))] == [expected] * 2
+    assert [brief(o) for o in HARMONY.classify(batch("a", "b"), reply({"code": code}))] == [expected] * 2
 
 
 def test_an_unverified_image_is_left_out_once():
-    again = Parcel((item(told=[("200", "80100022")], again="without_image"),), NOW_MS)
+    again = RequestBatch((item(told=[("200", "80100022")], again="without_image"),), NOW_MS)
     assert HARMONY.classify(again, reply({"code": "80100022"}))[0].verdict is V.REJECTED
 
 
@@ -133,13 +133,13 @@ REVOKES = {
 @pytest.mark.parametrize(("code", "verdicts"), REVOKES.items())
 def test_a_revoke_is_answered_by_codes_of_its_own(code, verdicts):
     recall = note(kind=Kind.RECALL)
-    [one] = HARMONY.classify(parcel("a", note_=recall), reply({"code": code}))
-    two = HARMONY.classify(parcel("a", "b", note_=recall), reply({"code": code}))
+    [one] = HARMONY.classify(batch("a", note_=recall), reply({"code": code}))
+    two = HARMONY.classify(batch("a", "b", note_=recall), reply({"code": code}))
     assert (one.verdict, *(o.verdict for o in two)) == (verdicts[0], verdicts[1], verdicts[1])
 
 
 def test_the_code_of_revoke_is_unknown_on_a_send():
-    assert brief(HARMONY.classify(parcel("a"), reply({"code": "80300028"}))[0]) == (V.UNKNOWN, None, None, True)
+    assert brief(HARMONY.classify(batch("a"), reply({"code": "80300028"}))[0]) == (V.UNKNOWN, None, None, True)
 
 
 # ---------------------------------------------------------------- vectors
@@ -228,7 +228,7 @@ WANTED = {
 
 @pytest.mark.parametrize(("of_note", "of_item", "expected"), WANTED.values(), ids=WANTED)
 def test_only_an_image_that_would_be_sent_is_shown_to_huawei(of_note, of_item, expected):
-    assert IMAGES.wanted(parcel(note_=note(**of_note), **of_item), CRED) == expected
+    assert IMAGES.wanted(batch(note_=note(**of_note), **of_item), CRED) == expected
 
 
 def test_the_request_that_has_an_image_looked_at():
@@ -266,7 +266,7 @@ def test_any_bytes_are_a_word_on_an_image_or_none(body):
 
 @pytest.mark.parametrize(("image", "shown"), [(None, URL), (GIVEN, GIVEN), ("", None)])
 def test_the_address_that_huawei_gave_goes_out_in_place_of_the_senders(image, shown):
-    one = msgspec.structs.replace(parcel(note_=note(image=URL, placement={"category": "IM"})), image=image)
+    one = msgspec.structs.replace(batch(note_=note(image=URL, placement={"category": "IM"})), image=image)
     body = json.loads(HARMONY.build(one, CRED, ACCESS).body)
     assert body["payload"]["notification"].get("image") == shown
 
@@ -275,7 +275,7 @@ def test_the_address_that_huawei_gave_goes_out_in_place_of_the_senders(image, sh
 
 
 def built(one, *, rights=(), options=None, **over):
-    request = HARMONY.build(parcel(note_=one, **over), credential(Vendor.HARMONY, *rights, **(options or {})), ACCESS)
+    request = HARMONY.build(batch(note_=one, **over), credential(Vendor.HARMONY, *rights, **(options or {})), ACCESS)
     return request, json.loads(request.body)
 
 
@@ -312,16 +312,16 @@ def test_golden_body_of_a_chat():
 
 def test_the_device_drops_a_repeat_by_an_id_that_is_the_same_in_every_attempt():
     def app_message_id(*tokens, **over):
-        sent = Parcel(tuple(item(token, note(**over), told=told) for token in tokens), NOW_MS)
+        sent = RequestBatch(tuple(item(token, note(**over), told=told) for token in tokens), NOW_MS)
         return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"]["appMessageId"]
 
     told = []
-    first, batch = app_message_id("a"), app_message_id("a", "b")
+    first, many = app_message_id("a"), app_message_id("a", "b")
     told = [("timeout", "")]
-    assert (app_message_id("a"), app_message_id("a", "b")) == (first, batch)
+    assert (app_message_id("a"), app_message_id("a", "b")) == (first, many)
     assert first == base62(PUSH_ID, 22)
-    assert batch != app_message_id("a", "b", event_id="e-2")
-    assert batch != app_message_id("a", "b", kind=Kind.CALL_CANCEL)
+    assert many != app_message_id("a", "b", event_id="e-2")
+    assert many != app_message_id("a", "b", kind=Kind.CALL_CANCEL)
 
 
 CALL = {"kind": Kind.CALL_INVITE, "push_type": PushType.VOIP, "placement": {"category": "VOIP"}}
@@ -359,7 +359,7 @@ def test_golden_body_of_an_in_app_call():
 
 
 def test_a_recall_revokes_where_the_client_id_is_known():
-    sent = parcel("a", "b", note_=note(kind=Kind.RECALL, collapse_id="m-1"))
+    sent = batch("a", "b", note_=note(kind=Kind.RECALL, collapse_id="m-1"))
     request = HARMONY.build(sent, credential(Vendor.HARMONY, app_id="100000001"), ACCESS)
     assert (request.path, request.headers["push-type"]) == ("/v1/100000001/messages:revoke", "0")
     assert json.loads(request.body) == {"notifyId": number_id("m-1"), "token": ["a", "b"]}
@@ -367,7 +367,7 @@ def test_a_recall_revokes_where_the_client_id_is_known():
 
 def test_a_repeat_is_shown_once_however_the_batch_fell_apart():
     def shown_as(*tokens, **of_note):
-        return built_id(parcel(*tokens, note_=note(**of_note)))
+        return built_id(batch(*tokens, note_=note(**of_note)))
 
     def built_id(sent):
         return json.loads(HARMONY.build(sent, CRED, ACCESS).body)["payload"]["notification"]["appMessageId"]

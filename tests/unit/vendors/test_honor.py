@@ -8,8 +8,8 @@ import json
 import pytest
 
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
-from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, PUSH_ID, brief, credential, item, note, parcel, reply
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, Parcel, compact, number_id
+from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, PUSH_ID, batch, brief, credential, item, note, reply
+from workers.vendors.base import AccessRefused, AccessToken, CredentialError, RequestBatch, compact, number_id
 from workers.vendors.honor import HONOR
 
 V = Verdict
@@ -49,15 +49,15 @@ CODES = {
 @pytest.mark.parametrize("as_number", [True, False])
 @pytest.mark.parametrize(("code", "expected"), CODES.items(), ids=CODES)
 def test_each_code_has_its_meaning_as_number_and_as_text(code, expected, as_number):
-    [outcome] = HONOR.classify(parcel("H1"), reply({"code": int(code) if as_number else code, "message": "x"}))
+    [outcome] = HONOR.classify(batch("H1"), reply({"code": int(code) if as_number else code, "message": "x"}))
     assert brief(outcome) == expected
     assert (outcome.code, outcome.words) == (code, "x")
 
 
 @pytest.mark.parametrize("status", [400, 401, 500])
 def test_the_bodys_code_wins_over_the_status(status):
-    assert brief(HONOR.classify(parcel("H1"), reply({"code": 200, "data": None}, status))[0]) == OK
-    assert HONOR.classify(parcel("H1"), reply({"code": 429}, status))[0].verdict is V.THROTTLED
+    assert brief(HONOR.classify(batch("H1"), reply({"code": 200, "data": None}, status))[0]) == OK
+    assert HONOR.classify(batch("H1"), reply({"code": 429}, status))[0].verdict is V.THROTTLED
 
 
 #: HTTP status -> meaning where the body has no code.
@@ -74,15 +74,15 @@ STATUSES = {
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b'{"message":"x"}', b'{"code":null}'])
 @pytest.mark.parametrize(("status", "expected"), STATUSES.items())
 def test_a_status_counts_where_the_body_has_no_code(status, expected, body):
-    assert [brief(o) for o in HONOR.classify(parcel("a", "b"), reply(body, status))] == [expected] * 2
+    assert [brief(o) for o in HONOR.classify(batch("a", "b"), reply(body, status))] == [expected] * 2
 
 
 def test_an_unknown_code_with_a_4xx_rings_and_is_final():
-    assert brief(HONOR.classify(parcel("a"), reply({"code": 77}, 422))[0]) == (V.UNKNOWN, None, None, True)
+    assert brief(HONOR.classify(batch("a"), reply({"code": 77}, 422))[0]) == (V.UNKNOWN, None, None, True)
 
 
 def test_a_throttle_waits_as_long_as_the_vendor_says():
-    assert HONOR.classify(parcel("a"), reply({"code": 429}, 429, retry_after="9"))[0].retry_after_s == 9
+    assert HONOR.classify(batch("a"), reply({"code": 429}, 429, retry_after="9"))[0].retry_after_s == 9
 
 
 V5 = {
@@ -112,36 +112,36 @@ LISTS = {
 
 @pytest.mark.parametrize(("body", "verdicts"), LISTS.values(), ids=LISTS)
 def test_the_lists_are_read_token_by_token(body, verdicts):
-    outcomes = HONOR.classify(parcel(*SENT), reply(body))
+    outcomes = HONOR.classify(batch(*SENT), reply(body))
     assert [o.verdict for o in outcomes] == verdicts
     assert all(o.attempts_max == (3 if o.verdict is V.UNAVAILABLE else None) for o in outcomes)
 
 
 def test_a_token_that_a_list_names_is_told_by_which_one_not_success():
-    words = [o.words for o in HONOR.classify(parcel(*SENT), reply(V5))]
+    words = [o.words for o in HONOR.classify(batch(*SENT), reply(V5))]
     assert words == ["success", "failTokens names this token", "expireTokens names this token"]
 
 
 def test_the_request_id_is_kept_for_receipts():
-    assert [o.vendor_message_id for o in HONOR.classify(parcel(*SENT), reply(V5))] == ["r-1"] * 3
+    assert [o.vendor_message_id for o in HONOR.classify(batch(*SENT), reply(V5))] == ["r-1"] * 3
 
 
 def test_vector_6():
-    [ok] = HONOR.classify(parcel("H1"), reply({"code": "200", "msg": "ok", "data": None}))
+    [ok] = HONOR.classify(batch("H1"), reply({"code": "200", "msg": "ok", "data": None}))
     assert (ok.verdict, ok.words) == (V.ACCEPTED, "ok")
-    [first] = HONOR.classify(parcel("H1"), reply({"code": 401, "message": "x"}))
-    [second] = HONOR.classify(Parcel((item("H1", told=[("401", "401")]),), NOW_MS), reply({"code": 401, "message": "x"}))
+    [first] = HONOR.classify(batch("H1"), reply({"code": 401, "message": "x"}))
+    [second] = HONOR.classify(RequestBatch((item("H1", told=[("401", "401")]),), NOW_MS), reply({"code": 401, "message": "x"}))
     assert (first.verdict, second.verdict) == (V.ACCESS_EXPIRED, V.CREDENTIAL_REFUSED)
-    [unknown] = HONOR.classify(parcel("H1"), reply({"code": 12345, "message": "x"}))
+    [unknown] = HONOR.classify(batch("H1"), reply({"code": 12345, "message": "x"}))
     assert (unknown.verdict, unknown.attempts_max, unknown.alarm) == (V.UNAVAILABLE, 3, True)
-    [at_last] = HONOR.classify(Parcel((item("H1", told=[("200", "12345")] * 2),), NOW_MS), reply({"code": 12345, "message": "x"}))
+    [at_last] = HONOR.classify(RequestBatch((item("H1", told=[("200", "12345")] * 2),), NOW_MS), reply({"code": 12345, "message": "x"}))
     assert (at_last.verdict, at_last.alarm) == (V.UNKNOWN, True)
 
 
 def test_all_invalid_is_believed_only_of_a_token_alone():
     answer = reply({"code": 80300007})
-    assert [(o.verdict, o.again) for o in HONOR.classify(parcel("a", "b"), answer)] == [(V.UNAVAILABLE, Again.SINGLY)] * 2
-    assert HONOR.classify(parcel("a"), answer)[0].verdict is V.TOKEN_DEAD
+    assert [(o.verdict, o.again) for o in HONOR.classify(batch("a", "b"), answer)] == [(V.UNAVAILABLE, Again.SINGLY)] * 2
+    assert HONOR.classify(batch("a"), answer)[0].verdict is V.TOKEN_DEAD
 
 
 # ---------------------------------------------------------------- vectors
@@ -173,9 +173,9 @@ def test_vector_2_token_form():
 
 
 def test_vector_3_timestamp_is_that_of_the_sending():
-    headers = HONOR.build(parcel("H1"), CRED, ACCESS).headers
+    headers = HONOR.build(batch("H1"), CRED, ACCESS).headers
     assert headers["timestamp"] == "1748793600000"
-    assert HONOR.build(Parcel((item("H1"),), NOW_MS + 5), CRED, ACCESS).headers["timestamp"] == "1748793600005"
+    assert HONOR.build(RequestBatch((item("H1"),), NOW_MS + 5), CRED, ACCESS).headers["timestamp"] == "1748793600005"
 
 
 ACCESS_ANSWERS = {
@@ -204,7 +204,7 @@ def test_the_access_call_is_read(answer, expected):
 
 
 def built(one, *, options=None, **over):
-    return json.loads(HONOR.build(parcel(note_=one, **over), credential(Vendor.HONOR, "honor.service", **(options or {})), ACCESS).body)
+    return json.loads(HONOR.build(batch(note_=one, **over), credential(Vendor.HONOR, "honor.service", **(options or {})), ACCESS).body)
 
 
 def shown(one, **over):
@@ -218,7 +218,7 @@ def test_golden_body_of_a_chat():
     one = note(
         ext="e", payload={"k": 1}, image="https://cdn.example.com/a.png", placement=SERVICE, sound_android="ring.mp3", thread_id="t-1"
     )
-    sent = parcel("H1", note_=one, badge=2)
+    sent = batch("H1", note_=one, badge=2)
     request = HONOR.build(sent, credential(Vendor.HONOR, badge_class="a.Main"), ACCESS)
     assert (request.endpoint, request.path) == ("HONOR", "/api/v1/1040000001/sendMessage")
     assert request.headers == {

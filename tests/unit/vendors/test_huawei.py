@@ -8,9 +8,9 @@ import json
 import pytest
 
 from common.model import Again, BadgeMode, Bucket, Kind, PushType, Vendor, Verdict
-from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, PUSH_ID, brief, credential, item, note, parcel, reply
+from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, PUSH_ID, batch, brief, credential, item, note, reply
 from workers.vendors import pushkit
-from workers.vendors.base import AccessRefused, AccessToken, CredentialError, Parcel, compact, number_id
+from workers.vendors.base import AccessRefused, AccessToken, CredentialError, RequestBatch, compact, number_id
 from workers.vendors.huawei import CATEGORIES, HUAWEI
 
 V = Verdict
@@ -63,7 +63,7 @@ CODES = {
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
 @pytest.mark.parametrize(("code", "expected"), CODES.items(), ids=CODES)
 def test_each_code_has_its_meaning_on_any_http_status(code, expected, status):
-    [outcome] = HUAWEI.classify(parcel("T1"), reply({"code": code, "msg": "words", "requestId": "r1"}, status))
+    [outcome] = HUAWEI.classify(batch("T1"), reply({"code": code, "msg": "words", "requestId": "r1"}, status))
     assert brief(outcome) == expected
     assert (outcome.status, outcome.code, outcome.vendor_message_id) == (str(status), code, "r1")
 
@@ -91,18 +91,18 @@ STATUSES = {
 @pytest.mark.parametrize("body", [b"", b"<html>gateway</html>", b"null", b'{"msg":"x"}', b'{"code":true}'])
 @pytest.mark.parametrize(("status", "expected"), STATUSES.items())
 def test_a_status_counts_where_the_body_has_no_code(status, expected, body):
-    assert [brief(o) for o in HUAWEI.classify(parcel("a", "b"), reply(body, status))] == [expected] * 2
+    assert [brief(o) for o in HUAWEI.classify(batch("a", "b"), reply(body, status))] == [expected] * 2
 
 
 @pytest.mark.parametrize("code", ["80499999", "12345", "E503", 99])
 @pytest.mark.parametrize(("status", "verdict"), [(200, V.UNKNOWN), (500, V.UNAVAILABLE), (503, V.THROTTLED)])
 def test_an_unknown_code_outside_every_family_rings_and_follows_the_status(code, status, verdict):
-    [outcome] = HUAWEI.classify(parcel("a"), reply({"code": code}, status))
+    [outcome] = HUAWEI.classify(batch("a"), reply({"code": code}, status))
     assert brief(outcome) == (verdict, None, None, True)
 
 
 def test_flow_control_waits_as_long_as_the_vendor_says():
-    [outcome] = HUAWEI.classify(parcel("a"), reply(b"", 503, retry_after="17"))
+    [outcome] = HUAWEI.classify(batch("a"), reply(b"", 503, retry_after="17"))
     assert outcome.retry_after_s == 17
 
 
@@ -150,15 +150,15 @@ LISTS = {
 
 @pytest.mark.parametrize(("body", "tokens", "verdicts"), LISTS.values(), ids=LISTS)
 def test_partial_success_is_read_token_by_token(body, tokens, verdicts):
-    outcomes = HUAWEI.classify(parcel(*tokens), reply(body))
+    outcomes = HUAWEI.classify(batch(*tokens), reply(body))
     assert [o.verdict for o in outcomes] == verdicts
     assert all("T4" not in o.words for o in outcomes)
 
 
 def test_all_invalid_is_believed_only_of_a_token_alone():
     body = {"code": "80300007", "msg": "All the tokens are invalid"}
-    assert [o.again for o in HUAWEI.classify(parcel("a", "b"), reply(body))] == [Again.SINGLY] * 2
-    [alone] = HUAWEI.classify(parcel("a", again="singly"), reply(body))
+    assert [o.again for o in HUAWEI.classify(batch("a", "b"), reply(body))] == [Again.SINGLY] * 2
+    [alone] = HUAWEI.classify(batch("a", again="singly"), reply(body))
     assert (alone.verdict, alone.again) == (V.TOKEN_DEAD, None)
 
 
@@ -177,18 +177,18 @@ SECOND_TIMES = {
 
 @pytest.mark.parametrize(("told", "again", "code", "verdict"), SECOND_TIMES.values(), ids=SECOND_TIMES)
 def test_a_remedy_is_tried_so_often_and_no_more(told, again, code, verdict):
-    sent = Parcel((item(told=told, again=again),), NOW_MS)
+    sent = RequestBatch((item(told=told, again=again),), NOW_MS)
     [outcome] = HUAWEI.classify(sent, reply({"code": code}))
     assert outcome.verdict is verdict
 
 
 def test_an_unauthorised_status_twice_is_the_credentials_fault():
-    sent = Parcel((item(told=[("401", "")]),), NOW_MS)
+    sent = RequestBatch((item(told=[("401", "")]),), NOW_MS)
     assert HUAWEI.classify(sent, reply(b"", 401))[0].verdict is V.CREDENTIAL_REFUSED
 
 
 def test_the_vendors_words_lose_device_tokens():
-    [outcome] = HUAWEI.classify(parcel("SECRETTOKEN"), reply({"code": "80100001", "msg": "bad token SECRETTOKEN"}))
+    [outcome] = HUAWEI.classify(batch("SECRETTOKEN"), reply({"code": "80100001", "msg": "bad token SECRETTOKEN"}))
     assert outcome.words == "bad token <token>"
 
 
@@ -230,7 +230,7 @@ def test_a_built_body_has_every_field_of_vector_1():
         vendor_raw={"message": {"android": {"collapse_key": -1}}},
     )
     cred = credential(Vendor.HUAWEI, badge_class="com.example.im.MainActivity")
-    message = json.loads(HUAWEI.build(parcel("T1", note_=one, push_id="m-1001", badge=1), cred, ACCESS).body)["message"]
+    message = json.loads(HUAWEI.build(batch("T1", note_=one, push_id="m-1001", badge=1), cred, ACCESS).body)["message"]
     android, wanted = message["android"], V1["message"]["android"]
     shown = android["notification"]
     assert {key: android[key] for key in wanted if key != "notification"} == {key: wanted[key] for key in wanted if key != "notification"}
@@ -285,7 +285,7 @@ def test_a_refusal_names_main_and_sub_code():
 
 
 def shown(one, *, rights=(), options=None, **over):
-    body = json.loads(HUAWEI.build(parcel(note_=one, **over), credential(Vendor.HUAWEI, *rights, **(options or {})), ACCESS).body)
+    body = json.loads(HUAWEI.build(batch(note_=one, **over), credential(Vendor.HUAWEI, *rights, **(options or {})), ACCESS).body)
     return body["message"]["android"]
 
 
@@ -299,7 +299,7 @@ def test_golden_body_of_a_chat():
         sound_android="ring.mp3",
     )
     cred = credential(Vendor.HUAWEI, "huawei.im", badge_class="a.Main", receipt_id="RCP1")
-    request = HUAWEI.build(parcel("T1", "T2", note_=one, badge=7), cred, ACCESS)
+    request = HUAWEI.build(batch("T1", "T2", note_=one, badge=7), cred, ACCESS)
     assert (request.endpoint, request.path) == ("HUAWEI", "/v1/100000001/messages:send")
     assert request.headers == {"content-type": "application/json; charset=UTF-8", "authorization": "Bearer access-1"}
     body = json.loads(request.body)
@@ -334,7 +334,7 @@ def test_golden_body_of_a_chat():
 
 def test_golden_body_of_a_silent_message():
     one = note(push_type=PushType.SILENT, ext="e", placement={"category": "IM"})
-    body = json.loads(HUAWEI.build(parcel("T1", note_=one, ttl_s=600), CRED, ACCESS).body)
+    body = json.loads(HUAWEI.build(batch("T1", note_=one, ttl_s=600), CRED, ACCESS).body)
     android = {"urgency": "NORMAL", "ttl": "600s", "bi_tag": PUSH_ID}
     assert body == {"validate_only": False, "message": {"data": '{"ext":"e"}', "android": android, "token": ["T1"]}}
 
@@ -480,7 +480,7 @@ def test_raw_fields_touch_neither_target_nor_mode():
         "token": ["X"],
         "notification": "junk",
     }
-    body = json.loads(HUAWEI.build(parcel("T1", note_=note(vendor_raw=raw)), CRED, ACCESS).body)
+    body = json.loads(HUAWEI.build(batch("T1", note_=note(vendor_raw=raw)), CRED, ACCESS).body)
     assert set(body["message"]) == {"data", "android", "token"}
     assert (body["validate_only"], body["message"]["token"], body["message"]["data"]) == (False, ["T1"], "mine")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.receipts.reading import read_any
-from tests.unit.vendors.cases import NOW_MS, PUSH_ID, answer, credential, note, parcel
+from tests.unit.vendors.cases import NOW_MS, PUSH_ID, answer, batch, credential, note
 from workers.receipts.meizu import read_receipts
 from workers.vendors import meizu
 from workers.vendors.base import CredentialError, receipt_tag
@@ -24,7 +24,7 @@ NEW_CODE = "424242"
 def test_each_code_of_the_call_is_told_with_its_words(code):
     """Their verdicts: test_pages.py."""
     for said in (code, int(code)):
-        [outcome] = meizu.classify(parcel(), answer(200, {"code": said, "message": "words", "value": "", "redirect": ""}))
+        [outcome] = meizu.classify(batch(), answer(200, {"code": said, "message": "words", "value": "", "redirect": ""}))
         assert (outcome.code, outcome.words) == (code, "words")
         assert outcome.alarm == (code in (NEW_CODE, "300"))
         assert (outcome.verdict is Verdict.UNKNOWN) == (code == NEW_CODE)
@@ -33,21 +33,21 @@ def test_each_code_of_the_call_is_told_with_its_words(code):
 def test_another_error_is_our_fault_after_three_tries():
     reply = answer(200, {"code": "500", "message": "words", "value": ""})
     before = [[Attempt(NOW_MS, "200", code, "", None) for code in ("110010", *["500"] * n)] for n in range(3)]
-    verdicts = [meizu.classify(parcel(attempts=tuple(met)), reply)[0].verdict for met in before]
+    verdicts = [meizu.classify(batch(attempts=tuple(met)), reply)[0].verdict for met in before]
     assert verdicts == [Verdict.UNAVAILABLE, Verdict.UNAVAILABLE, Verdict.REJECTED]
 
 
 @pytest.mark.parametrize(("code", "verdict"), [*meizu.TOKEN_CODES.items(), (NEW_CODE, Verdict.UNKNOWN)])
 def test_each_code_of_a_token_has_its_verdict_and_the_rest_is_accepted(code, verdict):
     body = {"code": "200", "message": "", "value": {code: ["ID1"]}, "msgId": "c2ee"}
-    named, other = meizu.classify(parcel(tokens=("ID1", "ID2")), answer(200, body))
+    named, other = meizu.classify(batch(tokens=("ID1", "ID2")), answer(200, body))
     assert (named.verdict, named.code, named.alarm) == (verdict, code, verdict is Verdict.UNKNOWN)
     assert (other.verdict, other.code, other.vendor_message_id) == (Verdict.ACCEPTED, "200", "c2ee")
 
 
 @pytest.mark.parametrize("code", ["110002", "110003"])
 def test_a_dead_token_of_a_whole_call_is_looked_for_one_by_one(code):
-    outcomes = meizu.classify(parcel(tokens=("a", "b")), answer(200, {"code": code, "value": ""}))
+    outcomes = meizu.classify(batch(tokens=("a", "b")), answer(200, {"code": code, "value": ""}))
     assert [(o.verdict, o.again) for o in outcomes] == [(Verdict.UNAVAILABLE, Again.SINGLY)] * 2
 
 
@@ -64,7 +64,7 @@ VALUES = {
 
 @pytest.mark.parametrize(("value", "verdicts"), VALUES.values(), ids=VALUES)
 def test_partial_answers(value, verdicts):
-    outcomes = meizu.classify(parcel(tokens=("a", "b", "c")), answer(200, {"code": "200", "value": value, "msgId": "m"}))
+    outcomes = meizu.classify(batch(tokens=("a", "b", "c")), answer(200, {"code": "200", "value": value, "msgId": "m"}))
     assert [o.verdict for o in outcomes] == verdicts
 
 
@@ -73,7 +73,7 @@ STATUSES = {200: Verdict.UNKNOWN, 404: Verdict.UNKNOWN, 429: Verdict.THROTTLED, 
 
 @pytest.mark.parametrize(("status", "verdict"), STATUSES.items())
 def test_without_a_code_the_status_decides(status, verdict):
-    [outcome] = meizu.classify(parcel(), answer(status, b"<html>"))
+    [outcome] = meizu.classify(batch(), answer(status, b"<html>"))
     assert outcome.verdict is verdict
 
 
@@ -87,7 +87,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("status", "body", "verdict"), BROKEN.values(), ids=BROKEN)
 def test_what_a_broken_server_says_beside_its_status_is_no_word_on_a_push(status, body, verdict):
-    [outcome] = meizu.classify(parcel(), answer(status, body))
+    [outcome] = meizu.classify(batch(), answer(status, body))
     assert outcome.verdict is verdict
 
 
@@ -127,13 +127,13 @@ def test_sign_vectors(form, secret, wanted):
 # ---------------------------------------------------------------- the form
 
 
-def form_of(about=None, **of_parcel) -> dict[str, str]:
-    request = meizu.build(parcel(about, **of_parcel), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
+def form_of(about=None, **of_batch) -> dict[str, str]:
+    request = meizu.build(batch(about, **of_batch), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
     return {name: values[0] for name, values in parse_qs(request.body.decode(), strict_parsing=True).items()}
 
 
-def message_of(about=None, **of_parcel) -> dict:
-    return json.loads(form_of(about, **of_parcel)["messageJson"])
+def message_of(about=None, **of_batch) -> dict:
+    return json.loads(form_of(about, **of_batch)["messageJson"])
 
 
 def test_a_chat_message_as_it_travels():
@@ -143,7 +143,7 @@ def test_a_chat_message_as_it_travels():
         placement={"notice_msg_type": "1"},
         vendor_raw={"parameters": {"room": "1", "ext": "no"}, "appId": "9"},
     )
-    request = meizu.build(parcel(about, ("ID1", "ID2")), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
+    request = meizu.build(batch(about, ("ID1", "ID2")), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
     assert (request.endpoint, request.path) == ("MEIZU", "/garcia/api/server/push/varnished/pushByPushId")
     assert request.headers == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
     form = form_of(about, tokens=("ID1", "ID2"))
@@ -218,13 +218,13 @@ def test_receipts_are_asked_for_only_with_an_address():
     assert "extra" not in message_of()
     assert "extra" not in message_of(callback_url=url + "x" * 100)
     assert message_of(callback_url=url)["extra"] == {"callback": url, "callback.param": PUSH_ID, "callback.type": "3"}
-    push = parcel(tokens=("a", "b"))
+    push = batch(tokens=("a", "b"))
     assert message_of(tokens=("a", "b"), callback_url=url)["extra"]["callback.param"] == receipt_tag(push)
 
 
 def test_a_silent_push_is_refused_before_a_request():
-    assert meizu.refuse(parcel(note(push_type=PushType.SILENT)).items[0]) == "silent_not_supported"
-    assert meizu.refuse(parcel().items[0]) is None
+    assert meizu.refuse(batch(note(push_type=PushType.SILENT)).items[0]) == "silent_not_supported"
+    assert meizu.refuse(batch().items[0]) is None
 
 
 @pytest.mark.parametrize(("token", "valid"), [(ID_C, True), ("", False), ("a,b", False), ("a b", False), ("a" * 257, False), ("会", False)])

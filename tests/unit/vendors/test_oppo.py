@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from common.contracts import Attempt, Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
-from workers.vendors.base import AccessRefused, AccessToken, Credential, CredentialError, Item, Parcel, compact, number_id
+from workers.vendors.base import AccessRefused, AccessToken, Credential, CredentialError, PushItem, RequestBatch, compact, number_id
 from workers.vendors.oppo import CODES, OPPO, encode, endpoint_of, sent, sign
 from workers.wire import Answer, NoAnswer
 
@@ -74,25 +74,25 @@ def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, ag
     """met: codes of the tries before; the attempt is one more."""
     told = tuple(Attempt(NOW, "200", str(code), "", None, Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE) for code in met)
     target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, attempts=told, again=again)
-    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
+    return PushItem(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
 
 
-def parcel_of(*items, callback_url=None):
-    return Parcel(items=items or (item_of(),), now_ms=NOW, callback_url=callback_url)
+def request_batch_of(*items, callback_url=None):
+    return RequestBatch(items=items or (item_of(),), now_ms=NOW, callback_url=callback_url)
 
 
 def batch_of(count, note=NOTE, notes_differ=False, **more):
     each = [msgspec.structs.replace(note, event_id=f"e{n}" if notes_differ else "e") for n in range(count)]
-    return parcel_of(*(item_of(each[n], f"CN_{n:032x}", f"{n:032x}", **more) for n in range(count)))
+    return request_batch_of(*(item_of(each[n], f"CN_{n:032x}", f"{n:032x}", **more) for n in range(count)))
 
 
-def sent_form(parcel, credential=CREDENTIAL):
-    request = OPPO.build(parcel, credential, ACCESS)
+def sent_form(batch, credential=CREDENTIAL):
+    request = OPPO.build(batch, credential, ACCESS)
     return request, dict(parse_qsl(request.body.decode("ascii"), strict_parsing=True, keep_blank_values=True))
 
 
 def wire(note=NOTE, credential=CREDENTIAL, callback_url=None, **more):
-    _, form = sent_form(parcel_of(item_of(note, **more), callback_url=callback_url), credential)
+    _, form = sent_form(request_batch_of(item_of(note, **more), callback_url=callback_url), credential)
     return json.loads(form["message"])["notification"]
 
 
@@ -144,28 +144,28 @@ def test_each_code_gives_its_verdict(code, expected, attempt, shape):
         items = (item_of(met=[code] * (attempt - 1)), item_of(token=f"CN_{HEX}"))
         entry = {"messageId": "m", "registrationId": REGID, "errorCode": code, "errorMessage": "why"}
         reply = {"code": 0, "data": [{"messageId": "n", "registrationId": f"CN_{HEX}"}, entry]}
-    outcome = OPPO.classify(parcel_of(*items), answer_of(reply))[0]
+    outcome = OPPO.classify(request_batch_of(*items), answer_of(reply))[0]
     assert (outcome.verdict, outcome.attempts_max, outcome.again, outcome.alarm) == expected[attempt - 1]
     assert (outcome.code, outcome.words, outcome.status, outcome.token_only) == (str(code), "why", "200", False)
 
 
 @pytest.mark.parametrize("code", [35, 41000])
 def test_a_code_that_no_source_explains_is_our_fault_after_two_retries(code):
-    verdicts = [OPPO.classify(parcel_of(item_of(met=[55, 55] + [code] * n)), answer_of({"code": code}))[0].verdict for n in range(4)]
+    verdicts = [OPPO.classify(request_batch_of(item_of(met=[55, 55] + [code] * n)), answer_of({"code": code}))[0].verdict for n in range(4)]
     assert verdicts == [R, R, X, X]
 
 
 def test_a_wrong_clock_is_found_on_the_second_word_of_it_not_on_the_second_try():
-    verdicts = [OPPO.classify(parcel_of(item_of(met=met)), answer_of({"code": 19}))[0].verdict for met in ([], [55, -1], [55, 19])]
+    verdicts = [OPPO.classify(request_batch_of(item_of(met=met)), answer_of({"code": 19}))[0].verdict for met in ([], [55, -1], [55, 19])]
     assert verdicts == [R, R, C]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b'{"data":{}}'])
 def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
-    verdicts = [OPPO.classify(parcel_of(item_of(met=[55, *[""] * n])), answer_of(body))[0].verdict for n in range(3)]
+    verdicts = [OPPO.classify(request_batch_of(item_of(met=[55, *[""] * n])), answer_of(body))[0].verdict for n in range(3)]
     assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
     advert = item_of(OPEN)
-    assert OPPO.classify(parcel_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
+    assert OPPO.classify(request_batch_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
 
 
 def test_no_code_of_the_table_is_left_untried():
@@ -173,7 +173,7 @@ def test_no_code_of_the_table_is_left_untried():
 
 
 def test_67_without_a_notify_level_is_about_the_category():
-    (outcome,) = OPPO.classify(parcel_of(item_of(attempt=2, again=WITHOUT_LEVEL)), answer_of({"code": 67}))
+    (outcome,) = OPPO.classify(request_batch_of(item_of(attempt=2, again=WITHOUT_LEVEL)), answer_of({"code": 67}))
     assert (outcome.verdict, outcome.alarm) == (X, True)
     assert "notify_level" not in wire(again=WITHOUT_LEVEL)
     assert wire(again=WITHOUT_LEVEL)["category"] == "IM"
@@ -191,7 +191,7 @@ def test_67_without_a_notify_level_is_about_the_category():
     ],
 )
 def test_41_retires_a_token_only_when_it_names_the_registration_id(words, verdict):
-    assert OPPO.classify(parcel_of(), answer_of({"code": 41, "message": words}))[0].verdict is verdict
+    assert OPPO.classify(request_batch_of(), answer_of({"code": 41, "message": words}))[0].verdict is verdict
 
 
 OUTER = {
@@ -223,12 +223,12 @@ def test_an_outer_code_speaks_for_all_but_one_item_does_not_spoil_the_others(cod
 def test_a_batch_that_is_too_large_goes_one_by_one():
     outcomes = OPPO.classify(batch_of(3), answer_of(b"", 413))
     assert [(o.verdict, o.again) for o in outcomes] == [(R, Again.SINGLY)] * 3
-    assert [(o.verdict, o.again) for o in OPPO.classify(parcel_of(), answer_of(b"", 413))] == [(R, None)]
+    assert [(o.verdict, o.again) for o in OPPO.classify(request_batch_of(), answer_of(b"", 413))] == [(R, None)]
 
 
 @pytest.mark.parametrize("note", [NOTE, OPEN, with_(vendor={"category": "MARKETING"})])
 def test_a_spent_day_is_the_public_class_s_whatever_push_it_is_told_of(note):
-    (outcome,) = OPPO.classify(parcel_of(item_of(note)), answer_of({"code": 33}))
+    (outcome,) = OPPO.classify(request_batch_of(item_of(note)), answer_of({"code": 33}))
     assert (outcome.verdict, outcome.bucket, outcome.token_only) == (Q, Bucket.PUBLIC, False)
 
 
@@ -264,13 +264,13 @@ def test_silence_is_uncertain_when_written_else_unavailable():
 
 
 def test_flow_control_of_the_service_wants_a_longer_back_off():
-    assert OPPO.classify(parcel_of(), answer_of({"code": -2}))[0].first_s == 5.0
-    assert OPPO.classify(parcel_of(), answer_of({"code": -1}))[0].first_s is None
+    assert OPPO.classify(request_batch_of(), answer_of({"code": -2}))[0].first_s == 5.0
+    assert OPPO.classify(request_batch_of(), answer_of({"code": -1}))[0].first_s is None
 
 
 @pytest.mark.parametrize(("code", "headers", "wait"), [(-2, {}, None), (55, {}, 1.0), (13, {}, None), (55, {"retry-after": "30"}, 30.0)])
 def test_waits_are_the_vendors_or_the_pages(code, headers, wait):
-    assert OPPO.classify(parcel_of(), answer_of({"code": code}, headers=headers))[0].retry_after_s == wait
+    assert OPPO.classify(request_batch_of(), answer_of({"code": code}, headers=headers))[0].retry_after_s == wait
 
 
 SUCCESS = {"code": 0, "message": None, "data": {"messageId": "app-1-1-0123"}}
@@ -279,26 +279,26 @@ SUCCESS = {"code": 0, "message": None, "data": {"messageId": "app-1-1-0123"}}
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 def test_success_carries_the_message_id_even_when_encoded_twice(twice):
     value = json.dumps(SUCCESS) if twice else SUCCESS
-    (outcome,) = OPPO.classify(parcel_of(), answer_of(value))
+    (outcome,) = OPPO.classify(request_batch_of(), answer_of(value))
     assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "app-1-1-0123")
 
 
 @pytest.mark.parametrize("data", [None, {}, {"messageId": ["x"]}, "x", 5])
 def test_code_0_is_success_whatever_stands_in_data(data):
-    assert OPPO.classify(parcel_of(), answer_of({"code": 0, "data": data}))[0].verdict is Verdict.ACCEPTED
+    assert OPPO.classify(request_batch_of(), answer_of({"code": 0, "data": data}))[0].verdict is Verdict.ACCEPTED
 
 
 def test_words_hold_no_token():
-    parcel = batch_of(2)
-    outer = OPPO.classify(parcel, answer_of({"code": 10000, "message": f"bad {parcel.items[1].target.token}"}))
+    batch = batch_of(2)
+    outer = OPPO.classify(batch, answer_of({"code": 10000, "message": f"bad {batch.items[1].target.token}"}))
     assert {o.words for o in outer} == {"bad <token>"}
     entry = {"registrationId": REGID, "errorCode": 10000, "errorMessage": f"{REGID}?"}
-    assert OPPO.classify(parcel_of(), answer_of({"code": 0, "data": [entry]}))[0].words == "<token>?"
+    assert OPPO.classify(request_batch_of(), answer_of({"code": 0, "data": [entry]}))[0].words == "<token>?"
 
 
 def test_entries_are_joined_by_registration_id_and_a_missing_one_is_asked_for_once_more_alone():
-    parcel = batch_of(4)
-    tokens = [item.target.token for item in parcel.items]
+    batch = batch_of(4)
+    tokens = [item.target.token for item in batch.items]
     data = [
         {"messageId": "d", "registrationId": tokens[3]},
         {"messageId": "b", "registrationId": tokens[1], "errorCode": 10000, "errorMessage": "x"},
@@ -307,7 +307,7 @@ def test_entries_are_joined_by_registration_id_and_a_missing_one_is_asked_for_on
         None,
         {"messageId": "no id"},
     ]
-    outcomes = OPPO.classify(parcel, answer_of({"code": 0, "data": data}))
+    outcomes = OPPO.classify(batch, answer_of({"code": 0, "data": data}))
     assert [o.verdict for o in outcomes] == [R, D, R, Verdict.ACCEPTED]
     assert outcomes[3].vendor_message_id == "d"
     assert {(outcomes[n].attempts_max, outcomes[n].again) for n in (0, 2)} == {(2, Again.SINGLY)}
@@ -318,7 +318,7 @@ def test_vector_9_4_batch_answer():
         b'{"code":0,"message":"","data":[{"messageId":"a","registrationId":"CN_0123456789abcdef0123456789abcdef"},'
         b'{"messageId":"b","registrationId":"CN_xyz","errorCode":10000,"errorMessage":"x"}]}'
     )
-    outcomes = OPPO.classify(parcel_of(item_of(), item_of(token="CN_xyz")), Answer(200, {}, body))
+    outcomes = OPPO.classify(request_batch_of(item_of(), item_of(token="CN_xyz")), Answer(200, {}, body))
     assert [(o.verdict, o.vendor_message_id) for o in outcomes] == [(Verdict.ACCEPTED, "a"), (D, None)]
 
 
@@ -329,13 +329,13 @@ def test_a_batch_whose_answer_has_no_list_is_all_missing():
 def test_the_same_registration_id_travels_once_and_hosts_are_not_mixed():
     abroad = f"realme_IN_{HEX}"
     items = (item_of(), item_of(push_id="1" * 32), item_of(token=f"CN_{HEX}"), item_of(token=abroad))
-    parcel = parcel_of(*items)
-    request, form = sent_form(parcel)
+    batch = request_batch_of(*items)
+    request, form = sent_form(batch)
     assert request.endpoint == "OPPO"
     assert [m["target_value"] for m in json.loads(form["messages"])] == [REGID, f"CN_{HEX}"]
-    assert [item.target.push_id for item in sent(parcel)] == [PUSH_ID, PUSH_ID]
+    assert [item.target.push_id for item in sent(batch)] == [PUSH_ID, PUSH_ID]
     data = [{"messageId": "a", "registrationId": REGID}, {"messageId": "b", "registrationId": f"CN_{HEX}"}]
-    outcomes = OPPO.classify(parcel, answer_of({"code": 0, "data": data}))
+    outcomes = OPPO.classify(batch, answer_of({"code": 0, "data": data}))
     assert [o.verdict for o in outcomes] == [Verdict.ACCEPTED, R, Verdict.ACCEPTED, R]
     assert outcomes[1].again is None
     assert outcomes[1].attempts_max is None
@@ -412,14 +412,14 @@ def test_vector_9_3_registration_ids_and_their_host(token, endpoint):
     assert OPPO.token_valid(token) is (endpoint is not None)
     if endpoint:
         assert OPPO.group(item_of(token=token)) == endpoint_of(token) == endpoint
-        assert OPPO.build(parcel_of(item_of(token=token)), CREDENTIAL, ACCESS).endpoint == endpoint
+        assert OPPO.build(request_batch_of(item_of(token=token)), CREDENTIAL, ACCESS).endpoint == endpoint
 
 
 # ---------------------------------------------------------------- the wire
 
 
 def test_a_private_chat_message_is_the_pages_example():
-    request, form = sent_form(parcel_of(callback_url="https://push.example.com/cb/oppo"))
+    request, form = sent_form(request_batch_of(callback_url="https://push.example.com/cb/oppo"))
     assert (request.method, request.path) == ("POST", "/server/v1/message/notification/unicast")
     assert dict(request.headers) == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
     assert form["auth_token"] == ACCESS.value
@@ -451,8 +451,8 @@ def test_a_private_chat_message_is_the_pages_example():
 
 
 def test_a_batch_carries_different_messages_each_with_its_own_id():
-    parcel = parcel_of(item_of(), item_of(OPEN, f"CN_{HEX}", "f" * 32))
-    request, form = sent_form(parcel)
+    batch = request_batch_of(item_of(), item_of(OPEN, f"CN_{HEX}", "f" * 32))
+    request, form = sent_form(batch)
     assert request.path == "/server/v1/message/notification/unicast_batch"
     first, second = (m["notification"] for m in json.loads(form["messages"]))
     assert (first["app_message_id"], second["app_message_id"]) == (PUSH_ID, "f" * 32)
@@ -577,7 +577,7 @@ def test_long_text_style_shows_more():
 
 def test_pushes_of_one_notification_differ_in_target_id_ttl_and_level_only():
     items = (item_of(), item_of(token=f"CN_{HEX}", push_id="1" * 32, ttl_s=5), item_of(token=HEX, push_id="2" * 32, again=WITHOUT_LEVEL))
-    _, form = sent_form(parcel_of(*items, callback_url="https://push.example.com/r"))
+    _, form = sent_form(request_batch_of(*items, callback_url="https://push.example.com/r"))
     sent_ = [m["notification"] for m in json.loads(form["messages"])]
     own = ("app_message_id", "off_line_ttl", "notify_level", "call_back_parameter")
     assert [tuple(s.pop(key, None) for key in own) for s in sent_] == [
@@ -684,12 +684,12 @@ def test_the_spec_says_what_the_page_says():
 
 @given(note=notes, other=notes, url=st.one_of(st.none(), texts), strong=st.booleans())
 def test_any_note_makes_a_request_within_every_limit(note, other, url, strong):
-    parcel = parcel_of(item_of(note), item_of(other, f"CN_{HEX}", "1" * 32), callback_url=url)
-    _, form = sent_form(parcel, STRONG if strong else CREDENTIAL)
+    batch = request_batch_of(item_of(note), item_of(other, f"CN_{HEX}", "1" * 32), callback_url=url)
+    _, form = sent_form(batch, STRONG if strong else CREDENTIAL)
     assert set(form) == {"auth_token", "messages"}
     messages = json.loads(form["messages"])
     assert [m["target_value"] for m in messages] == [REGID, f"CN_{HEX}"]
-    for item, message in zip(parcel.items, messages, strict=True):
+    for item, message in zip(batch.items, messages, strict=True):
         sent_ = message["notification"]
         assert message["verify_registration_id"] is True
         assert sent_["app_message_id"] == item.target.push_id
@@ -721,9 +721,9 @@ def test_no_text_is_cut_inside_a_grapheme(text):
 
 @given(body=bodies, status=statuses, count=st.integers(1, 4), written=st.booleans())
 def test_any_bytes_give_exactly_one_outcome_a_token(body, status, count, written):
-    parcel = batch_of(count)
-    outcomes = OPPO.classify(parcel, Answer(status, {"retry-after": "x"}, body))
+    batch = batch_of(count)
+    outcomes = OPPO.classify(batch, Answer(status, {"retry-after": "x"}, body))
     assert len(outcomes) == count
-    assert len(OPPO.classify(parcel, NoAnswer("reset", sent=written))) == count
+    assert len(OPPO.classify(batch, NoAnswer("reset", sent=written))) == count
     assert status < 300 or not any(o.verdict is Verdict.ACCEPTED for o in outcomes)
     assert isinstance(OPPO.access.read(Answer(status, {"date": "x"}, body), NOW), AccessRefused)

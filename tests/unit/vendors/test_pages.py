@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common.model import Vendor
-from tests.unit.vendors.cases import answer, note, parcel
+from tests.unit.vendors.cases import answer, batch, note
 from workers.receipts import honor as honor_receipts
 from workers.receipts import huawei as huawei_receipts
 from workers.receipts import meizu as meizu_receipts
@@ -94,7 +94,7 @@ RECEIPTS: Mapping[str, tuple[Vendor, Iterable[object], Callable[[str], bytes]]] 
 
 def said_of(vendor: Vendor, status: int, body: Any) -> str:
     """The verdict of a single push's first answer, with what the next attempt does differently."""
-    [outcome] = VENDORS[vendor].classify(parcel(note(), (TOKEN,)), answer(status, body))
+    [outcome] = VENDORS[vendor].classify(batch(note(), (TOKEN,)), answer(status, body))
     return f"{outcome.verdict}, {outcome.again}" if outcome.again else str(outcome.verdict)
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.model import Again, Bucket, Kind, PushType, Verdict
-from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, credential, json_values, kept_whole, note, parcel, texts
+from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, json_values, kept_whole, note, texts
 from workers.vendors.apns import APNS
 from workers.vendors.base import (
     AccessRefused,
@@ -87,7 +87,7 @@ def sizes(spec: Any) -> list[int]:
 @given(status=STATUSES, body=bodies, retry_after=texts)
 def test_any_bytes_give_exactly_one_outcome_a_token(spec, status, body, retry_after):
     for size in sizes(spec):
-        push = parcel(tokens=tuple(f"a{n}" for n in range(size)))
+        push = batch(tokens=tuple(f"a{n}" for n in range(size)))
         outcomes = spec.classify(push, answer(status, body, retry_after=retry_after))
         assert len(outcomes) == size
         assert all(isinstance(o.verdict, Verdict) and len(o.words) <= 200 for o in outcomes)
@@ -152,7 +152,7 @@ def test_no_junk_is_a_date(told):
     ],
 )
 def test_what_nobody_documented_retires_no_token_and_pauses_nothing(spec, status, body):
-    [outcome] = spec.classify(parcel(), answer(status, body))
+    [outcome] = spec.classify(batch(), answer(status, body))
     assert outcome.verdict not in (Verdict.TOKEN_DEAD, Verdict.TOKEN_FOREIGN, Verdict.SILENCED, Verdict.CREDENTIAL_REFUSED)
 
 
@@ -160,7 +160,7 @@ def test_what_nobody_documented_retires_no_token_and_pauses_nothing(spec, status
 def test_silence_is_uncertain_where_the_request_was_written_and_unavailable_else(spec):
     for sent, verdict in ((True, Verdict.UNCERTAIN), (False, Verdict.UNAVAILABLE)):
         for size in sizes(spec):
-            outcomes = spec.classify(parcel(tokens=tuple(f"a{n}" for n in range(size))), NoAnswer("timeout", sent))
+            outcomes = spec.classify(batch(tokens=tuple(f"a{n}" for n in range(size))), NoAnswer("timeout", sent))
             assert [o.verdict for o in outcomes] == [verdict] * size
 
 
@@ -267,7 +267,7 @@ def decoded(spec: Any, body: bytes) -> dict[str, Any]:
 @given(about=notes, badge=st.none() | st.integers(-5, 2**40), ttl_s=st.integers(-5, 2**33), again=st.sampled_from([None, *Again]))
 def test_any_note_can_be_built_and_comes_out_as_json(spec, about, badge, ttl_s, again):
     for size in sizes(spec):
-        push = parcel(about, tuple(f"a{n}" for n in range(size)), badge, ttl_s, again=again)
+        push = batch(about, tuple(f"a{n}" for n in range(size)), badge, ttl_s, again=again)
         request = spec.build(push, credential(spec.vendor), ACCESS)
         assert isinstance(decoded(spec, request.body), dict)
         assert request.path.startswith("/")
@@ -281,7 +281,7 @@ def test_any_note_can_be_built_and_comes_out_as_json(spec, about, badge, ttl_s, 
 @given(title=texts, body=texts, subtitle=texts, ext=st.text(max_size=100))
 def test_words_stay_within_the_limits_and_are_never_cut_inside_a_character(spec, title, body, subtitle, ext):
     about = note(title=title, body=body, subtitle=subtitle, ext=ext)
-    request = spec.build(parcel(about, badge=99), credential(spec.vendor), ACCESS)
+    request = spec.build(batch(about, badge=99), credential(spec.vendor), ACCESS)
     message = decoded(spec, request.body)
     if spec is APNS:
         assert len(request.body) <= 4096
@@ -327,8 +327,8 @@ def test_a_vendor_can_t_be_told_another_target_credential_or_mode_by_raw_fields(
         "notification": {"tag": "x"},
         "aps": {"content-available": 1},
     }
-    with_raw = spec.build(parcel(note(vendor_raw=theirs)), credential(spec.vendor), ACCESS)
-    without = spec.build(parcel(note()), credential(spec.vendor), ACCESS)
+    with_raw = spec.build(batch(note(vendor_raw=theirs)), credential(spec.vendor), ACCESS)
+    without = spec.build(batch(note()), credential(spec.vendor), ACCESS)
     assert with_raw == without
 
 
@@ -338,7 +338,7 @@ def test_prepared_once_or_not_the_request_is_the_same(spec):
         assert spec in (VIVO, MEIZU)  # lists: the body is built once a request as it is
         return
     for badge in (None, 0, 7):
-        push = parcel(note(ext='{"a":1}'), badge=badge)
+        push = batch(note(ext='{"a":1}'), badge=badge)
         ready = spec.prepare(push.items[0].note, credential(spec.vendor))
         prepared = type(push)(push.items, push.now_ms, None, ready)
         assert spec.build(prepared, credential(spec.vendor), ACCESS) == spec.build(push, credential(spec.vendor), ACCESS)
@@ -372,7 +372,7 @@ def test_what_must_make_room_keeps_its_beginning():
 
 
 def test_a_vendor_s_words_are_short_and_without_tokens():
-    assert told("bad token tok-9 here", parcel(tokens=("tok-9",))) == "bad token <token> here"
+    assert told("bad token tok-9 here", batch(tokens=("tok-9",))) == "bad token <token> here"
     assert (len(told("x" * 5000)), told(None), told(5)) == (200, "", "")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.model import Bucket, Vendor, Verdict
 from tests.examples import examples
-from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, answers, credential, note, parcel, parcels, texts, whole_graphemes
+from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, answers, batch, batches, credential, note, texts, whole_graphemes
 from workers.vendors.base import AccessRefused, AccessToken, VendorSpec
 from workers.vendors.harmony import HARMONY
 from workers.vendors.honor import HONOR
@@ -44,7 +44,7 @@ def size_without_tokens(spec: VendorSpec, body: dict) -> int:
 
 @every_vendor
 @settings(max_examples=examples(50), deadline=None)
-@given(sent=parcels, answer=answers)
+@given(sent=batches, answer=answers)
 def test_any_bytes_give_exactly_one_outcome_a_token(spec, sent, answer):
     outcomes = spec.classify(sent, answer)
     assert len(outcomes) == len(sent.items)
@@ -57,7 +57,7 @@ def test_any_bytes_give_exactly_one_outcome_a_token(spec, sent, answer):
 
 @every_vendor
 @settings(max_examples=examples(50), deadline=None)
-@given(sent=parcels)
+@given(sent=batches)
 def test_build_takes_any_note_and_every_token_is_in_the_request(spec, sent):
     request = spec.build(sent, credential(spec.vendor, **FULL[spec.vendor]), ACCESS)
     body = json.loads(request.body)
@@ -72,7 +72,7 @@ def test_build_takes_any_note_and_every_token_is_in_the_request(spec, sent):
 @settings(max_examples=examples(50), deadline=None)
 @given(title=texts.filter(bool), body=texts.filter(bool), style=st.sampled_from([0, 1, 3]), ext=texts)
 def test_any_text_fits_and_is_never_cut_inside_a_grapheme(spec, title, body, style, ext):
-    sent = parcel(note_=note(title=title, body=body, ext=ext, vendor={"style": style}))
+    sent = batch(note_=note(title=title, body=body, ext=ext, vendor={"style": style}))
     shown = shown_in(spec, json.loads(spec.build(sent, credential(spec.vendor), ACCESS).body))
     assert whole_graphemes(shown["title"], title)
     assert whole_graphemes(shown["body"], body)
@@ -82,7 +82,7 @@ def test_any_text_fits_and_is_never_cut_inside_a_grapheme(spec, title, body, sty
 
 @every_vendor
 def test_long_words_use_the_room_there_is(spec):
-    built = spec.build(parcel(note_=note(title="题" * 3000, body="文" * 3000)), credential(spec.vendor), ACCESS)
+    built = spec.build(batch(note_=note(title="题" * 3000, body="文" * 3000)), credential(spec.vendor), ACCESS)
     body = json.loads(built.body)
     if spec is HONOR:  # its own limits are narrower
         shown = shown_in(spec, body)
@@ -94,18 +94,18 @@ def test_long_words_use_the_room_there_is(spec):
 @every_vendor
 def test_what_stands_beside_the_words_goes_before_the_words_go(spec):
     dropped = note(ext="x" * 200, payload={"big": "y" * 5000}, image="https://cdn.example.com/a.png", placement={"importance": "NORMAL"})
-    body = spec.build(parcel(note_=dropped), credential(spec.vendor), ACCESS).body.decode()
+    body = spec.build(batch(note_=dropped), credential(spec.vendor), ACCESS).body.decode()
     assert "x" * 200 in body
     assert "yyy" not in body
     assert "晚上一起吃饭吗？" in body
-    nothing = spec.build(parcel(note_=note(ext="x" * 5000)), credential(spec.vendor), ACCESS).body.decode()
+    nothing = spec.build(batch(note_=note(ext="x" * 5000)), credential(spec.vendor), ACCESS).body.decode()
     assert "xxx" not in nothing
     assert "晚上一起吃饭吗？" in nothing
 
 
 @every_vendor
 def test_a_request_that_was_written_and_never_answered_is_uncertain(spec):
-    sent = parcel("a", "b")
+    sent = batch("a", "b")
     assert [o.verdict for o in spec.classify(sent, NoAnswer("timeout", True))] == [Verdict.UNCERTAIN] * 2
     assert [o.verdict for o in spec.classify(sent, NoAnswer("refused", False))] == [Verdict.UNAVAILABLE] * 2
 
@@ -123,7 +123,7 @@ def test_any_answer_of_the_access_call_is_a_token_or_a_refusal(spec, answer):
 @every_vendor
 def test_retries_carry_the_same_ids_and_two_messages_never_overwrite_each_other(spec):
     def ids(**over):
-        body = json.loads(spec.build(parcel(note_=note(**over)), credential(spec.vendor), ACCESS).body)
+        body = json.loads(spec.build(batch(note_=note(**over)), credential(spec.vendor), ACCESS).body)
         shown = shown_in(spec, body)
         return shown.get("notify_id", shown.get("notifyId")), shown.get("tag")
 
@@ -139,11 +139,11 @@ def test_one_push_has_its_push_id_as_tag_and_a_batch_one_of_the_event(spec):
         text = spec.build(sent, credential(spec.vendor), ACCESS).body.decode()
         return next(text.split(f'"{name}":"')[1].split('"')[0] for name in ("bi_tag", "biTag") if name in text)
 
-    assert tag(parcel("a")) == "0123456789abcdef0123456789abcdef"
-    batch = tag(parcel("a", "b"))
-    assert batch == tag(parcel("c", "d", "e"))
-    assert batch != tag(parcel("a", "b", note_=note(event_id="e-2")))
-    assert len(batch) == 32
+    assert tag(batch("a")) == "0123456789abcdef0123456789abcdef"
+    many = tag(batch("a", "b"))
+    assert many == tag(batch("c", "d", "e"))
+    assert many != tag(batch("a", "b", note_=note(event_id="e-2")))
+    assert len(many) == 32
 
 
 #: V7 of Huawei's page, V4 of Honor's: the day of the quota is Shanghai's.

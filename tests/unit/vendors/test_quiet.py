@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from common.model import Bucket, Kind, MessageClass, Vendor
-from tests.unit.vendors.cases import ACCESS, credential, note, parcel
+from tests.unit.vendors.cases import ACCESS, batch, credential, note
 from workers.vendors import VENDORS
 
 LOUD = {
@@ -50,7 +50,7 @@ def sent(vendor: Vendor, kind: Kind):
     rights = frozenset({"oppo.strong", "huawei.im", "harmony.im"})
     account = credential(vendor, OPTIONS)
     account = type(account)(account.app, vendor, "b1", 1, account.options, account.secrets, rights)
-    request = VENDORS[vendor].build(parcel(about), account, ACCESS)
+    request = VENDORS[vendor].build(batch(about), account, ACCESS)
     return request.headers, request.body.decode()
 
 

@@ -13,7 +13,7 @@ from common.model import Kind, PushType, Vendor
 from tests.unit.vendors.cases import NOW_MS, note, target
 from workers.transport.base import fault_of
 from workers.vendors import VENDORS
-from workers.vendors.base import AccessToken, Credential, Item, Parcel
+from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch
 
 ACCESS = AccessToken("t" * 40, NOW_MS + 60_000, NOW_MS + 60_000)
 OPTIONS = {"app_id": "100", "app_key": "k", "package": "com.example.im", "topic": "com.example.im", "project_id": "p", "region": "cn"}
@@ -39,17 +39,17 @@ def test_every_request_can_be_written(vendor: Vendor, words: list[str], kind: Ki
     token = TOKENS.get(vendor, "r" * 32)
     assert spec.token_valid(token)
     one = target(token, push_id="0123456789abcdef" * 2)
-    parcel = Parcel((Item(given_note, one, 3, 600),), NOW_MS, "https://push.example.com/r?k=1")
+    batch = RequestBatch((PushItem(given_note, one, 3, 600),), NOW_MS, "https://push.example.com/r?k=1")
     if spec.prepare is not None:
-        parcel = parcel_with(parcel, spec.prepare(given_note, account))
-    for ready in (parcel, Parcel(parcel.items, NOW_MS)):
+        batch = batch_with(batch, spec.prepare(given_note, account))
+    for ready in (batch, RequestBatch(batch.items, NOW_MS)):
         request = spec.build(ready, account, ACCESS if spec.access is not None else None)
         assert fault_of(request) is None
         assert isinstance(request.body, bytes)
 
 
-def parcel_with(parcel: Parcel, prepared: Any) -> Parcel:
-    return msgspec.structs.replace(parcel, prepared=prepared) if isinstance(parcel, msgspec.Struct) else parcel
+def batch_with(batch: RequestBatch, prepared: Any) -> RequestBatch:
+    return msgspec.structs.replace(batch, prepared=prepared) if isinstance(batch, msgspec.Struct) else batch
 
 
 @pytest.mark.parametrize("vendor", Vendor)
@@ -57,5 +57,5 @@ def parcel_with(parcel: Parcel, prepared: Any) -> Parcel:
 def test_no_token_that_passes_can_break_a_request(vendor: Vendor, token: str) -> None:
     spec = VENDORS[vendor]
     if spec.token_valid(token):
-        request = spec.build(Parcel((Item(note(), target(token), None, 600),), NOW_MS), credential(vendor), ACCESS)
+        request = spec.build(RequestBatch((PushItem(note(), target(token), None, 600),), NOW_MS), credential(vendor), ACCESS)
         assert fault_of(request) is None

@@ -7,7 +7,7 @@ from urllib.parse import unquote_plus
 import pytest
 
 from common.model import Vendor
-from tests.unit.vendors.cases import ACCESS, FAMILY, credential, note, parcel
+from tests.unit.vendors.cases import ACCESS, FAMILY, batch, credential, note
 from workers.vendors import VENDORS
 
 WORDS = ("今晚八点开会大家准时到场别忘了带材料", "Tonight at eight we meet in the large hall", "今晚八点开会大家准时到场" * 300)
@@ -29,5 +29,5 @@ def test_enormous_names_leave_ten_characters_of_the_words(vendor, words, letter)
         ext="x" * 500,
     )
     account = credential(vendor, {"package": "com.example.im", "key_id": "k", "sub_account": "s"})
-    body = VENDORS[vendor].build(parcel(about, badge=1), account, ACCESS).body.decode()
+    body = VENDORS[vendor].build(batch(about, badge=1), account, ACCESS).body.decode()
     assert words[:10] in (unquote_plus(body) if "%" in body else body)

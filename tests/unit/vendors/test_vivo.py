@@ -12,7 +12,7 @@ from hypothesis import given
 from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.receipts.reading import read_any
-from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, credential, note, parcel, texts
+from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, batch, credential, note, texts
 from workers.receipts.vivo import read_receipts
 from workers.vendors import vivo
 from workers.vendors.base import AccessRefused, AccessToken, CredentialError, receipt_tag
@@ -34,7 +34,7 @@ NEW_CODE = 10999
 def test_each_code_is_told_with_its_words_and_cure(code):
     """Their verdicts: test_pages.py."""
     for said in (code, str(code)):
-        [outcome] = vivo.classify(parcel(), answer(200, {"result": said, "desc": "words"}))
+        [outcome] = vivo.classify(batch(), answer(200, {"result": said, "desc": "words"}))
         assert (outcome.status, outcome.code, outcome.words) == ("200", str(code), "words")
         assert outcome.again == CURED.get(code)
         assert outcome.alarm == (code in (NEW_CODE, 10207))
@@ -43,7 +43,7 @@ def test_each_code_is_told_with_its_words_and_cure(code):
 
 @pytest.mark.parametrize(("code", "again"), CURED.items())
 def test_a_cure_is_tried_once(code, again):
-    [outcome] = vivo.classify(parcel(again=again), answer(200, {"result": code}))
+    [outcome] = vivo.classify(batch(again=again), answer(200, {"result": code}))
     assert (outcome.verdict, outcome.again) == (Verdict.REJECTED, None)
 
 
@@ -60,7 +60,7 @@ STATUSES = {
 
 @pytest.mark.parametrize(("status", "verdict"), STATUSES.items())
 def test_without_a_result_the_status_decides(status, verdict):
-    [outcome] = vivo.classify(parcel(), answer(status, b"<html>"))
+    [outcome] = vivo.classify(batch(), answer(status, b"<html>"))
     assert outcome.verdict is verdict
 
 
@@ -74,7 +74,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("status", "body", "verdict"), BROKEN.values(), ids=BROKEN)
 def test_what_a_broken_server_says_beside_its_status_is_no_word_on_a_push(status, body, verdict):
-    [outcome] = vivo.classify(parcel(), answer(status, body))
+    [outcome] = vivo.classify(batch(), answer(status, body))
     assert outcome.verdict is verdict
 
 
@@ -111,24 +111,24 @@ LISTS = {
 
 @pytest.mark.parametrize(("body", "named", "rest"), LISTS.values(), ids=LISTS)
 def test_each_token_of_a_list_has_its_own_verdict(body, named, rest):
-    outcomes = vivo.classify(parcel(tokens=TOKENS), answer(200, body))
+    outcomes = vivo.classify(batch(tokens=TOKENS), answer(200, body))
     assert {t: o.verdict for t, o in zip(TOKENS, outcomes, strict=True)} == {t: named.get(t, rest) for t in TOKENS}
     assert all((o.again == Again.SINGLY) == (o.verdict is Verdict.UNAVAILABLE) for o in outcomes)
 
 
 @pytest.mark.parametrize(("code", "bucket"), [(10070, Bucket.PUBLIC), (10073, Bucket.PRIVATE), (10254, None), (10040, None)])
 def test_the_code_says_whose_day_is_over(code, bucket):
-    assert {o.bucket for o in vivo.classify(parcel(), answer(200, {"result": code}))} == {bucket}
+    assert {o.bucket for o in vivo.classify(batch(), answer(200, {"result": code}))} == {bucket}
 
 
 @pytest.mark.parametrize(("code", "spent"), [(10252, True), (10302, False), (10311, False)])
 def test_only_the_end_of_the_days_lists_ends_lists(code, spent):
-    assert {o.lists_spent for o in vivo.classify(parcel(tokens=TOKENS), answer(200, {"result": code}))} == {spent}
+    assert {o.lists_spent for o in vivo.classify(batch(tokens=TOKENS), answer(200, {"result": code}))} == {spent}
 
 
 def test_a_number_as_userid_is_the_token_of_those_digits():
     [outcome] = vivo.classify(
-        parcel(tokens=("16587320000000012",)), answer(200, {"result": 10302, "invalidUser": {"status": 4, "userid": 16587320000000012}})
+        batch(tokens=("16587320000000012",)), answer(200, {"result": 10302, "invalidUser": {"status": 4, "userid": 16587320000000012}})
     )
     assert (outcome.verdict, outcome.code) == (Verdict.REJECTED, "10302.4")
 
@@ -136,14 +136,14 @@ def test_a_number_as_userid_is_the_token_of_those_digits():
 @pytest.mark.parametrize(("hour_utc", "wait_s"), [(15, 8 * 3600), (22, 3600), (23, 60), (0, 60), (14, 60)])
 def test_outside_the_hours_a_public_push_waits_for_seven_in_beijing_and_holds_up_nobody(hour_utc, wait_s):
     """By day vivo's clock is not ours: what waited all night for our seven o'clock must not wait for tomorrow's."""
-    push = parcel()
+    push = batch()
     now_ms = int(datetime(2026, 1, 2, hour_utc, tzinfo=UTC).timestamp() * 1000)
     [outcome] = vivo.classify(type(push)(push.items, now_ms), answer(200, {"result": 10071}))
     assert (outcome.retry_after_s, outcome.token_only) == (wait_s, True)
 
 
 def test_too_fast_waits_a_second():
-    [outcome] = vivo.classify(parcel(), answer(200, {"result": 10072}))
+    [outcome] = vivo.classify(batch(), answer(200, {"result": 10072}))
     assert (outcome.retry_after_s, outcome.token_only) == (1.0, False)
 
 
@@ -152,13 +152,13 @@ def test_too_fast_waits_a_second():
 PLACED = {"classification": "1", "category": "IM"}
 
 
-def body_of(about=None, **of_parcel):
-    return json.loads(vivo.build(parcel(about or note(placement=PLACED), **of_parcel), credential(Vendor.VIVO), ACCESS).body)
+def body_of(about=None, **of_batch):
+    return json.loads(vivo.build(batch(about or note(placement=PLACED), **of_batch), credential(Vendor.VIVO), ACCESS).body)
 
 
 def test_a_chat_message_as_it_travels():
     about = note(placement=PLACED, ext='{"cid":"c2c_1001"}', payload={"seq": 7})
-    request = vivo.build(parcel(about, ("regid1",)), credential(Vendor.VIVO), ACCESS)
+    request = vivo.build(batch(about, ("regid1",)), credential(Vendor.VIVO), ACCESS)
     assert (request.endpoint, request.path) == ("VIVO", "/message/send")
     assert request.headers == {"content-type": "application/json", "authtoken": "access-1"}
     body = json.loads(request.body)
@@ -181,7 +181,7 @@ def test_a_chat_message_as_it_travels():
 
 
 def test_a_list_is_saved_and_then_pushed():
-    push = parcel(note(placement=PLACED), TOKENS)
+    push = batch(note(placement=PLACED), TOKENS)
     saved = vivo.build(push, credential(Vendor.VIVO), ACCESS)
     body = json.loads(saved.body)
     assert saved.path == "/message/saveListPayload"
@@ -205,8 +205,8 @@ def test_a_list_is_saved_and_then_pushed():
     ],
 )
 def test_a_body_that_was_not_saved_is_not_pushed(said):
-    assert vivo.follow(parcel(tokens=TOKENS), answer(*said), credential(Vendor.VIVO), ACCESS) is None
-    assert vivo.follow(parcel(), answer(200, {"result": 0, "taskId": "1"}), credential(Vendor.VIVO), ACCESS) is None
+    assert vivo.follow(batch(tokens=TOKENS), answer(*said), credential(Vendor.VIVO), ACCESS) is None
+    assert vivo.follow(batch(), answer(200, {"result": 0, "taskId": "1"}), credential(Vendor.VIVO), ACCESS) is None
 
 
 def test_request_ids_differ_by_attempt_and_people_and_never_by_chance():
@@ -305,7 +305,7 @@ def test_receipts_are_asked_for_only_with_an_address():
     assert body_of(callback_url=url)["extra"] == {"callback": url, "callback.param": PUSH_ID}
     assert "extra" not in body_of(callback_url=url + "x" * 128)
     assert "extra" not in body_of(tokens=TOKENS, callback_url=url)
-    push = parcel(tokens=TOKENS, callback_url=url)
+    push = batch(tokens=TOKENS, callback_url=url)
     with_id = vivo.build(push, credential(Vendor.VIVO, {"callback_id": "100"}), ACCESS)
     assert json.loads(with_id.body)["extra"] == {"callback.id": "100", "callback.param": receipt_tag(push)}
 
@@ -442,13 +442,13 @@ def test_the_refused_part_alone_is_replaced_and_once(code, words):
     met = (attempt_of(code),)
     body = body_of(note(body="看起来没问题"), again=Again.FALLBACK_TEXT, attempts=met)
     assert (body["title"], body["content"]) == words
-    [outcome] = vivo.classify(parcel(again=Again.FALLBACK_TEXT, attempts=met), answer(200, {"result": code}))
+    [outcome] = vivo.classify(batch(again=Again.FALLBACK_TEXT, attempts=met), answer(200, {"result": code}))
     assert outcome.verdict is Verdict.REJECTED
 
 
 def test_a_refusal_of_the_other_part_is_cured_too_and_a_fault_between_them_changes_nothing():
     met = (attempt_of(10085), attempt_of("", Verdict.UNCERTAIN))
-    [outcome] = vivo.classify(parcel(attempts=met), answer(200, {"result": 10104}))
+    [outcome] = vivo.classify(batch(attempts=met), answer(200, {"result": 10104}))
     assert (outcome.verdict, outcome.again) == (Verdict.UNAVAILABLE, Again.FALLBACK_TEXT)
     assert body_of(attempts=met)["title"] == "畅聊"
     both = body_of(note(body="看起来没问题"), attempts=(*met, attempt_of(10104)))
@@ -471,7 +471,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_be_sent_is_refused_before_a_request(about, reason):
-    assert vivo.refuse(parcel(about).items[0]) == reason
+    assert vivo.refuse(batch(about).items[0]) == reason
 
 
 def test_what_does_not_fit_the_map_is_left_out_ext_last():

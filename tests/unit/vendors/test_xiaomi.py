@@ -17,7 +17,7 @@ from common.contracts import Attempt, Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
 from common.storage.ledger import tag_of
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
-from workers.vendors.base import Credential, CredentialError, Item, Parcel, base62, number_id
+from workers.vendors.base import Credential, CredentialError, PushItem, RequestBatch, base62, number_id
 from workers.vendors.words import whole
 from workers.vendors.xiaomi import CODES, XIAOMI, channels_exceeded, encode, template_value, value_valid
 from workers.wire import Answer, NoAnswer
@@ -59,18 +59,18 @@ def item_of(note=NOTE, token=REGID, push_id=PUSH_ID, ttl_s=86_400, attempt=1, ag
     """met: codes of the tries before; the attempt is one more."""
     told = tuple(Attempt(0, "200", str(code), "", None, Verdict.UNCERTAIN if code == "" else Verdict.UNAVAILABLE) for code in met)
     target = Target(user="u7", device="d1", token=token, push_id=push_id, platform="android", registered_ms=0, attempts=told, again=again)
-    return Item(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
+    return PushItem(note=note, target=target, badge=None, ttl_s=ttl_s, attempt=attempt + len(told))
 
 
-def parcel_of(note=NOTE, tokens=1, callback_url=None, **more):
+def batch_of(note=NOTE, tokens=1, callback_url=None, **more):
     items = tuple(
         item_of(note, f"regid{n}==" if tokens > 1 else REGID, f"{n:032x}" if tokens > 1 else PUSH_ID, **more) for n in range(tokens)
     )
-    return Parcel(items=items, now_ms=1_767_225_600_000, callback_url=callback_url)
+    return RequestBatch(items=items, now_ms=1_767_225_600_000, callback_url=callback_url)
 
 
 def wire(note=NOTE, credential=CREDENTIAL, **more):
-    return dict(parse_qsl(XIAOMI.build(parcel_of(note, **more), credential, None).body.decode(), strict_parsing=True))
+    return dict(parse_qsl(XIAOMI.build(batch_of(note, **more), credential, None).body.decode(), strict_parsing=True))
 
 
 def with_(**changes):
@@ -125,7 +125,7 @@ ROWS = {code: (verdict, None, False) for verdict, codes in PLAIN.items() for cod
 @pytest.mark.parametrize("as_text", [False, True], ids=["number", "text"])
 def test_each_code_gives_its_verdict(code, expected, as_text):
     reply = {"result": "error", "code": str(code) if as_text else code, "reason": "why", "description": "d", "trace_id": "x"}
-    (outcome,) = XIAOMI.classify(parcel_of(), answer_of(reply))
+    (outcome,) = XIAOMI.classify(batch_of(), answer_of(reply))
     assert (outcome.verdict, outcome.attempts_max, outcome.alarm) == expected
     assert (outcome.code, outcome.words, outcome.status, outcome.again) == (str(code), "why", "200", None)
 
@@ -133,16 +133,16 @@ def test_each_code_gives_its_verdict(code, expected, as_text):
 @pytest.mark.parametrize(("code", "last"), [(99999, Verdict.UNKNOWN), (10001, R), (20301, R)])
 def test_a_code_that_nobody_documents_is_unknown_in_the_end(code, last):
     reply = answer_of({"result": "error", "code": code, "reason": "why"})
-    verdicts = [XIAOMI.classify(parcel_of(met=[200002, *[code] * n]), reply)[0].verdict for n in range(3)]
+    verdicts = [XIAOMI.classify(batch_of(met=[200002, *[code] * n]), reply)[0].verdict for n in range(3)]
     assert verdicts == [R, R, last]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b'{"result":"ok"}'])
 def test_what_can_t_be_read_is_tried_again_and_then_unknown(body):
-    verdicts = [XIAOMI.classify(parcel_of(met=[200002, *[""] * n]), answer_of(body))[0].verdict for n in range(3)]
+    verdicts = [XIAOMI.classify(batch_of(met=[200002, *[""] * n]), answer_of(body))[0].verdict for n in range(3)]
     assert verdicts == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.UNKNOWN]
     advert = msgspec.structs.replace(NOTE, message_class=MessageClass.MARKETING)
-    assert XIAOMI.classify(parcel_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
+    assert XIAOMI.classify(batch_of(advert), answer_of(body))[0].verdict is Verdict.UNKNOWN
 
 
 def test_no_code_of_the_table_is_left_untried():
@@ -162,7 +162,7 @@ def test_no_code_of_the_table_is_left_untried():
     ],
 )
 def test_a_list_is_never_blamed_for_one_regid(code, reason, tokens, verdict, again):
-    outcomes = XIAOMI.classify(parcel_of(GROUP, tokens), answer_of({"result": "error", "code": code, "reason": reason}))
+    outcomes = XIAOMI.classify(batch_of(GROUP, tokens), answer_of({"result": "error", "code": code, "reason": reason}))
     assert [(o.verdict, o.again) for o in outcomes] == [(verdict, again)] * tokens
 
 
@@ -189,7 +189,7 @@ STATUSES = {
 
 @pytest.mark.parametrize(("status", "body", "verdict"), STATUSES.values(), ids=STATUSES)
 def test_what_has_no_code_is_judged_by_its_status(status, body, verdict):
-    assert [o.verdict for o in XIAOMI.classify(parcel_of(), answer_of(body, status))] == [verdict]
+    assert [o.verdict for o in XIAOMI.classify(batch_of(), answer_of(body, status))] == [verdict]
 
 
 def test_what_is_the_app_s_own_stays_within_the_vendors_bound():
@@ -201,15 +201,15 @@ def test_what_is_the_app_s_own_stays_within_the_vendors_bound():
 
 
 def test_silence_is_uncertain_when_written_else_unavailable():
-    assert XIAOMI.classify(parcel_of(tokens=2), NoAnswer("timeout", sent=True))[1].verdict is Verdict.UNCERTAIN
-    assert XIAOMI.classify(parcel_of(tokens=2), NoAnswer("refused", sent=False))[1].verdict is Verdict.UNAVAILABLE
+    assert XIAOMI.classify(batch_of(tokens=2), NoAnswer("timeout", sent=True))[1].verdict is Verdict.UNCERTAIN
+    assert XIAOMI.classify(batch_of(tokens=2), NoAnswer("refused", sent=False))[1].verdict is Verdict.UNAVAILABLE
 
 
 def test_waits_are_the_vendors_and_at_least_a_second_for_qps():
     code = {"code": 200002, "result": "error"}
-    assert XIAOMI.classify(parcel_of(), answer_of(code))[0].retry_after_s == 1.0
-    assert XIAOMI.classify(parcel_of(), answer_of(code, headers={"retry-after": "7"}))[0].retry_after_s == 7.0
-    assert XIAOMI.classify(parcel_of(), answer_of(b"", 503, {"retry-after": "9"}))[0].retry_after_s == 9.0
+    assert XIAOMI.classify(batch_of(), answer_of(code))[0].retry_after_s == 1.0
+    assert XIAOMI.classify(batch_of(), answer_of(code, headers={"retry-after": "7"}))[0].retry_after_s == 7.0
+    assert XIAOMI.classify(batch_of(), answer_of(b"", 503, {"retry-after": "9"}))[0].retry_after_s == 9.0
 
 
 def test_words_are_reason_then_description_then_info_and_hold_no_token():
@@ -219,15 +219,15 @@ def test_words_are_reason_then_description_then_info_and_hold_no_token():
         ({"info": f"bad {REGID} here"}, "bad <token> here"),
         ({"reason": 7}, ""),
     ):
-        assert XIAOMI.classify(parcel_of(), answer_of({"code": 10008, **reply}))[0].words == words
-    assert len(XIAOMI.classify(parcel_of(), answer_of({"code": 10008, "reason": "x" * 9000}))[0].words) == 200
+        assert XIAOMI.classify(batch_of(), answer_of({"code": 10008, **reply}))[0].words == words
+    assert len(XIAOMI.classify(batch_of(), answer_of({"code": 10008, "reason": "x" * 9000}))[0].words) == 200
 
 
 SUCCESS = {"result": "ok", "trace_id": "X", "code": 0, "info": "i", "data": {"id": "sdm1", "day_quota": "20000", "day_acked": "137"}}
 
 
 def test_success_carries_the_message_id_to_every_token():
-    outcomes = XIAOMI.classify(parcel_of(GROUP, 3), answer_of(SUCCESS))
+    outcomes = XIAOMI.classify(batch_of(GROUP, 3), answer_of(SUCCESS))
     assert [(o.verdict, o.vendor_message_id, o.words) for o in outcomes] == [(Verdict.ACCEPTED, "sdm1", "")] * 3
 
 
@@ -249,9 +249,9 @@ def test_partial_quota_is_parsed(text, found):
 
 def test_partly_over_quota_is_accepted_with_words_and_wholly_is_quota_spent():
     over = {**SUCCESS, "data": {"id": "s", "day_quota": "20000", "day_acked": "19990", "channel_exceed_quota": "no_channel:2 a:3"}}
-    some = XIAOMI.classify(parcel_of(GROUP, 9), answer_of(over))
+    some = XIAOMI.classify(batch_of(GROUP, 9), answer_of(over))
     assert {(o.verdict, o.words, o.alarm) for o in some} == {(Verdict.ACCEPTED, "5 of 9 over the day's quota", True)}
-    assert {o.verdict for o in XIAOMI.classify(parcel_of(GROUP, 5), answer_of(over))} == {Verdict.QUOTA_SPENT}
+    assert {o.verdict for o in XIAOMI.classify(batch_of(GROUP, 5), answer_of(over))} == {Verdict.QUOTA_SPENT}
     assert XIAOMI.quota_told(answer_of(over)) == (20000, 20000)  # closes the day
 
 
@@ -301,7 +301,7 @@ def test_vector_9_1_form_body():
 def test_vector_9_1_is_what_build_sends_but_for_our_own_ids():
     """Same fields in the same order: payload, notify_id and the echoed tag are ours, a jobkey is added."""
     note = with_(ext=None, payload={"conv": "p2p_7", "seq": 42}, bucket=Bucket.PUBLIC, placement={"channel_id": "123456"})
-    request = XIAOMI.build(parcel_of(note, callback_url="https://push.example.com/cb/xiaomi"), CREDENTIAL, None)
+    request = XIAOMI.build(batch_of(note, callback_url="https://push.example.com/cb/xiaomi"), CREDENTIAL, None)
     ours = {"notify_id": str(number_id("m1")), "extra.callback.param": PUSH_ID}
     expected = [(key, ours.get(key, value)) for key, value in VECTOR] + [("extra.jobkey", base62(PUSH_ID, 20))]
     assert request.body == encode(expected)
@@ -369,7 +369,7 @@ def test_template_values_lose_whole_graphemes(value, cleaned):
 def test_vector_9_4_payload_is_encoded_once():
     payload = '{"conv":"p2p_7","seq":42}'
     assert encode([("payload", payload)]) == b"payload=%7B%22conv%22%3A%22p2p_7%22%2C%22seq%22%3A42%7D"
-    assert b"%25" not in XIAOMI.build(parcel_of(with_(ext=None, payload={"conv": "p2p_7", "seq": 42})), CREDENTIAL, None).body
+    assert b"%25" not in XIAOMI.build(batch_of(with_(ext=None, payload={"conv": "p2p_7", "seq": 42})), CREDENTIAL, None).body
 
 
 # ---------------------------------------------------------------- the wire
@@ -518,12 +518,12 @@ def test_style_1_is_big_text_and_the_credential_may_name_an_activity():
     form = wire(with_(vendor={"style": 1, "channel_name": "Chats"}), credential)
     assert (form["extra.notification_style_type"], form["extra.channel_name"]) == ("1", "Chats")
     assert (form["extra.notify_effect"], form["extra.intent_uri"]) == ("2", "intent:#Intent;end")
-    assert XIAOMI.build(parcel_of(), credential, None).endpoint == "XIAOMI_GLOBAL"
+    assert XIAOMI.build(batch_of(), credential, None).endpoint == "XIAOMI_GLOBAL"
 
 
 def test_a_list_is_one_request_with_each_regid_once():
     items = [item_of(GROUP, token) for token in ("a", "b", "a")]
-    form = dict(parse_qsl(XIAOMI.build(Parcel(tuple(items), 0), CREDENTIAL, None).body.decode()))
+    form = dict(parse_qsl(XIAOMI.build(RequestBatch(tuple(items), 0), CREDENTIAL, None).body.decode()))
     assert form["registration_id"] == "a,b"
     assert XIAOMI.request_tokens_max == 1000
 
@@ -643,13 +643,13 @@ def test_the_spec_says_what_the_page_says():
 
 @given(note=notes, tokens=st.integers(1, 3), url=st.one_of(st.none(), texts))
 def test_any_note_makes_a_request_within_every_limit(note, tokens, url):
-    parcel = parcel_of(note, tokens, callback_url=url)
+    batch = batch_of(note, tokens, callback_url=url)
     pairs = parse_qsl(
-        XIAOMI.build(parcel, CREDENTIAL, None).body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"
+        XIAOMI.build(batch, CREDENTIAL, None).body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"
     )
     form = dict(pairs)
     assert len(form) == len(pairs)
-    assert form["registration_id"] == ",".join(item.target.token for item in parcel.items)
+    assert form["registration_id"] == ",".join(item.target.token for item in batch.items)
     assert (form["restricted_package_name"], form["pass_through"]) == ("com.example.im", "0")
     assert 0 < len(form["title"]) < 50
     assert 0 < len(form["description"]) < 128
@@ -679,10 +679,10 @@ def test_no_text_is_cut_inside_a_grapheme(text):
 
 @given(body=bodies, status=statuses, tokens=st.integers(1, 4), sent=st.booleans())
 def test_any_bytes_give_exactly_one_outcome_a_token(body, status, tokens, sent):
-    parcel = parcel_of(GROUP, tokens)
-    outcomes = XIAOMI.classify(parcel, Answer(status, {"retry-after": "x"}, body))
+    batch = batch_of(GROUP, tokens)
+    outcomes = XIAOMI.classify(batch, Answer(status, {"retry-after": "x"}, body))
     assert len(outcomes) == tokens
-    assert len(XIAOMI.classify(parcel, NoAnswer("reset", sent=sent))) == tokens
+    assert len(XIAOMI.classify(batch, NoAnswer("reset", sent=sent))) == tokens
     assert status < 300 or not any(o.verdict is Verdict.ACCEPTED for o in outcomes)
     told = XIAOMI.quota_told(Answer(status, {}, body))
     assert told is None or min(told) >= 0
@@ -694,7 +694,7 @@ def test_any_bytes_give_exactly_one_outcome_a_token(body, status, tokens, sent):
 
 def taken(**data):
     body = {"result": "ok", "code": 0, "data": {"id": "sdm1", "day_quota": "20000", "day_acked": "1", **data}}
-    return [one.verdict for one in XIAOMI.classify(parcel_of(GROUP, tokens=3), answer_of(body))]
+    return [one.verdict for one in XIAOMI.classify(batch_of(GROUP, tokens=3), answer_of(body))]
 
 
 OK, DEAD, SPENT = Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.QUOTA_SPENT
@@ -724,4 +724,4 @@ def test_a_refused_regid_is_dead_and_the_others_are_accepted(data, verdicts):
 
 def test_what_is_refused_as_a_whole_names_nobody():
     body = {"result": "error", "code": 10002, "data": {"bad_regids": "regid1=="}}
-    assert {one.verdict for one in XIAOMI.classify(parcel_of(GROUP, tokens=3), answer_of(body))} == {Verdict.UNAVAILABLE}
+    assert {one.verdict for one in XIAOMI.classify(batch_of(GROUP, tokens=3), answer_of(body))} == {Verdict.UNAVAILABLE}

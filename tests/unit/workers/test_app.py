@@ -1,4 +1,4 @@
-"""Names of queues and tasks, and the settings that keep a bell a bell."""
+"""Names of queues and tasks, and the settings that keep a wake-up a wake-up."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def app(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "args", "queue"), [("presence", (), "presence"), ("delivery", ("vivo",), "delivery.vivo")])
-def test_bells_are_routed_by_their_name(app, name, args, queue):
+def test_wake_ups_are_routed_by_their_name(app, name, args, queue):
     assert app.amqp.router.route({}, task_of(name), args, {})["queue"].name == queue
 
 

@@ -1,4 +1,4 @@
-"""A bell that rings while its drain is at work in another thread is heard when that one ends."""
+"""A wake-up that rings while its drain is at work in another thread is heard when that one ends."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from workers.pipeline import stores_of
 from workers.queues.consumer import Policy, StreamConsumer
 
 
-def test_a_bell_that_no_thread_had_time_for_silences_nobody(world: World) -> None:
-    """Else the bell counts as ringing for two more seconds, nobody rings again, and what comes meanwhile lies there."""
-    belts, queue, belt = world.runtime.belts, queue_of(DELIVERY, Vendor.MEIZU), keys.send(Vendor.MEIZU, Urgency.CHAT)
+def test_a_wake_up_that_no_thread_had_time_for_silences_nobody(world: World) -> None:
+    """Else the wake-up counts as ringing for two more seconds, nobody rings again, and what comes meanwhile lies there."""
+    streams, queue, stream = world.runtime.streams, queue_of(DELIVERY, Vendor.MEIZU), keys.send(Vendor.MEIZU, Urgency.CHAT)
     finished: list[Entry] = []
 
     def handle(entries: Sequence[Entry]) -> None:
         finished.extend(entries)
-        belts.hand_on(entries)
+        streams.hand_on(entries)
         if len(finished) == 1:
-            assert belts.bell_is_ours(queue), "somebody puts something on the belt and rings"
+            assert streams.wake_up_is_ours(queue), "somebody puts something on the stream and rings"
             second = threading.Thread(target=drain, args=(lambda: False,))
             second.start()
             second.join(5)
             assert not second.is_alive(), "no vendor takes two threads"
 
     handler = types.SimpleNamespace(handle=handle)
-    drain = StreamConsumer(handler, Policy(DELIVERY, {belt: 1}, Vendor.MEIZU), stores_of(world.runtime, DELIVERY, Vendor.MEIZU))
-    world.runtime.redis.xadd(world.runtime.keys.belt(belt), {"b": b"x"})
+    drain = StreamConsumer(handler, Policy(DELIVERY, {stream: 1}, Vendor.MEIZU), stores_of(world.runtime, DELIVERY, Vendor.MEIZU))
+    world.runtime.redis.xadd(world.runtime.keys.stream(stream), {"b": b"x"})
     drain(lambda: False)
     assert len(finished) == 1
-    assert belts.bell_is_ours(queue), "whoever comes next may ring"
+    assert streams.wake_up_is_ours(queue), "whoever comes next may ring"
 
 
 def test_a_sender_that_waits_for_a_lanes_time_hears_who_comes_meanwhile(world: World) -> None:
@@ -51,7 +51,7 @@ def test_a_sender_that_waits_for_a_lanes_time_hears_who_comes_meanwhile(world: W
     slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
     slice_.start()
     end = time.monotonic() + 2
-    while not world.runtime.belts.bell_is_ours(queue) and time.monotonic() < end:
+    while not world.runtime.streams.wake_up_is_ours(queue) and time.monotonic() < end:
         time.sleep(0.02)  # it has looked, and sleeps
     assert time.monotonic() < end, "whoever comes next may ring"
     world.runtime.redis.delete(world.runtime.keys.rate(world.lane.id))

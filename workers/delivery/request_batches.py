@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from common.model import Again
-from workers.vendors.base import Credential, Item, Parcel, VendorSpec
+from workers.vendors.base import Credential, PushItem, RequestBatch, VendorSpec
 
 
 def pack(
-    items: Sequence[Item],
+    items: Sequence[PushItem],
     spec: VendorSpec,
     credential: Credential,
     now_ms: int,
@@ -17,14 +17,14 @@ def pack(
     *,
     singly: bool = False,
     tokens_max: int | None = None,
-) -> list[Parcel]:
+) -> list[RequestBatch]:
     """The items in as few requests as the vendor allows: same words together, never more than its bound, never a token twice.
 
     Where the body carries the badge, different badges go apart; what a vendor judged as a batch before goes alone. singly: all do.
     tokens_max: what the lane's rate lets go at once, where it counts tokens.
     """
     prepared: dict[int, object] = {}
-    parcels = []
+    batches = []
     badges = spec.badge_in_body and (spec.badge_option is None or bool(credential.options.get(spec.badge_option)))
     most = min(spec.request_tokens_max, tokens_max or spec.request_tokens_max)
     prepare = spec.prepare if not spec.mixed else None
@@ -35,12 +35,12 @@ def pack(
         ready = prepared.get(id(note))
         if ready is None and prepare is not None:
             ready = prepared[id(note)] = prepare(note, credential)
-        parcels.append(Parcel(tuple(group), now_ms, callback_url, ready))
-    return parcels
+        batches.append(RequestBatch(tuple(group), now_ms, callback_url, ready))
+    return batches
 
 
-def _groups(items: Sequence[Item], spec: VendorSpec, badges: bool, most: int) -> Iterator[list[Item]]:
-    together: dict[object, list[Item]] = {}
+def _groups(items: Sequence[PushItem], spec: VendorSpec, badges: bool, most: int) -> Iterator[list[PushItem]]:
+    together: dict[object, list[PushItem]] = {}
     for item in items:
         if item.target.again == Again.SINGLY:
             yield [item]
@@ -50,14 +50,14 @@ def _groups(items: Sequence[Item], spec: VendorSpec, badges: bool, most: int) ->
         yield from _bounded(same, spec, most)
 
 
-def _key(item: Item, spec: VendorSpec, badges: bool) -> object:
+def _key(item: PushItem, spec: VendorSpec, badges: bool) -> object:
     group = spec.group(item)
     if spec.mixed:
         return group
     return (id(item.note), item.badge if badges else None, item.target.again, group)
 
 
-def _bounded(items: Sequence[Item], spec: VendorSpec, most: int) -> Iterator[list[Item]]:
+def _bounded(items: Sequence[PushItem], spec: VendorSpec, most: int) -> Iterator[list[PushItem]]:
     """Groups of at most the vendor's bound in which no token stands twice; too small ones fall apart into singles."""
     for part in _without_repeats(items, most):
         if 1 < len(part) < spec.request_tokens_min_list:
@@ -66,12 +66,12 @@ def _bounded(items: Sequence[Item], spec: VendorSpec, most: int) -> Iterator[lis
             yield part
 
 
-def _without_repeats(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+def _without_repeats(items: Iterable[PushItem], most: int) -> Iterator[list[PushItem]]:
     waiting = list(items)
     while waiting:
-        part: list[Item] = []
+        part: list[PushItem] = []
         tokens: set[str] = set()
-        rest: list[Item] = []
+        rest: list[PushItem] = []
         for item in waiting:
             if len(part) < most and item.target.token not in tokens:
                 part.append(item)

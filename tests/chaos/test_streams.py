@@ -1,4 +1,4 @@
-"""Nothing is lost between the stages: kills, stops, cut and half-open connections, Redis killed, bells thrown away."""
+"""Nothing is lost between the stages: kills, stops, cut and half-open connections, Redis killed, wake-ups thrown away."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.storage.streams import TAKEOVER_IDLE_MS
-from tests.chaos.belts import FAULTS, BeltFleet, campaign
+from tests.chaos.streams import FAULTS, StreamFleet, campaign
 from tests.conftest import OwnValkey
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
@@ -20,7 +20,7 @@ NUMBERS, PER_SECOND, ROUNDS, TAKEOVER_MS = (100_000, 1_000, 2, TAKEOVER_IDLE_MS)
 
 def test_numbers_pass_three_stages_while_everything_breaks(restartable_valkey: OwnValkey, database_url: str, data_dir: Path) -> None:
     environ = {"PUSHFLEET_DATABASE_URL": database_url, "PUSHFLEET_TEST_CHAOS_TAKEOVER_MS": str(TAKEOVER_MS)}
-    with BeltFleet(restartable_valkey, data_dir, environ).running() as fleet:
+    with StreamFleet(restartable_valkey, data_dir, environ).running() as fleet:
         report = campaign(fleet, NUMBERS, PER_SECOND, TAKEOVER_MS / 1000 + 1, ROUNDS)
     print(report)
     assert report.numbers >= NUMBERS

@@ -1,6 +1,6 @@
-"""A worker with one bell that counts itself, as a process: `python -m tests.integration.bell_worker REDIS_URL PREFIX SECONDS SLOTS`.
+"""A worker with one wake-up that counts itself, as a process: `python -m tests.integration.wake_up_worker REDIS_URL PREFIX SECONDS SLOTS`.
 
-SECONDS: what a bell takes; it ends in time although Redis is away, as a drain does.
+SECONDS: what a wake-up takes; it ends in time although Redis is away, as a drain does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A worker of the fleet whose stages only count: `python -m tests.chaos.belt_worker presence|routing|delivery|upkeep`.
+"""A worker of the fleet whose stages only count: `python -m tests.chaos.stream_worker presence|routing|delivery|upkeep`.
 
-Everything but the three stages' own work is the product's: Celery worker, drains, belts, bells, upkeep. An entry is a list of numbers;
+Everything but the three stages' own work is the product's: Celery worker, drains, streams, wake-ups, upkeep. An entry is a list of numbers;
 the first two stages hand it on, the last one writes each number down in the MULTI that acknowledges it.
 PUSHFLEET_TEST_CHAOS_TAKEOVER_MS shortens the take-over time; PUSHFLEET_TEST_CHAOS_POISON: this number ends the process that meets it.
 """
@@ -16,7 +16,7 @@ from redis.client import Pipeline
 
 from common.model import Urgency, Vendor
 from common.storage import keys
-from common.storage.streams import TAKEOVER_IDLE_MS, Belts, Entry
+from common.storage.streams import TAKEOVER_IDLE_MS, Entry, StreamStore
 from workers import pipeline
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli import run
@@ -61,7 +61,7 @@ class Counting:
         return [{b"b": msgspec.msgpack.encode([number])} for number in _decode(entry.blob)]
 
     def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.belt})
+        return Letter(entry.blob, {"belt": entry.stream})
 
     def on_leave(self, entry: Entry, reason: str | None) -> Commit:
         return Commit()
@@ -76,6 +76,6 @@ def make_drain(stages: pipeline.Stages, stage: str, vendor: Vendor | None = None
 if __name__ == "__main__":
     pipeline.Stages._make = make_drain
     keys.STREAMS = (*keys.STREAMS, SEND)  # the timer looks after the last stage's stream, too
-    Runtime.belts = property(lambda runtime: runtime.__dict__.setdefault("_belts", Belts(runtime.redis, runtime.keys, TAKEOVER_MS)))
+    Runtime.streams = property(lambda runtime: runtime.__dict__.setdefault("_belts", StreamStore(runtime.redis, runtime.keys, TAKEOVER_MS)))
     vendors = ["--vendors", "apns"] if sys.argv[1] == DELIVERY else []
     sys.exit(run(["worker", sys.argv[1], *vendors]))

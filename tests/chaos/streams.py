@@ -23,8 +23,8 @@ from redis.retry import Retry
 from common.config import Settings
 from common.storage import keys
 from common.storage.migrations import migrate
-from tests.chaos.belt_worker import CAME, DONE, SEND
 from tests.chaos.proxy import ThreadedProxy
+from tests.chaos.stream_worker import CAME, DONE, SEND
 from tests.conftest import OwnValkey
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.runtime import Runtime
@@ -49,7 +49,7 @@ class Report:
     recovery_s: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-class BeltFleet:
+class StreamFleet:
     """Two workers a stage and an upkeep, behind a proxy to Redis that can cut and freeze their connections."""
 
     def __init__(self, valkey: OwnValkey, folder: Path, environ: Mapping[str, str], replicas: int = 2) -> None:
@@ -63,12 +63,12 @@ class BeltFleet:
         keys_file.chmod(0o600)
         base = {"PUSHFLEET_DATA_DIR": str(folder), "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file), **environ}
         lines = [
-            Line(stage, (sys.executable, "-m", "tests.chaos.belt_worker", stage), {**base, "PUSHFLEET_REDIS_URL": through}, count)
+            Line(stage, (sys.executable, "-m", "tests.chaos.stream_worker", stage), {**base, "PUSHFLEET_REDIS_URL": through}, count)
             for stage, count in (*((stage, replicas) for stage in STAGES), ("upkeep", 1))
         ]
         self._supervisor = Supervisor(lines, log_dir=folder / "logs")
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._supervise, name="belt fleet")
+        self._thread = threading.Thread(target=self._supervise, name="stream fleet")
         self.direct = redis.Redis.from_url(valkey.url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
         self.runtime = Runtime(Settings.load({**base, "PUSHFLEET_REDIS_URL": valkey.url}))
         migrate(self.runtime.engine)
@@ -80,7 +80,7 @@ class BeltFleet:
         self._supervisor.stop(3.0)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[BeltFleet]:
+    def running(self) -> Iterator[StreamFleet]:
         self._thread.start()
         try:
             self.all_back()
@@ -93,7 +93,7 @@ class BeltFleet:
             self.direct.close()
 
     def all_back(self) -> float:
-        """Seconds until every worker has said anew that it lives and takes bells."""
+        """Seconds until every worker has said anew that it lives and takes wake-ups."""
         return wait_for(self._all_alive, "all workers say that they live")
 
     def _all_alive(self) -> bool:
@@ -113,14 +113,14 @@ class BeltFleet:
         return {int(number): int(count) for number, count in self.direct.hgetall(CAME).items()}
 
     def left(self) -> int:
-        """Entries that lie on some belt, the ledger's (dead letters) with them."""
-        return sum(self.direct.xlen(f"push:{belt}") for belt in (keys.PRESENCE, keys.ROUTING, SEND, keys.LEDGER))
+        """Entries that lie on some stream, the ledger's (dead letters) with them."""
+        return sum(self.direct.xlen(f"push:{stream}") for stream in (keys.PRESENCE, keys.ROUTING, SEND, keys.LEDGER))
 
 
 class Feeder:
-    """Puts numbers on the first belt at a pace, each once; what Redis did not confirm goes again."""
+    """Puts numbers on the first stream at a pace, each once; what Redis did not confirm goes again."""
 
-    def __init__(self, fleet: BeltFleet, per_second: float) -> None:
+    def __init__(self, fleet: StreamFleet, per_second: float) -> None:
         self._fleet = fleet
         self._pause_s = PACK / per_second
         self._stop = threading.Event()
@@ -141,7 +141,7 @@ class Feeder:
             except RedisError:
                 time.sleep(0.05)
                 continue
-            self._fleet.runtime.ring(PRESENCE)
+            self._fleet.runtime.send_wake_up(PRESENCE)
             return
 
     def stop(self) -> int:
@@ -164,7 +164,7 @@ def wait_for(look: Callable[[], Any], what: str, seconds: float = LONGEST_S) -> 
 # ---------------------------------------------------------------- the faults: each returns when its cause is over
 
 
-def kill(fleet: BeltFleet, _seconds: float) -> None:
+def kill(fleet: StreamFleet, _seconds: float) -> None:
     """SIGKILL to one worker of each stage, and to upkeep."""
     for worker in fleet.workers():
         assert worker.process
@@ -172,7 +172,7 @@ def kill(fleet: BeltFleet, _seconds: float) -> None:
     fleet.direct.delete(*(f"push:alive:{worker.name}" for worker in fleet.workers()))
 
 
-def stop_and_continue(fleet: BeltFleet, seconds: float) -> None:
+def stop_and_continue(fleet: StreamFleet, seconds: float) -> None:
     """One worker of each stage, and upkeep, stand still for longer than the take-over time, then go on with what they held."""
     stopped = [worker.process for worker in fleet.workers() if worker.process]
     for process in stopped:
@@ -182,23 +182,23 @@ def stop_and_continue(fleet: BeltFleet, seconds: float) -> None:
         process.send_signal(signal.SIGCONT)
 
 
-def cut(fleet: BeltFleet, _seconds: float) -> None:
+def cut(fleet: StreamFleet, _seconds: float) -> None:
     """RST on every connection between workers and Redis."""
     fleet.proxy.reset_all()
 
 
-def half_open(fleet: BeltFleet, _seconds: float) -> None:
+def half_open(fleet: StreamFleet, _seconds: float) -> None:
     """Every connection stays open for the workers and never carries another byte."""
     fleet.proxy.orphan_all()
 
 
-def restart_redis(fleet: BeltFleet, _seconds: float) -> None:
+def restart_redis(fleet: StreamFleet, _seconds: float) -> None:
     fleet.valkey.kill()
     time.sleep(1.0)
     fleet.valkey.restart()
 
 
-def throw_bells_away(fleet: BeltFleet, seconds: float) -> None:
+def throw_wake_ups_away(fleet: StreamFleet, seconds: float) -> None:
     """Whatever Celery would ring with is gone again within milliseconds; the marks stay, so nobody rings anew."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -208,19 +208,19 @@ def throw_bells_away(fleet: BeltFleet, seconds: float) -> None:
         time.sleep(0.005)
 
 
-FAULTS: Mapping[str, Callable[[BeltFleet, float], None]] = {
+FAULTS: Mapping[str, Callable[[StreamFleet, float], None]] = {
     "kill": kill,
     "stop_and_continue": stop_and_continue,
     "cut": cut,
     "half_open": half_open,
     "restart_redis": restart_redis,
-    "throw_bells_away": throw_bells_away,
+    "throw_bells_away": throw_wake_ups_away,
 }
 #: Faults that end processes on purpose.
 DEADLY = {"kill"}
 
 
-def campaign(fleet: BeltFleet, numbers: int, per_second: float, seconds: float, rounds: int = 1) -> Report:
+def campaign(fleet: StreamFleet, numbers: int, per_second: float, seconds: float, rounds: int = 1) -> Report:
     """At least so many numbers at a pace, every fault `rounds` times while they travel. seconds: how long a fault that lasts is kept up."""
     report = Report()
     feeder = Feeder(fleet, per_second)
@@ -246,7 +246,7 @@ def campaign(fleet: BeltFleet, numbers: int, per_second: float, seconds: float, 
     return report
 
 
-def _until_all_go_on(fleet: BeltFleet, name: str) -> float:
+def _until_all_go_on(fleet: StreamFleet, name: str) -> float:
     before: dict[str, int] = {}
 
     def all_go_on() -> bool:

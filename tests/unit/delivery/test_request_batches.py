@@ -6,14 +6,14 @@ import pytest
 
 from common.model import Again, Vendor
 from tests.unit.vendors.cases import NOW_MS, credential, note, target
-from workers.delivery.parcels import pack
+from workers.delivery.request_batches import pack
 from workers.vendors import VENDORS
-from workers.vendors.base import Item
+from workers.vendors.base import PushItem
 
 WORDS = note()
 
 
-def sizes(vendor: Vendor, items: list[Item], options: dict[str, str] | None = None) -> list[int]:
+def sizes(vendor: Vendor, items: list[PushItem], options: dict[str, str] | None = None) -> list[int]:
     return sorted(len(one.items) for one in pack(items, VENDORS[vendor], credential(vendor, options), NOW_MS, None))
 
 
@@ -29,16 +29,16 @@ def sizes(vendor: Vendor, items: list[Item], options: dict[str, str] | None = No
     ],
 )
 def test_badges_part_those_only_whose_bodies_carry_them(vendor: Vendor, options: dict[str, str], requests: list[int]) -> None:
-    items = [Item(WORDS, target(f"t{n}"), n % 3, 60) for n in range(6)]
+    items = [PushItem(WORDS, target(f"t{n}"), n % 3, 60) for n in range(6)]
     assert sizes(vendor, items, options) == requests
 
 
 def test_a_token_stands_in_a_request_once_and_what_was_judged_in_a_batch_goes_alone() -> None:
-    twice = [Item(WORDS, target(name), 1, 60) for name in ("a", "b", "a")]
+    twice = [PushItem(WORDS, target(name), 1, 60) for name in ("a", "b", "a")]
     assert sizes(Vendor.HUAWEI, twice) == [1, 2]
-    singly = [Item(WORDS, target(name, again=Again.SINGLY), 1, 60) for name in ("a", "b")]
+    singly = [PushItem(WORDS, target(name, again=Again.SINGLY), 1, 60) for name in ("a", "b")]
     assert sizes(Vendor.HUAWEI, singly) == [1, 1]
 
 
 def test_a_request_holds_no_more_tokens_than_the_vendor_takes() -> None:
-    assert sizes(Vendor.HUAWEI, [Item(WORDS, target(f"t{n}"), 1, 60) for n in range(1001)]) == [1, 1000]
+    assert sizes(Vendor.HUAWEI, [PushItem(WORDS, target(f"t{n}"), 1, 60) for n in range(1001)]) == [1, 1000]
