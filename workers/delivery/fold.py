@@ -74,8 +74,12 @@ def joins(work: PendingPush, held_by: str | None) -> bool:
     return may_fold(work) and held_by in OUTAGES
 
 
-def fold(works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int) -> Folded:
-    """Every work ends in exactly one list, or in the `led` of one that goes. views: by push id, of those that an outage held."""
+def fold(works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, *, waits: bool = True) -> Folded:
+    """Every work ends in exactly one list, or in the `led` of one that goes. views: by push id, of those that an outage held.
+
+    waits: False while the lane takes one push only, to see whether it works again. The newest of a conversation does not come back
+    before it has: then a push speaks for those that are here.
+    """
     done = Folded()
     groups: dict[Group, list[PendingPush]] = {}
     for work in works:
@@ -85,12 +89,12 @@ def fold(works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int) -
     held: set[int] = set()
     for group in groups.values():
         held |= {id(work) for work in group}
-        turns |= _turns(group, views, now_ms, done)
+        turns |= _turns(group, views, now_ms, done, waits)
     done.go = [turns.get(id(work), work) for work in works if id(work) in turns or id(work) not in held]
     return done
 
 
-def _turns(group: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, done: Folded) -> dict[int, PendingPush]:
+def _turns(group: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, done: Folded, waits: bool) -> dict[int, PendingPush]:
     """Who of the group goes now, by the id of the one in whose place."""
     view = next((views[work.target.push_id] for work in group if work.target.push_id in views), None)
     upto_ms = view.upto_ms if view is not None else 0
@@ -99,19 +103,21 @@ def _turns(group: Sequence[PendingPush], views: Mapping[str, View], now_ms: int,
     in_order = sorted(left, key=_age)
     if not any(_ripe(work, views, now_ms) for work in left):
         return {id(place): work for place, work in zip(left, in_order, strict=True)}
-    head = _head(in_order, views, view, done)
+    head = _head(in_order, views, view, done, waits)
     return {} if head is None else {id(head): head}
 
 
-def _head(left: Sequence[PendingPush], views: Mapping[str, View], view: View | None, done: Folded) -> PendingPush | None:
+def _head(left: Sequence[PendingPush], views: Mapping[str, View], view: View | None, done: Folded, waits: bool) -> PendingPush | None:
     """The one that goes for all of them, None while their newest is worth waiting for. left: oldest first, not empty."""
     head = left[-1]
-    if view is not None and view.patient and (view.newest_ms, view.newest) > _age(head):
+    newer = view is not None and (view.newest_ms, view.newest) > _age(head)
+    if view is not None and view.patient and newer and waits:
         done.later += left
         return None
+    elsewhere = view.waiting if view is not None and (waits or not newer) else 0
     strangers = sum(work.target.push_id not in views for work in left)
     head.led = tuple(left[:-1])
-    head.speaks_for = max(len(left), (view.waiting if view is not None else 0) + strangers)
+    head.speaks_for = max(len(left), elsewhere + strangers)
     return head
 
 

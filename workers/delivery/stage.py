@@ -356,7 +356,7 @@ def _through_the_breaker(
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
-    works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done)
+    works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done, waits=state is None)
     if state is None:
         return _sorted(late.in_their_places(works, world.screens), done)
     done.probe = True
@@ -367,7 +367,7 @@ def _through_the_breaker(
     return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
-def _folded(works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered) -> list[PendingPush]:
+def _folded(works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered, *, waits: bool) -> list[PendingPush]:
     """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
     old_ms = world.now_ms() - OLD_S * 1000
     if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
@@ -375,7 +375,7 @@ def _folded(works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered)
     held = [work for work in works if work.target.held_by is not None and may_fold(work)]
     found = world.backlog.look([(group_of(work), work.target.push_id, work.note.received_ms) for work in held]) if held else ()
     views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
-    folded = fold(works, views, world.now_ms())
+    folded = fold(works, views, world.now_ms(), waits=waits)
     done.decided += [(work, Decision.FOLDED, "a newer message of its conversation went out for it") for work in folded.folded]
     done.waiting += [(work, FOLD_LOOK_S, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in folded.later]
     for work in folded.go:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from common.model import MessageClass, Urgency
@@ -100,3 +101,27 @@ def over(world: World) -> None:
     """The lane's pause ends."""
     world.runtime.redis.hset(world.runtime.keys.lane(world.lane.id), "until", "0")
     world.runtime.lane_queues.wake_now(world.lane.id)
+
+
+def test_a_lane_opens_though_the_newest_of_each_conversation_lies_further_back(world: World) -> None:
+    """The one that tries the lane does not wait for a newer one: that one comes back when the lane works only."""
+    rounds = [[_waiting(turn, number) for number in range(40)] for turn in range(3)]
+    everyone = [one for works in rounds for one in works]
+    stop(world)
+    for works in rounds:
+        world.put(works)
+    world.turn(lambda: world.all_noted(everyone))
+    assert not world.accepted()
+    over(world)
+    world.turn(lambda: world.runtime.lane_states.peek(world.lane.id).state == "flowing", 8)
+    world.turn(lambda: world.all_decided(everyone), 30)
+    assert set(world.decisions(rounds[-1])) == {"accepted"}
+    assert set(world.decisions(everyone)) == {"accepted", "folded"}
+
+
+def _waiting(turn: int, number: int) -> PendingPush:
+    """The message of one turn to one of many people; an outage holds it for 20 s."""
+    one = work(100 * turn + number, MessageClass.CHAT, user=f"u{number}", token=f"token-{number:04d}")
+    long_ago = one.note.ts_ms - 20_000
+    one.note = msgspec.structs.replace(one.note, ts_ms=long_ago + turn, received_ms=long_ago)
+    return one

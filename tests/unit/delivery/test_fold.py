@@ -92,6 +92,13 @@ def test_while_the_newest_is_elsewhere_the_others_wait_for_it_and_then_go_withou
     assert leads(works, backlog(works, elsewhere=[newest], patient=False)) == [(2, 4)]
 
 
+def test_the_one_that_tries_the_lane_waits_for_no_newer_one_and_speaks_for_itself() -> None:
+    works, newest = series(1), work(HELD, ts_ms=NOW_MS + 50)
+    tries = fold(works, backlog(works, elsewhere=[newest]), NOW_MS, waits=False)
+    assert [(one, one.speaks_for, one.led) for one in tries.go] == [(works[0], 1, ())]
+    assert (tries.folded, tries.later) == ([], [])
+
+
 def test_those_who_come_back_after_the_newest_went_are_folded_and_later_ones_go_on() -> None:
     works = series(4)
     folded = fold(works, backlog(works, upto_ms=NOW_MS + 1), NOW_MS)
