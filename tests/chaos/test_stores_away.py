@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from common.storage.keys import PRESENCE, ROUTING, STAGE_STREAMS
 from tests.chaos.fleet import RATE_PER_S, Town, accounts, town, wait_for
 from tests.chaos.proxy import ThreadedProxy
 from tests.conftest import own_database
@@ -43,7 +44,10 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
         place.publish(to="u0")  # on the lane with the rate: four seconds of work that is routed already
     wait_for(lambda: not place.runtime.core.xlen("im:events"), "all is taken in")
     streams = place.runtime.streams
-    wait_for(lambda: not any(b.unread or b.pending for b in streams.backlog(["presence", "routing"]).values()), "all is routed")
+    wait_for(
+        lambda: not any(b.unread or b.pending for b in streams.backlog([*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING]]).values()),
+        "all is routed",
+    )
     # the lane's first grant asks the ledger what it has sent today: from then on delivery needs no database
     wait_for(lambda: place.sent() > routed - ROUTED, "the lane flows")
     proxy.refuse(True)
@@ -55,8 +59,8 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
     wait_for(lambda: place.sent() >= routed, "what was routed goes out without the database", AWAY_S)
     time.sleep(max(0.0, started + AWAY_S - time.monotonic()))
     assert place.sent() == routed
-    backlog = streams.backlog(["presence"])["presence"]
-    assert backlog.unread + backlog.pending + place.runtime.core.xlen("im:events") > 0
+    waiting = streams.backlog(STAGE_STREAMS[PRESENCE]).values()
+    assert sum(one.unread + one.pending for one in waiting) + place.runtime.core.xlen("im:events") > 0
     proxy.refuse(False)
     back = time.monotonic()
     assert place.settled(60.0, lambda: None)

@@ -96,12 +96,14 @@ class Probe:
 class LaneTurn:
     """What the take of a lane's entries has found already. state: None = the lane flows; pacer: when each push may go.
 
-    lost: names of entries that another sender takes over meanwhile; it grows while the round waits.
+    lost: names of entries that another sender takes over meanwhile; it grows while the round waits. patient: False where probes have
+    waited for the newest of their conversations long enough.
     """
 
     state: Probe | None
     pacer: Pace
     lost: Collection[str] = ()
+    patient: bool = True
 
 
 class Claims(Protocol):
@@ -227,7 +229,8 @@ def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, tur
     mine = _claimed(works, world.now_ms(), world, done)
     mine = _wellformed(_addressed(mine, lane, world, done), lane, done)
     if mine:
-        mine = _through_the_breaker(mine, world.breaker.open_for(lane) if turn is None else turn.state, world, done)
+        state = world.breaker.open_for(lane) if turn is None else turn.state
+        mine = _through_the_breaker(mine, state, world, done, patient=turn is None or turn.patient)
     done.probe = done.probe or (turn is not None and turn.state is not None)
     if not mine:
         _hand_back(lane, world, done)
@@ -351,12 +354,12 @@ def _gone(work: PendingPush, why: Decision) -> tuple[Decision, str]:
 
 
 def _through_the_breaker(
-    works: Sequence[PendingPush], state: Probe | Shut | None, world: DeliveryPorts, done: Delivered
+    works: Sequence[PendingPush], state: Probe | Shut | None, world: DeliveryPorts, done: Delivered, *, patient: bool = True
 ) -> list[PendingPush]:
     if isinstance(state, Shut):
         done.parked += [(work, state.why) for work in works]
         return []
-    works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done, waits=state is None)
+    works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done, waits=state is None or patient)
     if state is None:
         return _sorted(late.in_their_places(works, world.screens), done)
     done.probe = True

@@ -52,6 +52,8 @@ LEASES_MORE = 3
 #: What a vendor has answered is written though Redis goes away meanwhile, or all of it would be sent again: so long it is waited
 #: for, and so long by a process that is to end.
 WRITE_PATIENCE_S, LAST_PATIENCE_S, WRITE_AGAIN_S = 30.0, 5.0, 0.3
+#: So long probes of a stopped lane may wait for the newest of their conversations; then one goes as it is.
+PROBE_PATIENCE_S = 3.0
 
 
 @dataclass(slots=True)
@@ -130,6 +132,7 @@ class LaneRounds:
         self._good: dict[str, tuple[int, Counter[str]]] = {}  # by lane: answers, and accepted pushes by cohort
         self._good_lock = threading.Lock()
         self._flush_at = 0.0
+        self._trying: dict[str, float] = {}  # since when a lane's probes have sent nothing, by lane
         self.round_s = max(ROUND_S, runtime.settings.send_timeout_s + 5.0)
 
     def world(self, vendor: Vendor) -> delivery.DeliveryPorts:
@@ -145,12 +148,21 @@ class LaneRounds:
         lost: names of those that another sender takes over meanwhile: what has not left yet is that one's.
         """
         one = self.open(taken, entries, lane, most)
-        done = delivery.deliver(one.chosen, lane, self.world(lane.vendor), delivery.LaneTurn(one.state, one.pace, lost))
+        turn = delivery.LaneTurn(one.state, one.pace, lost, self._patient(lane, one.state))
+        done = delivery.deliver(one.chosen, lane, self.world(lane.vendor), turn)
+        if done.requests:
+            self._trying.pop(lane.id, None)
         written = self.settle(one, done)
         self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
         with _counted():
             self.after(written, {id(retired.work) for retired in self._retire(lane, done, written.settled)})
         return done
+
+    def _patient(self, lane: Lane, state: delivery.Probe | None) -> bool:
+        """Whether the push that tries the lane may wait for the newest of its conversation: that one may lie far behind in the queue."""
+        if state is None:
+            return True
+        return time.monotonic() - self._trying.setdefault(lane.id, time.monotonic()) < PROBE_PATIENCE_S
 
     def open(self, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> OpenRound:
         """The entries read, and which of their pushes are tried; the others stay."""
