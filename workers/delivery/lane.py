@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,10 +35,7 @@ class Lane:
 
 
 def limits_of(spec: VendorSpec, wishes: Mapping[str, Any]) -> Limits:
-    """The vendor's limits with the operator's own laid over: `rate`, `quota` {bucket: n}, `device_cap` {bucket: n}, `quota_tz`.
-
-    A vendor's ramp is a slope, from nothing to its own full rate: a lane of a hundredth of it is there in a hundredth of the time.
-    """
+    """The vendor's limits with the operator's own laid over: `rate`, `quota` {bucket: n}, `device_cap` {bucket: n}, `quota_tz`."""
     quota, cap = wishes.get("quota") or {}, wishes.get("device_cap") or {}
     base = spec.limits
     rate = float(wishes.get("rate") or base.rate_per_s)
@@ -54,5 +50,5 @@ def limits_of(spec: VendorSpec, wishes: Mapping[str, Any]) -> Limits:
         timezone=wishes.get("quota_tz") or base.timezone,
         public_hours=base.public_hours,
         hours_timezone=base.hours_timezone,
-        ramp_s=math.ceil(base.ramp_s * min(rate / base.rate_per_s, 1.0)),
+        ramp_s=base.ramp_s,
     )
