@@ -46,7 +46,7 @@ def letters(world: World) -> list[str]:
     while world.writer.flush():
         pass
     with world.runtime.engine.connect() as connection:
-        return [row[0] for row in connection.execute(text("SELECT reason FROM dead_letters WHERE fields::json->>'stream' = 'delayed'"))]
+        return [row[0] for row in connection.execute(text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = 'delayed'"))]
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
