@@ -49,7 +49,7 @@ def ask(console):
     return get
 
 
-@pytest.mark.xfail(strict=False, reason="2026-11-29: failed beside other files twice, alone never; not understood yet")
+@pytest.mark.xfail(strict=False, reason="2026-11-29: the row of who has no device (second look) is missing now and then")
 def test_what_became_of_a_message_of_a_person_and_of_all(runtime, fleet, ask, token, cli):
     publish(runtime, fleet, registered("bob", "phone", "meizu", "live1"), registered("e/ve", "tablet", "meizu", "deadeve"))
     publish(runtime, fleet, message("m/1", ["bob", "e/ve", "ann"], "group"))
