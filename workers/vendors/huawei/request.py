@@ -1,30 +1,21 @@
-"""Huawei Push Kit, v1: Android, EMUI and HarmonyOS up to 4. Later ones: harmony.py. Limits, classes, codes: docs/vendors/huawei.md."""
+"""The request that carries a batch to Huawei. Source: docs/vendors/huawei.md."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from common.contracts import Notification
-from common.model import Bucket, PushType, Vendor
-from workers.vendors import pushkit
+from common.model import Bucket, PushType
 from workers.vendors.base import (
-    AccessRefused,
-    AccessSpec,
     AccessToken,
     Credential,
-    CredentialError,
-    Limits,
     RequestBatch,
-    VendorSpec,
     number_id,
     quiet,
-    require,
-    secret_text,
 )
-from workers.vendors.shaping import (
+from workers.vendors.huawei_family import (
     Keep,
     badge_of,
     bearer,
@@ -39,18 +30,14 @@ from workers.vendors.shaping import (
     part,
     plain,
     raw_fields,
-    read_access,
     receipt_tag,
     text_id,
     text_option,
     title_of,
-    token_request,
-    token_valid,
     ttl_of,
 )
-from workers.wire import Answer, Request
+from workers.wire import Request
 
-ENDPOINTS: Final = {"HUAWEI": "https://push-api.cloud.huawei.com", "HUAWEI_OAUTH": "https://oauth-login.cloud.huawei.com"}
 #: Source: 消息分类标准, read 2026-05. Each needs its own 自分类权益; MARKETING needs none.
 CATEGORIES: Final = frozenset(
     {
@@ -69,8 +56,6 @@ CATEGORIES: Final = frozenset(
     }
 )
 MARKETING: Final = "MARKETING"
-#: error.sub_error of the token call. Source: OAuth error codes, read 2026-05.
-ACCESS_REFUSED: Final = frozenset({"1101.12304", "1101.20002", "1101.20003", "1101.20171"})
 #: What vendor_raw.huawei.notification may set. Ids on the screen, words and class are ours.
 RAW_NOTIFICATION: Final = frozenset(
     {
@@ -98,11 +83,6 @@ QUIET_SOUND: Final = {"default_sound": False, "use_default_vibrate": False}
 RAW_WORDS: Final = frozenset({"buttons", "inbox_content", "notify_summary", "ticker"})
 RAW_ANDROID: Final = frozenset({"collapse_key", "fast_app_target"})
 CHECK_TOKEN: Final = "pushfleet-credential-check"
-
-_CLIENT_ID = re.compile(r"[0-9]{1,64}")
-
-
-# ---------------------------------------------------------------- build
 
 
 def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
@@ -233,51 +213,8 @@ def importance_of(note: Notification) -> str:
     return "NORMAL" if wanted == "NORMAL" and not public else placed
 
 
-# ---------------------------------------------------------------- credential
-
-
-def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], now_ms: int) -> tuple[dict[str, str], dict[str, str]]:
-    """--app-id (the OAuth 2.0 client id) and --app-secret-file; nothing in them has a date, so `now_ms` is not looked at."""
-    del now_ms
-    require(options, "app_id")
-    if not _CLIENT_ID.fullmatch(options["app_id"]):
-        raise CredentialError("--app-id is not a Huawei client id: 1 to 64 digits (AppGallery Connect, project settings)")
-    return dict(options), {"app_secret": secret_text(files, "app_secret", ascii_only=True)}
-
-
-def ask_access(credential: Credential, now_ms: int) -> Request:
-    del now_ms
-    return token_request("HUAWEI_OAUTH", "/oauth2/v3/token", credential.options["app_id"], credential.secrets["app_secret"])
-
-
-def read_token(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
-    return read_access(answer, now_ms, ACCESS_REFUSED)
-
-
 def check(credential: Credential, access: AccessToken | None) -> Request:
     """`validate_only`: Huawei looks at credential and format, nothing is delivered."""
     notification = {"title": "check", "body": "check", "click_action": {"type": 3}}
     message = {"android": {"notification": notification}, "token": [CHECK_TOKEN]}
     return _send(credential, access, {"validate_only": True, "message": message})
-
-
-HUAWEI: Final = VendorSpec(
-    vendor=Vendor.HUAWEI,
-    endpoints=ENDPOINTS,
-    http2=False,  # unconfirmed, so HTTP/1.1
-    request_tokens_max=1000,
-    build=build,
-    classify=pushkit.classified,
-    read_credential=read_credential,
-    #: 6000 devices a second is the floor of the published formula; 3000 and 2 a device and day. Sources: docs/vendors/huawei.md, 2026-05.
-    limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_private=3000, device_cap_public=2),
-    badge_in_body=True,
-    badge_alone=True,
-    badge_option="badge_class",
-    access=AccessSpec(ask_access, read_token),
-    token_valid=token_valid,
-    check=check,
-    checked=pushkit.checked,
-    too_long=pushkit.TOO_LONG_CODES,
-    rights=frozenset(f"huawei.{category.lower()}" for category in CATEGORIES),
-)

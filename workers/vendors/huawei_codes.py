@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from common.model import Again, Verdict
 from common.values import Value
 from workers.vendors.base import TOO_LONG, Outcome, PushItem, RequestBatch, cut, no_answer, read, retry_after_s
-from workers.vendors.shaping import VENDOR_WORDS_MAX, plain
+from workers.vendors.huawei_family import VENDOR_WORDS_MAX, plain
 from workers.wire import Answer, NoAnswer
 
 

@@ -1,47 +1,31 @@
-"""Apple APNs: one HTTP/2 request a token; provider token (p8) or client certificate (p12). Sources: docs/vendors/apns.md."""
+"""The request that carries a batch to APNs. Source: docs/vendors/apns.md."""
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from common.contracts import Notification, Target
-from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from common.contracts import Notification
+from common.model import Bucket, Kind, PushType
 from common.values import Value, redacted
-from workers.vendors.apple_account import p8_key, read_credential
 from workers.vendors.base import (
-    DEFAULT_RETRY,
-    TOO_LONG,
-    AccessRefused,
-    AccessSpec,
     AccessToken,
     Credential,
-    Limits,
-    Outcome,
     PushItem,
     RequestBatch,
-    Retry,
-    VendorSpec,
     compact,
     header_id,
-    in_a_row,
     leaner,
     merged,
-    no_answer,
     quiet,
-    read,
-    retry_after_s,
     shrink,
     uuid_text,
 )
-from workers.wire import Answer, ClientIdentity, NoAnswer, Request
+from workers.wire import Request
 
 PAYLOAD_BYTES_MAX: Final = 4096
 VOIP_PAYLOAD_BYTES_MAX: Final = 5120
@@ -49,125 +33,6 @@ COLLAPSE_ID_BYTES_MAX: Final = 64
 TOKEN_CHARACTERS_MAX: Final = 512  # Apple names no length: 64 today, far fewer than this for ever
 BADGE_MAX: Final = 2**31 - 1
 _BADGE_BYTES: Final = len(b'"badge":%d,' % BADGE_MAX)
-
-# ---------------------------------------------------------------- codes
-
-#: Reasons of a refusal that mean the same whoever asks. Source: Apple, Handling notification responses from APNs, read 2026-11-22.
-REASONS: Final[Mapping[str, Verdict]] = {
-    "BadCollapseId": Verdict.REJECTED,
-    "BadDeviceToken": Verdict.TOKEN_FOREIGN,  # malformed, or of the other environment
-    "BadExpirationDate": Verdict.REJECTED,
-    "BadMessageId": Verdict.REJECTED,
-    "BadPriority": Verdict.REJECTED,
-    "BadTopic": Verdict.CREDENTIAL_REFUSED,
-    "DeviceTokenNotForTopic": Verdict.TOKEN_FOREIGN,
-    "DuplicateHeaders": Verdict.REJECTED,
-    "IdleTimeout": Verdict.UNAVAILABLE,
-    "InvalidPushType": Verdict.REJECTED,
-    "MissingDeviceToken": Verdict.REJECTED,
-    "MissingTopic": Verdict.CREDENTIAL_REFUSED,
-    "PayloadEmpty": Verdict.REJECTED,
-    "TopicDisallowed": Verdict.CREDENTIAL_REFUSED,
-    "BadCertificate": Verdict.CREDENTIAL_REFUSED,
-    "BadCertificateEnvironment": Verdict.CREDENTIAL_REFUSED,
-    "ExpiredProviderToken": Verdict.ACCESS_EXPIRED,
-    "Forbidden": Verdict.CREDENTIAL_REFUSED,
-    "InvalidProviderToken": Verdict.CREDENTIAL_REFUSED,
-    "MissingProviderToken": Verdict.CREDENTIAL_REFUSED,
-    "UnrelatedKeyIdInToken": Verdict.UNAVAILABLE,
-    "BadEnvironmentKeyIdInToken": Verdict.CREDENTIAL_REFUSED,  # as Apple's page spells it
-    "BadEnvironmentKeyInToken": Verdict.CREDENTIAL_REFUSED,  # as the live servers do
-    "BadPath": Verdict.REJECTED,
-    "MethodNotAllowed": Verdict.REJECTED,
-    "ExpiredToken": Verdict.TOKEN_DEAD,
-    "Unregistered": Verdict.TOKEN_DEAD,
-    "PayloadTooLarge": Verdict.REJECTED,
-    "TooManyProviderTokenUpdates": Verdict.THROTTLED,
-    "TooManyRequests": Verdict.THROTTLED,
-    "InternalServerError": Verdict.UNAVAILABLE,
-    "ServiceUnavailable": Verdict.UNAVAILABLE,
-    "Shutdown": Verdict.UNAVAILABLE,
-    # of the broadcast and channel interface, which we don't call
-    "FeatureNotEnabled": Verdict.REJECTED,
-    "MissingChannelId": Verdict.REJECTED,
-    "BadChannelId": Verdict.REJECTED,
-    "ChannelNotRegistered": Verdict.REJECTED,
-    "BadRequestParams": Verdict.REJECTED,
-    "BadRequestPayload": Verdict.REJECTED,
-    "MissingPushType": Verdict.REJECTED,
-    "CannotCreateChannelConfig": Verdict.REJECTED,
-    "TopicMismatch": Verdict.CREDENTIAL_REFUSED,
-}
-
-#: Reasons whose next attempt must not use this connection.
-NEW_CONNECTION: Final = frozenset({"ExpiredProviderToken", "UnrelatedKeyIdInToken", "IdleTimeout", "Shutdown"})
-RETRY_FIRST_S: Final = 900.0  # Apple: 5xx may be tried again after 15 minutes
-QUICK_S: Final = 1.0  # nothing was taken and nobody asked for the quarter of an hour
-#: First delays of single reasons: a new connection is all it takes, or the provider token may change every 20 minutes.
-FIRST_S: Final = {"UnrelatedKeyIdInToken": QUICK_S, "IdleTimeout": QUICK_S, "Shutdown": QUICK_S, "TooManyProviderTokenUpdates": 1200.0}
-#: Longer than any reason of Apple's, and all that is kept of one.
-REASON_MAX: Final = 64
-
-RETRY: Final = Retry(first_s={**DEFAULT_RETRY.first_s, Verdict.UNAVAILABLE: RETRY_FIRST_S}, attempts_max=DEFAULT_RETRY.attempts_max)
-
-
-class Reply(msgspec.Struct):
-    """Body of a refusal. timestamp (410 only): ms, when APNs last knew the token to be invalid."""
-
-    reason: str = ""
-    timestamp: Any = None
-
-
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
-    """One outcome, as there is one token a request. Source: apns.md §5."""
-    if isinstance(answer, NoAnswer):
-        quick = None if answer.sent else QUICK_S
-        return [Outcome(o.verdict, o.status, words=o.words, first_s=quick) for o in no_answer(batch, answer)]
-    vendor_id = answer.headers.get("apns-id", "")[:REASON_MAX] or None
-    if answer.status == 200:
-        return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(batch.items)
-    reply = read(answer, Reply) or Reply()
-    return [_refused(item, answer, reply, vendor_id) for item in batch.items]
-
-
-def _refused(item: PushItem, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
-    reason = reply.reason[:REASON_MAX]
-    verdict, words = REASONS.get(reason) or _by_status(answer.status), ""
-    if verdict is Verdict.TOKEN_DEAD and _registered_since(item.target, reply.timestamp):
-        verdict, words = Verdict.REJECTED, "the device registered this token again after that"
-    if reason == "UnrelatedKeyIdInToken" and in_a_row(item, reason) > 1:
-        verdict = Verdict.CREDENTIAL_REFUSED  # a new connection was no cure
-    return Outcome(
-        verdict,
-        str(answer.status),
-        reason,
-        words,
-        vendor_id,
-        retry_after_s=retry_after_s(answer),
-        first_s=FIRST_S.get(reason),
-        token_only=reason == "TooManyRequests",
-        again=Again.NEW_CONNECTION if reason in NEW_CONNECTION else None,
-        alarm=verdict is Verdict.UNKNOWN or reason == "TooManyProviderTokenUpdates",
-    )
-
-
-def _by_status(status: int) -> Verdict:
-    """What is left to go by when the body names no known reason (a proxy's page, a code of next year)."""
-    if status == 413:
-        return Verdict.REJECTED
-    if status == 429:
-        return Verdict.THROTTLED
-    return Verdict.UNAVAILABLE if 500 <= status <= 599 else Verdict.UNKNOWN
-
-
-def _registered_since(target: Target, timestamp: Any) -> bool:
-    """Whether the device gave us this token again after APNs saw it dead. Without a time the word of APNs stands."""
-    known = isinstance(timestamp, int | float) and not isinstance(timestamp, bool) and timestamp > 0
-    return known and target.registered_ms > timestamp
-
-
-# ---------------------------------------------------------------- request
-
 _LEVELS: Final = {"passive": 0, "active": 1, "time-sensitive": 2, "critical": 3}
 _TOPIC_SUFFIX: Final = {PushType.ALERT: "", PushType.SILENT: "", PushType.VOIP: ".voip"}
 _WIRE_TYPE: Final = {PushType.ALERT: "alert", PushType.SILENT: "background", PushType.VOIP: "voip"}
@@ -475,86 +340,3 @@ def check(credential: Credential, access: AccessToken | None) -> Request:
         headers["authorization"] = f"bearer {access.value}"
     endpoint = "APNS_SANDBOX" if options.get("env") == "sandbox" else "APNS_PRODUCTION"
     return Request(endpoint, "/3/device/" + "0" * 64, headers, body)
-
-
-def checked(answer: Answer) -> Verdict:
-    """ACCEPTED when APNs got as far as looking at the token."""
-    reply = read(answer, Reply) or Reply()
-    verdict = Verdict.ACCEPTED if answer.status == 200 else REASONS.get(reply.reason) or _by_status(answer.status)
-    return Verdict.ACCEPTED if verdict in (Verdict.TOKEN_FOREIGN, Verdict.TOKEN_DEAD) else verdict
-
-
-# ---------------------------------------------------------------- provider token
-
-PROVIDER_TOKEN_S: Final = 2400  # a new one each 40 minutes: Apple wants 20 to 60
-PROVIDER_TOKEN_S_MIN: Final = 1200
-PROVIDER_TOKEN_LIFE_S: Final = 3600 - 60  # a minute for clocks that differ
-FOR_EVER_MS: Final = 253_402_300_799_000  # the year 9999
-
-
-def ask(credential: Credential, now_ms: int) -> AccessToken:
-    """The provider token of this moment's 40 minutes, the same in every process; empty where a certificate speaks."""
-    return _signed(credential, now_ms, PROVIDER_TOKEN_S)
-
-
-def ask_again(credential: Credential, now_ms: int) -> AccessToken:
-    """In the second half of the 40 minutes one that is 20 minutes younger, also the same in every process; else the same again."""
-    return _signed(credential, now_ms, PROVIDER_TOKEN_S_MIN)
-
-
-def _signed(credential: Credential, now_ms: int, step_s: int) -> AccessToken:
-    options, now_s = credential.options, now_ms // 1000
-    if "p8" not in credential.secrets:
-        return AccessToken("", FOR_EVER_MS, FOR_EVER_MS)
-    issued_s, ends_s = now_s // step_s * step_s, (now_s // PROVIDER_TOKEN_S + 1) * PROVIDER_TOKEN_S
-    value = provider_token(credential.secrets["p8"], options["key_id"], options["team_id"], issued_s)
-    return AccessToken(value, ends_s * 1000, (issued_s + PROVIDER_TOKEN_LIFE_S) * 1000)
-
-
-def provider_token(p8: str, key_id: str, team_id: str, issued_s: int) -> str:
-    """A JWT, ES256 with RFC 6979's deterministic k, so that whoever makes it makes the same one. Source: apns.md §2.1."""
-    signed = ".".join(_base64url(compact(part)) for part in ({"alg": "ES256", "kid": key_id}, {"iss": team_id, "iat": issued_s}))
-    der = p8_key(p8).sign(signed.encode(), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-    r, s = utils.decode_dss_signature(der)
-    return f"{signed}.{_base64url(r.to_bytes(32) + s.to_bytes(32))}"
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _never_asked(_answer: Answer, _now_ms: int) -> AccessRefused:
-    """`ask` always gives the token itself, so there is never an answer to read."""
-    return AccessRefused(Verdict.UNAVAILABLE, "", "APNs has no token endpoint")
-
-
-def identity(credential: Credential) -> ClientIdentity | None:
-    """The client certificate of a p12 credential, None with a p8 key."""
-    if "certificate" not in credential.secrets:
-        return None
-    return ClientIdentity(credential.secrets["certificate"].encode(), credential.secrets["key"].encode())
-
-
-# ---------------------------------------------------------------- the vendor
-
-APNS: Final = VendorSpec(
-    vendor=Vendor.APNS,
-    endpoints={"APNS_PRODUCTION": "https://api.push.apple.com", "APNS_SANDBOX": "https://api.sandbox.push.apple.com"},
-    http2=True,
-    request_tokens_max=1,
-    build=build,
-    classify=classify,
-    read_credential=read_credential,
-    limits=Limits(rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"),  # Apple publishes none: a fuse
-    retry=RETRY,
-    badge_in_body=True,
-    badge_alone=True,
-    access=AccessSpec(ask=ask, read=_never_asked, again=ask_again),
-    token_valid=token_valid,
-    identity=identity,
-    check=check,
-    checked=checked,
-    refuse=refuse,
-    prepare=prepare,
-    too_long=TOO_LONG | {"PayloadTooLarge"},
-)
