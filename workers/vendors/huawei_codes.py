@@ -1,4 +1,4 @@
-"""What an answer of Huawei's Push Kit means: one table for its v1 (huawei.py) and v3 API (harmony.py); Honor shares the words."""
+"""What an answer of Huawei's Push Kit means: one table for its v1 (huawei/) and v3 API (harmony/); Honor shares the words."""
 
 from __future__ import annotations
 

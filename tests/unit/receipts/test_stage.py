@@ -9,11 +9,11 @@ import pytest
 from common.contracts import Notification, Target
 from common.model import MessageClass, Vendor, Verdict
 from common.storage.ledger import tag_of
-from workers.receipts.base import Receipt
 from workers.receipts.readers import READERS, STATUSES, label_of
 from workers.receipts.stage import LOOK_AGAIN_S, Callback, Sent, is_tag, settle
 from workers.vendors import base, huawei_family
 from workers.vendors.base import PushItem, RequestBatch
+from workers.vendors.receipt_bodies import Receipt
 
 SENT = Sent("app", "e1", 0, "u1", "d1", 1_000, frozenset({"r-1"}))
 

@@ -12,21 +12,20 @@ import pytest
 
 from common.model import Vendor
 from tests.unit.vendors.cases import answer, batch, note
-from workers.receipts import honor as honor_receipts
-from workers.receipts import huawei as huawei_receipts
-from workers.receipts import meizu as meizu_receipts
-from workers.receipts import oppo as oppo_receipts
-from workers.receipts import vivo as vivo_receipts
-from workers.receipts import xiaomi as xiaomi_receipts
 from workers.receipts.readers import READERS
-from workers.vendors import VENDORS, huawei_codes
+from workers.vendors import VENDORS, huawei_codes, huawei_receipts
 from workers.vendors.apns import codes as apns_codes
 from workers.vendors.fcm import codes as fcm_codes
 from workers.vendors.honor import codes as honor_codes
+from workers.vendors.honor import receipts as honor_receipts
 from workers.vendors.meizu import codes as meizu_codes
+from workers.vendors.meizu import receipts as meizu_receipts
 from workers.vendors.oppo import codes as oppo_codes
+from workers.vendors.oppo import receipts as oppo_receipts
 from workers.vendors.vivo import codes as vivo_codes
+from workers.vendors.vivo import receipts as vivo_receipts
 from workers.vendors.xiaomi import codes as xiaomi_codes
+from workers.vendors.xiaomi import receipts as xiaomi_receipts
 
 PAGES = Path(__file__).parents[3] / "docs" / "vendors"
 TOKEN = "aa11"

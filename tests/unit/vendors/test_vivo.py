@@ -13,13 +13,13 @@ from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, batch, credential, note, texts
-from workers.receipts.vivo import read_receipts
 from workers.vendors.base import AccessRefused, AccessToken, CredentialError, receipt_tag
 from workers.vendors.vivo import VIVO
 from workers.vendors.vivo import codes as vivo_codes
 from workers.vendors.vivo import credential as vivo_credential
 from workers.vendors.vivo import request as vivo_request
 from workers.vendors.vivo import texts as vivo_texts
+from workers.vendors.vivo.receipts import read_receipts
 
 
 def attempt_of(code, verdict=Verdict.UNAVAILABLE):

@@ -6,6 +6,7 @@ from typing import Final
 
 from common.model import Vendor
 from workers.vendors.apns.access import ask, ask_again, identity, never_asked
+from workers.vendors.apns.classes import place
 from workers.vendors.apns.codes import RETRY, checked, classify
 from workers.vendors.apns.credential import read_credential
 from workers.vendors.apns.request import build, check, prepare, refuse, token_valid
@@ -24,6 +25,7 @@ APNS: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    place=place,
     limits=Limits(rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"),  # Apple publishes none: a fuse
     retry=RETRY,
     badge_in_body=True,

@@ -10,6 +10,7 @@ from workers.vendors.base import (
     Limits,
     VendorSpec,
 )
+from workers.vendors.fcm.classes import place
 from workers.vendors.fcm.codes import RETRY, checked, classify
 from workers.vendors.fcm.credential import ask, read_access, read_credential
 from workers.vendors.fcm.request import build, check, prepare, refuse, token_valid
@@ -22,6 +23,7 @@ FCM: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    place=place,
     limits=Limits(rate_per_s=10_000.0, burst=10_000.0, rate_unit="token", timezone="America/Los_Angeles", ramp_s=60),
     retry=RETRY,
     badge_in_body=True,

@@ -16,9 +16,11 @@ from workers.vendors.harmony.codes import classify
 from workers.vendors.harmony.credential import read_credential, read_token, sign_access, sign_again
 from workers.vendors.harmony.images import ask_image, image_wanted, read_image
 from workers.vendors.harmony.request import CATEGORIES, build, check
+from workers.vendors.huawei_classes import place
 from workers.vendors.huawei_family import (
     token_valid,
 )
+from workers.vendors.huawei_receipts import HUAWEI_RECEIPTS
 
 ENDPOINTS: Final = {"HARMONY": "https://push-api.cloud.huawei.com"}
 HARMONY: Final = VendorSpec(
@@ -29,6 +31,8 @@ HARMONY: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    place=place,
+    receipts=HUAWEI_RECEIPTS,
     #: 6000 devices a second is the floor of the published formula; no number of all messages a device, 2 of marketing.
     #: Sources: docs/vendors/harmony.md, 2026-05.
     limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_public=2),

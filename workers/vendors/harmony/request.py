@@ -16,6 +16,7 @@ from workers.vendors.base import (
     number_id,
     quiet,
 )
+from workers.vendors.huawei_classes import SERVICE
 from workers.vendors.huawei_family import (
     Keep,
     badge_of,
@@ -39,23 +40,7 @@ from workers.vendors.huawei_family import (
 from workers.wire import Request
 
 #: Source: 消息分类标准 and the v3 request page, read 2026-05.
-CATEGORIES: Final = frozenset(
-    {
-        "IM",
-        "VOIP",
-        "MISS_CALL",
-        "SUBSCRIPTION",
-        "TRAVEL",
-        "HEALTH",
-        "WORK",
-        "ACCOUNT",
-        "EXPRESS",
-        "FINANCE",
-        "DEVICE_REMINDER",
-        "MAIL",
-        "PLAY_VOICE",
-    }
-)
+CATEGORIES: Final = SERVICE
 MARKETING: Final = "MARKETING"
 NOTIFICATION, BACKGROUND, CALL = 0, 6, 10  # values of the header push-type that we send
 #: What vendor_raw.harmony (or its `notification`) may set. Ids on the screen, words and class are ours.

@@ -11,8 +11,10 @@ from workers.vendors.base import (
     Limits,
     VendorSpec,
 )
+from workers.vendors.honor.classes import place
 from workers.vendors.honor.codes import classify
 from workers.vendors.honor.credential import ask_access, read_credential, read_token
+from workers.vendors.honor.receipts import RECEIPTS
 from workers.vendors.honor.request import build
 from workers.vendors.huawei_family import (
     token_valid,
@@ -27,6 +29,8 @@ HONOR: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    place=place,
+    receipts=RECEIPTS,
     #: 80 % of the published 3000 a second, counted in devices; 2 marketing messages a device and day.
     #: Sources: docs/vendors/honor.md, 2026-05.
     limits=Limits(rate_per_s=2400, burst=2400, rate_unit="token", device_cap_public=2),

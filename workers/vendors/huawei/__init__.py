@@ -13,9 +13,11 @@ from workers.vendors.base import (
 )
 from workers.vendors.huawei.credential import ask_access, read_credential, read_token
 from workers.vendors.huawei.request import CATEGORIES, build, check
+from workers.vendors.huawei_classes import place
 from workers.vendors.huawei_family import (
     token_valid,
 )
+from workers.vendors.huawei_receipts import HUAWEI_RECEIPTS
 
 ENDPOINTS: Final = {"HUAWEI": "https://push-api.cloud.huawei.com", "HUAWEI_OAUTH": "https://oauth-login.cloud.huawei.com"}
 HUAWEI: Final = VendorSpec(
@@ -26,6 +28,8 @@ HUAWEI: Final = VendorSpec(
     build=build,
     classify=huawei_codes.classified,
     read_credential=read_credential,
+    place=place,
+    receipts=HUAWEI_RECEIPTS,
     #: 6000 devices a second is the floor of the published formula; 3000 and 2 a device and day. Sources: docs/vendors/huawei.md, 2026-05.
     limits=Limits(rate_per_s=6000, burst=6000, rate_unit="token", device_cap_private=3000, device_cap_public=2),
     badge_in_body=True,

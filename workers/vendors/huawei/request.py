@@ -15,6 +15,7 @@ from workers.vendors.base import (
     number_id,
     quiet,
 )
+from workers.vendors.huawei_classes import SERVICE
 from workers.vendors.huawei_family import (
     Keep,
     badge_of,
@@ -39,22 +40,7 @@ from workers.vendors.huawei_family import (
 from workers.wire import Request
 
 #: Source: 消息分类标准, read 2026-05. Each needs its own 自分类权益; MARKETING needs none.
-CATEGORIES: Final = frozenset(
-    {
-        "IM",
-        "VOIP",
-        "SUBSCRIPTION",
-        "TRAVEL",
-        "HEALTH",
-        "WORK",
-        "ACCOUNT",
-        "EXPRESS",
-        "FINANCE",
-        "DEVICE_REMINDER",
-        "MAIL",
-        "PLAY_VOICE",
-    }
-)
+CATEGORIES: Final = SERVICE - {"MISS_CALL"}  # which v1 does not list
 MARKETING: Final = "MARKETING"
 #: What vendor_raw.huawei.notification may set. Ids on the screen, words and class are ours.
 RAW_NOTIFICATION: Final = frozenset(

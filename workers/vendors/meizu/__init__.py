@@ -9,8 +9,10 @@ from workers.vendors.base import (
     Limits,
     VendorSpec,
 )
+from workers.vendors.meizu.classes import place
 from workers.vendors.meizu.codes import checked, classify
 from workers.vendors.meizu.credential import read_credential
+from workers.vendors.meizu.receipts import RECEIPTS
 from workers.vendors.meizu.request import build, check, refuse, token_valid
 
 TOKENS_MAX: Final = 100
@@ -22,6 +24,8 @@ MEIZU: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    place=place,
+    receipts=RECEIPTS,
     limits=Limits(rate_per_s=200.0, burst=200.0, rate_unit="request", device_cap_public=3),
     token_valid=token_valid,
     check=check,

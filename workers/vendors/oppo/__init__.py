@@ -10,8 +10,10 @@ from workers.vendors.base import (
     Limits,
     VendorSpec,
 )
+from workers.vendors.oppo.classes import place
 from workers.vendors.oppo.codes import classify
 from workers.vendors.oppo.credential import ask_access, read_access, read_credential
+from workers.vendors.oppo.receipts import RECEIPTS
 from workers.vendors.oppo.registration_ids import group, token_valid
 from workers.vendors.oppo.request import build
 
@@ -28,6 +30,9 @@ OPPO = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    place=place,
+    raw_wishes=("notification", ("channel_id", "category", "notify_level")),
+    receipts=RECEIPTS,
     # Under 10 million users 5,000 targets/s; under 50,000 users 100,000 public a day, 2 a device (news apps 5); private unlimited.
     limits=Limits(rate_per_s=5000, burst=5000, rate_unit="token", quota_public=100_000, device_cap_public=2),
     mixed=True,

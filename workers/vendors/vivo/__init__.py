@@ -11,8 +11,10 @@ from workers.vendors.base import (
     Limits,
     VendorSpec,
 )
+from workers.vendors.vivo.classes import place
 from workers.vendors.vivo.codes import PUBLIC_HOURS, classify
 from workers.vendors.vivo.credential import ask, read_access, read_credential
+from workers.vendors.vivo.receipts import RECEIPTS
 from workers.vendors.vivo.request import build, follow, refuse, token_valid
 
 LIST_TOKENS_MAX: Final = 1000
@@ -25,6 +27,9 @@ VIVO: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    place=place,
+    raw_wishes=("", ("classification", "category")),
+    receipts=RECEIPTS,
     limits=Limits(rate_per_s=500.0, burst=500.0, rate_unit="token", quota_public=20_000, device_cap_public=2, public_hours=PUBLIC_HOURS),
     access=AccessSpec(ask=ask, read=read_access),
     token_valid=token_valid,

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from common.model import Verdict
-from workers.receipts.base import Receipt
-from workers.receipts.bodies import readable
-from workers.receipts.statuses import milliseconds, read_statuses, text, word_of
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, milliseconds, read_statuses, readable, text, word_of
 
 SIGNATURE_HEADER: Final = "x-huawei-callback-id"
 #: Either side of our clock; the nonces of that time are the caller's to remember (`nonce`). Policy.
@@ -109,3 +107,6 @@ def _key_forms(key: str) -> list[bytes]:
 
 def _signature(key: bytes, message: bytes) -> bytes:
     return base64.b64encode(hmac.new(key, message, hashlib.sha256).digest())
+
+
+HUAWEI_RECEIPTS: Final = ReceiptsSpec(read_receipts, ACK, frozenset(word for word, _ in CODES.values()), signed=True)

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from common.model import Verdict
-from workers.receipts.base import Receipt
-from workers.receipts.bodies import readable, value_of
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, value_of
 
 RECEIPTS_MAX: Final = 10_000
 
@@ -76,3 +75,7 @@ def _tokens(targets: Any) -> list[str]:
 
 def _text(value: Any) -> str:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+#: Its page asks for no body: this is what a working public receiver answers.
+RECEIPTS: Final = ReceiptsSpec(read_receipts, b"0", frozenset(word for word, _ in (*DETAILS.values(), *KINDS.values())))

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from common.model import Verdict
-from workers.receipts.base import Receipt
-from workers.receipts.bodies import readable
-from workers.receipts.statuses import milliseconds, read_statuses, text, word_of
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, milliseconds, read_statuses, readable, text, word_of
 
 ACK: Final = b'{"code":"0","message":"success"}'
 #: Source: honor.md §8 (MASA.MC, 2026-07-20; 40000002 also doopush). Every other code is `code <n>`, and never retires a token.
@@ -44,3 +42,6 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:
             at_ms = milliseconds(status.get("timestamp"))
             receipts.append(Receipt(token, text(status.get("biTag")), request_id, word, at_ms, verdict))
     return readable(receipts, statuses)
+
+
+RECEIPTS: Final = ReceiptsSpec(read_receipts, ACK, frozenset(word for word, _ in CODES.values()), strict=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from workers.receipts.base import Receipt
-from workers.receipts.bodies import readable, value_of
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, value_of
 
 RECEIPTS_MAX: Final = 10_000
 STATUS: Final[Mapping[str, str]] = {"1": "delivered", "2": "clicked"}
@@ -31,3 +30,7 @@ def _of_message(key: str, told: Mapping[str, Any]) -> Iterator[Receipt]:
 
 def _text(value: Any) -> str:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+#: Its page asks for no body: this is what a working public receiver answers.
+RECEIPTS: Final = ReceiptsSpec(read_receipts, b"{}", frozenset(STATUS.values()), callback_option="callback")
