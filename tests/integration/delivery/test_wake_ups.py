@@ -100,7 +100,10 @@ def test_a_sender_that_has_just_worked_is_told_without_a_wake_up(world: World) -
     assert streams.wake_up_is_ours(queue), "it sleeps by now"
 
 
-def test_a_slice_sends_what_comes_right_after_its_round_and_lets_others_ring_when_it_is_over(world: World) -> None:
+def test_a_slice_sends_what_comes_right_after_its_round_and_lets_others_ring_when_it_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 2.0)
     streams, queue = world.runtime.streams, queue_of(DELIVERY, Vendor.MEIZU)
     world.put([chat(1, urgency=Urgency.CHAT)])
     slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
