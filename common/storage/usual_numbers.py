@@ -33,8 +33,8 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 def is_usual(asks: Sequence[Wanted]) -> bool:
-    """Whether these may be asked for here: no call, none that was counted before."""
-    return all(not ask[9] and ask[4] != CALL for ask in asks)
+    """Whether these may be asked for here: no call, none that was counted before, none that shows the number without adding to it."""
+    return all([not ask[9] and ask[4] != CALL and ask[8] for ask in asks])
 
 
 def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[list[Number] | None]:
@@ -56,26 +56,38 @@ def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[l
 def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str | None] | None]:
     """By push what stops it; None for a part whose entries are not all the asker's, or were taken before."""
     records: list[str] = []
-    marks: dict[str, int] = {}
-    of: list[int] = []  # by push, which of the marks is its message's
-    holds, reads = [], []
+    holds, gone, people = [], [], dict[str, None]()
     for holders, _, asks in parts:
         entries = dict.fromkeys([ask[0] for ask in asks])
         records += map(keys.taken, entries)
         holds.append(command("HMGET", holders, *entries))
-        for _, _, app, message, conversation, _, user, *_ in asks:
-            of.append(marks.setdefault(keys.gone(app, conversation, message), len(marks)))
-            fields = bulk(conversation) + bulk(f"m:{conversation}\0{message}")
-            reads.append("*4\r\n$5\r\nHMGET\r\n" + bulk(keys.read(app, user)) + fields)
-    heads = [command("WATCH", *records), command("MGET", *records), command("MGET", *marks), *holds]
-    _, before, gone, *told = pipe.ask("".join(heads + reads), len(heads) + len(reads))
-    taken, words = iter(before), zip(of, told[len(parts) :], strict=True)
-    found: list[list[str | None] | None] = []
-    for (_, word, asks), held in zip(parts, told, strict=False):
-        fresh = [next(taken) for _ in held].count(None) == held.count(word.encode()) == len(held)
-        stops = [_stop(gone[mark], read, ask[5]) for ask, (mark, read) in zip(asks, words, strict=False)]
-        found.append(stops if fresh else None)
-    return found
+        gone += [keys.gone(ask[2], ask[4], ask[3]) for ask in asks]
+        people.update(dict.fromkeys([keys.read(ask[2], ask[6]) for ask in asks]))
+    marks = dict.fromkeys(gone)
+    heads = [command("WATCH", *records), command("MGET", *records), command("MGET", *marks), command("EXISTS", *people), *holds]
+    _, before, marked, readers, *told = pipe.ask("".join(heads), len(heads))
+    taken = iter(before)
+    fresh = [
+        [next(taken) for _ in held].count(None) == held.count(word.encode()) == len(held)
+        for (_, word, _), held in zip(parts, told, strict=True)
+    ]
+    if not readers and marked.count(None) == len(marked):  # nobody has said anything
+        return [[None] * len(asks) if free else None for (_, _, asks), free in zip(parts, fresh, strict=True)]
+    why = dict(zip(marks, marked, strict=True))
+    asked = [ask for _, _, asks in parts for ask in asks]
+    reads = _reads(pipe, keys, asked) if readers else [_UNREAD] * len(asked)
+    stops = iter([_stop(why[mark], read, ask[5]) for mark, read, ask in zip(gone, reads, asked, strict=True)])
+    found = [[next(stops) for _ in asks] for _, _, asks in parts]
+    return [mine if free else None for mine, free in zip(found, fresh, strict=True)]
+
+
+def _reads(pipe: RawPipe, keys: Keys, asked: Sequence[Wanted]) -> list[list[bytes | None]]:
+    """By push: up to when its person has read the conversation, and whether this message alone."""
+    looks = [
+        command("HMGET", keys.read(app, user), conversation, f"m:{conversation}\0{message}")
+        for _, _, app, message, conversation, _, user, *_ in asked
+    ]
+    return pipe.ask("".join(looks), len(looks))
 
 
 def _stop(gone: bytes | None, read: Sequence[bytes | None], ts_ms: int) -> str | None:
@@ -95,42 +107,38 @@ def _numbered(
 ) -> list[list[Number]] | None:
     """None where one of the entries was taken meanwhile: then nothing was written."""
     wants = [ask for asks, stops in chosen for ask, stop in zip(asks, stops, strict=True) if stop is None and ask[8] >= 0]
-    asked = [part for ask in wants for part in _counting(keys, ask)]
+    names = [keys.badges(ask[2], ask[6]) for ask in wants]
+    asked = "".join([_counting(key, ask[7], ask[8]) for key, ask in zip(names, wants, strict=True)]).encode()
     noted = _records(keys, chosen, [f"{ask[8]}@{UNTOLD}" for ask in wants], keep_s)
-    count = len(asked) + len(noted)
-    *_, told = pipe.ask(b"".join((b"*1\r\n$5\r\nMULTI\r\n", "".join(asked).encode(), *noted, b"*1\r\n$4\r\nEXEC\r\n")), count + 2)
+    told = pipe.ask(b"".join((_MULTI, asked, *noted, _EXEC)), 2 * len(wants) + len(noted) + 2)[-1]
     if told is None:
         return None
     for one in told:
         if isinstance(one, ResponseError):
             raise one
-    answers = iter(told)
-    numbers = [_number(ask, next(answers), next(answers) if ask[8] > 0 else 0) for ask in wants]
-    today, kept = int(time.time()) // DAY_S, dict[str, None]()
-    for ask, (_, _, prolonged) in zip(wants, numbers, strict=True):
-        if ask[8] > 0 and today - int(prolonged or 0) >= PROLONG_DAYS:
-            kept[keys.badges(ask[2], ask[6])] = None
-    prolong = [part for key in kept for part in _prolonging(key, today)]
-    noted = _records(keys, chosen, [counted for _, counted, _ in numbers], keep_s, again=True)
-    pipe.ask("".join(prolong).encode() + b"".join(noted), len(prolong) + len(noted))
-    return _told(chosen, [(_OURS, badge, "", counted) for badge, counted, _ in numbers])
+    numbers, today, kept = list[Number](), int(time.time()) // DAY_S, dict[str, None]()
+    for key, ask, (own, everybodys, began, all_began, prolonged), since in zip(names, wants, told[::2], told[1::2], strict=False):
+        base = own or everybodys
+        numbers.append((_OURS, since + int(base) if base else since, "", f"{ask[8]}@{(began or all_began or b'0').decode()}"))
+        if not prolonged or today - int(prolonged) >= PROLONG_DAYS:
+            kept[key] = None
+    prolong = "".join([command("HSET", key, ":x", str(today)) + command("EXPIRE", key, str(badges.KEEP_S)) for key in kept])
+    noted = _records(keys, chosen, [counted for *_, counted in numbers], keep_s, again=True)
+    pipe.ask(prolong.encode() + b"".join(noted), 2 * len(kept) + len(noted))
+    return _told(chosen, numbers)
 
 
-def _counting(keys: Keys, ask: Wanted) -> tuple[str, ...]:
-    """The commands of one push: what its device shows and since when, and what this one adds."""
-    key, device, step = bulk(keys.badges(ask[2], ask[6])), ask[7], ask[8]
-    fields = f"{bulk(device + ':b')}$2\r\n:b\r\n{bulk(device + ':t')}$2\r\n:t\r\n$2\r\n:x\r\n{(number := bulk(device + ':n'))}"
-    look = f"*8\r\n$5\r\nHMGET\r\n{key}{fields}"
-    return (look, f"*4\r\n$7\r\nHINCRBY\r\n{key}{number}{bulk(str(step))}") if step > 0 else (look,)
+_MULTI, _EXEC = command("MULTI").encode(), command("EXEC").encode()
 
 
-def _number(ask: Wanted, told: Sequence[bytes | None], since: int) -> tuple[int, str, bytes | None]:
-    """The badge, the push's count (`<step>@<epoch>`), and the day on which the badge was last prolonged."""
-    own, everybodys, began, all_began, prolonged, count = told
-    base = int(own if own is not None else everybodys or 0)
-    if not ask[8]:
-        since = int(count or 0)
-    return base + since, f"{ask[8]}@{(began or all_began or b'0').decode()}", prolonged
+def _counting(key: str, device: str, step: int) -> str:
+    """The two commands of one push: what its device shows and since when; what this one adds to its count, which is answered."""
+    if not key.isascii() or not device.isascii():
+        look = command("HMGET", key, f"{device}:b", ":b", f"{device}:t", ":t", ":x")
+        return look + command("HINCRBY", key, f"{device}:n", str(step))
+    name, own = f"${len(key)}\r\n{key}\r\n", f"${len(device) + 2}\r\n{device}"
+    look = f"*7\r\n$5\r\nHMGET\r\n{name}{own}:b\r\n$2\r\n:b\r\n{own}:t\r\n$2\r\n:t\r\n$2\r\n:x\r\n"
+    return f"{look}*4\r\n$7\r\nHINCRBY\r\n{name}{own}:n\r\n${1 if step < 10 else 2}\r\n{step}\r\n"
 
 
 def _records(
@@ -151,10 +159,6 @@ def _records(
         tail = f"\r\n$2\r\nEX\r\n{bulk(str(keep_s))}" + ("$2\r\nXX\r\n" if again else "")
         found.append(head.encode() + record + tail.encode())
     return found
-
-
-def _prolonging(key: str, today: int) -> tuple[str, str]:
-    return command("HSET", key, ":x", str(today)), command("EXPIRE", key, str(badges.KEEP_S))
 
 
 def _told(chosen: Iterable[tuple[Sequence[Wanted], Sequence[str | None]]], counted: Iterable[Number]) -> list[list[Number]]:
