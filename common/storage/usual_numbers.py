@@ -34,7 +34,7 @@ _pack = msgspec.msgpack.Encoder().encode
 
 def is_usual(asks: Sequence[Wanted]) -> bool:
     """Whether these may be asked for here: no call, none that was counted before, none that shows the number without adding to it."""
-    return all([not ask[9] and ask[4] != CALL and ask[8] for ask in asks])
+    return all(not ask[9] and ask[4] != CALL and ask[8] for ask in asks)
 
 
 def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[list[Number] | None]:
