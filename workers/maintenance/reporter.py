@@ -14,6 +14,7 @@ from common.clock import now_ms
 from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
 from common.storage.core_streams import core_streams
+from common.storage.lane_queues import Load
 from common.storage.leases import Lease
 from common.storage.streams import CoreStreams, StreamDepth
 from workers.app import DELIVERY, PRESENCE, ROUTING
@@ -96,7 +97,9 @@ class Reporter:
 
     def show_streams(self) -> None:
         """Our streams, and what is none of ours: the core's streams and the delayed set."""
-        found = {**self._runtime.streams.backlog((*keys.STREAMS, keys.LEDGER)), **self._runtime.lane_queues.backlog()}
+        queues = self._runtime.lane_queues
+        loads = queues.loads(queues.loaded())
+        found = {**self._runtime.streams.backlog((*keys.STREAMS, keys.LEDGER)), **queues.backlog(loads)}
         core, now = self._runtime.core, now_ms()
         depth, oldest = 0, None
         for stream in self._runtime.settings.event_streams:
@@ -104,9 +107,9 @@ class Reporter:
             first: Any = core.xrange(stream, count=1)
             oldest = min(oldest or now, int(first[0][0].split(b"-")[0])) if first else oldest
         self._show_waiting(found, depth, oldest, now)
-        self.show_queue_wait()
+        self.show_queue_wait(loads)
 
-    def show_queue_wait(self) -> None:
+    def show_queue_wait(self, loads: Mapping[str, Load] | None = None) -> None:
         """What autoscaling goes by: work that could be done now and is nobody's."""
         runtime = self._runtime
         streams = runtime.streams.untaken_s((*keys.STREAMS, keys.LEDGER))
@@ -116,7 +119,7 @@ class Reporter:
             stage = (keys.QUEUES.get(stream, stream), metrics.NONE)
             found[stage] = max(found.get(stage, 0.0), waited)
         found |= {(DELIVERY, vendor): 0.0 for _, vendor, _ in runtime.catalog.now.lanes}
-        found |= {(DELIVERY, vendor): waited for vendor, waited in runtime.lane_queues.untaken_s().items()}
+        found |= {(DELIVERY, vendor): waited for vendor, waited in runtime.lane_queues.untaken_s(loads).items()}
         metrics.show(metrics.QUEUE_WAIT_SECONDS, found)
 
     def _show_waiting(self, found: Mapping[str, StreamDepth], depth: int, oldest: int | None, now: int) -> None:
