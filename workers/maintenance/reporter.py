@@ -21,6 +21,7 @@ from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
 from workers.gate import terms_of
+from workers.lane_report import lane_status
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -140,12 +141,20 @@ class Reporter:
 
     def show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())
-        states = zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        states = list(zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True))
         self.show_queue_bytes(lanes)
         self._pauses.look(lanes)
         show_missing(self._runtime)
         metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
         metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
+
+        self.show_stopped([lane for lane, state in states if not lane.paused and state.state != lane_store.FLOWING])
+
+    def show_stopped(self, lanes: Sequence[Lane]) -> None:
+        """Since when and why, in the words that `lanes`, doctor and the console have."""
+        told = zip(lanes, lane_status(self._runtime, lanes), strict=True) if lanes else ()
+        values = {(*_labels(lane), str(status.why)): status.since_ms / 1000 for lane, status in told if status.why}
+        metrics.show(metrics.LANE_STOPPED_SINCE, values)
 
     def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:
         """Of every lane; those that hold nothing are not asked."""
