@@ -25,12 +25,13 @@ from common.storage import keys, sql
 from common.storage.living import ROLES, UPKEEP, role_of
 from common.storage.migrations import check as check_tables
 from common.storage.migrations import migrate as migrate_tables
+from workers import shards
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.handlers.intake import IntakePorts
+    from workers.handlers.intake import IntakeLoop, IntakePorts
     from workers.pipeline import Stages
 
 log = logging.getLogger(__name__)
@@ -192,22 +193,32 @@ def _ready(runtime: Runtime) -> bool:
 
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.handlers.intake import IntakeLoop
     from workers.intake.dialects import DIALECTS
 
     metrics.begin(dialects=DIALECTS)
-    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
+    consumer = intake_loop(runtime)
     _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
     consumer.run(stop.is_set)
 
 
+def intake_loop(runtime: Runtime) -> IntakeLoop:
+    """Intake of this process, into all shards."""
+    from workers.handlers.intake import IntakeLoop
+    from workers.handlers.spread_intake import SpreadIntakeLoop
+
+    streams = runtime.settings.event_streams
+    if len(runtime.shards) > 1:
+        return SpreadIntakeLoop(streams, [doors_of(one) for one in runtime.shards])
+    return IntakeLoop(streams, doors_of(runtime))
+
+
 def doors_of(runtime: Runtime) -> IntakePorts:
-    """What intake asks of the world, in this process."""
+    """What intake asks of the world, in this process; runtime: of one shard."""
     from common.storage.direct_tokens import DirectTokens
     from workers.handlers.intake import IntakePorts
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
-    from workers.pipeline import shortcut_of
+    from workers.pipeline import shortcut_of, spread_of
     from workers.withdraw import schedule
 
     return IntakePorts(
@@ -222,6 +233,7 @@ def doors_of(runtime: Runtime) -> IntakePorts:
         directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
         shortcut=shortcut_of(runtime),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
+        spread=spread_of(runtime),
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
 
@@ -282,8 +294,8 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     def waiting() -> bool:
         if stage == DELIVERY:
-            return bool(runtime.lane_queues.due_vendors(vendors))
-        return any(backlog.unread or backlog.pending for backlog in runtime.streams.backlog(keys.STAGE_STREAMS[stage]).values())
+            return bool(shards.due_vendors(runtime, vendors))
+        return any(backlog.unread or backlog.pending for backlog in shards.backlog(runtime, keys.STAGE_STREAMS[stage]).values())
 
     def on_ready(**_: object) -> None:
         _heartbeat(runtime, stop, progress, waiting)
@@ -307,7 +319,7 @@ def _without_wake_ups(stages: Stages, vendors: Sequence[Vendor], stop: threading
     while not stop.wait(POLL_S):
         ready: Sequence[Vendor] = ()
         with contextlib.suppress(RedisError, OSError):
-            ready = stages.runtime.lane_queues.due_vendors(vendors)
+            ready = shards.due_vendors(stages.runtime, vendors)
         for vendor in ready:
             sender = stages.drain(DELIVERY, vendor)
             if time.monotonic() - sender.progress_at >= POLL_S:

@@ -22,6 +22,7 @@ from common.storage import keys, lanes, ledger, living
 from common.storage.streams import GROUP
 from common.storage.tenants import is_app
 from common.storage.vault import VaultError
+from workers import shards
 from workers.delivery.lane import Lane
 from workers.lane_report import lane_status, lanes_of, quota_rows
 from workers.reports.findings import Finding, bad, good
@@ -98,15 +99,15 @@ def belt_findings(runtime: Runtime) -> Iterator[Finding]:
                 f"{stream} has another reader's group: {', '.join(sorted(map(bytes.decode, others)))}",
                 "the stream belongs to the fleet: other readers use one of their own; then XGROUP DESTROY STREAM GROUP",
             )
-    backlog = {**runtime.streams.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **runtime.lane_queues.backlog()}
+    backlog = {**shards.backlog(runtime, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **shards.lanes_backlog(runtime)}
     for stream_name, found in backlog.items():
         total += found.unread + found.pending
         most = ledger.STREAM_MAX if stream_name == keys.LEDGER else DEEP
         yield from _depth(stream_name, found.unread + found.pending, found.oldest_ms, now, depth_max=most)
-    due = runtime.delayed.oldest_due_ms()
+    due = shards.delayed_oldest_ms(runtime)
     if due is not None and now - due > OLD_S * 1000:
         yield bad("belts", f"delayed pushes are {(now - due) // 1000} s overdue", "is upkeep alive? its log says what it waits for")
-    yield good("belts", f"{total} entries between the stages, {runtime.delayed.waiting_count()} waiting for their time")
+    yield good("belts", f"{total} entries between the stages, {shards.delayed_count(runtime)} waiting for their time")
 
 
 def _depth(name: str, depth: int, oldest_ms: int | None, now: int, depth_max: int | None) -> Iterator[Finding]:
@@ -126,7 +127,7 @@ def lane_findings(runtime: Runtime) -> Iterator[Finding]:
     flowing = 0
     for lane, status in zip(found, lane_status(runtime, found), strict=True):
         name = f"{lane.vendor} {lane.credential.business_id} of {lane.credential.app}"
-        parked = runtime.lane_queues.waiting(lane.id)
+        parked = shards.waiting(runtime, lane.id)
         waiting = f", {parked} pushes wait behind it" if parked else ""
         key = f"{lane.credential.app} {lane.vendor} {lane.credential.business_id}"
         if lane.paused:
