@@ -58,7 +58,7 @@ from common.storage.redis import connect, connect_core, may_be_lost
 from common.storage.replies import Replies
 from common.storage.screens import Screens
 from common.storage.shard_lanes import ShardLaneQueues
-from common.storage.shards import HomeReplies, SpreadBadges, SpreadMarks, check_shards
+from common.storage.shards import RESHARD, HomeReplies, SpreadBadges, SpreadMarks, check_shards
 from common.storage.silences import SilentPushLimiter
 from common.storage.strategies import Strategies
 from common.storage.streams import StreamStore
@@ -236,7 +236,8 @@ class Runtime:
     def redis(self) -> Redis:
         """SettingError where the fleet has another number of shards."""
         client = connect(self.settings.redis_url)
-        check_shards(client, self.keys, self.settings.shards, starts=self.role != "tool")
+        if self.role != RESHARD:
+            check_shards(client, self.keys, self.settings.shards, starts=self.role != "tool")
         return client
 
     @cached_property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
@@ -23,6 +23,9 @@ from common.storage.people import Asked, Known, PeopleCache, Person
 from common.storage.replies import Replies
 
 T = TypeVar("T")
+#: Role of the process that changes the number of shards, and what others do meanwhile: intake has stopped, then all workers have.
+RESHARD: Final = "reshard"
+DRAIN, STOP = "drain", "stop"
 
 
 def shard_of(count: int, app: str, user: str) -> int:
@@ -42,6 +45,21 @@ def by_shard(count: int, items: Iterable[T], person: Callable[[T], tuple[str, ..
         app, user = person(item)
         found.setdefault(shard_of(count, app, user), []).append(item)
     return found
+
+
+def must_stop(redis: Redis, keys: Keys, stage: str, shards: int) -> bool:
+    """Whether a process of this stage has to end: the number of shards changes, or is another one by now. keys: of shard 0."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.hget(keys.resharding, "phase")
+        pipe.get(keys.shards)
+        phase, told = pipe.execute()
+    if phase is not None:
+        return stage == "intake" or (stage in _AT_WORK and phase.decode() != DRAIN)
+    return told is not None and int(told) != shards
+
+
+#: Stages that move what a change of the number of shards moves.
+_AT_WORK: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"})
 
 
 def check_shards(redis: Redis, keys: Keys, wanted: int, *, starts: bool) -> None:

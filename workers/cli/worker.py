@@ -22,9 +22,12 @@ from common import logs, metrics
 from common.config import Settings, resolve
 from common.model import Vendor
 from common.storage import keys, sql
+from common.storage.keys import Keys
 from common.storage.living import ROLES, UPKEEP, role_of
 from common.storage.migrations import check as check_tables
 from common.storage.migrations import migrate as migrate_tables
+from common.storage.redis import connect
+from common.storage.shards import must_stop
 from workers import shards
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.processes import calm_collector
@@ -43,6 +46,8 @@ HEARTBEAT_S = 3.0
 START_LOOK_S = 5.0
 #: A delivery worker that nobody woke looks by itself after so long.
 POLL_S = 5.0
+#: Between two looks of a process that waits for `pushfleet reshard`.
+RESHARD_LOOK_S = 1.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
 
@@ -72,6 +77,7 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     part = taken if stage == UPKEEP and len(taken) < len(ROLES) else []
     name = process_name(stage, chosen, index, os.environ, part)
     logs.setup(settings, stage, process=name)
+    _wait_for_reshard(settings, stage)
     runtime = Runtime(settings, name, role_of(stage, chosen, part))
     _tables_fit(runtime)
     stop = threading.Event()
@@ -90,6 +96,17 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     }
     run[stage](runtime, stop)
     runtime.close()
+
+
+def _wait_for_reshard(settings: Settings, stage: str) -> None:
+    """While `pushfleet reshard` is at work, or waits to be called again, no worker begins."""
+    told = False
+    with contextlib.suppress(RedisError, OSError), contextlib.closing(connect(settings.redis_url)) as redis:
+        while must_stop(redis, Keys(settings.key_root), stage, settings.shards) and redis.exists(Keys(settings.key_root).resharding):
+            if not told:
+                log.warning("waits for the end of `pushfleet reshard`")
+            told = True
+            time.sleep(RESHARD_LOOK_S)
 
 
 def _tables_fit(runtime: Runtime) -> None:
@@ -167,6 +184,9 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
             try:
                 runtime.alive()
                 known.look()
+                if not stop.is_set() and must_stop(runtime.redis, runtime.keys, runtime.role.partition(":")[0], runtime.settings.shards):
+                    log.warning("the number of shards changes: this process ends")
+                    os.kill(os.getpid(), signal.SIGTERM)
             except RedisError as error:
                 log.warning("Redis is away", extra={"reason": type(error).__name__})
             stop.wait(HEARTBEAT_S)

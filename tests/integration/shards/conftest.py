@@ -59,6 +59,12 @@ class ShardedFleet:
         self.timers, self.writers = [Timer(one) for one in runtime.shards], [LedgerWriter(one) for one in runtime.shards]
         self.recalls = [Recalls(one) for one in runtime.shards]
 
+    def reopened(self, shards: int) -> None:
+        """The fleet with another number of shards."""
+        self.runtime.close()
+        self.runtime = Runtime(dataclasses.replace(self.runtime.settings, shards=shards), role="reshard")
+        self._made()
+
     def lane(self, business_id: str, **limits: Any) -> str:
         options, secrets = {"package": "com.example.im", "app_id": "1", "app_key": "k"}, {"app_secret": "s"}
         new = StoredCredential(
@@ -156,12 +162,17 @@ def _tokens(line: dict[str, Any]) -> list[str]:
     return [str(line.get("token") or line.get("pushId") or "")]
 
 
-@pytest.fixture
+@pytest.fixture(params=[4])
 def sharded(
-    redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str, meizu: Running
+    request: pytest.FixtureRequest,
+    redis_client: redis.Redis,
+    settings_with: Callable[..., Settings],
+    own_url: str,
+    secret_key: str,
+    meizu: Running,
 ) -> Iterator[ShardedFleet]:
     more = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca), "RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "2"}
-    settings = dataclasses.replace(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more), shards=4)
-    made = Runtime(settings, role="test")
-    yield ShardedFleet(made, meizu)
-    made.close()
+    settings = dataclasses.replace(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more), shards=request.param)
+    fleet = ShardedFleet(Runtime(settings, role="test"), meizu)
+    yield fleet
+    fleet.runtime.close()

@@ -135,7 +135,7 @@ def test_a_token_that_moves_to_a_person_of_another_shard(sharded: ShardedFleet) 
     fleet.pause("m1", False)
     fleet.all_sent()
     assert {user: fleet.rows(f"w-{user}")[user] for user in ("alice", "bob", "carol", "dora")} == {
-        **dict.fromkeys(("alice", "bob", "carol"), ["no_device"]),
+        **{user: ["no_device"] for user in ("alice", "bob", "carol")},
         "dora": ["accepted"],
     }
 
