@@ -14,7 +14,7 @@ from common.clock import now_ms
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.cluster import owner_of
-from common.storage.lane_queues import Load, Taken, expires_ms_of, vendor_of
+from common.storage.lane_queues import Load, Taken, vendor_of
 from common.storage.server_clock import ServerClock
 from workers.handlers.lane_rounds import LaneRounds
 from workers.runtime import Runtime
@@ -76,10 +76,10 @@ class LaneTimer:
             return vendors
         self._queues.reap(*Vendor)
         loads = self._queues.loads(loaded)
-        for lane in loaded:
-            if not loads[lane].bytes:
-                self._queues.forget(lane)
-                self._forget_account(lane)
+        empty = [lane for lane in loaded if not loads[lane].bytes]
+        self._queues.forget(empty)
+        for lane in empty:
+            self._forget_account(lane)
         self._sweep(loads)
         self._shed(loads)
         return vendors | set(self._queues.due_vendors())
@@ -123,19 +123,19 @@ class LaneTimer:
     def _sweep(self, loads: Mapping[str, Load]) -> None:
         """The head of each queue, and a window further on that moves from look to look."""
         filled = [(lane, urgency) for lane, load in loads.items() for urgency, count in load.entries.items() if count]
-        starts = [(lane, urgency, self._place(lane, urgency, loads[lane].entries[urgency])) for lane, urgency in filled]
-        windows = self._queues.windows([*((lane, urgency, 0) for lane, urgency in filled), *starts], WINDOW)
-        until, now = time.monotonic() + BUDGET_S, now_ms()
-        for (lane, urgency), *both in zip(filled, windows[: len(filled)], windows[len(filled) :], strict=True):
-            over = list(dict.fromkeys(entry for window in both for entry in window if expires_ms_of(entry) <= now))
+        places = [(lane, urgency, self._place(lane, urgency, loads[lane].entries[urgency])) for lane, urgency in filled]
+        until = time.monotonic() + BUDGET_S
+        for (lane, urgency), found in zip(filled, self._queues.over(places, now_ms(), WINDOW), strict=True):
+            over = list(dict.fromkeys(found))
             for start in range(0, len(over), END_MAX):
                 self._review(self._queues.pick(lane, urgency, over[start : start + END_MAX]))
                 if time.monotonic() >= until:
                     return
 
     def _place(self, lane: str, urgency: Urgency, count: int) -> int:
-        start = self._places.get((lane, urgency), 0) + WINDOW
-        start = start if start < count else 0
+        start = self._places.pop((lane, urgency), 0) + WINDOW
+        if start >= count:
+            return 0
         self._places[lane, urgency] = start
         return start
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 
 from common.model import Vendor
 from common.storage.delayed import Delayed
-from common.storage.lane_queues import LaneQueues
+from common.storage.lane_queues import LaneQueues, Load
 from common.storage.streams import StreamDepth, StreamStore
 
 T = TypeVar("T", bound=Hashable)
@@ -41,14 +41,23 @@ def untaken_s(fleet: Fleet, streams: Sequence[str]) -> dict[str, float]:
     return _longest([one.streams.untaken_s(streams) for one in fleet.shards])
 
 
-def lanes_backlog(fleet: Fleet) -> dict[str, StreamDepth]:
+#: What the lanes of each shard hold, where the caller knows it.
+Loads: TypeAlias = Sequence[Mapping[str, Load]] | None
+
+
+def lanes_backlog(fleet: Fleet, loads: Loads = None) -> dict[str, StreamDepth]:
     """As LaneQueues.backlog."""
-    return _depths([one.lane_queues.backlog() for one in fleet.shards])
+    return _depths([one.lane_queues.backlog(held) for one, held in _each(fleet, loads)])
 
 
-def lanes_untaken_s(fleet: Fleet) -> dict[Vendor, float]:
+def lanes_untaken_s(fleet: Fleet, loads: Loads = None) -> dict[Vendor, float]:
     """As LaneQueues.untaken_s."""
-    return _longest([one.lane_queues.untaken_s() for one in fleet.shards])
+    return _longest([one.lane_queues.untaken_s(held) for one, held in _each(fleet, loads)])
+
+
+def _each(fleet: Fleet, loads: Loads) -> Iterable[tuple[Shard, Mapping[str, Load] | None]]:
+    nothing: Sequence[Mapping[str, Load] | None] = [None] * len(fleet.shards)
+    return zip(fleet.shards, loads or nothing, strict=True)
 
 
 def bytes_of_lanes(fleet: Fleet) -> dict[str, int]:

@@ -13,7 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from common.ledger_records import unpack_users
 from common.storage.ledger_reads import COUNT_MS_MAX, paged_rows
-from common.storage.tables import ledger, notes, pages
+from common.storage.tables import ledger_all as ledger
+from common.storage.tables import notes, pages
 
 #: (user, device) behind which a page begins; of rows that stand in pages of people, (PAGED, their number).
 Cursor = tuple[str, str]
@@ -23,6 +24,8 @@ PAGED: Final = "\0"
 #: Counts of an event are good for so long, seconds, and for this many times what counting took.
 COUNTS_KEPT_S, COUNTS_KEPT_TIMES = 2.0, 20.0
 COUNTS_KEPT_MAX: Final = 256
+#: Fewer rows are counted each time: what took long was the machine, and rows still come.
+KEPT_FROM_ROWS: Final = 2_000
 
 _counts: OrderedDict[tuple[int, Any, str, str], tuple[float, dict[str, int] | None]] = OrderedDict()
 _lock = threading.Lock()
@@ -47,6 +50,8 @@ class EventRows:
         began = time.monotonic()
         found = self._count(event)
         took = time.monotonic() - began
+        if found is not None and sum(found.values()) < KEPT_FROM_ROWS:
+            return found
         with _lock:
             _counts[key] = (time.monotonic() + max(COUNTS_KEPT_S if took > 0.1 else 0.0, took * COUNTS_KEPT_TIMES), found)
             while len(_counts) > COUNTS_KEPT_MAX:

@@ -94,6 +94,10 @@ class Keys:
     def wake_up(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
 
+    def ring(self, queue: str) -> str:
+        """Words for a worker that listens."""
+        return f"{self.prefix}:ring:{queue}"
+
     def seen_events(self, half_day: int) -> str:
         return f"{self.prefix}:{{s0}}:ev:{half_day}"
 

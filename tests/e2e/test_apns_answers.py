@@ -18,7 +18,7 @@ from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.operator import good, metric, send, simulator, took_effect
 from tests.simulator_keys import pem_of
-from workers.vendors.apns import PROVIDER_TOKEN_S
+from workers.vendors.apns.access import PROVIDER_TOKEN_S
 
 pytestmark = [pytest.mark.e2e]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
@@ -151,3 +153,16 @@ def test_a_page_is_narrowed_by_person_and_decision(runtime, app, user, decision,
     told = story_page(runtime, "m-e1", app, user, decision, None, 100)
     assert len(told["recipients"]) == expected
     assert EventRows(runtime.engine).counts(runtime.ledger.find("m-e1", app, None))[""] == 1
+
+
+def test_few_rows_are_counted_anew_however_long_the_last_count_took(runtime, app):
+    one = about(app)
+    runtime.ledger.write([one, pushed(one, "u1", T0, "accepted")])
+    found = runtime.ledger.find("m-e1", app, None)
+    with runtime.engine.begin() as connection:  # the database is slow for a moment
+        connection.exec_driver_sql("LOCK TABLE pages IN ACCESS EXCLUSIVE MODE")
+        slow = ThreadPoolExecutor(1).submit(EventRows(runtime.engine).counts, found)
+        time.sleep(0.3)
+    assert slow.result(10) == {"accepted": 1}
+    runtime.ledger.write([pushed(one, "u2", T0, "accepted")])
+    assert EventRows(runtime.engine).counts(found) == {"accepted": 2}

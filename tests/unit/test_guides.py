@@ -9,7 +9,6 @@ import pytest
 
 from common.model import Vendor
 from simulators.registry import SIMULATORS
-from workers.receipts.readers import READERS
 from workers.vendors import VENDORS
 
 ROOT = Path(__file__).parents[2]
@@ -38,14 +37,12 @@ def test_every_file_that_a_guide_names_exists(guide: str) -> None:
 @pytest.mark.parametrize("vendor", list(Vendor))
 def test_the_steps_lead_to_all_files_of_each_vendor_there_is(vendor: Vendor) -> None:
     text = (ROOT / "docs/contributing.md").read_text(encoding="utf-8")
-    for path in set(re.findall(r"`((?:docs|simulators|workers|tests)/[a-z_/]*(?:meizu)\.(?:py|md))`", text)):
+    for path in set(re.findall(r"`((?:docs|simulators|workers|tests)/[a-z_/]*meizu(?:\.py|\.md|/))`", text)):
         if "simulators" in path and vendor == Vendor.HARMONY:
             continue  # Huawei's is HarmonyOS' too
-        if ("receipts" in path and vendor not in READERS) or ("simulators" in path and not SIMULATORS[vendor].manners.http1_only):
+        if "simulators" in path and not SIMULATORS[vendor].manners.http1_only:
             continue
         own = path.replace("meizu", vendor)
-        if "receipts" in path and not (ROOT / own).exists():
-            own = path.replace("meizu", "huawei")  # HarmonyOS' receipts come in Huawei's form
         assert (ROOT / own).exists(), own
 
 
@@ -55,8 +52,8 @@ def test_every_file_that_knows_meizu_is_named_in_the_steps() -> None:
     files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     files += [ROOT / "Procfile", ROOT / "docker-compose.yml", ROOT / "pyproject.toml"]
     knowing = [str(path.relative_to(ROOT)) for path in files if "meizu" in path.read_text(encoding="utf-8").lower()]
-    assert "workers/routing/classes.py" in knowing
-    assert not [path for path in knowing if not path.startswith(ELSEWHERE) and f"`{path}`" not in steps]
+    assert "workers/vendors/__init__.py" in knowing
+    assert not [path for path in knowing if not path.startswith((*ELSEWHERE, "workers/vendors/meizu/")) and f"`{path}`" not in steps]
 
 
 def test_each_vendor_has_its_row() -> None:

@@ -12,10 +12,14 @@ from common.model import MessageClass, PushType, Vendor, Verdict
 from common.tokens import canonical
 from tests.unit.vendors.cases import answer, batch, credential
 from workers.intake.stage import Passed, Refused, read_entry
-from workers.receipts import honor, meizu, oppo, vivo, xiaomi
 from workers.routing.classes import place
 from workers.vendors import VENDORS
 from workers.vendors.base import CredentialError, header_id, secret_text
+from workers.vendors.honor import receipts as honor
+from workers.vendors.meizu import receipts as meizu
+from workers.vendors.oppo import receipts as oppo
+from workers.vendors.vivo import receipts as vivo
+from workers.vendors.xiaomi import receipts as xiaomi
 
 NOW = 1_800_000_000_000
 TOKENS = ("r1", "r2", "r3")

@@ -40,25 +40,8 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "now": ("as of {at}", "截至 {at}"),
     "all_well": ("All is flowing.", "一切正常。"),
     "look_at": ("{count} to look at", "{count} 项需要处理"),
-    "problem_lane": ("{lane} is stopped for {age}: {why}", "{lane} 已停止 {age}：{why}"),
-    "problem_paused": ("{lane} is paused by an operator", "{lane} 已被人工暂停"),
-    "problem_guard": (
-        "{lane}: too many tokens were told dead at once, none is retired",
-        "{lane}：短时间内失效令牌过多，已停止清退",
-    ),
-    "problem_belt": ("{queue} is {age} behind", "{queue} 积压已 {age}"),
-    "problem_letters": ("dead letters: {count}", "{count} 条死信"),
-    "problem_quota": ("{lane}: {used} of today's {limit} {bucket} pushes are used", "{lane}：今日 {bucket} 配额已用 {used} / {limit}"),
-    "problem_spent": (
-        "{lane}: today's {bucket} quota of {limit} is spent, pushes of it are refused",
-        "{lane}：今日 {bucket} 配额 {limit} 已用尽，该类推送会被拒绝",
-    ),
-    "doctor_found": ("Found by pushfleet doctor", "pushfleet doctor 发现的问题"),
     "doctor_looked": ("doctor made {count} checks {age} ago", "doctor 于 {age} 前完成 {count} 项检查"),
     "help_with": ("what helps:", "处理方法："),
-    "problem_process": ("no {stage} process is alive", "没有存活的 {stage} 进程"),
-    "problem_expires": ("{lane}: the credential expires {at}", "{lane}：凭证将于 {at} 到期"),
-    "problem_expired": ("{lane}: the credential has expired", "{lane}：凭证已过期"),
     "events_in": ("Events in", "事件流入"),
     "last_minute": ("last minute", "最近一分钟"),
     "last_hour": ("last hour", "最近一小时"),
@@ -235,6 +218,68 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 
+#: What doctor looks at.
+CHECKS: Final[Mapping[str, tuple[str, str]]] = {
+    "keys": ("Keys", "密钥"),
+    "redis": ("Redis", "Redis"),
+    "core's redis": ("The core's Redis", "核心 Redis"),
+    "postgresql": ("PostgreSQL", "PostgreSQL"),
+    "tables": ("Tables", "表结构"),
+    "clocks": ("Clocks", "时钟"),
+    "names": ("Names", "名称"),
+    "processes": ("Processes", "进程"),
+    "belts": ("Queues", "队列"),
+    "lanes": ("Lanes", "通道"),
+    "credentials": ("Accounts", "凭证"),
+    "quota": ("Quota", "配额"),
+    "devices": ("Devices", "设备"),
+    "tenants": ("Tenants", "租户"),
+    "rights": ("Rights", "权限"),
+    "builds": ("Builds", "应用构建"),
+    "vendors": ("Vendors", "厂商连接"),
+    "receipts": ("Receipts", "回执"),
+    "dead letters": ("Dead letters", "死信"),
+    "doors": ("Doors", "接入服务"),
+    "endpoints": ("Endpoints", "厂商地址"),
+}
+
+#: What the audit log calls a deed, in Chinese. It is written in English, by the console and by the command line.
+ACTIONS: Final[Mapping[str, str]] = {
+    "account added": "添加凭证",
+    "account rotated": "轮换凭证",
+    "account removed": "删除凭证",
+    "account checked": "检测凭证",
+    "lane paused": "暂停通道",
+    "lane resumed": "恢复通道",
+    "quota set": "设置配额",
+    "device retired": "停用设备",
+    "device active": "恢复设备",
+    "device restored": "恢复设备",
+    "device unchanged": "设备未变",
+    "devices restored": "批量恢复设备",
+    "letter replayed": "重放死信",
+    "letters replay": "批量重放死信",
+    "letters drop": "批量丢弃死信",
+    "test push": "测试推送",
+    "signed in": "登录",
+    "user added": "添加用户",
+    "user changed": "修改用户",
+    "user removed": "删除用户",
+    "person erased": "清除个人数据",
+    "API token added": "添加 API 令牌",
+    "API token revoked": "吊销 API 令牌",
+}
+
+#: Results that are words, not numbers or what a vendor said.
+RESULTS: Final[Mapping[str, str]] = {
+    "done": "完成",
+    "gone": "已不存在",
+    "not_replayable": "无法重放",
+    "viewer": "只读",
+    "operator": "运维",
+    "admin": "管理员",
+}
+
 #: Decisions and states in words; the name itself stays beside them.
 DECISIONS: Final[Mapping[str, tuple[str, str]]] = {
     "push_disabled": ("the sender wanted no push", "发送方未要求推送"),
@@ -273,6 +318,16 @@ DECISIONS: Final[Mapping[str, tuple[str, str]]] = {
 def word(key: str, lang: str, **values: object) -> str:
     """The word in this language; KeyError for one that there is not."""
     return WORDS[key][LANGUAGES.index(lang)].format(**values)
+
+
+def check_words(check: str, lang: str) -> str:
+    """The name of one of doctor's checks; as it is for one that a newer program has brought."""
+    return CHECKS.get(check, (check, check))[LANGUAGES.index(lang)]
+
+
+def audit_words(said: str, lang: str) -> str:
+    """An action or a result of the audit log; as it is written where we have no words for it."""
+    return ACTIONS.get(said) or RESULTS.get(said, said) if lang == "zh" else said
 
 
 def decision_words(decision: str, lang: str) -> str:

@@ -14,6 +14,7 @@ from common.clock import now_ms
 from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
 from common.storage.core_streams import core_streams
+from common.storage.lane_queues import Load
 from common.storage.leases import Lease
 from common.storage.streams import CoreStreams, StreamDepth
 from workers import shards
@@ -21,6 +22,7 @@ from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
 from workers.gate import terms_of
+from workers.lane_report import lane_status
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -96,7 +98,8 @@ class Reporter:
 
     def show_streams(self) -> None:
         """Our streams, and what is none of ours: the core's streams and the delayed set."""
-        found = {**shards.backlog(self._runtime, _streams(self._runtime)), **shards.lanes_backlog(self._runtime)}
+        loads = [one.lane_queues.loads(one.lane_queues.loaded()) for one in self._runtime.shards]
+        found = {**shards.backlog(self._runtime, _streams(self._runtime)), **shards.lanes_backlog(self._runtime, loads)}
         core, now = self._runtime.core, now_ms()
         depth, oldest = 0, None
         for stream in self._runtime.settings.event_streams:
@@ -104,9 +107,9 @@ class Reporter:
             first: Any = core.xrange(stream, count=1)
             oldest = min(oldest or now, int(first[0][0].split(b"-")[0])) if first else oldest
         self._show_waiting(found, depth, oldest, now)
-        self.show_queue_wait()
+        self.show_queue_wait(loads)
 
-    def show_queue_wait(self) -> None:
+    def show_queue_wait(self, loads: Sequence[Mapping[str, Load]] | None = None) -> None:
         """What autoscaling goes by: work that could be done now and is nobody's."""
         runtime = self._runtime
         streams = shards.untaken_s(runtime, _streams(runtime))
@@ -116,7 +119,7 @@ class Reporter:
             stage = (keys.QUEUES.get(stream, stream), metrics.NONE)
             found[stage] = max(found.get(stage, 0.0), waited)
         found |= {(DELIVERY, vendor): 0.0 for _, vendor, _ in runtime.catalog.now.lanes}
-        found |= {(DELIVERY, vendor): waited for vendor, waited in shards.lanes_untaken_s(runtime).items()}
+        found |= {(DELIVERY, vendor): waited for vendor, waited in shards.lanes_untaken_s(runtime, loads).items()}
         metrics.show(metrics.QUEUE_WAIT_SECONDS, found)
 
     def _show_waiting(self, found: Mapping[str, StreamDepth], depth: int, oldest: int | None, now: int) -> None:
@@ -137,12 +140,20 @@ class Reporter:
 
     def show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())
-        states = zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        states = list(zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True))
         self.show_queue_bytes(lanes)
         self._pauses.look(lanes)
         show_missing(self._runtime)
         metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
         metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
+
+        self.show_stopped([lane for lane, state in states if not lane.paused and state.state != lane_store.FLOWING])
+
+    def show_stopped(self, lanes: Sequence[Lane]) -> None:
+        """Since when and why, in the words that `lanes`, doctor and the console have."""
+        told = zip(lanes, lane_status(self._runtime, lanes), strict=True) if lanes else ()
+        values = {(*_labels(lane), str(status.why)): status.since_ms / 1000 for lane, status in told if status.why}
+        metrics.show(metrics.LANE_STOPPED_SINCE, values)
 
     def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:
         """Of every lane; those that hold nothing are not asked."""

@@ -26,14 +26,13 @@ from common.contracts import encode
 from common.model import Vendor
 from common.storage import keys
 from workers import serving
-from workers.receipts import huawei
 from workers.receipts.address import PURPOSE, Address, proven, read_path
-from workers.receipts.base import Receipt
-from workers.receipts.bodies import ReceiptsError
 from workers.receipts.matcher import Matcher, ReceiptStores
 from workers.receipts.readers import READERS
 from workers.receipts.stage import Callback
+from workers.vendors import huawei_receipts as huawei
 from workers.vendors.base import Credential
+from workers.vendors.receipt_bodies import Receipt, ReceiptsError
 
 log = logging.getLogger(__name__)
 

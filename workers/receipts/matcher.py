@@ -29,9 +29,9 @@ from common.storage.ledger import Ledger
 from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
-from workers.receipts.base import Receipt
 from workers.receipts.readers import READERS, label_of
 from workers.receipts.stage import LOOK_AGAIN_S, Callback, Sent, Settled, is_tag, settle
+from workers.vendors.receipt_bodies import Receipt
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from common.model import Bucket, Vendor, Verdict
-from workers.receipts.base import Receipt
+from workers.vendors.receipt_bodies import Receipt
 
 #: A receipt may come before the ledger has its push: it is looked for again after so many seconds, then it is lost.
 LOOK_AGAIN_S: Final = (1.0, 5.0, 30.0)

@@ -14,8 +14,9 @@ import msgspec
 import regex
 
 from common.contracts import Notification, Target
-from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
+from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
 from common.values import Value
+from workers.vendors.receipt_bodies import ReceiptsSpec
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request
 
 
@@ -196,6 +197,15 @@ Build = Callable[[RequestBatch, Credential, AccessToken | None], Request]
 Classify = Callable[[RequestBatch, Answer | NoAnswer], Sequence[Outcome]]
 
 
+class Placement(Value, frozen=True):
+    """bucket: the quota it counts in. fields: what the vendor file puts on the wire, names as in its own page."""
+
+    bucket: Bucket
+    class_sent: MessageClass
+    downgraded: bool
+    fields: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class VendorSpec:
     """Everything the fleet knows of one vendor. A new vendor is one of these.
@@ -217,6 +227,10 @@ class VendorSpec:
     too_long: codes (statuses where there is no code) that say: too long. Such a push is sent once more, as short as it can be.
     group: items of different groups never share a request (OPPO: home and overseas have a host each); pure.
     quota_told: (used, limit) of the vendor's day when an answer names them, else None; any bytes whatever.
+    place: how a message of a class travels: (class, push type, credential, the sender's overrides) -> Placement.
+    raw_wishes: where a sender's verbatim fields (vendor_raw) speak of class and channel: the object they stand in, if it is
+    there, and their names, which are those of the overrides. A vendor without reads its own.
+    receipts: how its callbacks are read; None: it sends none.
     """
 
     vendor: Vendor
@@ -227,6 +241,9 @@ class VendorSpec:
     classify: Classify
     read_credential: Callable[[Mapping[str, str], Mapping[str, bytes], int], tuple[dict[str, str], dict[str, str]]]
     limits: Limits
+    place: Callable[[MessageClass, PushType, Credential, Mapping[str, Any]], Placement]
+    raw_wishes: tuple[str, tuple[str, ...]] = ("", ())
+    receipts: ReceiptsSpec | None = None
     retry: Retry = DEFAULT_RETRY
     mixed: bool = False
     badge_in_body: bool = False

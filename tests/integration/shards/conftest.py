@@ -171,7 +171,7 @@ def sharded(
     secret_key: str,
     meizu: Running,
 ) -> Iterator[ShardedFleet]:
-    more = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca), "RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "2"}
+    more = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca), "RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "10"}
     settings = dataclasses.replace(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more), shards=request.param)
     fleet = ShardedFleet(Runtime(settings, role="test"), meizu)
     yield fleet

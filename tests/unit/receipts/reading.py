@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from workers.receipts.base import Receipt
-from workers.receipts.bodies import ReceiptsError
+from workers.vendors.receipt_bodies import Receipt, ReceiptsError
 
 
 def read_any(read: Callable[[bytes, Mapping[str, str]], list[Receipt]], body: bytes) -> list[Receipt]:

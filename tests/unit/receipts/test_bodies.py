@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from common.model import Vendor
 from tests.unit.receipts.reading import read_any
-from workers.receipts.bodies import BODY_BYTES_MAX, ReceiptsError, value_of
 from workers.receipts.readers import READERS
+from workers.vendors.receipt_bodies import BODY_BYTES_MAX, ReceiptsError, value_of
 
 STATUS = {"token": "r1", "biTag": "p", "requestId": "q", "timestamp": 1}
 #: (field of the form, its value), each telling that r1 got its push.

@@ -7,9 +7,8 @@ import json
 import pytest
 
 from common.model import Verdict
-from workers.receipts.base import Receipt
-from workers.receipts.bodies import ReceiptsError
-from workers.receipts.honor import ACK, CODES, read_receipts
+from workers.vendors.honor.receipts import ACK, CODES, read_receipts
+from workers.vendors.receipt_bodies import Receipt, ReceiptsError
 
 STATUS = {"biTag": "m-1001", "appid": "1040000001", "token": "H1", "status": 40000002, "timestamp": 1748793605123, "requestId": "r-1"}
 

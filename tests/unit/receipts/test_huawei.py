@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from common.model import Verdict
 from tests.unit.receipts.reading import read_any
-from workers.receipts.base import Receipt
-from workers.receipts.bodies import ReceiptsError
-from workers.receipts.huawei import ACK, nonce, read_receipts, signature_valid
+from workers.vendors.huawei_receipts import ACK, nonce, read_receipts, signature_valid
+from workers.vendors.receipt_bodies import Receipt, ReceiptsError
 
 V = Verdict
 V1 = {"biTag": "m-1001", "appid": "100000001", "token": "T1", "status": 0, "timestamp": 1489993883189, "requestId": "123"}

@@ -9,11 +9,11 @@ import pytest
 from common.contracts import Notification, Target
 from common.model import MessageClass, Vendor, Verdict
 from common.storage.ledger import tag_of
-from workers.receipts.base import Receipt
 from workers.receipts.readers import READERS, STATUSES, label_of
 from workers.receipts.stage import LOOK_AGAIN_S, Callback, Sent, is_tag, settle
-from workers.vendors import base, shaping
+from workers.vendors import base, huawei_family
 from workers.vendors.base import PushItem, RequestBatch
+from workers.vendors.receipt_bodies import Receipt
 
 SENT = Sent("app", "e1", 0, "u1", "d1", 1_000, frozenset({"r-1"}))
 
@@ -53,7 +53,7 @@ def test_a_receipt_that_came_before_its_row_is_looked_for_again_and_then_lost():
     assert looks == [{"again"}] * len(LOOK_AGAIN_S) + [{"lost"}]
 
 
-@pytest.mark.parametrize("make", [base.receipt_tag, shaping.receipt_tag])
+@pytest.mark.parametrize("make", [base.receipt_tag, huawei_family.receipt_tag])
 def test_the_ledger_knows_the_tag_that_vendor_files_let_vendors_echo(make):
     note = Notification(
         app="app",

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from common.model import Verdict
 from tests.unit.receipts.reading import read_any
-from workers.receipts import oppo, xiaomi
-from workers.receipts.base import Receipt
+from workers.vendors.oppo import receipts as oppo
+from workers.vendors.receipt_bodies import Receipt
+from workers.vendors.xiaomi import receipts as xiaomi
 
 AT = 1767225600000
 XIAOMI_VECTOR = (

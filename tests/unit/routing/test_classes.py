@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from common.model import PRIVATE_CLASSES, Bucket, MessageClass, PushType, Vendor
 from tests.examples import examples
-from workers.routing.classes import Placement, place
+from workers.routing.classes import place
 from workers.vendors import VENDORS
-from workers.vendors.base import Credential, Template
+from workers.vendors.base import Credential, Placement, Template
 
 TABLE = Path(__file__).parent / "data" / "placements.txt"
 

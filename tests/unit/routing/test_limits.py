@@ -19,7 +19,7 @@ from tests.unit.routing.builders import Books, device, message
 from tests.unit.routing.test_stage import wire
 from tests.unit.vendors.cases import PIECES
 from workers.routing.render import HiddenMode
-from workers.vendors.vivo import SAFE_CONTENT, SAFE_TITLE
+from workers.vendors.vivo.texts import SAFE_CONTENT, SAFE_TITLE
 from workers.wire import Request
 
 EACH = examples(150)

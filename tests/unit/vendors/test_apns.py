@@ -22,9 +22,12 @@ from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
 from workers.transport.base import fault_of
-from workers.vendors import apns, apple_account
 from workers.vendors.apns import APNS
-from workers.vendors.apple_account import read_credential
+from workers.vendors.apns import access as apns_access
+from workers.vendors.apns import codes as apns_codes
+from workers.vendors.apns import credential as apple_account
+from workers.vendors.apns import request as apns_request
+from workers.vendors.apns.credential import read_credential
 from workers.vendors.base import CredentialError, compact, text_id
 from workers.wire import NoAnswer
 
@@ -38,13 +41,13 @@ WITHOUT_REASON = {
     (403, ""): Verdict.UNKNOWN,
     (410, ""): Verdict.UNKNOWN,
 }
-REASONS = {**{(400, reason): verdict for reason, verdict in apns.REASONS.items()}, **WITHOUT_REASON}
+REASONS = {**{(400, reason): verdict for reason, verdict in apns_codes.REASONS.items()}, **WITHOUT_REASON}
 
 
 @pytest.mark.parametrize(("said", "verdict"), REASONS.items(), ids=[f"{status} {reason}" for status, reason in REASONS])
 def test_each_reason_has_its_verdict(said, verdict):
     status, reason = said
-    [outcome] = apns.classify(batch(), answer(status, {"reason": reason}, apns_id="ID-1"))
+    [outcome] = apns_codes.classify(batch(), answer(status, {"reason": reason}, apns_id="ID-1"))
     assert (outcome.verdict, outcome.status, outcome.code, outcome.vendor_message_id) == (verdict, str(status), reason, "ID-1")
     assert outcome.again == (Again.NEW_CONNECTION if reason in SECOND_CONNECTION else None)
     assert outcome.token_only == (reason == "TooManyRequests")
@@ -52,7 +55,7 @@ def test_each_reason_has_its_verdict(said, verdict):
 
 
 def test_accepted_keeps_the_id_that_apns_names():
-    [outcome] = apns.classify(batch(), answer(200, b"", apns_id="0B0F8F0E"))
+    [outcome] = apns_codes.classify(batch(), answer(200, b"", apns_id="0B0F8F0E"))
     assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "0B0F8F0E")
 
 
@@ -69,14 +72,14 @@ def test_accepted_keeps_the_id_that_apns_names():
 )
 def test_a_410_older_than_the_registration_keeps_the_token(timestamp, verdict):
     push = batch(registered_ms=NOW_MS - 1000)
-    [outcome] = apns.classify(push, answer(410, {"reason": "Unregistered", "timestamp": timestamp}))
+    [outcome] = apns_codes.classify(push, answer(410, {"reason": "Unregistered", "timestamp": timestamp}))
     assert outcome.verdict is verdict
 
 
 def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
     assert APNS.retry.first_s[Verdict.UNAVAILABLE] == 900
     first = {
-        reason: apns.classify(batch(), answer(503, {"reason": reason}))[0].first_s
+        reason: apns_codes.classify(batch(), answer(503, {"reason": reason}))[0].first_s
         for reason in ("ServiceUnavailable", "Shutdown", "IdleTimeout", "UnrelatedKeyIdInToken", "TooManyProviderTokenUpdates")
     }
     assert first == {
@@ -86,10 +89,10 @@ def test_waits_are_a_quarter_of_an_hour_only_where_apple_says_so():
         "UnrelatedKeyIdInToken": 1.0,
         "TooManyProviderTokenUpdates": 1200.0,
     }
-    assert apns.classify(batch(), NoAnswer("refused", sent=False))[0].first_s == 1.0
-    assert apns.classify(batch(), NoAnswer("timeout", sent=True))[0].first_s is None
-    assert apns.classify(batch(), answer(503, {"reason": "ServiceUnavailable"}, retry_after="7"))[0].retry_after_s == 7.0
-    assert apns.classify(batch(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[0].retry_after_s is None
+    assert apns_codes.classify(batch(), NoAnswer("refused", sent=False))[0].first_s == 1.0
+    assert apns_codes.classify(batch(), NoAnswer("timeout", sent=True))[0].first_s is None
+    assert apns_codes.classify(batch(), answer(503, {"reason": "ServiceUnavailable"}, retry_after="7"))[0].retry_after_s == 7.0
+    assert apns_codes.classify(batch(), answer(429, {"reason": "TooManyProviderTokenUpdates"}))[0].retry_after_s is None
 
 
 #: What the push was told before -> verdict of UnrelatedKeyIdInToken now.
@@ -103,12 +106,12 @@ ONCE_MORE = {
 @pytest.mark.parametrize(("told", "verdict"), ONCE_MORE.values(), ids=ONCE_MORE)
 def test_a_key_that_a_new_connection_does_not_cure_is_the_credential_s_fault(told, verdict):
     before = tuple(Attempt(NOW_MS, "403", reason, "", None) for reason in told)
-    [outcome] = apns.classify(batch(attempts=before, attempt=1 + len(before)), answer(403, {"reason": "UnrelatedKeyIdInToken"}))
+    [outcome] = apns_codes.classify(batch(attempts=before, attempt=1 + len(before)), answer(403, {"reason": "UnrelatedKeyIdInToken"}))
     assert (outcome.verdict, outcome.attempts_max) == (verdict, None)
 
 
 def test_of_a_word_that_nobody_knows_no_more_is_kept_than_of_apple_s():
-    [outcome] = apns.classify(batch(), answer(400, {"reason": "x" * 100_000}, apns_id="y" * 100_000))
+    [outcome] = apns_codes.classify(batch(), answer(400, {"reason": "x" * 100_000}, apns_id="y" * 100_000))
     assert (len(outcome.code), len(outcome.vendor_message_id)) == (64, 64)
 
 
@@ -116,11 +119,11 @@ def test_of_a_word_that_nobody_knows_no_more_is_kept_than_of_apple_s():
 
 
 def body_of(about, badge=None):
-    return json.loads(apns.build(batch(about, badge=badge), credential(Vendor.APNS), ACCESS).body)
+    return json.loads(apns_request.build(batch(about, badge=badge), credential(Vendor.APNS), ACCESS).body)
 
 
 def headers_of(about):
-    return apns.build(batch(about), credential(Vendor.APNS), ACCESS).headers
+    return apns_request.build(batch(about), credential(Vendor.APNS), ACCESS).headers
 
 
 def test_a_chat_message_as_it_travels():
@@ -130,7 +133,7 @@ def test_a_chat_message_as_it_travels():
         payload={"seq": 52017, "aps": "no", "ext": "no"},
         placement={"priority": "10", "interruption_level": "active"},
     )
-    request = apns.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS)
+    request = apns_request.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS)
     assert (request.endpoint, request.path, request.method) == ("APNS_PRODUCTION", "/3/device/aa11", "POST")
     assert request.headers == {
         "apns-topic": "com.example.chat",
@@ -290,7 +293,7 @@ def test_badge(badge, shown):
 
 def test_sandbox_and_certificate_credentials():
     sandbox = credential(Vendor.APNS, {"env": "sandbox"})
-    request = apns.build(batch(), sandbox, apns.ask(sandbox, NOW_MS))
+    request = apns_request.build(batch(), sandbox, apns_access.ask(sandbox, NOW_MS))
     assert request.endpoint == "APNS_SANDBOX"
     assert "authorization" not in request.headers
 
@@ -305,7 +308,7 @@ H1136cspYG6+0iY7X1fCE9+E9LKhRANCAAR/zc4ncPbEXUGDy+5v20t7WAczNXvp
 
 
 def test_vector_a_provider_token():
-    token = apns.provider_token(P8, "ABC123DEFG", "DEF123GHIJ", 1_700_000_000)
+    token = apns_access.provider_token(P8, "ABC123DEFG", "DEF123GHIJ", 1_700_000_000)
     signed, signature = token.rsplit(".", 1)
     assert signed == "eyJhbGciOiJFUzI1NiIsImtpZCI6IkFCQzEyM0RFRkcifQ.eyJpc3MiOiJERUYxMjNHSElKIiwiaWF0IjoxNzAwMDAwMDAwfQ"
     assert hashlib.sha256(signed.encode()).hexdigest() == "42df217d1168550523fdf6a104c8fecca0ef4fb5c6f8760ecf08f4467e5c53ea"
@@ -347,11 +350,11 @@ def test_vector_b_as_the_file_builds_it():
         vendor={"category": "IM_MESSAGE", "mutable_content": 1},
         vendor_raw={"aps": {"relevance-score": 0.5}},
     )
-    assert len(apns.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS).body) == 300
+    assert len(apns_request.build(batch(about, badge=7), credential(Vendor.APNS), ACCESS).body) == 300
 
 
 def test_vector_c_the_last_byte_that_fits():
-    rest = len(apns.build(batch(note(title="", body="")), credential(Vendor.APNS), ACCESS).body)
+    rest = len(apns_request.build(batch(note(title="", body="")), credential(Vendor.APNS), ACCESS).body)
     spare = 4096 - rest - len(b'"badge":2147483647,')
     for letter, size in (("a", 1), ("会", 3)):
         whole, cut = (body_of(note(title="", body=letter * n))["aps"]["alert"]["body"] for n in (spare // size, spare // size + 1))
@@ -388,14 +391,14 @@ IDS = {
 @pytest.mark.parametrize(("given", "sent"), IDS.values(), ids=IDS)
 def test_a_collapse_id_is_the_value_where_a_header_can_carry_it_else_its_digest(given, sent):
     wanted = sent or hashlib.sha256(given.replace("\ud800", "\ufffd").encode()).hexdigest()
-    request = apns.build(batch(note(collapse_id=given)), credential(Vendor.APNS), ACCESS)
+    request = apns_request.build(batch(note(collapse_id=given)), credential(Vendor.APNS), ACCESS)
     assert request.headers["apns-collapse-id"] == wanted
     assert fault_of(request) is None
 
 
 def test_a_call_may_be_a_kilobyte_longer():
     call = note(push_type=PushType.VOIP, body="a" * 6000)
-    assert len(apns.build(batch(call), credential(Vendor.APNS), ACCESS).body) == 5120
+    assert len(apns_request.build(batch(call), credential(Vendor.APNS), ACCESS).body) == 5120
 
 
 REFUSED = {
@@ -414,8 +417,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_fit_is_refused_before_a_request(about, reason):
-    assert apns.refuse(batch(about).items[0]) == reason
-    size = len(apns.build(batch(about, badge=9), credential(Vendor.APNS), ACCESS).body)
+    assert apns_request.refuse(batch(about).items[0]) == reason
+    size = len(apns_request.build(batch(about, badge=9), credential(Vendor.APNS), ACCESS).body)
     assert (size <= (5120 if about.push_type is PushType.VOIP else 4096)) == (reason is None)
 
 
@@ -432,7 +435,7 @@ FITS = {
 
 @pytest.mark.parametrize(("about", "beside"), FITS.values(), ids=FITS)
 def test_what_does_not_fit_is_left_out_ext_last_and_the_words_go(about, beside):
-    body = json.loads(apns.build(batch(note(**about)), credential(Vendor.APNS), ACCESS).body)
+    body = json.loads(apns_request.build(batch(note(**about)), credential(Vendor.APNS), ACCESS).body)
     assert {name: value for name, value in body.items() if name != "aps"} == beside
     assert body["aps"]["alert"]["body"].startswith("今晚八点开会"[:6])
 
@@ -444,16 +447,16 @@ def p8_credential():
 def test_a_provider_token_taken_for_expired_is_made_anew_only_once_it_is_twenty_minutes_old():
     start = 1_700_000_000 // 2400 * 2400 * 1000
     young, old = start + 1_199_999, start + 1_200_000
-    assert APNS.access.again(p8_credential(), young) == apns.ask(p8_credential(), young)
+    assert APNS.access.again(p8_credential(), young) == apns_access.ask(p8_credential(), young)
     again = APNS.access.again(p8_credential(), old)
-    assert again.value != apns.ask(p8_credential(), old).value
+    assert again.value != apns_access.ask(p8_credential(), old).value
     assert again == APNS.access.again(p8_credential(), start + 2_399_999)
     assert (again.refresh_at_ms, again.expires_at_ms) == (start + 2_400_000, start + 1_200_000 + 3_540_000)
 
 
 def test_every_process_makes_the_same_provider_token_for_forty_minutes():
     start = 1_700_000_000 // 2400 * 2400 * 1000
-    first, last, next_one = (apns.ask(p8_credential(), start + ms) for ms in (0, 2_399_999, 2_400_000))
+    first, last, next_one = (apns_access.ask(p8_credential(), start + ms) for ms in (0, 2_399_999, 2_400_000))
     assert first == last
     assert next_one.value != first.value
     assert (first.refresh_at_ms, first.expires_at_ms) == (start + 2_400_000, start + 3_540_000)
@@ -507,10 +510,10 @@ def test_a_p12_becomes_certificate_and_key_and_its_password_is_not_kept():
     }
     assert set(secrets) == {"certificate", "key"}
     assert "geheim" not in str(secrets)
-    identity = apns.identity(credential(Vendor.APNS, options, secrets))
+    identity = apns_access.identity(credential(Vendor.APNS, options, secrets))
     loaded = x509.load_pem_x509_certificate(identity.certificate_pem)
     assert serialization.load_pem_private_key(identity.key_pem, None).public_key() == loaded.public_key()
-    assert apns.identity(p8_credential()) is None
+    assert apns_access.identity(p8_credential()) is None
 
 
 def test_an_old_keychain_export_opens():
@@ -658,22 +661,22 @@ CHECKS = {
 
 @pytest.mark.parametrize(("status", "body", "verdict"), CHECKS.values(), ids=CHECKS)
 def test_a_credential_is_proved_without_a_push(status, body, verdict):
-    request = apns.check(credential(Vendor.APNS), ACCESS)
+    request = apns_request.check(credential(Vendor.APNS), ACCESS)
     assert request.headers["authorization"] == "bearer access-1"
-    assert "authorization" not in apns.check(credential(Vendor.APNS), None).headers
+    assert "authorization" not in apns_request.check(credential(Vendor.APNS), None).headers
     assert request.path == "/3/device/" + "0" * 64
-    assert apns.checked(answer(status, body)) is verdict
+    assert apns_codes.checked(answer(status, body)) is verdict
 
 
 @pytest.mark.parametrize(
     ("token", "valid"), [("ab" * 32, True), ("AB" * 80, True), ("", False), ("xyz", False), ("ab/../cd", False), ("a" * 513, False)]
 )
 def test_tokens_are_hex_of_any_length(token, valid):
-    assert apns.token_valid(token) is valid
+    assert apns_request.token_valid(token) is valid
 
 
 def test_no_secret_or_token_shows_in_a_repr():
-    request = apns.build(batch(tokens=("deadbeef",)), p8_credential(), ACCESS)
-    shown = repr((request, p8_credential(), ACCESS, apns.prepare(note(), p8_credential())))
+    request = apns_request.build(batch(tokens=("deadbeef",)), p8_credential(), ACCESS)
+    shown = repr((request, p8_credential(), ACCESS, apns_request.prepare(note(), p8_credential())))
     for secret in ("BEGIN", "access-1", "今晚", "deadbeef"):
         assert secret not in shown

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from common.contracts import Localized
 from common.model import Kind, PushType
 from tests.unit.vendors.cases import note
-from workers.vendors import apns
+from workers.vendors.apns import request as apns_request
 
 TEXTS = st.one_of(st.text(max_size=40), st.sampled_from(["", '"', "\\", "\x07", "\ud800", "会议改到八点", "x" * 600]))
 SHAPES = st.fixed_dictionaries(
@@ -35,9 +35,9 @@ SHAPES = st.fixed_dictionaries(
 @given(SHAPES)
 def test_both_ways_give_the_same_bytes(shape: dict[str, Any]) -> None:
     about = note(**shape)
-    quick = apns._usual_body(about)
-    assert quick is None or quick == apns._body(about)
+    quick = apns_request._usual_body(about)
+    assert quick is None or quick == apns_request._body(about)
 
 
 def test_a_usual_chat_takes_the_short_way() -> None:
-    assert apns._usual_body(note(title="", body="Meeting moved to 20:00")) is not None
+    assert apns_request._usual_body(note(title="", body="Meeting moved to 20:00")) is not None

@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from common.contracts import Attempt
 from common.model import Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
-from workers.vendors import fcm
 from workers.vendors.base import AccessRefused, AccessToken, CredentialError, compact, utf8_bytes
 from workers.vendors.fcm import FCM
+from workers.vendors.fcm import codes as fcm_codes
+from workers.vendors.fcm import credential as fcm_credential
+from workers.vendors.fcm import request as fcm_request
 from workers.wire import NoAnswer
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
@@ -101,7 +103,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize(("status", "body", "verdict", "code"), ANSWERS.values(), ids=ANSWERS)
 def test_each_answer_has_its_verdict(status, body, verdict, code):
-    [outcome] = fcm.classify(batch(), answer(status, body))
+    [outcome] = fcm_codes.classify(batch(), answer(status, body))
     assert (outcome.verdict, outcome.status, outcome.code) == (verdict, str(status), code)
     assert outcome.alarm == (verdict is Verdict.UNKNOWN or code in ("THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR", "UNSPECIFIED_ERROR"))
     assert outcome.attempts_max is None
@@ -118,20 +120,20 @@ AT_LAST = {
 @pytest.mark.parametrize(("status", "body", "told", "verdict"), AT_LAST.values(), ids=AT_LAST)
 def test_what_trying_again_does_not_cure_is_believed(status, body, told, verdict):
     before = tuple(Attempt(NOW_MS, str(status), code, "", None) for code in told)
-    [outcome] = fcm.classify(batch(attempts=before, attempt=1 + len(before)), answer(status, body))
+    [outcome] = fcm_codes.classify(batch(attempts=before, attempt=1 + len(before)), answer(status, body))
     assert outcome.verdict is verdict
 
 
 def test_accepted_names_the_message():
-    [outcome] = fcm.classify(batch(), answer(200, {"name": "projects/demo-im/messages/0:17"}))
+    [outcome] = fcm_codes.classify(batch(), answer(200, {"name": "projects/demo-im/messages/0:17"}))
     assert (outcome.verdict, outcome.vendor_message_id) == (Verdict.ACCEPTED, "projects/demo-im/messages/0:17")
 
 
 def test_waits_as_google_asks_for_them():
     assert (FCM.retry.first_s[Verdict.THROTTLED], FCM.retry.first_s[Verdict.UNAVAILABLE]) == (60, 10)
     body = error("RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"))
-    assert fcm.classify(batch(), answer(429, body, retry_after="17"))[0].retry_after_s == 17
-    assert fcm.classify(batch(), answer(429, body))[0].retry_after_s is None  # then the 60 s of the table
+    assert fcm_codes.classify(batch(), answer(429, body, retry_after="17"))[0].retry_after_s == 17
+    assert fcm_codes.classify(batch(), answer(429, body))[0].retry_after_s is None  # then the 60 s of the table
 
 
 @pytest.mark.parametrize(
@@ -143,16 +145,16 @@ def test_waits_as_google_asks_for_them():
     ],
 )
 def test_a_device_s_rate_is_not_the_project_s(body, token_only):
-    assert fcm.classify(batch(), answer(429, body))[0].token_only is token_only
+    assert fcm_codes.classify(batch(), answer(429, body))[0].token_only is token_only
 
 
 @pytest.mark.parametrize(
     ("age_ms", "told", "verdict"),
     [
-        (fcm.FRESH_TOKEN_S * 1000, [], Verdict.TOKEN_DEAD),
-        (fcm.FRESH_TOKEN_S * 1000 - 1, [], Verdict.THROTTLED),
-        (fcm.FRESH_TOKEN_S * 1000 - 1, ["UNAVAILABLE"], Verdict.THROTTLED),
-        (fcm.FRESH_TOKEN_S * 1000 - 1, ["UNREGISTERED"], Verdict.TOKEN_DEAD),
+        (fcm_codes.FRESH_TOKEN_S * 1000, [], Verdict.TOKEN_DEAD),
+        (fcm_codes.FRESH_TOKEN_S * 1000 - 1, [], Verdict.THROTTLED),
+        (fcm_codes.FRESH_TOKEN_S * 1000 - 1, ["UNAVAILABLE"], Verdict.THROTTLED),
+        (fcm_codes.FRESH_TOKEN_S * 1000 - 1, ["UNREGISTERED"], Verdict.TOKEN_DEAD),
         (-1, [], Verdict.REJECTED),
         (-1, ["UNREGISTERED"], Verdict.REJECTED),
     ],
@@ -160,24 +162,24 @@ def test_a_device_s_rate_is_not_the_project_s(body, token_only):
 def test_a_token_registered_moments_ago_is_asked_once_more(age_ms, told, verdict):
     before = tuple(Attempt(NOW_MS, "404", code, "", None) for code in told)
     push = batch(registered_ms=NOW_MS - age_ms, attempts=before, attempt=1 + len(before))
-    [outcome] = fcm.classify(push, answer(404, error("NOT_FOUND", fcm_error("UNREGISTERED"))))
+    [outcome] = fcm_codes.classify(push, answer(404, error("NOT_FOUND", fcm_error("UNREGISTERED"))))
     assert outcome.verdict is verdict
     assert outcome.token_only is (verdict is Verdict.THROTTLED)
     assert (outcome.first_s, outcome.retry_after_s) == (5.0 if verdict is Verdict.THROTTLED else None, None)
 
 
 def test_words_repeat_neither_values_nor_tokens():
-    [bad] = fcm.classify(
+    [bad] = fcm_codes.classify(
         batch(),
         answer(400, error("INVALID_ARGUMENT", fields("message.data[0].value"), message="Invalid value (TYPE_STRING), secret words")),
     )
     assert bad.words == "message.data[0].value"
-    [other] = fcm.classify(batch(tokens=("tok-123",)), answer(500, error("INTERNAL", message="no route to tok-123")))
+    [other] = fcm_codes.classify(batch(tokens=("tok-123",)), answer(500, error("INTERNAL", message="no route to tok-123")))
     assert other.words == "no route to <token>"
 
 
 def test_no_answer():
-    assert [o.verdict for o in fcm.classify(batch(), NoAnswer("reset", sent=True))] == [Verdict.UNCERTAIN]
+    assert [o.verdict for o in fcm_codes.classify(batch(), NoAnswer("reset", sent=True))] == [Verdict.UNCERTAIN]
 
 
 # ---------------------------------------------------------------- bodies
@@ -186,7 +188,7 @@ PLACED = {"priority": "HIGH", "channel_id": "im_message"}
 
 
 def message_of(about, **of_batch):
-    return json.loads(fcm.build(batch(about, **of_batch), credential(Vendor.FCM), ACCESS).body)["message"]
+    return json.loads(fcm_request.build(batch(about, **of_batch), credential(Vendor.FCM), ACCESS).body)["message"]
 
 
 def test_a_chat_message_as_it_travels():
@@ -196,7 +198,7 @@ def test_a_chat_message_as_it_travels():
         placement=PLACED,
         image="https://img.example.com/1.png",
     )
-    request = fcm.build(batch(about, ("fXa1:APA91b",), badge=7), credential(Vendor.FCM), ACCESS)
+    request = fcm_request.build(batch(about, ("fXa1:APA91b",), badge=7), credential(Vendor.FCM), ACCESS)
     assert (request.endpoint, request.path) == ("FCM", "/v1/projects/demo-im/messages:send")
     assert request.headers == {"content-type": "application/json", "authorization": "Bearer access-1"}
     assert json.loads(request.body) == {
@@ -235,7 +237,7 @@ def test_an_app_that_draws_itself_gets_everything_as_data():
                 "ext": "e",
             },
         }
-    by_credential = fcm.build(batch(), credential(Vendor.FCM, {"data_only": "true"}), ACCESS)
+    by_credential = fcm_request.build(batch(), credential(Vendor.FCM, {"data_only": "true"}), ACCESS)
     assert "notification" not in json.loads(by_credential.body)["message"]
 
 
@@ -321,7 +323,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_fit_is_refused_before_a_request(about, reason):
-    assert fcm.refuse(batch(about).items[0]) == reason
+    assert fcm_request.refuse(batch(about).items[0]) == reason
 
 
 FITS = {
@@ -373,7 +375,7 @@ def pem_of(key) -> str:
 
 
 def test_vector_a_assertion(key):
-    signed, signature = fcm.assertion(ACCOUNT, pem_of(key), 1_700_000_000).rsplit(".", 1)
+    signed, signature = fcm_credential.assertion(ACCOUNT, pem_of(key), 1_700_000_000).rsplit(".", 1)
     assert len(signed) == 370
     assert hashlib.sha256(signed.encode()).hexdigest() == "2c7ceaf6b4f6c9033cfa4fe4ad29f75aa10fe5e661d606180069aadd683089d5"
     ours = base64.urlsafe_b64decode(signature + "==")
@@ -385,7 +387,7 @@ def test_vector_a_assertion(key):
         713,
         "1b459c2f46fedecf00eeee59114925483d8c6fc52caf72b65803b1c75eddbd2a",
     )
-    assert len(urlencode({"grant_type": fcm.GRANT_TYPE, "assertion": token})) == 788
+    assert len(urlencode({"grant_type": fcm_credential.GRANT_TYPE, "assertion": token})) == 788
 
 
 def test_vector_b_size():
@@ -417,7 +419,7 @@ def test_vector_b_size():
 
 
 def test_the_assertion_goes_to_google_s_door_whatever_the_key_file_says(key):
-    request = fcm.ask(credential(Vendor.FCM, ACCOUNT, {"private_key": pem_of(key)}), NOW_MS)
+    request = fcm_credential.ask(credential(Vendor.FCM, ACCOUNT, {"private_key": pem_of(key)}), NOW_MS)
     assert (request.endpoint, request.path) == ("GOOGLE_OAUTH", "/token")
     form = parse_qs(request.body.decode())
     assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
@@ -453,7 +455,7 @@ ACCESS_ANSWERS = {
 
 @pytest.mark.parametrize(("status", "body", "wanted"), ACCESS_ANSWERS.values(), ids=ACCESS_ANSWERS)
 def test_what_the_token_endpoint_says(status, body, wanted):
-    got = fcm.read_access(answer(status, body), NOW_MS)
+    got = fcm_credential.read_access(answer(status, body), NOW_MS)
     assert (got.verdict if isinstance(got, AccessRefused) else got) == wanted
 
 
@@ -473,7 +475,7 @@ def account(key, **changes) -> bytes:
 
 
 def test_a_key_file_becomes_options_and_one_secret(key):
-    options, secrets = fcm.read_credential({}, {"service_account": account(key)}, NOW_MS)
+    options, secrets = fcm_credential.read_credential({}, {"service_account": account(key)}, NOW_MS)
     assert options == {"project_id": "demo-im", "client_email": "a@b.example.com", "key_id": "k1"}
     assert secrets == {"private_key": pem_of(key)}
 
@@ -495,7 +497,7 @@ BAD_FILES = {
 def test_a_key_file_is_refused_with_its_reason(key, give, reason):
     raw = give(key)
     with pytest.raises(CredentialError, match=reason) as caught:
-        fcm.read_credential({}, {} if raw is None else {"service_account": raw}, NOW_MS)
+        fcm_credential.read_credential({}, {} if raw is None else {"service_account": raw}, NOW_MS)
     assert "secret-stuff" not in str(caught.value)
 
 
@@ -511,6 +513,6 @@ CHECKS = {
 
 @pytest.mark.parametrize(("status", "body", "verdict"), CHECKS.values(), ids=CHECKS)
 def test_a_credential_is_proved_without_a_push(status, body, verdict):
-    request = fcm.check(credential(Vendor.FCM), ACCESS)
+    request = fcm_request.check(credential(Vendor.FCM), ACCESS)
     assert json.loads(request.body)["validate_only"] is True
-    assert fcm.checked(answer(status, body)) is verdict
+    assert fcm_codes.checked(answer(status, body)) is verdict

@@ -28,7 +28,9 @@ from tests.unit.vendors.pushkit_builders import (
     reply,
 )
 from workers.vendors.base import AccessRefused, AccessToken, CredentialError, RequestBatch, base62, compact, number_id
-from workers.vendors.harmony import CATEGORIES, HARMONY, signing_input
+from workers.vendors.harmony import HARMONY
+from workers.vendors.harmony.credential import signing_input
+from workers.vendors.harmony.request import CATEGORIES
 
 V = Verdict
 CRED = credential(Vendor.HARMONY)

@@ -9,9 +9,10 @@ import pytest
 
 from common.model import Again, BadgeMode, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.vendors.pushkit_builders import ACCESS, NOW_MS, PUSH_ID, batch, brief, credential, item, note, reply
-from workers.vendors import pushkit
+from workers.vendors import huawei_codes
 from workers.vendors.base import AccessRefused, AccessToken, CredentialError, RequestBatch, compact, number_id
-from workers.vendors.huawei import CATEGORIES, HUAWEI
+from workers.vendors.huawei import HUAWEI
+from workers.vendors.huawei.request import CATEGORIES
 
 V = Verdict
 CRED = credential(Vendor.HUAWEI)
@@ -69,7 +70,7 @@ def test_each_code_has_its_meaning_on_any_http_status(code, expected, status):
 
 
 def test_every_documented_code_is_in_the_table_above():
-    assert set(pushkit.CODES) <= set(CODES)
+    assert set(huawei_codes.CODES) <= set(CODES)
 
 
 #: HTTP status -> meaning where the body has no code.

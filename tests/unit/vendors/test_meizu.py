@@ -13,18 +13,20 @@ from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import NOW_MS, PUSH_ID, answer, batch, credential, note
-from workers.receipts.meizu import read_receipts
-from workers.vendors import meizu
 from workers.vendors.base import CredentialError, receipt_tag
+from workers.vendors.meizu import codes as meizu_codes
+from workers.vendors.meizu import credential as meizu_credential
+from workers.vendors.meizu import request as meizu_request
+from workers.vendors.meizu.receipts import read_receipts
 
 NEW_CODE = "424242"
 
 
-@pytest.mark.parametrize("code", [*meizu.REQUEST_CODES, NEW_CODE])
+@pytest.mark.parametrize("code", [*meizu_codes.REQUEST_CODES, NEW_CODE])
 def test_each_code_of_the_call_is_told_with_its_words(code):
     """Their verdicts: test_pages.py."""
     for said in (code, int(code)):
-        [outcome] = meizu.classify(batch(), answer(200, {"code": said, "message": "words", "value": "", "redirect": ""}))
+        [outcome] = meizu_codes.classify(batch(), answer(200, {"code": said, "message": "words", "value": "", "redirect": ""}))
         assert (outcome.code, outcome.words) == (code, "words")
         assert outcome.alarm == (code in (NEW_CODE, "300"))
         assert (outcome.verdict is Verdict.UNKNOWN) == (code == NEW_CODE)
@@ -33,21 +35,21 @@ def test_each_code_of_the_call_is_told_with_its_words(code):
 def test_another_error_is_our_fault_after_three_tries():
     reply = answer(200, {"code": "500", "message": "words", "value": ""})
     before = [[Attempt(NOW_MS, "200", code, "", None) for code in ("110010", *["500"] * n)] for n in range(3)]
-    verdicts = [meizu.classify(batch(attempts=tuple(met)), reply)[0].verdict for met in before]
+    verdicts = [meizu_codes.classify(batch(attempts=tuple(met)), reply)[0].verdict for met in before]
     assert verdicts == [Verdict.UNAVAILABLE, Verdict.UNAVAILABLE, Verdict.REJECTED]
 
 
-@pytest.mark.parametrize(("code", "verdict"), [*meizu.TOKEN_CODES.items(), (NEW_CODE, Verdict.UNKNOWN)])
+@pytest.mark.parametrize(("code", "verdict"), [*meizu_codes.TOKEN_CODES.items(), (NEW_CODE, Verdict.UNKNOWN)])
 def test_each_code_of_a_token_has_its_verdict_and_the_rest_is_accepted(code, verdict):
     body = {"code": "200", "message": "", "value": {code: ["ID1"]}, "msgId": "c2ee"}
-    named, other = meizu.classify(batch(tokens=("ID1", "ID2")), answer(200, body))
+    named, other = meizu_codes.classify(batch(tokens=("ID1", "ID2")), answer(200, body))
     assert (named.verdict, named.code, named.alarm) == (verdict, code, verdict is Verdict.UNKNOWN)
     assert (other.verdict, other.code, other.vendor_message_id) == (Verdict.ACCEPTED, "200", "c2ee")
 
 
 @pytest.mark.parametrize("code", ["110002", "110003"])
 def test_a_dead_token_of_a_whole_call_is_looked_for_one_by_one(code):
-    outcomes = meizu.classify(batch(tokens=("a", "b")), answer(200, {"code": code, "value": ""}))
+    outcomes = meizu_codes.classify(batch(tokens=("a", "b")), answer(200, {"code": code, "value": ""}))
     assert [(o.verdict, o.again) for o in outcomes] == [(Verdict.UNAVAILABLE, Again.SINGLY)] * 2
 
 
@@ -64,7 +66,7 @@ VALUES = {
 
 @pytest.mark.parametrize(("value", "verdicts"), VALUES.values(), ids=VALUES)
 def test_partial_answers(value, verdicts):
-    outcomes = meizu.classify(batch(tokens=("a", "b", "c")), answer(200, {"code": "200", "value": value, "msgId": "m"}))
+    outcomes = meizu_codes.classify(batch(tokens=("a", "b", "c")), answer(200, {"code": "200", "value": value, "msgId": "m"}))
     assert [o.verdict for o in outcomes] == verdicts
 
 
@@ -73,7 +75,7 @@ STATUSES = {200: Verdict.UNKNOWN, 404: Verdict.UNKNOWN, 429: Verdict.THROTTLED, 
 
 @pytest.mark.parametrize(("status", "verdict"), STATUSES.items())
 def test_without_a_code_the_status_decides(status, verdict):
-    [outcome] = meizu.classify(batch(), answer(status, b"<html>"))
+    [outcome] = meizu_codes.classify(batch(), answer(status, b"<html>"))
     assert outcome.verdict is verdict
 
 
@@ -87,7 +89,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("status", "body", "verdict"), BROKEN.values(), ids=BROKEN)
 def test_what_a_broken_server_says_beside_its_status_is_no_word_on_a_push(status, body, verdict):
-    [outcome] = meizu.classify(batch(), answer(status, body))
+    [outcome] = meizu_codes.classify(batch(), answer(status, body))
     assert outcome.verdict is verdict
 
 
@@ -121,14 +123,14 @@ SIGNS = {
 
 @pytest.mark.parametrize(("form", "secret", "wanted"), SIGNS.values(), ids=SIGNS)
 def test_sign_vectors(form, secret, wanted):
-    assert meizu.sign(form, secret) == wanted
+    assert meizu_request.sign(form, secret) == wanted
 
 
 # ---------------------------------------------------------------- the form
 
 
 def form_of(about=None, **of_batch) -> dict[str, str]:
-    request = meizu.build(batch(about, **of_batch), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
+    request = meizu_request.build(batch(about, **of_batch), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
     return {name: values[0] for name, values in parse_qs(request.body.decode(), strict_parsing=True).items()}
 
 
@@ -143,17 +145,17 @@ def test_a_chat_message_as_it_travels():
         placement={"notice_msg_type": "1"},
         vendor_raw={"parameters": {"room": "1", "ext": "no"}, "appId": "9"},
     )
-    request = meizu.build(batch(about, ("ID1", "ID2")), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
+    request = meizu_request.build(batch(about, ("ID1", "ID2")), credential(Vendor.MEIZU, {"app_id": "110001"}), None)
     assert (request.endpoint, request.path) == ("MEIZU", "/garcia/api/server/push/varnished/pushByPushId")
     assert request.headers == {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
     form = form_of(about, tokens=("ID1", "ID2"))
     assert (form["appId"], form["pushIds"]) == ("110001", "ID1,ID2")
-    assert form["sign"] == meizu.sign({name: form[name] for name in ("appId", "pushIds", "messageJson")}, "s3cret")
+    assert form["sign"] == meizu_request.sign({name: form[name] for name in ("appId", "pushIds", "messageJson")}, "s3cret")
     assert json.loads(form["messageJson"]) == {
         "noticeBarInfo": {"noticeMsgType": 1, "title": "张三", "content": "今晚八点开会"},
         "clickTypeInfo": {"clickType": 0, "parameters": {"seq": 7, "room": "1", "ext": '{"cid":"c2c_1001"}'}},
         "pushTimeInfo": {"offLine": 1, "validTime": 24},
-        "advanceInfo": {"notifyKey": meizu.notify_key("m-9f3c")},
+        "advanceInfo": {"notifyKey": meizu_request.notify_key("m-9f3c")},
     }
 
 
@@ -208,7 +210,7 @@ def test_words_are_cut_at_32_and_100():
 
 @given(first=st.text(max_size=30), second=st.text(max_size=30))
 def test_a_repeat_overwrites_and_another_message_does_not(first, second):
-    keys = [meizu.notify_key(one) for one in (first, second)]
+    keys = [meizu_request.notify_key(one) for one in (first, second)]
     assert (keys[0] == keys[1]) == (first == second)
     assert all(len(key) == 8 and key.replace("-", "a").replace("_", "a").isalnum() and key.isascii() for key in keys)
 
@@ -223,13 +225,13 @@ def test_receipts_are_asked_for_only_with_an_address():
 
 
 def test_a_silent_push_is_refused_before_a_request():
-    assert meizu.refuse(batch(note(push_type=PushType.SILENT)).items[0]) == "silent_not_supported"
-    assert meizu.refuse(batch().items[0]) is None
+    assert meizu_request.refuse(batch(note(push_type=PushType.SILENT)).items[0]) == "silent_not_supported"
+    assert meizu_request.refuse(batch().items[0]) is None
 
 
 @pytest.mark.parametrize(("token", "valid"), [(ID_C, True), ("", False), ("a,b", False), ("a b", False), ("a" * 257, False), ("会", False)])
 def test_tokens(token, valid):
-    assert meizu.token_valid(token) is valid
+    assert meizu_request.token_valid(token) is valid
 
 
 CHECKS = [
@@ -243,9 +245,9 @@ CHECKS = [
 
 @pytest.mark.parametrize(("code", "verdict"), CHECKS)
 def test_a_credential_is_proved_without_a_push(code, verdict):
-    request = meizu.check(credential(Vendor.MEIZU), None)
+    request = meizu_request.check(credential(Vendor.MEIZU), None)
     assert parse_qs(request.body.decode())["pushIds"] == ["0"]
-    assert meizu.checked(answer(200, {"code": code, "value": ""})) is verdict
+    assert meizu_codes.checked(answer(200, {"code": code, "value": ""})) is verdict
 
 
 BAD = {
@@ -259,7 +261,7 @@ BAD = {
 @pytest.mark.parametrize(("options", "files", "reason"), BAD.values(), ids=BAD)
 def test_a_credential_is_refused_with_its_reason(options, files, reason):
     with pytest.raises(CredentialError, match=reason):
-        meizu.read_credential(options, files, NOW_MS)
+        meizu_credential.read_credential(options, files, NOW_MS)
 
 
 # ---------------------------------------------------------------- receipts

@@ -16,7 +16,11 @@ from common.contracts import Attempt, Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
 from workers.vendors.base import AccessRefused, AccessToken, Credential, CredentialError, PushItem, RequestBatch, compact, number_id
-from workers.vendors.oppo import CODES, OPPO, encode, endpoint_of, sent, sign
+from workers.vendors.oppo import OPPO
+from workers.vendors.oppo.codes import CODES
+from workers.vendors.oppo.credential import sign
+from workers.vendors.oppo.registration_ids import endpoint_of, sent
+from workers.vendors.oppo.request import encode
 from workers.wire import Answer, NoAnswer
 
 HEX = "b6bbd94b59cdb5df8391642c1509b7fe"

@@ -12,14 +12,20 @@ import pytest
 
 from common.model import Vendor
 from tests.unit.vendors.cases import answer, batch, note
-from workers.receipts import honor as honor_receipts
-from workers.receipts import huawei as huawei_receipts
-from workers.receipts import meizu as meizu_receipts
-from workers.receipts import oppo as oppo_receipts
-from workers.receipts import vivo as vivo_receipts
-from workers.receipts import xiaomi as xiaomi_receipts
 from workers.receipts.readers import READERS
-from workers.vendors import VENDORS, apns, fcm, honor, meizu, oppo, pushkit, vivo, xiaomi
+from workers.vendors import VENDORS, huawei_codes, huawei_receipts
+from workers.vendors.apns import codes as apns_codes
+from workers.vendors.fcm import codes as fcm_codes
+from workers.vendors.honor import codes as honor_codes
+from workers.vendors.honor import receipts as honor_receipts
+from workers.vendors.meizu import codes as meizu_codes
+from workers.vendors.meizu import receipts as meizu_receipts
+from workers.vendors.oppo import codes as oppo_codes
+from workers.vendors.oppo import receipts as oppo_receipts
+from workers.vendors.vivo import codes as vivo_codes
+from workers.vendors.vivo import receipts as vivo_receipts
+from workers.vendors.xiaomi import codes as xiaomi_codes
+from workers.vendors.xiaomi import receipts as xiaomi_receipts
 
 PAGES = Path(__file__).parents[3] / "docs" / "vendors"
 TOKEN = "aa11"
@@ -37,23 +43,23 @@ def partial(code: str) -> dict[str, Any]:
 
 
 ANSWERS: Mapping[str, tuple[Vendor, Iterable[object], Say]] = {
-    "apns: reason": (Vendor.APNS, apns.REASONS, lambda code: (400, {"reason": code})),
-    "fcm: errorCode": (Vendor.FCM, fcm.FCM_CODES, lambda code: (400, fcm_error(code))),
-    "fcm: status without errorCode": (Vendor.FCM, fcm.STATUS_CODES, lambda code: (400, {"error": {"status": code}})),
-    "huawei: code": (Vendor.HUAWEI, pushkit.CODES, lambda code: (200, {"code": code, "msg": "", "requestId": "r"})),
-    "harmony: code": (Vendor.HARMONY, pushkit.CODES, lambda code: (200, {"code": code, "msg": "", "requestId": "r"})),
-    "harmony: reason of 80100000": (Vendor.HARMONY, set(pushkit.REASONS) - {""}, lambda code: (200, partial(code))),
-    "honor: code": (Vendor.HONOR, honor.CODES, lambda code: (200, {"code": code, "message": ""})),
-    "xiaomi: code": (Vendor.XIAOMI, xiaomi.CODES, lambda code: (200, {"result": "error", "code": int(code)})),
-    "oppo: code": (Vendor.OPPO, oppo.CODES, lambda code: (200, {"code": int(code), "message": ""})),
-    "vivo: result": (Vendor.VIVO, vivo.CODES, lambda code: (200, {"result": int(code), "desc": ""})),
+    "apns: reason": (Vendor.APNS, apns_codes.REASONS, lambda code: (400, {"reason": code})),
+    "fcm: errorCode": (Vendor.FCM, fcm_codes.FCM_CODES, lambda code: (400, fcm_error(code))),
+    "fcm: status without errorCode": (Vendor.FCM, fcm_codes.STATUS_CODES, lambda code: (400, {"error": {"status": code}})),
+    "huawei: code": (Vendor.HUAWEI, huawei_codes.CODES, lambda code: (200, {"code": code, "msg": "", "requestId": "r"})),
+    "harmony: code": (Vendor.HARMONY, huawei_codes.CODES, lambda code: (200, {"code": code, "msg": "", "requestId": "r"})),
+    "harmony: reason of 80100000": (Vendor.HARMONY, set(huawei_codes.REASONS) - {""}, lambda code: (200, partial(code))),
+    "honor: code": (Vendor.HONOR, honor_codes.CODES, lambda code: (200, {"code": code, "message": ""})),
+    "xiaomi: code": (Vendor.XIAOMI, xiaomi_codes.CODES, lambda code: (200, {"result": "error", "code": int(code)})),
+    "oppo: code": (Vendor.OPPO, oppo_codes.CODES, lambda code: (200, {"code": int(code), "message": ""})),
+    "vivo: result": (Vendor.VIVO, vivo_codes.CODES, lambda code: (200, {"result": int(code), "desc": ""})),
     "vivo: invalidUser.status": (
         Vendor.VIVO,
-        vivo.USER_STATUS,
+        vivo_codes.USER_STATUS,
         lambda code: (200, {"result": 10302, "invalidUser": {"status": int(code), "userid": TOKEN}}),
     ),
-    "meizu: code": (Vendor.MEIZU, meizu.REQUEST_CODES, lambda code: (200, {"code": code, "message": "", "value": ""})),
-    "meizu: code inside value": (Vendor.MEIZU, meizu.TOKEN_CODES, lambda code: (200, {"code": "200", "value": {code: [TOKEN]}})),
+    "meizu: code": (Vendor.MEIZU, meizu_codes.REQUEST_CODES, lambda code: (200, {"code": code, "message": "", "value": ""})),
+    "meizu: code inside value": (Vendor.MEIZU, meizu_codes.TOKEN_CODES, lambda code: (200, {"code": "200", "value": {code: [TOKEN]}})),
 }
 
 

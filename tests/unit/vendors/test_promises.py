@@ -27,8 +27,10 @@ from workers.vendors.base import (
     utf8_bytes,
 )
 from workers.vendors.fcm import FCM
-from workers.vendors.meizu import MEIZU, utf16_units
-from workers.vendors.vivo import VIVO, formal, weight
+from workers.vendors.meizu import MEIZU
+from workers.vendors.meizu.request import utf16_units
+from workers.vendors.vivo import VIVO
+from workers.vendors.vivo.texts import formal, weight
 from workers.wire import NoAnswer
 
 SPECS = {"apns": APNS, "fcm": FCM, "vivo": VIVO, "meizu": MEIZU}

@@ -13,10 +13,13 @@ from common.contracts import Attempt
 from common.model import Again, Bucket, Kind, PushType, Vendor, Verdict
 from tests.unit.receipts.reading import read_any
 from tests.unit.vendors.cases import ACCESS, NOW_MS, PUSH_ID, answer, batch, credential, note, texts
-from workers.receipts.vivo import read_receipts
-from workers.vendors import vivo
 from workers.vendors.base import AccessRefused, AccessToken, CredentialError, receipt_tag
 from workers.vendors.vivo import VIVO
+from workers.vendors.vivo import codes as vivo_codes
+from workers.vendors.vivo import credential as vivo_credential
+from workers.vendors.vivo import request as vivo_request
+from workers.vendors.vivo import texts as vivo_texts
+from workers.vendors.vivo.receipts import read_receipts
 
 
 def attempt_of(code, verdict=Verdict.UNAVAILABLE):
@@ -30,11 +33,11 @@ CURED = {**WORDS_CODES, 10151: Again.SAVE_AGAIN, 10152: Again.SAVE_AGAIN, 10155:
 NEW_CODE = 10999
 
 
-@pytest.mark.parametrize("code", [*vivo.CODES, NEW_CODE])
+@pytest.mark.parametrize("code", [*vivo_codes.CODES, NEW_CODE])
 def test_each_code_is_told_with_its_words_and_cure(code):
     """Their verdicts: test_pages.py."""
     for said in (code, str(code)):
-        [outcome] = vivo.classify(batch(), answer(200, {"result": said, "desc": "words"}))
+        [outcome] = vivo_codes.classify(batch(), answer(200, {"result": said, "desc": "words"}))
         assert (outcome.status, outcome.code, outcome.words) == ("200", str(code), "words")
         assert outcome.again == CURED.get(code)
         assert outcome.alarm == (code in (NEW_CODE, 10207))
@@ -43,7 +46,7 @@ def test_each_code_is_told_with_its_words_and_cure(code):
 
 @pytest.mark.parametrize(("code", "again"), CURED.items())
 def test_a_cure_is_tried_once(code, again):
-    [outcome] = vivo.classify(batch(again=again), answer(200, {"result": code}))
+    [outcome] = vivo_codes.classify(batch(again=again), answer(200, {"result": code}))
     assert (outcome.verdict, outcome.again) == (Verdict.REJECTED, None)
 
 
@@ -60,7 +63,7 @@ STATUSES = {
 
 @pytest.mark.parametrize(("status", "verdict"), STATUSES.items())
 def test_without_a_result_the_status_decides(status, verdict):
-    [outcome] = vivo.classify(batch(), answer(status, b"<html>"))
+    [outcome] = vivo_codes.classify(batch(), answer(status, b"<html>"))
     assert outcome.verdict is verdict
 
 
@@ -74,7 +77,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("status", "body", "verdict"), BROKEN.values(), ids=BROKEN)
 def test_what_a_broken_server_says_beside_its_status_is_no_word_on_a_push(status, body, verdict):
-    [outcome] = vivo.classify(batch(), answer(status, body))
+    [outcome] = vivo_codes.classify(batch(), answer(status, body))
     assert outcome.verdict is verdict
 
 
@@ -111,23 +114,23 @@ LISTS = {
 
 @pytest.mark.parametrize(("body", "named", "rest"), LISTS.values(), ids=LISTS)
 def test_each_token_of_a_list_has_its_own_verdict(body, named, rest):
-    outcomes = vivo.classify(batch(tokens=TOKENS), answer(200, body))
+    outcomes = vivo_codes.classify(batch(tokens=TOKENS), answer(200, body))
     assert {t: o.verdict for t, o in zip(TOKENS, outcomes, strict=True)} == {t: named.get(t, rest) for t in TOKENS}
     assert all((o.again == Again.SINGLY) == (o.verdict is Verdict.UNAVAILABLE) for o in outcomes)
 
 
 @pytest.mark.parametrize(("code", "bucket"), [(10070, Bucket.PUBLIC), (10073, Bucket.PRIVATE), (10254, None), (10040, None)])
 def test_the_code_says_whose_day_is_over(code, bucket):
-    assert {o.bucket for o in vivo.classify(batch(), answer(200, {"result": code}))} == {bucket}
+    assert {o.bucket for o in vivo_codes.classify(batch(), answer(200, {"result": code}))} == {bucket}
 
 
 @pytest.mark.parametrize(("code", "spent"), [(10252, True), (10302, False), (10311, False)])
 def test_only_the_end_of_the_days_lists_ends_lists(code, spent):
-    assert {o.lists_spent for o in vivo.classify(batch(tokens=TOKENS), answer(200, {"result": code}))} == {spent}
+    assert {o.lists_spent for o in vivo_codes.classify(batch(tokens=TOKENS), answer(200, {"result": code}))} == {spent}
 
 
 def test_a_number_as_userid_is_the_token_of_those_digits():
-    [outcome] = vivo.classify(
+    [outcome] = vivo_codes.classify(
         batch(tokens=("16587320000000012",)), answer(200, {"result": 10302, "invalidUser": {"status": 4, "userid": 16587320000000012}})
     )
     assert (outcome.verdict, outcome.code) == (Verdict.REJECTED, "10302.4")
@@ -138,12 +141,12 @@ def test_outside_the_hours_a_public_push_waits_for_seven_in_beijing_and_holds_up
     """By day vivo's clock is not ours: what waited all night for our seven o'clock must not wait for tomorrow's."""
     push = batch()
     now_ms = int(datetime(2026, 1, 2, hour_utc, tzinfo=UTC).timestamp() * 1000)
-    [outcome] = vivo.classify(type(push)(push.items, now_ms), answer(200, {"result": 10071}))
+    [outcome] = vivo_codes.classify(type(push)(push.items, now_ms), answer(200, {"result": 10071}))
     assert (outcome.retry_after_s, outcome.token_only) == (wait_s, True)
 
 
 def test_too_fast_waits_a_second():
-    [outcome] = vivo.classify(batch(), answer(200, {"result": 10072}))
+    [outcome] = vivo_codes.classify(batch(), answer(200, {"result": 10072}))
     assert (outcome.retry_after_s, outcome.token_only) == (1.0, False)
 
 
@@ -153,12 +156,12 @@ PLACED = {"classification": "1", "category": "IM"}
 
 
 def body_of(about=None, **of_batch):
-    return json.loads(vivo.build(batch(about or note(placement=PLACED), **of_batch), credential(Vendor.VIVO), ACCESS).body)
+    return json.loads(vivo_request.build(batch(about or note(placement=PLACED), **of_batch), credential(Vendor.VIVO), ACCESS).body)
 
 
 def test_a_chat_message_as_it_travels():
     about = note(placement=PLACED, ext='{"cid":"c2c_1001"}', payload={"seq": 7})
-    request = vivo.build(batch(about, ("regid1",)), credential(Vendor.VIVO), ACCESS)
+    request = vivo_request.build(batch(about, ("regid1",)), credential(Vendor.VIVO), ACCESS)
     assert (request.endpoint, request.path) == ("VIVO", "/message/send")
     assert request.headers == {"content-type": "application/json", "authtoken": "access-1"}
     body = json.loads(request.body)
@@ -182,11 +185,11 @@ def test_a_chat_message_as_it_travels():
 
 def test_a_list_is_saved_and_then_pushed():
     push = batch(note(placement=PLACED), TOKENS)
-    saved = vivo.build(push, credential(Vendor.VIVO), ACCESS)
+    saved = vivo_request.build(push, credential(Vendor.VIVO), ACCESS)
     body = json.loads(saved.body)
     assert saved.path == "/message/saveListPayload"
     assert "regId" not in body
-    sent = vivo.follow(push, answer(200, {"result": 0, "taskId": 121397329}), credential(Vendor.VIVO), ACCESS)
+    sent = vivo_request.follow(push, answer(200, {"result": 0, "taskId": 121397329}), credential(Vendor.VIVO), ACCESS)
     assert (sent.path, sent.headers["authtoken"]) == ("/message/pushToList", "access-1")
     second = json.loads(sent.body)
     assert second == {"appId": 100000123, "taskId": "121397329", "regIds": list(TOKENS), "requestId": second["requestId"], "pushMode": 0}
@@ -205,8 +208,8 @@ def test_a_list_is_saved_and_then_pushed():
     ],
 )
 def test_a_body_that_was_not_saved_is_not_pushed(said):
-    assert vivo.follow(batch(tokens=TOKENS), answer(*said), credential(Vendor.VIVO), ACCESS) is None
-    assert vivo.follow(batch(), answer(200, {"result": 0, "taskId": "1"}), credential(Vendor.VIVO), ACCESS) is None
+    assert vivo_request.follow(batch(tokens=TOKENS), answer(*said), credential(Vendor.VIVO), ACCESS) is None
+    assert vivo_request.follow(batch(), answer(200, {"result": 0, "taskId": "1"}), credential(Vendor.VIVO), ACCESS) is None
 
 
 def test_request_ids_differ_by_attempt_and_people_and_never_by_chance():
@@ -306,7 +309,7 @@ def test_receipts_are_asked_for_only_with_an_address():
     assert "extra" not in body_of(callback_url=url + "x" * 128)
     assert "extra" not in body_of(tokens=TOKENS, callback_url=url)
     push = batch(tokens=TOKENS, callback_url=url)
-    with_id = vivo.build(push, credential(Vendor.VIVO, {"callback_id": "100"}), ACCESS)
+    with_id = vivo_request.build(push, credential(Vendor.VIVO, {"callback_id": "100"}), ACCESS)
     assert json.loads(with_id.body)["extra"] == {"callback.id": "100", "callback.param": receipt_tag(push)}
 
 
@@ -337,7 +340,7 @@ FORMAL = {
 
 @pytest.mark.parametrize(("text", "good"), FORMAL.items())
 def test_what_vivo_takes_for_a_formal_text(text, good):
-    assert vivo.formal(text) is good
+    assert vivo_texts.formal(text) is good
 
 
 WORDS = {
@@ -407,7 +410,7 @@ def test_a_payload_of_many_keys_travels_as_one():
     ],
 )
 def test_weights(text, size):
-    assert vivo.weight(text) == size
+    assert vivo_texts.weight(text) == size
 
 
 #: vivo.md §3: what our old count took for short and vivo's server SDK for too long.
@@ -422,7 +425,7 @@ SDK_COUNTS = {
 
 @pytest.mark.parametrize(("text", "most"), SDK_COUNTS.values(), ids=SDK_COUNTS)
 def test_what_is_sent_is_short_by_the_count_of_vivos_own_sdk(text, most):
-    fitted = vivo._fit(text, most)
+    fitted = vivo_texts._fit(text, most)
     sdk = sum(
         2 if ord(c) > 0xFFFF or re.match("[\u2000-\u206f\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef]", c) else 1 for c in fitted
     )
@@ -442,13 +445,13 @@ def test_the_refused_part_alone_is_replaced_and_once(code, words):
     met = (attempt_of(code),)
     body = body_of(note(body="看起来没问题"), again=Again.FALLBACK_TEXT, attempts=met)
     assert (body["title"], body["content"]) == words
-    [outcome] = vivo.classify(batch(again=Again.FALLBACK_TEXT, attempts=met), answer(200, {"result": code}))
+    [outcome] = vivo_codes.classify(batch(again=Again.FALLBACK_TEXT, attempts=met), answer(200, {"result": code}))
     assert outcome.verdict is Verdict.REJECTED
 
 
 def test_a_refusal_of_the_other_part_is_cured_too_and_a_fault_between_them_changes_nothing():
     met = (attempt_of(10085), attempt_of("", Verdict.UNCERTAIN))
-    [outcome] = vivo.classify(batch(attempts=met), answer(200, {"result": 10104}))
+    [outcome] = vivo_codes.classify(batch(attempts=met), answer(200, {"result": 10104}))
     assert (outcome.verdict, outcome.again) == (Verdict.UNAVAILABLE, Again.FALLBACK_TEXT)
     assert body_of(attempts=met)["title"] == "畅聊"
     both = body_of(note(body="看起来没问题"), attempts=(*met, attempt_of(10104)))
@@ -471,7 +474,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("about", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_can_t_be_sent_is_refused_before_a_request(about, reason):
-    assert vivo.refuse(batch(about).items[0]) == reason
+    assert vivo_request.refuse(batch(about).items[0]) == reason
 
 
 def test_what_does_not_fit_the_map_is_left_out_ext_last():
@@ -509,8 +512,8 @@ SIGNS = [
 
 @pytest.mark.parametrize(("app_id", "app_key", "now_ms", "secret", "wanted"), SIGNS)
 def test_sign_vectors(app_id, app_key, now_ms, secret, wanted):
-    assert vivo.sign(app_id, app_key, now_ms, secret) == wanted
-    request = vivo.ask(credential(Vendor.VIVO, {"app_id": app_id, "app_key": app_key}, {"app_secret": secret}), now_ms)
+    assert vivo_credential.sign(app_id, app_key, now_ms, secret) == wanted
+    request = vivo_credential.ask(credential(Vendor.VIVO, {"app_id": app_id, "app_key": app_key}, {"app_secret": secret}), now_ms)
     assert json.loads(request.body) == {"appId": int(app_id), "appKey": app_key, "timestamp": now_ms, "sign": wanted}
     assert request.path == "/message/auth"
 
@@ -531,12 +534,12 @@ AUTH = {
 
 @pytest.mark.parametrize(("status", "body", "wanted"), AUTH.values(), ids=AUTH)
 def test_what_auth_says(status, body, wanted):
-    got = vivo.read_access(answer(status, body), NOW_MS)
+    got = vivo_credential.read_access(answer(status, body), NOW_MS)
     assert (got.verdict if isinstance(got, AccessRefused) else got) == wanted
 
 
 def test_a_wrong_clock_is_named():
-    assert "clock" in vivo.read_access(answer(200, {"result": 10207}), NOW_MS).words
+    assert "clock" in vivo_credential.read_access(answer(200, {"result": 10207}), NOW_MS).words
 
 
 BAD = {
@@ -551,11 +554,11 @@ BAD = {
 @pytest.mark.parametrize(("options", "files", "reason"), BAD.values(), ids=BAD)
 def test_a_credential_is_refused_with_its_reason(options, files, reason):
     with pytest.raises(CredentialError, match=reason):
-        vivo.read_credential(options, files, NOW_MS)
+        vivo_credential.read_credential(options, files, NOW_MS)
 
 
 def test_a_credential_is_kept():
-    assert vivo.read_credential({"app_id": "1", "app_key": "k"}, {"app_secret": b" s\n"}, NOW_MS) == (
+    assert vivo_credential.read_credential({"app_id": "1", "app_key": "k"}, {"app_secret": b" s\n"}, NOW_MS) == (
         {"app_id": "1", "app_key": "k"},
         {"app_secret": "s"},
     )

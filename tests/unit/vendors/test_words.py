@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from tests.unit.vendors.words_cases import texts, values
-from workers.vendors.words import code_of, first_words, json_text, number, scalar, told, whole
+from workers.vendors.form_texts import code_of, first_words, json_text, number, scalar, told, whole
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Ve
 from common.storage.ledger import tag_of
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
 from workers.vendors.base import Credential, CredentialError, PushItem, RequestBatch, base62, number_id
-from workers.vendors.words import whole
-from workers.vendors.xiaomi import CODES, XIAOMI, channels_exceeded, encode, template_value, value_valid
+from workers.vendors.form_texts import whole
+from workers.vendors.xiaomi import XIAOMI
+from workers.vendors.xiaomi.codes import CODES, channels_exceeded
+from workers.vendors.xiaomi.request import encode, template_value, value_valid
 from workers.wire import Answer, NoAnswer
 
 REGID = "k8uROfAMl7Pr+VsoXt9i6Idv/9UDkQ=="

@@ -1,0 +1,41 @@
+"""Apple APNs: one HTTP/2 request a token; provider token (p8) or client certificate (p12). Sources: docs/vendors/apns.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.model import Vendor
+from workers.vendors.apns.access import ask, ask_again, identity, never_asked
+from workers.vendors.apns.classes import place
+from workers.vendors.apns.codes import RETRY, checked, classify
+from workers.vendors.apns.credential import read_credential
+from workers.vendors.apns.request import build, check, prepare, refuse, token_valid
+from workers.vendors.base import (
+    TOO_LONG,
+    AccessSpec,
+    Limits,
+    VendorSpec,
+)
+
+APNS: Final = VendorSpec(
+    vendor=Vendor.APNS,
+    endpoints={"APNS_PRODUCTION": "https://api.push.apple.com", "APNS_SANDBOX": "https://api.sandbox.push.apple.com"},
+    http2=True,
+    request_tokens_max=1,
+    build=build,
+    classify=classify,
+    read_credential=read_credential,
+    place=place,
+    limits=Limits(rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"),  # Apple publishes none: a fuse
+    retry=RETRY,
+    badge_in_body=True,
+    badge_alone=True,
+    access=AccessSpec(ask=ask, read=never_asked, again=ask_again),
+    token_valid=token_valid,
+    identity=identity,
+    check=check,
+    checked=checked,
+    refuse=refuse,
+    prepare=prepare,
+    too_long=TOO_LONG | {"PayloadTooLarge"},
+)

@@ -1,0 +1,37 @@
+"""Google FCM, HTTP v1: one HTTP/2 request a token; OAuth by a service account's key. Sources: docs/vendors/fcm.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.model import Vendor
+from workers.vendors.base import (
+    AccessSpec,
+    Limits,
+    VendorSpec,
+)
+from workers.vendors.fcm.classes import place
+from workers.vendors.fcm.codes import RETRY, checked, classify
+from workers.vendors.fcm.credential import ask, read_access, read_credential
+from workers.vendors.fcm.request import build, check, prepare, refuse, token_valid
+
+FCM: Final = VendorSpec(
+    vendor=Vendor.FCM,
+    endpoints={"FCM": "https://fcm.googleapis.com", "GOOGLE_OAUTH": "https://oauth2.googleapis.com"},
+    http2=True,
+    request_tokens_max=1,
+    build=build,
+    classify=classify,
+    read_credential=read_credential,
+    place=place,
+    limits=Limits(rate_per_s=10_000.0, burst=10_000.0, rate_unit="token", timezone="America/Los_Angeles", ramp_s=60),
+    retry=RETRY,
+    badge_in_body=True,
+    badge_alone=True,
+    access=AccessSpec(ask=ask, read=read_access),
+    token_valid=token_valid,
+    check=check,
+    checked=checked,
+    refuse=refuse,
+    prepare=prepare,
+)

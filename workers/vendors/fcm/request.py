@@ -1,0 +1,241 @@
+"""The request that carries a batch to FCM. Source: docs/vendors/fcm.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from common.contracts import Notification
+from common.model import Bucket, PushType
+from workers.vendors.base import (
+    AccessToken,
+    Credential,
+    PushItem,
+    RequestBatch,
+    compact,
+    leaner,
+    merged,
+    quiet,
+    shrink,
+    text_id,
+    utf8_bytes,
+)
+from workers.vendors.fcm.codes import text
+from workers.wire import Request
+
+PAYLOAD_BYTES_MAX: Final = 4096  # keys and values of data, notification and android.notification, in UTF-8
+TTL_S_MAX: Final = 2_419_200  # 28 days
+COUNT_MAX: Final = 2**31 - 1
+TOKEN_CHARACTERS_MAX: Final = 4096
+#: Keys of android.notification that a sender may lay over ours. Not `tag` (our identity on the screen), not the count.
+RAW_NOTIFICATION: Final = frozenset(
+    {
+        "icon",
+        "color",
+        "sound",
+        "click_action",
+        "channel_id",
+        "ticker",
+        "sticky",
+        "event_time",
+        "local_only",
+        "notification_priority",
+        "default_sound",
+        "default_vibrate_timings",
+        "default_light_settings",
+        "vibrate_timings",
+        "visibility",
+        "light_settings",
+        "image",
+        "proxy",
+    }
+)
+#: Those of them that make a noise, light up or come to the front.
+NOISE: Final = frozenset(
+    {"sound", "default_sound", "default_vibrate_timings", "vibrate_timings", "default_light_settings", "light_settings"}
+    | {"notification_priority", "sticky", "ticker"}
+)
+#: A quiet push: up to Android 7; later the app's channel decides.
+QUIET_LOOK: Final[Mapping[str, Any]] = {"notification_priority": "PRIORITY_LOW", "default_sound": False, "default_vibrate_timings": False}
+#: Keys of a data message that the app draws.
+DRAWN: Final = frozenset({"title", "body", "tag", "channel_id", "sound", "image", "badge"})
+_RESERVED: Final = re.compile(r"from|message_type|collapse_key|gcm.*|google.*", re.DOTALL)
+_HEAD: Final = b'{"message":{"android":{"ttl":"%ds",'
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is the same for all tokens of a notification: path, and the body before and after the badge. too_large: even cut."""
+
+    path: str
+    head: bytes = field(repr=False)
+    tail: bytes = field(repr=False)
+    badge: bytes  # the badge's JSON as a format, b"" where none is shown
+    too_large: bool
+
+
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
+    """POST …/messages:send for the batch's one item."""
+    item = batch.items[0]
+    ready = batch.prepared if isinstance(batch.prepared, Prepared) else prepare(item.note, credential)
+    headers = {"content-type": "application/json"}
+    if access is not None:
+        headers["authorization"] = f"Bearer {access.value}"
+    shown = item.badge is not None and item.badge > 0 and ready.badge  # FCM: 0 means one more, not none
+    badge = ready.badge % min(item.badge or 0, COUNT_MAX) if shown else b""
+    ttl = _HEAD % min(max(item.ttl_s, 0), TTL_S_MAX)
+    body = b"".join((ttl, ready.head, badge, ready.tail, b',"token":', compact(item.target.token), b"}}"))
+    return Request("FCM", ready.path, headers, body)
+
+
+def prepare(note: Notification, credential: Credential) -> Prepared:
+    """Path and body but for token, lifetime, access token and badge number."""
+    data_only = _data_only(note, credential)
+    head, tail, too_large = _fitting(_data_message if data_only else _shown_message, note)
+    badge = b"" if note.push_type is PushType.SILENT else b'"badge":"%d",' if data_only else b'"notification_count":%d,'
+    return Prepared(f"/v1/projects/{credential.options.get('project_id', '')}/messages:send", head, tail, badge, too_large)
+
+
+def refuse(item: PushItem) -> str | None:
+    """`payload_too_large` where not even ten characters of text fit without data; looks at the notification only."""
+    note = item.note
+    if note.payload is None and not note.vendor_raw:
+        uncut = (note.ext, note.image, note.vendor.get("image"), note.vendor.get("channel_id"))
+        if sum(len(text) for text in uncut if isinstance(text, str)) <= 256:
+            return None
+    return "payload_too_large" if _fitting(_data_message, note)[2] or _fitting(_shown_message, note)[2] else None
+
+
+def _data_only(note: Notification, credential: Credential) -> bool:
+    """Whether the app draws the notification itself: message over credential; a silent push always is."""
+    wanted = note.vendor.get("data_only", credential.options.get("data_only"))
+    return note.push_type is PushType.SILENT or wanted in (True, 1, "1", "true")
+
+
+def _fitting(render: Callable[[Notification], tuple[bytes, bytes, bool]], note: Notification) -> tuple[bytes, bytes, bool]:
+    """What `render` gives, without as much beside the words as it takes to fit."""
+    message = b"", b"", True
+    for lean in leaner(note):
+        message = render(lean)
+        if not message[2]:
+            return message
+    return message
+
+
+def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:
+    """(up to the count, after it, whether it is too large even so) of a message that Android draws."""
+    look, data, words = _look(note), _data(note), _words(note)
+    words, too_large = _fitted(words, (look, data), spare=len("notification_count") + 10, prefix=note.prefix)
+    android = compact({"notification": look, "priority": _priority(note)})
+    rest = {"data": data, "notification": words} if data else {"notification": words}
+    split = len(b'{"notification":{')
+    return android[1:split], android[split:] + b"," + compact(rest)[1:-1], too_large
+
+
+def _data_message(note: Notification) -> tuple[bytes, bytes, bool]:
+    """The same for a message that the app reads: everything in `data`, values are texts."""
+    silent = note.push_type is PushType.SILENT
+    extra, said = ({}, {}) if silent else (_drawing(note), _words(note))
+    data = {**extra, **_data(note, frozenset() if silent else DRAWN.union(extra))}
+    words, too_large = _fitted(said, (data,), spare=len("badge") + 10, prefix=note.prefix)
+    if silent and note.badge_value is not None:
+        data["badge"] = str(note.badge_value)
+    priority = "NORMAL" if silent else _priority(note)
+    head = compact({"priority": priority})[1:] + b',"data":{'
+    return head, compact({**words, **data})[1:], too_large
+
+
+def _fitted(words: dict[str, str], beside: Sequence[Mapping[str, Any]], spare: int, prefix: str) -> tuple[dict[str, str], bool]:
+    """Title and body (which may begin with a name, `prefix`) cut so that everything stays within the limit; whether it does not even so."""
+    room = PAYLOAD_BYTES_MAX - spare - sum(_weight(part) for part in beside) - sum(map(utf8_bytes, words))
+    texts: dict[str, str] = {name: words[name] for name in ("body", "title") if name in words}
+    cut_words = {**words, **shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes, prefix)}
+    return cut_words, sum(map(utf8_bytes, cut_words.values())) > room
+
+
+def _weight(part: Mapping[str, Any]) -> int:
+    """UTF-8 bytes of keys and values, which is how FCM counts."""
+    return sum(utf8_bytes(key) + (utf8_bytes(value) if isinstance(value, str) else len(compact(value))) for key, value in part.items())
+
+
+def _words(note: Notification) -> dict[str, str]:
+    raw = _raw_notification(note) if not note.hidden and not quiet(note) else {}
+    title = text(raw.get("title")) or note.title or note.app_name
+    body = text(raw.get("body")) or note.body
+    return {"title": title, "body": body} if title else {"body": body}
+
+
+def _look(note: Notification) -> dict[str, Any]:
+    """android.notification: how it looks and sounds, and which one it replaces."""
+    look: dict[str, Any] = {"tag": text_id(note.collapse_id)}
+    channel = note.vendor.get("channel_id") or note.placement.get("channel_id")
+    if isinstance(channel, str) and channel:
+        look["channel_id"] = channel
+    sound = note.sound_android if note.sound_android is not None else "default"
+    if quiet(note):
+        look |= QUIET_LOOK
+    elif sound not in ("none", ""):
+        look["sound"] = sound.rpartition(".")[0] or sound  # Android names resources without suffix
+    image = note.vendor.get("image") or note.image
+    if isinstance(image, str) and image.startswith("https://"):
+        look["image"] = image
+    if note.loc is not None and not quiet(note):
+        look |= {"body_loc_key": note.loc.key, "body_loc_args": list(note.loc.args)}
+    raw = _raw_notification(note)
+    return merged(look, raw, RAW_NOTIFICATION - NOISE if quiet(note) else RAW_NOTIFICATION)
+
+
+def _drawing(note: Notification) -> dict[str, str]:
+    """The same for a message that the app draws."""
+    return {key: value if isinstance(value, str) else compact(value).decode() for key, value in _look(note).items()}
+
+
+def _raw_notification(note: Notification) -> dict[str, Any]:
+    """The sender's own notification keys (NIM: fcmField, fcmFieldV1), legacy names turned into today's."""
+    raw: dict[str, Any] = {}
+    for name in ("notification", "fcm_v1"):
+        part = note.vendor_raw.get(name)
+        raw |= {key: value for key, value in part.items() if value is not None} if isinstance(part, dict) else {}
+    if "android_channel_id" in raw:
+        raw.setdefault("channel_id", raw["android_channel_id"])
+    return raw
+
+
+def _data(note: Notification, ours: frozenset[str] = frozenset()) -> dict[str, str]:
+    """ext and the payload's keys; values as texts, as FCM wants. A key that FCM keeps for itself gets an x- before it, and
+    so does one of `ours`: what the app is to draw (hidden words stay hidden, a repeat replaces itself) is not the payload's to say."""
+    data = {}
+    for key, value in (note.payload or {}).items():
+        name = f"x-{key}" if key in ours or _RESERVED.fullmatch(key) else key
+        data[name] = value if isinstance(value, str) else compact(value).decode()
+    if note.ext is not None:
+        data["ext"] = note.ext
+    return data
+
+
+def _priority(note: Notification) -> str:
+    """HIGH wakes the device. A public message is never lifted; a recall and the end of a call wake nobody."""
+    placed = "NORMAL" if note.placement.get("priority") == "NORMAL" or quiet(note) else "HIGH"
+    wish = text(note.vendor.get("priority")).upper()
+    if wish == "NORMAL" or (wish == "HIGH" and note.bucket is Bucket.PRIVATE and not quiet(note)):
+        return wish
+    return placed
+
+
+_TOKEN: Final = re.compile(rf"[!-~]{{1,{TOKEN_CHARACTERS_MAX}}}")
+
+
+def token_valid(token: str) -> bool:
+    """Printable ASCII without blanks: registration tokens and installation ids are both opaque."""
+    return _TOKEN.fullmatch(token) is not None
+
+
+def check(credential: Credential, access: AccessToken | None) -> Request:
+    """Full validation of a push to a token that can't exist, with nothing delivered."""
+    body = {"message": {"token": "pushfleet-credential-check", "notification": {"body": "check"}}, "validate_only": True}
+    headers = {"content-type": "application/json"}
+    if access is not None:
+        headers["authorization"] = f"Bearer {access.value}"
+    return Request("FCM", f"/v1/projects/{credential.options.get('project_id', '')}/messages:send", headers, compact(body))

@@ -1,0 +1,189 @@
+"""The request that carries a batch to HarmonyOS. Source: docs/vendors/harmony.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from common.contracts import Notification
+from common.model import Bucket, Kind, PushType
+from workers.vendors.base import (
+    AccessToken,
+    Credential,
+    RequestBatch,
+    base62,
+    cut,
+    number_id,
+    quiet,
+)
+from workers.vendors.huawei_classes import SERVICE
+from workers.vendors.huawei_family import (
+    Keep,
+    badge_of,
+    bearer,
+    body_of,
+    click_data,
+    encoded,
+    fitted,
+    image_of,
+    json_text,
+    laid,
+    note_tag,
+    part,
+    plain,
+    raw_fields,
+    receipt_tag,
+    text_option,
+    title_of,
+    ttl_of,
+)
+from workers.wire import Request
+
+#: Source: 消息分类标准 and the v3 request page, read 2026-05.
+CATEGORIES: Final = SERVICE
+MARKETING: Final = "MARKETING"
+NOTIFICATION, BACKGROUND, CALL = 0, 6, 10  # values of the header push-type that we send
+#: What vendor_raw.harmony (or its `notification`) may set. Ids on the screen, words and class are ours.
+RAW_NOTIFICATION: Final = frozenset({"badge", "clickAction", "foregroundShow", "image", "profileId", "sound", "soundDuration"})
+NOISE: Final = frozenset({"sound", "soundDuration", "foregroundShow"})
+RAW_WORDS: Final = frozenset({"inboxContent"})
+RAW_OPTIONS: Final = frozenset({"backgroundMode", "collapseKey"})
+INBOX_LINES_MAX: Final = 3
+INBOX_LINE_MAX: Final = 1024
+
+
+def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
+    note = batch.items[0].note
+    tokens = [item.target.token for item in batch.items]
+    if note.kind is Kind.RECALL and (client_id := credential.options.get("app_id")):
+        revoke = encoded({"notifyId": number_id(note.collapse_id), "token": tokens})
+        return Request("HARMONY", f"/v1/{client_id}/messages:revoke", headers(access, NOTIFICATION), revoke)
+    push_type = push_type_of(note, credential.rights)
+    if push_type == NOTIFICATION:
+        repeats = 2 if _inbox(note) else 1
+        body = fitted(
+            lambda title, text, keep: _alert(batch, credential, title, text, keep), title_of(note), body_of(note), repeats, note.prefix
+        )
+    else:
+        body = _background(batch, credential, push_type)
+    body["target"]["token"] = tokens
+    return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", headers(access, push_type), encoded(body))
+
+
+def headers(access: AccessToken | None, push_type: int) -> dict[str, str]:
+    return {**bearer(access), "push-type": str(push_type)}
+
+
+def push_type_of(note: Notification, rights: frozenset[str]) -> int:
+    """0 notification; 6 for the app's process only; 10 in-app call, for calls where the app holds the right for it."""
+    wanted = plain(note.vendor.get("push_type"))
+    call = note.kind is Kind.CALL_INVITE and (note.push_type is PushType.VOIP or wanted == str(CALL))
+    if call and note.bucket is Bucket.PRIVATE and "harmony.voip" in rights:
+        return CALL
+    silent = note.push_type is PushType.SILENT or wanted == str(BACKGROUND)
+    return BACKGROUND if silent else NOTIFICATION
+
+
+def _background(batch: RequestBatch, credential: Credential, push_type: int) -> dict[str, Any]:
+    """Types 6 and 10: one text for the app's process. Never cut: half a data text is worse than a refusal."""
+    note = batch.items[0].note
+    call = note.voip or {} if push_type == CALL else {}
+    data = {**call, **click_data(note), **call}  # the payload says nothing of the call
+    return {
+        "payload": {"extraData": json_text(data)},
+        "target": {"token": []},
+        "pushOptions": _options(batch, credential, note.vendor_raw if push_type == BACKGROUND else {}, frozenset({"backgroundMode"})),
+    }
+
+
+def _alert(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = batch.items[0].note
+    raw = note.vendor_raw if keep is Keep.ALL else {}
+    fields = part(raw, "notification") or raw
+    shown = _notification(batch, credential, title, text, keep)
+    allowed = RAW_NOTIFICATION - NOISE if quiet(note) else RAW_NOTIFICATION
+    shown = laid(shown, fields, raw_fields(batch, allowed, RAW_WORDS))
+    if "inboxContent" in shown:
+        shown["style"] = 3
+    options = _options(batch, credential, raw, frozenset({"collapseKey"}))
+    return {"payload": {"notification": shown}, "target": {"token": []}, "pushOptions": options}
+
+
+def _options(batch: RequestBatch, credential: Credential, raw: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {"ttl": ttl_of(batch), "biTag": receipt_tag(batch)}
+    if receipt_id := text_option(credential.options, "receipt_id", 64):
+        options["receiptId"] = receipt_id
+    return laid(options, part(raw, "pushOptions"), RAW_OPTIONS & allowed)
+
+
+def _notification(batch: RequestBatch, credential: Credential, title: str, text: str, keep: Keep) -> dict[str, Any]:
+    note = batch.items[0].note
+    shown: dict[str, Any] = {
+        "category": category_of(note, credential.rights),
+        "title": title,
+        "body": text,
+        "clickAction": _click(note, keep),
+        "notifyId": number_id(note.collapse_id),
+        "appMessageId": _shown_once(batch),
+    }
+    if (badge := _badge(batch)) is not None:
+        shown["badge"] = {"setNum": badge}
+    if note.sound_android not in (None, "", "default", "none") and not quiet(note):
+        shown["sound"] = str(note.sound_android)[:128]
+    if _inbox(note):
+        shown |= {"style": 3, "inboxContent": _lines(text)}
+    if (image := image_of(batch)) and keep is Keep.ALL:
+        shown["image"] = image
+    return shown
+
+
+def _shown_once(batch: RequestBatch) -> str:
+    """The phone shows an id once in 24 h, so a repeat is not seen. In a group the event's own: who was one of many in the
+    first attempt may be alone in the next. In a chat of two the push id, or the event's for several phones."""
+    note = batch.items[0].note
+    return base62(receipt_tag(batch) if note.conversation_type == "c2c" else note_tag(note), 22)
+
+
+def _click(note: Notification, keep: Keep) -> dict[str, Any]:
+    """0 opens the app's first page, 1 the page of `vendor.harmony.uri`; the data goes to either."""
+    uri = text_option(note.vendor, "uri", 512)
+    page = uri if plain(note.vendor.get("click_type")) == "1" else None
+    action: dict[str, Any] = {"actionType": 1, "uri": page} if page else {"actionType": 0}
+    data = click_data(note, keep)
+    return {**action, "data": data} if data else action
+
+
+def _badge(batch: RequestBatch) -> int | None:
+    """`vendor.harmony.badge`: a number shows that number, false or "none" leaves the icon alone; else the number taken for this push."""
+    wanted = batch.items[0].note.vendor.get("badge")
+    if wanted is False or wanted == "none":
+        return None
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        return min(max(wanted, 0), 99)
+    return badge_of(batch)
+
+
+def _inbox(note: Notification) -> bool:
+    return plain(note.vendor.get("style")) == "3"
+
+
+def _lines(text: str) -> list[str]:
+    """At most three lines; what is over stays in the last, as far as it fits: a longer line is refused with the whole push."""
+    return [cut(line, INBOX_LINE_MAX) for line in text.split("\n", INBOX_LINES_MAX - 1)]
+
+
+def category_of(note: Notification, rights: frozenset[str]) -> str:
+    """The placed category, or an override that does not raise it: marketing stays marketing, and a category needs its right."""
+    if note.bucket is Bucket.PUBLIC:
+        return MARKETING
+    raw = part(note.vendor_raw, "notification") or note.vendor_raw
+    wanted = plain(raw.get("category", note.vendor.get("category"))).upper()
+    granted = wanted in CATEGORIES and f"harmony.{wanted.lower()}" in rights
+    return wanted if granted or wanted == MARKETING else note.placement.get("category", MARKETING)
+
+
+def check(credential: Credential, access: AccessToken | None) -> Request:
+    """v3 has no dry run, so a push to no token: Huawei looks at the JWT and the project before it counts them (80300010)."""
+    shown = {"category": MARKETING, "title": "check", "body": "check", "clickAction": {"actionType": 0}}
+    body = encoded({"payload": {"notification": shown}, "target": {"token": []}})
+    return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", headers(access, NOTIFICATION), body)

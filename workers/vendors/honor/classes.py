@@ -1,0 +1,17 @@
+"""Honor's class policy: how a message of a class travels. Source: docs/vendors/honor.md, message classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.model import PRIVATE_CLASSES, MessageClass, PushType
+from workers.vendors.base import Credential, Placement
+from workers.vendors.placement import private, public
+
+
+def place(wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]) -> Placement:
+    lowered = str(over.get("importance") or "").upper() == "LOW"
+    if wanted in PRIVATE_CLASSES and "honor.service" in credential.rights and not lowered:
+        return private(wanted, {"importance": "NORMAL"})
+    return public(wanted, {"importance": "LOW"}, asked=lowered)

@@ -1,0 +1,233 @@
+"""What an answer of Huawei's Push Kit means: one table for its v1 (huawei/) and v3 API (harmony/); Honor shares the words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from common.model import Again, Verdict
+from common.values import Value
+from workers.vendors.base import TOO_LONG, Outcome, PushItem, RequestBatch, cut, no_answer, read, retry_after_s
+from workers.vendors.huawei_family import VENDOR_WORDS_MAX, plain
+from workers.wire import Answer, NoAnswer
+
+
+class Meaning(Value, frozen=True):
+    """What a code asks for.
+
+    retries: so many more tries, when the same answer comes again each time; then: the verdict once they are used up
+    (or once `again` was tried in vain). None: the retry policy decides.
+    """
+
+    verdict: Verdict
+    again: Again | None = None
+    retries: int | None = None
+    then: Verdict | None = None
+    alarm: bool = False
+
+
+class Said(Value, frozen=True):
+    """One answer's own words, the same for all tokens of the request."""
+
+    status: int
+    code: str
+    words: str
+    request_id: str | None
+    retry_after_s: float | None
+
+
+ACCEPTED: Final = Meaning(Verdict.ACCEPTED)
+DEAD: Final = Meaning(Verdict.TOKEN_DEAD)
+REJECTED: Final = Meaning(Verdict.REJECTED)
+CREDENTIAL: Final = Meaning(Verdict.CREDENTIAL_REFUSED)
+LATER: Final = Meaning(Verdict.UNAVAILABLE)
+SLOWER: Final = Meaning(Verdict.THROTTLED)
+RENEW_ONCE: Final = Meaning(Verdict.ACCESS_EXPIRED, retries=1, then=Verdict.CREDENTIAL_REFUSED)
+SINGLY: Final = Meaning(Verdict.UNAVAILABLE, again=Again.SINGLY)
+WITHOUT_IMAGE: Final = Meaning(Verdict.UNAVAILABLE, again=Again.WITHOUT_IMAGE, retries=1, then=Verdict.REJECTED)
+OAUTH_FAULT: Final = Meaning(Verdict.UNAVAILABLE, retries=3, then=Verdict.CREDENTIAL_REFUSED)
+UNKNOWN: Final = Meaning(Verdict.UNKNOWN, alarm=True)
+
+#: Codes of the whole request, v1, v2 and v3. Source: Huawei, 下行消息 and 响应参数, copies of 2025-08 to 2026-05 (docs/vendors/huawei.md).
+#: 80100000 (partial success) and 80300007 (all tokens invalid) speak of single tokens: see `classified`.
+CODES: Final[Mapping[str, Meaning]] = {
+    "80000000": ACCEPTED,
+    "80000001": LATER,  # revoke: CommonService error
+    "80100001": REJECTED,  # a parameter
+    "80100002": REJECTED,  # system message must carry one token
+    "80100003": REJECTED,  # structure
+    "80100004": REJECTED,  # expiry before now
+    "80100013": REJECTED,  # collapse_key
+    "80100016": REJECTED,  # sensitive content
+    "80100017": SLOWER,  # over 100 topic tasks at once
+    "80100018": REJECTED,  # reviewed body differs
+    "80100020": REJECTED,  # revoke: structure
+    "80100022": WITHOUT_IMAGE,  # v3: image not verified
+    "80200001": RENEW_ONCE,
+    "80200003": RENEW_ONCE,
+    "80200005": RENEW_ONCE,
+    "80300002": CREDENTIAL,  # wrong id in the URL, Push switched off, other project: never the tokens' fault
+    "80300008": REJECTED,  # body over 4096 bytes
+    "80300010": REJECTED,  # number of tokens
+    "80300011": REJECTED,  # no right for high-level notification
+    "80300013": CREDENTIAL,  # receipt address or its certificate
+    "80300017": REJECTED,  # revoke: tokens of several apps
+    "80300029": SLOWER,  # v3: test messages, rate
+    "80300030": REJECTED,  # v3: test messages, tokens
+    "80300032": REJECTED,  # revoke: no right
+    "80300036": RENEW_ONCE,  # JWT valid for over a day
+    "80300037": CREDENTIAL,  # penalty
+    "80600003": OAUTH_FAULT,
+    "81000001": LATER,
+    **{str(code): REJECTED for code in range(82000001, 82000014)},  # topics and groups
+}
+
+#: Of the body: over 4096 bytes by Huawei's measure, which is unconfirmed.
+TOO_LONG_CODES: Final = TOO_LONG | {"80300008"}
+
+#: Unknown codes by their first three digits (page, §5: policy). What is not here is UNKNOWN. No row ever retires a token.
+PREFIXES: Final[Mapping[str, Meaning]] = {
+    "802": replace(RENEW_ONCE, alarm=True),
+    **{prefix: Meaning(Verdict.UNAVAILABLE, retries=3, then=Verdict.UNKNOWN, alarm=True) for prefix in ("800", "806")},
+}
+PREFIXES_SHORT: Final[Mapping[str, Meaning]] = dict.fromkeys(("81", "82"), PREFIXES["800"])
+
+#: HTTP statuses, for an answer without a code. 5xx without a row: LATER; anything else: UNKNOWN.
+STATUSES: Final[Mapping[int, Meaning]] = {400: REJECTED, 401: RENEW_ONCE, 404: CREDENTIAL, 429: SLOWER, 500: LATER, 502: LATER, 503: SLOWER}
+
+#: Reasons of v3, each with its tokens. "" is v1, which gives a plain list. `noRight`: see `_listed`.
+REASONS: Final[Mapping[str, Meaning]] = {
+    "": DEAD,
+    "tokenFormatError": DEAD,
+    "tokenPlatformNotSupport": DEAD,
+    "noRight": DEAD,
+    "noPushTypeRight": CREDENTIAL,
+    "noRightToSendThisLiveNotificationEvent": CREDENTIAL,
+    "disableSendHuaweiMsgBecauseOfPenalty": CREDENTIAL,
+    "appinfoError": CREDENTIAL,
+    "atomicUnableSendUnsubscribedMsg": REJECTED,
+    "notSupportPlayVoice": REJECTED,
+    "differentImgVerifyPolicy": REJECTED,
+    "countryNotSupport": Meaning(Verdict.SILENCED),  # suspend, do not delete
+}
+#: Of another app or stale since an upgrade: alone in its request a token can't be told from a wrong project, so the mass guard decides.
+NO_RIGHT_ALONE: Final = Meaning(Verdict.TOKEN_FOREIGN)
+
+
+class _Reply(msgspec.Struct):
+    code: Any = None
+    msg: Any = None
+    request_id: Any = msgspec.field(default=None, name="requestId")
+
+
+def classified(batch: RequestBatch, answer: Answer | NoAnswer, extra: Mapping[str, Meaning] | None = None) -> Sequence[Outcome]:
+    """One outcome per item, whatever the bytes. The body's code counts on any HTTP status. extra: codes of another call (revoke)."""
+    if isinstance(answer, NoAnswer):
+        return no_answer(batch, answer)
+    reply = read(answer, _Reply) or _Reply()
+    code = plain(reply.code)
+    illegal = illegal_tokens(reply.msg)
+    words = "" if illegal else vendor_words(reply.msg, batch)
+    said = Said(answer.status, code, words, plain(reply.request_id) or None, retry_after_s(answer))
+    if code in ("80100000", "80300007"):
+        return _listed(batch, said, illegal)
+    meaning = (extra or {}).get(code) or meaning_of(code, answer.status)
+    return [outcome(item, meaning, said) for item in batch.items]
+
+
+def meaning_of(code: str, status: int) -> Meaning:
+    """Table, then family, then HTTP status: the first that knows."""
+    known = CODES.get(code) or PREFIXES.get(code[:3]) or PREFIXES_SHORT.get(code[:2])
+    if known:
+        return known
+    by_status = STATUSES.get(status) or (LATER if 500 <= status < 600 else UNKNOWN)
+    # 801x and 803x without a row are a mistake of ours that nobody documents, whatever the status.
+    return UNKNOWN if code.startswith(("801", "803")) else replace(by_status, alarm=by_status.alarm or bool(code))
+
+
+#: Answers to the credential check that prove the credential, whatever they think of what was sent to nobody.
+PROVEN: Final = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.REJECTED})
+
+
+def checked(answer: Answer) -> Verdict:
+    """ACCEPTED where the answer proves the credential, else why not."""
+    code = plain((read(answer, dict[str, Any]) or {}).get("code"))
+    if code in ("80100000", "80300007"):
+        return Verdict.ACCEPTED
+    verdict = meaning_of(code, answer.status).verdict
+    return Verdict.ACCEPTED if code and verdict in PROVEN else verdict
+
+
+def _listed(batch: RequestBatch, said: Said, illegal: Mapping[str, str] | None) -> Sequence[Outcome]:
+    """Partial success and "all invalid": each token by its reason, those that are not named by the code."""
+    alone = len(batch.items) == 1
+    unnamed = UNKNOWN if illegal is None else ACCEPTED  # unknown: some failed and we can't read which
+    if said.code == "80300007":
+        unnamed = DEAD if alone else SINGLY
+    no_right = NO_RIGHT_ALONE if alone else CREDENTIAL
+    reasons = illegal or {}
+    everybody = all(reasons.get(item.target.token) == "noRight" for item in batch.items)
+    outcomes = []
+    for item in batch.items:
+        reason = reasons.get(item.target.token)
+        meaning = unnamed if reason is None else no_right if everybody else REASONS.get(reason, UNKNOWN)
+        outcomes.append(outcome(item, meaning, replace(said, words=reason or said.words)))
+    return outcomes
+
+
+def illegal_tokens(msg: Any) -> dict[str, str] | None:
+    """Token -> reason, from both shapes of `msg` (JSON inside JSON, or already an object); None for plain text and junk."""
+    detail = msg
+    if isinstance(msg, str) and msg.lstrip().startswith("{"):
+        try:
+            detail = msgspec.json.decode(msg)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return None
+    if not isinstance(detail, dict):
+        return None
+    listed = detail.get("illegalTokens") or detail.get("illegal_tokens")
+    if isinstance(listed, dict):
+        return {token: plain(reason) for reason, tokens in listed.items() for token in texts(tokens)}
+    named = dict.fromkeys(texts(listed), "")
+    return named if named or plain(detail.get("failure")) == "0" else None
+
+
+def texts(value: Any) -> list[str]:
+    """The texts of a list; [] for anything else (null, an object, absent)."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def vendor_words(msg: Any, batch: RequestBatch) -> str:
+    """The vendor's words for the ledger: short, and without the device tokens that it may have put into them."""
+    if not isinstance(msg, str):
+        return ""
+    for token in filter(None, (item.target.token for item in batch.items)):
+        msg = msg.replace(token, "<token>")
+    return cut(msg, VENDOR_WORDS_MAX)
+
+
+def outcome(item: PushItem, meaning: Meaning, said: Said) -> Outcome:
+    """`meaning` for one token, which knows how often it was told the same before."""
+    run, key = 0, said.code or str(said.status)
+    for attempt in reversed(item.target.attempts):
+        if (attempt.code or attempt.status) != key:
+            break
+        run += 1
+    tried = meaning.again is not None and item.target.again == meaning.again
+    spent = meaning.retries is not None and (run >= meaning.retries or tried)
+    last = spent and meaning.then is not None
+    waits = meaning.verdict in (Verdict.THROTTLED, Verdict.UNAVAILABLE)
+    return Outcome(
+        verdict=meaning.then if last and meaning.then else meaning.verdict,
+        status=str(said.status),
+        code=said.code,
+        words=said.words,
+        vendor_message_id=said.request_id,
+        retry_after_s=said.retry_after_s if waits and not last else None,
+        attempts_max=None if meaning.retries is None or last else item.attempt + max(meaning.retries - run, 0),
+        again=None if last else meaning.again,
+        alarm=meaning.alarm,
+    )

@@ -1,0 +1,36 @@
+"""Meizu's receipts: `cb`, in a form or in JSON, keyed by `<msgId>-<type>`. Pure. Source: docs/vendors/meizu.md, receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, value_of
+
+RECEIPTS_MAX: Final = 10_000
+STATUS: Final[Mapping[str, str]] = {"1": "delivered", "2": "clicked"}
+
+
+def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
+    """One receipt a token, of a form (Meizu's page) or of JSON (what it sends). Meizu tells no time: at_ms is 0. Raises ReceiptsError."""
+    messages = value_of(body, "cb")
+    told = messages.items() if isinstance(messages, dict) else ()
+    receipts = [one for key, item in told if isinstance(item, dict) for one in _of_message(key, item)]
+    return readable(receipts, messages)[:RECEIPTS_MAX]
+
+
+def _of_message(key: str, told: Mapping[str, Any]) -> Iterator[Receipt]:
+    message_id, _, kind = key.rpartition("-")
+    status = STATUS.get(_text(told.get("type")) or kind, "other")
+    targets = told.get("targets")
+    for one in targets if isinstance(targets, list) else [targets]:
+        if token := _text(one):
+            yield Receipt(token, _text(told.get("param")), message_id or None, status, 0, None)
+
+
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+#: Its page asks for no body: this is what a working public receiver answers.
+RECEIPTS: Final = ReceiptsSpec(read_receipts, b"{}", frozenset(STATUS.values()), callback_option="callback")

@@ -1,0 +1,46 @@
+"""OPPO's receipts: a JSON array. Pure; any bytes whatever. Source: docs/vendors/oppo.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from common.model import Verdict
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, value_of
+
+#: eventType -> our status and what it means for the registration id.
+EVENTS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
+    "push_arrive": ("delivered", None),
+    "regid_invalid": ("invalid", Verdict.TOKEN_DEAD),
+    "user_daily_limit": ("device_cap", Verdict.DEVICE_CAP),
+    "message_night_control": ("held_at_night", None),
+}
+
+
+def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - no signature is documented
+    """One receipt per element and registration id. Raises ReceiptsError."""
+    value = value_of(body, "data")
+    elements = value if isinstance(value, list) else [value]
+    return readable([receipt for element in elements if isinstance(element, dict) for receipt in _receipts(element)], value)
+
+
+def _receipts(element: Mapping[str, Any]) -> list[Receipt]:
+    status, verdict = EVENTS.get(_text(element.get("eventType")), ("other", None))
+    tag, request_id, at_ms = _text(element.get("param")), _text(element.get("messageId")) or None, _at_ms(element.get("eventTime"))
+    names = (part.strip() for part in _text(element.get("registrationIds")).split(","))  # "r1, r2": spaces are possible
+    return [Receipt(name, tag, request_id, status, at_ms, verdict) for name in names if name]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _at_ms(value: Any) -> int:
+    """Milliseconds, as a number or as text; 0 for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else 0
+
+
+#: Its page asks for no body: this is what a working public receiver answers.
+RECEIPTS: Final = ReceiptsSpec(read_receipts, b"{}", frozenset(word for word, _ in EVENTS.values()))

@@ -1,0 +1,51 @@
+"""What the vendors' class policies share: a message of a class travels as private or as public. Pure. Sources: docs/vendors/<vendor>.md.
+
+A lane sends a private class as private only with the right for it; without, it goes down to the public bucket and its row
+says `downgraded`. It never goes up: no wish of a sender makes a public class private.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from common.model import PRIVATE_CLASSES, Bucket, MessageClass
+from workers.vendors.base import Credential, Placement
+
+C = MessageClass
+
+#: The category word of each class, as OPPO and vivo both have it.
+CATEGORIES: Final[Mapping[MessageClass, str]] = {
+    C.CHAT: "IM",
+    C.CALL: "IM",
+    C.ACCOUNT: "ACCOUNT",
+    C.ORDER: "ORDER",
+    C.TODO: "TODO",
+    C.DEVICE: "DEVICE_REMINDER",
+    C.SUBSCRIPTION: "SUBSCRIPTION",
+    C.NEWS: "NEWS",
+    C.CONTENT: "CONTENT",
+    C.MARKETING: "MARKETING",
+    C.SOCIAL: "SOCIAL",
+}
+PRIVATE_CATEGORIES: Final = frozenset(CATEGORIES[one] for one in PRIVATE_CLASSES)
+
+
+def private(wanted: MessageClass, fields: Mapping[str, str]) -> Placement:
+    return Placement(Bucket.PRIVATE, wanted, downgraded=False, fields=fields)
+
+
+def public(wanted: MessageClass, fields: Mapping[str, str], *, asked: bool = False) -> Placement:
+    """asked: the sender himself wished it public; that is no downgrade of ours."""
+    down = wanted in PRIVATE_CLASSES
+    return Placement(Bucket.PUBLIC, C.MARKETING if down else wanted, downgraded=down and not asked, fields=fields)
+
+
+def channel_fields(credential: Credential, wanted: MessageClass, over: Mapping[str, Any]) -> dict[str, str]:
+    channel = wish_text(over.get("channel_id")) or credential.channels.get(wanted)
+    return {"channel_id": channel} if channel else {}
+
+
+def wish_text(value: Any) -> str:
+    """A wish as text: a text or a whole number; "" for what is none."""
+    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""

@@ -1,0 +1,81 @@
+"""vivo's receipts: a JSON object keyed by taskId. Pure. Source: docs/vendors/vivo.md, receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from common.model import Verdict
+from workers.vendors.receipt_bodies import Receipt, ReceiptsSpec, readable, value_of
+
+RECEIPTS_MAX: Final = 10_000
+
+#: Detail -> our word and what it changes. Source: vivo.md §8 (MASA.MC, 2026-07-20).
+DETAILS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
+    "1017": ("not_shown_at_night", None),
+    "2124": ("duplicate", None),
+    "2144": ("expired", None),
+    "2158": ("bad_deep_link", Verdict.REJECTED),
+    "2161": ("activity_not_exported", Verdict.REJECTED),
+    "2162": ("activity_not_found", Verdict.REJECTED),
+    "2183": ("token_dead", Verdict.TOKEN_DEAD),
+    "2333": ("not_from_store", None),
+    "10012": ("expired", None),
+    "11001": ("quota_spent", Verdict.QUOTA_SPENT),
+    "12000": ("device_cap", Verdict.DEVICE_CAP),
+    "14002": ("device_offline", None),
+    "20001": ("token_dead", Verdict.TOKEN_DEAD),
+    "20002": ("token_dead", Verdict.TOKEN_DEAD),
+    "20006": ("inactive", None),
+}
+#: Kind (`ackType`) -> the same, for a receipt without a detail that we know.
+KINDS: Final[Mapping[str, tuple[str, Verdict | None]]] = {
+    "0": ("delivered", None),
+    "100": ("controlled", None),
+    "101": ("review_failed", None),
+    "102": ("no_match", None),
+    "103": ("replaced", None),
+    "104": ("not_shown", None),
+}
+#: Two names of the detail: sources disagree.
+DETAIL_NAMES: Final = ("subStatus", "subAckType")
+
+
+def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
+    """One receipt a token. The old shape has no ackType: it tells of an arrival. Raises ReceiptsError."""
+    tasks = value_of(body, "data")
+    told = tasks.items() if isinstance(tasks, dict) else ()
+    receipts = [one for task_id, item in told if isinstance(item, dict) for one in _of_task(task_id, item)]
+    return readable(receipts, tasks)[:RECEIPTS_MAX]
+
+
+def _of_task(task_id: str, told: Mapping[str, Any]) -> Iterator[Receipt]:
+    status, verdict = _meaning(told)
+    moment = _text(told.get("ackTime"))
+    at_ms = int(moment) if moment.isascii() and moment.isdecimal() and len(moment) <= 15 else 0
+    for token in _tokens(told.get("targets")):
+        yield Receipt(token, _text(told.get("param")), task_id, status, at_ms, verdict)
+
+
+def _meaning(told: Mapping[str, Any]) -> tuple[str, Verdict | None]:
+    """The detail decides; the kind only where the detail is absent, empty, "0" or unknown (vivo.md §8)."""
+    kind = _text(told.get("ackType")).strip() or "0"
+    details = (_text(told.get(name)).strip() for name in DETAIL_NAMES)
+    for code in (*details, kind):
+        if code in DETAILS:
+            return DETAILS[code]
+    return KINDS.get(kind, ("other", None))
+
+
+def _tokens(targets: Any) -> list[str]:
+    """One regId, several with commas, or a list."""
+    many = targets if isinstance(targets, list) else _text(targets).split(",")
+    return [token for one in many if (token := _text(one).strip())]
+
+
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+#: Its page asks for no body: this is what a working public receiver answers.
+RECEIPTS: Final = ReceiptsSpec(read_receipts, b"0", frozenset(word for word, _ in (*DETAILS.values(), *KINDS.values())))
