@@ -13,6 +13,7 @@ from typing import Any, Final
 from common.clock import now_ms
 from common.model import Urgency, Vendor
 from common.storage import keys
+from common.storage.cluster import owner_of
 from common.storage.lane_queues import Load, Taken, vendor_of
 from common.storage.server_clock import ServerClock
 from workers.handlers.lane_rounds import LaneRounds
@@ -165,7 +166,7 @@ class LaneTimer:
     def _shed(self, loads: Mapping[str, Load]) -> None:
         """Over a lane's bound its bulk ends, then its groups; over the fleet's bulk, groups and chats of all, of the oldest lanes first."""
         until = time.monotonic() + BUDGET_S
-        most = self._runtime.settings.lane_bytes_max
+        most = self._runtime.settings.lane_bytes_max // len(self._runtime.shards)  # people are spread evenly
         for lane, load in loads.items():
             over = load.bytes - most
             if over > 0:
@@ -200,7 +201,12 @@ class LaneTimer:
             self._memory_at = time.monotonic() + MEMORY_EVERY_S
             told: Any = self._runtime.redis.info("memory")
             self._memory_max = int(told.get("maxmemory", 0))
-        return self._memory_max * self._runtime.settings.bytes_max_percent // 100
+        return self._memory_max * self._runtime.settings.bytes_max_percent // 100 // self._shards_here()
+
+    def _shards_here(self) -> int:
+        """Shards that share this shard's server now."""
+        mine = owner_of(self._runtime.redis)
+        return sum(owner_of(one.redis) == mine for one in self._runtime.shards)
 
     # ------------------------------------------------------------ recalls
 

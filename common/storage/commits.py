@@ -61,7 +61,7 @@ class Commits:
             pass
 
     def _write(self, entries: Sequence[Entry], fill: Callable[[Pipeline], None], leave: Callable[[Pipeline], None]) -> bool:
-        key = self._streams.keys.takeovers
+        key = self._source.keys.takeovers
         with self._streams.redis.pipeline(transaction=True) as pipe:
             cast(Any, pipe).watch(key)  # untyped in redis-py
             now: Any = pipe.get(key) or b"0"
