@@ -9,6 +9,7 @@ from typing import Any
 from common.clock import now_ms
 from common.storage.lanes import FLOWING, PAUSED, STOPPED, LaneChange, LaneState
 from common.values import BothWords
+from workers import shards
 from workers.delivery.causes import OPERATOR, WORDS, in_words, whose_fault
 from workers.delivery.lane import Lane
 from workers.gate import rate_shown, terms_of
@@ -33,8 +34,8 @@ def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
         "rate": lane.limits.rate_per_s,
         "rate_now": rate_shown(lane, terms, runtime.admission.rate_now(terms)),
         "inflight": runtime.admission.in_flight(lane.id),
-        "parked": runtime.lane_queues.waiting(lane.id),
-        "queue_bytes": runtime.lane_queues.bytes_of([lane.id])[lane.id],
+        "parked": shards.waiting(runtime, lane.id),
+        "queue_bytes": shards.bytes_of_lane(runtime, lane.id),
         "quotas": quota_rows(runtime, lane),
     }
 

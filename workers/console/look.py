@@ -20,17 +20,17 @@ from common.storage.api_tokens import ApiTokens
 from common.storage.audit import Audit
 from common.storage.credentials import Credentials
 from common.storage.dead_letters import DeadLetters
-from common.storage.delayed import Delayed
 from common.storage.event_rows import Cursor
 from common.storage.keys import Keys
-from common.storage.lane_queues import LaneQueues
 from common.storage.ledger_reads import LastHour, LedgerReader
 from common.storage.living import Heartbeats
 from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
 from common.storage.users import Users
 from common.storage.vault import Vault
+from workers import shards
 from workers.console.charts import Funnel, funnel
+from workers.shards import Shard
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +61,7 @@ class ConsoleStores(Protocol):
     @property
     def streams(self) -> StreamStore: ...
     @property
-    def delayed(self) -> Delayed: ...
-    @property
-    def lane_queues(self) -> LaneQueues: ...
+    def shards(self) -> Sequence[Shard]: ...
     @property
     def reports(self) -> LedgerReader: ...
     @property
@@ -200,7 +198,7 @@ class Dashboard:
         for stream in world.settings.event_streams:
             first = cast(Any, world.core.xrange(stream, count=1))
             found.append(Queue(stream, int(world.core.xlen(stream)), now - int(first[0][0].split(b"-")[0]) if first else None))
-        backlog = {**world.streams.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **world.lane_queues.backlog()}
+        backlog = {**shards.backlog(world, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **shards.lanes_backlog(world)}
         groups: dict[str, tuple[str, ...]] = dict(keys.STAGE_STREAMS)
         groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
         groups |= {keys.LEDGER: (keys.LEDGER,), keys.RECEIPTS: (keys.RECEIPTS,)}
@@ -209,8 +207,8 @@ class Dashboard:
             oldest = min((part.oldest_ms for part in parts if part.oldest_ms is not None), default=None)
             depth = sum(part.unread + part.pending for part in parts)
             found.append(Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None))
-        due = world.delayed.oldest_due_ms()
-        found.append(Queue("delayed", world.delayed.waiting_count(), max(now - due, 0) if due is not None else None))
+        due = shards.delayed_oldest_ms(world)
+        found.append(Queue("delayed", shards.delayed_count(world), max(now - due, 0) if due is not None else None))
         return found
 
     def examination(self) -> Examination | None:

@@ -311,7 +311,7 @@ class LaneRounds:
 
     def bury(self, taken: Taken, entry: LaneEntry, reason: str) -> None:
         """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are not decided: a replay decides."""
-        works, blob = self._undecided(entry)
+        works, blob = self.undecided(entry)
         stream = f"send:{taken.lane.split(':')[1]}:{taken.urgency}"
         dead = DeadRecord(
             id=uuid.uuid4().hex,
@@ -335,7 +335,7 @@ class LaneRounds:
 
     def split(self, taken: Taken, entry: LaneEntry) -> bool:
         """Puts each push of an entry that keeps killing its senders alone; False where it can't be read or holds one."""
-        batch_works, _ = self._undecided(entry)
+        batch_works, _ = self.undecided(entry)
         if len(batch_works) < 2:
             return False
         commit = LaneCommit(bytes_more=-len(entry.blob), taken=[self._runtime.keys.taken(entry.id)])
@@ -349,7 +349,7 @@ class LaneRounds:
         self._runtime.lane_queues.wake_at([(taken.lane, taken.urgency, 0)])
         return True
 
-    def _undecided(self, entry: LaneEntry) -> tuple[list[tuple[PendingPush, Batch]], bytes]:
+    def undecided(self, entry: LaneEntry) -> tuple[list[tuple[PendingPush, Batch]], bytes]:
         """The pushes of an entry that leaves undecided, with what its senders have taken for them, and its bytes with that."""
         works = _works(entry)
         (record,) = self._runtime.claims.taken([entry.id])

@@ -25,6 +25,7 @@ from common.storage.streams import GROUP
 from common.storage.tenants import is_app
 from common.storage.vault import VaultError
 from common.values import BothWords
+from workers import shards
 from workers.delivery.lane import Lane
 from workers.lane_report import lanes_of
 from workers.reports.findings import Finding, bad, good
@@ -104,15 +105,15 @@ def belt_findings(runtime: Runtime) -> Iterator[Finding]:
         others = groups - {GROUP.encode()}
         if others:
             yield bad("belts", "belt_reader", stream=stream, groups=", ".join(sorted(map(bytes.decode, others))))
-    backlog = {**runtime.streams.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **runtime.lane_queues.backlog()}
+    backlog = {**shards.backlog(runtime, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **shards.lanes_backlog(runtime)}
     for stream_name, found in backlog.items():
         total += found.unread + found.pending
         most = ledger.STREAM_MAX if stream_name == keys.LEDGER else DEEP
         yield from _depth(stream_name, found.unread + found.pending, found.oldest_ms, now, depth_max=most)
-    due = runtime.delayed.oldest_due_ms()
+    due = shards.delayed_oldest_ms(runtime)
     if due is not None and now - due > OLD_S * 1000:
         yield bad("belts", "delayed_overdue", since_ms=due, age_s=(now - due) // 1000)
-    yield good("belts", f"{total} entries between the stages, {runtime.delayed.waiting_count()} waiting for their time")
+    yield good("belts", f"{total} entries between the stages, {shards.delayed_count(runtime)} waiting for their time")
 
 
 def _depth(name: str, depth: int, oldest_ms: int | None, now: int, depth_max: int | None) -> Iterator[Finding]:
