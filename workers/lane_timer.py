@@ -21,6 +21,8 @@ from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+#: With many lanes they are looked through less often than in each look (one a second).
+LANES_PER_S: Final = 500
 #: Moves of due retries in one turn.
 MOVES_MAX: Final = 10
 #: So long one look may take for what it does to waiting pushes; it goes on with the next one.
@@ -49,6 +51,7 @@ class LaneTimer:
         self._rounds = LaneRounds(runtime, lambda: False)
         self._places: dict[tuple[str, Urgency], int] = {}
         self._memory_at = 0.0
+        self._lanes_at = 0.0
         self._old_at = 0.0
         self._memory_max = 0
 
@@ -75,6 +78,12 @@ class LaneTimer:
         if not loaded:  # what is taken or waits keeps its lane among them
             return vendors
         self._queues.reap(*Vendor)
+        if time.monotonic() >= self._lanes_at:
+            self._lanes_at = time.monotonic() + len(loaded) // LANES_PER_S
+            self._look_through(loaded)
+        return vendors | set(self._queues.due_vendors())
+
+    def _look_through(self, loaded: Sequence[str]) -> None:
         loads = self._queues.loads(loaded)
         empty = [lane for lane in loaded if not loads[lane].bytes]
         self._queues.forget(empty)
@@ -82,7 +91,6 @@ class LaneTimer:
             self._forget_account(lane)
         self._sweep(loads)
         self._shed(loads)
-        return vendors | set(self._queues.due_vendors())
 
     def _follow_clock(self, ms: int, loaded: Sequence[str]) -> None:
         """The server's clock was set back: what is due by the old one is due now. Leases are only cut, to what a sender can have."""

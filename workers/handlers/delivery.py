@@ -41,9 +41,12 @@ SLICE_S: Final = 5.0
 #: Lanes that are sent to at the same time, and those of them that let their last round wait in vain: these must not keep the others
 #: from being sent to; and what share of the pushes on the wire each of them may have.
 LANES_AT_ONCE: Final = 32
-#: The same of a vendor whose lanes' rounds go together, and how many pushes on the wire there must be for each.
+#: The same of a vendor whose lanes' rounds go together, and how many pushes on the wire there must be for each: as many as lanes had
+#: of late, within these bounds.
 LANES_TOGETHER: Final = 250
-PUSHES_EACH: Final = 16
+PUSHES_EACH, PUSHES_EACH_MIN = 16, 2
+#: How much the lanes of one take count for that.
+LEARN_SHARE: Final = 0.25
 SILENT_MAX, SILENT_SHARE = 8, 1 / 32
 #: Of the pushes on the wire and of the lanes at once, what groups and bulk may have: who comes with a call finds room.
 OTHERS_SHARE: Final = 0.6
@@ -131,6 +134,7 @@ class LaneSender:
         self._old_at = self._ledger_at = 0.0
         self._passed: dict[tuple[str, Urgency], float] = {}
         self._owed: Sequence[tuple[str, Urgency]] = ()
+        self._each = float(PUSHES_EACH)
         self._keeper: threading.Thread | None = None
 
     # ------------------------------------------------------------ the slice
@@ -286,6 +290,7 @@ class LaneSender:
         if wanted:
             told = queues.take(wanted, self._probe_s())
             takes += [(taken, one[3]) for taken, one in zip(told, wanted, strict=True)]
+            self._learn_sizes(told)
         try:
             self._put_back([taken for taken, _ in takes], lanes)
         finally:  # what was taken is sent, whatever became of its lane's place
@@ -294,6 +299,13 @@ class LaneSender:
                 if taken.entries and (running := self._begun(taken, lanes[taken.lane], room)) is not None:
                     begun.append((running, lanes[taken.lane]))
             self._go(begun)
+
+    def _learn_sizes(self, told: Sequence[Taken]) -> None:
+        """Many lanes with few pushes each go in one round: what a round costs beside its lanes is paid once."""
+        sizes = [sum(entry.pushes for entry in taken.entries) + taken.left for taken in told if taken.entries]
+        if sizes:
+            mean = max(PUSHES_EACH_MIN, min(PUSHES_EACH, sum(sizes) / len(sizes)))
+            self._each += LEARN_SHARE * (mean - self._each)
 
     def _lane(self, lane_id: str) -> Lane | None:
         app, vendor, business_id = lane_id.split(":", 2)
@@ -315,7 +327,7 @@ class LaneSender:
             running = list(self._running.values())
         pushes = self.in_flight_max - sum(one.most for one in running)
         at_once = LANES_TOGETHER if self._joins else LANES_AT_ONCE
-        lanes = min(at_once - len(running), max(LANES_AT_ONCE - len(running), pushes // PUSHES_EACH))
+        lanes = min(at_once - len(running), max(LANES_AT_ONCE - len(running), int(pushes / self._each)))
         others = [one for one in running if one.taken.urgency not in _URGENT]
         spare = min(int(at_once * OTHERS_SHARE) - len(others), lanes)
         few = max(0, spare) if pushes > 0 and sum(one.most for one in others) < max(1, self.in_flight_max * OTHERS_SHARE) else 0
