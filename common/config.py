@@ -150,7 +150,6 @@ def environ_of(settings: Settings) -> dict[str, str]:
 
 
 def _load(read: _Reader) -> Settings:
-    _check_shards(read)
     redis_url = read.text("REDIS_URL", _redis_url)
     # beside a cluster `up` and `demo` start a server for the wake-ups; all else needs the setting, see resolve()
     broker_url = read.text("BROKER_URL", _broker_url(redis_url)) or (EMBEDDED if is_cluster(redis_url) else None)
@@ -199,14 +198,6 @@ def known_names() -> frozenset[str]:
     names = {one.name for one in SETTINGS} | {f"{name}_FILE" for name in URL_NAMES} | {f"ENDPOINT_{name}" for name in ENDPOINTS}
     names |= {f"PROXY_{vendor.upper()}" for vendor in VENDOR_ENDPOINTS}
     return frozenset(PREFIX + name for name in names | INTERNAL)
-
-
-def _check_shards(read: _Reader) -> None:
-    """Fixed at the first start; this version starts with one and has no way to another number."""
-    if not read.unset("SHARDS") and read.environ[PREFIX + "SHARDS"] != "1":
-        raise SettingError(
-            "PUSHFLEET_SHARDS takes 1, fixed at the first start: another number needs `pushfleet reshard`, not in this version"
-        )
 
 
 def _check_names(environ: Mapping[str, str]) -> None:

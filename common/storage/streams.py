@@ -92,6 +92,10 @@ class StreamStore:
     def _key(self, stream: str) -> str:
         return self.keys.stream(stream)
 
+    def name_of(self, stream: str) -> str:
+        """The stream's key in Redis."""
+        return self._key(stream)
+
     def _takeovers(self, _stream: str) -> str:
         """Where takeovers of the stream's entries are counted."""
         return self.keys.takeovers

@@ -20,7 +20,9 @@ from workers.runtime import Runtime
 #: Without these no other check says anything true.
 FIRST = ("redis", "core's redis", "postgresql", "tables")
 #: Problems of a server that does not do what is asked: every other check would fail for them.
-HIDING: Final = frozenset({"redis_replica", "redis_rights", "redis_full", "redis_refuses", "database_refuses", "database_no_days"})
+HIDING: Final = frozenset(
+    {"redis_replica", "redis_rights", "redis_full", "redis_disk", "redis_refuses", "database_refuses", "database_no_days"}
+)
 Check = Callable[[], Iterable[Finding]]
 
 

@@ -210,6 +210,8 @@ def redis_error(name: str, error: BaseException, setting: str = "PUSHFLEET_REDIS
         return bad(name, "redis_rights", said=said)
     if isinstance(error, OutOfMemoryError) or "OOM" in said:
         return bad(name, "redis_full")
+    if said.startswith("MISCONF"):  # it answers nothing else while its disk is full, not even PING
+        return bad(name, "redis_disk")
     if isinstance(error, ResponseError):
         return bad(name, "redis_refuses", said=said)
     return away(name, "server_away", kind=type(error).__name__, **_meant(_REDIS, said, setting))

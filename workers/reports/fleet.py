@@ -149,9 +149,10 @@ def _waiting(parked: int) -> BothWords:
     return BothWords(f", {parked} pushes wait behind it", f"，{parked} 条推送在等待") if parked else BothWords("", "")
 
 
-def _name(row: LaneRow) -> str:
+def _name(row: LaneRow) -> BothWords:
     """Of a lane, as every place that names one."""
-    return f"{row['vendor']} {row['business_id']} of {row['app']}"
+    lane, app = f"{row['vendor']} {row['business_id']}", row["app"]
+    return BothWords(f"{lane} of {app}", f"{lane}（{app}）")
 
 
 def _key(row: LaneRow) -> str:
@@ -184,7 +185,8 @@ def letter_findings(runtime: Runtime) -> Iterator[Finding]:
     if not counts:
         yield good("dead letters", "none")
         return
-    told = ", ".join(f"{count} of {stage}" for stage, count in sorted(counts.items()))
+    by_stage = sorted(counts.items())
+    told = BothWords(", ".join(f"{n} of {stage}" for stage, n in by_stage), "，".join(f"{stage} {n} 条" for stage, n in by_stage))
     yield replace(bad("dead letters", "letters", counts=told), ok=True, note=True)
 
 

@@ -175,13 +175,13 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         CONFIG,
     ),
     "lane_paused": ProblemKind(
-        ("{lane} is paused by an operator{waiting}", "{lane} 已由管理员暂停{waiting}"),
+        ("{lane} is paused by an operator{waiting}", "{lane}已由管理员暂停{waiting}"),
         _same("pushfleet credential resume {key}"),
         "/lanes",
         "PushfleetLanePaused",
     ),
     "lane_stopped": ProblemKind(
-        ("{lane} is {state} since {at}: {why}{waiting}", "{lane} 自 {at} 起{state}：{why}{waiting}"),
+        ("{lane} is {state} since {at}: {why}{waiting}", "{lane}自 {at} 起{state}：{why}{waiting}"),
         _same("pushfleet credential check {key}"),
         "/lanes",
         "PushfleetLaneStopped",
@@ -201,13 +201,13 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         CONFIG,
     ),
     "credential_expired": ProblemKind(
-        ("credential {lane} has expired", "凭证 {lane} 已过期"),
+        ("credential {lane} has expired", "凭证 {lane}已过期"),
         _same("pushfleet credential rotate {key}"),
         CONFIG,
         "PushfleetCredentialExpired",
     ),
     "credential_expires": ProblemKind(
-        ("credential {lane} expires {at}", "凭证 {lane} 将于 {at} 到期"),
+        ("credential {lane} expires {at}", "凭证 {lane}将于 {at} 到期"),
         _same("pushfleet credential rotate {key}"),
         CONFIG,
         "PushfleetCredentialExpires",
@@ -240,7 +240,7 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         "PushfleetDeadLetters",
     ),
     "device_account": ProblemKind(
-        ("devices ({count}) of {lane}, which has no account", "{lane} 有 {count} 台设备，但没有对应凭证"),
+        ("devices ({count}) of {lane}, which has no account", "{lane}有 {count} 台设备，但没有对应凭证"),
         (
             "pushfleet credential add {vendor} --app {app} --business-id {business_id} …{perhaps}",
             "pushfleet credential add {vendor} --app {app} --business-id {business_id} …{perhaps}",
@@ -255,7 +255,7 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         ),
     ),
     "right_channel": ProblemKind(
-        ("{lane} has a private right and no channel: phones may show nothing", "{lane} 有私信权限但没有通道：手机可能不展示"),
+        ("{lane} has a private right and no channel: phones may show nothing", "{lane}有私信权限但没有通道：手机可能不展示"),
         (
             "pushfleet credential rotate {key} --channel chat=ID (docs/vendors/oppo.md)",
             "pushfleet credential rotate {key} --channel chat=ID（docs/vendors/oppo.md）",

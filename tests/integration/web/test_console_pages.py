@@ -3,6 +3,7 @@ languages and schemes, looked at by axe-core."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -147,7 +148,7 @@ def test_doctor_the_overview_and_lanes_tell_one_list(runtime, busy, cli):  # noq
     Reporter(runtime).show_lanes()
     (told,) = [one for family in LANE_STOPPED_SINCE.collect() for one in family.samples if one.labels["business_id"] == "vivo-1"]
     assert (told.labels["why"], told.value) == (lane["why"], lane["since_ms"] / 1000), "the alert's"
-    assert "vivo vivo-1 of 1400000001 自 20" in chinese
+    assert "vivo vivo-1（1400000001）自 20" in chinese
     assert "credential_refused：厂商拒绝凭证" in chinese
     assert not re.findall(r"[a-z]+ process is alive|is stopped since|expires 20", chinese)
 
@@ -194,15 +195,16 @@ def test_every_page_in_a_real_browser(runtime, busy, fleet, people, chrome, axe)
     ada.go("/people/push", {"token": ada.forms("/")[0][1]["token"], "app": APP, "user": "bob"})
     wrong = []
     looks = ((1400, False, "en"), (360, True, "zh"))
-    # every page once, each look on half of them; all of both where somebody wants the pictures
+    # every page once, each look on half of them; all looks where somebody wants the pictures
+    every = list(itertools.product((1400, 360), (False, True), ("en", "zh")))
     for name, width, dark, lang in [
-        (one, *look) for n, one in enumerate(PAGES) for look in (looks if PICTURES else looks[n % 2 : n % 2 + 1])
+        (one, *look) for n, one in enumerate(PAGES) for look in (every if PICTURES else looks[n % 2 : n % 2 + 1])
     ]:
         chrome.cookies(busy, {**ada.cookies, "lang": lang})
         chrome.open(busy + PAGES[name], width=width, dark=dark)
         if PICTURES:
             Path(PICTURES).mkdir(parents=True, exist_ok=True)
-            chrome.picture(Path(PICTURES) / f"{name}-{width}-{lang}.png")
+            chrome.picture(Path(PICTURES) / f"{name}-{width}-{'dark' if dark else 'light'}-{lang}.png")
         errors = [one for one in chrome.errors if "404" not in one]
         if name == "not-there":
             errors = []

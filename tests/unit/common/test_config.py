@@ -68,7 +68,7 @@ REFUSED = {
     ],
     "PROXY_NOBODY": ["http://h:1"],
     "BROKER_URL": ["amqp://h", "embedded-not"],
-    "SHARDS": ["0", "2", "one", "1025"],
+    "SHARDS": ["0", "-1", "one", "1025"],
     "METRICS_ADDR": ["127.0.0.1:80", "a b", "http://h"],
     "METRICS_ADVERTISE": ["h:1", "-x"],
     "CONSOLE_URL": ["push.example.com", "ftp://h"],

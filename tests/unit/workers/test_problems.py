@@ -37,7 +37,7 @@ def test_a_value_may_differ_by_language():
     one = bad("lanes", "lane_paused", lane="vivo v of a", key="a vivo v", waiting=BothWords(", 3 wait", "，3 条在等待"), since_ms=5)
     assert (one.found, one.words("zh"), one.help("zh")) == (
         "vivo v of a is paused by an operator, 3 wait",
-        "vivo v of a 已由管理员暂停，3 条在等待",
+        "vivo v of a已由管理员暂停，3 条在等待",
         "pushfleet credential resume a vivo v",
     )
     assert (one.page, one.since_ms, one.ok) == ("/lanes", 5, False)
