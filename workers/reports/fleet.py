@@ -28,7 +28,6 @@ from workers.reports.findings import Finding, bad, good
 from workers.reports.servers import other_fleets
 from workers.runtime import Runtime
 from workers.transport.easy import EasyMaker
-from workers.vendors import VENDORS
 
 #: An entry that is older says that its stage does not keep up; entries of a stream at which the stage before it slows down.
 OLD_S, DEEP = 60, 2_000
@@ -228,9 +227,12 @@ def right_findings(runtime: Runtime) -> Iterator[Finding]:
     """Rights that a vendor honours only with a channel of the app's."""
     for lane in lanes_of(runtime):
         credential = lane.credential
-        if lane.vendor == Vendor.OPPO and {"oppo.private", "oppo.strong"} & credential.rights and not credential.channels:
-            found = f"oppo {credential.business_id} of {credential.app} has a private right and no channel: phones may show nothing"
-            cure = f"pushfleet credential rotate {credential.app} oppo {credential.business_id} --channel chat=ID (docs/vendors/oppo.md)"
+        if lane.spec.rights_want_channel & credential.rights and not credential.channels:
+            found = (
+                f"{lane.vendor} {credential.business_id} of {credential.app} has a private right and no channel: phones may show nothing"
+            )
+            named = f"{credential.app} {lane.vendor} {credential.business_id}"
+            cure = f"pushfleet credential rotate {named} --channel chat=ID (docs/vendors/{lane.vendor}.md)"
             yield bad("rights", found, cure)
 
 
@@ -268,12 +270,10 @@ def vendor_findings(runtime: Runtime) -> Iterator[Finding]:
 
 
 def _servers(runtime: Runtime, lane: Lane) -> list[tuple[str, str]]:
-    """(endpoint, base URL) that this lane uses; of APNs only its own environment."""
-    bases = [(name, runtime.settings.endpoints.get(name, url)) for name, url in VENDORS[lane.vendor].endpoints.items()]
-    if lane.vendor == Vendor.APNS:
-        wanted = "APNS_SANDBOX" if lane.credential.options.get("env") == "sandbox" else "APNS_PRODUCTION"
-        return [base for base in bases if base[0] == wanted]
-    return bases[:1] if lane.vendor in (Vendor.XIAOMI, Vendor.OPPO) else bases
+    """(endpoint, base URL) that this lane uses."""
+    spec = lane.spec
+    used = spec.endpoints_used(lane.credential) if spec.endpoints_used else list(spec.endpoints)
+    return [(name, runtime.settings.endpoints.get(name, spec.endpoints[name])) for name in used]
 
 
 def _reached(make: EasyMaker, url: str, proxy: str | None) -> str:
