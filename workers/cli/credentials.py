@@ -438,6 +438,7 @@ def remove(app_id: str, vendor: str, business_id: str) -> None:
         if not runtime.credentials.remove(app_id, vendor, business_id):
             raise NotThereError(f"no credential {vendor} {business_id} of {app_id}; there are: pushfleet credential list")
         runtime.catalog.changed()
-        runtime.lane_queues.drop(f"{app_id}:{vendor}:{business_id}")
+        for one in runtime.shards:
+            one.lane_queues.drop(f"{app_id}:{vendor}:{business_id}")
         noted(runtime, "account removed", app_id, f"{vendor} {business_id}")
     print("removed")
