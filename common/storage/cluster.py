@@ -124,14 +124,22 @@ class SlotConnection(Connection):
         try:
             return super().read_response(*args, **options)
         except ResponseError as error:
-            if (error.status_code or str(error).partition(" ")[0]) not in ELSEWHERE:
-                raise
-            self._slot_map.failed((self.host, self.port))
+            self.raise_elsewhere(error)
+            raise
+        except (RedisError, OSError):
+            self.failed()
+            raise
+
+    def raise_elsewhere(self, error: ResponseError) -> None:
+        """RedisConnectionError where the answer says "not here" or "not now": the next connection finds the slot's owner."""
+        if (error.status_code or str(error).partition(" ")[0]) in ELSEWHERE:
+            self.failed()
             self.disconnect()  # type: ignore[no-untyped-call]
             raise RedisConnectionError(f"the slot's node has changed: {type(error).__name__}") from error
-        except (RedisError, OSError):
-            self._slot_map.failed((self.host, self.port))
-            raise
+
+    def failed(self) -> None:
+        """The node could not be reached."""
+        self._slot_map.failed((self.host, self.port))
 
 
 class SlotTlsConnection(SlotConnection, SSLConnection):
@@ -156,6 +164,12 @@ def slot_client(url: str, key: str, options: dict[str, Any]) -> redis.Redis:
 def is_slot_client(client: redis.Redis) -> bool:
     """Whether it is of a cluster's slot, where a replica may take the server's place at any moment."""
     return issubclass(client.connection_pool.connection_class, SlotConnection)
+
+
+def owner_of(client: redis.Redis) -> Address | None:
+    """The node that serves the slot of a cluster now; None of a plain client."""
+    options = client.connection_pool.connection_kwargs
+    return cast(SlotMap, options["slot_map"]).owner(options["slot"]) if is_slot_client(client) else None
 
 
 def _login(cluster: Cluster) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from common.ledger_records import unpack_users
 from common.storage.ledger_reads import COUNT_MS_MAX, paged_rows
-from common.storage.tables import ledger, notes, pages
+from common.storage.tables import ledger_all as ledger
+from common.storage.tables import notes, pages
 
 #: (user, device) behind which a page begins; of rows that stand in pages of people, (PAGED, their number).
 Cursor = tuple[str, str]

@@ -89,11 +89,7 @@ class Guard:
             for key in keys:
                 pipe.hmget(key, "total", "foreign", "dead")
             answers: list[Any] = pipe.execute()[-WINDOW_MIN:]
-        sums = [sum(int(row[column] or 0) for row in answers) for column in range(3)]
-        return {
-            kind: sums[0] < least or share * sums[0] >= sums[column]
-            for column, (kind, (least, share)) in enumerate(BOUNDS.items(), start=1)
-        }
+        return _calm(answers)
 
     def count_good(self, rounds: Sequence[tuple[str, int, Mapping[str, int]]]) -> None:
         """The same for rounds in which no token was refused: (lane, answers, accepted pushes by cohort) each, in one round trip."""
@@ -144,18 +140,27 @@ class Guard:
 
     def stopped(self, lane: str) -> bool:
         """Whether the retiring of tokens is stopped now: of the lane, or of many that are on hold for good reason."""
-        ripe = int(self._redis.zcount(self._keys.held_tokens(lane), "-inf", time.time() * 1000 - 4 * HOLD_MS))
-        return ripe >= MANY or not all(self.count(lane, 0, 0, 0).values())
+        return self.stopped_of([lane])[lane]
 
     def stopped_of(self, lanes: Sequence[str]) -> dict[str, bool]:
         """As `stopped`, of many; those of which nothing is counted cost next to nothing."""
-        minute = int(time.time() // 60)
-        names = {
-            lane: [self._keys.held_tokens(lane), *(f"{self._keys.guard(lane)}:{minute - back}" for back in range(WINDOW_MIN))]
-            for lane in lanes
-        }
-        there = existing(self._redis, [name for own in names.values() for name in own])
-        return {lane: any(name in there for name in own) and self.stopped(lane) for lane, own in names.items()}
+        minute, ripe_ms = int(time.time() // 60), time.time() * 1000 - 4 * HOLD_MS
+        names = {lane: [f"{self._keys.guard(lane)}:{minute - back}" for back in range(WINDOW_MIN)] for lane in lanes}
+        held = {lane: self._keys.held_tokens(lane) for lane in lanes}
+        there = existing(self._redis, [*held.values(), *(name for own in names.values() for name in own)])
+        counted = {lane: [name for name in own if name in there] for lane, own in names.items()}
+        with self._redis.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                if held[lane] in there:
+                    pipe.zcount(held[lane], "-inf", ripe_ms)
+                for name in counted[lane]:
+                    pipe.hmget(name, "total", "foreign", "dead")
+            told = iter(pipe.execute())
+        found = {}
+        for lane in lanes:
+            many = held[lane] in there and int(next(told)) >= MANY
+            found[lane] = many or not all(_calm([next(told) for _ in counted[lane]]).values())
+        return found
 
     def _working(self, lane: str, held: Sequence[Held], now_ms: int) -> set[str]:
         """The cohorts of these that have accepted pushes lately, enough for the number of their tokens on hold."""
@@ -171,3 +176,11 @@ class Guard:
         for one in held:
             people.setdefault(one.cohort, set()).add((one.user, one.device))
         return {cohort for cohort, whose in people.items() if accepted.get(cohort, 0) >= max(1, ACCEPTED_PER_FOREIGN * (len(whose) - 1))}
+
+
+def _calm(minutes: Sequence[Sequence[bytes | None]]) -> dict[str, bool]:
+    """By kind, whether few enough of these (answers, foreign ones, dead ones) were of it."""
+    sums = [sum(int(row[column] or 0) for row in minutes) for column in range(3)]
+    return {
+        kind: sums[0] < least or share * sums[0] >= sums[column] for column, (kind, (least, share)) in enumerate(BOUNDS.items(), start=1)
+    }

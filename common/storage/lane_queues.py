@@ -33,6 +33,9 @@ LEASE_MS: Final = 15_000
 ENTRIES_MAX: Final = 200
 #: Lanes of one vendor whose takers are looked after in one call.
 REAP_MAX: Final = 500
+#: Lanes whose loads, and queues whose ends, one script call tells: nobody else is served meanwhile.
+LOADS_EACH: Final = 200
+OVER_EACH: Final = 50
 BYTES_MAX: Final = 8 * 1024 * 1024
 #: What a lane that was idle may send at once, of what it may send in a second. What the sender is late by at most before it
 #: loses tokens is as long: 20 ms and a push.
@@ -182,10 +185,6 @@ def entry_id(batch: NewBatch, owner: str = "", order: int = 0) -> str:
     return ";".join((owner or os.urandom(9).hex(), *map(str, numbers)))
 
 
-def expires_ms_of(entry: str) -> int:
-    return int(entry.rsplit(";", 1)[1])
-
-
 def vendor_of(lane: str) -> Vendor:
     return Vendor(lane.split(":")[1])
 
@@ -206,19 +205,30 @@ class LaneQueues:
         self._ready, self._looked = script(redis, "ready_put"), script(redis, "lane_looked")
         self._drop = script(redis, "lane_drop")
         self._renew, self._reap, self._pick = (script(redis, name) for name in ("lane_renew", "lane_reap", "lane_pick"))
+        self._loads, self._over = script(redis, "lane_loads"), script(redis, "lane_over")
 
     # ------------------------------------------------------------ in
 
     def put(self, pipe: Pipeline, batches: Iterable[NewBatch], owner: str = "") -> None:
         """Inside the caller's MULTI: these wait for their lanes' senders, in this order."""
+        keys, of_lanes = self.keys, dict[str, list[tuple[str, NewBatch]]]()
+        ready: dict[str, dict[str, int]] = {}
         for batch in batches:
-            entry = entry_id(batch, owner)
-            pipe.hset(self.keys.lane_blobs(batch.lane), entry, batch.blob)
-            pipe.zadd(self.keys.lane_queue(batch.lane, batch.urgency), {entry: int(entry.split(";")[2])})
-            pipe.hincrby(self.keys.lane_load(batch.lane), "b", len(batch.blob))
-            pipe.hincrby(self.keys.lane_load(batch.lane), "w", batch.pushes)
-            pipe.sadd(self.keys.loaded_lanes, batch.lane)
-            pipe.zadd(self.keys.ready(vendor_of(batch.lane), batch.urgency), {batch.lane: 0}, nx=True)
+            of_lanes.setdefault(batch.lane, []).append((entry_id(batch, owner), batch))
+            ready.setdefault(keys.ready(vendor_of(batch.lane), batch.urgency), {})[batch.lane] = 0
+        do = cast(Any, pipe).execute_command  # what redis-py does around it is most of the time with many lanes
+        for lane, entries in of_lanes.items():
+            do("HSET", keys.lane_blobs(lane), *(part for entry, batch in entries for part in (entry, batch.blob)))
+            for urgency in {batch.urgency for _, batch in entries}:
+                names = (entry for entry, batch in entries if batch.urgency == urgency)
+                do("ZADD", keys.lane_queue(lane, urgency), *(part for entry in names for part in (entry.split(";")[2], entry)))
+            load = keys.lane_load(lane)
+            do("HINCRBY", load, "b", sum(len(batch.blob) for _, batch in entries))
+            do("HINCRBY", load, "w", sum(batch.pushes for _, batch in entries))
+        if of_lanes:
+            pipe.sadd(keys.loaded_lanes, *of_lanes)
+        for name, lanes in ready.items():
+            pipe.zadd(name, lanes, nx=True)
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         return run_all(self.redis, calls)
@@ -368,57 +378,70 @@ class LaneQueues:
         """Whether some lane holds anything, also retries that are not due."""
         return any(self.bytes_of(self.loaded()).values())
 
+    def over(self, wanted: Sequence[tuple[str, Urgency, int]], now_ms: int, count: int) -> list[list[str]]:
+        """Of each (lane, urgency, place) the waiting entries that ran out of time: among the first so many, and as many from there on."""
+        calls: list[Call] = []
+        for start in range(0, len(wanted), OVER_EACH):
+            part = wanted[start : start + OVER_EACH]
+            names = [self.keys.lane_queue(lane, urgency) for lane, urgency, _ in part]
+            calls.append((self._over, names, [now_ms, count, *(place for _, _, place in part)]))
+        return [[entry.decode() for entry in found] for told in self._run(calls) for found in told]
+
     def loads(self, lanes: Sequence[str]) -> dict[str, Load]:
-        with self.redis.pipeline(transaction=False) as pipe:
-            for lane in lanes:
-                pipe.hmget(self.keys.lane_load(lane), "b", "w")
-                for urgency in URGENCIES:
-                    pipe.zcard(self.keys.lane_queue(lane, urgency))
-                    pipe.zrange(self.keys.lane_queue(lane, urgency), 0, 0, withscores=True)
-            answers = iter(pipe.execute())
-        found = {}
-        for lane in lanes:
-            size, waiting = next(answers)
-            counts, firsts = {}, {}
-            for urgency in URGENCIES:
-                counts[urgency] = int(next(answers))
-                first = next(answers)
-                firsts[urgency] = int(first[0][1]) // 1000 if first else None
-            found[lane] = Load(int(size or 0), max(int(waiting or 0), 0), counts, firsts)
+        keys, calls, found = self.keys, list[Call](), dict[str, Load]()
+        for start in range(0, len(lanes), LOADS_EACH):
+            names = list[str]()
+            for lane in lanes[start : start + LOADS_EACH]:
+                names += [keys.lane_load(lane), *(keys.lane_queue(lane, urgency) for urgency in URGENCIES)]
+            calls.append((self._loads, names, []))
+        told = [one for answer in self._run(calls) for one in _told_loads(answer)]
+        for lane, at in zip(lanes, range(0, len(told), 10), strict=True):
+            size, waiting, *queues = told[at : at + 10]
+            counts = dict(zip(URGENCIES, queues[::2], strict=True))
+            firsts = {urgency: first // 1000 if first else None for urgency, first in zip(URGENCIES, queues[1::2], strict=True)}
+            found[lane] = Load(size, max(waiting, 0), counts, firsts)
         return found
 
-    def backlog(self) -> dict[str, StreamDepth]:
-        """By vendor and urgency (`send:<vendor>:<urgency>`): entries that wait in all its lanes' queues, and since when."""
+    def backlog(self, loads: Mapping[str, Load] | None = None) -> dict[str, StreamDepth]:
+        """By vendor and urgency (`send:<vendor>:<urgency>`): entries that wait in all its lanes' queues, and since when.
+
+        loads: of all lanes that hold something, where the caller has them."""
         entries = {(vendor, urgency): 0 for vendor in Vendor for urgency in URGENCIES}
         oldest: dict[tuple[Vendor, Urgency], int] = {}
-        for lane, load in self.loads(self.loaded()).items():
+        for lane, load in (self.loads(self.loaded()) if loads is None else loads).items():
+            vendor = vendor_of(lane)
             for urgency, count in load.entries.items():
-                name, first = (vendor_of(lane), urgency), load.oldest_ms[urgency]
+                name, first = (vendor, urgency), load.oldest_ms[urgency]
                 entries[name] += count
                 if first is not None:
                     oldest[name] = min(first, oldest.get(name, first))
         return {f"send:{name[0]}:{name[1]}": StreamDepth(count, 0, oldest.get(name)) for name, count in entries.items()}
 
-    def untaken_s(self) -> dict[Vendor, float]:
+    def untaken_s(self, loads: Mapping[str, Load] | None = None) -> dict[Vendor, float]:
         """Of each vendor with work: how long the lane that may send now and was taken by nobody has waited, seconds.
 
-        A lane that is stopped, paused or at its rate may not send now: more senders would not help it.
+        A lane that is stopped, paused or at its rate may not send now: more senders would not help it. loads: as in `backlog`.
         """
-        asked = [(lane, urgency) for lane in self.loaded() for urgency in URGENCIES]
-        if not asked:
+        loads = self.loads(self.loaded()) if loads is None else loads
+        if not loads:
             return {}
+        found = {vendor: 0.0 for vendor in Vendor if any(vendor_of(lane) == vendor for lane in loads)}
+        asked: dict[tuple[Vendor, Urgency], list[str]] = {}
+        for lane, load in loads.items():
+            for urgency, first_ms in load.oldest_ms.items():
+                if first_ms is not None:
+                    asked.setdefault((vendor_of(lane), urgency), []).append(lane)
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            for lane, urgency in asked:
-                pipe.zscore(self.keys.ready(vendor_of(lane), urgency), lane)
-                pipe.zrange(self.keys.lane_queue(lane, urgency), 0, 0, withscores=True)
+            for (vendor, urgency), lanes in asked.items():
+                cast(Any, pipe).zmscore(self.keys.ready(vendor, urgency), lanes)
             (seconds, micros), *told = pipe.execute()
         now = seconds * 1000 + micros // 1000
-        found = dict.fromkeys((vendor_of(lane) for lane, _ in asked), 0.0)
-        for (lane, _), due_ms, first in zip(asked, told[::2], told[1::2], strict=True):
-            if first and due_ms is not None and due_ms <= now:
-                since_ms = due_ms or int(first[0][1]) // 1000  # 0: at once, since it came
-                found[vendor_of(lane)] = max(found[vendor_of(lane)], (now - since_ms) / 1000)
+        for ((vendor, urgency), lanes), dues in zip(asked.items(), told, strict=True):
+            for lane, due_ms in zip(lanes, dues, strict=True):
+                if due_ms is not None and due_ms <= now:
+                    since_ms = due_ms or loads[lane].oldest_ms[urgency] or now  # 0: at once, since it came
+                    found[vendor] = max(found[vendor], (now - since_ms) / 1000)
         return found
 
     def bytes_of(self, lanes: Sequence[str]) -> dict[str, int]:
@@ -431,11 +454,14 @@ class LaneQueues:
         """Pushes in the lane's queues, those that are being sent aside."""
         return max(int(cast(Any, self.redis.hget(self.keys.lane_load(lane), "w")) or 0), 0)
 
-    def forget(self, lane: str) -> None:
-        """A lane that holds nothing is looked at no more."""
-        self.redis.srem(self.keys.loaded_lanes, lane)
-        if cast(Any, self.redis.hget(self.keys.lane_load(lane), "b")) not in (None, b"0"):  # something came in between
-            self.redis.sadd(self.keys.loaded_lanes, lane)
+    def forget(self, lanes: Sequence[str]) -> None:
+        """Lanes that hold nothing are looked at no more."""
+        if not lanes:
+            return
+        self.redis.srem(self.keys.loaded_lanes, *lanes)
+        filled = [lane for lane, size in self.bytes_of(lanes).items() if size]  # something came in between
+        if filled:
+            self.redis.sadd(self.keys.loaded_lanes, *filled)
 
     def drop(self, lane: str) -> None:
         """Forgets what is counted of a lane without an account, unless something waits there."""
@@ -464,24 +490,31 @@ class LaneQueues:
             (seconds, micros), *firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
         late = [vendor for vendor, first in zip(vendors, firsts, strict=True) if first and first[0][1] <= now]
-        return sum(self._reap_lane(lane, vendor, now, due) for vendor in late for lane, due in self._popped(vendor, now))
+        return sum(self._reap_lanes(vendor, self._popped(vendor, now), now) for vendor in late)
 
     def _popped(self, vendor: Vendor, until_ms: int) -> list[tuple[str, float]]:
         over = cast(Any, self.redis.zrangebyscore(self.keys.popped(vendor), "-inf", until_ms, 0, REAP_MAX, withscores=True))
         return [(lane.decode(), due) for lane, due in over]
 
-    def _reap_lane(self, lane: str, vendor: Vendor, now_ms: int, due_ms: float) -> int:
+    def _reap_lanes(self, vendor: Vendor, lanes: Sequence[tuple[str, float]], now_ms: int) -> int:
+        """Each step for all lanes in one round trip."""
+        popped, again_ms = [self.keys.popped(vendor)], now_ms + self.lease_ms + 1000
+        known = self._run([(self._looked, popped, [lane, due_ms, again_ms]) for lane, due_ms in lanes])
+        told = self._run([(self._reap, self._reap_keys(lane), [""]) for lane, _ in lanes])
+        ready, looked = [], list[Call]()
+        for (lane, _), ours, (_, ends_ms, *waiting) in zip(lanes, known, told, strict=True):
+            ready += [(lane, urgency, 0) for urgency, number in zip(URGENCIES, waiting, strict=True) if number]
+            if ours:
+                next_ms = max(int(ends_ms), now_ms + 1000) if ends_ms >= 0 else -1
+                looked.append((self._looked, popped, [lane, again_ms, next_ms]))
+        self.wake_at(ready)
+        self._run(looked)
+        return sum(int(count) for count, *_ in told)
+
+    def _reap_keys(self, lane: str) -> list[str]:
         keys = self.keys
-        names = [keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
-        names += [keys.lane_queue(lane, urgency) for urgency in URGENCIES]
-        again_ms = now_ms + self.lease_ms + 1000
-        known = self._looked(keys=[keys.popped(vendor)], args=[lane, due_ms, again_ms])
-        count, next_ms, *waiting = cast(Any, self._reap(keys=names, args=[""]))
-        self.wake_at([(lane, urgency, 0) for urgency, number in zip(URGENCIES, waiting, strict=True) if number])
-        if known:
-            next_ms = max(int(next_ms), now_ms + 1000) if next_ms >= 0 else -1
-            self._looked(keys=[keys.popped(vendor)], args=[lane, again_ms, next_ms])
-        return int(count)
+        own = [keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
+        return [*own, *(keys.lane_queue(lane, urgency) for urgency in URGENCIES)]
 
     def _take_keys(self, lane: str, urgency: Urgency) -> list[str]:
         keys = self.keys
@@ -507,6 +540,9 @@ def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any
 def _burst(terms: LaneTerms, rate_per_s: float) -> float:
     """What may go at once, as rate_now.lua has it."""
     return max(1.0, terms.burst * rate_per_s / terms.rate_per_s)
+
+
+_told_loads: Callable[[bytes], list[int]] = msgspec.msgpack.Decoder(list[int]).decode
 
 
 def _triples(rest: Sequence[Any]) -> Iterator[tuple[str, bytes, int]]:

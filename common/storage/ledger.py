@@ -18,8 +18,20 @@ from sqlalchemy import Engine, Table, text
 from sqlalchemy.exc import IntegrityError
 
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, PageRecord, Record, RowRecord
+from common.storage import ledger_own as own
 from common.storage import sql
-from common.storage.ledger_copy import EVENT_COLUMNS, NOTE_COLUMNS, NULL, ROW_COLUMNS, event_line, note_line, row_line, tag_of
+from common.storage.ledger_copy import (
+    EVENT_COLUMNS,
+    NOTE_COLUMNS,
+    NULL,
+    OWN_COLUMNS,
+    ROW_COLUMNS,
+    event_line,
+    note_line,
+    own_line,
+    row_line,
+    tag_of,
+)
 from common.storage.ledger_reads import ROWS_MAX, LastHour, LedgerReader, day_of
 from common.storage.tables import PARTITIONED, dead_letters, events, ledger, notes, pages
 
@@ -70,10 +82,12 @@ class Ledger(LedgerReader):
         """
         by_type: dict[type, list[Any]] = {}
         for record in records:
-            by_type.setdefault(type(record), []).append(record)
-        stamps = {r.ts_ms // _DAY_MS for kind in (RowRecord, PageRecord, NoteRecord) for r in by_type.get(kind, ())}
-        stamps |= {(r.filed_ms or r.ts_ms) // _DAY_MS for r in by_type.get(EventRecord, ())}
-        days = {day_of(stamp * _DAY_MS) for stamp in stamps}
+            kind = type(record)
+            if kind in by_type:
+                by_type[kind].append(record)
+            else:
+                by_type[kind] = [record]
+        days = _days_of(by_type)
         self._ensure_days(days)
         batch = _Batch(by_type, self._pending)
         try:
@@ -89,7 +103,7 @@ class Ledger(LedgerReader):
         if not again:
             try:
                 return self._once(batch, merge=False)
-            except psycopg.errors.UniqueViolation:
+            except (psycopg.errors.UniqueViolation, _StandsThereError):
                 pass
         return self._once(batch, merge=True)
 
@@ -174,6 +188,16 @@ class Ledger(LedgerReader):
 _DAY_MS = 86_400_000
 
 
+def _days_of(by_type: dict[type, list[Any]]) -> set[date]:
+    stamps = {r.ts_ms // _DAY_MS for kind in (RowRecord, PageRecord, NoteRecord) for r in by_type.get(kind, ())}
+    stamps |= {(r.filed_ms or r.ts_ms) // _DAY_MS for r in by_type.get(EventRecord, ())}
+    return {day_of(stamp * _DAY_MS) for stamp in stamps}
+
+
+class _StandsThereError(Exception):
+    """A row that was taken for new has an event that holds a row already."""
+
+
 def _key(row: RowRecord) -> int:
     return hash((row.app, row.event_id, row.user, row.device))
 
@@ -182,12 +206,23 @@ class _Batch:
     """The lines of one transaction, made once. pending: keys of rows that were written and are not final."""
 
     def __init__(self, by_type: dict[type, list[Any]], pending: dict[int, None]) -> None:
+        told: list[EventRecord] = by_type.get(EventRecord, [])
         rows: list[RowRecord] = by_type.get(RowRecord, [])
         waiting = {_key(row) for row in rows if row.decision is None}
-        known = [row.decision is None or ((waiting or pending) and ((key := _key(row)) in pending or key in waiting)) for row in rows]
-        self._new = "".join([row_line(row) for row, is_known in zip(rows, known, strict=True) if not is_known])
-        self._known = "".join([row_line(row) for row, is_known in zip(rows, known, strict=True) if is_known])
-        self._events = "".join(map(event_line, by_type.get(EventRecord, ())))
+        met = own.met(told, rows) if told and rows else {}
+        new, known = rows, list[RowRecord]()
+        if waiting or pending:
+            known = [row for row in rows if row.decision is None or (key := _key(row)) in pending or key in waiting]
+            held = set(map(id, known))
+            new = [row for row in rows if id(row) not in held]
+            for row in known:
+                met.pop((row.app, row.event_id), None)
+        self._told, self._rows = told, rows
+        self._own = "".join([own_line(one, met[name]) for one in told if (name := (one.app, one.event_id)) in met])
+        self._lone = [row for row in new if (row.app, row.event_id) not in met] if met else new
+        self._new = "".join(map(row_line, self._lone))
+        self._known = "".join(map(row_line, known))
+        self._events = "".join([event_line(event) for event in told if (event.app, event.event_id) not in met])
         written: list[NoteRecord] = by_type.get(NoteRecord, [])
         self._steps = "".join([note_line(note) for note in written if note.kind != "receipt"])
         self._receipts = "".join([note_line(note) for note in written if note.kind == "receipt"])
@@ -195,18 +230,27 @@ class _Batch:
         self._dead: list[DeadRecord] = by_type.get(DeadRecord, [])
 
     def write(self, cursor: psycopg.Cursor[Any], merge: bool) -> None:
-        """merge: every line may stand there already."""
+        """merge: every line may stand there already. _StandsThereError: it must be merged."""
         _copy(cursor, notes.name, NOTE_COLUMNS, self._steps)
         _merge(cursor, notes.name, NOTE_COLUMNS, self._receipts, _MERGE_NOTES)
         if merge:
-            _merge(cursor, events.name, EVENT_COLUMNS, self._events, _MERGE_EVENTS)
+            _merge(cursor, events.name, EVENT_COLUMNS, "".join(map(event_line, self._told)), _MERGE_EVENTS)
+            own.take_out(cursor, [*self._told, *self._rows])
+            _merge(cursor, ledger.name, ROW_COLUMNS, "".join(map(row_line, self._rows)), _MERGE_ROWS)
         else:
-            _copy(cursor, events.name, EVENT_COLUMNS, self._events)
-            _copy(cursor, ledger.name, ROW_COLUMNS, self._new)
-        _merge(cursor, ledger.name, ROW_COLUMNS, self._new + self._known if merge else self._known, _MERGE_ROWS)
+            self._add(cursor)
         if self._pages:
             cursor.executemany(_ADD_PAGE, self._pages)
         _write_dead(cursor, self._dead)
+
+    def _add(self, cursor: psycopg.Cursor[Any]) -> None:
+        """What is new; only rows that were not final are merged."""
+        if own.stand_in_events(cursor, self._lone):
+            raise _StandsThereError
+        _copy(cursor, events.name, EVENT_COLUMNS, self._events)
+        _copy(cursor, events.name, OWN_COLUMNS, self._own)
+        _copy(cursor, ledger.name, ROW_COLUMNS, self._new)
+        _merge(cursor, ledger.name, ROW_COLUMNS, self._known, _MERGE_ROWS)
 
 
 def _page(page: PageRecord) -> tuple[Any, ...]:

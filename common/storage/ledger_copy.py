@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from common.contracts import Attempt
 from common.ledger_records import EventRecord, NoteRecord, RowRecord
 from common.model import Decision, Kind, Vendor
 
@@ -22,6 +23,12 @@ ROW_COLUMNS: Final = (
     ' app, event_id, "user", device, vendor, business_id, attempts, note'
 )
 EVENT_COLUMNS: Final = "day, type, ts_ms, received_ms, decision, app, event_id, message_id, conversation, note, screen, collapse"
+#: An event with its only row (common/storage/ledger_own.py).
+OWN_COLUMNS: Final = (
+    "day, type, ts_ms, received_ms, row_decision, row_rank, row_downgraded, row_class, row_class_sent, row_push_id, row_presence_ms,"
+    " row_routed_ms, row_decided_ms, app, event_id, message_id, conversation, note, screen, collapse, row_user, row_device, row_vendor,"
+    " row_business_id, row_attempts, row_note"
+)
 NOTE_COLUMNS: Final = 'day, kind, stage, at_ms, app, event_id, "user", device, note'
 
 #: What ranks higher stays. An accepted push is accepted, whatever a repeat was told.
@@ -47,6 +54,11 @@ def _day(number: int) -> str:
     return datetime.fromtimestamp(number * _DAY_MS / 1000, UTC).date().isoformat()
 
 
+def day_name(ts_ms: int) -> str:
+    """The day of a row, as YYYY-MM-DD."""
+    return _day(ts_ms // _DAY_MS)
+
+
 @lru_cache(maxsize=1024)
 def tag_of(app: str, event_id: str, kind: str) -> str:
     """What the receipts of a request with several pushes echo: as the vendor files make it (workers/vendors/base.py: receipt_tag)."""
@@ -70,7 +82,7 @@ def _plain(*free: str) -> Sequence[str]:
 
 def row_line(r: RowRecord) -> str:
     """KeyError: a decision that nobody knows."""
-    tried = _json([(a.at_ms, a.status, a.code, a.words, a.vendor_message_id) for a in r.attempts]).decode() if r.attempts else ""
+    tried = _tried(r.attempts) if r.attempts else ""
     rank = _RANKS[r.decision] if r.decision else PENDING_RANK + min(len(r.attempts), 30)
     tag = tag_of(r.app, r.event_id, r.kind or Kind.MESSAGE) if r.push_id and r.vendor not in WITHOUT_RECEIPTS else ""
     app, event_id, user, device, vendor, account, tried, note = _plain(
@@ -92,6 +104,28 @@ def event_line(r: EventRecord) -> str:
         f"{_day((r.filed_ms or r.ts_ms) // _DAY_MS)}\t{r.type}\t{r.ts_ms}\t{r.received_ms}\t{r.decision or NULL}"
         f"\t{app}\t{event_id}\t{message_id}\t{conversation}\t{note}\t{screen}\t{collapse}\n"
     )
+
+
+def own_line(event: EventRecord, row: RowRecord) -> str:
+    """An event that is not decided itself, with its only row, which is final and of a lane without receipts."""
+    tried = _tried(row.attempts) if row.attempts else ""
+    collapse = _collapse(event.screen) if event.screen else ""
+    free = (
+        f"{row.app}\t{row.event_id}\t{event.message_id}\t{event.conversation}\t{event.note}\t{event.screen}\t{collapse}\t{row.user}"
+        f"\t{row.device}\t{row.vendor}\t{row.business_id}\t{tried}\t{row.note}"
+    )
+    if "\\" in free or not free.replace("\t", "").isprintable():
+        named = (row.app, row.event_id, event.message_id, event.conversation, event.note, event.screen, collapse)
+        free = "\t".join(map(_escaped, (*named, row.user, row.device, row.vendor, row.business_id, tried, row.note)))
+    return (
+        f"{_day(row.ts_ms // _DAY_MS)}\t{event.type}\t{event.ts_ms}\t{event.received_ms}\t{row.decision}\t{_RANKS[row.decision or '']}"
+        f"\t{'t' if row.downgraded else 'f'}\t{row.message_class}\t{row.class_sent or NULL}\t{row.push_id or NULL}"
+        f"\t{row.presence_ms}\t{row.routed_ms}\t{row.decided_ms}\t{free}\n"
+    )
+
+
+def _tried(attempts: Sequence[Attempt]) -> str:
+    return _json([(a.at_ms, a.status, a.code, a.words, a.vendor_message_id) for a in attempts]).decode()
 
 
 def note_line(r: NoteRecord) -> str:

@@ -1,6 +1,6 @@
 """What the ledger tells: `why`, receipts, recalls, lost quotas, the console's counts. How rows are stored is known here only.
 
-A row may stand for itself (`ledger`) or be one of a page of people (`pages`, unpacked here).
+A row may stand for itself (`ledger`), in its event (`ledger_all` has both) or be one of a page of people (`pages`, unpacked here).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, 
 from common.ledger_records import unpack_users
 from common.model import Decision, Vendor
 from common.storage.ledger_copy import RANK
-from common.storage.tables import RECEIPT_LANES, devices, events, ledger, notes, pages
+from common.storage.tables import RECEIPT_LANES, devices, events, notes, pages
+from common.storage.tables import ledger as written
+from common.storage.tables import ledger_all as ledger
 
 #: Rows of one event that are read at once: the largest group, each member with several devices.
 ROWS_MAX = 1_000_000
@@ -124,7 +126,7 @@ class LedgerReader:
 
     def find_pushes(self, push_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Rows by push id, of lanes that send receipts; what is not written yet, or older than the ledger keeps, is absent."""
-        statement = select(ledger).where(ledger.c.push_id.in_(list(push_ids)), text(RECEIPT_LANES))
+        statement = select(written).where(written.c.push_id.in_(list(push_ids)), text(RECEIPT_LANES))
         with self._engine.connect() as connection:
             return {row["push_id"]: dict(row) for row in connection.execute(statement).mappings()}
 
@@ -281,7 +283,7 @@ _LATER = text(
 )
 _SHOWN = text(
     'SELECT l."user", l.device FROM unnest(CAST(:days AS date[]), CAST(:ids AS text[])) AS e (day, event_id)'
-    ' JOIN ledger l ON l.day = e.day AND l.app = :app AND l.event_id = e.event_id AND l."user" = ANY(CAST(:users AS text[]))'
+    ' JOIN ledger_all l ON l.day = e.day AND l.app = :app AND l.event_id = e.event_id AND l."user" = ANY(CAST(:users AS text[]))'
     " WHERE l.decision IN ('accepted', 'uncertain') OR (l.decision IS NULL AND l.note LIKE 'waits: uncertain%')"
 )
 _EVENTS_OF_HOUR = text(
@@ -289,7 +291,7 @@ _EVENTS_OF_HOUR = text(
 )
 _DECISIONS_OF_HOUR = text(
     "SELECT vendor, decision, sum(count) AS count FROM ("
-    "SELECT vendor, decision, count(*) AS count FROM ledger"
+    "SELECT vendor, decision, count(*) AS count FROM ledger_all"
     " WHERE day >= :day AND decided_ms > :hour AND decision IS NOT NULL GROUP BY vendor, decision"
     " UNION ALL SELECT '', decision, sum(count) FROM pages WHERE day >= :day AND decided_ms > :hour GROUP BY decision"
     ") AS found GROUP BY vendor, decision"

@@ -131,7 +131,24 @@ events = Table(
     Column("screen", Text, nullable=False, server_default=""),  # JSON: what a recall must share with its message to replace it
     Column("tag", String(32), nullable=False, server_default=""),  # as ledger.tag, in rows of version 0001 only
     Column("collapse", Text, nullable=False, server_default=""),  # the collapse key, where the core named one
+    # the event's only row, as `ledger` has it; row_user is null where its rows stand there (common/storage/ledger_own.py)
+    Column("row_user", Text),
+    Column("row_device", Text),
+    Column("row_vendor", String(16)),
+    Column("row_business_id", String(32)),
+    Column("row_decision", String(32)),
+    Column("row_rank", SmallInteger),
+    Column("row_downgraded", Boolean),
+    Column("row_class", String(16)),
+    Column("row_class_sent", String(16)),
+    Column("row_push_id", String(32)),
+    Column("row_attempts", Text),
+    Column("row_presence_ms", BigInteger),
+    Column("row_routed_ms", BigInteger),
+    Column("row_decided_ms", BigInteger),
+    Column("row_note", Text),
     Index("events_by_message", "message_id"),
+    Index("events_by_row_time", "row_decided_ms", postgresql_using="brin"),
     Index("events_by_tag", "tag", postgresql_where=text("tag <> ''")),
     Index("events_by_time", "received_ms", postgresql_using="brin"),
     # a recall asks what came later under its message's collapse key
@@ -169,6 +186,9 @@ ledger = Table(
     Index("ledger_by_time", "decided_ms", postgresql_using="brin"),
     postgresql_partition_by="RANGE (day)",
 )
+
+#: The view of all rows: those of `ledger`, and those that stand in their events. What is written goes to the tables themselves.
+ledger_all = Table("ledger_all", MetaData(), *(Column(column.name, column.type) for column in ledger.columns))
 
 #: Rows of people who differ in nothing else, a page of them in one: those of a large group whom no device came near.
 pages = Table(

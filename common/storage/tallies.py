@@ -34,7 +34,7 @@ SELECT 1, minute, 'push', app, vendor, business_id, class, decision, slot, sum(c
  SELECT l.decided_ms / 60000 AS minute, l.app, l.vendor, l.business_id, l.class, l.decision,
   CASE WHEN l.decision <> 'accepted' OR e.received_ms IS NULL THEN 0
    ELSE width_bucket(l.decided_ms - e.received_ms, CAST(:slots AS bigint[])) + 1 END AS slot, count(*) AS count
- FROM ledger AS l LEFT JOIN events AS e ON l.decision = 'accepted' AND (e.day, e.app, e.event_id) = (l.day, l.app, l.event_id)
+ FROM ledger_all AS l LEFT JOIN events AS e ON l.decision = 'accepted' AND (e.day, e.app, e.event_id) = (l.day, l.app, l.event_id)
  WHERE l.day >= :day AND l.decided_ms >= :since AND l.decided_ms < :until AND l.decision IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7
  UNION ALL
  SELECT decided_ms / 60000, app, '', '', class, decision, 0, sum(count) FROM pages

@@ -124,6 +124,8 @@ class Stand:
         self.names = names
         self._streams: list[bytes] = []
         self._streams_until = 0.0
+        with runtime.engine.connect() as connection:  # the builds before have one table only
+            self._rows = "ledger_all" if connection.execute(text("SELECT to_regclass('ledger_all')")).scalar() else "ledger"
 
     def tenant(self, app: str) -> None:
         self.runtime.tenants.add(Tenant(app, "Bench", "en", "UTC"))
@@ -208,11 +210,11 @@ class Stand:
     def accepted(self, prefix: str, count: int, seconds: float = 300.0) -> list[int]:
         """Milliseconds from stored to accepted of each push of these messages, once there are `count`."""
         query = text(
-            "SELECT l.decided_ms, l.decided_ms - e.received_ms FROM ledger l JOIN events e USING (day, app, event_id)"
+            f"SELECT l.decided_ms, l.decided_ms - e.received_ms FROM {self._rows} l JOIN events e USING (day, app, event_id)"
             " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         counted = text(
-            "SELECT count(*) FROM ledger l JOIN events e USING (day, app, event_id)"
+            f"SELECT count(*) FROM {self._rows} l JOIN events e USING (day, app, event_id)"
             " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         end = time.monotonic() + seconds
@@ -240,7 +242,7 @@ class Stand:
     def span_ms(self, prefix: str) -> int:
         """From the first message stored to the last push accepted."""
         query = text(
-            "SELECT max(l.decided_ms) - min(e.received_ms) FROM ledger l JOIN events e USING (day, app, event_id)"
+            f"SELECT max(l.decided_ms) - min(e.received_ms) FROM {self._rows} l JOIN events e USING (day, app, event_id)"
             " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         with self.runtime.engine.connect() as connection:
@@ -274,7 +276,7 @@ class Stand:
     def last_accepted_ms(self, prefix: str) -> int:
         """When the last push of these messages was accepted, epoch ms."""
         query = text(
-            "SELECT max(l.decided_ms) FROM ledger l JOIN events e USING (day, app, event_id)"
+            f"SELECT max(l.decided_ms) FROM {self._rows} l JOIN events e USING (day, app, event_id)"
             " WHERE e.message_id LIKE :prefix AND l.decision = 'accepted'"
         )
         with self.runtime.engine.connect() as connection:

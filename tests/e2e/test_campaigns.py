@@ -91,7 +91,7 @@ class Crowd:
 
     def rows(self, name: str) -> list[Any]:
         query = (
-            "SELECT l.decision, l.decided_ms - e.received_ms AS ms, l.class_sent, l.downgraded FROM ledger l"
+            "SELECT l.decision, l.decided_ms - e.received_ms AS ms, l.class_sent, l.downgraded FROM ledger_all l"
             " JOIN events e USING (day, app, event_id) WHERE l.app = :app AND l.event_id = ANY(:ids)"
         )
         with self.house.core.runtime.engine.connect() as connection:
@@ -99,7 +99,7 @@ class Crowd:
 
     def count(self, name: str) -> int:
         """Decided rows."""
-        query = "SELECT count(decision) FROM ledger WHERE app = :app AND event_id = ANY(:ids)"
+        query = "SELECT count(decision) FROM ledger_all WHERE app = :app AND event_id = ANY(:ids)"
         with self.house.core.runtime.engine.connect() as connection:
             return int(connection.execute(text(query), {"app": self.house.app, "ids": self.sent[name]}).scalar_one())
 
@@ -120,7 +120,7 @@ class Crowd:
             " percentile_cont(0.99) WITHIN GROUP (ORDER BY l.routed_ms - l.presence_ms) AS routing,"
             " percentile_cont(0.5) WITHIN GROUP (ORDER BY l.decided_ms - l.routed_ms) AS delivery_median,"
             " percentile_cont(0.99) WITHIN GROUP (ORDER BY l.decided_ms - l.routed_ms) AS delivery"
-            " FROM ledger l JOIN events e USING (day, app, event_id) WHERE l.app = :app AND l.event_id = ANY(:ids)"
+            " FROM ledger_all l JOIN events e USING (day, app, event_id) WHERE l.app = :app AND l.event_id = ANY(:ids)"
         )
         with self.house.core.runtime.engine.connect() as connection:
             return dict(connection.execute(text(query), {"app": self.house.app, "ids": self.sent[name]}).mappings().one())

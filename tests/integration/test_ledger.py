@@ -277,7 +277,7 @@ def test_only_lanes_that_send_receipts_are_looked_up_by_their_push(runtime: Runt
 
 
 _OF_VERSION_1 = """
-DROP TABLE pages; DROP INDEX events_by_collapse, ledger_by_tag, events_by_tag, ledger_by_push;
+DROP VIEW ledger_all; DROP TABLE pages; DROP INDEX events_by_collapse, ledger_by_tag, events_by_tag, ledger_by_push;
 ALTER TABLE events DROP COLUMN collapse; ALTER TABLE ledger DROP COLUMN tag;
 CREATE INDEX events_by_tag ON events (tag); CREATE INDEX events_by_conversation ON events (app, conversation, ts_ms);
 CREATE INDEX ledger_by_push ON ledger (push_id) WHERE push_id IS NOT NULL;

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis import Redis
@@ -36,6 +36,9 @@ from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.queues.consumer import AWAY, Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.stage import urgency_of
+
+if TYPE_CHECKING:
+    from workers.handlers.forwarding import Spread
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class IntakePorts:
     withdraw: Callable[[Sequence[Withdrawal]], None]
     directly: TokenPushes = field(kw_only=True)
     shortcut: Shortcut | None = None
+    spread: Spread | None = None  # of a fleet of several shards
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
 
@@ -122,6 +126,19 @@ class IntakeHandler:
 
     def _onward(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
         """Messages to few people on to delivery at once, the others by the streams. single: as in Message."""
+        if self._doors.spread is not None:
+            return self._spread(self._doors.spread, messages, offline, single)
+        return self._own(messages, offline, single)
+
+    def _spread(self, spread: Spread, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
+        """What is for people of this shard goes on here, the rest to theirs."""
+        if single:
+            messages = [msgspec.structs.replace(message, single=True) for message in messages]
+        mine, out = spread.messages(messages)
+        away, away_out = spread.offline(offline)
+        return self._own(mine, away, single) + out + away_out
+
+    def _own(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
         shortcut = self._doors.shortcut
         if shortcut is None or not shortcut.is_open():
             return _by_streams(messages, offline, single)
@@ -263,7 +280,7 @@ def _names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
     return any(type(read) is Refused and read.reason == stage.UNKNOWN_APP for read in reads)
 
 
-def _wakes(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
+def wakes_of(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
     """Intake itself looks all the time and need not be woken."""
     return lambda stage, vendor: None if stage == INTAKE else doors.wake(stage, vendor)
 
@@ -275,7 +292,7 @@ class IntakeLoop:
         self._streams = list(streams)
         limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.streams.takeover_idle_ms
         self._source = core_streams(doors.core, self._streams, doors.streams.keys, *limits)
-        stores = Stores(doors.streams, doors.delayed, doors.vault, _wakes(doors), self._source)
+        stores = Stores(doors.streams, doors.delayed, doors.vault, wakes_of(doors), self._source)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(
             INTAKE, self._counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -27,13 +29,25 @@ READ_MAX: Final = 200
 BLOCK_MS: Final = 2_000
 #: Between two looks for what a dead writer left.
 TAKE_OVER_S: Final = 2.0
-#: An event waits so long for its outcome: both are then written at once, as a rule in a transaction
-#: of thousands.
+#: An event waits so long for its outcome: both are then written at once, as one row of a transaction
+#: of thousands. While outcomes keep coming it waits on, up to the second bound.
 HOLD_S: Final = 1.0
+HOLD_MAX_S: Final = 3.0
+#: Outcomes that came so long ago are no sign that more are on their way.
+FLOW_S: Final = 0.3
 #: Between two looks for the outcomes of events that wait.
 LOOK_S: Final = 0.05
 #: Events whose pushes have rows of their own.
 _PUSHED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
+
+
+@dataclass(slots=True)
+class _Read:
+    """The records of one entry that are not written yet. unmet: events without an outcome so far."""
+
+    at: float
+    records: list[Record]
+    unmet: set[tuple[str, str]]
 
 
 class LedgerHandler:
@@ -42,36 +56,77 @@ class LedgerHandler:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.hold_s = HOLD_S
-        self._records: dict[bytes, list[Record]] = {}
-        self._unmet: set[tuple[str, str]] = set()
-        self._until = 0.0
+        self._reads: dict[bytes, _Read] = {}
+        self._unmet: dict[tuple[str, str], _Read] = {}
+        self._early: list[Record] = []
+        self._met_at = 0.0
 
     def gather(self, entries: Sequence[Entry]) -> float:
         """Seconds until the next look for the outcomes of the events among these; 0: they wait no longer."""
-        if not self._records:
-            self._until = time.monotonic() + self.hold_s
-        new = [entry for entry in entries if entry.id not in self._records]
-        for entry in new:
-            try:
-                self._records[entry.id] = decode_records(entry.blob)
-            except msgspec.MsgspecError:  # handle() says so
-                self._records[entry.id] = []
-        records = [record for entry in new for record in self._records[entry.id]]
-        for record in records:
-            if isinstance(record, EventRecord) and record.decision is None and record.type in _PUSHED:
-                self._unmet.add((record.app, record.event_id))
-        self._unmet -= {(r.app, r.event_id) for r in records if isinstance(r, RowRecord | PageRecord)}
-        left_s = self._until - time.monotonic()
-        return min(LOOK_S, left_s) if self._unmet and left_s > 0 else 0.0
+        now = time.monotonic()
+        for entry in entries:
+            if entry.id not in self._reads:
+                self._reads[entry.id] = self._read(entry, now)
+        if not self._unmet:
+            return 0.0
+        left_s = next(iter(self._unmet.values())).at + self._patience(now) - now
+        return min(LOOK_S, left_s) if left_s > 0 else 0.0
+
+    def _patience(self, now: float) -> float:
+        """Seconds that an event waits, as things are."""
+        return max(self.hold_s, HOLD_MAX_S) if self.hold_s and now - self._met_at < FLOW_S else self.hold_s
+
+    def _read(self, entry: Entry, now: float) -> _Read:
+        """Its records, with what they are the outcomes of no longer unmet."""
+        read = _Read(now, [], set())
+        with contextlib.suppress(msgspec.MsgspecError):  # handle() says so
+            read.records = decode_records(entry.blob)
+        for record in read.records:
+            if isinstance(record, EventRecord):
+                if record.decision is None and record.type in _PUSHED:
+                    name = (record.app, record.event_id)
+                    read.unmet.add(name)
+                    self._unmet[name] = read
+            elif self._unmet and isinstance(record, RowRecord | PageRecord):
+                name = (record.app, record.event_id)
+                of = self._unmet.pop(name, None)
+                if of is not None:
+                    of.unmet.discard(name)
+                    self._met_at = now
+        return read
+
+    def hold(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Entries with events whose outcomes may still come soon; what else they hold is written with the others."""
+        now = time.monotonic()
+        since = now - self._patience(now)
+        held = [entry for entry in entries if (read := self._reads.get(entry.id)) and read.unmet and read.at > since]
+        if not self.hold_s or len(held) >= READ_MAX or (held and len(held) == len(entries)):
+            return ()
+        for entry in held:
+            read = self._reads[entry.id]
+            waits: list[Record] = [r for r in read.records if isinstance(r, EventRecord) and (r.app, r.event_id) in read.unmet]
+            if len(waits) < len(read.records):
+                names = {id(record) for record in waits}
+                self._early += [record for record in read.records if id(record) not in names]
+                read.records = waits
+        return held
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         """Writes all of the records in one transaction. psycopg.DataError: one of them can never be stored."""
-        gathered, self._records = self._records, {}
-        self._unmet.clear()
-        records: list[Record] = []
+        early, self._early = self._early, []
+        records: list[Record] = early
         for entry in entries:
-            records += gathered.get(entry.id) or decode_records(entry.blob)
-        self._write(records, any(entry.deliveries > 1 for entry in entries))
+            read = self._reads.pop(entry.id, None)
+            records += read.records if read is not None and read.records else decode_records(entry.blob)
+            if read is not None:
+                for name in read.unmet:
+                    self._unmet.pop(name, None)
+        try:
+            self._write(records, any(entry.deliveries > 1 for entry in entries))
+        except BaseException:  # what is held is read anew, whole: some of it may not be written
+            self._reads.clear()
+            self._unmet.clear()
+            raise
         return Commit()
 
     def _write(self, records: Sequence[Record], again: bool) -> None:
@@ -112,6 +167,7 @@ class LedgerWriter:
             reclaim_max=READ_MAX,
             reclaim_every_s=TAKE_OVER_S,
             gather=self._handler.gather,
+            hold=self._handler.hold,
         )
         self.consumer = StreamConsumer(self._handler, policy, Stores(runtime.streams, runtime.delayed, runtime.vault, _wake))
         self.consumer.stopping = stopping
@@ -119,10 +175,14 @@ class LedgerWriter:
     def turn(self, lease: Lease | None = None) -> float:
         del lease  # what two writers write is the same, and each acknowledges its own entries
         self.flush(BLOCK_MS)
+        if self.consumer.stopping():
+            self.rest()
         return 0.0
 
     def rest(self) -> None:
-        """Nothing is kept."""
+        """What was held for its outcomes is written: nothing is kept."""
+        if self.consumer.holds:
+            self.flush()
 
     def flush(self, block_ms: int | None = None) -> int:
         """Writes what lies on the ledger's stream, about READ_MAX entries; the number of them.

@@ -111,6 +111,7 @@ class Policy:
     counts: entries of one read by stream, the most urgent first. beside: what is read instead, in turn, while urgent entries come.
     keeps_order: what was read when a store went away is kept and tried again before anything newer; else it is given back.
     gather: seconds until the next look for what belongs to the entries that were read; 0: they are handled now.
+    hold: those of the entries to be handled that can wait for the next read; they stay this reader's, and come again with it.
     """
 
     stage: str
@@ -122,6 +123,7 @@ class Policy:
     reclaim_every_s: float = RECLAIM_EVERY_S
     keeps_order: bool = False
     gather: Callable[[Sequence[Entry]], float] = lambda _entries: 0.0
+    hold: Callable[[Sequence[Entry]], Sequence[Entry]] = lambda _entries: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class StreamConsumer:
         self._beside = itertools.cycle(policy.beside) if policy.beside else None
         self._hurry = False
         self._kept: list[Entry] = []
+        self._held: list[Entry] = []
         self._reclaim_at = 0.0
         self._running = threading.Lock()
         self._called = threading.Event()
@@ -207,28 +210,32 @@ class StreamConsumer:
                 log.warning("a store is away, waiting", extra={"reason": type(error).__name__, "queue": self.policy.stage})
                 time.sleep(AWAY_S)
             self.progress_at = time.monotonic()  # also while a store is away: a restart would not help
+        with contextlib.suppress(*AWAY):
+            self.give_back()
+
+    def give_back(self) -> None:
+        """What was kept while a store was away is anybody's, and not counted."""
         if self._kept:
-            with contextlib.suppress(*AWAY):
-                self._source.forgive(self._kept)
+            self._source.forgive(self._kept)
 
     # ------------------------------------------------------------ one read
 
     def once(self) -> int:
         """One read of each kind: what a store's absence held up, what dead readers left, what is new. Number of the entries."""
-        kept = self._again()
+        kept = self.again()
         reclaimed = self._reclaimed()
         self.finish(reclaimed)
         fresh = self._read()
         self.finish(fresh)
-        return len(kept) + len(reclaimed) + len(fresh)
+        return kept + len(reclaimed) + len(fresh)
 
-    def _again(self) -> list[Entry]:
+    def again(self) -> int:
         """What we had read when a store went away, before anything newer; what others took over meanwhile is theirs."""
         if not self._kept:
-            return []
+            return 0
         kept, self._kept = self._source.renew(self._kept), []
         self.finish(kept)
-        return kept
+        return len(kept)
 
     def _read(self) -> list[Entry]:
         entries: list[Entry] = []
@@ -245,7 +252,9 @@ class StreamConsumer:
         return len(entries)
 
     def _gathered(self, entries: list[Entry]) -> list[Entry]:
-        """The entries, and those that came while they waited for what belongs to them (Policy.gather)."""
+        """The entries, with those that were held back and those that came while they waited for what belongs to them, without those
+        that are held back now (Policy.gather, Policy.hold)."""
+        entries, self._held = self._held + entries, []
         most = sum(self.policy.counts.values())
         while entries and len(entries) < most and not self.stopping():
             wait_s = self.policy.gather(entries)
@@ -253,7 +262,16 @@ class StreamConsumer:
                 break
             time.sleep(wait_s)
             entries += self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
+        if entries and not self.stopping() and (held := self.policy.hold(entries)):
+            self._held = list(held)
+            waits = {(entry.stream, entry.id) for entry in held}
+            entries = [entry for entry in entries if (entry.stream, entry.id) not in waits]
         return entries
+
+    @property
+    def holds(self) -> bool:
+        """Whether entries wait for the next read (Policy.hold)."""
+        return bool(self._held)
 
     def _reclaimed(self) -> list[Entry]:
         """What other readers left behind when they fell silent."""

@@ -17,7 +17,7 @@ LOOK_MS: Final = 2_500
 DAYS: Final = 2
 
 _PUSHES = text(
-    "SELECT l.event_id, e.message_id, e.type, l.device, l.vendor, l.business_id, l.decision, l.class, l.decided_ms FROM ledger AS l"
+    "SELECT l.event_id, e.message_id, e.type, l.device, l.vendor, l.business_id, l.decision, l.class, l.decided_ms FROM ledger_all AS l"
     ' JOIN events AS e USING (day, app, event_id) WHERE l.day >= :since AND l.app = :app AND l."user" = :user'
     " ORDER BY l.decided_ms DESC LIMIT :most"
 )

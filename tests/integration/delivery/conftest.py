@@ -128,7 +128,7 @@ class World:
             pass
         with self.runtime.engine.connect() as connection:
             found = connection.execute(
-                text("SELECT push_id, decision FROM ledger WHERE business_id = :b"), {"b": self.lane.credential.business_id}
+                text("SELECT push_id, decision FROM ledger_all WHERE business_id = :b"), {"b": self.lane.credential.business_id}
             )
             return {str(push_id).replace("-", ""): decision for push_id, decision in found}
 

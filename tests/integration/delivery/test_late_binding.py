@@ -76,7 +76,7 @@ class Town(World):
         """(decision, business id, class sent) of the decided ones, by push id and in their order."""
         while self.writer.flush():
             pass
-        asked = text("SELECT push_id, decision, business_id, class_sent FROM ledger WHERE app = 'demo' AND decision IS NOT NULL")
+        asked = text("SELECT push_id, decision, business_id, class_sent FROM ledger_all WHERE app = 'demo' AND decision IS NOT NULL")
         with self.runtime.engine.connect() as connection:
             told = {str(row[0]).replace("-", ""): (row[1], row[2], row[3]) for row in connection.execute(asked)}
         return {one.target.push_id: told.get(one.target.push_id, ()) for one in works}

@@ -120,7 +120,7 @@ class Fleet:
         """(app, user, decision, note, what each try met) of every push."""
         while self.writer.flush():
             pass
-        query = text('SELECT app, "user", decision, note, attempts FROM ledger WHERE app = ANY(:apps)')
+        query = text('SELECT app, "user", decision, note, attempts FROM ledger_all WHERE app = ANY(:apps)')
         with self.runtime.engine.connect() as connection:
             told = connection.execute(query, {"apps": self.apps}).all()
         return sorted((app, user, decision, note, [one[1:4] for one in attempts or ()]) for app, user, decision, note, attempts in told)

@@ -116,7 +116,7 @@ def test_the_streams_of_presence_and_routing_are_drained(world: World) -> None:
         while world.writer.flush():
             pass
         with world.runtime.engine.connect() as connection:
-            return list(connection.execute(text('SELECT decision FROM ledger WHERE "user" = :u'), {"u": user}).scalars())
+            return list(connection.execute(text('SELECT decision FROM ledger_all WHERE "user" = :u'), {"u": user}).scalars())
 
     world.turn(drained)
 

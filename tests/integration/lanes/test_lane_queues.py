@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import redis
 
-from common.model import Urgency
+from common.model import Urgency, Vendor
 from common.storage.keys import Keys
-from common.storage.lane_queues import LaneCommit, LaneQueues, LaneTerms, NewBatch, Taken
+from common.storage.lane_queues import LOADS_EACH, OVER_EACH, LaneCommit, LaneQueues, LaneTerms, NewBatch, Taken
 
 LANE = "a:fcm:b"
 OPEN = LaneTerms(version=1, rate_per_s=100_000.0, burst=100_000.0)
@@ -54,6 +56,40 @@ def test_what_is_put_is_taken_in_its_order_and_leaves_nothing_behind(queues: Lan
     left = {key.decode() for key in queues.redis.scan_iter("*{" + LANE + "}*")}
     assert left <= {queues.keys.lane_load(LANE)}
     assert take(queues).what == "empty"
+
+
+def test_what_many_lanes_hold_is_told_of_each(queues: LaneQueues) -> None:
+    lanes = [f"a{number}:fcm:b" for number in range(LOADS_EACH + 3)]
+    put(queues, *(new(b"x" * number, lane=lane, pushes=2) for number, lane in enumerate(lanes, 1)))
+    put(queues, new(b"bulk", Urgency.BULK, lanes[-1]), new(b"more", Urgency.BULK, lanes[-1]))
+    loads = queues.loads(lanes)
+    assert [loads[lane].bytes for lane in lanes] == [*range(1, len(lanes)), len(lanes) + 8]
+    assert (loads[lanes[0]].waiting, loads[lanes[-1]].waiting) == (2, 4)
+    assert loads[lanes[-1]].entries == {Urgency.CALL: 0, Urgency.CHAT: 1, Urgency.GROUP: 0, Urgency.BULK: 2}
+    now_ms = time.time() * 1000
+    firsts = loads[lanes[-1]].oldest_ms
+    assert [urgency for urgency, first in firsts.items() if first and abs(first - now_ms) < 5_000] == [Urgency.CHAT, Urgency.BULK]
+    assert queues.loaded() == sorted(lanes)
+    found, _ = queues.pop(Vendor.FCM, dict.fromkeys(Urgency, 1_000), ())
+    assert len(found) == len(lanes) + 1, "each is ready, the last one for both"
+
+
+def test_lanes_are_forgotten_only_where_nothing_came_meanwhile(queues: LaneQueues) -> None:
+    put(queues, new(b"x", lane="b:fcm:b"))
+    queues.redis.sadd(queues.keys.loaded_lanes, "a:fcm:b")
+    queues.forget(["a:fcm:b", "b:fcm:b"])
+    assert queues.loaded() == ["b:fcm:b"]
+
+
+def test_what_ran_out_of_time_is_found_at_the_head_and_from_a_place_on(queues: LaneQueues) -> None:
+    lanes = [f"a{number}:fcm:b" for number in range(OVER_EACH + 1)]
+    for lane in lanes:
+        put(queues, *(NewBatch(lane, Urgency.CHAT, b"%d" % number, 1, 1, 1_000 + number % 3) for number in range(9)))
+    told = queues.over([(lane, Urgency.CHAT, 6) for lane in lanes], 1_001, 2)
+    assert [len(found) for found in told] == [4] * len(lanes)
+    told = queues.over([(lane, Urgency.CHAT, 0) for lane in lanes], 1_000, 4)
+    taken = queues.pick(lanes[-1], Urgency.CHAT, told[-1])
+    assert blobs(taken) == [b"0", b"3"]
 
 
 def test_one_entry_has_one_sender(queues: LaneQueues) -> None:

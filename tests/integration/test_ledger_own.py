@@ -1,0 +1,161 @@
+"""An event's only row stands in the event's own: what is read is the same, whatever came in whatever order."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import text
+
+from common.clock import now_ms
+from common.config import Settings
+from common.contracts import Attempt, encode
+from common.ledger_records import EventRecord, Record, RowRecord
+from common.storage import keys
+from common.storage.ledger_copy import RANK
+from common.storage.migrations import migrate
+from tests.records import event_record, row_record
+from workers.maintenance.ledger_writer import LedgerWriter
+from workers.runtime import Runtime
+
+
+@pytest.fixture
+def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
+    runtime = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    migrate(runtime.engine)
+    yield runtime
+    runtime.close()
+
+
+@pytest.fixture
+def app() -> str:
+    return "o" + uuid.uuid4().hex[:10]
+
+
+def stored(app: str, event_id: str, **named: Any) -> EventRecord:
+    now = now_ms()
+    return event_record(app=app, event_id=event_id, message_id=f"m-{event_id}", ts_ms=now, received_ms=now, **named)
+
+
+def row(about: EventRecord, user: str = "bob", device: str = "phone", **named: Any) -> RowRecord:
+    at = about.received_ms + 5
+    usual: dict[str, Any] = {"vendor": "apns", "business_id": "ios", "decision": "accepted", "class_sent": "chat", "push_id": "9" * 32}
+    usual |= {"presence_ms": at, "routed_ms": at, "decided_ms": at, "note": "200"}
+    return row_record(app=about.app, event_id=about.event_id, ts_ms=about.ts_ms, user=user, device=device, **{**usual, **named})
+
+
+def in_ledger(runtime: Runtime, app: str) -> int:
+    with runtime.engine.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM ledger WHERE app = :app"), {"app": app}).scalar_one())
+
+
+def told(runtime: Runtime, app: str) -> list[tuple[Any, ...]]:
+    with runtime.engine.connect() as connection:
+        found = connection.execute(text('SELECT event_id, "user", device, decision, note FROM ledger_all WHERE app = :app'), {"app": app})
+        return sorted(tuple(one) for one in found)
+
+
+def test_a_row_that_comes_with_its_event_stands_there_with_all_its_columns(runtime: Runtime, app: str) -> None:
+    about = stored(app, "e1", screen='{"collapse_key": "a\\tb"}')
+    tries = (Attempt(about.ts_ms, "200", "", 'a "word"\t\\', "id-1", "accepted"),)
+    mine = row(about, user="böb\\", attempts=tries, downgraded=True, note="line\nfeed")
+    runtime.ledger.write([about, mine])
+    assert in_ledger(runtime, app) == 0
+    found = runtime.ledger.find("m-e1", app, None)
+    assert found is not None
+    assert (found["collapse"], found["decision"]) == ("a\tb", None)
+    (seen,) = runtime.ledger.rows(found)
+    other = stored(app, "e2", screen=about.screen)
+    runtime.ledger.write([other])
+    runtime.ledger.write([row(other, user="böb\\", attempts=tries, downgraded=True, note="line\nfeed")])
+    (apart,) = runtime.ledger.rows(runtime.ledger.find("m-e2", app, None) or {})
+    assert in_ledger(runtime, app) == 1
+    times = {"event_id", "presence_ms", "routed_ms", "decided_ms", "day"}
+    assert {name: seen[name] for name in seen.keys() - times} == {name: apart[name] for name in apart.keys() - times}
+    assert seen.keys() == apart.keys()
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"vendor": "xiaomi", "decision": "accepted"},  # its receipts ask for the row by its push
+        {"decision": None, "note": "waits: throttled"},
+    ],
+)
+def test_what_is_looked_up_by_its_push_or_not_final_stands_apart(runtime: Runtime, app: str, named: dict[str, Any]) -> None:
+    about = stored(app, "e1")
+    runtime.ledger.write([about, row(about, **named)])
+    assert in_ledger(runtime, app) == 1
+    assert len(told(runtime, app)) == 1
+
+
+def test_a_later_word_of_the_same_device_is_merged_and_of_another_is_added(runtime: Runtime, app: str) -> None:
+    about = stored(app, "e1")
+    runtime.ledger.write([about, row(about, decision="uncertain", note="silent")])
+    runtime.ledger.write([row(about, device="pad")])
+    assert told(runtime, app) == [("e1", "bob", "pad", "accepted", "200"), ("e1", "bob", "phone", "uncertain", "silent")]
+    runtime.ledger.write([row(about)])
+    runtime.ledger.write([row(about, decision="no_device", note="late")])
+    assert told(runtime, app) == [("e1", "bob", "pad", "accepted", "200"), ("e1", "bob", "phone", "accepted", "200")]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_order_any_repeats_give_each_device_its_highest_row(runtime: Runtime, app: str, seed: int) -> None:
+    random_of = random.Random(seed)
+    best: dict[tuple[str, str, str], tuple[int, str]] = {}
+    records: list[Record] = []
+    for number in range(40):
+        about = stored(app, f"e{number}")
+        records.append(about)
+        for user in random_of.sample(["ann", "bob", "eve"], random_of.choice([1, 1, 1, 2, 3])):
+            for decision in random_of.sample(["accepted", "uncertain", "no_device", None], random_of.choice([1, 1, 2])):
+                records.append(row(about, user, decision=decision))
+                rank = RANK[decision] if decision else 10
+                best[(about.event_id, user, "phone")] = max(best.get((about.event_id, user, "phone"), (0, "")), (rank, decision or ""))
+    for _ in range(4):  # neighbours swap: outcomes before their events, and far behind them
+        place = random_of.randrange(len(records) - 3)
+        records[place : place + 3] = reversed(records[place : place + 3])
+    while records:
+        size = random_of.randint(1, 30)
+        batch, records = records[:size], records[size:]
+        runtime.ledger.write(batch)
+        if random_of.random() < 0.3:
+            runtime.ledger.write(batch, again=random_of.random() < 0.5)
+    expected = sorted((*name, decision or None) for name, (_, decision) in best.items())
+    assert [one[:4] for one in told(runtime, app)] == expected
+    assert runtime.ledger.counts()[0] >= len([one for one in expected if one[3]])
+
+
+def test_an_outcome_within_a_second_meets_its_event(runtime: Runtime, app: str) -> None:
+    writer = LedgerWriter(runtime)
+    add = runtime.streams.redis.xadd
+    early, late = stored(app, "e1"), stored(app, "e2")
+    stream = runtime.keys.stream(keys.LEDGER)
+    add(stream, {"b": encode([early, late])})
+    add(stream, {"b": encode([row(early)])})
+    writer.turn()  # e1 is met; e2 waits its time
+    assert {one[0] for one in told(runtime, app)} <= {"e1"}
+    add(stream, {"b": encode([row(late)])})
+    while writer.consumer.holds or runtime.streams.redis.xlen(stream):
+        writer.turn()
+    assert [one[0] for one in told(runtime, app)] == ["e1", "e2"]
+    runtime.ledger.write([early, late, row(early), row(late)], again=True)
+    assert [one[0] for one in told(runtime, app)] == ["e1", "e2"]
+
+
+def test_what_is_held_is_written_when_the_writer_rests(runtime: Runtime, app: str) -> None:
+    writer = LedgerWriter(runtime, lambda: False)
+    stream = runtime.keys.stream(keys.LEDGER)
+    about = [stored(app, f"e{number}") for number in range(3)]
+    runtime.streams.redis.xadd(stream, {"b": encode([about[0], row(about[0])])})
+    runtime.streams.redis.xadd(stream, {"b": encode(about[1:])})
+    writer.turn()
+    writer.rest()
+    assert not writer.consumer.holds
+    with runtime.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM events WHERE app = :app"), {"app": app}).scalar_one() == 3
+    assert runtime.streams.redis.xlen(stream) == 0
