@@ -120,7 +120,7 @@ def spread_of(runtime: Runtime) -> Spread | None:
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:
-    return RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies)
+    return RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies, spread_of(runtime))
 
 
 def shortcut_of(runtime: Runtime) -> Shortcut:
