@@ -10,6 +10,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import jwt
 import pytest
@@ -137,11 +138,14 @@ def test_a_token_that_is_not_for_us_is_refused(fleet_settings, issuer, change, h
 
 
 class OneKey(BaseHTTPRequestHandler):
-    """A provider's description and its key; the key and the address are the server's."""
+    """A provider's description and its key."""
+
+    jwk: ClassVar[dict[str, str]] = {}
 
     def do_GET(self):
-        about = {name: f"{self.server.issuer}/{name}" for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")}
-        told = {"keys": [self.server.jwk]} if self.path == "/jwks_uri" else {"issuer": self.server.issuer, **about}
+        issuer = f"http://{self.headers['host']}"
+        about = {name: f"{issuer}/{name}" for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")}
+        told = {"keys": [self.jwk]} if self.path == "/jwks_uri" else {"issuer": issuer, **about}
         body = json.dumps(told).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
@@ -157,10 +161,9 @@ def signer():
     """(issuer, its private key) of a provider that signs what a test wants."""
     key = rsa.generate_private_key(65537, 2048)
     server = ThreadingHTTPServer(("127.0.0.1", 0), OneKey)
-    server.issuer = f"http://127.0.0.1:{server.server_port}"
-    server.jwk = {**json.loads(RSAAlgorithm.to_jwk(key.public_key())), "kid": "k1", "use": "sig", "alg": "RS256"}
+    OneKey.jwk = {**json.loads(RSAAlgorithm.to_jwk(key.public_key())), "kid": "k1", "use": "sig", "alg": "RS256"}
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.issuer, key
+    yield f"http://127.0.0.1:{server.server_port}", key
     server.shutdown()
     server.server_close()
 
