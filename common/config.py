@@ -19,28 +19,18 @@ from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from common import runfile
+from common.model import Vendor
 from common.settings_table import INTERNAL, PREFIX, SETTINGS, URL_NAMES, of_kubernetes, unknown
 
 log = logging.getLogger(__name__)
 
 EMBEDDED: Final = "embedded"
 #: Which endpoints each vendor's traffic goes to: the names after PUSHFLEET_ENDPOINT_.
-VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "apns": ("APNS_PRODUCTION", "APNS_SANDBOX"),
-        "fcm": ("FCM", "GOOGLE_OAUTH"),
-        "huawei": ("HUAWEI", "HUAWEI_OAUTH"),
-        "harmony": ("HARMONY",),
-        "honor": ("HONOR", "HONOR_OAUTH"),
-        "xiaomi": ("XIAOMI", "XIAOMI_GLOBAL"),
-        "oppo": ("OPPO", "OPPO_INTL", "OPPO_FEEDBACK"),
-        "vivo": ("VIVO",),
-        "meizu": ("MEIZU",),
-    }
-)
+VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {vendor.value: vendor.endpoints for vendor in Vendor}
 ENDPOINTS: Final = tuple(name for names in VENDOR_ENDPOINTS.values() for name in names)
 APNS_CLIENTS: Final = ("curl", "aioapns", "libcurl")
 PROXY_TAKES: Final = "http://[user:password@]host:port, of a proxy that knows CONNECT"
+SHARDS_MAX: Final = 1024
 SECRET_KEYS_NAME: Final = "secret.keys"
 _BY_NAME: Final = {one.name: one for one in SETTINGS}
 
@@ -73,6 +63,7 @@ class Settings:
     event_streams: tuple[str, ...]
     key_prefix: str
     prefix: str
+    shards: int = 1
     secret_keys_file: Path | None
     secret_keys: tuple[str, ...] = field(repr=False)
     endpoints: Mapping[str, str]
@@ -129,6 +120,10 @@ class Settings:
         """What all keys of ours begin with. On a cluster it holds the shard's hash tag, and all of them live in one slot."""
         return f"{self.prefix}:{{s0}}" if is_cluster(self.redis_url) else self.prefix
 
+    def root_of(self, shard: int) -> str:
+        """The same of one shard; of shard 0 it is `key_root`, which also has what is one for the whole fleet."""
+        return f"{self.prefix}:{{s{shard}}}" if shard else self.key_root
+
 
 def environ_of(settings: Settings) -> dict[str, str]:
     """The variables from which `load` makes these very settings; for child processes only, it holds passwords."""
@@ -144,7 +139,6 @@ def environ_of(settings: Settings) -> dict[str, str]:
 
 
 def _load(read: _Reader) -> Settings:
-    _check_shards(read)
     redis_url = read.text("REDIS_URL", _redis_url)
     # beside a cluster `up` and `demo` start a server for the wake-ups; all else needs the setting, see resolve()
     broker_url = read.text("BROKER_URL", _broker_url(redis_url)) or (EMBEDDED if is_cluster(redis_url) else None)
@@ -158,6 +152,7 @@ def _load(read: _Reader) -> Settings:
         event_streams=_names(read.text("EVENT_STREAMS", _stream_list)),
         key_prefix=read.text("KEY_PREFIX", _key_part),
         prefix=read.text("PREFIX", _key_part),
+        shards=read.whole("SHARDS", 1, SHARDS_MAX),
         secret_keys_file=read.file("SECRET_KEYS_FILE", _fernet_file),
         secret_keys=_names(read.text("SECRET_KEYS", _fernet_list)),
         endpoints=_endpoints(read),
@@ -192,14 +187,6 @@ def known_names() -> frozenset[str]:
     names = {one.name for one in SETTINGS} | {f"{name}_FILE" for name in URL_NAMES} | {f"ENDPOINT_{name}" for name in ENDPOINTS}
     names |= {f"PROXY_{vendor.upper()}" for vendor in VENDOR_ENDPOINTS}
     return frozenset(PREFIX + name for name in names | INTERNAL)
-
-
-def _check_shards(read: _Reader) -> None:
-    """Fixed at the first start; this version starts with one and has no way to another number."""
-    if not read.unset("SHARDS") and read.environ[PREFIX + "SHARDS"] != "1":
-        raise SettingError(
-            "PUSHFLEET_SHARDS takes 1, fixed at the first start: another number needs `pushfleet reshard`, not in this version"
-        )
 
 
 def _check_names(environ: Mapping[str, str]) -> None:

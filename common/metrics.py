@@ -85,6 +85,11 @@ BUILD_INFO: Final = Gauge("pushfleet_build_info", "1, with the version of this p
 RETRIES: Final = Counter("pushfleet_retries_total", "Pushes that go again, by reason.", ("vendor", "reason"))
 TOKENS_RETIRED: Final = Counter("pushfleet_tokens_retired_total", "Device tokens retired.", ("vendor",))
 LANE_PAUSED: Final = Gauge("pushfleet_lane_paused", "1 while an operator holds the lane.", LANE)
+LANE_STOPPED_SINCE: Final = Gauge(
+    "pushfleet_lane_stopped_since",
+    "Seconds since 1970 at which a lane stopped; why: the words of `pushfleet lanes`.",
+    (*LANE, "why"),
+)
 REDIS_MEMORY: Final = Gauge("pushfleet_redis_memory_ratio", "Used memory of a server's maxmemory, 0 without one.", ("server",))
 TOKEN_GUARD: Final = Gauge("pushfleet_token_guard", "1 while the mass guard has stopped the retiring of tokens.", LANE)
 UNKNOWN_CODES: Final = Counter("pushfleet_unknown_codes_total", "Answers with a code nobody documents.", ("vendor",))
@@ -116,7 +121,7 @@ FLEET_GAUGES: Final = (
         TOKEN_GUARD,
         DEAD_LETTERS,
         CREDENTIAL_EXPIRES_SECONDS,
-        *(PROCESSES_MISSING, LANE_PAUSED, REDIS_MEMORY),
+        *(PROCESSES_MISSING, LANE_PAUSED, LANE_STOPPED_SINCE, REDIS_MEMORY),
     ),
 )
 _shown: dict[Gauge, dict[tuple[str, ...], float]] = {}

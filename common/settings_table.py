@@ -67,7 +67,12 @@ SETTINGS: Final = (
         "printable ASCII without spaces and braces",
         "Prefix of the fleet's own keys; two fleets on one Redis differ here.",
     ),
-    Setting("SHARDS", "1", "1: this version keeps one shard", "Shards of the fleet's keys, fixed at the first start."),
+    Setting(
+        "SHARDS",
+        "1",
+        "a whole number from 1 to 1024",
+        "Shards of the fleet's keys, fixed at the first start; `pushfleet reshard` changes it.",
+    ),
     Setting(
         "SECRET_KEYS_FILE",
         "",

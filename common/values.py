@@ -22,3 +22,13 @@ def redacted(*hidden: str) -> Callable[[msgspec.Struct], str]:
         return f"{type(value).__name__}({', '.join(fields)})"
 
     return shown
+
+
+class BothWords(Value, frozen=True):
+    """Words for people in both of our languages; `str()` is English."""
+
+    en: str
+    zh: str
+
+    def __str__(self) -> str:
+        return self.en

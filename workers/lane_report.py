@@ -8,6 +8,8 @@ from typing import Any
 
 from common.clock import now_ms
 from common.storage.lanes import FLOWING, PAUSED, STOPPED, LaneChange, LaneState
+from common.values import BothWords
+from workers import shards
 from workers.delivery.causes import OPERATOR, WORDS, in_words, whose_fault
 from workers.delivery.lane import Lane
 from workers.gate import rate_shown, terms_of
@@ -32,8 +34,8 @@ def lane_row(runtime: Runtime, lane: Lane) -> dict[str, Any]:
         "rate": lane.limits.rate_per_s,
         "rate_now": rate_shown(lane, terms, runtime.admission.rate_now(terms)),
         "inflight": runtime.admission.in_flight(lane.id),
-        "parked": runtime.lane_queues.waiting(lane.id),
-        "queue_bytes": runtime.lane_queues.bytes_of([lane.id])[lane.id],
+        "parked": shards.waiting(runtime, lane.id),
+        "queue_bytes": shards.bytes_of_lane(runtime, lane.id),
         "quotas": quota_rows(runtime, lane),
     }
 
@@ -46,37 +48,45 @@ class LaneStatus:
     """
 
     state: str
-    why: str | None
+    why: BothWords | None
     since_ms: int
     decision: str = ""
     cause: str = ""
 
     def shown(self) -> dict[str, Any]:
         """As contract §9."""
-        return {"state": self.state, "why": self.why, "since_ms": self.since_ms}
+        return {"state": self.state, "why": str(self.why) if self.why else None, "since_ms": self.since_ms}
 
 
-def lane_status(runtime: Runtime, lanes: Sequence[Lane], lang: str = "en") -> list[LaneStatus]:
+def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:
     """Of each lane, in three round trips for all; where most lanes of the fleet are stopped by the network, the words say so."""
     everybody = list(runtime.catalog.now.lanes.values())
     ids = [lane.id for lane in lanes]
     found = zip(lanes, runtime.lane_states.peek_all(ids), runtime.lane_states.last_changes(ids), strict=True)
     last = runtime.lane_states.last_changes([lane.id for lane in everybody])
     stopped = [change.cause for change in last if change is not None and change.state == STOPPED]
-    hint = whose_fault(stopped, len(everybody), lang)
-    return [_status(lane, state, change, hint, lang) for lane, state, change in found]
+    hint = BothWords(*(whose_fault(stopped, len(everybody), lang) for lang in ("en", "zh")))
+    return [_status(lane, state, change, hint) for lane, state, change in found]
 
 
-def _status(lane: Lane, state: LaneState, change: LaneChange | None, hint: str, lang: str) -> LaneStatus:
+def _status(lane: Lane, state: LaneState, change: LaneChange | None, hint: BothWords) -> LaneStatus:
     began = change.at_ms if change is not None else lane.credential.version  # the version is the time at which the account was stored
     if lane.paused:
-        return LaneStatus(PAUSED, in_words("", OPERATOR, lang), began, "lane_paused", OPERATOR)
+        return LaneStatus(PAUSED, _words("", OPERATOR), began, "lane_paused", OPERATOR)
     if state.state == FLOWING:
         return LaneStatus(FLOWING, None, began)
     cause = change.cause if change is not None and change.state == STOPPED else ""
-    words = f"{state.why}: {in_words(state.why, cause, lang)}" if cause else state.why
-    shown = f"{words} ({hint})" if hint and cause in WORDS and WORDS[cause][1] else words
-    return LaneStatus(state.state, shown, began, state.why, cause)
+    if not cause:
+        return LaneStatus(state.state, BothWords(state.why, state.why), began, state.why, cause)
+    own = hint if cause in WORDS and WORDS[cause][1] else BothWords("", "")
+    words = _words(state.why, cause)
+    en = f"{state.why}: {words.en}" + (f" ({own.en})" if own.en else "")
+    zh = f"{state.why}：{words.zh}" + (f"（{own.zh}）" if own.zh else "")
+    return LaneStatus(state.state, BothWords(en, zh), began, state.why, cause)
+
+
+def _words(why: str, cause: str) -> BothWords:
+    return BothWords(in_words(why, cause, "en"), in_words(why, cause, "zh"))
 
 
 def quota_rows(runtime: Runtime, lane: Lane) -> list[dict[str, Any]]:
@@ -88,14 +98,16 @@ def quota_rows(runtime: Runtime, lane: Lane) -> list[dict[str, Any]]:
 
 
 def console_rows(runtime: Runtime, lang: str = "en") -> list[dict[str, Any]]:
-    """The same with what only people ask: whether its token guard has stopped the retiring (`guard`), its last changes (`history`)."""
+    """The same with what only people ask: its cause in both languages (`reason`, None while it flows), whether its token guard has
+    stopped the retiring (`guard`), its last changes (`history`)."""
     lanes = lanes_of(runtime)
     return [
         {
             **lane_row(runtime, lane),
-            "why": status.why or "",
+            "why": getattr(status.why, lang) if status.why else "",
+            "reason": status.why,
             "guard": runtime.guard.stopped(lane.id),
             "history": [(one.at_ms, one.state, in_words(one.why, one.cause, lang)) for one in runtime.lane_states.history(lane.id, 5)],
         }
-        for lane, status in zip(lanes, lane_status(runtime, lanes, lang), strict=True)
+        for lane, status in zip(lanes, lane_status(runtime, lanes), strict=True)
     ]

@@ -13,6 +13,7 @@ from typing import Any, Final
 from common.clock import now_ms
 from common.model import Urgency, Vendor
 from common.storage import keys
+from common.storage.cluster import owner_of
 from common.storage.lane_queues import Load, Taken, vendor_of
 from common.storage.server_clock import ServerClock
 from workers.handlers.lane_rounds import LaneRounds
@@ -20,6 +21,8 @@ from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+#: With many lanes they are looked through less often than in each look (one a second).
+LANES_PER_S: Final = 500
 #: Moves of due retries in one turn.
 MOVES_MAX: Final = 10
 #: So long one look may take for what it does to waiting pushes; it goes on with the next one.
@@ -48,6 +51,7 @@ class LaneTimer:
         self._rounds = LaneRounds(runtime, lambda: False)
         self._places: dict[tuple[str, Urgency], int] = {}
         self._memory_at = 0.0
+        self._lanes_at = 0.0
         self._old_at = 0.0
         self._memory_max = 0
 
@@ -74,6 +78,12 @@ class LaneTimer:
         if not loaded:  # what is taken or waits keeps its lane among them
             return vendors
         self._queues.reap(*Vendor)
+        if time.monotonic() >= self._lanes_at:
+            self._lanes_at = time.monotonic() + len(loaded) // LANES_PER_S
+            self._look_through(loaded)
+        return vendors | set(self._queues.due_vendors())
+
+    def _look_through(self, loaded: Sequence[str]) -> None:
         loads = self._queues.loads(loaded)
         empty = [lane for lane in loaded if not loads[lane].bytes]
         self._queues.forget(empty)
@@ -81,7 +91,6 @@ class LaneTimer:
             self._forget_account(lane)
         self._sweep(loads)
         self._shed(loads)
-        return vendors | set(self._queues.due_vendors())
 
     def _follow_clock(self, ms: int, loaded: Sequence[str]) -> None:
         """The server's clock was set back: what is due by the old one is due now. Leases are only cut, to what a sender can have."""
@@ -157,7 +166,7 @@ class LaneTimer:
     def _shed(self, loads: Mapping[str, Load]) -> None:
         """Over a lane's bound its bulk ends, then its groups; over the fleet's bulk, groups and chats of all, of the oldest lanes first."""
         until = time.monotonic() + BUDGET_S
-        most = self._runtime.settings.lane_bytes_max
+        most = self._runtime.settings.lane_bytes_max // len(self._runtime.shards)  # people are spread evenly
         for lane, load in loads.items():
             over = load.bytes - most
             if over > 0:
@@ -192,7 +201,12 @@ class LaneTimer:
             self._memory_at = time.monotonic() + MEMORY_EVERY_S
             told: Any = self._runtime.redis.info("memory")
             self._memory_max = int(told.get("maxmemory", 0))
-        return self._memory_max * self._runtime.settings.bytes_max_percent // 100
+        return self._memory_max * self._runtime.settings.bytes_max_percent // 100 // self._shards_here()
+
+    def _shards_here(self) -> int:
+        """Shards that share this shard's server now."""
+        mine = owner_of(self._runtime.redis)
+        return sum(owner_of(one.redis) == mine for one in self._runtime.shards)
 
     # ------------------------------------------------------------ recalls
 

@@ -6,9 +6,10 @@ Nothing is kept in memory between two reads; a process that dies in the middle l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from celery import Celery
 
@@ -19,6 +20,9 @@ from common.storage.people import KnownDevices, Person
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
 from workers.delivery import stage as delivery
 from workers.handlers.delivery import LaneSender
+from workers.handlers.forwarding import READ as OUT_READ
+from workers.handlers.forwarding import READ_BESIDE as OUT_READ_BESIDE
+from workers.handlers.forwarding import Forwarder, Spread
 from workers.handlers.presence import PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.shortcut import Shortcut
@@ -32,6 +36,8 @@ READ = (8, 8, 4, 4, 4)
 READ_BESIDE = (8, 8, 2, 1, 1)
 #: Intake waits so long for SQL to tell who has which devices; who is not told then goes by the stream of presence.
 PEOPLE_S: Final = 2.0
+#: Threads of one stage in a process that serves many shards; with more of them some wait for their turn.
+THREADS_MAX: Final = 128
 
 
 class Stages:
@@ -44,16 +50,23 @@ class Stages:
         self.runtime = runtime
         self.in_flight_max = delivery.IN_FLIGHT_MAX // vendors
         self.stopping = stopping
-        self.drains: dict[str, StreamConsumer | LaneSender] = {}
+        self.drains: dict[str, Drain] = {}
 
-    def drain(self, stage: str, vendor: Vendor | None = None) -> StreamConsumer | LaneSender:
+    def drain(self, stage: str, vendor: Vendor | None = None) -> Drain:
         queue = queue_of(stage, vendor)
         if queue not in self.drains:
             self.drains[queue] = self._make(stage, vendor)
         return self.drains[queue]
 
-    def _make(self, stage: str, vendor: Vendor | None) -> StreamConsumer | LaneSender:
-        runtime = self.runtime
+    def _make(self, stage: str, vendor: Vendor | None) -> Drain:
+        if len(self.runtime.shards) == 1:
+            return self._of_shard(self.runtime, stage, vendor)
+        drains = [self._of_shard(one, stage, vendor) for one in self.runtime.shards]
+        if stage == PRESENCE:
+            drains += map(forwarding_of, self.runtime.shards)
+        return ShardDrains(drains)
+
+    def _of_shard(self, runtime: Runtime, stage: str, vendor: Vendor | None) -> StreamConsumer | LaneSender:
         if stage == PRESENCE:
             routed = RoutedAtOnce(routing_of(runtime), lambda: runtime.living.replicas(ROUTING), runtime.people.sharing)
             handler: Handler = replace(presence_of(runtime), at_once=routed)
@@ -62,15 +75,54 @@ class Stages:
             return StreamConsumer(routing_of(runtime), _policy(stage), stores_of(runtime, stage))
         if vendor is None:
             raise ValueError("delivery drains one vendor's streams")
-        return LaneSender(runtime, vendor, self.in_flight_max, self.stopping)
+        return LaneSender(runtime, vendor, max(self.in_flight_max // len(runtime.shards), 1), self.stopping)
+
+
+class ShardDrains:
+    """One stage's drains of all shards in one process, side by side."""
+
+    def __init__(self, drains: Sequence[StreamConsumer | LaneSender]) -> None:
+        self._drains = drains
+        # twice: one that is called while its slice goes on only hears that there is more
+        self._pool = ThreadPoolExecutor(min(2 * len(drains), THREADS_MAX), thread_name_prefix="shard")
+
+    @property
+    def progress_at(self) -> float:
+        return max(one.progress_at for one in self._drains)
+
+    def __call__(self, stopping: Callable[[], bool]) -> None:
+        """Until the slices of all are over; the first error that one of them raises is raised then."""
+        errors = [done.exception() for done in [self._pool.submit(one, stopping) for one in self._drains]]
+        for error in errors:
+            if error is not None:
+                raise error
+
+
+#: One stage's slices of work in this process.
+Drain: TypeAlias = StreamConsumer | LaneSender | ShardDrains
+
+
+def forwarding_of(runtime: Runtime) -> StreamConsumer:
+    """What leaves a shard for other ones."""
+    shards = runtime.shards
+    forwarder = Forwarder(runtime.streams, [one.streams for one in shards], lambda shard, *what: shards[shard].send_wake_up(*what))
+    stores = Stores(runtime.streams, runtime.delayed, runtime.vault, runtime.send_wake_up)
+    return StreamConsumer(forwarder, Policy(PRESENCE, OUT_READ, beside=[OUT_READ_BESIDE]), stores)
 
 
 def presence_of(runtime: Runtime, wait: Callable[[], AbstractContextManager[None]] | None = None) -> PresenceHandler:
-    return PresenceHandler(runtime.members, runtime.presence, KnownDevices(runtime.people, wait), runtime.fanouts)
+    return PresenceHandler(
+        runtime.members, runtime.presence, KnownDevices(runtime.people, wait), runtime.fanouts, spread=spread_of(runtime)
+    )
+
+
+def spread_of(runtime: Runtime) -> Spread | None:
+    """What divides people by shards; None where there is one."""
+    return Spread(runtime.settings.shards, runtime.number) if runtime.settings.shards > 1 else None
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:
-    return RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies)
+    return RoutingHandler(runtime.routing, runtime.lane_queues, runtime.replies, spread_of(runtime))
 
 
 def shortcut_of(runtime: Runtime) -> Shortcut:

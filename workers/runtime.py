@@ -57,6 +57,8 @@ from common.storage.presence import Presence
 from common.storage.redis import connect, connect_core, may_be_lost
 from common.storage.replies import Replies
 from common.storage.screens import Screens
+from common.storage.shard_lanes import ShardLaneQueues
+from common.storage.shards import RESHARD, HomeReplies, SpreadBadges, SpreadMarks, check_shards
 from common.storage.silences import SilentPushLimiter
 from common.storage.strategies import Strategies
 from common.storage.streams import StreamStore
@@ -217,9 +219,26 @@ class Runtime:
         self.keys = Keys(settings.key_root)
         self.metrics_at: str | None = None
 
+    #: Which shard it is of.
+    number = 0
+
+    @property
+    def home(self) -> Runtime:
+        """Of shard 0, which also has what is one for the whole fleet."""
+        return self
+
+    @cached_property
+    def shards(self) -> Sequence[Runtime]:
+        """Every shard's, in their order; this one alone where the fleet has one."""
+        return [self, *(ShardRuntime(self, number) for number in range(1, self.settings.shards))]
+
     @cached_property
     def redis(self) -> Redis:
-        return connect(self.settings.redis_url)
+        """SettingError where the fleet has another number of shards."""
+        client = connect(self.settings.redis_url)
+        if self.role != RESHARD:
+            check_shards(client, self.keys, self.settings.shards, starts=self.role != "tool")
+        return client
 
     @cached_property
     def core(self) -> Redis:
@@ -270,16 +289,38 @@ class Runtime:
         return LaneQueues(self.redis, self.keys)
 
     @cached_property
-    def marks(self) -> EventMarks:
+    def own_marks(self) -> EventMarks:
+        """Of this shard alone."""
         return EventMarks(self.redis, self.keys)
+
+    @cached_property
+    def all_marks(self) -> Sequence[EventMarks]:
+        """Each shard's alone."""
+        return [one.own_marks for one in self.shards]
+
+    @cached_property
+    def marks(self) -> EventMarks:
+        return self.own_marks if self.settings.shards == 1 else SpreadMarks(self.redis, self.keys, self.all_marks, self.number)
 
     @cached_property
     def fanouts(self) -> Fanouts:
         return Fanouts(self.redis, self.keys)
 
     @cached_property
-    def badges(self) -> Badges:
+    def own_badges(self) -> Badges:
+        """Of this shard alone."""
         return Badges(self.redis, self.keys)
+
+    @cached_property
+    def all_badges(self) -> Sequence[Badges]:
+        """Each shard's alone."""
+        return [one.own_badges for one in self.shards]
+
+    @cached_property
+    def badges(self) -> Badges:
+        if self.settings.shards == 1:
+            return self.own_badges
+        return SpreadBadges(self.redis, self.keys, self.all_badges, self.number)
 
     @cached_property
     def claims(self) -> claim_store.Claims:
@@ -413,7 +454,7 @@ class Runtime:
     def delivery(self, vendor: Vendor) -> DeliveryWorld:
         transport = self.apns_transport if vendor == Vendor.APNS else self.transport
         deadline_s = self.settings.send_timeout_s
-        store = AccessStore(self.redis, self.keys, self.vault, deadline_s)
+        store = AccessStore(self.home.redis, self.home.keys, self.vault, deadline_s)
         return DeliveryWorld(
             claims=_Claims(self.claims, self.silences if vendor == Vendor.APNS else None),
             backlog=_Backlog(self.backlog),
@@ -426,7 +467,7 @@ class Runtime:
             deadline_s=deadline_s,
             callback_url=self.callback_url,
             observe=_observe,
-            images=_Images(SeenImages(self.redis, self.keys)),
+            images=_Images(SeenImages(self.home.redis, self.home.keys)),
             addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
             consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
@@ -462,10 +503,11 @@ class Runtime:
     def callback_url(self, lane: Lane) -> str | None:
         """The address that pushes of this lane name; None where they name none.
 
-        Meizu refuses a push whose callback its console does not know: only where the operator says that it does.
+        Where the vendor refuses an address that its console does not know: only where the operator says that it does.
         """
-        unknown = lane.vendor == Vendor.MEIZU and lane.credential.options.get("callback") != "on"
-        return None if unknown else self.receipts_url(lane)
+        spec = lane.spec.receipts
+        option = spec.callback_option if spec else None
+        return None if option and lane.credential.options.get(option) != "on" else self.receipts_url(lane)
 
     def send_wake_up(self, stage: str, vendor: Vendor | None = None) -> None:
         """Sends a stage's wake-up unless one is waiting. Never raises: a wake-up that is lost costs seconds, upkeep sends it again.
@@ -495,6 +537,64 @@ class Runtime:
         for name in ("engine", "reports_engine"):
             if name in self.__dict__:
                 getattr(self, name).dispose()
+
+
+class ShardRuntime(Runtime):
+    """Of one further shard: its own keys, and the stores that are one for the whole fleet from shard 0. Closed with it."""
+
+    def __init__(self, home: Runtime, number: int) -> None:
+        super().__init__(home.settings, home.name, home.role)
+        self.number = number
+        self.keys = Keys(home.settings.root_of(number))
+        self._home = home
+
+    @property
+    def home(self) -> Runtime:
+        return self._home
+
+    @cached_property
+    def redis(self) -> Redis:
+        """On a cluster another slot's client; one server has all shards."""
+        url = self.settings.redis_url
+        return connect(url, shard=self.number) if is_cluster(url) else self.home.redis
+
+    @cached_property
+    def lane_queues(self) -> LaneQueues:
+        return ShardLaneQueues(self.redis, self.keys, self.home.lane_queues, self.home.lane_states)
+
+    @cached_property
+    def replies(self) -> Replies:
+        return HomeReplies(self.home.redis, self.home.keys)
+
+    def close(self) -> None:
+        """Nothing of it outlives shard 0's."""
+
+
+def _of_home(name: str) -> cached_property[Any]:
+    found = cached_property(lambda shard: getattr(shard.home, name))
+    found.__set_name__(ShardRuntime, name)
+    return found
+
+
+#: What a shard has from shard 0: the servers that are not its own, and what is one for the whole fleet.
+for _name in (
+    *(
+        "shards",
+        "all_marks",
+        "all_badges",
+        "core",
+        "engine",
+        "reports_engine",
+        "vault",
+        "app",
+        "living",
+        "catalog",
+        "transport",
+        "apns_transport",
+    ),
+    *("lane_states", "guard", "admission", "ledger", "tenants", "credentials", "strategies", "dead_letters", "preferences", "tallies"),
+):
+    setattr(ShardRuntime, _name, _of_home(_name))
 
 
 class _Claims:

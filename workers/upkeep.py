@@ -15,6 +15,8 @@ from workers.maintenance.timer import Timer
 from workers.runtime import Runtime
 
 _MADE: Final[Mapping[str, Callable[[Runtime], Role]]] = dict(zip(ROLES, (Timer, LedgerWriter, Recalls, Reporter), strict=True))
+#: Roles that each shard has for itself.
+_OF_SHARD: Final = frozenset({"timer", "ledger", "recalls"})
 
 
 class Upkeep:
@@ -22,7 +24,8 @@ class Upkeep:
 
     def __init__(self, runtime: Runtime, stopping: Callable[[], bool], roles: Sequence[str] = ROLES) -> None:
         self._stopping = stopping
-        self._threads = [RoleThread(_MADE[name](runtime), Lease(runtime.redis, runtime.keys, name), stopping) for name in roles]
+        parts = [(name, one) for name in roles for one in (runtime.shards if name in _OF_SHARD else [runtime])]
+        self._threads = [RoleThread(_MADE[name](one), Lease(one.redis, one.keys, name), stopping) for name, one in parts]
 
     @property
     def progress_at(self) -> float:

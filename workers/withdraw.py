@@ -16,7 +16,8 @@ from common.model import Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.ledger_reads import Place
 from common.storage.scripts import script
-from workers.app import ROUTING
+from common.storage.shards import shard_of
+from workers.app import PRESENCE, ROUTING
 from workers.intake.state import Withdrawal
 from workers.lane_timer import LaneTimer
 from workers.routing.stage import urgency_of
@@ -178,6 +179,8 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
     done = _replace(runtime, held, member, one.due_s, fence, offline)
     if offline:
         runtime.send_wake_up(ROUTING)
+        if len(runtime.shards) > 1:
+            runtime.send_wake_up(PRESENCE)  # whose workers take to other shards what is theirs
     return Due(member, msgspec.structs.replace(one.wish, after=after, tries=0), one.due_s) if after and done else None
 
 
@@ -186,13 +189,29 @@ def _replace(
 ) -> bool:
     """In one step: another wish (b"": none) in the place of this one, and entries for routing. False: it is not ours any more."""
     key, epoch = fence or (runtime.keys.lease_epoch("recalls"), 0)
-    streams = [runtime.keys.stream(keys.routing(urgency)) for urgency in Urgency]
-    entries = [part for one in offline for part in (_URGENCIES.index(urgency_of(one.message, "")), encode([one]))]
-    args = [epoch, member, by, score, *entries]
+    streams = [runtime.keys.stream(name) for name in (*map(keys.routing, Urgency), *keys.OUT)]
+    args = [epoch, member, by, score, *_entries(runtime, offline)]
     return bool(script(runtime.redis, "withdraw")(keys=[runtime.keys.withdrawals, key, *streams], args=args))
 
 
 _URGENCIES = tuple(Urgency)
+
+
+def _entries(runtime: Runtime, offline: Sequence[OfflineRecipients]) -> list[int | bytes]:
+    """Number of the stream, and entry, of each: people of other shards by the streams that leave this one."""
+    count, found = len(runtime.shards), list[int | bytes]()
+    for one in offline:
+        level = _URGENCIES.index(urgency_of(one.message, ""))
+        people: dict[int, list[Recipient]] = {}
+        for who in one.recipients:
+            people.setdefault(shard_of(count, one.message.app, who.user), []).append(who)
+        for shard, those in people.items():
+            blob = encode([msgspec.structs.replace(one, recipients=tuple(those))])
+            if shard == runtime.number:
+                found += [level, blob]
+            else:
+                found += [len(_URGENCIES) + level, encode((shard, keys.routing(_URGENCIES[level]), blob))]
+    return found
 
 
 def _since_ms(looks_s: Sequence[float], look: int, due_s: float) -> int:
@@ -202,8 +221,8 @@ def _since_ms(looks_s: Sequence[float], look: int, due_s: float) -> int:
 
 def _written_until_s(runtime: Runtime) -> float:
     """What happened before this moment stands in the ledger's tables; a look that is due later has to wait for them."""
-    oldest: Any = runtime.redis.xrange(runtime.keys.stream(keys.LEDGER), count=1)
-    return int(oldest[0][0].split(b"-")[0]) / 1000 if oldest else float("inf")
+    firsts: list[Any] = [one.redis.xrange(one.keys.stream(keys.LEDGER), count=1) for one in runtime.shards]
+    return min((int(first[0][0].split(b"-")[0]) / 1000 for first in firsts if first), default=float("inf"))
 
 
 def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
@@ -212,7 +231,8 @@ def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
     for wish in wishes:
         words.setdefault(wish.app, []).append(wish.message_id)
     if words:
-        LaneTimer(runtime).recalled(words)
+        for one in runtime.shards:
+            LaneTimer(one).recalled(words)
 
 
 def _offline(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> list[OfflineRecipients]:

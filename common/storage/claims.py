@@ -14,8 +14,10 @@ from typing import Any, cast
 import msgspec
 from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
-from common.storage import badges
+from common.storage import badges, usual_numbers
 from common.storage.keys import Keys
 from common.storage.scripts import Call, run_all, script, source
 
@@ -106,9 +108,11 @@ class Part:
 class Claims:
     """Leases, marks and releases, one call a batch."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, *, usual: bool = True) -> None:
+        """usual: entries that nobody has taken before go by plain commands (usual_numbers.py); else all by the script."""
         self._keys = keys
         self._redis = redis
+        self._usual = usual
         self._claim = script(redis, "claim")
         self._take = script(redis, "take_numbers")
 
@@ -141,7 +145,28 @@ class Claims:
         return self.take_all([Part(holders, word, asks, sends)])[0]
 
     def take_all(self, parts: Sequence[Part]) -> list[list[Number]]:
-        """The same for entries of several takes, in one round trip."""
+        """The same for entries of several takes together."""
+        found = self._usually(parts)
+        rest = iter(self._take_rest([part for part, told in zip(parts, found, strict=True) if told is None]))
+        return [next(rest) if told is None else told for told in found]
+
+    def _usually(self, parts: Sequence[Part]) -> list[list[Number] | None]:
+        """What can be taken in plain commands; None for a part that is the script's."""
+        found: list[list[Number] | None] = [None] * len(parts)
+        chosen = [at for at, part in enumerate(parts) if part.sends and part.word and part.asks and usual_numbers.is_usual(part.asks)]
+        if not self._usual or not chosen or sum(len(parts[at].asks) for at in chosen) > LEASE_MAX:
+            return found
+        wanted = [(parts[at].holders, parts[at].word, parts[at].asks) for at in chosen]
+        try:
+            told = usual_numbers.take(self._redis, self._keys, wanted, KEEP_S)
+        except (RedisConnectionError, ResponseError):  # what was taken is noted: the script finds it, once the server is there
+            return found
+        for at, numbers in zip(chosen, told, strict=True):
+            found[at] = numbers
+        return found
+
+    def _take_rest(self, parts: Sequence[Part]) -> list[list[Number]]:
+        """By the script, in one round trip."""
         calls, owners = list[Call](), list[int]()
         for number, part in enumerate(parts):
             for start in range(0, len(part.asks), LEASE_MAX):

@@ -158,6 +158,12 @@ def is_slot_client(client: redis.Redis) -> bool:
     return issubclass(client.connection_pool.connection_class, SlotConnection)
 
 
+def owner_of(client: redis.Redis) -> Address | None:
+    """The node that serves the slot of a cluster now; None of a plain client."""
+    options = client.connection_pool.connection_kwargs
+    return cast(SlotMap, options["slot_map"]).owner(options["slot"]) if is_slot_client(client) else None
+
+
 def _login(cluster: Cluster) -> dict[str, Any]:
     """What a connection to any node needs beside its address."""
     host, port = cluster.hosts[0]

@@ -61,7 +61,7 @@ class Commits:
             pass
 
     def _write(self, entries: Sequence[Entry], fill: Callable[[Pipeline], None], leave: Callable[[Pipeline], None]) -> bool:
-        key = self._streams.keys.takeovers
+        key = self._source.keys.takeovers
         with self._streams.redis.pipeline(transaction=True) as pipe:
             cast(Any, pipe).watch(key)  # untyped in redis-py
             now: Any = pipe.get(key) or b"0"
@@ -81,7 +81,7 @@ class Commits:
         return True
 
     def _write_elsewhere(self, entries: Sequence[Entry], fill: Callable[[Pipeline], None], leave: Callable[[Pipeline], None]) -> bool:
-        names = [_digest(entry) for entry in entries]
+        names = [self._digest(entry) for entry in entries]
         half_day = int(time.time()) // PASSED_S
         keys = [self._streams.keys.passed(half_day - back) for back in (0, 1, 2)]
         with self._streams.redis.pipeline(transaction=True) as pipe:
@@ -89,7 +89,7 @@ class Commits:
             told: list[Any] = [pipe.smismember(key, names) for key in keys]
             passed = [entry for entry, *marks in zip(entries, *told, strict=True) if any(marks)]
             if passed:
-                if not self._is_safe(keys, [_digest(entry) for entry in passed]):
+                if not self._is_safe(keys, [self._digest(entry) for entry in passed]):
                     return False
                 self._leave(lambda own: self._source.acknowledge(own, passed))
                 raise LostError([entry for entry in entries if entry not in passed], len(passed))
@@ -129,6 +129,6 @@ class Commits:
             leave(pipe)
             pipe.execute()
 
-
-def _digest(entry: Entry) -> bytes:
-    return blake2b(b"\0".join((entry.stream.encode(), entry.id)), digest_size=12).digest()
+    def _digest(self, entry: Entry) -> bytes:
+        """By the stream's key: entries of two servers may have one id, and streams of two shards one name."""
+        return blake2b(b"\0".join((self._source.name_of(entry.stream).encode(), entry.id)), digest_size=12).digest()

@@ -62,6 +62,19 @@ def _member(header: Header, blob: bytes) -> bytes:
     return _MARK + len(packed).to_bytes(2) + packed + os.urandom(8) + blob
 
 
+def parts_of(member: bytes) -> tuple[Header, bytes]:
+    """Where a member goes, and its blob. ValueError for what nobody can take."""
+    header, start = _read(member)
+    return header, member[start:]
+
+
+def with_batch(member: bytes, batch: NewBatch) -> bytes:
+    """A part of a retry's member; the same part of the same member is the same one."""
+    header, start = _read(member)
+    packed = msgspec.msgpack.encode(Header(batch.lane, batch.urgency, batch.pushes, batch.requests, batch.expires_ms, header.counted))
+    return _MARK + len(packed).to_bytes(2) + packed + member[start - 8 : start] + batch.blob
+
+
 def _read(member: bytes) -> tuple[Header, int]:
     """Where it goes, and where its blob begins. ValueError for what nobody can take."""
     if member[:1] != _MARK:

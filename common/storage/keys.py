@@ -54,6 +54,8 @@ WORK_STREAMS: tuple[str, ...] = (
 )
 #: Those that are read as streams.
 STREAMS: tuple[str, ...] = (*STAGE_STREAMS[PRESENCE], *STAGE_STREAMS[ROUTING])
+#: Of a fleet of several shards: what goes to other ones, by urgency (workers/handlers/forwarding.py).
+OUT: tuple[str, ...] = tuple(f"out:{urgency}" for urgency in Urgency)
 #: By number, as members of the delayed set of releases before 0.2 name them: this order never changes.
 OLD_STREAMS: tuple[str, ...] = (
     *(PRESENCE, ROUTING),
@@ -66,7 +68,9 @@ OLD_STREAMS: tuple[str, ...] = (
 #: Streams of people's work, which live in one shard: their keys share a hash tag.
 _OF_SHARD = frozenset(WORK_STREAMS[-2 * len(Urgency) :])
 #: Name of the queue that a stream is a part of, as metrics and pages tell it.
-QUEUES = {stream: stream if stream.startswith("send:") else stream.partition(":")[0] for stream in WORK_STREAMS}
+QUEUES = {stream: stream if stream.startswith("send:") else stream.partition(":")[0] for stream in WORK_STREAMS} | dict.fromkeys(
+    OUT, PRESENCE
+)
 
 
 def renamed(name: bytes, root: str, new_root: str) -> bytes:
@@ -89,6 +93,10 @@ class Keys:
 
     def wake_up(self, queue: str) -> str:
         return f"{self.prefix}:bell:{queue}"
+
+    def ring(self, queue: str) -> str:
+        """Words for a worker that listens."""
+        return f"{self.prefix}:ring:{queue}"
 
     def seen_events(self, half_day: int) -> str:
         return f"{self.prefix}:{{s0}}:ev:{half_day}"
@@ -117,6 +125,16 @@ class Keys:
     def fanout(self, digest: str) -> str:
         """Whom the pages of one group's event have named."""
         return f"{self.prefix}:{{s0}}:fan:{digest}"
+
+    @property
+    def shards(self) -> str:
+        """How many shards the fleet has; in shard 0."""
+        return f"{self.prefix}:shards"
+
+    @property
+    def resharding(self) -> str:
+        """What `pushfleet reshard` is at; in shard 0, only while it runs or waits to go on."""
+        return f"{self.prefix}:resharding"
 
     # claim.lua makes these four by itself, from the prefix
 

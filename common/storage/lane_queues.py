@@ -445,7 +445,10 @@ class LaneQueues:
         return found
 
     def bytes_of(self, lanes: Sequence[str]) -> dict[str, int]:
-        return {lane: load.bytes for lane, load in self.loads(lanes).items()}
+        with self.redis.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.hget(self.keys.lane_load(lane), "b")
+            return {lane: int(size or 0) for lane, size in zip(lanes, pipe.execute(), strict=True)}
 
     def waiting(self, lane: str) -> int:
         """Pushes in the lane's queues, those that are being sent aside."""

@@ -35,21 +35,19 @@ RETRY_CAP_S: Final = 0.5
 EXISTING_AT_ONCE: Final = 500
 #: What a cluster is written as.
 CLUSTER_FORM: Final = "its form is redis+cluster://h1:6379,h2:6379"
-#: Any key of the fleet's on a cluster: all of them share its slot (Settings.key_root).
-SHARD_KEY: Final = "{s0}"
 
 
-def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL") -> redis.Redis:
+def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> redis.Redis:
     """A client of a pool of its own, bytes in and out, that has been answered once.
 
     Sent again only after a broken connection, never after silence: what a server that hangs may have done, the caller decides.
-    Of a cluster it is a client of the fleet's own slot, wherever that is. A server in cluster mode behind a plain URL is a
+    Of a cluster it is a client of the shard's slot, wherever that is. A server in cluster mode behind a plain URL is a
     SettingError that names `setting`; one that can't be reached redis.exceptions.ConnectionError or TimeoutError.
     """
     if is_cluster(url):
-        shard = slot_client(url, SHARD_KEY, _options(url))
-        _answered(shard)
-        return shard
+        found = slot_client(url, f"{{s{shard}}}", _options(url))  # a shard's keys share its tag (Settings.root_of)
+        _answered(found)
+        return found
     client = _sentinel_client(url) if url.startswith("sentinel://") else redis.Redis.from_url(url, **_options(url))
     try:
         refuse_cluster(client, setting)

@@ -30,6 +30,8 @@ ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
 READ_BYTES_MAX = 8 * 1024 * 1024
 #: A dead letter that was replayed is known as such for so long.
 REPLAYED_S = 90 * 86_400
+#: A blocking read for 0 s would last for ever.
+HEAR_MIN_S = 0.005
 #: Upkeep sends a lost wake-up again after so long.
 WAKE_UP_MS = 2_000
 
@@ -82,12 +84,17 @@ class StreamStore:
         self._forget = script(redis, "forget_readers")
         self._looked: dict[str, str] = {}
         self._missed = script(redis, "missed")
+        self._ring = script(redis, "ring")
         self._add_once = script(redis, "add_once")
         self.consumer = uuid.uuid4().hex[:12]
         self._made: set[str] = set()
 
     def _key(self, stream: str) -> str:
         return self.keys.stream(stream)
+
+    def name_of(self, stream: str) -> str:
+        """The stream's key in Redis."""
+        return self._key(stream)
 
     def _takeovers(self, _stream: str) -> str:
         """Where takeovers of the stream's entries are counted."""
@@ -304,8 +311,19 @@ class StreamStore:
         self._forget(keys=[self._key(stream)], args=[GROUP, idle_ms])
 
     def wake_up_is_ours(self, queue: str) -> bool:
-        """True when no wake-up of this queue is waiting, and marks one as waiting: the caller sends it."""
-        return bool(self.redis.set(self.keys.wake_up(queue), b"1", nx=True, px=WAKE_UP_MS))
+        """True when no wake-up of this queue is waiting, and marks one as waiting: the caller sends it.
+
+        A worker that listens (`listen`) is told here and needs no wake-up.
+        """
+        return bool(self._ring(keys=[self.keys.wake_up(queue), self.keys.ring(queue)], args=[WAKE_UP_MS]))
+
+    def listen(self, queue: str) -> None:
+        """From now on who brings work for this queue tells the caller, who asks `hear` next; for WAKE_UP_MS at most."""
+        self.redis.set(self.keys.wake_up(queue), b"l", px=WAKE_UP_MS)
+
+    def hear(self, queue: str, seconds: float) -> bool:
+        """Waits so long for a word that there is work; True when it came."""
+        return self.redis.brpop([self.keys.ring(queue)], timeout=max(seconds, HEAR_MIN_S)) is not None
 
     def clear_wake_up(self, queue: str) -> None:
         self.redis.delete(self.keys.wake_up(queue))

@@ -13,8 +13,10 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import msgpack
 
 from common.model import Urgency
+from common.storage import usual_numbers
 from common.storage.badges import Badges
 from common.storage.claims import Claims, ClaimState, Wanted
 from common.storage.keys import CALL, Keys
@@ -29,11 +31,12 @@ _numbers = itertools.count()
 
 
 class Sender:
-    """One sender of one lane. entry, place: of the push that is asked for."""
+    """One sender of one lane. entry, place: of the push that is asked for. usual: see Claims."""
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
-        self.client, self.keys = client, Keys(prefix)
-        self.claims, self.badges, self.marks = Claims(client, self.keys), Badges(client, self.keys), EventMarks(client, self.keys)
+    def __init__(self, client: redis.Redis, prefix: str, *, usual: bool = False) -> None:
+        self.client, self.keys, self.usual = client, Keys(prefix), usual
+        self.claims = Claims(client, self.keys, usual=usual)
+        self.badges, self.marks = Badges(client, self.keys), EventMarks(client, self.keys)
         self.queues = LaneQueues(client, self.keys)
 
     def ask(self, entry: str, place: int = 0, *, step: int = 1, counted: str = "", message: str = "", **other: Any) -> Wanted:
@@ -42,6 +45,9 @@ class Sender:
         return (entry, place, APP, name, more["conversation"], more["ts_ms"], more["user"], more["device"], step, counted)
 
     def take(self, *asks: Wanted, word: str = "", sends: bool = True) -> list[tuple[int, int, str, str]]:
+        if self.usual and not word:  # the plain commands are for entries that somebody holds
+            word = f"w{next(_numbers)}"
+            self.client.hset(self.keys.lane_holders(LANE), mapping=dict.fromkeys([ask[0] for ask in asks], word))
         return [tuple(one) for one in self.claims.take(self.keys.lane_holders(LANE), word, asks, sends=sends)]
 
     def number(self, entry: str, **ask: Any) -> int:
@@ -60,9 +66,9 @@ class Sender:
         assert self.queues.commit(Taken(LANE, Urgency.CHAT, word, "go", 0), commit) == []
 
 
-@pytest.fixture
-def sender(redis_client: redis.Redis, space: str) -> Sender:
-    return Sender(redis_client, f"push{space}")
+@pytest.fixture(params=[False, True], ids=["script", "plain commands"])
+def sender(request: pytest.FixtureRequest, redis_client: redis.Redis, space: str) -> Sender:
+    return Sender(redis_client, f"push{space}", usual=request.param)
 
 
 @pytest.mark.parametrize(("base", "steps", "shown"), STEPS.values(), ids=STEPS)
@@ -183,12 +189,14 @@ from common.storage.claims import Claims
 from common.storage.keys import Keys
 from common.storage.redis import connect
 url, prefix, name, pushes, at_once = sys.argv[1], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:])
-claims = Claims(connect(url), Keys(prefix))
+keys, client = Keys(prefix), connect(url)
+claims = Claims(client, keys, usual=name == "a")
 sys.stdin.readline()  # until all are ready
 got = []
 for start in range(0, pushes, at_once):
     asks = [(f"{name}{start}", place, "demo", f"{name}{start + place}", "c2c:x", 1, "bob", "phone", 1, "") for place in range(at_once)]
-    got += [badge for _, badge, _, _ in claims.take("holders", "", asks, sends=True)]
+    client.hset("holders" + prefix, f"{name}{start}", name)
+    got += [badge for _, badge, _, _ in claims.take("holders" + prefix, name, asks, sends=True)]
 print(json.dumps(got))
 """
 
@@ -214,7 +222,7 @@ def test_the_icon_shows_the_pushes_that_may_be_on_the_screen_whatever_dies(
     redis_client: redis.Redis, space: str, acts: list[tuple[int, str]]
 ) -> None:
     """Against the count by hand: entries of one push, taken, taken over, ended in view or unseen, tried again with what they carry."""
-    sender = Sender(redis_client, f"push{space}{next(_numbers)}")
+    sender = Sender(redis_client, f"push{space}{next(_numbers)}", usual=bool(next(_numbers) % 2))
     carried, held, shown, ended = dict.fromkeys(range(4), ""), set[int](), set[int](), set[int]()
     for entry, act in acts:
         if entry in ended:
@@ -235,3 +243,88 @@ def test_the_icon_shows_the_pushes_that_may_be_on_the_screen_whatever_dies(
             if act == "seen":
                 ended.add(entry)
     assert sender.number("last") == len(shown) + 1
+
+
+_WORLDS = st.lists(
+    st.tuples(
+        st.integers(0, 2),  # entry
+        st.sampled_from(["bob", "ann", "zoë"]),
+        st.sampled_from(["phone", "tablet"]),
+        st.sampled_from([-1, 1, 7, 99]),
+        st.sampled_from(["m1", "m2", "m3", "mä"]),
+        st.sampled_from([CHAT, ""]),
+        st.sampled_from([TS, TS + 60_000]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+_BEFORE = st.lists(st.sampled_from(["recall", "upto", "single", "base", "open", "own"]), unique=True)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_WORLDS, _BEFORE)
+def test_plain_commands_say_and_leave_what_the_script_does(
+    redis_client: redis.Redis, space: str, pushes: list[tuple[Any, ...]], before: list[str]
+) -> None:
+    told, left = [], []
+    for usual in (False, True):
+        prefix = f"push{space}{next(_numbers)}"
+        sender = Sender(redis_client, prefix, usual=usual)
+        _before(sender, before)
+        order = sorted(pushes, key=lambda push: push[0])
+        asks: list[Wanted] = [
+            (f"e{entry}", place, APP, message, conversation, ts, user, device, step, "")
+            for place, (entry, user, device, step, message, conversation, ts) in enumerate(order)
+        ]
+        word = "w"
+        redis_client.hset(sender.keys.lane_holders(LANE), mapping=dict.fromkeys([ask[0] for ask in asks], word))
+        if usual:
+            part = (sender.keys.lane_holders(LANE), word, asks)
+            assert usual_numbers.is_usual(asks)
+            (numbers,) = usual_numbers.take(redis_client, sender.keys, [part], 60)
+            assert numbers is not None, "it is the plain commands that are compared"
+            told.append(numbers)
+        else:
+            told.append(sender.take(*asks, word=word))
+        record = sender.claims.taken(sorted({ask[0] for ask in asks}))
+        told.append(sender.take(*asks, word=word))
+        hashes = [redis_client.hgetall(sender.keys.badges(APP, user)) for user in ("bob", "ann", "zoë")]
+        left.append((record, hashes, [redis_client.ttl(sender.keys.badges(APP, user)) > 0 for user in ("bob", "ann", "zoë")]))
+    assert told[2:] == told[:2]
+    assert left[0] == left[1]
+
+
+def _before(sender: Sender, what: Sequence[str]) -> None:
+    marks, badges = sender.marks, sender.badges
+    acts = {
+        "recall": lambda: marks.recall(APP, CHAT, "m1"),
+        "upto": lambda: marks.read_up_to(APP, "bob", CHAT, TS + 1),
+        "single": lambda: marks.read_message(APP, "ann", CHAT, "m2", TS),
+        "base": lambda: badges.report(APP, "bob", None, TS, 5),
+        "own": lambda: badges.report(APP, "bob", "phone", TS + 1, 2),
+        "open": lambda: badges.report(APP, "zoë", "tablet", TS, None),
+    }
+    for one in what:
+        acts[one]()
+
+
+def test_an_entry_that_was_taken_between_two_writes_is_the_scripts(redis_client: redis.Redis, space: str, monkeypatch: Any) -> None:
+    sender = Sender(redis_client, f"push{space}", usual=True)
+    numbered = usual_numbers._numbered
+
+    def taken_meanwhile(*args: Any) -> Any:
+        other = Sender(redis_client, f"push{space}")
+        assert other.take(sender.ask("e"), word="w") == [(OURS, 1, "", "1@0")]
+        return numbered(*args)
+
+    monkeypatch.setattr(usual_numbers, "_numbered", taken_meanwhile)
+    redis_client.hset(sender.keys.lane_holders(LANE), "e", "w")
+    assert sender.take(sender.ask("e"), word="w") == [(OURS, 1, "uncertain", "1@0")], "counted once"
+
+
+def test_a_sender_that_dies_before_it_noted_since_when_it_counts_is_not_counted_twice(redis_client: redis.Redis, space: str) -> None:
+    sender = Sender(redis_client, f"push{space}")
+    sender.badges.report(APP, USER, "phone", TS, 3)
+    assert sender.number("e") == 4
+    redis_client.set(sender.keys.taken("e"), msgpack.encode({1: f"1@{usual_numbers.UNTOLD}"}))
+    assert sender.take(sender.ask("e")) == [(OURS, 4, "uncertain", f"1@{TS}")]

@@ -34,6 +34,7 @@ FILES = {
     "backup": "keep",
     "restore": "keep",
     "upgrade": "keep",
+    "reshard": "reshard",
 }
 
 

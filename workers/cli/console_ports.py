@@ -12,7 +12,7 @@ from workers.cli.base import CliError
 from workers.console.look import Ports
 from workers.lane_report import console_rows
 from workers.replay import NotReplayableError, replay
-from workers.reports.examination import examined
+from workers.reports.examination import CURRENT, current, examined
 from workers.reports.person import person
 from workers.reports.story import story_page
 from workers.runtime import Runtime
@@ -30,7 +30,8 @@ def console_ports(runtime: Runtime) -> Ports:
         lanes=lambda lang: console_rows(runtime, lang),
         person=lambda app, user: person(runtime, app, user),
         set_device=lambda app, user, device, state: runtime.devices.set_state(app, user, device, state, "operator"),
-        examine=lambda: list(examined(runtime)),
+        current=lambda rows: list(current(runtime, rows)),
+        examine=lambda: [one for one in examined(runtime) if one.check not in CURRENT or one.problem == "keys_lost"],
         trace=lambda message_id, app, user, decision, after, most: story_page(runtime, message_id, app, user, decision, after, most),
         test_push=lambda app, user: _test_push(runtime, app, user),
         store_account=lambda vendor, app, business_id, given, rotate: _store(runtime, vendor, app, business_id, given, rotate),

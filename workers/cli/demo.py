@@ -28,6 +28,7 @@ from common.storage.credentials import StoredCredential
 from common.storage.ledger import day_of
 from common.storage.redis import connect_core
 from common.storage.tenants import Tenant
+from workers import shards
 from workers.cli import DONE, NO
 from workers.cli import demo_world as world_of
 from workers.cli.credentials import FILES, read_account
@@ -178,8 +179,9 @@ def _until_decided(runtime: Runtime, rows: int, progress: Progress) -> None:
 
 
 def _nothing_moves(runtime: Runtime) -> bool:
-    busy = sum(backlog.unread + backlog.pending for backlog in runtime.streams.backlog((*keys.WORK_STREAMS, keys.LEDGER)).values())
-    return not (busy or _unread(runtime) or runtime.delayed.waiting_count() or runtime.lane_queues.any_left())
+    streams = (*keys.WORK_STREAMS, *keys.OUT, keys.LEDGER)
+    busy = sum(backlog.unread + backlog.pending for backlog in shards.backlog(runtime, streams).values())
+    return not (busy or _unread(runtime) or shards.delayed_count(runtime) or shards.any_left(runtime))
 
 
 def _unread(runtime: Runtime) -> int:

@@ -33,8 +33,7 @@ def doctor(fix: bool, as_json: bool) -> None:
         runtime.close()
     wrong = [finding for finding in findings if not finding.ok]
     if as_json:
-        shown = [{"check": one.check, "ok": one.ok, "found": one.found, "cure": one.cure} for one in findings]
-        print_json({"ok": not wrong, "checks": shown})
+        print_json({"ok": not wrong, "checks": [_shown(one) for one in findings]})
     else:
         print("all is well" if not wrong else f"{len(wrong)} to look at")
     if wrong:
@@ -56,7 +55,13 @@ def _fix(runtime: Runtime, quiet: bool) -> None:
             print(f"FIX      {finding.check:<12} {finding.cure}: {said}")
 
 
+def _shown(one: Finding) -> dict[str, object]:
+    told = {"problem": one.problem or None, "since_ms": one.since_ms}
+    return {"check": one.check, "ok": one.ok, "found": one.found, "cure": one.cure, **told}
+
+
 def _say(finding: Finding) -> None:
-    print(f"{'OK      ' if finding.ok else 'PROBLEM '} {finding.check:<12} {finding.found}")
+    verdict = "NOTE" if finding.note else "OK" if finding.ok else "PROBLEM"
+    print(f"{verdict:<8} {finding.check:<12} {finding.found}")
     if finding.cure:
         print(f"{'':>22}{finding.cure}")

@@ -15,6 +15,7 @@ import msgspec
 from common.clock import now_ms
 from common.contracts import OfflineRecipients, Recipient, encode
 from common.storage import keys
+from common.storage.shards import shard_of
 from workers.cli.base import CliError, at, opened
 from workers.cli.why import in_order, story
 from workers.handlers.ledger_rows import event_record
@@ -229,8 +230,9 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     if taken.decision is None:
         offline = OfflineRecipients(message=taken.message, recipients=(Recipient(user, tuple(chosen), False),), presence_ms=now)
         adds.append((keys.routing(urgency_of(taken.message, user)), encode([offline])))
-    runtime.streams.hand_on((), adds)
-    runtime.send_wake_up(keys.ROUTING)
+    shard = runtime.shards[shard_of(len(runtime.shards), app, user)]
+    shard.streams.hand_on((), adds)
+    shard.send_wake_up(keys.ROUTING)
     _say(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")
     return 1
 

@@ -38,6 +38,7 @@ from common.logs import scrub
 from common.storage.keys import Keys
 from common.storage.living import Heartbeats
 from common.storage.redis import connect
+from common.storage.shards import check_shards
 from workers.cli.base import program
 from workers.embedded import EmbeddedError, Running, start_embedded
 from workers.supervisor import Line, Supervisor, read_procfile
@@ -67,8 +68,9 @@ def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
 
 
 def forget_earlier(settings: Settings, names: Sequence[str]) -> None:
-    """What an `up` that was killed a moment ago left in Redis must not make this one look ready."""
+    """What an `up` that was killed a moment ago left in Redis must not make this one look ready. SettingError: other shards."""
     with contextlib.closing(connect(settings.redis_url)) as client:
+        check_shards(client, Keys(settings.key_root), settings.shards, starts=False)
         Heartbeats(client, Keys(settings.key_root)).leave(names)
 
 
@@ -301,7 +303,7 @@ def simulator_lines(settings: Settings, folder: Path) -> list[Line]:
 
     needed = []
     for simulator in present():
-        stands_for = {simulator, "harmony"} if simulator == "huawei" else {simulator}
+        stands_for = [vendor for vendor, entry in SIMULATORS.items() if entry.module == simulator]
         if any(not own_endpoints(settings, vendor) for vendor in stands_for):
             needed.append(simulator)
     first = free_ports(sum(SIMULATORS[simulator].ports for simulator in needed))

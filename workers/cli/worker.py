@@ -22,15 +22,19 @@ from common import logs, metrics
 from common.config import Settings, resolve
 from common.model import Vendor
 from common.storage import keys, sql
+from common.storage.keys import Keys
 from common.storage.living import ROLES, UPKEEP, role_of
 from common.storage.migrations import check as check_tables
 from common.storage.migrations import migrate as migrate_tables
+from common.storage.redis import connect
+from common.storage.shards import must_stop
+from workers import shards
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.processes import calm_collector
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
-    from workers.handlers.intake import IntakePorts
+    from workers.handlers.intake import IntakeLoop, IntakePorts
     from workers.pipeline import Stages
 
 log = logging.getLogger(__name__)
@@ -42,6 +46,8 @@ HEARTBEAT_S = 3.0
 START_LOOK_S = 5.0
 #: A delivery worker that nobody woke looks by itself after so long.
 POLL_S = 5.0
+#: Between two looks of a process that waits for `pushfleet reshard`.
+RESHARD_LOOK_S = 1.0
 #: Without progress and with work waiting for so long, a process is not healthy.
 SILENT_S = 60.0
 
@@ -71,6 +77,7 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     part = taken if stage == UPKEEP and len(taken) < len(ROLES) else []
     name = process_name(stage, chosen, index, os.environ, part)
     logs.setup(settings, stage, process=name)
+    _wait_for_reshard(settings, stage)
     runtime = Runtime(settings, name, role_of(stage, chosen, part))
     _tables_fit(runtime)
     stop = threading.Event()
@@ -89,6 +96,17 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     }
     run[stage](runtime, stop)
     runtime.close()
+
+
+def _wait_for_reshard(settings: Settings, stage: str) -> None:
+    """While `pushfleet reshard` is at work, or waits to be called again, no worker begins."""
+    told = False
+    with contextlib.suppress(RedisError, OSError), contextlib.closing(connect(settings.redis_url)) as redis:
+        while must_stop(redis, Keys(settings.key_root), stage, settings.shards) and redis.exists(Keys(settings.key_root).resharding):
+            if not told:
+                log.warning("waits for the end of `pushfleet reshard`")
+            told = True
+            time.sleep(RESHARD_LOOK_S)
 
 
 def _tables_fit(runtime: Runtime) -> None:
@@ -166,6 +184,9 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
             try:
                 runtime.alive()
                 known.look()
+                if not stop.is_set() and must_stop(runtime.redis, runtime.keys, runtime.role.partition(":")[0], runtime.settings.shards):
+                    log.warning("the number of shards changes: this process ends")
+                    os.kill(os.getpid(), signal.SIGTERM)
             except RedisError as error:
                 log.warning("Redis is away", extra={"reason": type(error).__name__})
             stop.wait(HEARTBEAT_S)
@@ -192,22 +213,32 @@ def _ready(runtime: Runtime) -> bool:
 
 
 def _intake(runtime: Runtime, stop: threading.Event) -> None:
-    from workers.handlers.intake import IntakeLoop
     from workers.intake.dialects import DIALECTS
 
     metrics.begin(dialects=DIALECTS)
-    consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
+    consumer = intake_loop(runtime)
     _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
     consumer.run(stop.is_set)
 
 
+def intake_loop(runtime: Runtime) -> IntakeLoop:
+    """Intake of this process, into all shards."""
+    from workers.handlers.intake import IntakeLoop
+    from workers.handlers.spread_intake import SpreadIntakeLoop
+
+    streams = runtime.settings.event_streams
+    if len(runtime.shards) > 1:
+        return SpreadIntakeLoop(streams, [doors_of(one) for one in runtime.shards])
+    return IntakeLoop(streams, doors_of(runtime))
+
+
 def doors_of(runtime: Runtime) -> IntakePorts:
-    """What intake asks of the world, in this process."""
+    """What intake asks of the world, in this process; runtime: of one shard."""
     from common.storage.direct_tokens import DirectTokens
     from workers.handlers.intake import IntakePorts
     from workers.intake.directed import TokenPushes
     from workers.intake.state import StateKeeper
-    from workers.pipeline import shortcut_of
+    from workers.pipeline import shortcut_of, spread_of
     from workers.withdraw import schedule
 
     return IntakePorts(
@@ -222,6 +253,7 @@ def doors_of(runtime: Runtime) -> IntakePorts:
         directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
         shortcut=shortcut_of(runtime),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
+        spread=spread_of(runtime),
         apps_now=lambda: list(runtime.catalog.fresh().tenants),
     )
 
@@ -282,8 +314,8 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     def waiting() -> bool:
         if stage == DELIVERY:
-            return bool(runtime.lane_queues.due_vendors(vendors))
-        return any(backlog.unread or backlog.pending for backlog in runtime.streams.backlog(keys.STAGE_STREAMS[stage]).values())
+            return bool(shards.due_vendors(runtime, vendors))
+        return any(backlog.unread or backlog.pending for backlog in shards.backlog(runtime, keys.STAGE_STREAMS[stage]).values())
 
     def on_ready(**_: object) -> None:
         _heartbeat(runtime, stop, progress, waiting)
@@ -307,7 +339,7 @@ def _without_wake_ups(stages: Stages, vendors: Sequence[Vendor], stop: threading
     while not stop.wait(POLL_S):
         ready: Sequence[Vendor] = ()
         with contextlib.suppress(RedisError, OSError):
-            ready = stages.runtime.lane_queues.due_vendors(vendors)
+            ready = shards.due_vendors(stages.runtime, vendors)
         for vendor in ready:
             sender = stages.drain(DELIVERY, vendor)
             if time.monotonic() - sender.progress_at >= POLL_S:

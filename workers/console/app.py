@@ -40,7 +40,7 @@ from workers.console.charts import SPANS, flows, series
 from workers.console.look import ConsoleStores, Dashboard, Ports, age_of, happened, since_ms, time_of
 from workers.console.peers import Peers, forwarded
 from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, Session, Signer
-from workers.console.words import LANGUAGES, WORDS, decision_words, language, word
+from workers.console.words import LANGUAGES, WORDS, audit_words, check_words, decision_words, language, word
 
 log = logging.getLogger(__name__)
 
@@ -278,13 +278,28 @@ class Console:
         def means(decision: str) -> str:
             return decision_words(decision, visitor.lang)
 
+        def check(name: str) -> str:
+            return check_words(name, visitor.lang)
+
+        def noted(said: str) -> str:
+            return audit_words(said, visitor.lang)
+
         def stage(said: str) -> str:
             return t(f"stage_{said}") if f"stage_{said}" in WORDS else said
 
         other = "?" + urlencode([*asked_for, ("lang", "en" if visitor.lang == "zh" else "zh")])
         token = self._signer.form_token(visitor.cookie or visitor.visit) if visitor.cookie or visitor.visit else ""
         html = self._templates.get_template(f"{name}.html").render(
-            t=t, means=means, stage=stage, happened=happened, visitor=visitor, token=token, other_language=other, **values
+            t=t,
+            means=means,
+            check=check,
+            noted=noted,
+            stage=stage,
+            happened=happened,
+            visitor=visitor,
+            token=token,
+            other_language=other,
+            **values,
         )
         return HTMLResponse(html, status)
 

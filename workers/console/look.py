@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,30 +20,25 @@ from common.storage.api_tokens import ApiTokens
 from common.storage.audit import Audit
 from common.storage.credentials import Credentials
 from common.storage.dead_letters import DeadLetters
-from common.storage.delayed import Delayed
 from common.storage.event_rows import Cursor
 from common.storage.keys import Keys
-from common.storage.lane_queues import LaneQueues
 from common.storage.ledger_reads import LastHour, LedgerReader
-from common.storage.living import Heartbeats, command_of, missing
+from common.storage.living import Heartbeats
 from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
 from common.storage.users import Users
 from common.storage.vault import Vault
+from workers import shards
 from workers.console.charts import Funnel, funnel
+from workers.shards import Shard
 
 log = logging.getLogger(__name__)
 
 #: An entry of this age is worth a look; of that age it needs a hand, ms.
 SLOW_MS, LATE_MS = 10_000, 60_000
-EXPIRES_SOON_MS = 30 * 86_400_000
-#: As the alert PushfleetQuotaNearlySpent.
-QUOTA_SHARE = 0.9
 TALLY_KEPT_S = 10.0
 #: Between two examinations for the overview: each takes connections to every vendor.
 EXAMINED_EVERY_S = 60.0
-#: Checks of doctor whose problems the overview tells by itself, as they are now.
-TOLD_ALREADY = frozenset({"processes", "belts", "lanes", "credentials", "quota", "dead letters"})
 
 
 class Changed(Protocol):
@@ -67,9 +61,7 @@ class ConsoleStores(Protocol):
     @property
     def streams(self) -> StreamStore: ...
     @property
-    def delayed(self) -> Delayed: ...
-    @property
-    def lane_queues(self) -> LaneQueues: ...
+    def shards(self) -> Sequence[Shard]: ...
     @property
     def reports(self) -> LedgerReader: ...
     @property
@@ -98,9 +90,13 @@ class Examined(Protocol):
     @property
     def ok(self) -> bool: ...
     @property
-    def found(self) -> str: ...
+    def note(self) -> bool: ...
     @property
-    def cure(self) -> str: ...
+    def since_ms(self) -> int | None: ...
+    @property
+    def page(self) -> str: ...
+    def words(self, lang: str) -> str: ...
+    def help(self, lang: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +110,8 @@ class Ports:
     set_device: Callable[[str, str, str, str], bool]
     #: (message id, app, user, decision, after, rows at most) -> workers/reports/story.py: story_page
     trace: Callable[[str, str | None, str | None, str | None, Cursor | None, int], dict[str, Any] | None]
-    #: every finding of doctor as (check, ok, found, cure); takes seconds
+    #: doctor's findings: those that change from minute to minute (the lanes' rows); all others, which take seconds
+    current: Callable[[Sequence[Mapping[str, Any]]], Sequence[Examined]]
     examine: Callable[[], Sequence[Examined]]
     #: (app, user) -> the message id of a test push; None: no such tenant
     test_push: Callable[[str, str], str | None]
@@ -137,18 +134,8 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that needs a hand: a word (words.py) with its values, the page that shows it, and the command that helps."""
-
-    word: str
-    values: Mapping[str, Any]
-    page: str
-    cure: str
-
-
-@dataclass(frozen=True, slots=True)
 class Examination:
-    """What doctor found when it last looked; problems: what the overview's own list does not tell already."""
+    """What doctor found when it last looked; problems: what somebody must look at."""
 
     at_ms: int
     count: int
@@ -165,13 +152,13 @@ class Overview:
     lanes: Sequence[Mapping[str, Any]]
     letters: int
     processes: Sequence[str]
-    problems: Sequence[Problem] = field(default_factory=tuple)
+    problems: Sequence[Examined] = field(default_factory=tuple)
     funnel: Funnel | None = None
     examined: Examination | None = None
 
     @property
     def wrong(self) -> int:
-        return len(self.problems) + (len(self.examined.problems) if self.examined else 0)
+        return len(self.problems)
 
     @property
     def waiting(self) -> int:
@@ -200,18 +187,9 @@ class Dashboard:
             self._world.dead_letters.counts(),
             self._world.living.roles(),
         )
-        count, vendors = sum(letters.values()), {Vendor(lane["vendor"]) for lane in lanes}
-        gone = missing(roles.values(), vendors, receipts=self._world.settings.receipts_url is not None)
-        problems = [
-            *(Problem("problem_process", {"stage": stage}, "/", command_of(stage)) for stage in gone),
-            *(problem for lane in lanes for problem in lane_problems(lane)),
-            *(problem for row in self._world.credentials.listed() for problem in _expiry(row, now)),
-            *(_behind(queue) for queue in queues if queue.mood == "bad"),
-            *([Problem("problem_letters", {"count": count}, "/dead-letters", "pushfleet dead-letters list")] if count else []),
-        ]
-        return Overview(
-            now, queues, self.tally(now), lanes, count, list(roles), problems, funnel(self._world.tallies, now), self.examination()
-        )
+        count, examined = sum(letters.values()), self.examination()
+        problems = [*_looked_at(self._ports.current(lanes)), *(examined.problems if examined else ())]
+        return Overview(now, queues, self.tally(now), lanes, count, list(roles), problems, funnel(self._world.tallies, now), examined)
 
     def queues(self, now: int) -> list[Queue]:
         """From the core's streams to the ledger; a vendor's streams of all urgencies as one."""
@@ -220,7 +198,7 @@ class Dashboard:
         for stream in world.settings.event_streams:
             first = cast(Any, world.core.xrange(stream, count=1))
             found.append(Queue(stream, int(world.core.xlen(stream)), now - int(first[0][0].split(b"-")[0]) if first else None))
-        backlog = {**world.streams.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **world.lane_queues.backlog()}
+        backlog = {**shards.backlog(world, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **shards.lanes_backlog(world)}
         groups: dict[str, tuple[str, ...]] = dict(keys.STAGE_STREAMS)
         groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
         groups |= {keys.LEDGER: (keys.LEDGER,), keys.RECEIPTS: (keys.RECEIPTS,)}
@@ -229,8 +207,8 @@ class Dashboard:
             oldest = min((part.oldest_ms for part in parts if part.oldest_ms is not None), default=None)
             depth = sum(part.unread + part.pending for part in parts)
             found.append(Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None))
-        due = world.delayed.oldest_due_ms()
-        found.append(Queue("delayed", world.delayed.waiting_count(), max(now - due, 0) if due is not None else None))
+        due = shards.delayed_oldest_ms(world)
+        found.append(Queue("delayed", shards.delayed_count(world), max(now - due, 0) if due is not None else None))
         return found
 
     def examination(self) -> Examination | None:
@@ -242,8 +220,7 @@ class Dashboard:
     def _examine(self) -> None:
         try:
             found = list(self._ports.examine())
-            wrong = [one for one in found if not one.ok and one.check not in TOLD_ALREADY]
-            self._examination = Examination(now_ms(), len(found), wrong)
+            self._examination = Examination(now_ms(), len(found), _looked_at(found))
         except Exception as error:  # noqa: BLE001 - the page goes on without it
             log.warning("the examination broke", extra={"reason": type(error).__name__})
         finally:
@@ -267,46 +244,8 @@ class Dashboard:
         return [{"targets": [address], "labels": {"process": name}} for name, address in self._world.living.targets().items()]
 
 
-def lane_problems(lane: Mapping[str, Any]) -> list[Problem]:
-    named, key = {"lane": _name(lane)}, _key(lane)
-    spent = [quota for quota in lane["quotas"] if quota["limit"] and quota["used"] >= QUOTA_SHARE * quota["limit"]]
-    found = [
-        Problem(
-            "problem_spent" if quota["used"] >= quota["limit"] else "problem_quota",
-            {**named, "bucket": quota["bucket"], "used": quota["used"], "limit": quota["limit"]},
-            "/lanes",
-            f"pushfleet quota set {key} {quota['bucket']}=N",
-        )
-        for quota in spent
-    ]
-    if lane["state"] == "paused":
-        return [Problem("problem_paused", named, "/lanes", f"pushfleet credential resume {key}"), *found]
-    if lane["state"] == "stopped":
-        told = {"why": lane.get("why") or "?", "age": age_of(now_ms() - lane["since_ms"])}
-        return [Problem("problem_lane", {**named, **told}, "/lanes", f"pushfleet credential check {key}"), *found]
-    guard = Problem("problem_guard", named, "/lanes", f"pushfleet credential list {key}")
-    return [*([guard] if lane.get("guard") else []), *found]
-
-
-def _behind(queue: Queue) -> Problem:
-    return Problem("problem_belt", {"queue": queue.name, "age": age_of(queue.age_ms)}, "/", "pushfleet doctor")
-
-
-def _expiry(row: Mapping[str, Any], now: int) -> list[Problem]:
-    ends = row["expires_ms"]
-    if ends is None or ends - now > EXPIRES_SOON_MS:
-        return []
-    values = {"lane": _name(row), "at": day_of(ends)}
-    return [Problem("problem_expired" if ends <= now else "problem_expires", values, "/lanes", f"pushfleet credential rotate {_key(row)}")]
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['vendor']} {row['business_id']} ({row['app']})"
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    """As the command line takes it."""
-    return shlex.join([row["app"], row["vendor"], row["business_id"]])
+def _looked_at(found: Sequence[Examined]) -> list[Examined]:
+    return [one for one in found if one.note or not one.ok]
 
 
 def _took_too_long(error: DBAPIError) -> bool:

@@ -40,25 +40,8 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "now": ("as of {at}", "截至 {at}"),
     "all_well": ("All is flowing.", "一切正常。"),
     "look_at": ("{count} to look at", "{count} 项需要处理"),
-    "problem_lane": ("{lane} is stopped for {age}: {why}", "{lane} 已停止 {age}：{why}"),
-    "problem_paused": ("{lane} is paused by an operator", "{lane} 已被人工暂停"),
-    "problem_guard": (
-        "{lane}: too many tokens were told dead at once, none is retired",
-        "{lane}：短时间内失效令牌过多，已停止清退",
-    ),
-    "problem_belt": ("{queue} is {age} behind", "{queue} 积压已 {age}"),
-    "problem_letters": ("dead letters: {count}", "{count} 条死信"),
-    "problem_quota": ("{lane}: {used} of today's {limit} {bucket} pushes are used", "{lane}：今日 {bucket} 配额已用 {used} / {limit}"),
-    "problem_spent": (
-        "{lane}: today's {bucket} quota of {limit} is spent, pushes of it are refused",
-        "{lane}：今日 {bucket} 配额 {limit} 已用尽，该类推送会被拒绝",
-    ),
-    "doctor_found": ("Found by pushfleet doctor", "pushfleet doctor 发现的问题"),
     "doctor_looked": ("doctor made {count} checks {age} ago", "doctor 于 {age} 前完成 {count} 项检查"),
     "help_with": ("what helps:", "处理方法："),
-    "problem_process": ("no {stage} process is alive", "没有存活的 {stage} 进程"),
-    "problem_expires": ("{lane}: the credential expires {at}", "{lane}：凭证将于 {at} 到期"),
-    "problem_expired": ("{lane}: the credential has expired", "{lane}：凭证已过期"),
     "events_in": ("Events in", "事件流入"),
     "last_minute": ("last minute", "最近一分钟"),
     "last_hour": ("last hour", "最近一小时"),
@@ -100,12 +83,17 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "took_too_long": ("Too many rows to look through now.", "数据量过大，暂不统计。"),
     "retire": ("Retire", "停用"),
     "restore": ("Restore", "恢复"),
+    "device_active": ("active", "可用"),
+    "device_retired": ("retired", "已停用"),
+    "foreground": ("foreground", "前台"),
+    "background": ("background", "后台"),
+    "colon": (": ", "："),
     "registered": ("Registered", "注册时间"),
     "version": ("Version", "版本"),
     "by_reason": ("By reason", "按原因"),
     "first_seen": ("First", "最早"),
     "last_seen": ("Last", "最近"),
-    "replay_all": ("Replay all", "全部重试"),
+    "replay_all": ("Replay all", "全部重放"),
     "drop_all": ("Drop all", "全部丢弃"),
     "done_dropped": ("The letters were dropped.", "死信已丢弃。"),
     "done_part": ("Only a part was done in the time of a page; press again for the rest.", "本次只处理了一部分，请再次点击处理其余。"),
@@ -125,7 +113,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "span_hour": ("last hour", "最近一小时"),
     "span_day": ("last day", "最近一天"),
     "chart_accepted": ("Accepted by vendors, a second", "厂商每秒接收量"),
-    "chart_p95": ("From the event to the vendor's yes, 95 % within", "从事件到厂商接收的耗时（P95）"),
+    "chart_p95": ("From the event to the vendor's yes, 95 % within, ms", "从事件到厂商接收的耗时（P95，毫秒）"),
     "chart_backlog": ("Entries that wait, by stage", "各阶段积压条目"),
     "chart_empty": ("Nothing in this time.", "该时段没有数据。"),
     "chart_away": ("The figures can't be had now.", "暂时无法获取数据。"),
@@ -235,6 +223,68 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 
+#: What doctor looks at.
+CHECKS: Final[Mapping[str, tuple[str, str]]] = {
+    "keys": ("Keys", "密钥"),
+    "redis": ("Redis", "Redis"),
+    "core's redis": ("The core's Redis", "核心 Redis"),
+    "postgresql": ("PostgreSQL", "PostgreSQL"),
+    "tables": ("Tables", "表结构"),
+    "clocks": ("Clocks", "时钟"),
+    "names": ("Names", "名称"),
+    "processes": ("Processes", "进程"),
+    "belts": ("Queues", "队列"),
+    "lanes": ("Lanes", "通道"),
+    "credentials": ("Accounts", "凭证"),
+    "quota": ("Quota", "配额"),
+    "devices": ("Devices", "设备"),
+    "tenants": ("Tenants", "租户"),
+    "rights": ("Rights", "权限"),
+    "builds": ("Builds", "应用构建"),
+    "vendors": ("Vendors", "厂商连接"),
+    "receipts": ("Receipts", "回执"),
+    "dead letters": ("Dead letters", "死信"),
+    "doors": ("Doors", "接入服务"),
+    "endpoints": ("Endpoints", "厂商地址"),
+}
+
+#: What the audit log calls a deed, in Chinese. It is written in English, by the console and by the command line.
+ACTIONS: Final[Mapping[str, str]] = {
+    "account added": "添加凭证",
+    "account rotated": "轮换凭证",
+    "account removed": "删除凭证",
+    "account checked": "检测凭证",
+    "lane paused": "暂停通道",
+    "lane resumed": "恢复通道",
+    "quota set": "设置配额",
+    "device retired": "停用设备",
+    "device active": "恢复设备",
+    "device restored": "恢复设备",
+    "device unchanged": "设备未变",
+    "devices restored": "批量恢复设备",
+    "letter replayed": "重放死信",
+    "letters replay": "批量重放死信",
+    "letters drop": "批量丢弃死信",
+    "test push": "测试推送",
+    "signed in": "登录",
+    "user added": "添加用户",
+    "user changed": "修改用户",
+    "user removed": "删除用户",
+    "person erased": "清除个人数据",
+    "API token added": "添加 API 令牌",
+    "API token revoked": "吊销 API 令牌",
+}
+
+#: Results that are words, not numbers or what a vendor said.
+RESULTS: Final[Mapping[str, str]] = {
+    "done": "完成",
+    "gone": "已不存在",
+    "not_replayable": "无法重放",
+    "viewer": "只读",
+    "operator": "运维",
+    "admin": "管理员",
+}
+
 #: Decisions and states in words; the name itself stays beside them.
 DECISIONS: Final[Mapping[str, tuple[str, str]]] = {
     "push_disabled": ("the sender wanted no push", "发送方未要求推送"),
@@ -273,6 +323,16 @@ DECISIONS: Final[Mapping[str, tuple[str, str]]] = {
 def word(key: str, lang: str, **values: object) -> str:
     """The word in this language; KeyError for one that there is not."""
     return WORDS[key][LANGUAGES.index(lang)].format(**values)
+
+
+def check_words(check: str, lang: str) -> str:
+    """The name of one of doctor's checks; as it is for one that a newer program has brought."""
+    return CHECKS.get(check, (check, check))[LANGUAGES.index(lang)]
+
+
+def audit_words(said: str, lang: str) -> str:
+    """An action or a result of the audit log; as it is written where we have no words for it."""
+    return ACTIONS.get(said) or RESULTS.get(said, said) if lang == "zh" else said
 
 
 def decision_words(decision: str, lang: str) -> str:

@@ -76,7 +76,7 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
     chances: dict[Group, float] = {}
     for work, outcome in done.told:
         if outcome.verdict is Verdict.ACCEPTED and not work.target.tried and not outcome.alarm:
-            settled.ended.append(FinalOutcome(work, Decision.ACCEPTED, (_attempt(work, outcome, now_ms),), _story(outcome)))
+            settled.ended.append(FinalOutcome(work, Decision.ACCEPTED, (attempt_of(work, outcome, now_ms),), story_of(outcome)))
             continue
         mine = chances.setdefault((work.note.app, work.note.conversation_type, work.note.conversation_id), chance())
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
@@ -113,13 +113,13 @@ def _kept(work: PendingPush, held_by: Decision) -> Target:
 
 def _tell(work: PendingPush, outcome: Outcome, lane: Lane, now_ms: int, first_cap_s: float | None, chance: float, settled: Settled) -> None:
     tried = work.target.tried + 1
-    attempts = (*work.target.attempts, _attempt(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
+    attempts = (*work.target.attempts, attempt_of(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
     left_s = (work.note.expires_at_ms - now_ms) / 1000
     tries = _tries(work.target, outcome.verdict)
     step = next_step(outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
-        settled.ended.append(FinalOutcome(work, _final(work, step.decision), attempts, _story(outcome)))
+        settled.ended.append(FinalOutcome(work, _final(work, step.decision), attempts, story_of(outcome)))
         _retire(work, outcome, settled)
         return
     held = Decision.CREDENTIAL_REFUSED if isinstance(step, Park) else _HELD[outcome.verdict]
@@ -181,12 +181,12 @@ def _held(work: PendingPush, held_by: Decision) -> Target:
     return msgspec.structs.replace(work.target, held_by=Decision.UNCERTAIN if work.doubtful else held_by)
 
 
-def _attempt(work: PendingPush, outcome: Outcome, now_ms: int) -> Attempt:
+def attempt_of(work: PendingPush, outcome: Outcome, now_ms: int) -> Attempt:
     words = outcome.words[:WORDS_MAX]
     return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, words, outcome.vendor_message_id, outcome.verdict)
 
 
-def _story(outcome: Outcome) -> str:
+def story_of(outcome: Outcome) -> str:
     return f"{outcome.status} {outcome.code}".strip() if outcome.code else outcome.status.strip()
 
 

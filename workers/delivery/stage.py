@@ -40,6 +40,7 @@ class Delivered:
     waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
     left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
     addressed_ms: when the tokens were compared with their devices'. stays: something of the round's entries goes back to the queue.
+    whole: it was a round of usual pushes that were all accepted at once (usual.py).
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
@@ -54,6 +55,7 @@ class Delivered:
     addressed_ms: int = 0
     stays: bool = False
     lost: Collection[str] = ()  # see LaneTurn
+    whole: bool = False
     probe: bool = False  # this round is the one push that tries a stopped lane
 
 

@@ -41,9 +41,12 @@ SLICE_S: Final = 5.0
 #: Lanes that are sent to at the same time, and those of them that let their last round wait in vain: these must not keep the others
 #: from being sent to; and what share of the pushes on the wire each of them may have.
 LANES_AT_ONCE: Final = 32
-#: The same of a vendor whose lanes' rounds go together, and how many pushes on the wire there must be for each.
+#: The same of a vendor whose lanes' rounds go together, and how many pushes on the wire there must be for each: as many as lanes had
+#: of late, within these bounds.
 LANES_TOGETHER: Final = 250
-PUSHES_EACH: Final = 16
+PUSHES_EACH, PUSHES_EACH_MIN = 16, 2
+#: How much the lanes of one take count for that.
+LEARN_SHARE: Final = 0.25
 SILENT_MAX, SILENT_SHARE = 8, 1 / 32
 #: Of the pushes on the wire and of the lanes at once, what groups and bulk may have: who comes with a call finds room.
 OTHERS_SHARE: Final = 0.6
@@ -54,6 +57,12 @@ TURN_S: Final = 0.3
 TURN_MS: Final = 20
 #: Rounds of one lane and urgency that a process has at work where the lane is at its rate.
 PACED_MAX: Final = 2
+#: So long after its last round a slice hears of more without the broker: a wake-up through that costs both ends milliseconds.
+LINGER_S: Final = 0.25
+#: While rounds are at work it looks for more by itself, at first after so long, then half as often each time, at last so often.
+LOOK_S, LOOK_MAX_S = 0.002, 0.032
+#: How often the depth of the ledger's stream is asked for.
+LEDGER_LOOK_S: Final = 0.05
 #: A lane that could not be served now is looked at again after so long.
 AGAIN_MS: Final = 500
 #: A shut lane is looked at so often: what came since is told so, and a lane that an operator has opened sends within 2 s.
@@ -86,6 +95,18 @@ class _Running:
     renewed: float = field(default_factory=time.monotonic)
 
 
+@dataclass(slots=True)
+class _Rest:
+    """What a slice does while there is nothing to begin with. lingers_until: so long it hears of more by itself, as its last round
+    has just begun. hears: who brings work tells it. listens: who brings work from now on wakes a worker, through the broker: only
+    before this one sleeps, not once an entry."""
+
+    lingers_until: float = 0.0
+    look_s: float = LOOK_S
+    hears: bool = False
+    listens: bool = False
+
+
 #: In place of a round that is over.
 _ELSEWHERE: Final = _Running(Taken("", Urgency.BULK, "", "empty", 0), [], 0)
 
@@ -110,9 +131,10 @@ class LaneSender:
         self._slice_lock = threading.Lock()
         self._called = threading.Event()
         self._woken = threading.Event()
-        self._old_at = 0.0
+        self._old_at = self._ledger_at = 0.0
         self._passed: dict[tuple[str, Urgency], float] = {}
         self._owed: Sequence[tuple[str, Urgency]] = ()
+        self._each = float(PUSHES_EACH)
         self._keeper: threading.Thread | None = None
 
     # ------------------------------------------------------------ the slice
@@ -134,6 +156,7 @@ class LaneSender:
             self._give_back_owed()
             self._adopt_old()
             if self._work(time.monotonic() + SLICE_S):
+                self.runtime.streams.clear_wake_up(queue_of(DELIVERY, self.vendor))  # nobody hears the one that is waiting
                 self.runtime.send_wake_up(DELIVERY, self.vendor)
         except AWAY as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
@@ -142,7 +165,7 @@ class LaneSender:
 
     def _work(self, end: float) -> bool:
         """Whether there is more to do when the slice is over."""
-        listens = False  # whether who brings work from now on wakes this worker: only before it sleeps, not once an entry
+        rest = _Rest()
         while not self._stopping() and time.monotonic() < end:
             self._woken.clear()
             self._called.clear()
@@ -152,24 +175,44 @@ class LaneSender:
             busy = self._busy()  # asked first: the look passes over the lane of a round that ends meanwhile
             started, next_s = self._start()
             if started:
-                listens = False
-            elif not listens:
-                self.runtime.streams.clear_wake_up(queue_of(DELIVERY, self.vendor))
-                listens = True
-            elif busy or self._busy():
-                self._woken.wait(min(0.5, next_s or 0.5))
-            elif next_s is not None and time.monotonic() + next_s < end:
-                self._woken.wait(next_s)
-            else:
+                rest = _Rest(time.monotonic() + LINGER_S)
+            elif not self._rests(rest, next_s, end, busy=busy):
                 return next_s is not None and next_s < SLICE_S  # due soon after this slice: another one waits for it
         self._rounds.flush()
         over = not self._stopping() and time.monotonic() >= end
         self._wait_for_rounds(0.2 if not self._stopping() else 2 * self.runtime.settings.send_timeout_s)
         return over
 
+    def _rests(self, rest: _Rest, next_s: float | None, end: float, *, busy: bool) -> bool:
+        """Waits until there may be more to do; False where there is nothing to wait for in this slice."""
+        streams, queue, now = self.runtime.streams, queue_of(DELIVERY, self.vendor), time.monotonic()
+        if now < rest.lingers_until and not rest.listens:
+            if busy or self._busy():
+                self._woken.wait(min(rest.look_s, next_s or LOOK_MAX_S))
+                rest.look_s = min(2 * rest.look_s, LOOK_MAX_S)
+            elif not rest.hears:
+                streams.listen(queue)  # and then once more a look: what came before rang for another
+                rest.hears = True
+            else:
+                streams.hear(queue, min(rest.lingers_until - now, next_s or LINGER_S))
+                rest.hears = False
+        elif not rest.listens:
+            streams.clear_wake_up(queue)
+            rest.listens = True
+        elif busy or self._busy():
+            self._woken.wait(min(0.5, next_s or 0.5))
+        elif next_s is not None and now + next_s < end:
+            self._woken.wait(next_s)
+        else:
+            return False
+        return True
+
     def _ledger_full(self) -> bool:
+        if time.monotonic() < self._ledger_at:
+            return False
         streams = self.runtime.streams
         if streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX:
+            self._ledger_at = time.monotonic() + LEDGER_LOOK_S
             return False
         log.warning("the ledger's stream is full: nothing is sent until it drains", extra={"queue": queue_of(DELIVERY, self.vendor)})
         return True
@@ -247,6 +290,7 @@ class LaneSender:
         if wanted:
             told = queues.take(wanted, self._probe_s())
             takes += [(taken, one[3]) for taken, one in zip(told, wanted, strict=True)]
+            self._learn_sizes(told)
         try:
             self._put_back([taken for taken, _ in takes], lanes)
         finally:  # what was taken is sent, whatever became of its lane's place
@@ -255,6 +299,13 @@ class LaneSender:
                 if taken.entries and (running := self._begun(taken, lanes[taken.lane], room)) is not None:
                     begun.append((running, lanes[taken.lane]))
             self._go(begun)
+
+    def _learn_sizes(self, told: Sequence[Taken]) -> None:
+        """Many lanes with few pushes each go in one round: what a round costs beside its lanes is paid once."""
+        sizes = [sum(entry.pushes for entry in taken.entries) + taken.left for taken in told if taken.entries]
+        if sizes:
+            mean = max(PUSHES_EACH_MIN, min(PUSHES_EACH, sum(sizes) / len(sizes)))
+            self._each += LEARN_SHARE * (mean - self._each)
 
     def _lane(self, lane_id: str) -> Lane | None:
         app, vendor, business_id = lane_id.split(":", 2)
@@ -276,7 +327,7 @@ class LaneSender:
             running = list(self._running.values())
         pushes = self.in_flight_max - sum(one.most for one in running)
         at_once = LANES_TOGETHER if self._joins else LANES_AT_ONCE
-        lanes = min(at_once - len(running), max(LANES_AT_ONCE - len(running), pushes // PUSHES_EACH))
+        lanes = min(at_once - len(running), max(LANES_AT_ONCE - len(running), int(pushes / self._each)))
         others = [one for one in running if one.taken.urgency not in _URGENT]
         spare = min(int(at_once * OTHERS_SHARE) - len(others), lanes)
         few = max(0, spare) if pushes > 0 and sum(one.most for one in others) < max(1, self.in_flight_max * OTHERS_SHARE) else 0

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis import Redis
@@ -37,6 +37,9 @@ from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
 from workers.queues.consumer import AWAY, Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.stage import urgency_of
+
+if TYPE_CHECKING:
+    from workers.handlers.forwarding import Spread
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ class IntakePorts:
     withdraw: Callable[[Sequence[Withdrawal]], None]
     directly: TokenPushes = field(kw_only=True)
     shortcut: Shortcut | None = None
+    spread: Spread | None = None  # of a fleet of several shards
     apps_now: Callable[[], Sequence[str]] | None = None  # as `apps`, not from memory: asked before a tenant counts as unknown
 
 
@@ -98,7 +102,8 @@ class IntakeHandler:
         stored, direct, states = _apart(fresh)
         self.per_entry = (len(found.passed) + len(refused)) / len(entries)
         shortcut = doors.shortcut if doors.shortcut is not None and doors.shortcut.is_open() else None
-        usual, stored = usual_pushes.apart(stored, now) if shortcut is not None and shortcut.usual is not None else ([], stored)
+        quick = shortcut is not None and shortcut.usual is not None and doors.spread is None
+        usual, stored = usual_pushes.apart(stored, now) if quick else ([], stored)
         messages, records = _taken(stored, now)
         directed = doors.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]
@@ -120,7 +125,7 @@ class IntakeHandler:
             onward, left = shortcut.usual_commit(usual, single)
             more, told = _taken(left, now)
             messages, records = [*messages, *more], [*records, *told]
-        onward += _onward(shortcut, messages, directed.offline, single)
+        onward += self._onward(shortcut, messages, directed.offline, single)
         if later:
             doors.state.apply([event for event in states if event.entry in later], lambda event, why: ignored.update({event.entry: why}))
         return onward + Commit(
@@ -128,6 +133,17 @@ class IntakeHandler:
             extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
             after=[lambda: found.count(ignored)],
         )
+
+    def _onward(self, shortcut: Shortcut | None, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
+        """What is for people of this shard goes on here, the rest to theirs. single: as in Message."""
+        spread = self._doors.spread
+        if spread is None:
+            return _onward(shortcut, messages, offline, single)
+        if single:
+            messages = [msgspec.structs.replace(message, single=True) for message in messages]
+        mine, out = spread.messages(messages)
+        away, away_out = spread.offline(offline)
+        return _onward(shortcut, mine, away, single) + out + away_out
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         if b"e" in entry.fields or b"b" not in entry.fields or entry.size:
@@ -272,7 +288,7 @@ def _names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
     return any(type(read) is Refused and read.reason == stage.UNKNOWN_APP for read in reads)
 
 
-def _wakes(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
+def wakes_of(doors: IntakePorts) -> Callable[[str, Vendor | None], None]:
     """Intake itself looks all the time and need not be woken."""
     return lambda stage, vendor: None if stage == INTAKE else doors.wake(stage, vendor)
 
@@ -284,7 +300,7 @@ class IntakeLoop:
         self._streams = list(streams)
         limits = ENTRY_FIELDS_MAX, stage.ENTRY_BYTES_MAX, doors.streams.takeover_idle_ms
         self._source = core_streams(doors.core, self._streams, doors.streams.keys, *limits)
-        stores = Stores(doors.streams, doors.delayed, doors.vault, _wakes(doors), self._source)
+        stores = Stores(doors.streams, doors.delayed, doors.vault, wakes_of(doors), self._source)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(
             INTAKE, self._counts, bytes_max=READ_BYTES, reclaim_max=READ_COUNT, reclaim_every_s=TAKEOVER_EVERY_S, keeps_order=True

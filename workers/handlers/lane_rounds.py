@@ -31,10 +31,11 @@ from common.storage.screens import KEEP_MIN_MS
 from workers.app import DELIVERY
 from workers.delivery import settle as settling
 from workers.delivery import stage as delivery
+from workers.delivery import usual
 from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.pacing import LeasedPace, Pacer
-from workers.delivery.settle import kept
+from workers.delivery.settle import attempt_of, kept, story_of
 from workers.delivery.work import Hold, PendingPush
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, work_row
 from workers.handlers.replies import tell_ended
@@ -149,14 +150,49 @@ class LaneRounds:
         """
         one = self.open(taken, entries, lane, most)
         turn = delivery.LaneTurn(one.state, one.pace, lost, self._patient(lane, one.state))
-        done = delivery.deliver(one.chosen, lane, self.world(lane.vendor), turn)
+        deliver = usual.tried if self._may_be_usual(one) else delivery.deliver
+        done = deliver(one.chosen, lane, self.world(lane.vendor), turn)
         if done.requests:
             self._trying.pop(lane.id, None)
+        if done.whole:
+            self._end_whole(one, done)
+            return done
         written = self.settle(one, done)
         self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
         with _counted():
             self.after(written, {id(retired.work) for retired in self._retire(lane, done, written.settled)})
         return done
+
+    @staticmethod
+    def _may_be_usual(one: OpenRound) -> bool:
+        """Whether the round may take the short way: whole entries that nobody had before, on a lane of which only the rate is asked."""
+        first = all(entry.entry.deliveries == 1 for entry in one.open_)
+        return first and len(one.chosen) == sum(len(entry.works) for entry in one.open_) > 0 and usual.fits(one.lane)
+
+    def _end_whole(self, one: OpenRound, done: delivery.Delivered) -> None:
+        """Writes and counts a round whose pushes were all accepted at their first try: what `settle`, `_commit` and `after` come to
+        where nothing waits, goes again or gives anything back."""
+        lane, now = one.lane, now_ms()
+        vendor, business_id, unused = lane.vendor, lane.credential.business_id, self._unused(one)
+
+        def commit_of(mine: Sequence[OpenEntry], lost: set[str]) -> LaneCommit:
+            owners = {entry.entry.id for entry in mine}
+            told = [(work, outcome) for work, outcome in done.told if work.entry in owners] if lost else done.told
+            rows = [
+                work_row(work, vendor, business_id, Decision.ACCEPTED, (attempt_of(work, outcome, now),), now, story_of(outcome))
+                for work, outcome in told
+            ]
+            keys, ended = self._runtime.keys, [entry.entry for entry in mine]
+            size, taken = sum(len(entry.blob) for entry in ended), [keys.taken(entry.id) for entry in ended]
+            return LaneCommit(ended=ended, record=encode(rows), bytes_more=-size, unused=unused, taken=taken)
+
+        self._write_as(one.taken, one.open_, commit_of, business_id, WRITE_PATIENCE_S)
+        with _counted():
+            if one.taken.watched:
+                self.world(vendor).breaker.report(lane, len(done.told), 0, False, None)
+            self._good_round(lane, done, now)
+            count_accepted(lane, done, now)
+            self._flush_due()
 
     def _patient(self, lane: Lane, state: delivery.Probe | None) -> bool:
         """Whether the push that tries the lane may wait for the newest of its conversation: that one may lie far behind in the queue."""
@@ -180,7 +216,7 @@ class LaneRounds:
 
     def settle(self, one: OpenRound, done: delivery.Delivered) -> RoundEnd:
         """What follows from the round, to be written."""
-        lane, pacer, open_ = one.lane, one.pace.pacer, one.open_
+        lane, open_ = one.lane, one.open_
         self._recollect(open_)
         works = [work for entry in open_ for work in entry.works]
         if len(one.chosen) < len(works):
@@ -192,10 +228,13 @@ class LaneRounds:
         settled.waits = [wait_kept(wait) for wait in settled.waits]
         self._keep(open_, {id(wait.work): wait.target for wait in settled.waits if wait.delay_s is None}, changed=True)
         done.stays = any(entry.left for entry in open_)
-        unused: tuple[float, ...] = ()
-        if pacer is not None and pacer.unused > 0:
-            unused = (one.leases[-1].last_s, pacer.unused, one.leases[-1].rate_per_s)
-        return RoundEnd(lane.vendor, lane.credential.business_id, now, settled, done, lane, unused)
+        return RoundEnd(lane.vendor, lane.credential.business_id, now, settled, done, lane, self._unused(one))
+
+    @staticmethod
+    def _unused(one: OpenRound) -> tuple[float, ...]:
+        """What is left of the round's tokens, as LaneCommit has it."""
+        pacer = one.pace.pacer
+        return (one.leases[-1].last_s, pacer.unused, one.leases[-1].rate_per_s) if pacer is not None and pacer.unused > 0 else ()
 
     def after(self, end: RoundEnd, retired: Collection[int] = ()) -> None:
         """Replies and counts of what is written."""
@@ -226,11 +265,18 @@ class LaneRounds:
                 self.flush()
                 retired = {id(one.work) for one in self._retire(end.lane, end.done, end.settled)}
             elif end.done.told:
-                more = accepted_by_cohort(end.done, end.lane, end.now)
-                with self._good_lock:
-                    total, accepted = self._good.get(end.lane.id, (0, Counter()))
-                    self._good[end.lane.id] = (total + len(end.done.told), accepted + more)
+                self._good_round(end.lane, end.done, end.now)
             self.after(end, retired)
+        self._flush_due()
+
+    def _good_round(self, lane: Lane, done: delivery.Delivered, now: int) -> None:
+        """A round without a refused token: the guard is told with others."""
+        more = accepted_by_cohort(done, lane, now)
+        with self._good_lock:
+            total, accepted = self._good.get(lane.id, (0, Counter()))
+            self._good[lane.id] = (total + len(done.told), accepted + more)
+
+    def _flush_due(self) -> None:
         if time.monotonic() >= self._flush_at:
             self.flush()
 
@@ -311,7 +357,7 @@ class LaneRounds:
 
     def bury(self, taken: Taken, entry: LaneEntry, reason: str) -> None:
         """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are not decided: a replay decides."""
-        works, blob = self._undecided(entry)
+        works, blob = self.undecided(entry)
         stream = f"send:{taken.lane.split(':')[1]}:{taken.urgency}"
         dead = DeadRecord(
             id=uuid.uuid4().hex,
@@ -335,7 +381,7 @@ class LaneRounds:
 
     def split(self, taken: Taken, entry: LaneEntry) -> bool:
         """Puts each push of an entry that keeps killing its senders alone; False where it can't be read or holds one."""
-        batch_works, _ = self._undecided(entry)
+        batch_works, _ = self.undecided(entry)
         if len(batch_works) < 2:
             return False
         commit = LaneCommit(bytes_more=-len(entry.blob), taken=[self._runtime.keys.taken(entry.id)])
@@ -349,7 +395,7 @@ class LaneRounds:
         self._runtime.lane_queues.wake_at([(taken.lane, taken.urgency, 0)])
         return True
 
-    def _undecided(self, entry: LaneEntry) -> tuple[list[tuple[PendingPush, Batch]], bytes]:
+    def undecided(self, entry: LaneEntry) -> tuple[list[tuple[PendingPush, Batch]], bytes]:
         """The pushes of an entry that leaves undecided, with what its senders have taken for them, and its bytes with that."""
         works = _works(entry)
         (record,) = self._runtime.claims.taken([entry.id])
@@ -395,6 +441,17 @@ class LaneRounds:
 
     def _write(self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, patience_s: float) -> None:
         """Rows, claims, what goes again and what becomes of the entries: all in one step, without what another has taken from us."""
+        self._write_as(taken, open_, lambda mine, lost: self._commit(taken, mine, round_, lost), round_.business_id, patience_s)
+
+    def _write_as(
+        self,
+        taken: Taken,
+        open_: Sequence[OpenEntry],
+        commit_of: Callable[[Sequence[OpenEntry], set[str]], LaneCommit],
+        business_id: str,
+        patience_s: float,
+    ) -> None:
+        """commit_of: what is written of those of the entries that are ours, and which are not."""
         lost = set[str]()
         began = time.monotonic()
         while True:
@@ -402,7 +459,7 @@ class LaneRounds:
             if not mine:
                 return
             try:
-                gone = self._runtime.lane_queues.commit(taken, self._commit(taken, mine, round_, lost))
+                gone = self._runtime.lane_queues.commit(taken, commit_of(mine, lost))
             except (RedisError, OSError) as error:
                 if time.monotonic() - began >= (min(patience_s, LAST_PATIENCE_S) if self._stopping() else patience_s):
                     raise
@@ -411,7 +468,7 @@ class LaneRounds:
                 continue
             if not gone:
                 return
-            log.warning("another sender took entries over", extra={"count": len(gone), "business_id": round_.business_id})
+            log.warning("another sender took entries over", extra={"count": len(gone), "business_id": business_id})
             lost |= set(gone)
 
     def _commit(self, taken: Taken, open_: Sequence[OpenEntry], round_: RoundEnd, lost: set[str]) -> LaneCommit:
@@ -579,6 +636,23 @@ def _news(wait: settling.Deferral) -> bool:
     return moved or wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried
 
 
+def count_accepted(lane: Lane, done: delivery.Delivered, now: int) -> None:
+    """As `count`, of a round of messages that were all accepted."""
+    stored: dict[MessageClass, list[int]] = {}
+    for work, _ in done.told:
+        note = work.note
+        stored.setdefault(note.class_sent, []).append(note.ts_ms)
+    for class_sent, times in stored.items():
+        _count_decided(lane, Decision.ACCEPTED, class_sent, times, now)
+
+
+def _count_decided(lane: Lane, decision: Decision, class_sent: MessageClass, times: Sequence[int], now: int) -> None:
+    metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(len(times))
+    if decision is Decision.ACCEPTED:
+        seconds = metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, class_sent)
+        metrics.observe_all(seconds, [max(now - ts_ms, 0) / 1000 for ts_ms in times])
+
+
 def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: int) -> None:
     stored: dict[tuple[Decision, MessageClass], list[int]] = {}
     for one in settled.ended:
@@ -586,10 +660,7 @@ def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: 
         if note.kind not in AFTERTHOUGHTS:  # they have no row of their own
             stored.setdefault((one.decision, note.class_sent), []).append(note.ts_ms)
     for (decision, class_sent), times in stored.items():
-        metrics.DECISIONS.labels(lane.vendor, decision, class_sent).inc(len(times))
-        if decision is Decision.ACCEPTED:
-            seconds = metrics.STORED_TO_ACCEPTED_SECONDS.labels(lane.vendor, class_sent)
-            metrics.observe_all(seconds, [max(now - ts_ms, 0) / 1000 for ts_ms in times])
+        _count_decided(lane, decision, class_sent, times, now)
     for reason, number in Counter(wait.reason for wait in settled.waits).items():
         metrics.RETRIES.labels(lane.vendor, reason).inc(number)
     if settled.alarms:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,6 +28,9 @@ from workers.handlers.routing import RoutingHandler
 from workers.presence import stage as presence
 from workers.queues.consumer import AWAY, Commit, Letter
 from workers.routing.stage import urgency_of
+
+if TYPE_CHECKING:
+    from workers.handlers.forwarding import Spread
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +78,7 @@ class PresenceHandler:
     devices: DeviceDirectory
     fanouts: Fanouts
     at_once: RoutedAtOnce | None = None
+    spread: Spread | None = None  # of a fleet of several shards
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         messages = [marked(message, entry.deliveries == 1) for entry in entries for message in decode_messages(entry.blob)]
@@ -92,6 +97,13 @@ class PresenceHandler:
 
     def look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
         """Who is away, and all else that follows. Nobody is woken for the next pages: whoever reads this stream reads on."""
+        if self.spread is not None:
+            messages, out = self.spread.pages(messages, self.members)
+            offline, commit = self._look(messages)
+            return offline, out + commit
+        return self._look(messages)
+
+    def _look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
         now = now_ms()
         seen = presence.look(messages, self.members, self.presences, self.devices, now)
         named = self._once(seen)

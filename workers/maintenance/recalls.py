@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from common.config import is_cluster
 from common.storage.leases import Lease
 from common.storage.old_marks import OldMarks
 from workers.held_tokens import decide_held
@@ -25,8 +26,9 @@ class Recalls:
         self._runtime = runtime
         self._old_at = 0.0
         self._held_at = 0.0
-        on_cluster = runtime.settings.redis_url.startswith("redis+cluster:")  # no release before served one
-        self._old_marks = None if on_cluster else OldMarks(runtime.redis, runtime.keys, runtime.engine, runtime.marks)
+        # no release before served a cluster, or several shards
+        alone = not is_cluster(runtime.settings.redis_url) and len(runtime.shards) == 1
+        self._old_marks = None if not alone else OldMarks(runtime.redis, runtime.keys, runtime.engine, runtime.marks)
 
     def _take_over_old(self) -> None:
         """What a version before this one remembered."""
@@ -43,7 +45,7 @@ class Recalls:
         withdraw_due(self._runtime, (lease.epoch_key, lease.epoch) if lease else None)
         if self._old_marks is not None:
             self._old_marks.take_over()
-        if time.monotonic() >= self._held_at:
+        if self._runtime.number == 0 and time.monotonic() >= self._held_at:  # tokens on hold are the whole fleet's
             self._held_at = time.monotonic() + HELD_EVERY_S
             decide_held(self._runtime)
         return EVERY_S

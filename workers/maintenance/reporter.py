@@ -17,10 +17,12 @@ from common.storage.core_streams import core_streams
 from common.storage.lane_queues import Load
 from common.storage.leases import Lease
 from common.storage.streams import CoreStreams, StreamDepth
+from workers import shards
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.lane import Lane
 from workers.fleet_watch import PauseWatch, show_memory, show_missing
 from workers.gate import terms_of
+from workers.lane_report import lane_status
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -96,9 +98,8 @@ class Reporter:
 
     def show_streams(self) -> None:
         """Our streams, and what is none of ours: the core's streams and the delayed set."""
-        queues = self._runtime.lane_queues
-        loads = queues.loads(queues.loaded())
-        found = {**self._runtime.streams.backlog((*keys.STREAMS, keys.LEDGER)), **queues.backlog(loads)}
+        loads = [one.lane_queues.loads(one.lane_queues.loaded()) for one in self._runtime.shards]
+        found = {**shards.backlog(self._runtime, _streams(self._runtime)), **shards.lanes_backlog(self._runtime, loads)}
         core, now = self._runtime.core, now_ms()
         depth, oldest = 0, None
         for stream in self._runtime.settings.event_streams:
@@ -108,21 +109,20 @@ class Reporter:
         self._show_waiting(found, depth, oldest, now)
         self.show_queue_wait(loads)
 
-    def show_queue_wait(self, loads: Mapping[str, Load] | None = None) -> None:
+    def show_queue_wait(self, loads: Sequence[Mapping[str, Load]] | None = None) -> None:
         """What autoscaling goes by: work that could be done now and is nobody's."""
         runtime = self._runtime
-        streams = runtime.streams.untaken_s((*keys.STREAMS, keys.LEDGER))
+        streams = shards.untaken_s(runtime, _streams(runtime))
         events = self._core.untaken_s(runtime.settings.event_streams)
         found: dict[tuple[str, ...], float] = {("intake", metrics.NONE): max(events.values())}
         for stream, waited in streams.items():
             stage = (keys.QUEUES.get(stream, stream), metrics.NONE)
             found[stage] = max(found.get(stage, 0.0), waited)
         found |= {(DELIVERY, vendor): 0.0 for _, vendor, _ in runtime.catalog.now.lanes}
-        found |= {(DELIVERY, vendor): waited for vendor, waited in runtime.lane_queues.untaken_s(loads).items()}
+        found |= {(DELIVERY, vendor): waited for vendor, waited in shards.lanes_untaken_s(runtime, loads).items()}
         metrics.show(metrics.QUEUE_WAIT_SECONDS, found)
 
     def _show_waiting(self, found: Mapping[str, StreamDepth], depth: int, oldest: int | None, now: int) -> None:
-        delayed = self._runtime.delayed
         queues: dict[str, tuple[int, int | None]] = {}
         for stream, backlog in found.items():
             queue = keys.QUEUES.get(stream, stream)
@@ -131,7 +131,7 @@ class Reporter:
             queues[queue] = count + backlog.unread + backlog.pending, min(times, default=None)
         queues |= {
             "events": (depth, oldest),
-            "delayed": (delayed.waiting_count(), delayed.oldest_due_ms()),
+            "delayed": (shards.delayed_count(self._runtime), shards.delayed_oldest_ms(self._runtime)),
         }
         self._waiting = {queue: number for queue, (number, _) in queues.items()}
         metrics.show(metrics.BACKLOG, {(queue,): number for queue, number in self._waiting.items()})
@@ -140,17 +140,24 @@ class Reporter:
 
     def show_lanes(self) -> None:
         lanes = list(self._runtime.catalog.now.lanes.values())
-        states = zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True)
+        states = list(zip(lanes, self._runtime.lane_states.peek_all([lane.id for lane in lanes]), strict=True))
         self.show_queue_bytes(lanes)
         self._pauses.look(lanes)
         show_missing(self._runtime)
         metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
         metrics.show(metrics.LANE_STATE, {_labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states})
 
+        self.show_stopped([lane for lane, state in states if not lane.paused and state.state != lane_store.FLOWING])
+
+    def show_stopped(self, lanes: Sequence[Lane]) -> None:
+        """Since when and why, in the words that `lanes`, doctor and the console have."""
+        told = zip(lanes, lane_status(self._runtime, lanes), strict=True) if lanes else ()
+        values = {(*_labels(lane), str(status.why)): status.since_ms / 1000 for lane, status in told if status.why}
+        metrics.show(metrics.LANE_STOPPED_SINCE, values)
+
     def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:
         """Of every lane; those that hold nothing are not asked."""
-        queues = self._runtime.lane_queues
-        held = queues.bytes_of(queues.loaded())
+        held = shards.bytes_of_lanes(self._runtime)
         metrics.show(metrics.QUEUE_BYTES, {_labels(lane): held.get(lane.id, 0) for lane in lanes})
 
     def show_dead_letters(self) -> None:
@@ -167,8 +174,9 @@ class Reporter:
         metrics.show(metrics.CREDENTIAL_EXPIRES_SECONDS, {labels: (int(ms) - now_ms()) / 1000 for labels, ms in ends.items() if ms})
         self._show_quotas(lanes)
         show_memory(runtime)
-        for stream in (*keys.STREAMS, keys.LEDGER):
-            runtime.streams.forget_dead_readers(stream, DEAD_READER_MS)
+        for one in runtime.shards:
+            for stream in _streams(runtime):
+                one.streams.forget_dead_readers(stream, DEAD_READER_MS)
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:
         admission, now = self._runtime.admission, now_ms()
@@ -189,7 +197,7 @@ class Reporter:
     def tally(self) -> None:
         """Counts by minute for the console and the API. What still waits for the ledger is looked at first: it is counted again."""
         runtime = self._runtime
-        unwritten = runtime.streams.backlog((keys.LEDGER,))[keys.LEDGER].oldest_ms
+        unwritten = shards.backlog(runtime, (keys.LEDGER,))[keys.LEDGER].oldest_ms
         with sql.optional(runtime.engine, TALLY_S):
             runtime.tallies.sample(now_ms(), self._waiting)
             if runtime.tallies.count(now_ms(), unwritten):
@@ -208,6 +216,11 @@ class Reporter:
             runtime.tallies.fold(now_ms(), runtime.settings.ledger_days)
         for kind, count in gone.items():
             log.warning("what is too old or too much was forgotten", extra={"cause": kind, "count": count})
+
+
+def _streams(runtime: Runtime) -> tuple[str, ...]:
+    """What is read as a stream in each shard."""
+    return (*keys.STREAMS, *(keys.OUT if len(runtime.shards) > 1 else ()), keys.LEDGER)
 
 
 def _labels(lane: Lane) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ class Timer:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._next = 0.0
+        self._streams = (*keys.STREAMS, *(keys.OUT if len(runtime.shards) > 1 else ()))
         self.lanes = LaneTimer(runtime)
 
     def turn(self, lease: Lease | None = None) -> float:
@@ -34,7 +35,7 @@ class Timer:
             self._runtime.replies.release_due()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
-            self._wake(self._runtime.streams.missed(keys.STREAMS))
+            self._wake(self._runtime.streams.missed(self._streams))
             for vendor in self.lanes.look():
                 self._runtime.send_wake_up(DELIVERY, vendor)
         return TICK_S

@@ -62,12 +62,12 @@ def chunks(messages: Sequence[Message], members: MemberPages) -> Iterator[tuple[
         if message.recipients is not None and len(message.recipients) == 1 and not message.exclude and not message.position:
             yield Chunk(message, message.recipients), None
             continue
-        users, more = _page(message, members)
+        users, more = page_of(message, members)
         excluded = frozenset(message.exclude)
         yield Chunk(message, tuple(user for user in dict.fromkeys(users) if user not in excluded)), more
 
 
-def _page(message: Message, members: MemberPages) -> tuple[Sequence[str], Message | None]:
+def page_of(message: Message, members: MemberPages) -> tuple[Sequence[str], Message | None]:
     """The next of a message's people, and the message that goes on behind them, if any."""
     size = PAGES[min(message.pages, len(PAGES) - 1)]
     if message.recipients is not None:

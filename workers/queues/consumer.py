@@ -210,28 +210,32 @@ class StreamConsumer:
                 log.warning("a store is away, waiting", extra={"reason": type(error).__name__, "queue": self.policy.stage})
                 time.sleep(AWAY_S)
             self.progress_at = time.monotonic()  # also while a store is away: a restart would not help
+        with contextlib.suppress(*AWAY):
+            self.give_back()
+
+    def give_back(self) -> None:
+        """What was kept while a store was away is anybody's, and not counted."""
         if self._kept:
-            with contextlib.suppress(*AWAY):
-                self._source.forgive(self._kept)
+            self._source.forgive(self._kept)
 
     # ------------------------------------------------------------ one read
 
     def once(self) -> int:
         """One read of each kind: what a store's absence held up, what dead readers left, what is new. Number of the entries."""
-        kept = self._again()
+        kept = self.again()
         reclaimed = self._reclaimed()
         self.finish(reclaimed)
         fresh = self._read()
         self.finish(fresh)
-        return len(kept) + len(reclaimed) + len(fresh)
+        return kept + len(reclaimed) + len(fresh)
 
-    def _again(self) -> list[Entry]:
+    def again(self) -> int:
         """What we had read when a store went away, before anything newer; what others took over meanwhile is theirs."""
         if not self._kept:
-            return []
+            return 0
         kept, self._kept = self._source.renew(self._kept), []
         self.finish(kept)
-        return kept
+        return len(kept)
 
     def _read(self) -> list[Entry]:
         entries: list[Entry] = []

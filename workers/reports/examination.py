@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.config import SettingError
 from common.storage.vault import VaultError
+from common.values import BothWords
+from workers.lane_report import console_rows
 from workers.reports import fleet, servers
 from workers.reports.doors import door_findings
 from workers.reports.findings import Finding, bad, database_error, redis_error
@@ -16,6 +19,11 @@ from workers.runtime import Runtime
 
 #: Without these no other check says anything true.
 FIRST = ("redis", "core's redis", "postgresql", "tables")
+#: Problems of a server that does not do what is asked: every other check would fail for them.
+HIDING: Final = frozenset(
+    {"redis_replica", "redis_rights", "redis_full", "redis_disk", "redis_refuses", "database_refuses", "database_no_days"}
+)
+Check = Callable[[], Iterable[Finding]]
 
 
 def examined(runtime: Runtime) -> Iterator[Finding]:
@@ -34,30 +42,51 @@ def examined(runtime: Runtime) -> Iterator[Finding]:
 
 def _hides(finding: Finding) -> bool:
     """Whether what follows would fail for the same reason: a warning about memory or disk hides nothing."""
-    return finding.unreachable or finding.check == "tables" or finding.found.startswith(("it is", "it takes", "this user", "it refuses"))
+    return finding.unreachable or finding.check == "tables" or finding.problem in HIDING
+
+
+def current(runtime: Runtime, rows: Sequence[fleet.LaneRow]) -> Iterator[Finding]:
+    """What changes from minute to minute and costs little: for every look at the console's overview. rows: of console_rows."""
+    for name, check in (*_moving(runtime), ("lanes", lambda: fleet.lane_findings(rows)), ("quota", lambda: fleet.quota_findings(rows))):
+        yield from _safely(name, check)
+
+
+#: Checks that `current` makes.
+CURRENT: Final = frozenset({"processes", "belts", "credentials", "lanes", "quota", "dead letters"})
+
+
+def _moving(runtime: Runtime) -> list[tuple[str, Check]]:
+    return [
+        ("credentials", lambda: fleet.expiry_findings(runtime)),
+        ("processes", lambda: fleet.process_findings(runtime)),
+        ("belts", lambda: fleet.belt_findings(runtime)),
+        ("dead letters", lambda: fleet.letter_findings(runtime)),
+    ]
 
 
 def _of_the_fleet(runtime: Runtime, redis_there: bool, database_there: bool) -> Iterator[Finding]:
     if database_there:
-        unreadable = list(_safely("credentials", lambda: fleet.credential_findings(runtime)))
+        unreadable = list(_safely("credentials", lambda: fleet.key_findings(runtime)))
         yield from unreadable
-        if any(not one.ok and "none of the keys" in one.found for one in unreadable):
+        if any(one.problem == "keys_lost" for one in unreadable):
             return  # every lane would look as if somebody had paused it
     both = redis_there and database_there
+    if both:
+        yield from _safely("lanes", lambda: current(runtime, console_rows(runtime)))
+    elif redis_there:
+        yield from _safely("belts", lambda: fleet.belt_findings(runtime))
+    elif database_there:
+        yield from _safely("credentials", lambda: fleet.expiry_findings(runtime))
+        yield from _safely("dead letters", lambda: fleet.letter_findings(runtime))
     checks: Iterable[tuple[bool, str, Callable[[Runtime], Iterable[Finding]]]] = (
         (both, "clocks", fleet.clock_findings),
         (redis_there, "names", servers.name_findings),
-        (both, "processes", fleet.process_findings),
-        (redis_there, "belts", fleet.belt_findings),
-        (both, "lanes", fleet.lane_findings),
-        (both, "quota", fleet.quota_findings),
         (both, "devices", fleet.device_findings),
         (both, "tenants", fleet.tenant_findings),
         (both, "rights", fleet.right_findings),
         (both, "builds", fleet.build_findings),
         (both, "vendors", fleet.vendor_findings),
         (database_there, "receipts", lambda runtime: fleet.receipt_findings(runtime.settings)),
-        (database_there, "dead letters", fleet.letter_findings),
         (database_there, "doors", door_findings),
     )
     for possible, name, check in checks:
@@ -73,6 +102,7 @@ def _safely(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Findi
         yield redis_error(name, error)
     except SQLAlchemyError as error:
         told = database_error(error)
-        yield Finding(name, False, f"can't be looked at: {told.found}", told.cure)
+        yield bad(name, "not_looked", said=BothWords(told.words("en"), told.words("zh")), cure=BothWords(told.help("en"), told.help("zh")))
     except (VaultError, SettingError, OSError) as error:
-        yield bad(name, f"can't be looked at: {type(error).__name__}", "pushfleet doctor --json, and the log of the processes")
+        cure = BothWords("pushfleet doctor --json, and the log of the processes", "pushfleet doctor --json，并查看各进程日志")
+        yield bad(name, "not_looked", said=type(error).__name__, cure=cure)

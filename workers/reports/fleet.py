@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -22,13 +24,17 @@ from common.storage import keys, lanes, ledger, living
 from common.storage.streams import GROUP
 from common.storage.tenants import is_app
 from common.storage.vault import VaultError
+from common.values import BothWords
+from workers import shards
 from workers.delivery.lane import Lane
-from workers.lane_report import lane_status, lanes_of, quota_rows
+from workers.lane_report import lanes_of
 from workers.reports.findings import Finding, bad, good
 from workers.reports.servers import other_fleets
 from workers.runtime import Runtime
 from workers.transport.easy import EasyMaker
-from workers.vendors import VENDORS
+
+#: One of lane_report.console_rows, or as much of it as names a lane.
+LaneRow = Mapping[str, Any]
 
 #: An entry that is older says that its stage does not keep up; entries of a stream at which the stage before it slows down.
 OLD_S, DEEP = 60, 2_000
@@ -52,8 +58,8 @@ def clock_findings(runtime: Runtime) -> Iterator[Finding]:
         there = clock()
         skew = there - (before + time.time()) / 2 * 1000
         if abs(skew) > SKEW_MS_MAX:
-            way = "ahead of" if skew > 0 else "behind"
-            yield bad("clocks", f"{name} is {abs(skew) / 1000:.1f} s {way} this host", "let NTP set both (chronyc tracking)")
+            way = BothWords("ahead of", "偏快") if skew > 0 else BothWords("behind", "偏慢")
+            yield bad("clocks", "clock", name=name, skew_s=f"{abs(skew) / 1000:.1f}", way=way)
         else:
             yield good("clocks", f"{name} and this host agree within {max(abs(skew), 1):.0f} ms")
 
@@ -72,14 +78,18 @@ def process_findings(runtime: Runtime) -> Iterator[Finding]:
     roles = runtime.living.roles()
     if not any(role.startswith((*living.STAGES, living.DELIVERY)) for role in roles.values()):
         others = other_fleets(runtime)[:3]
-        found = f"none is alive under the prefix {runtime.settings.prefix}" + (f"; alive: {', '.join(others)}" if others else "")
-        cure = "pushfleet up, or start the lines of the Procfile"
-        yield bad("processes", found, cure + (f"; or, if that is this fleet, PUSHFLEET_PREFIX={others[0]}" if others else ""))
+        alive, perhaps = BothWords("", ""), BothWords("", "")
+        if others:
+            alive = BothWords(f"; alive: {', '.join(others)}", f"；存活的有：{', '.join(others)}")
+            prefix = f"PUSHFLEET_PREFIX={others[0]}"
+            perhaps = BothWords(f"; or, if that is this fleet, {prefix}", f"；若那就是本系统，则 {prefix}")
+        yield bad("processes", "processes_none", prefix=runtime.settings.prefix, others=alive, perhaps=perhaps)
         return
     vendors = {Vendor(row["vendor"]) for row in runtime.credentials.listed()}
     missing = living.missing(roles.values(), vendors, receipts=runtime.settings.receipts_url is not None)
     if missing:
-        yield bad("processes", f"not alive: {', '.join(missing)}", "start them: " + "; ".join(map(living.command_of, missing)))
+        commands = "; ".join(map(living.command_of, missing))
+        yield bad("processes", "processes_missing", lines=", ".join(missing), commands=commands)
     else:
         yield good("processes", f"{len(roles)} alive: {' '.join(roles)}")
 
@@ -93,97 +103,100 @@ def belt_findings(runtime: Runtime) -> Iterator[Finding]:
         groups = {group["name"] for group in cast(Any, runtime.core.xinfo_groups(stream))} if runtime.core.exists(stream) else set()
         others = groups - {GROUP.encode()}
         if others:
-            yield bad(
-                "belts",
-                f"{stream} has another reader's group: {', '.join(sorted(map(bytes.decode, others)))}",
-                "the stream belongs to the fleet: other readers use one of their own; then XGROUP DESTROY STREAM GROUP",
-            )
-    backlog = {**runtime.streams.backlog((*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **runtime.lane_queues.backlog()}
+            yield bad("belts", "belt_reader", stream=stream, groups=", ".join(sorted(map(bytes.decode, others))))
+    backlog = {**shards.backlog(runtime, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)), **shards.lanes_backlog(runtime)}
     for stream_name, found in backlog.items():
         total += found.unread + found.pending
         most = ledger.STREAM_MAX if stream_name == keys.LEDGER else DEEP
         yield from _depth(stream_name, found.unread + found.pending, found.oldest_ms, now, depth_max=most)
-    due = runtime.delayed.oldest_due_ms()
+    due = shards.delayed_oldest_ms(runtime)
     if due is not None and now - due > OLD_S * 1000:
-        yield bad("belts", f"delayed pushes are {(now - due) // 1000} s overdue", "is upkeep alive? its log says what it waits for")
-    yield good("belts", f"{total} entries between the stages, {runtime.delayed.waiting_count()} waiting for their time")
+        yield bad("belts", "delayed_overdue", since_ms=due, age_s=(now - due) // 1000)
+    yield good("belts", f"{total} entries between the stages, {shards.delayed_count(runtime)} waiting for their time")
 
 
 def _depth(name: str, depth: int, oldest_ms: int | None, now: int, depth_max: int | None) -> Iterator[Finding]:
     age_s = (now - oldest_ms) // 1000 if oldest_ms is not None else 0
     if depth and age_s > OLD_S:
-        cure = "its stage does not keep up: more replicas, or its log says what it waits for"
-        yield bad("belts", f"{name}: {depth} entries, the oldest {age_s} s old", cure)
+        yield bad("belts", "belt_old", since_ms=oldest_ms, queue=name, depth=depth, age_s=age_s)
     elif depth_max is not None and depth > depth_max:
-        yield bad("belts", f"{name}: {depth} entries, the stage before it waits", "more replicas of the stage that reads it")
+        yield bad("belts", "belt_deep", queue=name, depth=depth)
 
 
-def lane_findings(runtime: Runtime) -> Iterator[Finding]:
-    found = list(runtime.catalog.now.lanes.values())
-    if not found:
-        yield bad("lanes", "there is no credential yet", "pushfleet app add, then pushfleet credential add")
+def lane_findings(rows: Sequence[LaneRow]) -> Iterator[Finding]:
+    """rows: of lane_report.console_rows."""
+    if not rows:
+        yield bad("lanes", "lanes_none")
         return
     flowing = 0
-    for lane, status in zip(found, lane_status(runtime, found), strict=True):
-        name = f"{lane.vendor} {lane.credential.business_id} of {lane.credential.app}"
-        parked = runtime.lane_queues.waiting(lane.id)
-        waiting = f", {parked} pushes wait behind it" if parked else ""
-        key = f"{lane.credential.app} {lane.vendor} {lane.credential.business_id}"
-        if lane.paused:
-            yield bad("lanes", f"{name} is paused by an operator{waiting}", f"pushfleet credential resume {key}")
-        elif status.state != lanes.FLOWING:
-            since = _at(status.since_ms)
-            yield bad("lanes", f"{name} is {status.state} since {since}: {status.why}{waiting}", f"pushfleet credential check {key}")
-        elif runtime.guard.stopped(lane.id):
-            yield bad(
-                "lanes",
-                f"{name}: too many tokens at once were told dead; none is retired",
-                f"is this the right environment and key? compare with the app's build: pushfleet credential list {key}",
-            )
+    for row in rows:
+        named: dict[str, Any] = {"lane": _name(row), "key": _key(row), "waiting": _waiting(row["parked"])}
+        since: dict[str, Any] = {"since_ms": row["since_ms"]}
+        if row["state"] == lanes.PAUSED:
+            yield bad("lanes", "lane_paused", **since, **named)
+        elif row["state"] != lanes.FLOWING:
+            state = BothWords(row["state"], "试探" if row["state"] == lanes.PROBING else "停止")
+            yield bad("lanes", "lane_stopped", **since, **named, state=state, at=_at(row["since_ms"]), why=row["reason"])
+        elif row["guard"]:
+            yield bad("lanes", "lane_guard", **named)
         else:
             flowing += 1
-    yield good("lanes", f"{flowing} of {len(found)} flow")
+    yield good("lanes", f"{flowing} of {len(rows)} flow")
 
 
-def credential_findings(runtime: Runtime) -> Iterator[Finding]:
-    now = now_ms()
+def _waiting(parked: int) -> BothWords:
+    return BothWords(f", {parked} pushes wait behind it", f"，{parked} 条推送在等待") if parked else BothWords("", "")
+
+
+def _name(row: LaneRow) -> BothWords:
+    """Of a lane, as every place that names one."""
+    lane, app = f"{row['vendor']} {row['business_id']}", row["app"]
+    return BothWords(f"{lane} of {app}", f"{lane}（{app}）")
+
+
+def _key(row: LaneRow) -> str:
+    """As the command line takes it."""
+    return shlex.join([row["app"], row["vendor"], row["business_id"]])
+
+
+def key_findings(runtime: Runtime) -> Iterator[Finding]:
+    """Whether the stored credentials can be read with the keys that there are."""
     try:
         stored = runtime.credentials.all()
     except VaultError as error:
-        yield bad("credentials", str(error), "put that key back into the file, below the first")
+        yield bad("credentials", "keys_lost", said=error)
         return
-    for one in stored:
-        if one.expires_ms is None:
-            continue
-        name, rotate = (
-            f"{one.vendor} {one.business_id} of {one.app}",
-            f"pushfleet credential rotate {one.app} {one.vendor} {one.business_id}",
-        )
-        if one.expires_ms <= now:
-            yield bad("credentials", f"{name} has expired", rotate)
-        elif one.expires_ms - now < EXPIRES_SOON_MS:
-            yield bad("credentials", f"{name} expires {_at(one.expires_ms)[:16]}", rotate)
     yield good("credentials", f"{len(stored)} can be read")
+
+
+def expiry_findings(runtime: Runtime) -> Iterator[Finding]:
+    now = now_ms()
+    for row in runtime.credentials.listed():
+        ends = row["expires_ms"]
+        if ends is not None and ends - now < EXPIRES_SOON_MS:
+            problem = "credential_expired" if ends <= now else "credential_expires"
+            yield bad("credentials", problem, lane=_name(row), key=_key(row), at=_at(ends)[:16])
 
 
 def letter_findings(runtime: Runtime) -> Iterator[Finding]:
     """Dead letters are an operator's business, but not a fault of the set-up."""
     counts = runtime.dead_letters.counts()
-    told = ", ".join(f"{count} of {stage}" for stage, count in sorted(counts.items()))
-    yield good("dead letters", f"{told}: pushfleet dead-letters list" if told else "none")
+    if not counts:
+        yield good("dead letters", "none")
+        return
+    by_stage = sorted(counts.items())
+    told = BothWords(", ".join(f"{n} of {stage}" for stage, n in by_stage), "，".join(f"{stage} {n} 条" for stage, n in by_stage))
+    yield replace(bad("dead letters", "letters", counts=told), ok=True, note=True)
 
 
-def quota_findings(runtime: Runtime) -> Iterator[Finding]:
-    for lane in lanes_of(runtime):
-        credential = lane.credential
-        for quota in quota_rows(runtime, lane):
+def quota_findings(rows: Sequence[LaneRow]) -> Iterator[Finding]:
+    """rows: as lane_findings."""
+    for row in rows:
+        for quota in row["quotas"]:
             limit, used = quota["limit"], quota["used"]
-            if not limit or used < QUOTA_SHARE * limit:
-                continue
-            said = "is spent until the vendor's midnight" if used >= limit else f"is used to {used * 100 // limit} %"
-            found = f"{lane.vendor} {credential.business_id} of {credential.app}: the {quota['bucket']} quota of today ({limit}) {said}"
-            key = f"{credential.app} {lane.vendor} {credential.business_id}"
-            yield bad("quota", found, f"a higher quota from the vendor, then pushfleet quota set {key} {quota['bucket']}=N")
+            if limit and used >= QUOTA_SHARE * limit:
+                values = {"lane": _name(row), "key": _key(row), "bucket": quota["bucket"], "limit": limit, "share": used * 100 // limit}
+                yield bad("quota", "quota_spent" if used >= limit else "quota_nearly", **values)
 
 
 # ---------------------------------------------------------------- accounts and devices
@@ -197,10 +210,12 @@ def device_findings(runtime: Runtime) -> Iterator[Finding]:
     """Devices whose account there is not: their pushes end as no_credential."""
     for row in _without_account(runtime):
         there = sorted(lane.credential.business_id for lane in lanes_of(runtime, row["app"]) if lane.vendor == row["vendor"])
-        name = f"{row['vendor']} {row['business_id']} of {row['app']}"
-        found = f"devices ({row['devices']}{'+' if row['sampled'] else ''}) of {name}, which has no account"
-        cure = f"pushfleet credential add {row['vendor']} --app {row['app']} --business-id {row['business_id']} …"
-        yield bad("devices", found, cure + (f"; or the app registers with {' or '.join(there)}" if there else ""))
+        perhaps = BothWords("", "")
+        if there:
+            perhaps = BothWords(f"; or the app registers with {' or '.join(there)}", f"；或由应用改用 {' / '.join(there)} 注册")
+        about = {name: row[name] for name in ("vendor", "app", "business_id")}
+        count = f"{row['devices']}{'+' if row['sampled'] else ''}"
+        yield bad("devices", "device_account", lane=_name(row), count=count, perhaps=perhaps, **about)
 
 
 def _without_account(runtime: Runtime) -> list[Mapping[str, Any]]:
@@ -220,18 +235,16 @@ def tenant_findings(runtime: Runtime) -> Iterator[Finding]:
     """Tenants whose names an older version took: their keys may be another tenant's."""
     for app in runtime.tenants.all():
         if not is_app(app):
-            cure = "pushfleet app add under a name of letters, digits, '.', '_' and '-'; then its core, credentials and devices move there"
-            yield bad("tenants", f"{app}: a name that may share keys with other tenants", cure)
+            yield bad("tenants", "tenant_name", app=app)
 
 
 def right_findings(runtime: Runtime) -> Iterator[Finding]:
     """Rights that a vendor honours only with a channel of the app's."""
     for lane in lanes_of(runtime):
         credential = lane.credential
-        if lane.vendor == Vendor.OPPO and {"oppo.private", "oppo.strong"} & credential.rights and not credential.channels:
-            found = f"oppo {credential.business_id} of {credential.app} has a private right and no channel: phones may show nothing"
-            cure = f"pushfleet credential rotate {credential.app} oppo {credential.business_id} --channel chat=ID (docs/vendors/oppo.md)"
-            yield bad("rights", found, cure)
+        if lane.spec.rights_want_channel & credential.rights and not credential.channels:
+            named = {"vendor": lane.vendor, "business_id": credential.business_id, "app": credential.app}
+            yield bad("rights", "right_channel", lane=_name(named), key=_key(named))
 
 
 def build_findings(runtime: Runtime) -> Iterator[Finding]:
@@ -240,9 +253,7 @@ def build_findings(runtime: Runtime) -> Iterator[Finding]:
         foreign = decisions.get("token_foreign", 0)
         asked = sum(decisions.get(name, 0) for name in ("accepted", "token_dead", "token_foreign", "rejected"))
         if foreign >= FOREIGN_MIN and foreign >= FOREIGN_SHARE * asked:
-            found = f"{vendor}: {foreign} of {asked} tokens of the last hour belong to another app or environment"
-            cure = "a debug build or the wrong account: compare its environment and topic (pushfleet credential list)"
-            yield bad("builds", found, cure)
+            yield bad("builds", "build_foreign", vendor=vendor, foreign=foreign, asked=asked)
 
 
 # ---------------------------------------------------------------- the network
@@ -257,23 +268,27 @@ def vendor_findings(runtime: Runtime) -> Iterator[Finding]:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda target: _reached(make, target[2], runtime.settings.proxies.get(target[0])), targets))
     wrong = [(target, words) for target, words in zip(targets, found, strict=True) if words]
-    own = f" ({len(wrong)} of {len(targets)} servers: look at your own network)" if len(wrong) * 2 > len(targets) > 2 else ""
+    own = BothWords("", "")
+    if len(wrong) * 2 > len(targets) > 2:
+        share = f"{len(wrong)} of {len(targets)} servers: look at your own network"
+        own = BothWords(f" ({share})", f"（{len(targets)} 个服务器中有 {len(wrong)} 个：请检查自己的网络）")
     for (vendor, name, url), words in wrong:
         untrusted = "certificate" in words.lower()
-        cure = "PUSHFLEET_CA_FILE: the certificates that signed it" if untrusted else "firewall, DNS or proxy of this host"
-        cure += f"; or PUSHFLEET_ENDPOINT_{name}" if name in runtime.settings.endpoints else ""
-        yield bad("vendors", f"{vendor}: {urlsplit(url).netloc} can't be reached: {words}{own}", cure)
+        cure = BothWords("firewall, DNS or proxy of this host", "检查本机的防火墙、DNS 或代理")
+        if untrusted:
+            cure = BothWords("PUSHFLEET_CA_FILE: the certificates that signed it", "PUSHFLEET_CA_FILE：签发其证书的 CA")
+        there = name in runtime.settings.endpoints
+        perhaps = BothWords(f"; or PUSHFLEET_ENDPOINT_{name}", f"；或 PUSHFLEET_ENDPOINT_{name}") if there else BothWords("", "")
+        yield bad("vendors", "vendor_away", vendor=vendor, server=urlsplit(url).netloc, said=words, own=own, cure=cure, perhaps=perhaps)
     if not wrong:
         yield good("vendors", f"{len(targets)} servers take connections")
 
 
 def _servers(runtime: Runtime, lane: Lane) -> list[tuple[str, str]]:
-    """(endpoint, base URL) that this lane uses; of APNs only its own environment."""
-    bases = [(name, runtime.settings.endpoints.get(name, url)) for name, url in VENDORS[lane.vendor].endpoints.items()]
-    if lane.vendor == Vendor.APNS:
-        wanted = "APNS_SANDBOX" if lane.credential.options.get("env") == "sandbox" else "APNS_PRODUCTION"
-        return [base for base in bases if base[0] == wanted]
-    return bases[:1] if lane.vendor in (Vendor.XIAOMI, Vendor.OPPO) else bases
+    """(endpoint, base URL) that this lane uses."""
+    spec = lane.spec
+    used = spec.endpoints_used(lane.credential) if spec.endpoints_used else list(spec.endpoints)
+    return [(name, runtime.settings.endpoints.get(name, spec.endpoints[name])) for name in used]
 
 
 def _reached(make: EasyMaker, url: str, proxy: str | None) -> str:
@@ -302,21 +317,19 @@ def receipt_findings(settings: Settings) -> Iterator[Finding]:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     if is_loopback(host):
-        found = f"{parts.netloc} of PUSHFLEET_RECEIPTS_URL is this machine's own: no vendor reaches it"
-        yield bad("receipts", found, "a public https:// address")
+        yield bad("receipts", "receipts_own", server=parts.netloc)
         return
     if parts.scheme != "https":
-        found = "PUSHFLEET_RECEIPTS_URL is http://: receipts and their addresses can be read on the way"
-        yield bad("receipts", found, "an https:// address")
+        yield bad("receipts", "receipts_http")
     try:
         with socket.create_connection((host, port), REACH_S) as connection:
             if parts.scheme == "https":
                 with ssl.create_default_context().wrap_socket(connection, server_hostname=host):
                     pass
     except OSError as error:
-        words = "its certificate is not trusted" if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__
-        found = f"{parts.netloc} of PUSHFLEET_RECEIPTS_URL can't be reached from here: {words}"
-        yield bad("receipts", found, "DNS, firewall, and the reverse proxy before PUSHFLEET_RECEIPTS_ADDR (docs/reverse-proxy.md)")
+        untrusted = isinstance(error, ssl.SSLCertVerificationError)
+        said = BothWords("its certificate is not trusted", "证书不受信任") if untrusted else type(error).__name__
+        yield bad("receipts", "receipts_away", server=parts.netloc, said=said)
         return
     yield good("receipts", f"{parts.netloc} answers")
 

@@ -23,7 +23,7 @@ from common.storage.cluster import client_for
 from common.storage.migrations import migrate
 from common.storage.redis import CLUSTER_FORM
 from common.storage.streams import GROUP
-from workers.reports.findings import Finding, bad, database_error, good, redis_error
+from workers.reports.findings import Finding, away, bad, database_error, good, redis_error
 from workers.runtime import Runtime
 
 #: XAUTOCLAIM is what the oldest server that we can use has brought.
@@ -37,11 +37,11 @@ def key_findings(settings: Settings) -> Iterator[Finding]:
     try:
         found = secret_keys(settings)
     except SettingError as error:
-        yield bad("keys", str(error), "make one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'")
+        yield bad("keys", "keys_unusable", said=error)
         return
     path = settings.secret_keys_file or settings.data_dir / SECRET_KEYS_NAME
     if path.is_file() and path.stat().st_mode & 0o007:
-        yield bad("keys", f"{path} can be read by every user of this host", f"chmod o= {path}", fix=lambda: _close(path))
+        yield bad("keys", "keys_open", fix=lambda: _close(path), path=path)
     yield good("keys", f"{len(found)} secret key{'s' * (len(found) != 1)}, the first encrypts")
 
 
@@ -61,7 +61,7 @@ def redis_findings(runtime: Runtime) -> Iterator[Finding]:
             redis = server()
             redis.ping()
         except SettingError as error:
-            yield Finding(name, False, str(error), f"{setting}: {CLUSTER_FORM}", unreachable=True)
+            yield away(name, "redis_form", said=error, setting=setting, form=CLUSTER_FORM)
             continue
         except (RedisError, OSError) as error:
             yield redis_error(name, error, setting)
@@ -75,8 +75,7 @@ def _described(name: str, redis: Redis) -> Iterator[Finding]:
     try:
         sections = [cast(Any, redis.info(section)) for section in ("server", "memory", "persistence", "cluster", "replication")]
     except NoPermissionError:
-        cure = "ACL SETUSER <user> +info; on a managed server look at its console: noeviction, append-only file on"
-        yield bad(name, "INFO is not allowed to this user: memory and persistence can't be judged", cure)
+        yield bad(name, "redis_info")
         return
     info = {key: value for section in sections for key, value in section.items()}
     try:
@@ -95,25 +94,22 @@ def server_findings(name: str, info: Mapping[str, Any], redis: Redis | None = No
     kind, version = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", str(info.get("redis_version", "0")))
     known = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2] if part.isdigit())
     if known < REDIS_MIN:
-        yield bad(name, f"{kind} {version}", "the fleet needs XAUTOCLAIM: Redis 6.2, Valkey 7.2 or newer")
+        yield bad(name, "redis_version", version=f"{kind} {version}")
     else:
         yield good(name, f"{kind} {version}")
     policy, most, used = str(info.get("maxmemory_policy", "noeviction")), int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if most and policy != "noeviction":
-        found, cure = f"maxmemory-policy {policy}: pushes can vanish when memory is short", "CONFIG SET maxmemory-policy noeviction"
-        yield bad(name, found, cure, fix=setting("maxmemory-policy", "noeviction"))
+        yield bad(name, "redis_evicts", fix=setting("maxmemory-policy", "noeviction"), policy=policy)
     elif most and used > MEMORY_SHARE_MAX * most:
-        yield bad(name, f"{used * 100 // most}% of maxmemory used", "give it more memory, or find out below which stream has grown")
+        yield bad(name, "redis_memory", share=used * 100 // most)
     else:
         yield good(name, f"nothing is evicted, {used >> 20} MiB used" + (f" of {most >> 20}" if most else ""))
     if not int(info.get("aof_enabled", 0)):
-        found, cure = "no append-only file: a crash loses what was on its way", "CONFIG SET appendonly yes, appendfsync everysec"
-        yield bad(name, found, cure, fix=setting("appendonly", "yes"))
+        yield bad(name, "redis_no_aof", fix=setting("appendonly", "yes"))
     elif info.get("aof_last_write_status", "ok") != "ok":
-        yield bad(name, "the append-only file can't be written", "look at the disk of the server")
+        yield bad(name, "redis_disk")
     elif str(info.get("appendfsync", "everysec")) == "no":
-        found = "appendfsync no: a crash of the host loses up to half a minute"
-        yield bad(name, found, "CONFIG SET appendfsync everysec", fix=setting("appendfsync", "everysec"))
+        yield bad(name, "redis_fsync", fix=setting("appendfsync", "everysec"))
     else:
         yield good(name, "append-only file is on")
 
@@ -148,7 +144,7 @@ def _core_keys(name: str, core: Redis, settings: Settings) -> Iterator[Finding]:
         try:
             kind = cast(Any, core.type(stream)).decode()
             if kind not in ("stream", "none"):
-                yield bad(name, f"{stream} is a {kind}, no stream", "another name in PUSHFLEET_EVENT_STREAMS, or DEL what is there")
+                yield bad(name, "stream_kind", stream=stream, kind=kind)
                 continue
             for kind_of_key in ("presence", "members"):
                 core.exists(f"{settings.key_prefix}{kind_of_key}:{{doctor}}")
@@ -164,14 +160,12 @@ def name_findings(runtime: Runtime) -> Iterator[Finding]:
     never = [stream for stream in settings.event_streams if not _written(runtime.core, stream)]
     others = sorted(streams - set(settings.event_streams))
     for stream in others if never else []:
-        found = f"{stream} is written and nobody reads it; nothing was ever written to {', '.join(never)}"
-        yield bad("names", found, f"PUSHFLEET_EVENT_STREAMS={stream}")
+        yield bad("names", "stream_unread", stream=stream, never=", ".join(never))
     for stream in never if not others else []:
         yield good("names", f"no event was written to {stream} yet")
     foreign = presences - {settings.key_prefix}
     if foreign and settings.key_prefix not in presences:
-        found = f"presence or members stand under {', '.join(sorted(foreign))}, none under {settings.key_prefix}"
-        yield bad("names", found, f"PUSHFLEET_KEY_PREFIX={min(foreign)}")
+        yield bad("names", "key_prefix", foreign=", ".join(sorted(foreign)), own=settings.key_prefix, first=min(foreign))
 
 
 def other_fleets(runtime: Runtime) -> list[str]:
@@ -236,9 +230,9 @@ def database_findings(runtime: Runtime) -> Iterator[Finding]:
         return
     words = f"PostgreSQL {version // 10_000}.{version % 10_000}"
     if version < POSTGRES_MIN * 10_000:
-        yield bad("postgresql", words, f"the fleet needs {POSTGRES_MIN} or newer")
+        yield bad("postgresql", "database_version", version=words, least=POSTGRES_MIN)
     elif read_only:
-        yield bad("postgresql", f"{words}, a standby that can't be written", "PUSHFLEET_DATABASE_URL must name the primary")
+        yield bad("postgresql", "database_standby", version=words)
     else:
         yield good("postgresql", words)
     yield from _tables(runtime, current)
@@ -254,13 +248,11 @@ def _tables(runtime: Runtime, current: set[str]) -> Iterator[Finding]:
         yield from _written_rows(runtime)
         return
     known = {revision.revision for revision in script.walk_revisions()}
-    found = f"version {', '.join(sorted(current)) or 'none'}, not {', '.join(sorted(newest))}"
+    told: dict[str, Any] = {"current": ", ".join(sorted(current)) or "none", "newest": ", ".join(sorted(newest))}
     if current - known and all(number.isdigit() and int(number) > max(map(int, newest)) for number in current - known):
-        yield bad(
-            "tables", f"{found}: of a newer version of Pushfleet", "upgrade this program, or restore the backup of before the upgrade"
-        )
+        yield bad("tables", "tables_newer", **told)
     else:
-        yield bad("tables", found, "pushfleet migrate", fix=lambda: migrate(runtime.engine))
+        yield bad("tables", "tables_other", fix=lambda: migrate(runtime.engine), **told)
 
 
 def _written_rows(runtime: Runtime) -> Iterator[Finding]:
@@ -277,7 +269,7 @@ def _written_rows(runtime: Runtime) -> Iterator[Finding]:
         yield database_error(error)
         return
     if not schema:
-        yield bad("postgresql", "this user may not create the ledger's days", "GRANT CREATE ON SCHEMA public TO <user>")
+        yield bad("postgresql", "database_no_days")
     else:
         yield good("postgresql", "rows can be written, changed and deleted")
 

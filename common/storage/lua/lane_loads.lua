@@ -8,7 +8,7 @@ for at = 1, #KEYS, 5 do
   out[n + 1], out[n + 2] = tonumber(load[1] or '0'), tonumber(load[2] or '0')
   n = n + 2
   for u = 1, 4 do
-    local count, first = call('ZCARD', KEYS[at + u]), 0
+    local count, first = load[1] and load[1] ~= '0' and call('ZCARD', KEYS[at + u]) or 0, 0 -- without bytes there is no entry
     if count > 0 then first = tonumber(call('ZRANGE', KEYS[at + u], 0, 0, 'WITHSCORES')[2]) end
     out[n + 1], out[n + 2] = count, first
     n = n + 2

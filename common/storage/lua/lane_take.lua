@@ -86,8 +86,8 @@ if probe then
   call('HSET', KEYS[7], 'state', 'probing', 'until', '0', 'probe_until', string.format('%.3f', now + tonumber(ARGV[7])))
 end
 if not gone and level < 3 then -- the less urgent leave room for these, which lease in a moment
-  call('HSET', KEYS[8], 'p' .. level, string.format('%.6f', now))
-  if level < 2 then call('HSET', KEYS[8], 'w0', string.format('%.6f', now)) end
+  local at = string.format('%.6f', now)
+  if level < 2 then call('HSET', KEYS[8], 'p' .. level, at, 'w0', at) else call('HSET', KEYS[8], 'p' .. level, at) end
   if r.fresh then call('EXPIRE', KEYS[8], 172800) end
 end
 local left, due = call('ZCARD', KEYS[1]), now

@@ -23,7 +23,12 @@ redis.call('HDEL', KEYS[2], ARGV[1]) -- the first write frees: a full server jud
 r.news.t, r.news.l = tat, now
 if level < 3 then r.news['p' .. level] = 0 end
 if level < 2 then r.news.w0 = now elseif r.starved > 0 then r.news['s' .. level] = 0 end
-for field, value in pairs(r.news) do redis.call('HSET', KEYS[1], field, string.format('%.6f', value)) end
+local fields = {}
+for field, value in pairs(r.news) do
+  fields[#fields + 1] = field
+  fields[#fields + 1] = string.format('%.6f', value)
+end
+redis.call('HSET', KEYS[1], unpack(fields))
 if r.fresh then redis.call('EXPIRE', KEYS[1], 172800) end
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%d|%.3f', ARGV[7], now + tonumber(ARGV[8])))
 redis.call('EXPIRE', KEYS[2], math.max(60, 2 * tonumber(ARGV[8])))

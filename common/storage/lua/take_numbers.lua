@@ -8,6 +8,7 @@
 --         name, how many pushes, and per push: place, number of its mark, of its read key, conversation, message, ts, of its badge key,
 --         device, step (-1: badge not touched), count it has taken earlier; keys of persons are numbered from 0
 -- returns MessagePack, flat: per push state, badge, why as in claim.lua, count as in let_go.lua
+--         a count "<step>@?" is one of usual_numbers.py whose sender died before it noted since when it counts: since the last time
 -- why     each number is taken in one step with the note of it, so that whoever takes the entry over from a dead sender neither counts
 --         again nor forgets that it may be on the screen; a sender that stood still takes nothing of what is another's
 local call, match = redis.call, string.match
@@ -44,7 +45,7 @@ end
 local function number(key, device, step, counted)
   local told = call('HMGET', key, device .. ':b', ':b', device .. ':t', ':t', ':x')
   local count, n, since = step .. '@' .. (told[3] or told[4] or '0'), device .. ':n', nil
-  if count ~= counted and step > 0 then
+  if count ~= counted and counted ~= step .. '@?' and step > 0 then
     since = call('HINCRBY', key, n, step)
     if not told[5] or day - tonumber(told[5]) >= PROLONG_DAYS then
       call('HSET', key, ':x', day)

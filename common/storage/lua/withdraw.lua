@@ -1,7 +1,7 @@
 -- withdraw: advances one wish of a withdrawal, with the entries that its page gave.
 -- KEYS[1]   push:{s0}:withdrawals  zset: "<look><wish>" by due time, s
 -- KEYS[2]   push:{s0}:lease-epoch:<role>  how often the lease changed hands
--- KEYS[3..] push:{s0}:routing:<urgency>  streams: who gets the withdrawal
+-- KEYS[3..] push:{s0}:routing:<urgency>, then push:{s0}:out:<urgency>  streams: who gets the withdrawal
 -- ARGV      the asker's epoch (0: none), the wish, what takes its place ("": nothing), its due time;
 --           per entry for routing: the number of its stream (from 0), the entry
 -- returns   1; 0 when the wish is not there any more, or the lease is another's

@@ -17,12 +17,13 @@ from common.storage import keys
 from common.storage.members import Members
 from tests.cluster import published, wait_until
 from tests.integration.test_core_elsewhere import Core
-from workers.cli.worker import doors_of
-from workers.handlers.intake import IntakeLoop
+from workers.cli.worker import intake_loop
 from workers.runtime import Runtime
 
 #: From a primary's death, or a slot's move, until work goes on.
 RECOVERY_S_MAX = 15.0
+#: Of each of three shards one at least.
+PEOPLE = ("bob", "carol", "dave", "erin", "fred")
 
 
 class Load:
@@ -33,8 +34,10 @@ class Load:
         self.runtime = runtime
         self.sent: list[str] = []
         self._stop = threading.Event()
-        runtime.core.hset(f"{self.core.prefix}presence:{{{self.core.app}:bob}}", "d", f"foreground|ios|{int(time.time() * 1000) + 600_000}")
-        self._consumer = IntakeLoop(runtime.settings.event_streams, doors_of(runtime))
+        until = int(time.time() * 1000) + 600_000
+        for user in PEOPLE:
+            runtime.core.hset(f"{self.core.prefix}presence:{{{self.core.app}:{user}}}", "d", f"foreground|ios|{until}")
+        self._consumer = intake_loop(runtime)
         self._threads = [threading.Thread(target=run) for run in (self._publish, lambda: self._consumer.run(self._stop.is_set))]
         for thread in self._threads:
             thread.start()
@@ -42,7 +45,12 @@ class Load:
     def _publish(self) -> None:
         while not self._stop.is_set():
             identity = uuid.uuid4().hex
-            data = {"message_id": identity, "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": ["bob"]}
+            data = {
+                "message_id": identity,
+                "conversation": {"type": "c2c", "id": "ann"},
+                "sender": {"id": "ann"},
+                "recipients": [PEOPLE[len(self.sent) % len(PEOPLE)]],
+            }
             data |= {"elements": [{"type": "text", "text": "hi"}]}
             event = {"v": 1, "id": identity, "type": "message.stored", "app": self.core.app, "ts": int(time.time() * 1000), "data": data}
             while not self._stop.is_set():
@@ -66,7 +74,7 @@ class Load:
     def rows(self) -> Counter[str]:
         """Outcomes by event."""
         try:
-            entries = self.runtime.redis.xrange(self.runtime.keys.stream(keys.LEDGER))
+            entries = [entry for one in self.runtime.shards for entry in one.redis.xrange(one.keys.stream(keys.LEDGER))]
         except RedisError:
             return Counter()
         records = [record for _, fields in entries for record in decode_records(fields[b"b"])]

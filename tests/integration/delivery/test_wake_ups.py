@@ -85,3 +85,34 @@ def test_what_comes_while_a_round_ends_is_not_left_until_somebody_rings(world: W
     world.drain(lambda: False)
     assert sum(looks) >= 2
     assert len(world.accepted()) == 2, "in one slice"
+
+
+def test_a_sender_that_has_just_worked_is_told_without_a_wake_up(world: World) -> None:
+    streams, queue = world.runtime.streams, queue_of(DELIVERY, Vendor.MEIZU)
+    assert streams.wake_up_is_ours(queue), "nobody listens: the broker wakes somebody"
+    assert not streams.wake_up_is_ours(queue), "one is on its way"
+    streams.listen(queue)
+    assert not streams.wake_up_is_ours(queue), "it is told"
+    assert streams.hear(queue, 1), "and hears it"
+    assert not streams.hear(queue, 0.01), "once"
+    assert not streams.wake_up_is_ours(queue), "it is at work"
+    streams.clear_wake_up(queue)
+    assert streams.wake_up_is_ours(queue), "it sleeps by now"
+
+
+def test_a_slice_sends_what_comes_right_after_its_round_and_lets_others_ring_when_it_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 2.0)
+    streams, queue = world.runtime.streams, queue_of(DELIVERY, Vendor.MEIZU)
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
+    slice_.start()
+    key, end = world.runtime.keys.wake_up(queue), time.monotonic() + 5
+    while world.runtime.redis.get(key) != b"l" and time.monotonic() < end:
+        time.sleep(0.002)
+    world.put([chat(2, urgency=Urgency.CHAT)])
+    assert not streams.wake_up_is_ours(queue)
+    slice_.join(10)
+    assert len(world.accepted()) == 2, "in the same slice"
+    assert streams.wake_up_is_ours(queue), "whoever comes next may ring"

@@ -22,8 +22,9 @@ from tests.integration.web.test_receipts import listens
 from workers.cli.console_ports import console_ports
 from workers.console import app
 from workers.console.app import serve
-from workers.console.look import happened, lane_problems
+from workers.console.look import happened
 from workers.console.words import DECISIONS, WORDS, language
+from workers.reports.fleet import quota_findings
 from workers.runtime import Runtime
 
 PASSWORD = "correct horse"
@@ -113,16 +114,16 @@ def busy(runtime, fleet, console):
 def test_the_overview_tells_what_needs_a_hand(runtime, busy):
     page = unescape(Browser(busy).go("/").text)
     for words in (
-        "vivo vivo-1 (1400000001) is stopped for ",
+        "vivo vivo-1 of 1400000001 is stopped since 20",
         "credential_refused: the vendor refuses the credential",
-        "send meizu is 2m behind",
-        "dead letters: 1",
+        "send:meizu:bulk: 1 entries, the oldest 12",
+        "dead letters: 1 of intake",
         "pushfleet credential check 1400000001 vivo vivo-1",
         "pushfleet credential rotate 1400000001 xiaomi xiaomi-1",
-        "pushfleet worker intake",
+        "pushfleet up, or start the lines of the Procfile",
         "pushfleet dead-letters list",
-        "xiaomi xiaomi-1 (1400000001): the credential expires 20",
-        "no intake process is alive",
+        "credential xiaomi xiaomi-1 of 1400000001 expires 20",
+        "none is alive under the prefix",
         "taken by the vendor",
         "the app is gone from the device",
     ):
@@ -134,8 +135,8 @@ def test_the_overview_tells_what_needs_a_hand(runtime, busy):
 LANE = {"app": "a b", "vendor": "oppo", "business_id": "op", "state": "flowing", "quotas": []}
 QUOTAS = {
     "half": (50, 100, []),
-    "nearly spent": (90, 100, [("problem_quota", "pushfleet quota set 'a b' oppo op public=N")]),
-    "spent": (100, 100, [("problem_spent", "pushfleet quota set 'a b' oppo op public=N")]),
+    "nearly spent": (90, 100, [("quota_nearly", "pushfleet quota set 'a b' oppo op public=N")]),
+    "spent": (100, 100, [("quota_spent", "pushfleet quota set 'a b' oppo op public=N")]),
     "switched off by an operator": (0, 0, []),
     "unlimited": (10**9, None, []),
 }
@@ -143,8 +144,8 @@ QUOTAS = {
 
 @pytest.mark.parametrize(("used", "limit", "told"), QUOTAS.values(), ids=QUOTAS)
 def test_a_day_that_runs_out_of_quota_is_a_problem(used, limit, told):
-    found = lane_problems({**LANE, "quotas": [{"bucket": "public", "used": used, "limit": limit, "runs_out_ms": None}]})
-    assert [(one.word, one.cure) for one in found] == told
+    found = quota_findings([{**LANE, "quotas": [{"bucket": "public", "used": used, "limit": limit, "runs_out_ms": None}]}])
+    assert [(one.problem, one.cure.partition("then ")[2]) for one in found] == told
 
 
 def test_a_story_is_told_in_the_order_in_which_it_happened():
@@ -162,7 +163,8 @@ def test_the_other_language_shows_the_same_page(runtime, console):
 def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
     for role in ("intake", "presence", "routing", "upkeep", "receipts"):
         runtime.living.say(f"{role}.1", role, None)
-    assert "no delivery-meizu process is alive" in Browser(console).go("/").text, "a vendor with a credential wants its process"
+    page = Browser(console).go("/").text
+    assert re.search(r"not alive: [^<]*delivery-meizu", page), "a vendor with a credential wants its process"
     runtime.living.say("delivery.1", f"delivery:{','.join(Vendor)}", None)
     page = Browser(console).go("/").text
     assert "All is flowing." in page

@@ -1,0 +1,96 @@
+"""A lane's queue in a shard that has not the lane's rate and state: those are one for the fleet, in shard 0, and are asked once a round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from redis import Redis
+
+from common.model import Urgency
+from common.storage.keys import Keys
+from common.storage.lane_queues import BYTES_MAX, RANK, LaneCommit, LaneQueues, LaneTerms, RateLease, Taken
+from common.storage.lanes import LaneStates
+from common.storage.redis import may_be_lost
+from common.storage.scripts import Call, run_all, script
+
+#: A copy of a lane's rate and state is made for one take; it is kept no longer than this.
+COPY_MS: Final = 60_000
+#: A stopped lane that another process tries now is looked at again after so long.
+TRIED_MS: Final = 1_000
+_LEAST_URGENT: Final = 3
+
+
+class ShardLaneQueues(LaneQueues):
+    """As LaneQueues. Each take is judged by a copy of the lane's rate and state; what follows is agreed with shard 0."""
+
+    def __init__(self, redis: Redis, keys: Keys, home: LaneQueues, states: LaneStates) -> None:
+        """home: the queues of shard 0; states: of all lanes."""
+        super().__init__(redis, keys)
+        self._home = home
+        self._states = states
+        self._rate_back = script(home.redis, "rate_back")
+
+    def take(self, wanted: Sequence[tuple[str, Urgency, LaneTerms, int]], probe_s: float, bytes_max: int = BYTES_MAX) -> list[Taken]:
+        self._copy(sorted({lane for lane, _, terms, _ in wanted if not terms.gone}))
+        taken = super().take(wanted, probe_s, bytes_max)
+        for one in taken:
+            if one.what == "probe":
+                self._probed(one)
+        self._announce([one for one in taken if one.what in ("go", "probe") and not one.terms.gone])
+        return taken
+
+    def _copy(self, lanes: Sequence[str]) -> None:
+        """One step a copy: a take never meets half of it."""
+        if not lanes:
+            return
+        home = self._home.keys
+        with self._home.redis.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.hgetall(home.lane(lane))
+                pipe.hgetall(home.rate(lane))
+            told = iter(cast(list[dict[bytes, bytes]], pipe.execute()))
+        with self.redis.pipeline(transaction=True) as pipe:
+            for lane in lanes:
+                for name in (self.keys.lane(lane), self.keys.rate(lane)):
+                    pipe.delete(name)
+                    if fields := next(told):
+                        pipe.hset(name, mapping=cast(Any, fields))
+                        pipe.pexpire(name, COPY_MS)
+            pipe.execute()
+
+    def _probed(self, taken: Taken) -> None:
+        """One process of the fleet tries a stopped lane: who is not it gives back what it took."""
+        told = self._states.ask(taken.lane, taken.terms.version)
+        if told.probe:
+            return
+        self.commit(taken, LaneCommit(back=list(taken.entries)))
+        taken.left += len(taken.entries)
+        taken.what, taken.why, taken.entries = "shut", told.why or taken.why, []
+        taken.due_ms = taken.now_ms + TRIED_MS
+
+    def _announce(self, taken: Sequence[Taken]) -> None:
+        """The less urgent of all shards leave room for these, which lease in a moment (rate_now.lua)."""
+        urgent = [one for one in taken if RANK[one.urgency] < _LEAST_URGENT]
+        if not urgent:
+            return
+        with self._home.redis.pipeline(transaction=False) as pipe:
+            for one in urgent:
+                level, now = RANK[one.urgency], f"{one.now_ms / 1000:.6f}"
+                name = self._home.keys.rate(one.lane)
+                pipe.hset(name, mapping={f"p{level}": now, **({"w0": now} if level < RANK[Urgency.GROUP] else {})})
+                pipe.expire(name, 172_800, nx=True)
+            pipe.execute()
+
+    def lease_all(self, wanted: Sequence[tuple[Taken, int, int]], round_s: float) -> list[RateLease]:
+        return self._home.lease_all(wanted, round_s)
+
+    def commit_all(self, commits: Sequence[tuple[Taken, LaneCommit]]) -> list[list[str]]:
+        answers = super().commit_all(commits)
+        home, calls = self._home.keys, list[Call]()
+        for (taken, commit), lost in zip(commits, answers, strict=True):
+            if taken.tokens and not lost:
+                calls.append((self._rate_back, [home.rate(taken.lane), home.inflight(taken.lane)], [taken.word, *commit.unused]))
+        with may_be_lost("what a round did not need of its lane's rate"):
+            run_all(self._home.redis, calls)
+        return answers

@@ -1,0 +1,234 @@
+"""Which shard has whose keys, and the stores that reach into several shards.
+
+All that follows from an event for a person lies in the person's shard (Keys under the root of Settings.root_of); a group's
+event lies in the group's shard until its pages go out to the members' shards. What is one for the whole fleet (lanes' rates,
+quotas and states, leases of tokens, replies, processes) lies in shard 0.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from redis import Redis
+from redis.client import Pipeline
+
+from common.config import SettingError
+from common.storage.badges import Badges
+from common.storage.bindings import Binding, Bindings
+from common.storage.keys import LEDGER, Keys
+from common.storage.marks import EventMarks
+from common.storage.people import Asked, Known, PeopleCache, Person
+from common.storage.replies import Replies
+
+T = TypeVar("T")
+#: Role of the process that changes the number of shards, and what others do meanwhile: intake has stopped, then all workers have.
+RESHARD: Final = "reshard"
+DRAIN, STOP = "drain", "stop"
+
+
+def shard_of(count: int, app: str, user: str) -> int:
+    """Number of a person's shard among `count`. The hash is CRC-32 (ISO 3309) of both names: it never changes."""
+    return 0 if count == 1 else zlib.crc32(f"{app}\0{user}".encode("utf-8", "surrogatepass")) % count
+
+
+def shard_of_group(count: int, app: str, group: str) -> int:
+    """Number of the shard that reads a group's members. No person's name begins with U+0000."""
+    return shard_of(count, app, f"\0{group}")
+
+
+def by_shard(count: int, items: Iterable[T], person: Callable[[T], tuple[str, ...]]) -> dict[int, list[T]]:
+    """The items by shard, in their order. person: item -> (app, user)."""
+    found: dict[int, list[T]] = {}
+    for item in items:
+        app, user = person(item)
+        found.setdefault(shard_of(count, app, user), []).append(item)
+    return found
+
+
+def must_stop(redis: Redis, keys: Keys, stage: str, shards: int) -> bool:
+    """Whether a process of this stage has to end: the number of shards changes, or is another one by now. keys: of shard 0."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.hget(keys.resharding, "phase")
+        pipe.get(keys.shards)
+        phase, told = pipe.execute()
+    if phase is not None:
+        return stage == "intake" or (stage in _AT_WORK and phase.decode() != DRAIN)
+    return told is not None and int(told) != shards
+
+
+#: Stages that move what a change of the number of shards moves.
+_AT_WORK: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"})
+
+
+def check_shards(redis: Redis, keys: Keys, wanted: int, *, starts: bool) -> None:
+    """SettingError where the fleet has another number of shards. keys: of shard 0.
+
+    starts: a process of the fleet asks; the first one fixes the number. A fleet of a release that fixed none has one.
+    """
+    told: Any = redis.get(keys.shards)
+    if told is None and starts:
+        number = 1 if redis.exists(keys.process_names, keys.stream(LEDGER)) else wanted
+        redis.set(keys.shards, number, nx=True)
+        told = redis.get(keys.shards)
+    if told is not None and int(told) != wanted:
+        raise SettingError(
+            f"PUSHFLEET_SHARDS is {wanted}, but this fleet was started with {int(told)}: set it so,"
+            f" or change the fleet with `pushfleet reshard {wanted}`"
+        )
+
+
+class SpreadMarks(EventMarks):
+    """As EventMarks of one shard; what concerns people of other shards goes to theirs."""
+
+    def __init__(self, redis: Redis, keys: Keys, each: Sequence[EventMarks], own: int) -> None:
+        """each: the marks of every shard; own: the number of this one."""
+        super().__init__(redis, keys)
+        self._each, self._own = each, own
+        self.bindings = SpreadBindings(redis, keys, each, own)
+        self.people = SpreadPeopleCache(redis, keys, each, own)
+
+    def _others(self) -> Iterable[EventMarks]:
+        return (one for number, one in enumerate(self._each) if number != self._own)
+
+    def recall(self, app: str, conversation: str, message_id: str, pipe: Redis | None = None) -> None:
+        """In all shards: the message's pushes lie where its recipients are."""
+        for other in self._others():
+            other.recall(app, conversation, message_id)
+        super().recall(app, conversation, message_id, pipe)
+
+    def end_call(self, app: str, call_id: str, ts_ms: int, pipe: Redis | None = None) -> None:
+        """In all shards."""
+        for other in self._others():
+            other.end_call(app, call_id, ts_ms)
+        super().end_call(app, call_id, ts_ms, pipe)
+
+    def _remember(self, app: str, user: str, field: str, value_ms: int, pipe: Redis | None) -> None:
+        """In the person's shard."""
+        number = shard_of(len(self._each), app, user)
+        if number == self._own:
+            super()._remember(app, user, field, value_ms, pipe)
+        else:
+            self._each[number]._remember(app, user, field, value_ms, None)  # noqa: SLF001 - the same class
+
+    def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
+        """pipe None: in all shards, as the caller does not know which had the entry."""
+        if pipe is None:
+            for other in self._others():
+                other.free(events)
+        super().free(events, pipe)
+
+    def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+        """A group's message lies in the group's shard, who has read it in another one."""
+        found = super().times_of(messages)
+        for other in self._others():
+            missing = [one for one in messages if one not in found]
+            if not missing:
+                break
+            found |= other.times_of(missing)
+        return found
+
+
+class SpreadBindings(Bindings):
+    """As Bindings of one shard, each device in its person's."""
+
+    def __init__(self, redis: Redis, keys: Keys, each: Sequence[EventMarks], own: int) -> None:
+        super().__init__(redis, keys)
+        self._each, self._own = each, own
+
+    def put(self, bindings: Iterable[Binding], pipe: Any = None) -> None:
+        for number, those in by_shard(len(self._each), bindings, lambda one: one[:2]).items():
+            if number == self._own:
+                super().put(those, pipe)
+            else:
+                self._each[number].bindings.put(those)
+
+    def look(self, devices: Sequence[tuple[str, str, str]]) -> list[str | None]:
+        parts = by_shard(len(self._each), devices, lambda one: one[:2])
+        found: dict[tuple[str, str, str], str | None] = {}
+        for number, those in parts.items():
+            told = super().look(those) if number == self._own else self._each[number].bindings.look(those)
+            found |= dict(zip(those, told, strict=True))
+        return [found[device] for device in devices]
+
+
+class SpreadPeopleCache(PeopleCache):
+    """As PeopleCache of one shard, each person in their own."""
+
+    def __init__(self, redis: Redis, keys: Keys, each: Sequence[EventMarks], own: int) -> None:
+        super().__init__(redis, keys)
+        self._each, self._own = each, own
+
+    def _parts(self, people: Iterable[Person]) -> Iterable[tuple[PeopleCache | None, list[Person]]]:
+        """(a cache, None for our own, and its people)."""
+        for number, those in by_shard(len(self._each), people, lambda who: who).items():
+            yield None if number == self._own else self._each[number].people, those
+
+    def look(self, people: Sequence[Person]) -> dict[Person, Known]:
+        found: dict[Person, Known] = {}
+        for part, those in self._parts(people):
+            found |= super().look(those) if part is None else part.look(those)
+        return found
+
+    def ask(self, people: Sequence[Person]) -> Asked:
+        """The time is that of the server whose clock is behind: an answer is too old sooner, never later."""
+        told = [super(SpreadPeopleCache, self).ask(those) if part is None else part.ask(those) for part, those in self._parts(people)]
+        generations = {who: word for one in told for who, word in one.generations.items()}
+        return Asked(generations, min((one.at_ms for one in told), default=0))
+
+    def keep(self, asked: Asked, found: Mapping[Person, Known]) -> None:
+        for part, those in self._parts(found):
+            own = {who: found[who] for who in those}
+            if part is None:
+                super().keep(asked, own)
+            else:
+                part.keep(asked, own)
+
+    def changing(self, people: Iterable[Person], pipe: Any = None) -> None:
+        for part, those in self._parts(set(people)):
+            if part is None:
+                super().changing(those, pipe)
+            else:
+                part.changing(those)
+
+    def changed(self, people: Iterable[Person]) -> None:
+        for part, those in self._parts(set(people)):
+            if part is None:
+                super().changed(those)
+            else:
+                part.changed(those)
+
+
+class SpreadBadges(Badges):
+    """As Badges of one shard, each person's in their own. each: those of every shard."""
+
+    def __init__(self, redis: Redis, keys: Keys, each: Sequence[Badges], own: int) -> None:
+        super().__init__(redis, keys)
+        self._each, self._own = each, own
+
+    def report(self, app: str, user: str, device: str | None, ts_ms: int, base: int | None, pipe: Redis | None = None) -> None:
+        number = shard_of(len(self._each), app, user)
+        if number == self._own:
+            super().report(app, user, device, ts_ms, base, pipe)
+        else:
+            self._each[number].report(app, user, device, ts_ms, base)
+
+
+class HomeReplies(Replies):
+    """Replies of another shard's pushes: told at once in shard 0, where those who wait look, not within the caller's MULTI.
+
+    A reply may be lost or come twice, the row may not.
+    """
+
+    def tell(self, pipe: Pipeline, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        del pipe
+        with self._redis.pipeline(transaction=False) as own:
+            super().tell(own, told)
+            own.execute()
+
+    def wait(self, pipe: Pipeline, waits: Sequence[tuple[str, str, str, int]]) -> None:
+        del pipe
+        with self._redis.pipeline(transaction=False) as own:
+            super().wait(own, waits)
+            own.execute()

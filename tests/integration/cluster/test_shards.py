@@ -1,0 +1,77 @@
+"""A fleet of three shards on a cluster: their slots lie on several nodes, and each node may die."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from common.ledger_records import PageRecord, RowRecord, decode_records, unpack_users
+from common.storage import keys
+from tests.cluster import ValkeyCluster, wait_until
+from tests.integration.cluster.load import RECOVERY_S_MAX, Load
+from tests.integration.test_core_elsewhere import Core
+from workers.app import PRESENCE, ROUTING
+from workers.cli.worker import intake_loop
+from workers.pipeline import Stages
+from workers.runtime import Runtime
+from workers.shards import backlog
+
+
+@pytest.fixture
+def spread(runtime: Runtime) -> Iterator[Runtime]:
+    made = Runtime(dataclasses.replace(runtime.settings, shards=3), role="test")
+    yield made
+    made.close()
+
+
+def test_each_shard_goes_on_when_its_node_dies_or_its_slot_moves(spread: Runtime, cluster: ValkeyCluster) -> None:
+    load = Load(spread)
+    try:
+        load.goes_on()
+        victim = cluster.owner("{s1}")
+        victim.kill()
+        assert load.goes_on() < RECOVERY_S_MAX
+        victim.start()
+        wait_until(cluster.healthy, "the cluster is whole")
+        cluster.move_slot("{s2}")
+        assert load.goes_on() < RECOVERY_S_MAX
+    finally:
+        load.end()
+    load.all_accounted_for()
+
+
+def test_a_groups_pages_reach_each_member_once(spread: Runtime) -> None:
+    core, members = Core(spread), [f"m{number}" for number in range(1_200)]
+    spread.core.sadd(f"{core.prefix}members:{{{core.app}:g}}", *members)
+    for number in range(3):
+        data = {"message_id": f"m{number}", "conversation": {"type": "group", "id": "g"}, "sender": {"id": "boss"}}
+        event = {"v": 1, "id": uuid.uuid4().hex, "type": "message.stored", "app": core.app, "ts": int(time.time() * 1000)}
+        spread.core.xadd(core.stream, {"e": json.dumps({**event, "data": {**data, "elements": [{"type": "text", "text": "hi"}]}})})
+    intake, stages = intake_loop(spread), Stages(spread)
+    while intake.once(block_ms=10):
+        pass
+    until = time.monotonic() + 20
+    while any(one.unread + one.pending for one in backlog(spread, (*keys.STREAMS, *keys.OUT)).values()) or any(
+        one.delayed.waiting_count() for one in spread.shards
+    ):
+        assert time.monotonic() < until
+        for one in spread.shards:
+            one.delayed.release_due()
+        for stage in (PRESENCE, ROUTING):
+            stages.drain(stage)(lambda: False)
+    rows = Counter[tuple[str, str]]()
+    for one in spread.shards:
+        for _, fields in one.redis.xrange(one.keys.stream(keys.LEDGER)):
+            for record in decode_records(fields[b"b"]):
+                if isinstance(record, PageRecord):
+                    rows.update((record.event_id, user) for user in unpack_users(record.users))
+                elif isinstance(record, RowRecord):
+                    rows[record.event_id, record.user] += 1
+    assert len(rows) == 3 * len(members)
+    assert set(rows.values()) == {1}

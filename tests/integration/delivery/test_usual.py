@@ -1,0 +1,183 @@
+"""The short way of usual rounds does what the general way does: the same requests, rows, numbers and counts, whatever the round holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+
+from common.clock import now_ms
+from common.contracts import Batch, Push, encode
+from common.model import MessageClass, Urgency, Vendor
+from common.storage.delayed import as_new
+from common.storage.keys import CALL
+from tests.integration.delivery.test_together import Apns, Fleet, every_kind, own_url, production, push, runtime, sandbox, secret_key, tell
+from workers.delivery import usual
+from workers.delivery.stage import Delivered
+from workers.runtime import Runtime
+
+__all__ = ["own_url", "production", "runtime", "sandbox", "secret_key"]
+
+
+def chats(app: str, count: int = 3, **note: Any) -> list[Push]:
+    return [push(app, f"u{number}", f"{number:064x}", **note) for number in range(count)]
+
+
+class Two:
+    """The same round on a lane of its own each: the short way, and the general one. whole: rounds that were accepted as a whole."""
+
+    def __init__(self, runtime: Runtime, production: Apns, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runtime, self.production, self.monkeypatch = runtime, production, monkeypatch
+        self.fleet = Fleet(runtime, word)
+        self.whole = 0
+        tried = usual.tried
+
+        def counted(*asked: Any) -> Delivered:
+            done = tried(*asked)
+            self.whole += done.whole
+            return done
+
+        monkeypatch.setattr(usual, "tried", counted)
+
+    def send(self, app: str, pushes: Sequence[Push]) -> tuple[list[Any], list[Any], list[Any], list[float]]:
+        """Rows, requests, numbers and counts of one round."""
+        before, lines = self._counts(), len(self.production.simulator.record.lines())
+        batch = Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(pushes), by_entry=True)
+        with self.runtime.redis.pipeline(transaction=True) as pipe:
+            self.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
+            pipe.execute()
+        self.fleet.work()
+        rows = [row[1:] for row in self.fleet.rows() if row[0] == app]
+        keys = self.runtime.keys
+        numbers = [self.runtime.redis.hgetall(keys.badges(app, user)) for user in sorted({push.targets[0].user for push in pushes})]
+        left = list(self.runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
+        assert not left, "what was taken is forgotten with the entry"
+        requests = sorted(self.production.simulator.record.lines()[lines:], key=str)
+        told = [{name: value for name, value in one.items() if name not in OWN} for one in requests]
+        return rows, sorted(told, key=str), numbers, [after - was for after, was in zip(self._counts(), before, strict=True)]
+
+    def _counts(self) -> list[float]:
+        found = []
+        for name in ("pushfleet_decisions_total", "pushfleet_vendor_requests_total", "pushfleet_stored_to_accepted_seconds_count"):
+            found.append(sum(one.value for metric in REGISTRY.collect() for one in metric.samples if one.name == name))
+        return found
+
+    def agree(self, pushes: Callable[[str], Sequence[Push]]) -> list[Any]:
+        first, second = self.fleet.apps[:2]
+        short = self.send(first, pushes(first))
+        self.monkeypatch.setenv(usual.GENERAL_ONLY, "1")
+        general = self.send(second, pushes(second))
+        self.monkeypatch.delenv(usual.GENERAL_ONLY)
+        assert short == general
+        return short[0]
+
+
+#: Of a line of the simulator's record: what is each request's own.
+OWN = {"at_ms", "id", "apns_id", "push_id", "topic_id", "expiration", "expires_at", "headers", "connection"}
+
+
+@pytest.fixture
+def two(runtime: Runtime, production: Apns, space: str, monkeypatch: pytest.MonkeyPatch) -> Two:
+    tell(production)
+    return Two(runtime, production, space + "u", monkeypatch)
+
+
+def test_a_round_of_chats_goes_the_short_way(two: Two) -> None:
+    rows = two.agree(chats)
+    assert two.whole == 1
+    assert [row[1:3] for row in rows] == [("accepted", "200")] * 3
+
+
+@pytest.mark.parametrize("odd", range(3, 12), ids=lambda n: every_kind("a")[n].targets[0].user)
+def test_one_push_that_is_not_usual_among_chats(two: Two, odd: int) -> None:
+    rows = two.agree(lambda app: [*chats(app), every_kind(app)[odd]])
+    fits = any(row[0] == "large" for row in rows)  # once its words are cut
+    assert two.whole == fits
+
+
+def test_what_a_person_has_read_or_the_sender_recalled_meanwhile(two: Two) -> None:
+    def stopped(app: str) -> list[Push]:
+        two.runtime.marks.recall(app, "c2c:ann", "mu1")
+        two.runtime.marks.read_up_to(app, "u2", "c2c:ann", now_ms() + 60_000)
+        two.runtime.marks.end_call(app, CALL, now_ms())
+        return chats(app)
+
+    rows = two.agree(stopped)
+    assert [row[1] for row in rows] == ["accepted", "recalled", "read_elsewhere"]
+
+
+def test_a_device_that_has_another_token_by_now(two: Two) -> None:
+    def moved(app: str) -> list[Push]:
+        two.runtime.marks.bindings.put([(app, "u1", "d", "-")])
+        return chats(app)
+
+    assert [row[1] for row in two.agree(moved)] == ["accepted", "no_device", "accepted"]
+
+
+def test_an_answer_that_says_come_later(two: Two) -> None:
+    two.production.faults(status=503, status_share=0.5)  # type: ignore[no-untyped-call]
+    for app in two.fleet.apps[:2]:
+        batch = Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(chats(app, 4)), by_entry=True)
+        with two.runtime.redis.pipeline(transaction=True) as pipe:
+            two.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
+            pipe.execute()
+        two.fleet.drain(lambda: False)
+        two.monkeypatch.setenv(usual.GENERAL_ONLY, "1")
+    short, general = ([row[2:] for row in two.fleet.rows() if row[0] == app] for app in two.fleet.apps[:2])
+    assert sorted(short, key=str) == sorted(general, key=str)
+    assert [row[0] for row in short].count(None) == 2, "they wait"
+
+
+def test_an_entry_that_another_sender_took_over_meanwhile_is_not_written(runtime: Runtime, space: str, monkeypatch: Any) -> None:
+    fleet, tried = Fleet(runtime, space + "o"), usual.tried
+    app = fleet.apps[0]
+    batches = [Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(chats(app)), by_entry=True) for _ in range(2)]
+    holders = runtime.keys.lane_holders(f"{app}:apns:ios")
+
+    def taken_over(works: Any, *more: Any) -> Delivered:
+        done = tried(works, *more)
+        assert done.whole
+        runtime.redis.hset(holders, works[-1].entry, "other")
+        return done
+
+    monkeypatch.setattr(usual, "tried", taken_over)
+    with runtime.redis.pipeline(transaction=True) as pipe:
+        runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch)) for batch in batches])
+        pipe.execute()
+    fleet.drain(lambda: False)
+    assert [row[2] for row in fleet.rows()] == ["accepted"] * 3, "the other entry's rows are the other sender's"
+    assert list(runtime.redis.hvals(holders)) == [b"other"]
+
+
+NOTES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "body": st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+            "title": st.sampled_from(["", "Ann", "会议"]),
+            "badge_increment": st.sampled_from([0, 1, 7, 99]),
+            "message_class": st.sampled_from([MessageClass.CHAT, MessageClass.MARKETING]),
+            "sound_ios": st.sampled_from([None, "none", "ring.caf"]),
+            "ext": st.sampled_from([None, "{}"]),
+            "collapse_id": st.sampled_from(["order"]),
+        },
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NOTES)
+def test_any_round(two: Two, notes: list[dict[str, Any]]) -> None:
+    two.fleet.apps = two.fleet.apps[2:] + two.fleet.apps[:2]
+    for app in two.fleet.apps[:2]:  # as if nobody had been pushed to
+        for number in range(len(notes)):
+            two.runtime.redis.delete(two.runtime.keys.badges(app, f"u{number}"))
+    before = set(map(str, two.fleet.rows()))
+    two.agree(lambda app: [push(app, f"u{number}", f"{number:064x}", **note) for number, note in enumerate(notes)])
+    assert len(two.fleet.rows()) > len(before)

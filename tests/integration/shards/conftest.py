@@ -1,0 +1,178 @@
+"""A fleet of several shards in this process: real Redis, PostgreSQL and transport, and Meizu's simulator behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import text
+
+from common.clock import now_ms
+from common.config import Settings
+from common.model import Vendor
+from common.storage.credentials import StoredCredential
+from common.storage.migrations import migrate
+from common.storage.tenants import Tenant
+from tests.integration.admission.conftest import own_url, secret_key
+from tests.integration.simulators.running import Running
+from workers.app import DELIVERY, PRESENCE, ROUTING
+from workers.cli.worker import intake_loop
+from workers.maintenance.ledger_writer import LedgerWriter
+from workers.maintenance.recalls import Recalls
+from workers.maintenance.timer import Timer
+from workers.pipeline import Stages
+from workers.runtime import Runtime
+from workers.shards import any_left, backlog
+
+__all__ = ["own_url", "secret_key"]
+
+
+@pytest.fixture
+def meizu(tmp_path: Path) -> Iterator[Running]:
+    with Running("meizu", tmp_path) as running:
+        running.door("limits", per_second=0)
+        yield running
+
+
+class ShardedFleet:
+    """All workers of a fleet, turned by hand, and its core."""
+
+    def __init__(self, runtime: Runtime, meizu: Running) -> None:
+        self.runtime, self.meizu, self.app = runtime, meizu, "s" + uuid.uuid4().hex[:10]
+        (self.stream,) = runtime.settings.event_streams
+        migrate(runtime.engine)
+        runtime.tenants.add(Tenant(self.app, "Shards", "en", "UTC"))
+        self.lane("m1")
+        self._made()
+
+    def _made(self) -> None:
+        runtime = self.runtime
+        self.intake, self.stages = intake_loop(runtime), Stages(runtime)
+        self.timers, self.writers = [Timer(one) for one in runtime.shards], [LedgerWriter(one) for one in runtime.shards]
+        self.recalls = [Recalls(one) for one in runtime.shards]
+
+    def reopened(self, shards: int) -> None:
+        """The fleet with another number of shards."""
+        self.runtime.close()
+        self.runtime = Runtime(dataclasses.replace(self.runtime.settings, shards=shards), role="reshard")
+        self._made()
+
+    def lane(self, business_id: str, **limits: Any) -> str:
+        options, secrets = {"package": "com.example.im", "app_id": "1", "app_key": "k"}, {"app_secret": "s"}
+        new = StoredCredential(
+            self.app, Vendor.MEIZU, business_id, 0, options, secrets, frozenset({"meizu.private"}), {}, {}, limits, False, now_ms(), None
+        )
+        self.runtime.credentials.add(new)
+        self.runtime.catalog.changed()
+        return f"{self.app}:meizu:{business_id}"
+
+    def pause(self, business_id: str, paused: bool) -> None:
+        self.runtime.credentials.set_paused(self.app, Vendor.MEIZU, business_id, paused)
+        self.runtime.catalog.changed()
+        self.runtime.catalog.fresh()
+
+    # ------------------------------------------------------------ the core
+
+    def event(self, kind: str, data: dict[str, Any], event_id: str = "") -> dict[str, Any]:
+        return {"v": 1, "id": event_id or uuid.uuid4().hex, "type": kind, "app": self.app, "ts": now_ms(), "data": data}
+
+    def publish(self, *events: dict[str, Any], packed: bool = False) -> None:
+        lines = [json.dumps(event).encode() for event in events]
+        with self.runtime.core.pipeline(transaction=False) as pipe:
+            for line in [b"\n".join(lines)] if packed else lines:
+                pipe.xadd(self.stream, {"b" if packed else "e": line})
+            pipe.execute()
+
+    def phone(self, user: str, business_id: str = "m1") -> dict[str, Any]:
+        data = {"user": user, "device_id": f"d-{user}", "platform": "android", "vendor": "meizu", "business_id": business_id}
+        return self.event("device.registered", {**data, "token": (user + uuid.uuid4().hex * 2)[:32]})
+
+    def chat(self, user: str, message_id: str, **more: Any) -> dict[str, Any]:
+        data = {"message_id": message_id, "conversation": {"type": "c2c", "id": "boss"}, "sender": {"id": "boss"}, "recipients": [user]}
+        return self.event("message.stored", {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more})
+
+    def group(self, group: str, message_id: str) -> dict[str, Any]:
+        data = {"message_id": message_id, "conversation": {"type": "group", "id": group}, "sender": {"id": "boss"}}
+        return self.event("message.stored", {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}]})
+
+    def members(self, group: str, users: Sequence[str]) -> None:
+        self.runtime.core.sadd(f"{self.runtime.settings.key_prefix}members:{{{self.app}:{group}}}", *users)
+
+    # ------------------------------------------------------------ its workers
+
+    def take_in(self) -> None:
+        while self.intake.once(block_ms=10):
+            pass
+
+    def route(self) -> None:
+        """Until nothing is on its way between the stages."""
+        end = time.monotonic() + 10
+        names = ("presence:call", "presence:chat", "presence:group", "presence:bulk", "out:call", "out:chat", "out:group", "out:bulk")
+        names += ("routing:call", "routing:chat", "routing:group", "routing:bulk")
+        while any(one.unread + one.pending for one in backlog(self.runtime, names).values()):
+            assert time.monotonic() < end, "the stages do not come to an end"
+            for timer in self.timers:
+                timer.turn()
+            for stage in (PRESENCE, ROUTING):
+                self.stages.drain(stage)(lambda: False)
+
+    def send(self, until: Callable[[], Any], seconds: float = 15.0) -> None:
+        end = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < end, f"not within {seconds} s"
+            for timer in self.timers:
+                timer.turn()
+            self.stages.drain(DELIVERY, Vendor.MEIZU)(lambda: bool(until()))
+
+    def all_sent(self) -> None:
+        self.send(lambda: not any_left(self.runtime))
+
+    def write(self) -> None:
+        for writer in self.writers:
+            while writer.flush():
+                pass
+
+    def rows(self, message_id: str) -> dict[str, list[str | None]]:
+        """The decisions of each person's rows."""
+        self.write()
+        sql = text(
+            'SELECT l."user", l.decision FROM ledger l JOIN events e ON e.app = l.app AND e.event_id = l.event_id'
+            " WHERE l.app = :app AND e.message_id = :m"
+        )
+        found: dict[str, list[str | None]] = {}
+        with self.runtime.engine.connect() as connection:
+            for user, decision in connection.execute(sql, {"app": self.app, "m": message_id}):
+                found.setdefault(user, []).append(decision)
+        return found
+
+    def shown(self) -> Counter[str]:
+        """How often each token was shown something."""
+        return Counter(str(token) for line in self.meizu.simulator.record.lines() for token in _tokens(line))
+
+
+def _tokens(line: dict[str, Any]) -> list[str]:
+    return [str(line.get("token") or line.get("pushId") or "")]
+
+
+@pytest.fixture(params=[4])
+def sharded(
+    request: pytest.FixtureRequest,
+    redis_client: redis.Redis,
+    settings_with: Callable[..., Settings],
+    own_url: str,
+    secret_key: str,
+    meizu: Running,
+) -> Iterator[ShardedFleet]:
+    more = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca), "RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "10"}
+    settings = dataclasses.replace(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more), shards=request.param)
+    fleet = ShardedFleet(Runtime(settings, role="test"), meizu)
+    yield fleet
+    fleet.runtime.close()

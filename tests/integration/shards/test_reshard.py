@@ -1,0 +1,172 @@
+"""Another number of shards: nothing that waits is lost or doubled, whatever ends the move and however often."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.connection import Connection
+
+from common.storage.shards import RESHARD
+from tests.integration.shards.conftest import ShardedFleet
+from workers.resharding.mover import Mover, flush
+from workers.resharding.steps import Resharding, ReshardingError
+from workers.runtime import Runtime
+
+PEOPLE = [f"u{number}" for number in range(30)]
+LANES = ["m1", "m2", "m3"]
+
+
+class CutError(BaseException):
+    """The process was ended."""
+
+
+class CutConnection(Connection):
+    """Ends the process, so to say, after so many commands."""
+
+    left = 1 << 60
+
+    def send_packed_command(self, *args: Any, **options: Any) -> None:
+        CutConnection.left -= 1
+        if CutConnection.left < 0:
+            raise CutError
+        super().send_packed_command(*args, **options)
+
+
+def cut(runtime: Runtime, shards: int) -> Runtime:
+    made = Runtime(dataclasses.replace(runtime.settings, shards=shards), "reshard", RESHARD)
+    options = runtime.redis.connection_pool.connection_kwargs
+    pool = redis.ConnectionPool(connection_class=CutConnection, **options)
+    made.__dict__["redis"] = redis.Redis.from_pool(pool)
+    made.__dict__["engine"] = runtime.engine
+    return made
+
+
+@pytest.fixture
+def endless() -> Iterator[None]:
+    yield
+    CutConnection.left = 1 << 60
+
+
+def move(fleet: ShardedFleet, old: int, new: int) -> int:
+    """Ended after 1, 2, 4, … commands, each time begun anew; how often."""
+    ends, after = 0, 1
+    while True:
+        CutConnection.left = after
+        try:
+            Mover(cut(fleet.runtime, old), cut(fleet.runtime, new), lambda _words: None).run()
+        except CutError:
+            ends, after = ends + 1, after * 2
+            continue
+        return ends
+
+
+def orders(fleet: ShardedFleet, lane: str) -> dict[str, list[str]]:
+    """Message ids that wait for each person, as they will be sent: by urgency, then in their order."""
+    found: dict[str, list[str]] = {}
+    for one in fleet.runtime.shards:
+        for urgency in ("call", "chat", "group", "bulk"):
+            queue = one.lane_queues
+            for entry, blob in zip(*_entries(queue, lane, urgency), strict=True):
+                assert entry
+                for user, message_id in _pushes(blob):
+                    found.setdefault(user, []).append(message_id)
+    return found
+
+
+def _entries(queue: Any, lane: str, urgency: str) -> tuple[list[str], list[bytes]]:
+    (names,) = queue.windows([(lane, urgency, 0)], 1_000)
+    return names, queue.blobs(lane, names)
+
+
+def _pushes(blob: bytes) -> list[tuple[str, str]]:
+    from common.contracts import decode_batch
+
+    return [(target.user, push.note.message_id) for push in decode_batch(blob).pushes for target in push.targets]
+
+
+def fill(fleet: ShardedFleet) -> None:
+    """In each of three paused lanes an advert, a group's message and a chat of everybody, and one that is recalled."""
+    for lane in LANES[1:]:
+        fleet.lane(lane)
+    for lane in LANES:
+        fleet.pause(lane, True)
+    fleet.publish(*(fleet.phone(user, LANES[number % 3]) for number, user in enumerate(PEOPLE)))
+    fleet.take_in()
+    fleet.members("g", PEOPLE)
+    fleet.publish(*(fleet.chat(user, f"advert-{user}", push={"class": "marketing"}) for user in PEOPLE))
+    fleet.publish(fleet.group("g", "g1"), fleet.group("g", "g2"), *(fleet.chat(user, f"chat-{user}") for user in PEOPLE))
+    fleet.take_in()
+    fleet.publish(fleet.event("message.recalled", {"message_id": "g2", "conversation": {"type": "group", "id": "g"}}))
+    fleet.publish(*(fleet.event("app.background", {"user": user, "device_id": f"d-{user}", "badge": 7}) for user in PEOPLE))
+    fleet.take_in()
+    fleet.route()
+    fleet.write()
+
+
+@pytest.mark.parametrize("sharded", [1], indirect=True)
+def test_one_to_four_to_two_ended_again_and_again(sharded: ShardedFleet, endless: None) -> None:
+    fleet = sharded
+    fill(fleet)
+    lanes = [f"{fleet.app}:meizu:{name}" for name in LANES]
+    before = {lane: orders(fleet, lane) for lane in lanes}
+    assert sum(len(told) for people in before.values() for told in people.values()) == 4 * len(PEOPLE)
+    for old, new in ((1, 4), (4, 2)):
+        assert move(fleet, old, new) >= 8
+        fleet.reopened(new)
+        assert {lane: orders(fleet, lane) for lane in lanes} == before
+        assert all(sum(one.lane_queues.waiting(lane) for one in fleet.runtime.shards) == 4 * len(PEOPLE) // 3 for lane in lanes)
+    leftover = list(fleet.runtime.redis.scan_iter(match=f"{fleet.runtime.settings.prefix}:{{s[23]}}:*"))
+    assert not leftover
+    fleet.publish(fleet.event("message.recalled", {"message_id": f"chat-{PEOPLE[0]}", "conversation": {"type": "c2c", "id": "boss"}}))
+    fleet.take_in()
+    for lane in LANES:
+        fleet.pause(lane, False)
+    fleet.all_sent()
+    assert {user: fleet.rows(f"advert-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
+    assert {user: fleet.rows("g1")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
+    assert {user: fleet.rows("g2")[user] for user in PEOPLE} == {user: ["recalled"] for user in PEOPLE}
+    assert fleet.rows(f"chat-{PEOPLE[0]}")[PEOPLE[0]] == ["recalled"]
+    assert max(fleet.shown().values()) == 3
+
+
+@pytest.mark.parametrize("sharded", [1], indirect=True)
+def test_the_command(sharded: ShardedFleet) -> None:
+    """What was between the stages is finished first; the number is fixed, and told to whoever has another one."""
+    fleet = sharded
+    fleet.publish(*map(fleet.phone, PEOPLE))
+    fleet.take_in()
+    fleet.pause("m1", True)
+    fleet.members("g", PEOPLE)
+    fleet.publish(fleet.group("g", "g1"), *(fleet.chat(user, f"c-{user}") for user in PEOPLE))
+    fleet.take_in()  # and the group waits for presence
+    said: list[str] = []
+    settings = fleet.runtime.settings
+    Resharding(settings, 3, said.append).run(0.0, 5.0)
+    assert "3 shards" in said[-1]
+    with pytest.raises(Exception, match="pushfleet reshard 2"):
+        _ = Runtime(dataclasses.replace(settings, shards=2)).redis
+    fleet.reopened(3)
+    assert not fleet.runtime.redis.exists(fleet.runtime.keys.resharding)
+    fleet.pause("m1", False)
+    fleet.all_sent()
+    assert {user: fleet.rows("g1")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
+    assert {user: fleet.rows(f"c-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
+    Resharding(settings, 3, said.append).run(0.0, 5.0)
+    assert "already" in said[-1]
+
+
+@pytest.mark.parametrize("sharded", [1], indirect=True)
+def test_a_process_that_does_not_stop_is_named(sharded: ShardedFleet) -> None:
+    fleet = sharded
+    fleet.runtime.living.say("delivery.1@h", "delivery:meizu", None)
+    with pytest.raises(ReshardingError, match=r"delivery\.1@h"):
+        Resharding(fleet.runtime.settings, 2, lambda _words: None).run(0.0, 0.3)
+    fleet.runtime.living.leave(["delivery.1@h"])
+    with pytest.raises(ReshardingError, match="pushfleet reshard 2"):
+        Resharding(fleet.runtime.settings, 4, lambda _words: None).run(0.0, 0.3)
+    Resharding(fleet.runtime.settings, 2, lambda _words: None).run(0.0, 0.3)
+    flush(fleet.runtime, 1.0)

@@ -1,0 +1,157 @@
+"""The short way of a round of usual pushes: messages that are sent for the first time, each in a request of its own.
+
+It asks and says what stage.py does, in fewer steps a push. What turns out different goes on from there as any other round does,
+with the numbers, the leave and the answers that it has by then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from common.model import BadgeMode, Kind, PushType, Verdict
+from workers.delivery import late
+from workers.delivery.fold import OLD_S
+from workers.delivery.lane import Lane
+from workers.delivery.stage import (
+    ClaimAnswer,
+    Delivered,
+    DeliveryPorts,
+    LaneTurn,
+    Ready,
+    badge_step,
+    concluded,
+    deliver,
+)
+from workers.delivery.work import PendingPush
+from workers.vendors.base import AccessRefused, Outcome, PushItem, RequestBatch
+from workers.wire import Answer, NoAnswer
+
+#: For tests, which show that both ways agree: all goes the general way where the environment says so.
+GENERAL_ONLY: Final = "GENERAL_WAY_ONLY"
+#: A push that lives no longer is no usual one: its time may run out on the way.
+LIVES_MS: Final = 5_000
+#: One that is older is asked for anew, or may have been held by an outage.
+FRESH_MS: Final = min(late.ASK_AGAIN_MS, OLD_S * 1_000)
+
+
+def fits(lane: Lane) -> bool:
+    """Whether nothing but its rate is asked of this lane, and a request carries one push."""
+    spec, limits = lane.spec, lane.limits
+    counted = (limits.quota_private, limits.quota_public, limits.device_cap_private, limits.device_cap_public, limits.public_hours)
+    plain = spec.request_tokens_max == 1 and spec.follow is None and spec.images is None and spec.quota_told is None and not lane.reserve
+    return plain and all(limit is None for limit in counted) and GENERAL_ONLY not in os.environ
+
+
+def is_usual(work: PendingPush, now_ms: int) -> bool:
+    """Whether the general way would ask of this push nothing that this one does not."""
+    note, target = work.note, work.target
+    return (
+        note.kind is Kind.MESSAGE
+        and note.push_type is PushType.ALERT
+        and note.badge_mode is BadgeMode.INCREMENT
+        and note.collapse_id == note.message_id
+        and not note.blob
+        and note.reply_key is None
+        and note.expires_at_ms - now_ms > LIVES_MS
+        and now_ms - note.received_ms < FRESH_MS
+        and work.by_entry
+        and not target.attempts
+        and target.held_by is None
+        and target.again is None
+        and not target.counted
+        and not target.earlier
+        and work.kept_by is None
+    )
+
+
+def tried(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn) -> Delivered:
+    """As `deliver`. `whole` in what it gives: the vendor has accepted each, at once; nothing else is to be known of the round."""
+    began_ms = world.now_ms()
+    if turn.state is not None or not all(is_usual(work, began_ms) for work in works):
+        return deliver(works, lane, world, turn)
+    told = world.claims.lease(works, [badge_step(work) for work in works])
+    items = _items(works, told, lane, world, began_ms)
+    access = world.access.get(lane, began_ms) if items is not None else None
+    if items is None or isinstance(access, AccessRefused) or turn.pacer.part([1] * len(items)) != (len(items), 0.0):
+        return deliver(works, lane, replace(world, claims=_Told(works, told)), turn)
+    sent_ms = world.now_ms()
+    if turn.lost or sent_ms - began_ms > late.ADDRESS_GOOD_MS:
+        return deliver(works, lane, replace(world, claims=_Told(works, told)), turn)
+    turn.pacer.spend(len(items))
+    batches = _batches(items, lane, world, sent_ms)
+    requests = [lane.spec.build(batch, lane.credential, access) for batch in batches]
+    answers = lane.send_many(world.transport, requests, world.deadline_s)
+    done = Delivered(lost=turn.lost, requests=len(requests), addressed_ms=began_ms)
+    outcomes = _accepted(batches, answers, lane)
+    for work, answer in zip(works, told, strict=True):
+        work.sent_ms, work.badge, work.counted, work.leased = sent_ms, answer.badge, answer.counted, True
+    if outcomes is None:
+        _otherwise(works, batches, answers, Ready(lane, done, (), access), world)
+    else:
+        world.observe(lane, answers)
+        done.told, done.whole = list(zip(works, outcomes, strict=True)), True
+    return done
+
+
+def _items(
+    works: Sequence[PendingPush], told: Sequence[ClaimAnswer], lane: Lane, world: DeliveryPorts, now_ms: int
+) -> list[PushItem] | None:
+    """None where one of them may not go, or not so."""
+    if not all(answer.state == "ours" and not answer.why for answer in told):
+        return None
+    valid, refuse = lane.spec.token_valid, lane.spec.refuse
+    if not all(valid(work.target.token) for work in works):
+        return None
+    if list(world.addresses.where(lane, works)).count(late.Standing.KEPT) != len(works):
+        return None
+    items = [
+        PushItem(note := work.note, work.target, answer.badge, (note.expires_at_ms - now_ms) // 1000)
+        for work, answer in zip(works, told, strict=True)
+    ]
+    if refuse is not None and not all(refuse(item) is None for item in items):
+        return None
+    return items
+
+
+def _batches(items: Sequence[PushItem], lane: Lane, world: DeliveryPorts, now_ms: int) -> list[RequestBatch]:
+    """A request each; what is the same for all pushes of a notification is made once."""
+    spec, credential, url = lane.spec, lane.credential, world.callback_url(lane)
+    prepare, prepared, batches = spec.prepare if not spec.mixed else None, dict[int, object](), list[RequestBatch]()
+    for item in items:
+        ready, name = None, id(item.note)
+        if prepare is not None and (ready := prepared.get(name)) is None:
+            ready = prepared[name] = prepare(item.note, credential)
+        batches.append(RequestBatch((item,), now_ms, url, ready))
+    return batches
+
+
+def _accepted(batches: Sequence[RequestBatch], answers: Sequence[Answer | NoAnswer], lane: Lane) -> list[Outcome] | None:
+    """The outcome of each; None where one is anything but accepted, without a word about the lane."""
+    classify, found = lane.spec.classify, list[Outcome]()
+    for batch, answer in zip(batches, answers, strict=True):
+        outcomes = classify(batch, answer)
+        outcome = outcomes[0]
+        if len(outcomes) != 1 or outcome.verdict is not Verdict.ACCEPTED or outcome.alarm or outcome.lists_spent:
+            return None
+        found.append(outcome)
+    return found
+
+
+def _otherwise(
+    works: Sequence[PendingPush], batches: Sequence[RequestBatch], answers: Sequence[Answer | NoAnswer], ready: Ready, world: DeliveryPorts
+) -> None:
+    """The answers of a round that was not accepted as a whole, judged in the general way."""
+    concluded([(batch, [work]) for batch, work in zip(batches, works, strict=True)], answers, ready, world)
+
+
+class _Told:
+    """The port of claims for pushes that have been asked for already."""
+
+    def __init__(self, works: Sequence[PendingPush], told: Sequence[ClaimAnswer]) -> None:
+        self._told = {id(work): answer for work, answer in zip(works, told, strict=True)}
+
+    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:  # noqa: ARG002
+        return [self._told[id(work)] for work in works]

@@ -1,0 +1,151 @@
+"""Between the shards of one fleet: what a shard has for people of another one goes out by its own stream, and on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import msgspec
+
+from common.contracts import Message, OfflineRecipients, encode
+from common.model import Vendor
+from common.ports import MemberPages
+from common.storage import keys
+from common.storage.commits import Commits, LostError
+from common.storage.shards import shard_of, shard_of_group
+from common.storage.streams import Entry, StreamStore
+from workers.app import PRESENCE, ROUTING
+from workers.handlers.intake import packed_messages
+from workers.handlers.presence import packed_offline, presence_stream
+from workers.presence import stage as presence
+from workers.queues.consumer import Commit, Letter
+
+#: Entries of one read by urgency; while calls and chats come the others go in small portions.
+READ: Final = dict(zip(keys.OUT, (64, 64, 16, 16), strict=True))
+READ_BESIDE: Final = dict(zip(keys.OUT, (64, 64, 4, 2), strict=True))
+
+#: (shard, stream there, the entry's bytes).
+Parcel = tuple[int, str, bytes]
+_read: Callable[[bytes], Parcel] = msgspec.msgpack.Decoder(Parcel).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What of a read stays in this shard, and what goes to others. count: of shards; own: this one's number."""
+
+    count: int
+    own: int
+
+    def messages(self, messages: Sequence[Message]) -> tuple[list[Message], Commit]:
+        """Messages to own people, and the commit that sends the rest out. A group's own members are not known yet."""
+        mine: list[Message] = []
+        others: dict[int, list[Message]] = {}
+        for message in messages:
+            for shard, part in self._parts(message):
+                (mine if shard == self.own else others.setdefault(shard, [])).append(part)
+        return mine, self._out({shard: packed_messages(those) for shard, those in others.items()})
+
+    def offline(self, offline: Sequence[OfflineRecipients]) -> tuple[list[OfflineRecipients], Commit]:
+        """The same of people who are away."""
+        mine: list[OfflineRecipients] = []
+        others: dict[int, list[OfflineRecipients]] = {}
+        for one in offline:
+            people: dict[int, list[Any]] = {}
+            for who in one.recipients:
+                people.setdefault(shard_of(self.count, one.message.app, who.user), []).append(who)
+            for shard, those in people.items():
+                part = one if len(people) == 1 else msgspec.structs.replace(one, recipients=tuple(those))
+                (mine if shard == self.own else others.setdefault(shard, [])).append(part)
+        packed = {shard: [(keys.routing(urgency), blob) for urgency, blob in packed_offline(those)] for shard, those in others.items()}
+        return mine, self._out(packed)
+
+    def pages(self, messages: Sequence[Message], members: MemberPages) -> tuple[list[Message], Commit]:
+        """Messages to groups as messages to those of the next page's members who are own people; the others' go out, and the
+        group's next page to this shard's stream. Of a list of people each part goes to its people's shard."""
+        mine: list[Message] = []
+        out, onward = list[Message](), list[Message]()
+        for message in messages:
+            if message.recipients is not None or message.conversation.type != "group":
+                (mine if message.position else out).append(message)
+                continue
+            users, more = presence.page_of(message, members)
+            if more is not None:
+                onward.append(more)
+            elif not users and not message.cursor:  # for nobody at all
+                mine.append(msgspec.structs.replace(message, recipients=(), exclude=()))
+            if users:
+                start = {"cursor": None, "cursor_of": None, "exclude": (), "pages": message.pages or int(more is not None)}
+                out.append(msgspec.structs.replace(message, recipients=tuple(users), **cast(Any, start)))
+        own, commit = self.messages(out)
+        forward = [(presence_stream(message), encode([message])) for message in onward]
+        return [*mine, *own], Commit(forward=forward) + commit
+
+    def _parts(self, message: Message) -> list[tuple[int, Message]]:
+        if message.recipients is None:
+            return [(shard_of_group(self.count, message.app, message.conversation.id), message)]
+        people: dict[int, list[str]] = {}
+        for user in message.recipients:
+            people.setdefault(shard_of(self.count, message.app, user), []).append(user)
+        if len(people) < 2:
+            return [(next(iter(people), self.own), message)]
+        return [(shard, msgspec.structs.replace(message, recipients=tuple(those))) for shard, those in people.items()]
+
+    def _out(self, packed: Mapping[int, Sequence[tuple[str, bytes]]]) -> Commit:
+        forward = out_entries([(shard, stream, blob) for shard, those in packed.items() for stream, blob in those])
+        return Commit(forward=forward, wake=frozenset({(PRESENCE, None)}) if forward else frozenset())
+
+
+def out_entries(parcels: Sequence[Parcel]) -> list[tuple[str, bytes]]:
+    """Entries of the streams that leave this shard, for what goes to streams with an urgency."""
+    return [(f"out:{parcel[1].rsplit(':', 1)[1]}", encode(parcel)) for parcel in parcels]
+
+
+class Forwarder:
+    """Entries of a shard's own streams for others -> those shards' streams, each once."""
+
+    def __init__(self, source: StreamStore, each: Sequence[StreamStore], wake: Callable[[int, str, Vendor | None], None]) -> None:
+        """source: the streams of this shard; each: those of every shard; wake: (shard, stage, None) that got something."""
+        self._source = source
+        self._each = each
+        self._wake = wake
+        self._commits: dict[int, Commits] = {}
+
+    def handle(self, entries: Sequence[Entry]) -> None:
+        """Writes and acknowledges by itself, shard by shard."""
+        parcels: dict[int, list[tuple[Entry, Parcel]]] = {}
+        for entry in entries:
+            parcel = _read(entry.blob)
+            parcels.setdefault(parcel[0], []).append((entry, parcel))
+        for shard, those in parcels.items():
+            self._forward(shard, those)
+
+    def _forward(self, shard: int, those: Sequence[tuple[Entry, Parcel]]) -> None:
+        streams = self._each[shard]
+        if shard not in self._commits:
+            self._commits[shard] = Commits(streams, self._source)
+        left = [entry for entry, _ in those]
+        blobs = {entry.id: parcel[1:] for entry, parcel in those}
+        while left:
+            now = list(left)
+            try:
+                self._commits[shard].write(
+                    now,
+                    lambda pipe, now=now: streams.add(pipe, [blobs[entry.id] for entry in now]),  # type: ignore[misc]
+                    lambda pipe, now=now: self._source.acknowledge(pipe, now),  # type: ignore[misc]
+                )
+                break
+            except LostError as lost:
+                left = list(lost.mine)
+        for stage in {PRESENCE if stream.startswith(PRESENCE) else ROUTING for _, (_, stream, _) in those}:
+            self._wake(shard, stage, None)
+
+    def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
+        """One parcel is one item: the culprit in it is found where it is handled."""
+        return [{b"b": entry.blob}]
+
+    def letter(self, entry: Entry) -> Letter:
+        return Letter(entry.blob, {"belt": entry.stream})
+
+    def on_leave(self, _entry: Entry, _reason: str | None) -> Commit:
+        return Commit()

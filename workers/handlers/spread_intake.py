@@ -1,0 +1,179 @@
+"""The core's streams in a fleet of several shards: each event's entry is worked on in the shard of whom it is about."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from common.clock import now_ms
+from common.storage.shards import shard_of, shard_of_group
+from common.storage.streams import Entry, StreamStore
+from workers.handlers.intake import IntakeHandler, IntakeLoop, IntakePorts, wakes_of
+from workers.handlers.overtaking import Overtaking
+from workers.intake import direct, events, stage
+from workers.intake.stage import Event
+from workers.queues.consumer import AWAY, Handler, Policy, Stores, StreamConsumer
+
+#: Lines of one entry that is written anew for one shard, and about how many bytes.
+LINES: Final = stage.LINES_MAX
+BYTES: Final = stage.ENTRY_BYTES_MAX
+
+
+def shard_of_event(event: Event, count: int) -> int:
+    """The shard that works on an event; a repeat of it comes to the same one."""
+    data, app = event.data, event.app
+    if isinstance(data, events.Direct):
+        return shard_of(count, app, direct.user_of(data.target))
+    if isinstance(data, events.Invited):
+        return _of_people(count, app, data.invitees, data.call_id)
+    if isinstance(data, events.Stored) and data.conversation.type != "group":
+        return _of_people(count, app, data.recipients or (), data.conversation.id)
+    if isinstance(data, events.Stored | events.Recalled):
+        return shard_of_group(count, app, data.conversation.id)
+    if isinstance(data, events.Ended):
+        return shard_of_group(count, app, data.call_id)
+    return shard_of(count, app, data.user)
+
+
+def _of_people(count: int, app: str, people: Sequence[str], about: str) -> int:
+    """Of one person theirs; of several that of what it is about, from where each part goes to its people's."""
+    return shard_of(count, app, people[0]) if len(set(people)) == 1 else shard_of_group(count, app, about)
+
+
+class Sorter:
+    """Entries of the core's streams by shard. What a packed entry holds for several shards is written anew, an entry a shard."""
+
+    def __init__(self, source: StreamStore, count: int, apps: Callable[[], Sequence[str]]) -> None:
+        self._source = source
+        self._count = count
+        self._apps = apps
+
+    def sorted(self, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
+        found: dict[int, list[Entry]] = {}
+        mixed: list[tuple[Entry, list[int]]] = []
+        for entry in entries:
+            shards = self._shards(entry)
+            if len(set(shards)) > 1:
+                mixed.append((entry, shards))
+            else:
+                found.setdefault(shards[0], []).append(entry)
+        for stream in {entry.stream for entry, _ in mixed}:
+            self._part(stream, [one for one in mixed if one[0].stream == stream])
+        return found
+
+    def _shards(self, entry: Entry) -> list[int]:
+        """Of each line of a packed entry; of any other one. What may have ended its readers is not read here: where it is worked on, it
+        is worked on alone."""
+        if entry.is_suspect:
+            return [self._any(entry, 0)]
+        try:
+            reads = stage.read_entries(entry.stream, entry.id.decode(), entry.fields, self._apps(), now_ms(), is_whole=not entry.size)
+        except Exception:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
+            reads = []
+        shards = [self._shard(read, entry, place) for place, read in enumerate(reads)] or [self._any(entry, 0)]
+        packed = b"b" in entry.fields and b"e" not in entry.fields and not entry.size
+        return shards if packed and len(reads) == len(stage.lines_of(entry.fields[b"b"])) else shards[:1]
+
+    def _shard(self, read: stage.Passed | stage.Refused, entry: Entry, place: int) -> int:
+        if isinstance(read, stage.Passed) and read.events:
+            return shard_of_event(read.events[0], self._count)
+        return self._any(entry, place)
+
+    def _any(self, entry: Entry, place: int) -> int:
+        return zlib.crc32(b"%b#%d" % (entry.id, place)) % self._count
+
+    def _part(self, stream: str, mixed: Sequence[tuple[Entry, list[int]]]) -> None:
+        """In one step the lines of these entries become entries of one shard each. What is done twice is known by the events' ids."""
+        by_shard: dict[int, list[bytes]] = {}
+        for entry, shards in mixed:
+            for shard, line in zip(shards, stage.lines_of(entry.fields[b"b"]), strict=True):
+                by_shard.setdefault(shard, []).append(line)
+        with self._source.redis.pipeline(transaction=True) as pipe:
+            for lines in by_shard.values():
+                for pack in _packs(lines):
+                    pipe.xadd(stream, {b"b": b"\n".join(pack)})
+            self._source.acknowledge(pipe, [entry for entry, _ in mixed])
+            pipe.execute()
+
+
+def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
+    packs: list[list[bytes]] = []
+    size = BYTES
+    for line in lines:
+        if size + len(line) + 1 > BYTES or len(packs[-1]) >= LINES:
+            packs.append([])
+            size = 0
+        packs[-1].append(line)
+        size += len(line) + 1
+    return packs
+
+
+class SpreadConsumer(StreamConsumer):
+    """Reads as one; what it has read is finished by the consumers of the shards."""
+
+    def __init__(self, parts: Sequence[StreamConsumer], sorter: Sorter, handler: Handler, policy: Policy, stores: Stores) -> None:
+        super().__init__(handler, policy, stores)
+        self._parts = parts
+        self._sorter = sorter
+
+    def run(self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]) -> None:
+        for part in self._parts:
+            part.stopping = stopping
+        super().run(stopping, turn, pause)
+        for part in self._parts:
+            with contextlib.suppress(*AWAY):
+                part.give_back()
+
+    def once(self) -> int:
+        return sum(part.again() for part in self._parts) + super().once()
+
+    def finish(self, entries: Sequence[Entry]) -> None:
+        """The shards' consumers keep what could not be written; the first error is raised when all have had their turn."""
+        if not entries:
+            return
+        errors: list[Exception] = []
+        with self._renewer.holding(entries):
+            try:
+                by_shard = self._sorter.sorted(entries)
+            except AWAY:
+                self._kept += entries
+                raise
+            for shard, those in by_shard.items():
+                try:
+                    self._parts[shard].finish(those)
+                except AWAY as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
+
+class _Mean:
+    """What the loop asks of its handler, of the shards' handlers together."""
+
+    def __init__(self, each: Sequence[IntakeHandler]) -> None:
+        self._each = each
+
+    @property
+    def can_wait(self) -> float:
+        return sum(one.can_wait for one in self._each) / len(self._each)
+
+    @property
+    def per_entry(self) -> float:
+        return max(one.per_entry for one in self._each)
+
+
+class SpreadIntakeLoop(IntakeLoop):
+    """As IntakeLoop, of several shards. doors: of each."""
+
+    def __init__(self, streams: Sequence[str], doors: Sequence[IntakePorts]) -> None:
+        super().__init__(streams, doors[0])
+        handlers = [IntakeHandler(one) for one in doors]
+        whole: Any = self.consumer
+        stores = [Stores(one.streams, one.delayed, one.vault, wakes_of(one), self._source) for one in doors]
+        parts = [StreamConsumer(handler, whole.policy, store) for handler, store in zip(handlers, stores, strict=True)]
+        sorter = Sorter(self._source, len(doors), doors[0].apps)
+        self.consumer = SpreadConsumer(parts, sorter, handlers[0], whole.policy, stores[0])
+        self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
+        self._handler: Any = _Mean(handlers)

@@ -1,0 +1,334 @@
+"""Another number of shards for a fleet that stands still: what is under way and what is remembered moves to the shards where it is
+looked for from now on.
+
+Each step may be done again: a key, an entry or a retry is written where it belongs before it is taken away, and is known there when it
+comes once more. So it goes on where it was ended, whatever ended it. The number changes last, in one step.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import msgspec
+from redis import Redis
+
+from common.contracts import Batch, Push, decode_batch, encode
+from common.model import Urgency
+from common.storage import keys
+from common.storage.delayed import as_new, parts_of, with_batch
+from common.storage.keys import Keys
+from common.storage.lane_queues import URGENCIES, LaneEntry, NewBatch, entry_id, vendor_of
+from common.storage.shards import shard_of
+from workers.app import PRESENCE, ROUTING
+from workers.delivery import settle
+from workers.delivery.fold import group_of
+from workers.handlers.lane_rounds import LaneRounds
+from workers.maintenance.ledger_writer import LedgerWriter
+from workers.pipeline import Stages
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+#: Keys, entries or members that are moved at a time.
+AT_ONCE: Final = 500
+#: The stages have so long to finish what is on their streams, once nothing new comes.
+FLUSH_S: Final = 300.0
+#: What is written for any shard of the fleet is kept in all of them: whose it is, its name does not tell.
+EVERYWHERE: Final = ("claim:", "gone:", "screen:", "{s0}:ev:", "{s0}:ts:", "{s0}:passed:", "{s0}:fan:", "{s0}:replayed:")
+#: What is made anew from SQL or by the next look.
+DROPPED: Final = (
+    *("ready:", "popped:", "loaded-lanes", "bell:", "lane:", "rate:"),
+    *("{s0}:person", "{s0}:people-bytes:", "{s0}:taken:", "{s0}:takeovers", "{s0}:synced", "{s0}:clock"),
+)
+_PERSON: Final = re.compile(r"(?:badge|read|bind|silent):\{([^:]*):(.*?)\}(?:\0.*)?", re.DOTALL)
+_LANE: Final = re.compile(r"\{([^{}]*:[^{}]*:.*)\}:(blobs|leases|holders|tries|load|queue:[a-z]+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One shard's keys."""
+
+    number: int
+    redis: Redis
+    keys: Keys
+
+
+class NotEmptyError(Exception):
+    """What is on the streams could not be finished; the text says which."""
+
+
+def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
+    """Everything between the core's streams and the lanes' queues goes on to its end. Nobody else may be at work. NotEmptyError."""
+    stages, writers = Stages(runtime), [LedgerWriter(one) for one in runtime.shards]
+    for one in runtime.shards:
+        one.streams.takeover_idle_ms = 0  # whoever held an entry is dead
+    until = time.monotonic() + seconds
+    while left := _on_streams(runtime):
+        if time.monotonic() >= until:
+            raise NotEmptyError(", ".join(f"{count} entries of {name}" for name, count in left.items()))
+        for one in runtime.shards:
+            one.delayed.release_due()
+        for stage in (PRESENCE, ROUTING):
+            stages.drain(stage)(lambda: False)
+        for writer in writers:
+            while writer.flush():
+                pass
+        time.sleep(0.05)
+
+
+def _on_streams(runtime: Runtime) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for one in runtime.shards:
+        for name in (*keys.STREAMS, *keys.OUT, keys.LEDGER):
+            if length := int(one.redis.xlen(one.keys.stream(name))):
+                found[name] = found.get(name, 0) + length
+        members = cast(list[bytes], one.redis.zrange(one.keys.delayed, 0, -1))
+        waiting = sum(not parts_of(member)[0].urgency for member in members)
+        if waiting:
+            found["delayed"] = found.get("delayed", 0) + waiting
+    return found
+
+
+class Mover:
+    """Moves what lies in the shards of one fleet to those of another number of them. old, new: their runtimes, with one home."""
+
+    def __init__(self, old: Runtime, new: Runtime, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._old = old
+        self._new = [Place(one.number, one.redis, one.keys) for one in new.shards]
+        every = max(old.shards, new.shards, key=len)
+        self._all = [Place(one.number, one.redis, one.keys) for one in every]
+        self._runtimes = list(every)
+
+    def run(self) -> None:
+        for place in self._all:
+            if place.number >= len(self._old.shards):
+                continue
+            counts = {"lanes": self._lanes(place), "retries": self._delayed(place), "withdrawals": self._withdrawals(place)}
+            counts["keys"] = self._keys(place)
+            self._say(f"shard {place.number}: " + ", ".join(f"{count} {what}" for what, count in counts.items()) + " moved")
+        for place in self._new:
+            self._count(place)
+
+    # ------------------------------------------------------------ entries of lanes
+
+    def _lanes(self, place: Place) -> int:
+        """Each entry goes to the shards of its people, under its order; what senders that died held is among them."""
+        rounds, moved = LaneRounds(self._runtimes[place.number], lambda: False), 0
+        for lane in sorted({match[1] for name in _names(place) if (match := _LANE.fullmatch(name))}):
+            own = place.keys
+            tries, held = cast(Any, place.redis.hgetall(own.lane_tries(lane))), set(cast(Any, place.redis.hkeys(own.lane_holders(lane))))
+            for entry, blob in list(place.redis.hscan_iter(own.lane_blobs(lane), count=AT_ONCE)):
+                deliveries = 1 + int(tries.get(entry, 0)) + (entry in held)
+                moved += self._entry(place, lane, rounds, LaneEntry(entry.decode(), blob, deliveries))
+            self._lane_done(place, lane)
+        return moved
+
+    def _entry(self, place: Place, lane: str, rounds: LaneRounds, entry: LaneEntry) -> int:
+        """entry: as it waits, with how many senders died with it."""
+        _, blob = rounds.undecided(entry)
+        urgency = URGENCIES[int(entry.id.split(";")[1])]
+        parts = self._parts(blob, place.number)
+        self._groups(place, parts)
+        whole = len(parts) == 1 and blob == entry.blob
+        for shard, part in parts.items():
+            new = None if part is None or whole else as_new(part, urgency, encode(part))
+            name = entry.id if new is None else entry_id(new, entry.owner, entry.order)
+            self._put(self._all[shard], lane, urgency, name, entry.blob if new is None else new.blob, entry.deliveries - 1)
+        stays = whole and list(parts) == [place.number]
+        if not stays:
+            _forget(place, lane, urgency, entry.id)
+        return int(not stays)
+
+    def _parts(self, blob: bytes, here: int) -> dict[int, Batch | None]:
+        """A batch by the shards of its people; what can't be read stays where it is, or goes to the first one, and is found there."""
+        try:
+            batch = decode_batch(blob)
+        except msgspec.MsgspecError:
+            return {here if here < len(self._new) else 0: None}
+        by_shard: dict[int, list[Push]] = {}
+        for push in batch.pushes:
+            people: dict[int, list[Any]] = {}
+            for target in push.targets:
+                people.setdefault(shard_of(len(self._new), push.note.app, target.user), []).append(target)
+            for shard, targets in people.items():
+                by_shard.setdefault(shard, []).append(Push(note=push.note, targets=tuple(targets)))
+        return {shard: msgspec.structs.replace(batch, pushes=tuple(pushes)) for shard, pushes in by_shard.items()}
+
+    def _put(self, place: Place, lane: str, urgency: Urgency, entry: str, blob: bytes, tries: int) -> None:
+        """Where a part of the same entry has the same name already, it takes the next order."""
+        own = place.keys
+        while (known := cast(Any, place.redis.hget(own.lane_blobs(lane), entry))) is not None and known != blob:
+            owner, rank, order, *rest = entry.split(";")
+            entry = ";".join((owner, rank, str(int(order) + 1), *rest))
+        with place.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(own.lane_blobs(lane), entry, cast(Any, blob))
+            pipe.zadd(own.lane_queue(lane, urgency), {entry: int(entry.split(";")[2])})
+            if tries:
+                pipe.hset(own.lane_tries(lane), entry, tries)
+            pipe.execute()
+
+    def _groups(self, place: Place, parts: dict[int, Batch | None]) -> None:
+        """What an outage holds of a person's conversation is known in the person's shard."""
+        store = self._runtimes[place.number].backlog
+        for shard, batch in parts.items():
+            if batch is None or shard == place.number:
+                continue
+            names = {name for work in settle.works_of("", batch) for name in store.names(group_of(work))}
+            for name in sorted(names) if names and place.redis.exists(*names) else ():
+                _copy(place, self._all[shard], name)
+                place.redis.delete(name)
+
+    def _lane_done(self, place: Place, lane: str) -> None:
+        """Nobody holds anything; counts are made anew. What was noted of the lane is known in all shards."""
+        own = place.keys
+        noted = {field: value for field, value in cast(Any, place.redis.hgetall(own.lane_load(lane))).items() if field not in (b"b", b"w")}
+        for other in self._new:
+            if noted and other.number != place.number:
+                other.redis.hset(other.keys.lane_load(lane), mapping=noted)
+        place.redis.delete(own.lane_leases(lane), own.lane_holders(lane))
+
+    # ------------------------------------------------------------ retries
+
+    def _delayed(self, place: Place) -> int:
+        moved = 0
+        for member, due_ms in list(place.redis.zscan_iter(place.keys.delayed, count=AT_ONCE)):
+            header, blob = parts_of(member)
+            parts = self._parts(blob, place.number) if header.urgency else {0: None}
+            if list(parts) == [place.number]:
+                continue
+            for shard, part in parts.items():
+                there = self._all[shard]
+                one = member if part is None or len(parts) == 1 else with_batch(member, _as_new(part, header.urgency))
+                there.redis.zadd(there.keys.delayed, {one: due_ms})
+                self._groups(place, {shard: part})
+            place.redis.zrem(place.keys.delayed, member)
+            moved += 1
+        return moved
+
+    def _withdrawals(self, place: Place) -> int:
+        """They may lie in any shard."""
+        if place.number < len(self._new):
+            return 0
+        home, found = self._all[0], cast(Any, place.redis.zrange(place.keys.withdrawals, 0, -1, withscores=True))
+        if found:
+            home.redis.zadd(home.keys.withdrawals, dict(found))
+        return len(found)
+
+    # ------------------------------------------------------------ what is remembered
+
+    def _keys(self, place: Place) -> int:
+        moved, goes = 0, place.number >= len(self._new)
+        for name in list(_names(place)):
+            key = f"{place.keys.prefix}:{name}"
+            if name.startswith(DROPPED) and (place.number or not name.startswith(("lane:", "rate:"))):
+                place.redis.delete(_raw(key))
+            elif match := _PERSON.fullmatch(name):
+                shard = shard_of(len(self._new), match[1], match[2])
+                if shard != place.number:
+                    _copy(place, self._all[shard], key)
+                    place.redis.delete(_raw(key))
+                    moved += 1
+            elif name.startswith(EVERYWHERE):
+                for other in self._new:
+                    if other.number != place.number:
+                        _copy(place, other, key)
+                moved += 1
+            if goes:
+                place.redis.delete(_raw(key))
+        return moved
+
+    # ------------------------------------------------------------ what follows from it
+
+    def _count(self, place: Place) -> None:
+        """Loads, the lanes that hold something, and when they may send: all anew."""
+        own, redis = place.keys, place.redis
+        retries: dict[str, int] = {}
+        for member, _ in redis.zscan_iter(own.delayed, count=AT_ONCE):
+            header, blob = parts_of(member)
+            if header.urgency and header.counted:
+                retries[header.name] = retries.get(header.name, 0) + len(blob)
+        lanes = {match[1] for name in _names(place) if (match := _LANE.fullmatch(name))} | set(retries)
+        for lane in sorted(lanes):
+            entries = [entry.decode().split(";") for entry, _ in redis.hscan_iter(own.lane_blobs(lane), count=AT_ONCE)]
+            size = sum(int(entry[5]) for entry in entries) + retries.get(lane, 0)
+            with redis.pipeline(transaction=True) as pipe:
+                pipe.hset(own.lane_load(lane), mapping={"b": size, "w": sum(int(entry[3]) for entry in entries)})
+                pipe.sadd(own.loaded_lanes, lane)
+                for urgency in {URGENCIES[int(entry[1])] for entry in entries}:
+                    pipe.zadd(own.ready(vendor_of(lane), urgency), {lane: 0})
+                pipe.execute()
+
+
+def _as_new(batch: Batch, urgency: str) -> NewBatch:
+    return as_new(batch, Urgency(urgency), encode(batch))
+
+
+def _forget(place: Place, lane: str, urgency: Urgency, entry: str) -> None:
+    own = place.keys
+    with place.redis.pipeline(transaction=True) as pipe:
+        pipe.zrem(own.lane_queue(lane, urgency), entry)
+        for key in (own.lane_blobs(lane), own.lane_tries(lane), own.lane_holders(lane)):
+            pipe.hdel(key, entry)
+        pipe.zrem(own.lane_leases(lane), entry)
+        pipe.delete(own.taken(entry))
+        pipe.execute()
+
+
+def _names(place: Place) -> Iterator[str]:
+    """Keys of this shard, without their root. On one server shard 0's root begins those of the others."""
+    root = f"{place.keys.prefix}:"
+    others = re.compile(re.escape(root) + r"\{s[1-9][0-9]*\}:")
+    for name in place.redis.scan_iter(match=_literal(root) + "*", count=AT_ONCE):
+        text = name.decode("utf-8", "surrogateescape")
+        if place.number or not others.match(text):
+            yield text[len(root) :]
+
+
+def _literal(text: str) -> str:
+    return "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in text)
+
+
+def _raw(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _copy(place: Place, other: Place, name: str) -> None:
+    """The key under the other shard's root, together with what stands there: the later word stays, sets and hashes are united."""
+    key, there = _raw(name), _raw(other.keys.prefix + name[len(place.keys.prefix) :])
+    kind = cast(bytes, place.redis.type(key))
+    ttl_ms = max(cast(Any, place.redis.pttl(key)), cast(Any, other.redis.pttl(there)))
+    with other.redis.pipeline(transaction=True) as pipe:
+        if kind == b"hash":
+            known = cast(Any, other.redis.hgetall(there))
+            for field, value in cast(Any, place.redis.hgetall(key)).items():
+                pipe.hset(there, field, _later(known.get(field), value))
+        elif kind == b"set":
+            members = cast(Any, place.redis.smembers(key))
+            pipe.sadd(there, *members) if members else None
+        elif kind == b"zset":
+            for member, score in cast(Any, place.redis.zrange(key, 0, -1, withscores=True)):
+                pipe.zadd(there, {member: score}, gt=True)
+        elif kind == b"string":
+            pipe.set(there, _later(cast(Any, other.redis.get(there)), cast(Any, place.redis.get(key)) or b""))
+        else:
+            return
+        if ttl_ms > 0:
+            pipe.pexpire(there, ttl_ms)
+        pipe.execute()
+
+
+def _later(known: bytes | None, value: bytes) -> bytes:
+    """Of two words of one thing: done stays done, of numbers the larger, else the one that is there."""
+    if known is None or known == value:
+        return value
+    if b"D" in (known, value):
+        return b"D"
+    if known.isdigit() and value.isdigit():
+        return max(known, value, key=int)
+    return known

@@ -1,0 +1,128 @@
+"""The steps of `pushfleet reshard`, in Redis (until it ends): which one it is at, and from how many shards to how many."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+from redis.exceptions import RedisError
+
+from common.config import Settings
+from common.storage import keys
+from common.storage.leases import LEASE_MS, Lease
+from common.storage.shards import DRAIN, RESHARD, STOP
+from workers.resharding.mover import Mover, NotEmptyError, flush
+from workers.runtime import Runtime
+from workers.shards import backlog, due_vendors
+
+#: Between two looks at what others do.
+LOOK_S: Final = 0.2
+#: Processes that must not be at work while keys move.
+STAGES: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"})
+
+
+class ReshardingError(Exception):
+    """What stands against it; nothing is lost, the next call goes on."""
+
+
+class Resharding:
+    def __init__(self, settings: Settings, to: int, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._to = to
+        self._say = say
+        self._home = Runtime(dataclasses.replace(settings, shards=1), "reshard", RESHARD)
+
+    def run(self, drain_s: float, stop_s: float) -> None:
+        """ReshardingError."""
+        home = self._home
+        with self._alone():
+            began = self._begun()
+            if began is None:
+                self._say(f"the fleet has {self._to} shard{'s' * (self._to > 1)} already")
+                return
+            old, new = (Runtime(dataclasses.replace(self._settings, shards=number), "reshard", RESHARD) for number in (began, self._to))
+            for one in (old, new):  # one connection, one door to SQL
+                one.__dict__["redis"], one.__dict__["engine"] = home.redis, home.engine
+            self._say(f"from {began} to {self._to} shards: intake stops")
+            if self._phase() == DRAIN:
+                self._drain(old, drain_s)
+                home.redis.hset(home.keys.resharding, "phase", STOP)
+            self._stop(stop_s)
+            self._say("the workers have stopped; what is between the stages is finished")
+            try:
+                flush(old)
+            except NotEmptyError as error:
+                raise ReshardingError(f"these could not be finished: {error}; is the database there? Then call it again") from None
+            Mover(old, new, self._say).run()
+            with home.redis.pipeline(transaction=True) as pipe:
+                pipe.set(home.keys.shards, self._to)
+                pipe.delete(home.keys.resharding)
+                pipe.execute()
+        self._say(f"the fleet has {self._to} shard{'s' * (self._to > 1)}: start it with PUSHFLEET_SHARDS={self._to}")
+
+    def _begun(self) -> int | None:
+        """From how many; None: there is nothing to do. Another one that was ended goes on first."""
+        redis, names = self._home.redis, self._home.keys
+        has = int(cast(Any, redis.get(names.shards)) or 1)
+        told = cast(dict[bytes, bytes], redis.hgetall(names.resharding))
+        if told and int(told[b"to"]) != self._to:
+            raise ReshardingError(f"it was begun to {int(told[b'to'])} shards: end that first, pushfleet reshard {int(told[b'to'])}")
+        if told:
+            return int(told[b"from"])
+        if has == self._to:
+            return None
+        redis.hset(names.resharding, mapping={"from": has, "to": self._to, "phase": DRAIN})
+        return has
+
+    def _phase(self) -> str:
+        return cast(bytes, self._home.redis.hget(self._home.keys.resharding, "phase")).decode()
+
+    def _at_work(self) -> list[str]:
+        return [name for name, role in self._home.living.roles().items() if role.partition(":")[0] in STAGES]
+
+    def _drain(self, old: Runtime, seconds: float) -> None:
+        """While workers live, until nothing is left that could be done now."""
+        until = time.monotonic() + seconds
+        names = (*keys.STREAMS, *keys.OUT, keys.LEDGER)
+        while self._at_work() and time.monotonic() < until:
+            left = sum(one.unread + one.pending for one in backlog(old, names).values())
+            if not left and not due_vendors(old) and not any("intake" in name for name in self._at_work()):
+                return
+            time.sleep(LOOK_S)
+
+    def _stop(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while alive := self._at_work():
+            if time.monotonic() >= until:
+                raise ReshardingError(f"{', '.join(sorted(alive))} did not stop: end them, then call it again")
+            time.sleep(LOOK_S)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Under a lease, which a thread keeps."""
+        lease, over = Lease(self._home.redis, self._home.keys, RESHARD), threading.Event()
+        until = time.monotonic() + 2 * LEASE_MS / 1000
+        while not lease.hold():  # of one that was killed it ends by itself
+            if time.monotonic() >= until:
+                raise ReshardingError("another call of it is at work")
+            time.sleep(LOOK_S)
+
+        def keep() -> None:
+            while not over.wait(LEASE_MS / 4_000):
+                try:
+                    lease.hold()
+                except (RedisError, OSError):
+                    continue
+
+        thread = threading.Thread(target=keep, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            lease.give_back()
