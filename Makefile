@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster reshard cluster-e2e bench bench-against bench-lanes doors clean
+.PHONY: generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster reshard cluster-e2e bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,6 +18,10 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml
 lock:
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-strip-extras --universal --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-strip-extras --universal --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
+
+# what Procfile, docker-compose.yml, the chart, the site, docs/settings.md and deploy/egress.json say of each vendor
+generated: install
+	@$(BIN)/python -m workers.cli.vendor_files
 
 demo: install
 	@$(BIN)/pushfleet demo

@@ -19,25 +19,14 @@ from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from common import runfile
+from common.model import Vendor
 from common.settings_table import INTERNAL, PREFIX, SETTINGS, URL_NAMES, of_kubernetes, unknown
 
 log = logging.getLogger(__name__)
 
 EMBEDDED: Final = "embedded"
 #: Which endpoints each vendor's traffic goes to: the names after PUSHFLEET_ENDPOINT_.
-VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "apns": ("APNS_PRODUCTION", "APNS_SANDBOX"),
-        "fcm": ("FCM", "GOOGLE_OAUTH"),
-        "huawei": ("HUAWEI", "HUAWEI_OAUTH"),
-        "harmony": ("HARMONY",),
-        "honor": ("HONOR", "HONOR_OAUTH"),
-        "xiaomi": ("XIAOMI", "XIAOMI_GLOBAL"),
-        "oppo": ("OPPO", "OPPO_INTL", "OPPO_FEEDBACK"),
-        "vivo": ("VIVO",),
-        "meizu": ("MEIZU",),
-    }
-)
+VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {vendor.value: vendor.endpoints for vendor in Vendor}
 ENDPOINTS: Final = tuple(name for names in VENDOR_ENDPOINTS.values() for name in names)
 APNS_CLIENTS: Final = ("curl", "aioapns", "libcurl")
 PROXY_TAKES: Final = "http://[user:password@]host:port, of a proxy that knows CONNECT"
