@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: lint-code lint-format lint-types lint-imports lint-dependencies generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster cluster-e2e bench bench-against bench-lanes doors clean
+.PHONY: lint-code lint-format lint-types lint-imports lint-dependencies generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster reshard cluster-e2e bench bench-against bench-lanes doors clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,6 +61,11 @@ isolation: install-dev
 # var/reports/cluster.json. COMMAND="… " runs something beside such a cluster instead, with its PUSHFLEET_REDIS_URL
 cluster: install-dev
 	@$(BIN)/python -m $(if $(COMMAND),tests.cluster $(COMMAND),tests.chaos.cluster_campaign)
+
+# 50,000 pushes wait in 20 lanes while the fleet goes from 1 to 4 to 2 shards and the command is killed in each phase; report
+# var/reports/reshard.json. PUSHES=5000 LANES=5
+reshard: install-dev
+	@$(BIN)/python -m tests.chaos.reshard
 
 # The tests of the whole way on such a cluster. ARGS="-k c2c"
 cluster-e2e: install-dev
