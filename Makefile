@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster reshard scaling cluster-e2e bench bench-against bench-lanes doors clean
+.PHONY: generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster reshard scaling cluster-e2e bench bench-against bench-lanes doors clean lint-code lint-format lint-types lint-imports lint-dependencies
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -89,11 +89,20 @@ bench-lanes: install-dev
 doors: install-dev
 	@$(BIN)/python -m tests.doors
 
+# each linter beside the others: mypy alone takes half of the time
+LINTERS := lint-code lint-format lint-types lint-imports lint-dependencies
 check: install-dev
+	@$(MAKE) --no-print-directory -j --output-sync=target $(LINTERS)
+
+lint-code:
 	$(BIN)/ruff check .
+lint-format:
 	$(BIN)/ruff format --check .
+lint-types:
 	$(BIN)/mypy
+lint-imports:
 	$(BIN)/lint-imports
+lint-dependencies:
 	$(BIN)/deptry .
 
 # promtool comes with Debian's package `prometheus`
