@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: lint-code lint-format lint-types lint-imports lint-dependencies generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster reshard cluster-e2e bench bench-against bench-lanes doors clean
+.PHONY: generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster reshard scaling cluster-e2e bench bench-against bench-lanes doors clean lint-code lint-format lint-types lint-imports lint-dependencies
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -66,6 +66,10 @@ cluster: install-dev
 # var/reports/reshard.json. PUSHES=5000 LANES=5
 reshard: install-dev
 	@$(BIN)/python -m tests.chaos.reshard
+
+# What a push costs with 1 to 16 shards and 1 to 4 replicas, as ratios of one run; report var/reports/scaling.json. ARGS="--repeats 1"
+scaling: install-dev
+	@$(BIN)/python -m tests.benchmarks.scaling $(ARGS)
 
 # The tests of the whole way on such a cluster. ARGS="-k c2c"
 cluster-e2e: install-dev
