@@ -10,6 +10,8 @@ from redis import Redis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import ResponseError
 
+from common.storage.cluster import SlotConnection
+
 
 def bulk(value: str) -> str:
     """A string as Redis' protocol has it."""
@@ -19,6 +21,8 @@ def bulk(value: str) -> str:
 
 def command(*parts: str) -> str:
     """One command as Redis' protocol has it."""
+    if "".join(parts).isascii():
+        return "".join([f"*{len(parts)}\r\n", *[f"${len(part)}\r\n{part}\r\n" for part in parts]])
     return f"*{len(parts)}\r\n" + "".join(map(bulk, parts))
 
 
@@ -42,7 +46,7 @@ class RawPipe:
 def _answers(connection: Any, count: int) -> list[Any]:
     parser = connection._parser  # noqa: SLF001 - redis-py has no way to read many answers but one by one
     reader: Any = getattr(parser, "_reader", None)
-    if not hasattr(reader, "gets"):
+    if not hasattr(reader, "gets") or isinstance(connection, SlotConnection):  # which looks at each answer
         return [connection.read_response() for _ in range(count)]
     found: list[Any] = []
     gets = reader.gets
@@ -67,3 +71,14 @@ def raw_pipe(client: Redis) -> Iterator[RawPipe]:
         raise
     finally:
         pool.release(connection)
+
+
+def read_all(client: Redis, commands: str, count: int) -> list[Any]:
+    """The answers to so many reads in one write; again after a broken connection, as often as the client does."""
+
+    def read() -> list[Any]:
+        with raw_pipe(client) as pipe:
+            return pipe.ask(commands, count)
+
+    retry = cast(Any, client.connection_pool).connection_kwargs.get("retry")
+    return cast(list[Any], retry.call_with_retry(read, lambda _error: None)) if retry is not None else read()
