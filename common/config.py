@@ -19,25 +19,14 @@ from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from common import runfile
+from common.model import Vendor
 from common.settings_table import INTERNAL, PREFIX, SETTINGS, URL_NAMES, of_kubernetes, unknown
 
 log = logging.getLogger(__name__)
 
 EMBEDDED: Final = "embedded"
 #: Which endpoints each vendor's traffic goes to: the names after PUSHFLEET_ENDPOINT_.
-VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "apns": ("APNS_PRODUCTION", "APNS_SANDBOX"),
-        "fcm": ("FCM", "GOOGLE_OAUTH"),
-        "huawei": ("HUAWEI", "HUAWEI_OAUTH"),
-        "harmony": ("HARMONY",),
-        "honor": ("HONOR", "HONOR_OAUTH"),
-        "xiaomi": ("XIAOMI", "XIAOMI_GLOBAL"),
-        "oppo": ("OPPO", "OPPO_INTL", "OPPO_FEEDBACK"),
-        "vivo": ("VIVO",),
-        "meizu": ("MEIZU",),
-    }
-)
+VENDOR_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {vendor.value: vendor.endpoints for vendor in Vendor}
 ENDPOINTS: Final = tuple(name for names in VENDOR_ENDPOINTS.values() for name in names)
 APNS_CLIENTS: Final = ("curl", "aioapns", "libcurl")
 PROXY_TAKES: Final = "http://[user:password@]host:port, of a proxy that knows CONNECT"
@@ -86,6 +75,7 @@ class Settings:
     lane_bytes_max: int
     bytes_max_percent: int
     ledger_days: int
+    ledger_bytes_max: int | None = None
     metrics_port: int
     metrics_addr: str | None = None
     metrics_advertise: str | None = None
@@ -175,6 +165,7 @@ def _load(read: _Reader) -> Settings:
         lane_bytes_max=size_of(read.text("LANE_BYTES_MAX", _size)),
         bytes_max_percent=read.whole("BYTES_MAX_PERCENT", 1, 95),
         ledger_days=read.whole("LEDGER_DAYS", 1, 3650),
+        ledger_bytes_max=None if read.unset("LEDGER_BYTES_MAX") else size_of(read.text("LEDGER_BYTES_MAX", _ledger_size)),
         metrics_port=read.whole("METRICS_PORT", 0, 65_535),
         metrics_addr=read.text("METRICS_ADDR", _host) or None,
         metrics_advertise=read.text("METRICS_ADVERTISE", _host) or None,
@@ -316,6 +307,10 @@ def size_of(text: str) -> int:
 
 def _size(value: str) -> str:
     return _checked(value, 1024 <= size_of(value) <= 1024**4)
+
+
+def _ledger_size(value: str) -> str:
+    return _checked(value, 64 * 1024**2 <= size_of(value) <= 1024**5)
 
 
 def _names(comma_list: str) -> tuple[str, ...]:

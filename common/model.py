@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 
 class Vendor(StrEnum):
     """The nine lanes' kinds; the values of `vendor` everywhere (contract, words)."""
 
-    APNS = "apns"
-    FCM = "fcm"
-    HUAWEI = "huawei"
-    HARMONY = "harmony"
-    HONOR = "honor"
-    XIAOMI = "xiaomi"
-    OPPO = "oppo"
-    VIVO = "vivo"
-    MEIZU = "meizu"
+    #: Which endpoints the vendor's traffic goes to: the names after PUSHFLEET_ENDPOINT_.
+    endpoints: tuple[str, ...]
+
+    def __new__(cls, value: str, *endpoints: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.endpoints = endpoints
+        return member
+
+    APNS = "apns", "APNS_PRODUCTION", "APNS_SANDBOX"
+    FCM = "fcm", "FCM", "GOOGLE_OAUTH"
+    HUAWEI = "huawei", "HUAWEI", "HUAWEI_OAUTH"
+    HARMONY = "harmony", "HARMONY"
+    HONOR = "honor", "HONOR", "HONOR_OAUTH"
+    XIAOMI = "xiaomi", "XIAOMI", "XIAOMI_GLOBAL"
+    OPPO = "oppo", "OPPO", "OPPO_INTL", "OPPO_FEEDBACK"
+    VIVO = "vivo", "VIVO"
+    MEIZU = "meizu", "MEIZU"
 
 
 class MessageClass(StrEnum):

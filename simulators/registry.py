@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from simulators.base import Record, Simulator
@@ -27,11 +29,18 @@ class Entry:
         return importlib.import_module(f"simulators.{self.module}").make(record)
 
 
-#: Vendor -> its simulator. HarmonyOS's is Huawei's, who stands on the same host: where all are started it is started once.
+def _modules() -> list[str]:
+    """The modules beside this one that have a `make(record)`, unimported: one for each simulator."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return [path.stem for path in files if path != Path(__file__) and re.search(r"^def make\(", path.read_text(), re.MULTILINE)]
+
+
+#: Vendor -> its simulator; HTTP/1.1 on one port unless it is named here. HarmonyOS's is Huawei's, who stands on the same host:
+#: where all are started it is started once.
 SIMULATORS: dict[str, Entry] = {
+    **{vendor: Entry(vendor, 1, Manners(http1_only=True)) for vendor in _modules()},
     "apns": Entry("apns", 2, Manners(max_streams=1000, certificates=True, http2_only=True)),
     "fcm": Entry("fcm", 1, Manners(max_streams=100)),
-    **{vendor: Entry(vendor, 1, Manners(http1_only=True)) for vendor in ("huawei", "honor", "xiaomi", "oppo", "vivo", "meizu")},
     "harmony": Entry("huawei", 1, Manners(http1_only=True)),
 }
 

@@ -6,8 +6,11 @@ from typing import Any
 
 import msgspec
 
+from common.contracts import decode_batch
 from common.storage import keys
 from common.storage.dead_letters import DeadLetter
+from common.storage.shards import shard_of
+from workers.app import DELIVERY
 from workers.intake import stage as intake
 from workers.runtime import Runtime
 
@@ -70,4 +73,15 @@ def _to_work_stream(runtime: Runtime, letter: DeadLetter) -> None:
         stream, blob = letter.fields.get("belt", ""), letter.raw
     if stream not in (*keys.WORK_STREAMS, keys.LEDGER, keys.RECEIPTS):
         raise NotReplayableError(f"{letter.id}: this fleet has no stream {stream!r}; drop the letter")
-    runtime.streams.add_once(letter.id, stream, blob)
+    _shard_of(runtime, letter.stage, blob).streams.add_once(letter.id, stream, blob)
+
+
+def _shard_of(runtime: Runtime, stage: str, blob: bytes) -> Runtime:
+    """Whose push it is; the stages before delivery send on what is not their own people's."""
+    if stage != DELIVERY or len(runtime.shards) == 1:
+        return runtime
+    try:
+        push = decode_batch(blob).pushes[0]
+    except (msgspec.MsgspecError, IndexError):
+        return runtime
+    return runtime.shards[shard_of(len(runtime.shards), push.note.app, push.targets[0].user)]

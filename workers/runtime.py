@@ -503,10 +503,11 @@ class Runtime:
     def callback_url(self, lane: Lane) -> str | None:
         """The address that pushes of this lane name; None where they name none.
 
-        Meizu refuses a push whose callback its console does not know: only where the operator says that it does.
+        Where the vendor refuses an address that its console does not know: only where the operator says that it does.
         """
-        unknown = lane.vendor == Vendor.MEIZU and lane.credential.options.get("callback") != "on"
-        return None if unknown else self.receipts_url(lane)
+        spec = lane.spec.receipts
+        option = spec.callback_option if spec else None
+        return None if option and lane.credential.options.get(option) != "on" else self.receipts_url(lane)
 
     def send_wake_up(self, stage: str, vendor: Vendor | None = None) -> None:
         """Sends a stage's wake-up unless one is waiting. Never raises: a wake-up that is lost costs seconds, upkeep sends it again.

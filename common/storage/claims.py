@@ -18,7 +18,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from common.storage import badges, usual_numbers
-from common.storage.cluster import is_slot_client
 from common.storage.keys import Keys
 from common.storage.scripts import Call, run_all, script, source
 
@@ -113,7 +112,7 @@ class Claims:
         """usual: entries that nobody has taken before go by plain commands (usual_numbers.py); else all by the script."""
         self._keys = keys
         self._redis = redis
-        self._usual = usual and not is_slot_client(redis)  # there each answer is looked at by redis-py
+        self._usual = usual
         self._claim = script(redis, "claim")
         self._take = script(redis, "take_numbers")
 

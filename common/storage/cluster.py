@@ -124,14 +124,22 @@ class SlotConnection(Connection):
         try:
             return super().read_response(*args, **options)
         except ResponseError as error:
-            if (error.status_code or str(error).partition(" ")[0]) not in ELSEWHERE:
-                raise
-            self._slot_map.failed((self.host, self.port))
+            self.raise_elsewhere(error)
+            raise
+        except (RedisError, OSError):
+            self.failed()
+            raise
+
+    def raise_elsewhere(self, error: ResponseError) -> None:
+        """RedisConnectionError where the answer says "not here" or "not now": the next connection finds the slot's owner."""
+        if (error.status_code or str(error).partition(" ")[0]) in ELSEWHERE:
+            self.failed()
             self.disconnect()  # type: ignore[no-untyped-call]
             raise RedisConnectionError(f"the slot's node has changed: {type(error).__name__}") from error
-        except (RedisError, OSError):
-            self._slot_map.failed((self.host, self.port))
-            raise
+
+    def failed(self) -> None:
+        """The node could not be reached."""
+        self._slot_map.failed((self.host, self.port))
 
 
 class SlotTlsConnection(SlotConnection, SSLConnection):

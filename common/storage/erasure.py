@@ -9,12 +9,14 @@ from sqlalchemy import Engine, text
 
 from common.storage.dead_letters import DeadLetters
 from common.storage.keys import Keys
+from common.storage.ledger_own import FORGET
 from common.storage.people import PeopleCache
 
 #: Tables that have the person in a column of their own; what a newer version adds stands in `_tables`, found by its columns.
 _BY_USER = "SELECT DISTINCT table_name FROM information_schema.columns AS c WHERE table_schema = current_schema() AND column_name = 'user'"
 _WITH_APP = " AND EXISTS (SELECT 1 FROM information_schema.columns WHERE table_schema = c.table_schema AND table_name = c.table_name"
-_WITH_APP += " AND column_name = 'app') AND NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = c.table_name AND relispartition)"
+_WITH_APP += " AND column_name = 'app') AND NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = c.table_name"
+_WITH_APP += " AND (relispartition OR relkind = 'v'))"
 
 
 def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: str, user: str) -> dict[str, int]:
@@ -26,6 +28,7 @@ def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: s
             statement = text(f'DELETE FROM "{table}" WHERE app = :app AND "user" = :user')  # noqa: S608 - the catalog's own name
             done = connection.execute(statement, {"app": app, "user": user})
             found[table] = int(done.rowcount)
+        found["ledger"] += int(connection.execute(text(FORGET), {"app": app, "user": user}).rowcount)
         known.changing([(app, user)])
     known.changed([(app, user)])
     found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user), keys.bindings(app, user)))

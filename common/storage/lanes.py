@@ -91,11 +91,15 @@ class LaneStates:
         return [_change(line) for line in cast(Any, self._redis.lrange(self._keys.lane_log(lane), 0, most - 1))]
 
     def last_changes(self, lanes: Sequence[str]) -> list[LaneChange | None]:
-        """The newest of each, in one round trip; None of a lane that has never changed."""
+        """The newest of each; None of a lane that has never changed: those cost next to nothing."""
+        names = {lane: self._keys.lane_log(lane) for lane in lanes}
+        there = existing(self._redis, list(names.values()))
+        asked = [lane for lane in names if names[lane] in there]
         with self._redis.pipeline(transaction=False) as pipe:
-            for lane in lanes:
-                pipe.lindex(self._keys.lane_log(lane), 0)
-            return [_change(line) if line else None for line in pipe.execute()]
+            for lane in asked:
+                pipe.lindex(names[lane], 0)
+            found = dict(zip(asked, pipe.execute(), strict=True))
+        return [_change(found[lane]) if found.get(lane) else None for lane in lanes]
 
     def peek(self, lane: str) -> LaneState:
         """For people and metrics: no probe is taken."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from redis import Redis
@@ -20,6 +20,7 @@ from redis import Redis
 from common.contracts import Device
 from common.storage import sql
 from common.storage.keys import Keys
+from common.storage.raw_pipe import command, raw_pipe
 from common.storage.scripts import script
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _decode = msgspec.msgpack.Decoder(Known).decode
+_NO_SETTINGS: Final[dict[str, Any]] = {}
 _NOBODY: Final = Known((), {})
 _NOTHING: Final = _encode(_NOBODY)
 
@@ -85,7 +87,8 @@ class PeopleCache:
         found: dict[Person, Known] = {}
         for start in range(0, len(people), LOOK_MAX):
             part = people[start : start + LOOK_MAX]
-            told = cast("list[bytes | None]", self._redis.mget([self._keys.person(*who) for who in part]))
+            with raw_pipe(self._redis) as pipe:
+                (told,) = pipe.ask(command("MGET", *[self._keys.person(*who) for who in part]), 1)
             for who, blob in zip(part, told, strict=True):
                 if blob == _NOTHING:
                     found[who] = _NOBODY
@@ -183,6 +186,11 @@ class People:
         if shared is not None:
             shared.update(found)
         return found
+
+    def plain(self, people: Sequence[Person], wait: AbstractContextManager[None] | None = None) -> dict[Person, Device]:
+        """The only active device of each of these who has just one and set nothing. As `look`."""
+        found = self.look(people, wait).items()
+        return {who: known.devices[0] for who, known in found if len(known.devices) == 1 and known.settings == _NO_SETTINGS}
 
     def _asked(self, missing: Sequence[Person], wait: AbstractContextManager[None] | None) -> dict[Person, Known]:
         """What SQL says of these, kept in Redis from now on."""

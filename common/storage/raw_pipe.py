@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from redis import Redis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from common.storage.cluster import SlotConnection
 
@@ -34,20 +34,29 @@ class RawPipe:
 
     def ask(self, commands: str | bytes, count: int) -> list[Any]:
         """The answers to so many commands, written at once. The first error among them is raised when all are read."""
-        connection = self._connection
-        connection.send_packed_command([commands.encode() if isinstance(commands, str) else commands])
-        answers = _answers(connection, count)
+        answers = self.ask_each(commands, count)
         for one in answers:
             if isinstance(one, ResponseError):
                 raise one
+        return answers
+
+    def ask_each(self, commands: str | bytes, count: int) -> list[Any]:
+        """The same; errors of commands stand among the answers."""
+        connection = self._connection
+        connection.send_packed_command([commands.encode() if isinstance(commands, str) else commands])
+        answers = _answers(connection, count)
+        if isinstance(connection, SlotConnection):
+            for one in answers:
+                if isinstance(one, ResponseError):
+                    connection.raise_elsewhere(one)
         return answers
 
 
 def _answers(connection: Any, count: int) -> list[Any]:
     parser = connection._parser  # noqa: SLF001 - redis-py has no way to read many answers but one by one
     reader: Any = getattr(parser, "_reader", None)
-    if not hasattr(reader, "gets") or isinstance(connection, SlotConnection):  # which looks at each answer
-        return [connection.read_response() for _ in range(count)]
+    if not hasattr(reader, "gets"):
+        return [_one(connection) for _ in range(count)]
     found: list[Any] = []
     gets = reader.gets
     while len(found) < count:
@@ -59,6 +68,13 @@ def _answers(connection: Any, count: int) -> list[Any]:
     return found
 
 
+def _one(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
 @contextlib.contextmanager
 def raw_pipe(client: Redis) -> Iterator[RawPipe]:
     """A connection of its own for the time being. After an error it is closed: what it had begun (WATCH, MULTI) ends with it."""
@@ -66,7 +82,9 @@ def raw_pipe(client: Redis) -> Iterator[RawPipe]:
     connection = pool.get_connection()
     try:
         yield RawPipe(connection)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(connection, SlotConnection) and isinstance(error, (RedisError, OSError)):
+            connection.failed()
         connection.disconnect()
         raise
     finally:

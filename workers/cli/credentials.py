@@ -19,27 +19,42 @@ from workers.gateway.aliases import ALIAS, VOIP_ALIAS, aliases_of, overlap
 from workers.receipts.readers import READERS
 from workers.runtime import Runtime, lane_of
 from workers.vendors import VENDORS
-from workers.vendors.base import SECRET_BYTES_MAX, AccessRefused, CredentialError, secret_text
+from workers.vendors.base import SECRET_BYTES_MAX, AccessRefused, CredentialError, option_of, secret_text
 from workers.wire import NoAnswer
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-#: Options of `add` that name a file: option -> name under which the vendor file finds its bytes.
-FILES = {
-    "p12": "p12",
-    "password_file": "password",
-    "p8": "p8",
-    "service_account": "service_account",
-    "app_secret_file": "app_secret",
+#: Every vendor's account fields, by name, each with the vendors that have it.
+FIELDS = {
+    name: {vendor: spec.account[name] for vendor, spec in VENDORS.items() if name in spec.account}
+    for name in dict.fromkeys(name for spec in VENDORS.values() for name in spec.account)
 }
-TEXTS = ("key_id", "team_id", "topic", "env", "vendor_app_id", "app_key", "package")
+
+
+def _named(*kinds: str) -> tuple[str, ...]:
+    return tuple(name for name, fields in FIELDS.items() if next(iter(fields.values())).kind in kinds)
+
+
+#: Options of `add` that name a file -> name under which the vendor file finds its bytes.
+FILES = {name: name.removesuffix("_file") for name in _named("file", "secret")}
+TEXTS = _named("text", "env")
 #: Secrets that are stored as their file was, so that `rotate` may change an option beside them without being given the file again.
-AS_GIVEN = frozenset({"app_secret", "p8"})
-#: The one secret that no vendor file knows: it signs Huawei's receipts.
+AS_GIVEN = frozenset(FILES[name] for name in FILES if any(field.as_given for field in FIELDS[name].values()))
+#: The one secret that no vendor file knows: it signs receipts.
 CALLBACK_KEY = "callback_key"
 #: Options that no vendor file reads at the door, but the fleet does later; they stay through a rotation.
-KEPT = ("callback",)
-#: Rights whose classes need a channel and a template of their own (contract §6).
-NEED_TEMPLATE = {"xiaomi.private": ("chat", "call")}
+KEPT = tuple(dict.fromkeys(reader.callback_option for reader in READERS.values() if reader.callback_option))
+SIGNED = ", ".join(vendor for vendor, reader in READERS.items() if reader.signed)
+
+
+def _account_option(name: str) -> Callable[..., Any]:
+    """The command-line option of an account field; its help says which vendors take it and what for."""
+    means: dict[str, list[str]] = {}
+    for vendor, one in FIELDS[name].items():
+        means.setdefault(one.means, []).append(vendor)
+    text = "; ".join(f"{', '.join(vendors)}{': ' if words else ''}{words}" for words, vendors in means.items()) + "."
+    kind = next(iter(FIELDS[name].values())).kind
+    of_kind = {"file": _FILE, "secret": _FILE, "env": click.Choice(["production", "sandbox"])}.get(kind)
+    return click.option(option_of(name), name, type=of_kind, help=text)
 
 
 @click.group()
@@ -51,18 +66,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that `add` and `rotate` share."""
     for option in reversed(
         [
-            click.option("--p12", type=_FILE, help="apns: certificate with its key."),
-            click.option("--password-file", type=_FILE, help="apns: password of the p12."),
-            click.option("--p8", type=_FILE, help="apns: signing key."),
-            click.option("--key-id"),
-            click.option("--team-id"),
-            click.option("--topic", help="apns: bundle id."),
-            click.option("--env", type=click.Choice(["production", "sandbox"]), help="apns: environment."),
-            click.option("--service-account", type=_FILE, help="fcm, harmony: key file."),
-            click.option("--app-id", "vendor_app_id", help="The vendor's id of the app."),
-            click.option("--app-key"),
-            click.option("--app-secret-file", type=_FILE),
-            click.option("--package", help="xiaomi: Android package."),
+            *(_account_option(name) for name in FIELDS),
             click.option("--right", "rights", multiple=True, help="A right the vendor has granted, e.g. huawei.im."),
             click.option("--channel", "channels", multiple=True, metavar="CLASS=ID"),
             click.option("--template", "templates", multiple=True, metavar="CLASS=ID[:sender,text]"),
@@ -71,8 +75,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--device-cap", "device_caps", multiple=True, metavar="BUCKET=N"),
             click.option("--reserve", "reserves", multiple=True, metavar="CLASS=P%"),
             click.option("--rate", metavar="N/s"),
-            click.option("--callback-user", help="huawei, harmony: user name of the receipts' signature."),
-            click.option("--callback-key-file", type=_FILE, help="huawei, harmony: key of the receipts' signature."),
+            click.option("--callback-user", help=f"{SIGNED}: user name of the receipts' signature."),
+            click.option("--callback-key-file", type=_FILE, help=f"{SIGNED}: key of the receipts' signature."),
             click.option("--alias", "aliases", multiple=True, metavar="NAME", help="What a door calls it (glob), e.g. a Matrix app_id."),
             click.option("--voip-alias", "voip_aliases", multiple=True, metavar="NAME", help="The same, of VoIP tokens (Apple)."),
             click.option("--option", "extra", multiple=True, metavar="NAME=VALUE", help="A vendor's own option, see docs/vendors."),
@@ -163,7 +167,8 @@ def _read(vendor: Vendor, given: Mapping[str, Any], old: StoredCredential | None
         if all(old.options.get(name) == value for name, value in options.items()):
             return dict(old.options), dict(old.secrets)
         if not old.secrets.keys() <= AS_GIVEN | {CALLBACK_KEY}:
-            file = "--p12 with --password-file" if vendor == Vendor.APNS else "--service-account"
+            fields = VENDORS[vendor].account.items()
+            file = " with ".join(option_of(name) for name, one in fields if name in FILES and not one.as_given)
             raise CliError(f"--{min(options).replace('_', '-')} is checked against the account's file: name that again ({file})")
         files = {name: secret.encode() for name, secret in old.secrets.items() if name in AS_GIVEN}
     if old is not None:
@@ -212,7 +217,7 @@ def _with_callback(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """With what signs this account's receipts: as given, else as it was."""
     user, file = given.get("callback_user"), given.get("callback_key_file")
-    if (user or file) and vendor not in (Vendor.HUAWEI, Vendor.HARMONY):
+    if (user or file) and not (vendor in READERS and READERS[vendor].signed):
         raise CliError("--callback-user and --callback-key-file: only Huawei signs receipts")
     user = user or (old.options.get("callback_user") if old else None)
     key = old.secrets.get(CALLBACK_KEY) if old else None
@@ -229,12 +234,12 @@ def _with_callback(
 
 
 def _check_rights(vendor: Vendor, rights: frozenset[str], channels: Mapping[str, str], templates: Mapping[str, Any]) -> None:
-    known = VENDORS[vendor].rights
+    known, need_template = VENDORS[vendor].rights, VENDORS[vendor].rights_need_template
     for right in sorted(rights):
         if right not in known:
             takes = ", ".join(sorted(known)) or "none: this vendor has no rights"
             raise CliError(f"--right {right} is unknown; {vendor} takes {takes}")
-        for name in NEED_TEMPLATE.get(right, ()):
+        for name in need_template.get(right, ()):
             if name not in channels or name not in templates:
                 raise CliError(f"--right {right} needs --channel {name}=ID and --template {name}=ID")
 

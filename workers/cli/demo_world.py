@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from common.model import Vendor
+from workers.vendors import VENDORS
+from workers.vendors.base import DemoKeys, option_of
 
 APP = "1400000001"
 PEOPLE = 3_000
@@ -44,13 +46,14 @@ def make_world(seed: int = 7) -> World:
     rng = random.Random(seed)
     people = {}
     vendors = list(Vendor)
+    shares = [VENDORS[vendor].demo_share for vendor in vendors]
     for index in range(PEOPLE):
         name = f"p{index:04d}"
         state = rng.choices(["away", "background", "foreground", "logged_out", "no_device"], [66, 12, 15, 4, 3])[0]
         count = 0 if state == "no_device" else rng.choices([1, 2], [85, 15])[0]
         devices = []
         for number in range(count):
-            vendor = rng.choices(vendors, [28, 12, 14, 8, 8, 10, 8, 7, 5])[0]
+            vendor = rng.choices(vendors, shares)[0]
             mood = rng.choices(["", "dead", "fail"], [95, 3, 2])[0]
             devices.append((f"{name}-d{number}", vendor, token(vendor, rng, mood)))
         people[name] = Person(name, devices, state)
@@ -62,12 +65,13 @@ def make_world(seed: int = 7) -> World:
 
 def token(vendor: Vendor, rng: random.Random, mood: str) -> str:
     """A device token as the vendor's look, whose text tells the simulator what shall become of it."""
-    digits = f"{rng.getrandbits(256):064x}"
-    if vendor == Vendor.APNS:
-        return {"": "a1", "dead": "dead", "fail": "5007"}[mood] + digits[4:] + ("00" if mood == "" else "")
-    if vendor == Vendor.OPPO:
-        return "CN_" + {"": "a1b2", "dead": "dead", "fail": "fa11"}[mood] + digits[:28]
-    return f"{mood or 'live'}-{vendor}-{digits[:40]}"
+    return made_up(vendor, f"{rng.getrandbits(256):064x}", mood)
+
+
+def made_up(vendor: Vendor, digits: str, mood: str = "") -> str:
+    """The same of 64 hexadecimal digits."""
+    own = VENDORS[vendor].demo_token
+    return own(mood, digits) if own else f"{mood or 'live'}-{vendor}-{digits[:40]}"
 
 
 # ---------------------------------------------------------------- accounts
@@ -77,41 +81,17 @@ def account_options(folder: Path) -> Iterator[tuple[Vendor, list[str]]]:
     """(vendor, options of `credential add`) of a throw-away account with every vendor."""
     folder.mkdir(parents=True, exist_ok=True)
     rsa_pem = _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
-    secret = _file(folder, "secret", f"s-{uuid.uuid4().hex}")
-    private = [option for name in CLASSES for option in ("--channel", f"{name}=10{CLASSES.index(name)}", "--template", f"{name}=T{name}")]
-    p8 = _file(folder, "key.p8", _pem(ec.generate_private_key(ec.SECP256R1())))
-    yield (
-        Vendor.APNS,
-        ["--p8", p8, "--key-id", "DEMOKEY001", "--team-id", "DEMOTEAM01", "--topic", "com.example.chat", "--env", "production"],
-    )
-    google = {
-        "type": "service_account",
-        "project_id": "demo-im-project",
-        "private_key_id": uuid.uuid4().hex,
-        "private_key": rsa_pem,
-        "client_email": "push@demo-im-project.iam.gserviceaccount.com",
-        "token_uri": "https://oauth2.googleapis.com/token",
-    }
-    yield Vendor.FCM, ["--service-account", _file(folder, "fcm.json", json.dumps(google))]
-    rights = [f"huawei.{name}" for name in ("im", "voip", "account", "express", "work", "device_reminder", "subscription")]
-    yield Vendor.HUAWEI, ["--app-id", "100000001", "--app-secret-file", secret, *_rights(rights)]
-    harmony = {"project_id": "388421841221", "key_id": "k1", "private_key": rsa_pem, "sub_account": "1001"}
-    harmony |= {"auth_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/authorize"}
-    harmony |= {"token_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/token"}
-    rights = [name.replace("huawei.", "harmony.") for name in rights]
-    yield Vendor.HARMONY, ["--service-account", _file(folder, "harmony.json", json.dumps(harmony)), *_rights(rights)]
-    yield Vendor.HONOR, ["--app-id", "104000001", "--app-key", "205000001", "--app-secret-file", secret, *_rights(["honor.service"])]
-    yield Vendor.XIAOMI, ["--app-secret-file", secret, "--package", "com.example.chat", *_rights(["xiaomi.private"]), *private]
-    yield Vendor.OPPO, ["--app-key", "demoAppKey0001", "--app-secret-file", secret, *_rights(["oppo.private"])]
-    yield (
-        Vendor.VIVO,
-        ["--app-id", "100000123", "--app-key", "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "--app-secret-file", secret, *_rights(["vivo.system"])],
-    )
-    yield Vendor.MEIZU, ["--app-id", "110001", "--app-secret-file", secret, *_rights(["meizu.private"])]
-
-
-def _rights(names: list[str]) -> list[str]:
-    return [option for name in names for option in ("--right", name)]
+    keys = DemoKeys(rsa_pem, _pem(ec.generate_private_key(ec.SECP256R1())), f"s-{uuid.uuid4().hex}", uuid.uuid4().hex)
+    for vendor, spec in VENDORS.items():
+        account, options = spec.demo(keys), []
+        for name, value in account.fields.items():
+            is_file = spec.account[name].kind in ("file", "secret")
+            options += [option_of(name), _file(folder, f"{vendor}-{name}", value) if is_file else value]
+        options += [option for right in account.rights for option in ("--right", right)]
+        if any(right in spec.rights_need_template for right in account.rights):
+            channels = [(name, f"{name}=10{number}", f"{name}=T{name}") for number, name in enumerate(CLASSES)]
+            options += [option for _, channel, template in channels for option in ("--channel", channel, "--template", template)]
+        yield vendor, options
 
 
 def _file(folder: Path, name: str, text: str) -> str:
@@ -134,10 +114,9 @@ def event(kind: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def registrations(world: World) -> Iterator[dict[str, Any]]:
-    platforms = {Vendor.APNS: "ios", Vendor.HARMONY: "harmony"}
     for person in world.people.values():
         for device, vendor, address in person.devices:
-            data = {"user": person.name, "device_id": device, "platform": platforms.get(vendor, "android"), "vendor": vendor}
+            data = {"user": person.name, "device_id": device, "platform": VENDORS[vendor].platform, "vendor": vendor}
             yield event("device.registered", {**data, "business_id": f"{vendor}-1", "token": address, "lang": "zh"})
 
 

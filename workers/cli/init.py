@@ -21,11 +21,11 @@ from common.model import Vendor
 from common.settings_table import PREFIX
 from workers.cli import NO, run
 from workers.cli.base import CliError, opened, program
-from workers.cli.demo_world import account_options
+from workers.cli.demo_world import account_options, made_up
 from workers.cli.why import decided_story
+from workers.vendors import VENDORS
 
 WAIT_S = 30.0
-PLATFORMS = {"apns": "ios", "harmony": "harmony"}
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -46,8 +46,8 @@ def init(app_id: str, vendor: str, business_id: str | None, user: str, token: st
     folder = settings.data_dir / "init"
     options = list(account) or _simulated(settings, vendor, folder)
     business_id = business_id or f"{vendor}-1"
-    device = {"user": user, "device_id": f"{user}-phone", "platform": PLATFORMS.get(vendor, "android"), "vendor": vendor}
-    device |= {"business_id": business_id, "token": token or made_up(vendor)}
+    device = {"user": user, "device_id": f"{user}-phone", "platform": VENDORS[Vendor(vendor)].platform, "vendor": vendor}
+    device |= {"business_id": business_id, "token": token or made_up(Vendor(vendor), uuid.uuid4().hex + uuid.uuid4().hex)}
     steps: list[list[str]] = [["app", "add", app_id, "--name", "My chat"]]
     if not _is_there(app_id, vendor, business_id):
         steps.append(["credential", "add", vendor, "--app", app_id, "--business-id", business_id, *options])
@@ -67,12 +67,6 @@ def hello(message_id: str, user: str) -> dict[str, Any]:
         "recipients": [user],
         "elements": [{"type": "text", "text": "See you at eight"}],
     }
-
-
-def made_up(vendor: str) -> str:
-    """A token that the vendor's simulator takes."""
-    digits = uuid.uuid4().hex + uuid.uuid4().hex
-    return {"apns": "a1b2" + digits[:60], "oppo": "CN_a1b2" + digits[:28]}.get(vendor, f"live-{vendor}-{digits[:40]}")
 
 
 def _simulated(settings: Settings, vendor: str, folder: Path) -> list[str]:
@@ -116,12 +110,14 @@ def _do(step: Sequence[str]) -> str:
 
 def _outcome(settings: Settings, app_id: str, vendor: str, message_id: str) -> int:
     """Prints what became of the push; the exit code."""
+    from simulators.registry import SIMULATORS
+
     with opened() as runtime:
         told = decided_story(runtime, message_id, app_id, time.monotonic() + WAIT_S)
     _do(["why", message_id])
     if not told or not any(one["decision"] == "accepted" for one in told["recipients"]):
         print(f"the push was not taken; what is wrong with the fleet: {program()} doctor", file=sys.stderr)
         return NO
-    record = settings.data_dir / "simulators" / f"{'huawei' if vendor == 'harmony' else vendor}.jsonl"
+    record = settings.data_dir / "simulators" / f"{SIMULATORS[vendor].module}.jsonl"
     print(f"\n{vendor} took the push" + (f"; its simulator has it in {_near(record)}" if record.exists() else ""))
     return 0

@@ -303,7 +303,7 @@ def simulator_lines(settings: Settings, folder: Path) -> list[Line]:
 
     needed = []
     for simulator in present():
-        stands_for = {simulator, "harmony"} if simulator == "huawei" else {simulator}
+        stands_for = [vendor for vendor, entry in SIMULATORS.items() if entry.module == simulator]
         if any(not own_endpoints(settings, vendor) for vendor in stands_for):
             needed.append(simulator)
     first = free_ports(sum(SIMULATORS[simulator].ports for simulator in needed))

@@ -7,37 +7,21 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from common.model import Vendor
+from workers.vendors import VENDORS
 
 #: Of one uploaded file.
 FILE_BYTES_MAX: Final = 64 * 1024
-#: option of `pushfleet credential add` -> kind: file, secret (never shown again), text, env.
-_SECRET: Final = {"app_secret_file": "secret"}
+#: vendor -> option of `pushfleet credential add` -> kind: file, secret (never shown again), text, env.
 FIELDS: Final[Mapping[Vendor, Mapping[str, str]]] = {
-    Vendor.APNS: {
-        "p8": "file",
-        "key_id": "text",
-        "team_id": "text",
-        "p12": "file",
-        "password_file": "secret",
-        "topic": "text",
-        "env": "env",
-    },
-    Vendor.FCM: {"service_account": "file"},
-    Vendor.HUAWEI: {"vendor_app_id": "text", **_SECRET},
-    Vendor.HARMONY: {"service_account": "file", "vendor_app_id": "text"},
-    Vendor.HONOR: {"vendor_app_id": "text", "app_key": "text", **_SECRET},
-    Vendor.XIAOMI: {"package": "text", **_SECRET},
-    Vendor.OPPO: {"app_key": "text", **_SECRET},
-    Vendor.VIVO: {"vendor_app_id": "text", "app_key": "text", **_SECRET},
-    Vendor.MEIZU: {"vendor_app_id": "text", **_SECRET},
+    vendor: {name: field.kind for name, field in spec.account.items()} for vendor, spec in VENDORS.items()
 }
 #: Lists, their values apart by white space.
 LISTS: Final = ("rights", "channels", "templates", "quotas")
 TEXTS: Final = ("rate",)
 #: Every option that the form does not name.
 _REST: Final[Mapping[str, Any]] = {
-    **dict.fromkeys(("p12", "password_file", "p8", "key_id", "team_id", "topic", "env", "service_account", "vendor_app_id")),
-    **dict.fromkeys(("app_key", "app_secret_file", "package", "quota_tz", "rate", "callback_user", "callback_key_file")),
+    **dict.fromkeys(name for fields in FIELDS.values() for name in fields),
+    **dict.fromkeys(("quota_tz", "rate", "callback_user", "callback_key_file")),
     **dict.fromkeys(("rights", "channels", "templates", "quotas", "device_caps", "reserves", "aliases", "voip_aliases", "extra"), ()),
 }
 

@@ -8,11 +8,11 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from common.model import Vendor
+from workers.vendors import VENDORS
 
 #: Options of a credential, names separated by spaces. The second's tokens are VoIP tokens of Apple's.
 ALIAS: Final = "alias"
 VOIP_ALIAS: Final = "voip_alias"
-PLATFORMS: Final[Mapping[Vendor, str]] = {Vendor.APNS: "ios", Vendor.HARMONY: "harmony"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Account:
 
     @property
     def platform(self) -> str:
-        return PLATFORMS.get(self.vendor, "android")
+        return VENDORS[self.vendor].platform
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,12 +62,12 @@ class Spread:
 
     def pages(self, messages: Sequence[Message], members: MemberPages) -> tuple[list[Message], Commit]:
         """Messages to groups as messages to those of the next page's members who are own people; the others' go out, and the
-        group's next page to this shard's stream. Messages with a list of people stay as they are."""
+        group's next page to this shard's stream. Of a list of people each part goes to its people's shard."""
         mine: list[Message] = []
         out, onward = list[Message](), list[Message]()
         for message in messages:
             if message.recipients is not None or message.conversation.type != "group":
-                mine.append(message)
+                (mine if message.position else out).append(message)
                 continue
             users, more = presence.page_of(message, members)
             if more is not None:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +23,9 @@ from workers.handlers.replies import routing_replies
 from workers.queues.consumer import Commit, Letter
 from workers.routing import stage as routing
 
+if TYPE_CHECKING:
+    from workers.handlers.forwarding import Spread
+
 log = logging.getLogger(__name__)
 
 
@@ -32,11 +36,15 @@ class RoutingHandler:
     world: routing.RoutingPorts
     queues: LaneQueues
     replies: Replies
+    spread: Spread | None = None  # of a fleet of several shards
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         found = [(one, one.message.single and entry.deliveries == 1) for entry in entries for one in decode_offline(entry.blob)]
         single, others = [one for one, is_single in found if is_single], [one for one, is_single in found if not is_single]
-        return _both(self.route, single, others)
+        if self.spread is None:
+            return _both(self.route, single, others)
+        (single, out), (others, others_out) = self.spread.offline(single), self.spread.offline(others)
+        return _both(self.route, single, others) + out + others_out
 
     def route_marked(self, offline: Sequence[OfflineRecipients]) -> Commit:
         """As `route`, each as its message is marked."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 import tempfile
 import time
@@ -68,7 +69,7 @@ def save(runtime: Runtime, path: Path) -> Counts:
             version = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
         settings = runtime.settings
         manifest = {"format": FORMAT, "at_ms": int(time.time() * 1000), "tables": version, "rows": rows, "keys": keys}
-        manifest |= {"root": settings.key_root}
+        manifest |= {"root": settings.key_root, "shards": settings.shards}
         manifest |= {"prefix": settings.prefix, "event_streams": list(settings.event_streams), "days": _days(runtime.engine)}
         _add(tar, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
     part.replace(path)
@@ -121,10 +122,9 @@ def _days(engine: Engine) -> list[str]:
 
 def _dump(runtime: Runtime, spool: IO[bytes]) -> int:
     """Every key of the fleet with its time to live, the core's streams of events too."""
-    prefix, count = f"{runtime.settings.key_root}:", 0
-    out = tuple(f"{prefix}{name}".encode() for name in LEFT_OUT)
-    names = (name for name in runtime.redis.scan_iter(match=f"{prefix}*", count=SCAN_COUNT) if not name.startswith(out))
-    for redis, found in ((runtime.redis, names), (runtime.core, (name.encode() for name in runtime.settings.event_streams))):
+    count = 0
+    shards = [(one.redis, own_names(one)) for one in runtime.shards]
+    for redis, found in (*shards, (runtime.core, (name.encode() for name in runtime.settings.event_streams))):
         for batch in _batches(found):
             for name, (data, ttl_ms) in zip(batch, _dumped(redis, batch), strict=True):
                 if data is not None:
@@ -133,6 +133,18 @@ def _dump(runtime: Runtime, spool: IO[bytes]) -> int:
                     spool.write(len(blob).to_bytes(8, "big") + blob)
                     count += 1
     return count
+
+
+def own_names(runtime: Runtime) -> Iterator[bytes]:
+    """Keys of one shard that a backup keeps. On one server the root of shard 0 begins those of the others."""
+    root = runtime.keys.prefix
+    out, others = tuple(f"{root}:{name}".encode() for name in LEFT_OUT), _OF_OTHERS.match
+    for name in runtime.redis.scan_iter(match=f"{root}:*", count=SCAN_COUNT):
+        if not name.startswith(out) and (runtime.number or not others(name[len(root) + 1 :])):
+            yield name
+
+
+_OF_OTHERS: Final = re.compile(rb"\{s[1-9][0-9]*\}:")
 
 
 def _batches(names: Iterator[bytes]) -> Iterator[list[bytes]]:
@@ -184,9 +196,9 @@ def _check(runtime: Runtime, manifest: dict[str, Any], keys: Sequence[str]) -> N
     settings = runtime.settings
     if manifest.get("format") != FORMAT:
         raise BackupError(f"the backup has the form {manifest.get('format')}, this program knows {FORMAT}")
-    for name, mine in (("prefix", settings.prefix), ("event_streams", list(settings.event_streams))):
-        if manifest[name] != mine:
-            told = manifest[name] if isinstance(manifest[name], str) else ",".join(manifest[name])
+    for name, mine in (("prefix", settings.prefix), ("event_streams", list(settings.event_streams)), ("shards", settings.shards)):
+        if (has := manifest.get(name, 1)) != mine:
+            told = ",".join(has) if isinstance(has, list) else has
             raise BackupError(f"the backup is of PUSHFLEET_{name.upper()}={told}: set it so")
     if not set(keys) & set(secret_keys(settings)):
         raise BackupError(f"none of its keys is among ours, nobody could read its credentials: add them (tar -xOf FILE {KEYS_NAME})")
@@ -196,9 +208,7 @@ def _check(runtime: Runtime, manifest: dict[str, Any], keys: Sequence[str]) -> N
             and connection.execute(text("SELECT EXISTS (SELECT 1 FROM apps)")).scalar_one()
         ):
             raise BackupError("the database has tenants already: a backup goes into an empty one")
-    own = f"{settings.key_root}:".encode()
-    out = tuple(own + name.encode() for name in LEFT_OUT)
-    if any(not name.startswith(out) for name in runtime.redis.scan_iter(match=f"{settings.key_root}:*", count=SCAN_COUNT)):
+    if any(name != runtime.keys.shards.encode() for one in runtime.shards for name in own_names(one)):
         raise BackupError(f"Redis has keys of {settings.prefix}: already: a backup goes into an empty one")
 
 
@@ -253,10 +263,19 @@ def _restore(runtime: Runtime, tar: tarfile.TarFile, root: str) -> int:
         name, ends_ms, data, of_core = msgspec.msgpack.decode(file.read(int.from_bytes(head, "big")), type=tuple[bytes, int, bytes, bool])
         if ends_ms and ends_ms <= now_ms:
             continue
-        redis = runtime.core if of_core or name.decode("utf-8", "replace") in runtime.settings.event_streams else runtime.redis
-        redis.restore(renamed(name, root, runtime.settings.key_root), ends_ms, data, replace=True, absttl=bool(ends_ms))
+        redis, new = place(runtime, name, root)
+        redis = runtime.core if of_core or name.decode("utf-8", "replace") in runtime.settings.event_streams else redis
+        redis.restore(new, ends_ms, data, replace=True, absttl=bool(ends_ms))
         count += 1
     return count
+
+
+def place(runtime: Runtime, name: bytes, root: str) -> tuple[Redis, bytes]:
+    """Where a key of the backup goes, and its name there. Keys of further shards are named alike on a server and on a cluster."""
+    for one in runtime.shards[1:]:
+        if name.startswith(f"{one.keys.prefix}:".encode()):
+            return one.redis, name
+    return runtime.redis, renamed(name, root, runtime.settings.key_root)
 
 
 def release(runtime: Runtime) -> list[tuple[str, str, str]]:

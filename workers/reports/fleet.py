@@ -32,7 +32,6 @@ from workers.reports.findings import Finding, bad, good
 from workers.reports.servers import other_fleets
 from workers.runtime import Runtime
 from workers.transport.easy import EasyMaker
-from workers.vendors import VENDORS
 
 #: One of lane_report.console_rows, or as much of it as names a lane.
 LaneRow = Mapping[str, Any]
@@ -243,7 +242,7 @@ def right_findings(runtime: Runtime) -> Iterator[Finding]:
     """Rights that a vendor honours only with a channel of the app's."""
     for lane in lanes_of(runtime):
         credential = lane.credential
-        if lane.vendor == Vendor.OPPO and {"oppo.private", "oppo.strong"} & credential.rights and not credential.channels:
+        if lane.spec.rights_want_channel & credential.rights and not credential.channels:
             named = {"vendor": lane.vendor, "business_id": credential.business_id, "app": credential.app}
             yield bad("rights", "right_channel", lane=_name(named), key=_key(named))
 
@@ -286,12 +285,10 @@ def vendor_findings(runtime: Runtime) -> Iterator[Finding]:
 
 
 def _servers(runtime: Runtime, lane: Lane) -> list[tuple[str, str]]:
-    """(endpoint, base URL) that this lane uses; of APNs only its own environment."""
-    bases = [(name, runtime.settings.endpoints.get(name, url)) for name, url in VENDORS[lane.vendor].endpoints.items()]
-    if lane.vendor == Vendor.APNS:
-        wanted = "APNS_SANDBOX" if lane.credential.options.get("env") == "sandbox" else "APNS_PRODUCTION"
-        return [base for base in bases if base[0] == wanted]
-    return bases[:1] if lane.vendor in (Vendor.XIAOMI, Vendor.OPPO) else bases
+    """(endpoint, base URL) that this lane uses."""
+    spec = lane.spec
+    used = spec.endpoints_used(lane.credential) if spec.endpoints_used else list(spec.endpoints)
+    return [(name, runtime.settings.endpoints.get(name, spec.endpoints[name])) for name in used]
 
 
 def _reached(make: EasyMaker, url: str, proxy: str | None) -> str:

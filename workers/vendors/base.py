@@ -197,6 +197,41 @@ Build = Callable[[RequestBatch, Credential, AccessToken | None], Request]
 Classify = Callable[[RequestBatch, Answer | NoAnswer], Sequence[Outcome]]
 
 
+@dataclass(frozen=True, slots=True)
+class AccountField:
+    """An option of `credential add` that this vendor's account needs.
+
+    kind: a file's path, a file with one secret line, text, or an environment of APNs. means: its help. as_given: the secret is stored
+    as its file was, so that `rotate` may change an option beside it without being given the file again.
+    """
+
+    kind: Literal["file", "secret", "text", "env"]
+    means: str = ""
+    as_given: bool = False
+
+
+APP_ID: Final = AccountField("text", "the vendor's id of the app")
+APP_SECRET: Final = AccountField("secret", as_given=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoKeys:
+    """Throw-away secrets: PEM of an RSA and of a P-256 key, a line of text, and a key's id."""
+
+    rsa: str = field(repr=False)
+    p256: str = field(repr=False)
+    secret: str = field(repr=False)
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DemoAccount:
+    """A throw-away account that the vendor's simulator takes. fields: account field -> text, or content of its file."""
+
+    fields: Mapping[str, str] = field(repr=False)
+    rights: tuple[str, ...] = ()
+
+
 class Placement(Value, frozen=True):
     """bucket: the quota it counts in. fields: what the vendor file puts on the wire, names as in its own page."""
 
@@ -206,7 +241,7 @@ class Placement(Value, frozen=True):
     fields: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VendorSpec:
     """Everything the fleet knows of one vendor. A new vendor is one of these.
 
@@ -231,6 +266,13 @@ class VendorSpec:
     raw_wishes: where a sender's verbatim fields (vendor_raw) speak of class and channel: the object they stand in, if it is
     there, and their names, which are those of the overrides. A vendor without reads its own.
     receipts: how its callbacks are read; None: it sends none.
+    account: the options of `credential add` that it needs, by name (vendor_app_id: `--app-id`).
+    rights_need_template: right -> the classes that need a channel and a template of their own with it (contract §6).
+    rights_want_channel: rights that the vendor honours only with a channel of the app's.
+    endpoints_used: names of the endpoints that this account's traffic goes to; None: all.
+    platform: what its devices are. demo: a throw-away account. demo_share: of 100 phones of the demo, how many are of this vendor.
+    demo_token: (mood, 64 hexadecimal digits) -> a device token as the vendor's look, which its simulator takes; mood "dead" or
+    "fail" says what shall become of it; None: a text that begins with the mood.
     """
 
     vendor: Vendor
@@ -244,6 +286,14 @@ class VendorSpec:
     place: Callable[[MessageClass, PushType, Credential, Mapping[str, Any]], Placement]
     raw_wishes: tuple[str, tuple[str, ...]] = ("", ())
     receipts: ReceiptsSpec | None = None
+    account: Mapping[str, AccountField]
+    rights_need_template: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rights_want_channel: frozenset[str] = frozenset()
+    endpoints_used: Callable[[Credential], Sequence[str]] | None = None
+    platform: Literal["android", "ios", "harmony"] = "android"
+    demo: Callable[[DemoKeys], DemoAccount]
+    demo_share: int = 5
+    demo_token: Callable[[str, str], str] | None = None
     retry: Retry = DEFAULT_RETRY
     mixed: bool = False
     badge_in_body: bool = False
@@ -464,24 +514,9 @@ def no_answer(batch: RequestBatch, answer: NoAnswer) -> Sequence[Outcome]:
     return [Outcome(verdict, answer.reason, words=answer.words)] * len(batch.items)
 
 
-def in_a_row(item: PushItem, code: str) -> int:
-    """How often the vendor has now said `code` (or, where it has none, the status) to this push, without another answer between."""
-    times = 1
-    for attempt in reversed(item.target.attempts):
-        if (attempt.code or attempt.status) != code:
-            break
-        times += 1
-    return times
-
-
 def same(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     """One outcome for every token of the request."""
     return [outcome] * len(batch.items)
-
-
-def tries_with(item: PushItem, code: str) -> int:
-    """How many tries of this push, this one included, met the code: the others say nothing about it."""
-    return 1 + sum(one.code == code for one in item.target.attempts)
 
 
 def number_id(value: str, bits: int = 31) -> int:
@@ -556,18 +591,21 @@ def require(options: Mapping[str, str], *names: str) -> None:
             raise CredentialError(f"--{name.replace('_', '-')} is missing")
 
 
-#: Option of the command line that names each secret file.
-SECRET_OPTIONS: Final[Mapping[str, str]] = {
-    "app_secret": "--app-secret-file",
-    "password": "--password-file",
-    "p8": "--p8",
-    "p12": "--p12",
-    "service_account": "--service-account",
-    "callback_key": "--callback-key-file",
-}
+#: Secrets whose option names them, without `-file`.
+_NAMED_FILES: Final = frozenset({"p8", "p12", "service_account"})
 SECRET_BYTES_MAX: Final = 65_536
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+def option_of(name: str) -> str:
+    """The option of `credential add` that an account field is given with."""
+    return "--" + name.removeprefix("vendor_").replace("_", "-")
+
+
+def secret_option(name: str) -> str:
+    """The option of `credential add` that names this secret's file."""
+    return f"--{name.replace('_', '-')}" + ("" if name in _NAMED_FILES else "-file")
 
 
 def secret_file_text(raw: bytes, option: str) -> str:
@@ -594,7 +632,7 @@ def secret_text(files: Mapping[str, bytes], name: str, *, ascii_only: bool = Fal
 
     ascii_only: the secrets that vendors make are printable ASCII without blanks. CredentialError says what would cure it.
     """
-    option = SECRET_OPTIONS[name]
+    option = secret_option(name)
     if (raw := files.get(name)) is None:
         raise CredentialError(f"{option} is missing")
     text = secret_file_text(raw, option)

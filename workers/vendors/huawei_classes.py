@@ -37,6 +37,8 @@ SERVICE: Final = frozenset(
         "PLAY_VOICE",
     ]
 )
+#: What the demo's account has been granted, after `huawei.` or `harmony.`.
+DEMO_RIGHTS: Final = ("im", "voip", "account", "express", "work", "device_reminder", "subscription")
 
 
 def place(wanted: MessageClass, _push_type: PushType, credential: Credential, over: Mapping[str, Any]) -> Placement:

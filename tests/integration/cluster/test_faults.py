@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from common.storage.members import Members
+from common.storage.raw_pipe import command, raw_pipe
 from common.storage.redis import connect
 from tests.cluster import ValkeyCluster, wait_until
 from tests.integration.cluster.load import RECOVERY_S_MAX, Load, again, read_whole
@@ -43,6 +45,19 @@ def test_slots_move_key_by_key_under_load(load: Load, cluster: ValkeyCluster) ->
         assert load.goes_on() < RECOVERY_S_MAX
     load.end()
     load.all_accounted_for()
+
+
+def test_raw_commands_follow_a_slot_that_has_moved(runtime: Runtime, cluster: ValkeyCluster) -> None:
+    """The answer "not here" is a connection that broke, which everybody waits for; the next one finds the owner."""
+    asked = command("GET", runtime.keys.stream("nothing")), 1
+    with raw_pipe(runtime.redis) as pipe:
+        assert pipe.ask(*asked) == [None]
+    before = cluster.owner("{s0}")
+    assert cluster.move_slot("{s0}").port != before.port
+    with pytest.raises(redis.ConnectionError, match="changed"), raw_pipe(runtime.redis) as pipe:
+        pipe.ask(*asked)
+    with raw_pipe(runtime.redis) as pipe:
+        assert pipe.ask(*asked) == [None]
 
 
 def test_the_cores_primary_dies_while_a_group_is_read(load: Load, cluster: ValkeyCluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.integration.shards.conftest import ShardedFleet
 from workers import shards
+from workers.maintenance.backup import own_names, place
 
 PEOPLE = [f"u{number}" for number in range(40)]
 
@@ -155,3 +156,21 @@ def test_a_lanes_rate_is_one_for_all_shards(sharded: ShardedFleet) -> None:
     assert times[-1] - times[0] >= (len(PEOPLE) - 2) * 100
     assert times[-1] - times[0] <= 2 * len(PEOPLE) * 100
     assert shards.waiting(fleet.runtime, f"{fleet.app}:meizu:slow") == 0
+
+
+def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(sharded: ShardedFleet) -> None:
+    fleet = sharded
+    fleet.publish(*map(fleet.phone, PEOPLE))
+    fleet.take_in()
+    fleet.pause("m1", True)
+    fleet.publish(*(fleet.chat(user, f"b-{user}") for user in PEOPLE))
+    fleet.take_in()
+    root = fleet.runtime.settings.key_root
+    named = [(one, name) for one in fleet.runtime.shards for name in own_names(one)]
+    kept = {
+        name for name in fleet.runtime.redis.scan_iter(match=f"{root}:*") if b":queue:" in name or b":badge:" in name or b":ev:" in name
+    }
+    assert kept
+    assert kept <= {name for _, name in named}
+    assert len({name for _, name in named}) == len(named)
+    assert all(place(fleet.runtime, name, root) == (one.redis, name) for one, name in named)

@@ -8,7 +8,7 @@ from common.model import Vendor
 from workers.vendors.apns.access import ask, ask_again, identity, never_asked
 from workers.vendors.apns.classes import place
 from workers.vendors.apns.codes import RETRY, checked, classify
-from workers.vendors.apns.credential import read_credential
+from workers.vendors.apns.credential import ACCOUNT, demo, demo_token, endpoints_used, read_credential
 from workers.vendors.apns.request import build, check, prepare, refuse, token_valid
 from workers.vendors.base import (
     TOO_LONG,
@@ -25,6 +25,12 @@ APNS: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    account=ACCOUNT,
+    demo=demo,
+    demo_share=28,
+    platform="ios",
+    endpoints_used=endpoints_used,
+    demo_token=demo_token,
     place=place,
     limits=Limits(rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"),  # Apple publishes none: a fuse
     retry=RETRY,

@@ -9,13 +9,13 @@ import msgspec
 
 from common.contracts import Target
 from common.model import Again, Verdict
+from workers.vendors.attempts import in_a_row
 from workers.vendors.base import (
     DEFAULT_RETRY,
     Outcome,
     PushItem,
     RequestBatch,
     Retry,
-    in_a_row,
     no_answer,
     read,
     retry_after_s,

@@ -12,7 +12,7 @@ from workers.vendors.base import (
 )
 from workers.vendors.fcm.classes import place
 from workers.vendors.fcm.codes import RETRY, checked, classify
-from workers.vendors.fcm.credential import ask, read_access, read_credential
+from workers.vendors.fcm.credential import ACCOUNT, ask, demo, read_access, read_credential
 from workers.vendors.fcm.request import build, check, prepare, refuse, token_valid
 
 FCM: Final = VendorSpec(
@@ -23,6 +23,9 @@ FCM: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    account=ACCOUNT,
+    demo=demo,
+    demo_share=12,
     place=place,
     limits=Limits(rate_per_s=10_000.0, burst=10_000.0, rate_unit="token", timezone="America/Los_Angeles", ramp_s=60),
     retry=RETRY,

@@ -9,13 +9,13 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Verdict
+from workers.vendors.attempts import in_a_row
 from workers.vendors.base import (
     DEFAULT_RETRY,
     Outcome,
     PushItem,
     RequestBatch,
     Retry,
-    in_a_row,
     no_answer,
     read,
     retry_after_s,

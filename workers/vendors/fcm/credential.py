@@ -17,8 +17,11 @@ from common.model import Verdict
 from workers.vendors.base import (
     AccessRefused,
     AccessToken,
+    AccountField,
     Credential,
     CredentialError,
+    DemoAccount,
+    DemoKeys,
     compact,
     read,
     retry_after_s,
@@ -134,3 +137,19 @@ def _rsa_key(pem: str) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise CredentialError("--service-account: private_key is of another kind: Google wants RSA")
     return key
+
+
+#: Options of `credential add`.
+ACCOUNT: Final[Mapping[str, AccountField]] = {"service_account": AccountField("file", "key file")}
+
+
+def demo(keys: DemoKeys) -> DemoAccount:
+    account = {
+        "type": "service_account",
+        "project_id": "demo-im-project",
+        "private_key_id": keys.key_id,
+        "private_key": keys.rsa,
+        "client_email": "push@demo-im-project.iam.gserviceaccount.com",
+        "token_uri": AUDIENCE,
+    }
+    return DemoAccount({"service_account": compact(account).decode()})

@@ -13,7 +13,7 @@ from workers.vendors.base import (
     VendorSpec,
 )
 from workers.vendors.harmony.codes import classify
-from workers.vendors.harmony.credential import read_credential, read_token, sign_access, sign_again
+from workers.vendors.harmony.credential import ACCOUNT, demo, read_credential, read_token, sign_access, sign_again
 from workers.vendors.harmony.images import ask_image, image_wanted, read_image
 from workers.vendors.harmony.request import CATEGORIES, build, check
 from workers.vendors.huawei_classes import place
@@ -31,6 +31,10 @@ HARMONY: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    account=ACCOUNT,
+    demo=demo,
+    demo_share=8,
+    platform="harmony",
     place=place,
     receipts=HUAWEI_RECEIPTS,
     #: 6000 devices a second is the floor of the published formula; no number of all messages a device, 2 of marketing.

@@ -15,12 +15,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from common.model import Verdict
 from workers.vendors.base import (
+    APP_ID,
     AccessRefused,
     AccessToken,
+    AccountField,
     Credential,
     CredentialError,
+    DemoAccount,
+    DemoKeys,
+    compact,
     secret_file_text,
 )
+from workers.vendors.huawei_classes import DEMO_RIGHTS
 from workers.vendors.huawei_family import (
     encoded,
 )
@@ -102,3 +108,19 @@ def read_token(answer: Answer, now_ms: int) -> AccessRefused:
     """Nobody answers: nothing was asked."""
     del now_ms
     return AccessRefused(Verdict.UNAVAILABLE, str(answer.status), "HarmonyOS tokens are signed here")
+
+
+#: Options of `credential add`.
+ACCOUNT: Final[Mapping[str, AccountField]] = {"service_account": AccountField("file", "key file"), "vendor_app_id": APP_ID}
+
+
+def demo(keys: DemoKeys) -> DemoAccount:
+    account = {
+        "project_id": "388421841221",
+        "key_id": "k1",
+        "private_key": keys.rsa,
+        "sub_account": "1001",
+        "auth_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/authorize",
+        "token_uri": AUDIENCE,
+    }
+    return DemoAccount({"service_account": compact(account).decode()}, tuple(f"harmony.{name}" for name in DEMO_RIGHTS))

@@ -13,7 +13,7 @@ from workers.vendors.base import (
 )
 from workers.vendors.honor.classes import place
 from workers.vendors.honor.codes import classify
-from workers.vendors.honor.credential import ask_access, read_credential, read_token
+from workers.vendors.honor.credential import ACCOUNT, ask_access, demo, read_credential, read_token
 from workers.vendors.honor.receipts import RECEIPTS
 from workers.vendors.honor.request import build
 from workers.vendors.huawei_family import (
@@ -29,6 +29,9 @@ HONOR: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    account=ACCOUNT,
+    demo=demo,
+    demo_share=8,
     place=place,
     receipts=RECEIPTS,
     #: 80 % of the published 3000 a second, counted in devices; 2 marketing messages a device and day.

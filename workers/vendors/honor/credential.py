@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from workers.vendors.base import (
+    APP_ID,
+    APP_SECRET,
     AccessRefused,
     AccessToken,
+    AccountField,
     Credential,
     CredentialError,
+    DemoAccount,
+    DemoKeys,
     require,
     secret_text,
 )
@@ -43,3 +48,12 @@ def ask_access(credential: Credential, now_ms: int) -> Request:
 
 def read_token(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
     return read_access(answer, now_ms, ACCESS_REFUSED)
+
+
+#: Options of `credential add`.
+ACCOUNT: Final[Mapping[str, AccountField]] = {"vendor_app_id": APP_ID, "app_key": AccountField("text"), "app_secret_file": APP_SECRET}
+
+
+def demo(keys: DemoKeys) -> DemoAccount:
+    fields = {"vendor_app_id": "104000001", "app_key": "205000001", "app_secret_file": keys.secret}
+    return DemoAccount(fields, ("honor.service",))

@@ -11,7 +11,7 @@ from workers.vendors.base import (
     Limits,
     VendorSpec,
 )
-from workers.vendors.huawei.credential import ask_access, read_credential, read_token
+from workers.vendors.huawei.credential import ACCOUNT, ask_access, demo, read_credential, read_token
 from workers.vendors.huawei.request import CATEGORIES, build, check
 from workers.vendors.huawei_classes import place
 from workers.vendors.huawei_family import (
@@ -28,6 +28,9 @@ HUAWEI: Final = VendorSpec(
     build=build,
     classify=huawei_codes.classified,
     read_credential=read_credential,
+    account=ACCOUNT,
+    demo=demo,
+    demo_share=14,
     place=place,
     receipts=HUAWEI_RECEIPTS,
     #: 6000 devices a second is the floor of the published formula; 3000 and 2 a device and day. Sources: docs/vendors/huawei.md, 2026-05.

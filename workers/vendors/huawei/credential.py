@@ -7,13 +7,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from workers.vendors.base import (
+    APP_ID,
+    APP_SECRET,
     AccessRefused,
     AccessToken,
+    AccountField,
     Credential,
     CredentialError,
+    DemoAccount,
+    DemoKeys,
     require,
     secret_text,
 )
+from workers.vendors.huawei_classes import DEMO_RIGHTS
 from workers.vendors.huawei_family import (
     read_access,
     token_request,
@@ -41,3 +47,12 @@ def ask_access(credential: Credential, now_ms: int) -> Request:
 
 def read_token(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
     return read_access(answer, now_ms, ACCESS_REFUSED)
+
+
+#: Options of `credential add`.
+ACCOUNT: Final[Mapping[str, AccountField]] = {"vendor_app_id": APP_ID, "app_secret_file": APP_SECRET}
+
+
+def demo(keys: DemoKeys) -> DemoAccount:
+    rights = tuple(f"huawei.{name}" for name in DEMO_RIGHTS)
+    return DemoAccount({"vendor_app_id": "100000001", "app_secret_file": keys.secret}, rights)

@@ -11,7 +11,7 @@ from workers.vendors.base import (
 )
 from workers.vendors.meizu.classes import place
 from workers.vendors.meizu.codes import checked, classify
-from workers.vendors.meizu.credential import read_credential
+from workers.vendors.meizu.credential import ACCOUNT, demo, read_credential
 from workers.vendors.meizu.receipts import RECEIPTS
 from workers.vendors.meizu.request import build, check, refuse, token_valid
 
@@ -24,6 +24,9 @@ MEIZU: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    account=ACCOUNT,
+    demo=demo,
+    demo_share=5,
     place=place,
     receipts=RECEIPTS,
     limits=Limits(rate_per_s=200.0, burst=200.0, rate_unit="request", device_cap_public=3),

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from common.model import Again, Verdict
+from workers.vendors.attempts import tries_with
 from workers.vendors.base import (
     Outcome,
     RequestBatch,
@@ -17,7 +18,6 @@ from workers.vendors.base import (
     retry_after_s,
     same,
     told,
-    tries_with,
 )
 from workers.wire import Answer, NoAnswer
 

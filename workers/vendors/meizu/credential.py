@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 from workers.vendors.base import (
+    APP_ID,
+    APP_SECRET,
+    AccountField,
     CredentialError,
+    DemoAccount,
+    DemoKeys,
     require,
     secret_text,
 )
@@ -18,3 +24,11 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now
     if not re.fullmatch(r"[0-9]{1,18}", options["app_id"]):
         raise CredentialError("--app-id must be the number that Flyme's console shows as AppId")
     return {"app_id": options["app_id"]}, {"app_secret": secret_text(files, "app_secret", ascii_only=True)}
+
+
+#: Options of `credential add`.
+ACCOUNT: Final[Mapping[str, AccountField]] = {"vendor_app_id": APP_ID, "app_secret_file": APP_SECRET}
+
+
+def demo(keys: DemoKeys) -> DemoAccount:
+    return DemoAccount({"vendor_app_id": "110001", "app_secret_file": keys.secret}, ("meizu.private",))

@@ -12,7 +12,7 @@ from workers.vendors.base import (
 )
 from workers.vendors.oppo.classes import place
 from workers.vendors.oppo.codes import classify
-from workers.vendors.oppo.credential import ask_access, read_access, read_credential
+from workers.vendors.oppo.credential import ACCOUNT, ask_access, demo, demo_token, read_access, read_credential
 from workers.vendors.oppo.receipts import RECEIPTS
 from workers.vendors.oppo.registration_ids import group, token_valid
 from workers.vendors.oppo.request import build
@@ -30,6 +30,12 @@ OPPO = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    account=ACCOUNT,
+    demo=demo,
+    demo_share=8,
+    rights_want_channel=frozenset({"oppo.private", "oppo.strong"}),
+    endpoints_used=lambda _account: ("OPPO",),
+    demo_token=demo_token,
     place=place,
     raw_wishes=("notification", ("channel_id", "category", "notify_level")),
     receipts=RECEIPTS,

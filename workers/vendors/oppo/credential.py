@@ -9,10 +9,14 @@ from typing import Final
 
 from common.model import Verdict
 from workers.vendors.base import (
+    APP_SECRET,
     AccessRefused,
     AccessToken,
+    AccountField,
     Credential,
     CredentialError,
+    DemoAccount,
+    DemoKeys,
     http_date,
     require,
     retry_after_s,
@@ -86,3 +90,15 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now
     if not re.fullmatch(r"[!-~]{1,256}", secret):
         raise CredentialError("the file of --app-secret-file holds more than the master secret: one line of printable ASCII is wanted")
     return {name: options[name] for name in ("app_key", "template_params") if options.get(name)}, {"app_secret": secret}
+
+
+#: Options of `credential add`.
+ACCOUNT: Final[Mapping[str, AccountField]] = {"app_key": AccountField("text"), "app_secret_file": APP_SECRET}
+
+
+def demo(keys: DemoKeys) -> DemoAccount:
+    return DemoAccount({"app_key": "demoAppKey0001", "app_secret_file": keys.secret}, ("oppo.private",))
+
+
+def demo_token(mood: str, digits: str) -> str:
+    return "CN_" + {"": "a1b2", "dead": "dead", "fail": "fa11"}[mood] + digits[:28]

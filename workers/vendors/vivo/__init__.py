@@ -13,7 +13,7 @@ from workers.vendors.base import (
 )
 from workers.vendors.vivo.classes import place
 from workers.vendors.vivo.codes import PUBLIC_HOURS, classify
-from workers.vendors.vivo.credential import ask, read_access, read_credential
+from workers.vendors.vivo.credential import ACCOUNT, ask, demo, read_access, read_credential
 from workers.vendors.vivo.receipts import RECEIPTS
 from workers.vendors.vivo.request import build, follow, refuse, token_valid
 
@@ -27,6 +27,9 @@ VIVO: Final = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    account=ACCOUNT,
+    demo=demo,
+    demo_share=7,
     place=place,
     raw_wishes=("", ("classification", "category")),
     receipts=RECEIPTS,

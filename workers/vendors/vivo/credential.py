@@ -8,10 +8,15 @@ from typing import Any, Final
 
 from common.model import Verdict
 from workers.vendors.base import (
+    APP_ID,
+    APP_SECRET,
     AccessRefused,
     AccessToken,
+    AccountField,
     Credential,
     CredentialError,
+    DemoAccount,
+    DemoKeys,
     read,
     require,
     retry_after_s,
@@ -68,3 +73,12 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now
         raise CredentialError("--app-key must be printable ASCII without blanks")
     kept = {name: options[name] for name in ("app_id", "app_key", "callback_id") if options.get(name)}
     return kept, {"app_secret": secret_text(files, "app_secret", ascii_only=True)}
+
+
+#: Options of `credential add`.
+ACCOUNT: Final[Mapping[str, AccountField]] = {"vendor_app_id": APP_ID, "app_key": AccountField("text"), "app_secret_file": APP_SECRET}
+
+
+def demo(keys: DemoKeys) -> DemoAccount:
+    fields = {"vendor_app_id": "100000123", "app_key": "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "app_secret_file": keys.secret}
+    return DemoAccount(fields, ("vivo.system",))

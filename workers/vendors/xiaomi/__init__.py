@@ -15,7 +15,7 @@ from workers.vendors.base import (
 )
 from workers.vendors.xiaomi.classes import place
 from workers.vendors.xiaomi.codes import checked, classify, quota_told
-from workers.vendors.xiaomi.credential import read_credential
+from workers.vendors.xiaomi.credential import ACCOUNT, demo, read_credential
 from workers.vendors.xiaomi.receipts import RECEIPTS
 from workers.vendors.xiaomi.request import build, check, group, token_valid
 
@@ -28,6 +28,11 @@ XIAOMI = VendorSpec(
     build=build,
     classify=classify,
     read_credential=read_credential,
+    account=ACCOUNT,
+    demo=demo,
+    demo_share=10,
+    rights_need_template={"xiaomi.private": ("chat", "call")},
+    endpoints_used=lambda _account: ("XIAOMI",),
     place=place,
     raw_wishes=("extra", ("channel_id",)),
     receipts=RECEIPTS,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 from workers.vendors.base import (
+    APP_SECRET,
+    AccountField,
     CredentialError,
+    DemoAccount,
+    DemoKeys,
     require,
     secret_text,
 )
@@ -26,3 +31,11 @@ def read_credential(options: Mapping[str, str], files: Mapping[str, bytes], _now
         raise CredentialError("the file of --app-secret-file holds more than the AppSecret")
     kept = {name: options[name] for name in ("package", "region", "intent_uri") if options.get(name)}
     return kept, {"app_secret": secret}
+
+
+#: Options of `credential add`.
+ACCOUNT: Final[Mapping[str, AccountField]] = {"package": AccountField("text", "Android package"), "app_secret_file": APP_SECRET}
+
+
+def demo(keys: DemoKeys) -> DemoAccount:
+    return DemoAccount({"app_secret_file": keys.secret, "package": "com.example.chat"}, ("xiaomi.private",))
