@@ -25,6 +25,10 @@ LOOK_S: Final = 0.2
 STAGES: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"})
 
 
+#: Phases that follow DRAIN and STOP, for who looks on.
+FLUSH, MOVE = "flush", "move"
+
+
 class ReshardingError(Exception):
     """What stands against it; nothing is lost, the next call goes on."""
 
@@ -50,13 +54,15 @@ class Resharding:
             self._say(f"from {began} to {self._to} shards: intake stops")
             if self._phase() == DRAIN:
                 self._drain(old, drain_s)
-                home.redis.hset(home.keys.resharding, "phase", STOP)
+                self._at(STOP)
             self._stop(stop_s)
             self._say("the workers have stopped; what is between the stages is finished")
+            self._at(FLUSH)
             try:
                 flush(old)
             except NotEmptyError as error:
                 raise ReshardingError(f"these could not be finished: {error}; is the database there? Then call it again") from None
+            self._at(MOVE)
             Mover(old, new, self._say).run()
             with home.redis.pipeline(transaction=True) as pipe:
                 pipe.set(home.keys.shards, self._to)
@@ -77,6 +83,9 @@ class Resharding:
             return None
         redis.hset(names.resharding, mapping={"from": has, "to": self._to, "phase": DRAIN})
         return has
+
+    def _at(self, phase: str) -> None:
+        self._home.redis.hset(self._home.keys.resharding, "phase", phase)
 
     def _phase(self) -> str:
         return cast(bytes, self._home.redis.hget(self._home.keys.resharding, "phase")).decode()
