@@ -10,12 +10,14 @@ from typing import Any, Final
 from common.clock import now_ms
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import Entry, StreamStore
-from workers.handlers.intake import IntakeHandler, IntakeLoop, IntakePorts, wakes_of
+from workers.handlers.intake import READ_EVENTS, IntakeHandler, IntakeLoop, IntakePorts, entries_of, wakes_of
 from workers.handlers.overtaking import Overtaking
 from workers.intake import direct, events, stage
 from workers.intake.stage import Event
 from workers.queues.consumer import AWAY, Handler, Policy, Stores, StreamConsumer
 
+#: Times the usual read: a call behind more would wait for too long.
+READS_MAX: Final = 4
 #: Lines of one entry that is written anew for one shard, and about how many bytes.
 LINES: Final = stage.LINES_MAX
 BYTES: Final = stage.ENTRY_BYTES_MAX
@@ -177,3 +179,9 @@ class SpreadIntakeLoop(IntakeLoop):
         self.consumer = SpreadConsumer(parts, sorter, handlers[0], whole.policy, stores[0])
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
         self._handler: Any = _Mean(handlers)
+        self._reads = min(len(doors), READS_MAX)
+        self._bound()
+
+    def _bound(self) -> None:
+        """What follows from a read is divided by the shards: so much more is read, or each commit would hold little."""
+        self._counts |= dict.fromkeys(self._streams, self._reads * entries_of(READ_EVENTS, self._handler.per_entry))
