@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from common.clock import now_ms
 from common.storage.shards import shard_of, shard_of_group
@@ -51,8 +51,11 @@ class Sorter:
         self._source = source
         self._count = count
         self._apps = apps
+        #: What the entries of the last call hold, by stream and id.
+        self.reads: dict[tuple[str, bytes], list[stage.Passed | stage.Refused]] = {}
 
     def sorted(self, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
+        self.reads = {}
         found: dict[int, list[Entry]] = {}
         mixed: list[tuple[Entry, list[int]]] = []
         for entry in entries:
@@ -74,6 +77,8 @@ class Sorter:
             reads = stage.read_entries(entry.stream, entry.id.decode(), entry.fields, self._apps(), now_ms(), is_whole=not entry.size)
         except Exception:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
             reads = []
+        if reads:
+            self.reads[entry.stream, entry.id] = reads
         shards = [self._shard(read, entry, place) for place, read in enumerate(reads)] or [self._any(entry, 0)]
         packed = b"b" in entry.fields and b"e" not in entry.fields and not entry.size
         return shards if packed and len(reads) == len(stage.lines_of(entry.fields[b"b"])) else shards[:1]
@@ -144,6 +149,7 @@ class SpreadConsumer(StreamConsumer):
                 raise
             for shard, those in by_shard.items():
                 try:
+                    cast(IntakeHandler, self._parts[shard].handler).known = self._sorter.reads
                     self._parts[shard].finish(those)
                 except AWAY as error:
                     errors.append(error)
