@@ -91,7 +91,7 @@ def test_what_waits_moves_between_nodes(runtime: Runtime, monkeypatch: pytest.Mo
     before = reshard.waiting(runtime)
     for old, new in ((1, 3), (3, 1)):
         fleets = [Runtime(dataclasses.replace(runtime.settings, shards=number), "reshard", RESHARD) for number in (old, new)]
-        Mover(fleets[0], fleets[1], lambda _words: None).run()
+        Mover(fleets[0], fleets[1], lambda _counts: None).run()
         assert reshard.waiting(fleets[1]) == before
         for number in range(20):
             place = fleets[1].shards[shard_of(new, "demo", f"u0-{number}")]
