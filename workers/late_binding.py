@@ -147,7 +147,7 @@ def _message(work: PendingPush) -> Message:
 class PlacesOnScreens:
     """The stage's port over the store."""
 
-    def __init__(self, store: screen_store.Screens) -> None:
+    def __init__(self, store: screen_store.ScreenStore) -> None:
         self._store = store
 
     def take(self, works: Sequence[PendingPush]) -> Sequence[Screen]:

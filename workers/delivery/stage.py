@@ -275,7 +275,7 @@ def _addressed(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, d
     return _sorted(late.addressed(works, lane, world.addresses), done) if works else []
 
 
-def _sorted(found: late.Sorted, done: Delivered) -> list[PendingPush]:
+def _sorted(found: late.SortedLate, done: Delivered) -> list[PendingPush]:
     done.decided += found.decided
     done.waiting += found.waiting
     done.moved += found.moved

@@ -94,13 +94,15 @@ class IntakeHandler:
         self._doors = doors
         self.can_wait = 0.0
         self.per_entry = 1.0
+        #: What the next entries hold, where somebody has read them: by stream and id.
+        self.known: Mapping[tuple[str, bytes], list[stage.Passed | Refused]] = {}
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
         found = self._sorted(entries, now)
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
         stored, direct, states = _apart(fresh)
-        self.per_entry = (len(found.passed) + len(refused)) / len(entries)
+        self.per_entry = (found.read + len(refused)) / len(entries)
         shortcut = doors.shortcut if doors.shortcut is not None and doors.shortcut.is_open() else None
         quick = shortcut is not None and shortcut.usual is not None and doors.spread is None
         usual, stored = usual_pushes.apart(stored, now) if quick else ([], stored)
@@ -171,17 +173,20 @@ class IntakeHandler:
         apps, found = doors.apps(), Sorted()
         asked = doors.apps_now is None  # once a read: unknown tenants by the thousand cost no more than one
         events: list[Event] = []
+        known, self.known = self.known, {}
         for entry in entries:
-            reads = _read(entry, apps, now)
-            if not asked and _names_a_stranger(reads):
+            reads = known.get((entry.stream, entry.id)) or _read(entry, apps, now)
+            if not asked and (len(reads) != 1 or type(reads[0]) is Refused) and _names_a_stranger(reads):
                 apps, asked = doors.apps_now() if doors.apps_now else apps, True
                 reads = _read(entry, apps, now)
             for read in reads:
                 if isinstance(read, Refused):
                     found.refused.append(read)
                 else:
-                    found.passed.append((entry, read))
+                    found.read += 1
                     events += read.events
+                    if read.ignored is not None or read.unknown_fields or read.mended:
+                        found.odd.append((entry, read))
         # with the times of messages: a read report beside them names one of them
         told = doors.marks.repeats([(event.app, event.id, event.entry) for event in events], _times(events))
         for event, repeat in zip(events, told, strict=True):
@@ -191,18 +196,19 @@ class IntakeHandler:
 
 @dataclass(slots=True)
 class Sorted:
-    """A read's new events in stream order, repeated ones, what can't be read, and what was passed over in each entry."""
+    """A read's new events in stream order, repeated ones, what can't be read, how much could be, and where something was passed over."""
 
     fresh: list[Event] = field(default_factory=list)
     repeated: list[Event] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    passed: list[tuple[Entry, stage.Passed]] = field(default_factory=list)
+    read: int = 0
+    odd: list[tuple[Entry, stage.Passed]] = field(default_factory=list)
 
     def count(self, ignored: Mapping[str, str]) -> None:
         """ignored: why an event changed nothing, by its entry."""
         for refused in self.refused:
             metrics.EVENTS.labels(refused.type, "dead_letter").inc()
-        for entry, read in self.passed:
+        for entry, read in self.odd:
             if read.ignored is not None:
                 _ignored(read.ignored)
                 metrics.EVENTS.labels("unknown", "ignored").inc()
@@ -215,9 +221,11 @@ class Sorted:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         for why in ignored.values():
             _ignored(why)
-        told = Counter((event.type, "ignored" if event.entry in ignored else "accepted") for event in self.fresh)
-        for (kind, result), count in told.items():
-            metrics.EVENTS.labels(kind, result).inc(count)
+        of_no_effect = Counter([event.type for event in self.fresh if event.entry in ignored]) if ignored else Counter[str]()
+        for kind, count in Counter([event.type for event in self.fresh]).items():
+            for result, part in (("accepted", count - of_no_effect[kind]), ("ignored", of_no_effect[kind])):
+                if part:
+                    metrics.EVENTS.labels(kind, result).inc(part)
 
 
 #: What is pushed to somebody, and what takes that back.

@@ -118,7 +118,7 @@ REASONS: Final[Mapping[str, Meaning]] = {
 NO_RIGHT_ALONE: Final = Meaning(Verdict.TOKEN_FOREIGN)
 
 
-class _Reply(msgspec.Struct):
+class _HuaweiReply(msgspec.Struct):
     code: Any = None
     msg: Any = None
     request_id: Any = msgspec.field(default=None, name="requestId")
@@ -128,7 +128,7 @@ def classified(batch: RequestBatch, answer: Answer | NoAnswer, extra: Mapping[st
     """One outcome per item, whatever the bytes. The body's code counts on any HTTP status. extra: codes of another call (revoke)."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
-    reply = read(answer, _Reply) or _Reply()
+    reply = read(answer, _HuaweiReply) or _HuaweiReply()
     code = plain(reply.code)
     illegal = illegal_tokens(reply.msg)
     words = "" if illegal else vendor_words(reply.msg, batch)
