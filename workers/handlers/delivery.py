@@ -63,7 +63,7 @@ PACED_MAX: Final = 2
 #: So long after its last round a slice hears of more without the broker: a wake-up through that costs both ends milliseconds.
 LINGER_S: Final = 0.25
 #: While rounds are at work it looks for more by itself, at first after so long, then half as often each time, at last so often.
-LOOK_S, LOOK_MAX_S = 0.002, 0.032
+LOOK_S, LOOK_MAX_S = 0.008, 0.032
 #: How often the depth of the ledger's stream is asked for.
 LEDGER_LOOK_S: Final = 0.05
 #: A lane that could not be served now is looked at again after so long.

@@ -93,6 +93,12 @@ def test_what_ran_out_of_time_is_found_at_the_head_and_from_a_place_on(queues: L
     assert sorted(blobs(queues.pick(LANE, Urgency.CHAT, found))) == [b"0", b"3", b"6"]
 
 
+def test_entries_of_one_millisecond_keep_their_order(queues: LaneQueues) -> None:
+    put(queues, *(new(b"%d" % number) for number in range(2_500)))
+    (ids,) = queues.windows([(LANE, Urgency.CHAT, 0)], 2_500)
+    assert [int(blob or b"-1") for blob in queues.blobs(LANE, ids)] == list(range(2_500))
+
+
 def test_one_entry_has_one_sender(queues: LaneQueues) -> None:
     put(queues, new(b"x"))
     first = take(queues)
