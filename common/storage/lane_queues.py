@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +42,8 @@ BYTES_MAX: Final = 8 * 1024 * 1024
 #: loses tokens is as long: 20 ms and a push.
 BURST_SHARE: Final = 0.02
 
-_order = itertools.count()
+_order_lock = threading.Lock()
+_last_order = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +182,17 @@ class Load:
 
 def entry_id(batch: NewBatch, owner: str = "", order: int = 0) -> str:
     """The entry's name, which says all that a script has to know of it."""
-    made = order or time.time_ns() // 1_000_000 * 1000 + next(_order) % 1000
+    made = order or _next_order()
     numbers = (RANK[batch.urgency], made, batch.pushes, batch.requests, len(batch.blob), batch.expires_ms)
     return ";".join((owner or os.urandom(9).hex(), *map(str, numbers)))
+
+
+def _next_order() -> int:
+    """The time in µs, or the next number where this process has given that one already."""
+    global _last_order
+    with _order_lock:
+        _last_order = max(time.time_ns() // 1000, _last_order + 1)
+        return _last_order
 
 
 def vendor_of(lane: str) -> Vendor:

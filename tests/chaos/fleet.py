@@ -109,6 +109,7 @@ class Town:
     def command(self, *words: str) -> None:
         wanted = self.runtime.settings
         environ = {"PUSHFLEET_DATA_DIR": str(wanted.data_dir), "PUSHFLEET_SECRET_KEYS_FILE": str(wanted.secret_keys_file)}
+        environ["PUSHFLEET_SHARDS"] = str(wanted.shards)
         for name in ("redis_url", "database_url"):
             environ[f"PUSHFLEET_{name.upper()}"] = getattr(wanted, name)
         argv = [sys.executable, "-m", "workers", *words]

@@ -96,6 +96,20 @@ FAULTS: Final = (
         ("tests/integration/test_numbers.py", "tests/integration/lanes/test_takeover.py"),
     ),
     Fault(
+        "plain commands take numbers of an entry that was taken before",
+        "common/storage/usual_numbers.py",
+        "        [next(taken) for _ in held].count(None) == held.count(word.encode()) == len(held)\n",
+        "        [next(taken) for _ in held] is not None\n",
+        ("tests/integration/test_numbers.py",),
+    ),
+    Fault(
+        "the short way passes over a newer push in its place",
+        "workers/delivery/usual.py",
+        "        and note.collapse_id == note.message_id\n",
+        "",
+        ("tests/integration/delivery/test_usual.py",),
+    ),
+    Fault(
         "a number that nobody saw is not given back",
         "common/storage/lua/lane_commit.lua",
         "    uncount(key, mark[3], mark[4])\n",

@@ -94,6 +94,8 @@ class IntakeHandler:
         self._doors = doors
         self.can_wait = 0.0
         self.per_entry = 1.0
+        #: What the next entries hold, where somebody has read them: by stream and id.
+        self.known: Mapping[tuple[str, bytes], list[stage.Passed | Refused]] = {}
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
@@ -171,8 +173,9 @@ class IntakeHandler:
         apps, found = doors.apps(), Sorted()
         asked = doors.apps_now is None  # once a read: unknown tenants by the thousand cost no more than one
         events: list[Event] = []
+        known, self.known = self.known, {}
         for entry in entries:
-            reads = _read(entry, apps, now)
+            reads = known.get((entry.stream, entry.id)) or _read(entry, apps, now)
             if not asked and (len(reads) != 1 or type(reads[0]) is Refused) and _names_a_stranger(reads):
                 apps, asked = doors.apps_now() if doors.apps_now else apps, True
                 reads = _read(entry, apps, now)
