@@ -28,7 +28,7 @@ from common.storage.ledger_copy import (
     ROW_COLUMNS,
     event_line,
     note_line,
-    own_line,
+    own_lines,
     row_line,
     tag_of,
 )
@@ -250,7 +250,7 @@ class _Batch:
             for row in known:
                 met.pop((row.app, row.event_id), None)
         self._told, self._rows = told, rows
-        self._own = "".join([own_line(one, met[name]) for one in told if (name := (one.app, one.event_id)) in met])
+        self._own = own_lines([(one, met[name]) for one in told if (name := (one.app, one.event_id)) in met])
         self._lone = [row for row in new if (row.app, row.event_id) not in met] if met else new
         self._new = "".join(map(row_line, self._lone))
         self._known = "".join(map(row_line, known))
