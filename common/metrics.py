@@ -280,8 +280,13 @@ def _handler(checks: _Checks) -> type[BaseHTTPRequestHandler]:
             else:
                 self._reply(404, "text/plain", b"there are /metrics, /healthz and /readyz\n")
 
+        def refuse(self) -> None:
+            self._reply(405, "text/plain", b"GET and HEAD only\n")
+
         def _reply(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)
+            if status == 405:
+                self.send_header("Allow", "GET, HEAD")
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -289,6 +294,7 @@ def _handler(checks: _Checks) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
         do_HEAD = do_GET  # noqa: N815 - as the base class calls it
+        do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = refuse  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:
             """A scrape every few seconds is no news."""

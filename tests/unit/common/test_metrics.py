@@ -176,6 +176,10 @@ def test_openmetrics_where_it_is_asked_for_and_head_without_a_body(tmp_path):
         assert answer.read().endswith(b"# EOF\n")
     with urllib.request.urlopen(url) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(url, b"x", method=method))
+        assert (refused.value.code, refused.value.headers["Allow"]) == (405, "GET, HEAD")
     with urllib.request.urlopen(urllib.request.Request(url, method="HEAD")) as answer:
         assert answer.status == 200
         assert int(answer.headers["Content-Length"]) > 1000
