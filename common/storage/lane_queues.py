@@ -1,7 +1,8 @@
 """What each lane has to send (Redis, until sent): a queue a lane and urgency, ready sets a vendor, leases of whoever sends.
 
 An entry is one batch of pushes. It stays in its lane's queue until a sender takes it, and comes back to its place when it was
-not sent. The scripts are in lua/: ready_pop, ready_put, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick.
+not sent. The scripts are in lua/: ready_pop, ready_put, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick,
+lane_loads, lane_over.
 A lane's own keys carry the hash tag `{<lane>}`, a vendor's ready sets `{<vendor>}`.
 """
 
