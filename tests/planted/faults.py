@@ -70,8 +70,8 @@ FAULTS: Final = (
     Fault(
         "what is urgent does not go before what is not",
         "workers/handlers/delivery.py",
-        "if name == lane and RANK[other] < RANK[urgency]",
-        "if name == lane and RANK[other] < 0",
+        "ahead = first.get(lane, len(RANK)) < RANK[urgency]",
+        "ahead = first.get(lane, len(RANK)) < 0",
         ("tests/integration/delivery/test_order.py", "tests/integration/lanes"),
     ),
     Fault(
