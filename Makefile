@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster cluster-e2e bench bench-against bench-lanes doors clean
+.PHONY: generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster reshard scaling cluster-e2e bench bench-against bench-lanes doors clean lint-code lint-format lint-types lint-imports lint-dependencies
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,6 +62,15 @@ isolation: install-dev
 cluster: install-dev
 	@$(BIN)/python -m $(if $(COMMAND),tests.cluster $(COMMAND),tests.chaos.cluster_campaign)
 
+# 50,000 pushes wait in 20 lanes while the fleet goes from 1 to 4 to 2 shards and the command is killed in each phase; report
+# var/reports/reshard.json. PUSHES=5000 LANES=5
+reshard: install-dev
+	@$(BIN)/python -m tests.chaos.reshard
+
+# What a push costs with 1 to 16 shards and 1 to 4 replicas, as ratios of one run; report var/reports/scaling.json. ARGS="--repeats 1"
+scaling: install-dev
+	@$(BIN)/python -m tests.benchmarks.scaling $(ARGS)
+
 # The tests of the whole way on such a cluster. ARGS="-k c2c"
 cluster-e2e: install-dev
 	@PUSHFLEET_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/e2e $(ARGS)
@@ -80,11 +89,20 @@ bench-lanes: install-dev
 doors: install-dev
 	@$(BIN)/python -m tests.doors
 
+# each linter beside the others: mypy alone takes half of the time
+LINTERS := lint-code lint-format lint-types lint-imports lint-dependencies
 check: install-dev
+	@$(MAKE) --no-print-directory -j --output-sync=target $(LINTERS)
+
+lint-code:
 	$(BIN)/ruff check .
+lint-format:
 	$(BIN)/ruff format --check .
+lint-types:
 	$(BIN)/mypy
+lint-imports:
 	$(BIN)/lint-imports
+lint-dependencies:
 	$(BIN)/deptry .
 
 # promtool comes with Debian's package `prometheus`

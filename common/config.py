@@ -75,6 +75,7 @@ class Settings:
     lane_bytes_max: int
     bytes_max_percent: int
     ledger_days: int
+    ledger_bytes_max: int | None = None
     metrics_port: int
     metrics_addr: str | None = None
     metrics_advertise: str | None = None
@@ -164,6 +165,7 @@ def _load(read: _Reader) -> Settings:
         lane_bytes_max=size_of(read.text("LANE_BYTES_MAX", _size)),
         bytes_max_percent=read.whole("BYTES_MAX_PERCENT", 1, 95),
         ledger_days=read.whole("LEDGER_DAYS", 1, 3650),
+        ledger_bytes_max=None if read.unset("LEDGER_BYTES_MAX") else size_of(read.text("LEDGER_BYTES_MAX", _ledger_size)),
         metrics_port=read.whole("METRICS_PORT", 0, 65_535),
         metrics_addr=read.text("METRICS_ADDR", _host) or None,
         metrics_advertise=read.text("METRICS_ADVERTISE", _host) or None,
@@ -305,6 +307,10 @@ def size_of(text: str) -> int:
 
 def _size(value: str) -> str:
     return _checked(value, 1024 <= size_of(value) <= 1024**4)
+
+
+def _ledger_size(value: str) -> str:
+    return _checked(value, 64 * 1024**2 <= size_of(value) <= 1024**5)
 
 
 def _names(comma_list: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from common.model import BadgeMode, Bucket, Kind, MessageClass, PushType, Urgency, Vendor
+from common.push_ids import push_id
 
 #: In a list of mentions: everybody in the group.
 ALL = "@all"
@@ -327,6 +328,86 @@ class Batch(Frozen, frozen=True, kw_only=True):
     by_entry: bool = False
 
 
+class LikeRow(Frozen, frozen=True, array_like=True, omit_defaults=False):
+    """What one push of `AlikeBatch` has of its own. nick: the sender's name before the words, "" none."""
+
+    event_id: str
+    message_id: str
+    conversation_id: str
+    ts_ms: int
+    received_ms: int
+    expires_at_ms: int
+    nick: str
+    text: str
+    sender_id: str
+    user: str
+    device: str
+    token: str
+    registered_ms: int
+    app_version: str | None
+
+
+class AlikeBatch(Frozen, frozen=True, kw_only=True):
+    """A `Batch` of usual pushes (workers/routing/alike.py): a chat of two with one text, each to one device. They share `like`."""
+
+    app: str
+    vendor: Vendor
+    business_id: str
+    by_entry: bool = False
+    platform: str
+    like: Notification
+    rows: tuple[LikeRow, ...]
+
+
+def push_like(like: Notification, row: LikeRow, platform: str) -> Push:
+    """The push of one row. like: the notification of any other of them."""
+    nick, text = row.nick, row.text
+    prefix = f"{nick}:" if nick else ""
+    note = msgspec.structs.replace(
+        like,
+        event_id=row.event_id,
+        message_id=row.message_id,
+        conversation_id=row.conversation_id,
+        ts_ms=row.ts_ms,
+        received_ms=row.received_ms,
+        expires_at_ms=row.expires_at_ms,
+        title=like.title and (nick or like.app_name or text),
+        body=prefix + text,
+        prefix=prefix,
+        sender_name=nick or like.app_name,
+        text=text,
+        collapse_id=row.message_id,
+        sender_id=row.sender_id,
+    )
+    identity = push_id(like.app, row.event_id, row.user, row.device, like.kind)
+    target = Target(row.user, row.device, row.token, identity, platform, row.registered_ms, app_version=row.app_version)
+    return Push(note=note, targets=(target,))
+
+
+class _AnyBatch(Frozen, frozen=True, kw_only=True):
+    """Either of the two."""
+
+    app: str
+    vendor: Vendor
+    business_id: str
+    by_entry: bool = False
+    pushes: tuple[Push, ...] | None = None
+    platform: str = ""
+    like: Notification | None = None
+    rows: tuple[LikeRow, ...] = ()
+
+
+def decode_batch(blob: bytes) -> Batch:
+    """An entry of delivery. msgspec.MsgspecError: it is none."""
+    read = _decode_batch(blob)
+    like, pushes = read.like, read.pushes
+    if like is not None:
+        pushes = tuple([push_like(like, row, read.platform) for row in read.rows])
+    if pushes is None:
+        raise msgspec.ValidationError("Object missing required field `pushes`")
+    return Batch(app=read.app, vendor=read.vendor, business_id=read.business_id, pushes=pushes, by_entry=read.by_entry)
+
+
 def encode(value: Any) -> bytes:
     """Pack one value (or a list of them) for a stream entry."""
     return _encoder.encode(value)
@@ -335,4 +416,4 @@ def encode(value: Any) -> bytes:
 _encoder = msgspec.msgpack.Encoder()
 decode_messages = msgspec.msgpack.Decoder(list[Message]).decode
 decode_offline = msgspec.msgpack.Decoder(list[OfflineRecipients]).decode
-decode_batch = msgspec.msgpack.Decoder(Batch).decode
+_decode_batch = msgspec.msgpack.Decoder(_AnyBatch).decode

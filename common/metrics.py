@@ -1,6 +1,6 @@
 """Every metric of the fleet in one place (contract §10), and the small server that shows them.
 
-Labels come from closed sets: what arrives from outside goes through `event_type`, `request_status` and their like first,
+Labels come from closed sets: what arrives from outside goes through `dialect`, `request_status` and their like first,
 so that no token, user id or text can become a label and no stranger can make a million series.
 """
 
@@ -45,12 +45,6 @@ LISTENS_S_MAX: Final = 1.0
 NONE: Final = "none"
 VENDORS: Final = frozenset(vendor.value for vendor in Vendor)
 EVENT_RESULTS: Final = frozenset({"accepted", "duplicate", "ignored", "dead_letter"})
-EVENT_TYPES: Final = frozenset(
-    {
-        *("message.stored", "message.read", "message.recalled", "call.invited", "call.ended", "device.registered", "device.unregistered"),
-        *("session.logout", "session.kicked", "app.background", "app.foreground", "settings.updated", "push.direct"),
-    }
-)
 DIALECTS: Final = frozenset({"native", "tencent", "zego", "nim"})
 REQUEST_FAILURES: Final = frozenset({"timeout", "refused", "reset"})
 LANE: Final = ("app", "vendor", "business_id")
@@ -151,11 +145,6 @@ def begin(vendors: Iterable[str] = (), dialects: Iterable[str] = ()) -> None:
         UNKNOWN_CODES.labels(vendor)
     for name in dialects:
         UNKNOWN_FIELDS.labels(name)
-
-
-def event_type(said: str) -> str:
-    """The label of an event's type: one of the contract's, else `other`."""
-    return said if said in EVENT_TYPES else "other"
 
 
 def dialect(said: str) -> str:
@@ -291,8 +280,13 @@ def _handler(checks: _Checks) -> type[BaseHTTPRequestHandler]:
             else:
                 self._reply(404, "text/plain", b"there are /metrics, /healthz and /readyz\n")
 
+        def refuse(self) -> None:
+            self._reply(405, "text/plain", b"GET and HEAD only\n")
+
         def _reply(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)
+            if status == 405:
+                self.send_header("Allow", "GET, HEAD")
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -300,6 +294,7 @@ def _handler(checks: _Checks) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
         do_HEAD = do_GET  # noqa: N815 - as the base class calls it
+        do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = refuse  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:
             """A scrape every few seconds is no news."""

@@ -105,6 +105,12 @@ SETTINGS: Final = (
     ),
     Setting("LEDGER_DAYS", "7", "a whole number from 1 to 3650", "How long what became of each push is kept."),
     Setting(
+        "LEDGER_BYTES_MAX",
+        "",
+        "a size from 64MiB to 1024TiB, as 200GiB or in bytes",
+        "Bound of the ledger's days in PostgreSQL: over it the oldest day is dropped, never today's. Unset: LEDGER_DAYS alone.",
+    ),
+    Setting(
         "METRICS_PORT",
         "0",
         "a whole number from 0 to 65535",

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from simulators.apns_auth import Account, Identity, Provider, RefusedError
-from simulators.base import Call, Faults, Record, Reply
+from simulators.apns_auth import AppleAccount, Identity, ProviderTokens, RefusedError
+from simulators.base import Faults, Record, VendorCall, VendorReply
 from simulators.misbehave import Shares
 
 ENVIRONMENTS = {"APNS_PRODUCTION": "production", "APNS_SANDBOX": "sandbox"}
@@ -87,7 +87,7 @@ class Told:
 
 
 @dataclass(slots=True)
-class Options:
+class ApnsOptions:
     """`POST /_sim/options`. wedge_on_expired: after ExpiredProviderToken a connection refuses everything (pushy saw Apple do so)."""
 
     first_stream_alone: bool = False
@@ -95,7 +95,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class ApnsPush:
     """One request that passed every check but the payload's."""
 
     identity: Identity
@@ -117,8 +117,8 @@ class Apns:
         self.record = record
         self.faults = Faults()
         self.shares = Shares(self.faults)
-        self.options = Options()
-        self.provider = Provider()
+        self.options = ApnsOptions()
+        self.provider = ProviderTokens()
         self._told: dict[str, Told] = {}
         self._tries: dict[tuple[str, str], int] = {}
         self._ids: set[bytes] = set()
@@ -130,7 +130,7 @@ class Apns:
 
     # ---- one request
 
-    def handle(self, call: Call, env: str) -> Reply:
+    def handle(self, call: VendorCall, env: str) -> VendorReply:
         try:
             push = self._checked(call, env)
             body = _payload(call.body, push.push_type)
@@ -139,7 +139,7 @@ class Apns:
             return self._refused(call, refusal)
         return self._accept(push, body, call.connection)
 
-    def _checked(self, call: Call, env: str) -> Push:
+    def _checked(self, call: VendorCall, env: str) -> ApnsPush:
         """Everything but the payload, in Apple's order. Raises RefusedError."""
         headers = call.headers
         raw_token = _token_of(call)
@@ -152,7 +152,7 @@ class Apns:
         token = self._token(raw_token, env)
         _push_type(headers, push_type, topic, identity)
         _numbers(headers)
-        return Push(identity, env, token, topic, push_type, headers.get("apns-id"), headers)
+        return ApnsPush(identity, env, token, topic, push_type, headers.get("apns-id"), headers)
 
     def _over_rate(self) -> None:
         """Apple has no quota; both switches are its one answer to too much."""
@@ -160,7 +160,7 @@ class Apns:
             if getattr(self.faults, name) and self.shares.hit(name, 1.0):
                 raise RefusedError("TooManyRequests")
 
-    def _identity(self, call: Call, env: str) -> Identity:
+    def _identity(self, call: VendorCall, env: str) -> Identity:
         if self.faults.expire_access:
             self.faults.expire_access = False
             self.provider.expire_all_seen()
@@ -183,7 +183,7 @@ class Apns:
             raise RefusedError(TOKEN_REASONS[start])
         return token
 
-    def _trouble(self, push: Push) -> None:
+    def _trouble(self, push: ApnsPush) -> None:
         """Refusals that pass with time, counted by push where it has an id."""
         reason, times = TOKEN_TROUBLE.get(push.token[:4], ("", 0))
         if not reason:
@@ -194,7 +194,7 @@ class Apns:
             raise RefusedError(reason)
         del self._tries[key]
 
-    def _accept(self, push: Push, body: dict[str, Any], connection: int) -> Reply:
+    def _accept(self, push: ApnsPush, body: dict[str, Any], connection: int) -> VendorReply:
         # Ids that Apple makes up are in upper case, those of the provider come back as they came.
         apns_id = push.id or str(uuid.uuid4()).upper()
         self._note_id(apns_id)
@@ -216,20 +216,20 @@ class Apns:
         reply = {"apns-id": apns_id}
         if push.env == "sandbox":
             reply["apns-unique-id"] = str(uuid.uuid4())
-        return Reply(200, b"", reply)
+        return VendorReply(200, b"", reply)
 
     def _note_id(self, apns_id: str) -> None:
         key = uuid.UUID(apns_id).bytes
         self._doubled += key in self._ids
         self._ids.add(key)
 
-    def _refused(self, call: Call, refusal: RefusedError) -> Reply:
+    def _refused(self, call: VendorCall, refusal: RefusedError) -> VendorReply:
         self.record.count(refusal.reason)
         status = refusal.status or STATUS.get(refusal.reason, 400)
         value: dict[str, Any] = {"reason": refusal.reason}
         if status == 410:
             value["timestamp"] = refusal.timestamp_ms if refusal.timestamp_ms is not None else int(time.time() * 1000)
-        return Reply.json(
+        return VendorReply.json(
             status, value, {"content-type": "application/json", "apns-id": call.headers.get("apns-id") or str(uuid.uuid4()).upper()}
         )
 
@@ -241,9 +241,9 @@ class Apns:
 
     def control(self, action: str, wanted: Mapping[str, Any]) -> Any:
         """accounts: {key_id, team_id, public_key_pem, topics?, env?}; tokens: {token: {reason, timestamp_ms?, status?} | null};
-        options: see Options. ValueError, KeyError, TypeError for what can't be."""
+        options: see ApnsOptions. ValueError, KeyError, TypeError for what can't be."""
         if action == "accounts":
-            self.provider.know(Account.of(wanted))
+            self.provider.know(AppleAccount.of(wanted))
             return {"accounts": sorted(self.provider.accounts)}
         if action == "tokens":
             for token, told in wanted.items():
@@ -253,7 +253,7 @@ class Apns:
                     self._told[token.lower()] = Told(**told)
             return {"tokens": len(self._told)}
         if action == "options":
-            self.options = Options(**{**asdict(self.options), **wanted})
+            self.options = ApnsOptions(**{**asdict(self.options), **wanted})
             return asdict(self.options)
         raise ValueError(f"no such door: {action}; there are stats, record, faults, accounts, tokens, options")
 
@@ -270,7 +270,7 @@ class ApnsDoor:
     def first_stream_alone(self) -> bool:
         return self._apns.options.first_stream_alone
 
-    def handle(self, call: Call) -> Reply:
+    def handle(self, call: VendorCall) -> VendorReply:
         return self._apns.handle(call, self.env)
 
     def stats(self) -> dict[str, Any]:
@@ -283,7 +283,7 @@ class ApnsDoor:
 # ---------------------------------------------------------------- the checks that need nothing but the request
 
 
-def _token_of(call: Call) -> str:
+def _token_of(call: VendorCall) -> str:
     """Apple looks at the method first, then at the path."""
     if call.method != "POST":
         raise RefusedError("MethodNotAllowed")

@@ -41,7 +41,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AppleAccount:
     """A key that the simulator was told of, and is strict about. topics, env None: all."""
 
     key_id: str
@@ -51,7 +51,7 @@ class Account:
     env: str | None
 
     @staticmethod
-    def of(wanted: Mapping[str, Any]) -> Account:
+    def of(wanted: Mapping[str, Any]) -> AppleAccount:
         """KeyError and ValueError say what is missing or wrong."""
         unknown = set(wanted) - {"key_id", "team_id", "public_key_pem", "topics", "env"}
         if unknown:
@@ -62,7 +62,7 @@ class Account:
         topics, env = wanted.get("topics"), wanted.get("env")
         if env not in (None, "both", *ENVIRONMENT_OIDS):
             raise ValueError("env: sandbox, production or both")
-        return Account(
+        return AppleAccount(
             str(wanted["key_id"]), str(wanted["team_id"]), key, frozenset(topics) if topics else None, None if env == "both" else env
         )
 
@@ -93,18 +93,18 @@ class _Bound:
     iat: float
 
 
-class Provider:
+class ProviderTokens:
     """Every key and certificate seen; bounded by the number of connections and JWTs remembered."""
 
     def __init__(self) -> None:
-        self.accounts: dict[str, Account] = {}
+        self.accounts: dict[str, AppleAccount] = {}
         self._read: OrderedDict[str, jwts.Jwt] = OrderedDict()
         self._bound: OrderedDict[int, _Bound] = OrderedDict()
         self._wedged: set[int] = set()
         self._seen: dict[str, set[bytes]] = {}
         self._expired: set[bytes] = set()
 
-    def know(self, account: Account) -> None:
+    def know(self, account: AppleAccount) -> None:
         self.accounts[account.key_id] = account
         self._read.clear()
 

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class VendorCall:
     """One request as the simulator received it. headers: lower-case names. certificate: the client's, DER, if it showed one."""
 
     method: str
@@ -36,15 +36,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class VendorReply:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
-    def json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Reply:
+    def json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> VendorReply:
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        return Reply(status, body, {"content-type": "application/json;charset=UTF-8", **(headers or {})})
+        return VendorReply(status, body, {"content-type": "application/json;charset=UTF-8", **(headers or {})})
 
 
 @dataclass(slots=True)
@@ -119,11 +119,11 @@ class Simulator(Protocol):
     faults: Faults
     endpoints: tuple[str, ...]  # the PUSHFLEET_ENDPOINT_<NAME> it stands for
 
-    def handle(self, call: Call) -> Reply: ...
+    def handle(self, call: VendorCall) -> VendorReply: ...
     def control(self, action: str, wanted: Mapping[str, Any]) -> Any: ...
 
 
-def control(simulator: Simulator, call: Call) -> Reply | None:
+def control(simulator: Simulator, call: VendorCall) -> VendorReply | None:
     """The operator's side door, `/_sim/…`; None when the call is for the vendor.
 
     GET stats: counts; GET record: the lines; POST faults: the switches; anything else: the simulator's own `control`.
@@ -134,15 +134,17 @@ def control(simulator: Simulator, call: Call) -> Reply | None:
     try:
         wanted = json.loads(call.body or b"{}")
         if action == "stats":
-            return Reply.json(200, {"vendor": simulator.vendor, "counts": simulator.record.counts, "faults": asdict(simulator.faults)})
+            return VendorReply.json(
+                200, {"vendor": simulator.vendor, "counts": simulator.record.counts, "faults": asdict(simulator.faults)}
+            )
         if action == "record":
-            return Reply(200, simulator.record.path.read_bytes(), {"content-type": "application/x-ndjson"})
+            return VendorReply(200, simulator.record.path.read_bytes(), {"content-type": "application/x-ndjson"})
         if action == "faults":
             simulator.faults.change(wanted)
-            return Reply.json(200, asdict(simulator.faults))
-        return Reply.json(200, simulator.control(action, wanted))
+            return VendorReply.json(200, asdict(simulator.faults))
+        return VendorReply.json(200, simulator.control(action, wanted))
     except (ValueError, KeyError, TypeError) as error:
-        return Reply.json(400, {"error": str(error)})
+        return VendorReply.json(400, {"error": str(error)})
 
 
 # ---------------------------------------------------------------- the throw-away CA

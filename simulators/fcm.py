@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from simulators.base import Call, Faults, Record, Reply
+from simulators.base import Faults, Record, VendorCall, VendorReply
 from simulators.fcm_message import Invalid, check
 from simulators.google_oauth import OAuth
 from simulators.misbehave import Shares
@@ -40,7 +40,7 @@ TARGET_REFUSALS = {
 
 
 @dataclass(slots=True)
-class Options:
+class FcmOptions:
     """`POST /_sim/options`. Limits are messages per minute; retry_after_s goes with `busy` targets and spent device rates (0: none)."""
 
     project_per_minute: int = 600_000
@@ -58,7 +58,7 @@ class Fcm:
         self.record = record
         self.faults = Faults()
         self.shares = Shares(self.faults)
-        self.options = Options()
+        self.options = FcmOptions()
         self.oauth = OAuth()
         self._projects: dict[str, Minute] = {}
         self._devices: dict[str, tuple[Minute, Minute]] = {}
@@ -66,21 +66,21 @@ class Fcm:
 
     # ---- one request
 
-    def handle(self, call: Call) -> Reply:
+    def handle(self, call: VendorCall) -> VendorReply:
         if call.path == "/token":
             return self._token_call(call)
         match = _SEND.fullmatch(call.path)
         if match is None or call.method != "POST":
             self.record.count("wrong path")
-            return Reply(404, NOT_FOUND_PAGE, {"content-type": "text/html; charset=UTF-8"})
+            return VendorReply(404, NOT_FOUND_PAGE, {"content-type": "text/html; charset=UTF-8"})
         return self._send(call, match[1], time.time())
 
-    def _token_call(self, call: Call) -> Reply:
+    def _token_call(self, call: VendorCall) -> VendorReply:
         reply = self.oauth.token(call, time.time(), self.options.access_token_s)
         self.record.count("access tokens" if reply.status == 200 else "access refused")
         return reply
 
-    def _send(self, call: Call, project: str, now: float) -> Reply:
+    def _send(self, call: VendorCall, project: str, now: float) -> VendorReply:
         if self.faults.expire_access:
             self.faults.expire_access = False
             self.oauth.expire_all()
@@ -102,10 +102,10 @@ class Fcm:
         refusal = self._target_refused(str(target), call.body, now) if target else None
         return refusal or self._accept(project, account.email, message, validate_only, now)
 
-    def _accept(self, project: str, email: str, message: dict[str, Any], validate_only: bool, now: float) -> Reply:
+    def _accept(self, project: str, email: str, message: dict[str, Any], validate_only: bool, now: float) -> VendorReply:
         if validate_only:
             self.record.count("validated only")
-            return Reply.json(200, {"name": f"projects/{project}/messages/fake_message_id"})
+            return VendorReply.json(200, {"name": f"projects/{project}/messages/fake_message_id"})
         name = f"projects/{project}/messages/0:{int(now * 1e6)}%{secrets.token_hex(8)}"
         android = message.get("android") or {}
         self.record.accepted(
@@ -119,11 +119,11 @@ class Fcm:
             collapse_id=(android.get("notification") or {}).get("tag") or android.get("collapse_key"),
             body=message,
         )
-        return Reply.json(200, {"name": name})
+        return VendorReply.json(200, {"name": name})
 
     # ---- refusals
 
-    def _project_limited(self, project: str, now: float) -> Reply | None:
+    def _project_limited(self, project: str, now: float) -> VendorReply | None:
         if self.faults.over_quota and self.shares.hit("over_quota", 1.0):
             return self._quota("Quota exceeded for quota metric 'Messages sent' of project", self.faults.retry_after_s)
         if self.faults.over_rate and self.shares.hit("over_rate", 1.0):
@@ -133,7 +133,7 @@ class Fcm:
             return self._quota("Quota exceeded for quota metric 'Messages sent per minute'", max(1, round(spent.began + 60 - now)))
         return None
 
-    def _target_refused(self, target: str, body: bytes, now: float) -> Reply | None:
+    def _target_refused(self, target: str, body: bytes, now: float) -> VendorReply | None:
         for part, (status, words, code, message) in TARGET_REFUSALS.items():
             if part in target:
                 return self._error(status, words, message, code)
@@ -164,12 +164,12 @@ class Fcm:
             known = self._devices[target] = (Minute(0, now), Minute(0, now))
         return known
 
-    def _quota(self, message: str, retry_after_s: int) -> Reply:
+    def _quota(self, message: str, retry_after_s: int) -> VendorReply:
         headers = {"retry-after": str(retry_after_s)} if retry_after_s else {}
         violation = {"@type": QUOTA_FAILURE, "violations": [{"subject": "project", "description": message}]}
         return self._error(429, "RESOURCE_EXHAUSTED", message, "QUOTA_EXCEEDED", headers, violation)
 
-    def _invalid(self, invalid: Invalid) -> Reply:
+    def _invalid(self, invalid: Invalid) -> VendorReply:
         fields = [{"field": name, "description": words} for name, words in invalid.violations]
         more = [{"@type": BAD_REQUEST, "fieldViolations": fields}] if fields else []
         return self._error(400, "INVALID_ARGUMENT", invalid.words, "INVALID_ARGUMENT" if invalid.by_fcm else None, {}, *more)
@@ -182,14 +182,14 @@ class Fcm:
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
         *more: dict[str, Any],
-    ) -> Reply:
+    ) -> VendorReply:
         """The page's shape. code: FcmError's errorCode; None where Google's front refuses before FCM has looked."""
         self.record.count(code or words)
         details = [{"@type": FCM_ERROR, "errorCode": code}] if code else []
         error: dict[str, Any] = {"code": status, "message": message, "status": words}
         if details or more:
             error["details"] = [*details, *more]
-        return Reply.json(status, {"error": error}, headers)
+        return VendorReply.json(status, {"error": error}, headers)
 
     # ---- the side door
 
@@ -197,11 +197,11 @@ class Fcm:
         return {"token_calls": self.oauth.calls, "access_tokens": self.oauth.given, "access_tokens_alive": self.oauth.alive(time.time())}
 
     def control(self, action: str, wanted: Mapping[str, Any]) -> Any:
-        """accounts: {client_email, public_key_pem, project_id?}; options: see Options. ValueError, KeyError, TypeError."""
+        """accounts: {client_email, public_key_pem, project_id?}; options: see FcmOptions. ValueError, KeyError, TypeError."""
         if action == "accounts":
             return {"accounts": self.oauth.know(wanted)}
         if action == "options":
-            self.options = Options(**{**asdict(self.options), **wanted})
+            self.options = FcmOptions(**{**asdict(self.options), **wanted})
             return asdict(self.options)
         raise ValueError(f"no such door: {action}; there are stats, record, faults, accounts, options")
 

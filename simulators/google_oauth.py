@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from simulators import jwt as jwts
-from simulators.base import Call, Reply
+from simulators.base import VendorCall, VendorReply
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 AUDIENCE = "https://oauth2.googleapis.com/token"
@@ -19,7 +19,7 @@ CLOCK_SKEW_S = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class GoogleAccount:
     """project_id None: not told, so any project. key None: the signature is not checked."""
 
     email: str
@@ -38,8 +38,8 @@ class DeniedError(Exception):
 class OAuth:
     def __init__(self) -> None:
         self.calls = self.given = 0
-        self._accounts: dict[str, Account] = {}
-        self._tokens: dict[str, tuple[Account, float]] = {}
+        self._accounts: dict[str, GoogleAccount] = {}
+        self._tokens: dict[str, tuple[GoogleAccount, float]] = {}
 
     def know(self, wanted: Mapping[str, Any]) -> list[str]:
         """KeyError and ValueError say what is missing or wrong. Returns all known e-mails."""
@@ -47,7 +47,7 @@ class OAuth:
         if unknown:
             raise ValueError(f"no such field of an account: {', '.join(sorted(unknown))}")
         email = str(wanted["client_email"])
-        self._accounts[email] = Account(email, wanted.get("project_id"), jwts.public_key(wanted["public_key_pem"]))
+        self._accounts[email] = GoogleAccount(email, wanted.get("project_id"), jwts.public_key(wanted["public_key_pem"]))
         return sorted(self._accounts)
 
     def expire_all(self) -> None:
@@ -56,25 +56,25 @@ class OAuth:
     def alive(self, now: float) -> int:
         return sum(ends > now for _, ends in self._tokens.values())
 
-    def bearer(self, authorization: str | None, now: float) -> Account | None:
+    def bearer(self, authorization: str | None, now: float) -> GoogleAccount | None:
         """The account behind `Authorization: Bearer …`; None when the token is missing, unknown or over."""
         scheme, _, token = (authorization or "").partition(" ")
         account, ends = self._tokens.get(token, (None, 0.0))
         return account if scheme.lower() == "bearer" and now < ends else None
 
-    def token(self, call: Call, now: float, life_s: int) -> Reply:
+    def token(self, call: VendorCall, now: float, life_s: int) -> VendorReply:
         self.calls += 1
         try:
             account = self._account(call, now)
         except DeniedError as denied:
-            return Reply.json(400, {"error": denied.error, "error_description": denied.words})
+            return VendorReply.json(400, {"error": denied.error, "error_description": denied.words})
         token = f"ya29.c.{secrets.token_urlsafe(96)}"
         self._tokens = {one: (who, ends) for one, (who, ends) in self._tokens.items() if ends > now}
         self._tokens[token] = (account, now + life_s)
         self.given += 1
-        return Reply.json(200, {"access_token": token, "expires_in": life_s, "token_type": "Bearer"}, {"cache-control": "no-store"})
+        return VendorReply.json(200, {"access_token": token, "expires_in": life_s, "token_type": "Bearer"}, {"cache-control": "no-store"})
 
-    def _account(self, call: Call, now: float) -> Account:
+    def _account(self, call: VendorCall, now: float) -> GoogleAccount:
         if call.method != "POST":
             raise DeniedError("invalid_request", "POST only")
         if call.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
@@ -88,7 +88,7 @@ class OAuth:
             raise DeniedError("invalid_grant", "Bad Request") from None
         self._check_claims(assertion, now)
         email = str(assertion.claims["iss"])
-        account = self._accounts.get(email, Account(email))
+        account = self._accounts.get(email, GoogleAccount(email))
         if account.key is not None and not jwts.signature_holds(assertion, account.key):
             raise DeniedError("invalid_grant", "Invalid JWT Signature.")
         return account

@@ -19,9 +19,9 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Call, Record, Reply
+from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import boolean, https, integer, listing, one_of, parsed, pattern, shape, text, wrong
-from simulators.state import AccessTokens, Account, ChinaSimulator, Sending, VendorError
+from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 TOKEN_LIFE_S = 3600
 TOKENS_MAX = 1000
@@ -71,7 +71,7 @@ class Honor(ChinaSimulator):
 
     def __init__(self, record: Record) -> None:
         super().__init__(record)
-        self.access = AccessTokens(TOKEN_LIFE_S)
+        self.access = IssuedTokens(TOKEN_LIFE_S)
 
     def expire_access(self) -> None:
         self.access.expire()
@@ -82,12 +82,12 @@ class Honor(ChinaSimulator):
     def too_fast(self) -> VendorError:
         return VendorError(429, "too many requests", 429)
 
-    def refusal(self, error: VendorError) -> Reply:
+    def refusal(self, error: VendorError) -> VendorReply:
         if error.code == "oauth":
-            return Reply.json(error.status, {"error": error.words})
-        return Reply.json(error.status, {"code": error.code, "message": error.words, "data": None})
+            return VendorReply.json(error.status, {"error": error.words})
+        return VendorReply.json(error.status, {"code": error.code, "message": error.words, "data": None})
 
-    def answer(self, call: Call) -> Reply:
+    def answer(self, call: VendorCall) -> VendorReply:
         found = _SEND.fullmatch(call.path)
         if call.path not in _OAUTH_PATHS and not found:
             raise VendorError(404, "wrong URL", 404)
@@ -97,7 +97,7 @@ class Honor(ChinaSimulator):
 
     # ---- section 2
 
-    def _oauth(self, call: Call) -> Reply:
+    def _oauth(self, call: VendorCall) -> VendorReply:
         self.record.count("auth")
         form = dict(urllib.parse.parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True))
         client, secret = form.get("client_id", ""), form.get("client_secret", "")
@@ -106,9 +106,9 @@ class Honor(ChinaSimulator):
         known = next((one for one in self.accounts.values() if one.details.get("app_key") == client), None)
         if "wrong" in secret or (known is not None and known.secret not in (None, secret)):
             raise VendorError("oauth", "invalid_client", 401)
-        return Reply.json(200, {"access_token": self.access.give(client), "expires_in": TOKEN_LIFE_S, "token_type": "Bearer"})
+        return VendorReply.json(200, {"access_token": self.access.give(client), "expires_in": TOKEN_LIFE_S, "token_type": "Bearer"})
 
-    def _authenticate(self, call: Call, app_id: str) -> Account:
+    def _authenticate(self, call: VendorCall, app_id: str) -> VendorAccount:
         account = self.account(app_id)
         if app_id.startswith("999") and not account.registered:
             raise VendorError(404, "no such app", 404)
@@ -124,7 +124,7 @@ class Honor(ChinaSimulator):
 
     # ---- sections 3 and 4
 
-    def _send(self, call: Call, app_id: str) -> Reply:
+    def _send(self, call: VendorCall, app_id: str) -> VendorReply:
         account = self._authenticate(call, app_id)
         body = parsed(call.body)
         if not isinstance(body, dict):
@@ -144,7 +144,7 @@ class Honor(ChinaSimulator):
             texts = [shown.get(name) or common.get(name) for name in ("title", "body")]
             private = self.classed(account, shown.get("importance") == "NORMAL", "honor.service", *texts)
         told = {key: value for key, value in body.items() if key != "token"}
-        sending = Sending(account, self.requests, len(tokens), private, told, android.get("biTag"))
+        sending = VendorSending(account, self.requests, len(tokens), private, told, android.get("biTag"))
         return self._deliver(sending, tokens, android.get("targetUserType") == 1)
 
     def _check(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -168,7 +168,7 @@ class Honor(ChinaSimulator):
             _refuse(next((name for name in ("bigTitle", "bigBody") if not shown.get(name)), None))
         return dict(android)
 
-    def _deliver(self, sending: Sending, tokens: list[str], test: bool) -> Reply:
+    def _deliver(self, sending: VendorSending, tokens: list[str], test: bool) -> VendorReply:
         busy = [one for one in tokens if self.fate(one) == "busy" and self.failing(one, sending.push_id, 1)]
         if busy:
             raise self.too_fast()
@@ -187,9 +187,9 @@ class Honor(ChinaSimulator):
         self._receipts(sending, reached, request_id)
         done = len(expired) + len(failed) < len(tokens)
         data = {"sendResult": done, "requestId": request_id, "failTokens": failed + expired, "expireTokens": expired}
-        return Reply.json(200, {"code": 200, "message": "success", "data": data})
+        return VendorReply.json(200, {"code": 200, "message": "success", "data": data})
 
-    def _dropped(self, sending: Sending, token: str, test: bool) -> str:
+    def _dropped(self, sending: VendorSending, token: str, test: bool) -> str:
         account = sending.account.id
         if test:
             return "" if self.days.take(self.limits["test_daily"], 1, account, "test") else "test_daily"
@@ -199,7 +199,7 @@ class Honor(ChinaSimulator):
 
     # ---- section 8
 
-    def _receipts(self, sending: Sending, tokens: list[str], request_id: str) -> None:
+    def _receipts(self, sending: VendorSending, tokens: list[str], request_id: str) -> None:
         if not tokens or not self.receipt_settings.get("on"):
             return
         common = {"biTag": sending.push_id or "", "appid": sending.account.id}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from simulators.base import Call, Reply
+from simulators.base import VendorCall, VendorReply
 from simulators.misbehave import DRIP_S, Fate, answer, side_door
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Http1:
         self._connection = connection
         self._serving = connection.serving
         self._parser = httptools.HttpRequestParser(self)
-        self._waiting: deque[tuple[Call, bool]] = deque()
+        self._waiting: deque[tuple[VendorCall, bool]] = deque()
         self._busy = self._gone = self._deaf = False
         self._refusal = 400  # what is said to bytes that can't be read
         self._out: list[bytes] = []
@@ -77,7 +77,7 @@ class Http1:
         path, _, query = target.partition("?")
         method = self._parser.get_method().decode("latin-1")
         headers = named(self._headers, self._repeated)
-        call = Call(method, path, query, headers, bytes(self._body), self._connection.id, self._connection.certificate)
+        call = VendorCall(method, path, query, headers, bytes(self._body), self._connection.id, self._connection.certificate)
         self._waiting.append((call, self._parser.should_keep_alive()))
 
     # ---- the Speaker
@@ -95,7 +95,7 @@ class Http1:
             self._deaf = True
             self._next()
             self._waiting.clear()
-            self._out.append(_head(Reply(self._refusal), keep=False))
+            self._out.append(_head(VendorReply(self._refusal), keep=False))
             self._connection.close(after_s=0.05)
         self._next()
 
@@ -119,14 +119,14 @@ class Http1:
             self._busy = True
             reply = side_door(self._serving.simulator, self._serving.shares, call)
             if reply is None and self._serving.manners.http2_only:
-                reply = Reply(505, b"HTTP/2 only")
+                reply = VendorReply(505, b"HTTP/2 only")
             if reply is not None:
                 self._finish(call, reply, keep, drip=False)
             else:
                 self._begin(call, keep)
         self._connection.listen(len(self._waiting) < PIPELINE_MAX)
 
-    def _begin(self, call: Call, keep: bool) -> None:
+    def _begin(self, call: VendorCall, keep: bool) -> None:
         fate = self._serving.shares.fate()
         self._connection.door_only = False
         if fate.kind in ("reset", "refuse"):
@@ -136,15 +136,15 @@ class Http1:
         elif fate.kind != "silent":
             self._answer(call, keep, fate)
 
-    def _late(self, call: Call, keep: bool, fate: Fate) -> None:
+    def _late(self, call: VendorCall, keep: bool, fate: Fate) -> None:
         if not self._gone:
             self._answer(call, keep, fate)
             self._next()
 
-    def _answer(self, call: Call, keep: bool, fate: Fate) -> None:
+    def _answer(self, call: VendorCall, keep: bool, fate: Fate) -> None:
         self._finish(call, answer(self._serving.simulator, call, fate), keep, fate.drip)
 
-    def _finish(self, call: Call, reply: Reply, keep: bool, drip: bool) -> None:
+    def _finish(self, call: VendorCall, reply: VendorReply, keep: bool, drip: bool) -> None:
         data = _head(reply, keep) + (b"" if call.method == "HEAD" else reply.body)
         if drip:
             self._drip(data, 0, keep)
@@ -172,7 +172,7 @@ class Http1:
             self._connection.loop.call_soon(self._connection.close)
 
 
-def _head(reply: Reply, keep: bool) -> bytes:
+def _head(reply: VendorReply, keep: bool) -> bytes:
     words = HTTPStatus(reply.status).phrase if reply.status in HTTPStatus._value2member_map_ else "Unknown"
     lines = [f"HTTP/1.1 {reply.status} {words}", f"content-length: {len(reply.body)}", *(f"{n}: {v}" for n, v in reply.headers.items())]
     if not keep:
@@ -190,7 +190,7 @@ def note_header(headers: dict[str, str], repeated: list[str], name: bytes, value
 
 
 def named(headers: dict[str, str], repeated: list[str]) -> dict[str, str]:
-    """`Call.headers` has one value a name; that a header came twice is told under `:repeated`, a name no client can send."""
+    """`VendorCall.headers` has one value a name; that a header came twice is told under `:repeated`, a name no client can send."""
     if repeated:
         headers[":repeated"] = ",".join(repeated)
     return headers

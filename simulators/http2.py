@@ -28,7 +28,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import Frame, GoAwayFrame, SettingsFrame
 
-from simulators.base import Call, Reply, Simulator
+from simulators.base import Simulator, VendorCall, VendorReply
 from simulators.door import LINGER_S, Connection, Manners, Serving, tls_context
 from simulators.hpack_speed import check_request, install
 from simulators.http1 import BODY_BYTES_MAX, Http1, named, note_header
@@ -79,7 +79,7 @@ class Http2:
         self._connection = connection
         self._serving = connection.serving
         self._streams: dict[int, _Stream] = {}
-        self._ready: list[tuple[int, Call, Fate]] = []
+        self._ready: list[tuple[int, VendorCall, Fate]] = []
         self._out: list[bytes] = []
         self._answered = self._highest = 0
         self._last: int | None = None  # of our GOAWAY
@@ -205,14 +205,14 @@ class Http2:
         if self._announced:
             self._limit = self._announced.popleft()
 
-    def _call(self, stream: _Stream) -> Call:
+    def _call(self, stream: _Stream) -> VendorCall:
         headers: dict[str, str] = {}
         repeated: list[str] = []
         for name, value in stream.headers:
             note_header(headers, repeated, name, value)
         path, _, query = headers.get(":path", "").partition("?")
         connection = self._connection
-        return Call(
+        return VendorCall(
             headers.get(":method", ""), path, query, named(headers, repeated), bytes(stream.body), connection.id, connection.certificate
         )
 
@@ -229,14 +229,14 @@ class Http2:
             self._connection.loop.call_later(late[0][2].delay_s, self._answer_all, late)
         self._answer_all(now)
 
-    def _answer_all(self, batch: list[tuple[int, Call, Fate]]) -> None:
+    def _answer_all(self, batch: list[tuple[int, VendorCall, Fate]]) -> None:
         for stream_id, call, fate in batch:
             if stream_id in self._streams:  # else the client took it back, or our GOAWAY left it out, while it waited
                 self._answer(stream_id, call, fate)
         if not self._gone:
             self._connection.wake()
 
-    def _answer(self, stream_id: int, call: Call, fate: Fate) -> None:
+    def _answer(self, stream_id: int, call: VendorCall, fate: Fate) -> None:
         reply = answer(self._serving.simulator, call, fate)
         self._answered += 1
         self._highest = max(self._highest, stream_id)
@@ -248,7 +248,7 @@ class Http2:
         if after and self._answered >= after and self._last is None and self._serving.shares.hit("goaway_after", 1.0):
             self._go_away()
 
-    def _send(self, stream_id: int, reply: Reply, drip: bool) -> None:
+    def _send(self, stream_id: int, reply: VendorReply, drip: bool) -> None:
         headers = [(b":status", b"%d" % reply.status)]
         headers += [(name.encode("ascii"), value.encode()) for name, value in reply.headers.items()]
         self._h2.send_headers(stream_id, headers, end_stream=not reply.body and not drip)

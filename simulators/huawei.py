@@ -36,10 +36,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from simulators.base import Call, Record, Reply
+from simulators.base import Record, VendorCall, VendorReply
 from simulators.huawei_rules import SERVICE, check_size, check_v1, check_v3, invalid, tokens_of
 from simulators.rules import https, integer, parsed, wrong
-from simulators.state import AccessTokens, Account, ChinaSimulator, Sending, VendorError
+from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 AUDIENCE = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
 TOKEN_LIFE_S = 3600
@@ -54,8 +54,8 @@ TYPE_RIGHTS = {"2": "harmony.play_voice", "10": "harmony.voip"}
 _PATH = re.compile(r"/v([123])/([^/]+)/(messages:send|messages:revoke|images:verify)")
 
 
-def _answer(code: str, message: str, request_id: str, status: int = 200) -> Reply:
-    return Reply.json(status, {"code": code, "msg": message, "requestId": request_id})
+def _answer(code: str, message: str, request_id: str, status: int = 200) -> VendorReply:
+    return VendorReply.json(status, {"code": code, "msg": message, "requestId": request_id})
 
 
 class Huawei(ChinaSimulator):
@@ -74,14 +74,14 @@ class Huawei(ChinaSimulator):
 
     def __init__(self, record: Record) -> None:
         super().__init__(record)
-        self.access = AccessTokens(TOKEN_LIFE_S)
+        self.access = IssuedTokens(TOKEN_LIFE_S)
         self._jwts: dict[str, tuple[str, float]] = {}
         self._jwts_refused: set[str] = set()
         self._images: dict[str, int] = {}
         self._version = 1
         self._calls: dict[tuple[str, str], list[int]] = {}
 
-    def register(self, wanted: Mapping[str, Any]) -> Account:
+    def register(self, wanted: Mapping[str, Any]) -> VendorAccount:
         self._jwts.clear()  # a key that is known from now on is also asked of those seen before
         return super().register(wanted)
 
@@ -98,14 +98,14 @@ class Huawei(ChinaSimulator):
     def too_fast(self) -> VendorError:
         return VendorError("503", "", 503)
 
-    def refusal(self, error: VendorError) -> Reply:
+    def refusal(self, error: VendorError) -> VendorReply:
         if error.code == "oauth":
-            return Reply.json(error.status, error.more)
+            return VendorReply.json(error.status, error.more)
         if str(error.code) in ("404", "405", "503"):
-            return Reply(error.status, b"", {"content-type": "text/plain"})
+            return VendorReply(error.status, b"", {"content-type": "text/plain"})
         return _answer(str(error.code), error.words, self.new_id(), error.status)
 
-    def answer(self, call: Call) -> Reply:
+    def answer(self, call: VendorCall) -> VendorReply:
         if call.path in ("/oauth2/v2/token", "/oauth2/v3/token"):  # v2 is the default of four public clients (section 2a)
             return self._oauth(call)
         found = _PATH.fullmatch(call.path)
@@ -134,7 +134,7 @@ class Huawei(ChinaSimulator):
 
     # ---- section 2a: the OAuth door
 
-    def _oauth(self, call: Call) -> Reply:
+    def _oauth(self, call: VendorCall) -> VendorReply:
         self.record.count("auth")
         if call.method != "POST":
             raise VendorError("405", status=405)
@@ -154,7 +154,7 @@ class Huawei(ChinaSimulator):
         if not self._within("oauth", client, self.limits["oauth_per_5_min"], 300):
             raise VendorError("503", status=503)
         token = self.access.give(client)
-        return Reply.json(200, {"access_token": token, "expires_in": TOKEN_LIFE_S, "token_type": "Bearer"})
+        return VendorReply.json(200, {"access_token": token, "expires_in": TOKEN_LIFE_S, "token_type": "Bearer"})
 
     @staticmethod
     def _oauth_error(sub: int, words: str) -> VendorError:
@@ -162,13 +162,13 @@ class Huawei(ChinaSimulator):
 
     # ---- section 2b: service-account JWT
 
-    def _bearer(self, call: Call) -> str:
+    def _bearer(self, call: VendorCall) -> str:
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or not token.strip():
             raise VendorError("80200001", "Authentication failed: no bearer token.", 401)
         return token.strip()
 
-    def _jwt_issuer(self, token: str, project: Account) -> None:
+    def _jwt_issuer(self, token: str, project: VendorAccount) -> None:
         """Returns when the JWT is good for the project."""
         known = self._jwts.get(token)
         if known is None:
@@ -181,7 +181,7 @@ class Huawei(ChinaSimulator):
         if known[0] != project.id:
             raise VendorError("80200001", "Authentication failed: the project of the JWT is another one.", 401)
 
-    def _read_jwt(self, token: str, project: Account) -> tuple[str, float]:
+    def _read_jwt(self, token: str, project: VendorAccount) -> tuple[str, float]:
         """(project, exp); the order of the refusals is: form, claims, life, signature."""
         parts = token.split(".")
         header, claims = (_json_part(part) for part in parts[:2]) if len(parts) == 3 else (None, None)
@@ -201,7 +201,7 @@ class Huawei(ChinaSimulator):
             raise VendorError("80200001", "Authentication failed: the signature or the issuer is wrong.", 401)
         return project.id, float(claims["exp"])
 
-    def _authenticate(self, call: Call, version: int, owner: str) -> Account:
+    def _authenticate(self, call: VendorCall, version: int, owner: str) -> VendorAccount:
         """v1/v2 take an access token or a JWT, v3 and the side APIs a JWT only. `owner` is what the URL names."""
         token = self._bearer(call)
         account = self.account(owner)
@@ -221,7 +221,7 @@ class Huawei(ChinaSimulator):
         self._check_owner(self.account(given[0]), version, owner)
         return account if version == 1 else self.account(given[0])
 
-    def _check_owner(self, client: Account, version: int, owner: str) -> None:
+    def _check_owner(self, client: VendorAccount, version: int, owner: str) -> None:
         if version == 2:
             if str(client.details.get("project", owner)) != owner:
                 raise VendorError("80200001", "Authentication failed: the access token is of another project.", 401)
@@ -232,7 +232,7 @@ class Huawei(ChinaSimulator):
 
     # ---- v1 and v2
 
-    def _send_v1(self, call: Call, version: int, owner: str) -> Reply:
+    def _send_v1(self, call: VendorCall, version: int, owner: str) -> VendorReply:
         account = self._authenticate(call, version, owner)
         body = parsed(call.body)
         if not isinstance(body, dict):
@@ -254,7 +254,7 @@ class Huawei(ChinaSimulator):
             return _answer("80000000", "Success", self.new_id())
         return self._deliver(sending, tokens, android.get("target_user_type") == 1, 1)
 
-    def _sending_v1(self, account: Account, message: dict[str, Any], android: Any, size: int) -> Sending:
+    def _sending_v1(self, account: VendorAccount, message: dict[str, Any], android: Any, size: int) -> VendorSending:
         shown = android.get("notification")
         category = str(android.get("category", ""))
         private = shown is None  # a transparent message shows nothing: no class, no marketing cap
@@ -265,11 +265,11 @@ class Huawei(ChinaSimulator):
             texts = [shown.get(name) or common.get(name) for name in ("title", "body")]
             private = self.classed(account, category in SERVICE, f"huawei.{category.lower()}", *texts)
         told = {key: value for key, value in message.items() if key != "token"}
-        return Sending(account, self.requests, size, private, told, android.get("bi_tag"), "huawei")
+        return VendorSending(account, self.requests, size, private, told, android.get("bi_tag"), "huawei")
 
     # ---- v3
 
-    def _send_v3(self, call: Call, owner: str) -> Reply:
+    def _send_v3(self, call: VendorCall, owner: str) -> VendorReply:
         account = self._authenticate(call, 3, owner)
         push_type = call.headers.get("push-type", "")
         if not push_type.isdecimal() or int(push_type) not in PUSH_TYPES:
@@ -297,12 +297,12 @@ class Huawei(ChinaSimulator):
             private = self.classed(account, category in SERVICE, f"harmony.{category.lower()}", *texts)
         told = {key: value for key, value in body.items() if key != "target"}
         push_id = notification.get("appMessageId") or options.get("biTag")
-        sending = Sending(account, self.requests, len(tokens), private, told, push_id, "harmony", {"push_type": int(push_type)})
+        sending = VendorSending(account, self.requests, len(tokens), private, told, push_id, "harmony", {"push_type": int(push_type)})
         return self._deliver(sending, tokens, bool(options.get("testMessage")), 3)
 
     # ---- sections 4 to 6: what becomes of the tokens
 
-    def _deliver(self, sending: Sending, tokens: Sequence[str], test: bool, version: int) -> Reply:
+    def _deliver(self, sending: VendorSending, tokens: Sequence[str], test: bool, version: int) -> VendorReply:
         stumble = self.stumbles(tokens, sending.push_id)
         if stumble == "fail":
             raise VendorError("81000001", "Internal error.", 500)
@@ -333,7 +333,7 @@ class Huawei(ChinaSimulator):
                 illegal.setdefault("tokenFormatError" if fate == "dead" else "noRight", []).append(token)
         return illegal
 
-    def _verdict(self, tokens: Sequence[str], illegal: dict[str, list[str]], dead: set[str], request_id: str, version: int) -> Reply:
+    def _verdict(self, tokens: Sequence[str], illegal: dict[str, list[str]], dead: set[str], request_id: str, version: int) -> VendorReply:
         if not dead:
             return _answer("80000000", "Success", request_id)
         failure = sum(token in dead for token in tokens)
@@ -352,7 +352,7 @@ class Huawei(ChinaSimulator):
             message = "All the tokens are invalid"
         return _answer("80100000" if success else "80300007", message, request_id)
 
-    def _dropped(self, sending: Sending, token: str, test: bool, version: int) -> str:
+    def _dropped(self, sending: VendorSending, token: str, test: bool, version: int) -> str:
         """Why an accepted message is never shown; "" when it is. Counters count requests made, not messages shown."""
         account = sending.account.id
         if test:
@@ -369,7 +369,7 @@ class Huawei(ChinaSimulator):
             return 256 if version == 3 and dropped != "device_daily" else 102
         return 6 if self.fate(token) == "quiet" else 0
 
-    def _receipts(self, sending: Sending, statuses: list[tuple[str, int]], request_id: str, version: int) -> None:
+    def _receipts(self, sending: VendorSending, statuses: list[tuple[str, int]], request_id: str, version: int) -> None:
         settings = self.receipt_settings
         if not (settings.get("on") and settings.get("url")):
             return
@@ -381,7 +381,7 @@ class Huawei(ChinaSimulator):
 
     # ---- the side APIs
 
-    def _revoke(self, call: Call, owner: str) -> Reply:
+    def _revoke(self, call: VendorCall, owner: str) -> VendorReply:
         """v1 revoke: withdraws shown notifications by token and notifyId. JWT only."""
         if self._bearer(call).count(".") != 2:
             raise VendorError("80200001", "Authentication failed: revoke takes a JWT.", 401)
@@ -394,12 +394,12 @@ class Huawei(ChinaSimulator):
         if not integer(0)(body["notifyId"]):
             raise VendorError("80100020", "The message structure is partly wrong.", 400)
         tokens = tokens_of([body["token"]] if isinstance(body["token"], str) else body["token"])
-        sending = Sending(account, self.requests, len(tokens), True, {"notifyId": body["notifyId"]}, None, "harmony")
+        sending = VendorSending(account, self.requests, len(tokens), True, {"notifyId": body["notifyId"]}, None, "harmony")
         for token in tokens:
             self.accept(sending, token, kind="revoke")
         return _answer("80000000", "Success", self.new_id())
 
-    def _verify_images(self, call: Call, owner: str) -> Reply:
+    def _verify_images(self, call: VendorCall, owner: str) -> VendorReply:
         """One image: only the address that comes back may be sent. The codes of a wrong body are derived, the page's list was cut off."""
         self._authenticate(call, 3, owner)
         body = parsed(call.body)
@@ -416,7 +416,7 @@ class Huawei(ChinaSimulator):
         self._images[checked] = expires_s
         self.record.count("images")
         told = {"code": "83010000", "msg": "Verify success", "requestId": self.new_id()}
-        return Reply.json(200, {**told, "downloadUrl": checked, "expireTime": str(expires_s)})
+        return VendorReply.json(200, {**told, "downloadUrl": checked, "expireTime": str(expires_s)})
 
 
 def _json_part(part: str) -> dict[str, Any] | None:
@@ -444,7 +444,7 @@ def _signed(parts: Sequence[str], public_key: str | None) -> bool:
     return True
 
 
-def _status(sending: Sending, token: str, code: int, request_id: str, version: int) -> dict[str, Any]:
+def _status(sending: VendorSending, token: str, code: int, request_id: str, version: int) -> dict[str, Any]:
     now_ms = int(time.time() * 1000)
     tag = sending.push_id or ""
     if version == 1:

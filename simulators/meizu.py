@@ -22,9 +22,9 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Call, Record, Reply
+from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import either, integer, one_of, parsed, pattern, shape, text, text_bytes, url, wrong
-from simulators.state import Account, ChinaSimulator, Sending, VendorError
+from simulators.state import ChinaSimulator, VendorAccount, VendorError, VendorSending
 
 PUSH_IDS_MAX = 100
 PACKAGES_MAX = 50
@@ -115,7 +115,7 @@ class Meizu(ChinaSimulator):
     def __init__(self, record: Record) -> None:
         super().__init__(record)
         self._minutes: dict[tuple[str, str], list[float]] = {}
-        self._tasks: dict[str, tuple[Account, dict[str, Any]]] = {}
+        self._tasks: dict[str, tuple[VendorAccount, dict[str, Any]]] = {}
         self._counters: dict[str, dict[str, int]] = {}
 
     def penalty(self) -> VendorError:
@@ -124,12 +124,12 @@ class Meizu(ChinaSimulator):
     def too_fast(self) -> VendorError:
         return VendorError("110010", "应用请求频率超过限制")
 
-    def refusal(self, error: VendorError) -> Reply:
+    def refusal(self, error: VendorError) -> VendorReply:
         if error.status != 200:
-            return Reply(error.status, error.words.encode(), {"content-type": "text/plain"})
-        return Reply.json(200, {"code": error.code, "message": error.words, "value": "", "redirect": ""})
+            return VendorReply(error.status, error.words.encode(), {"content-type": "text/plain"})
+        return VendorReply.json(200, {"code": error.code, "message": error.words, "value": "", "redirect": ""})
 
-    def answer(self, call: Call) -> Reply:
+    def answer(self, call: VendorCall) -> VendorReply:
         posts = {
             "push/varnished/pushByPushId": self._push,
             "push/varnished/pushByAlias": self._push_alias,
@@ -159,7 +159,7 @@ class Meizu(ChinaSimulator):
 
     # ---- section 2
 
-    def _account_of(self, form: Mapping[str, str]) -> Account:
+    def _account_of(self, form: Mapping[str, str]) -> VendorAccount:
         app_id, sign = form.get("appId", ""), form.get("sign", "")
         if not app_id:
             raise VendorError("110004", "参数不能为空")
@@ -184,23 +184,23 @@ class Meizu(ChinaSimulator):
             raise _no("pushIds")
         return push_ids
 
-    def _push_alias(self, account: Account, form: Mapping[str, str]) -> Reply:
+    def _push_alias(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         """As pushByPushId, whom it reaches by alias: one that nobody subscribed is 110005."""
         return self._push(account, {**form, "pushIds": form.get("alias", "")}, no_token="110005")
 
-    def _push_task_alias(self, account: Account, form: Mapping[str, str]) -> Reply:
+    def _push_task_alias(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         return self._push_task(account, {**form, "pushIds": form.get("alias", "")})
 
-    def _push_to_all(self, account: Account, form: Mapping[str, str]) -> Reply:
+    def _push_to_all(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing is recorded."""
         if form.get("pushType", "0") != "0":
             raise VendorError("110053", "透传消息限制")
         self.gate(account)
         self._message(account, form)
         value = {"taskId": str(10_000 + self.requests), "pushType": 0, "appId": account.id}
-        return Reply.json(200, {"code": "200", "message": "", "value": value, "redirect": ""})
+        return VendorReply.json(200, {"code": "200", "message": "", "value": value, "redirect": ""})
 
-    def _packages(self, account: Account, form: Mapping[str, str]) -> None:
+    def _packages(self, account: VendorAccount, form: Mapping[str, str]) -> None:
         names = form.get("restrictedPackageNames")
         if names is None:
             return
@@ -209,7 +209,7 @@ class Meizu(ChinaSimulator):
         if account.details.get("package") not in (None, *names.split(",")):
             raise VendorError("110031", "包名不合法")
 
-    def _message(self, account: Account, form: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
+    def _message(self, account: VendorAccount, form: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
         """(messageJson, whether it travels as private)."""
         if not form.get("messageJson"):
             raise VendorError("110004", "参数不能为空")
@@ -221,7 +221,7 @@ class Meizu(ChinaSimulator):
         private = self.classed(account, bar.get("noticeMsgType") == 1, "meizu.private", bar["title"], bar["content"])
         return message, private
 
-    def _push(self, account: Account, form: Mapping[str, str], no_token: str = "110002") -> Reply:
+    def _push(self, account: VendorAccount, form: Mapping[str, str], no_token: str = "110002") -> VendorReply:
         push_ids = self._push_ids(form)
         self.gate(account, len(push_ids))
         self._packages(account, form)
@@ -230,15 +230,15 @@ class Meizu(ChinaSimulator):
 
     def _deliver(
         self,
-        account: Account,
+        account: VendorAccount,
         message: dict[str, Any],
         private: bool,
         push_ids: list[str],
         message_id: str,
         no_token: str = "110002",
-    ) -> Reply:
+    ) -> VendorReply:
         push_id = (message.get("extra") or {}).get("callback.param")
-        sending = Sending(account, self.requests, len(push_ids), private, message, push_id)
+        sending = VendorSending(account, self.requests, len(push_ids), private, message, push_id)
         if self.switched("over_quota") or not self.days.take(self.limits["daily"], len(push_ids), account.id, "all"):
             raise VendorError("110019", "推送消息数已达当天最大限制")
         value: dict[str, list[str]] = {}
@@ -259,9 +259,9 @@ class Meizu(ChinaSimulator):
         if len(self._counters) > TASKS_MAX:
             self._counters.pop(next(iter(self._counters)))
         self._receipts(message, reached, message_id)
-        return Reply.json(200, {"code": "200", "message": "", "value": value, "msgId": message_id})
+        return VendorReply.json(200, {"code": "200", "message": "", "value": value, "msgId": message_id})
 
-    def _code(self, sending: Sending, token: str, no_token: str) -> str:
+    def _code(self, sending: VendorSending, token: str, no_token: str) -> str:
         """Why this target is not reached; "" when it is."""
         if not re.fullmatch(r"[0-9A-Za-z_.:-]+", token):
             return "110003"
@@ -295,7 +295,7 @@ class Meizu(ChinaSimulator):
 
     # ---- tasks and statistics
 
-    def _new_task(self, account: Account, form: Mapping[str, str]) -> Reply:
+    def _new_task(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         if form.get("pushType") != "0":
             raise VendorError("110053" if form.get("pushType") == "1" else "1005", "pushType")
         message, _ = self._message(account, form)
@@ -304,15 +304,15 @@ class Meizu(ChinaSimulator):
             self._tasks.pop(next(iter(self._tasks)))
         self._tasks[task] = (account, message)
         value = {"taskId": task, "pushType": 0, "appId": account.id}
-        return Reply.json(200, {"code": "200", "message": "", "value": value, "redirect": ""})
+        return VendorReply.json(200, {"code": "200", "message": "", "value": value, "redirect": ""})
 
-    def _task_message(self, account: Account, form: Mapping[str, str]) -> dict[str, Any]:
+    def _task_message(self, account: VendorAccount, form: Mapping[str, str]) -> dict[str, Any]:
         owner, message = self._tasks.get(form.get("taskId", ""), (None, {}))
         if owner is not account:
             raise VendorError("110032", "taskId不合法")
         return message
 
-    def _push_task(self, account: Account, form: Mapping[str, str]) -> Reply:
+    def _push_task(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         """A task's receipts are not told: those are for the calls without a task."""
         push_ids = self._push_ids(form)
         self.gate(account, len(push_ids))
@@ -321,24 +321,24 @@ class Meizu(ChinaSimulator):
         private = self.classed(account, bar.get("noticeMsgType") == 1, "meizu.private", bar["title"], bar["content"])
         return self._deliver(account, message, private, push_ids, form["taskId"])
 
-    def _cancel(self, account: Account, form: Mapping[str, str]) -> Reply:
+    def _cancel(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         self._task_message(account, form)
         del self._tasks[form["taskId"]]
-        return Reply.json(200, {"code": "200", "message": "", "value": {"result": True}, "redirect": ""})
+        return VendorReply.json(200, {"code": "200", "message": "", "value": {"result": True}, "redirect": ""})
 
-    def _task_statistics(self, account: Account, form: Mapping[str, str]) -> Reply:
+    def _task_statistics(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         task = form.get("taskId", "")
         if task not in self._counters:
             self._task_message(account, form)
         value = {"taskId": task, **self._counters.get(task, {})}
-        return Reply.json(200, {"code": "200", "message": "", "value": value, "redirect": ""})
+        return VendorReply.json(200, {"code": "200", "message": "", "value": value, "redirect": ""})
 
-    def _daily_statistics(self, account: Account, form: Mapping[str, str]) -> Reply:
+    def _daily_statistics(self, account: VendorAccount, form: Mapping[str, str]) -> VendorReply:
         days = (form.get("startTime", ""), form.get("endTime", ""))
         if not all(re.fullmatch(r"\d{8}", day) for day in days) or days[0] > days[1]:
             raise VendorError("500", "startTime, endTime")
         value = [{"date": self.calendar.day(), "pushedNo": self.days.used(account.id, "all")}]
-        return Reply.json(200, {"code": "200", "message": "", "value": value, "redirect": ""})
+        return VendorReply.json(200, {"code": "200", "message": "", "value": value, "redirect": ""})
 
     # ---- section 8
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-from simulators.base import Call, Faults, Reply, Simulator, control
+from simulators.base import Faults, Simulator, VendorCall, VendorReply, control
 
 PADDING = b" " * (1 << 20)  # white space, so that a patient JSON reader still reads the answer
 GARBAGE = b"<html><head><title>502 Bad Gateway</title></head><body>a proxy that nobody knew of</body></html>"
@@ -95,38 +95,38 @@ def shares_of(simulator: Simulator) -> Shares:
     return _SHARES.setdefault(simulator, Shares(simulator.faults))
 
 
-def side_door(simulator: Simulator, shares: Shares, call: Call) -> Reply | None:
+def side_door(simulator: Simulator, shares: Shares, call: VendorCall) -> VendorReply | None:
     """`/_sim/…` of base.control, and after a change of the faults the counts start again; None for the vendor's own calls."""
     reply = control(simulator, call)
     if reply is not None and call.path == "/_sim/faults":
         shares.changed()
     more = getattr(simulator, "stats", None)
     if reply is not None and call.path == "/_sim/stats" and callable(more):
-        return Reply.json(200, {**json.loads(reply.body), **more()})
+        return VendorReply.json(200, {**json.loads(reply.body), **more()})
     return reply
 
 
-def answer(simulator: Simulator, call: Call, fate: Fate) -> Reply:
+def answer(simulator: Simulator, call: VendorCall, fate: Fate) -> VendorReply:
     """What goes back for a call that is answered at all. Only here is anything done, so nothing is recorded that was never answered."""
     faults = simulator.faults
     if fate.kind == "status":
         simulator.record.count(f"fault {faults.status}")
         headers = {"retry-after": str(faults.retry_after_s)} if faults.retry_after_s else {}
-        return Reply(faults.status, faults.status_body.encode(), headers)
+        return VendorReply(faults.status, faults.status_body.encode(), headers)
     reply = _handled(simulator, call)
     if fate.kind == "garbage":
-        return Reply(reply.status, GARBAGE, {"content-type": "text/html"})
+        return VendorReply(reply.status, GARBAGE, {"content-type": "text/html"})
     if fate.kind == "empty":
-        return Reply(reply.status, b"", {name: value for name, value in reply.headers.items() if name != "content-type"})
+        return VendorReply(reply.status, b"", {name: value for name, value in reply.headers.items() if name != "content-type"})
     if fate.kind == "huge":
-        return Reply(reply.status, reply.body + PADDING, reply.headers)
+        return VendorReply(reply.status, reply.body + PADDING, reply.headers)
     return reply
 
 
-def _handled(simulator: Simulator, call: Call) -> Reply:
+def _handled(simulator: Simulator, call: VendorCall) -> VendorReply:
     try:
         return simulator.handle(call)
     except Exception:
         traceback.print_exc(file=sys.stderr)  # a mistake of the simulator itself: seen, and never a dead connection
         simulator.record.count("simulator_error")
-        return Reply(500, b"the simulator failed")
+        return VendorReply(500, b"the simulator failed")

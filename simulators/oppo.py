@@ -25,9 +25,9 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Call, Record, Reply
+from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import INT32_MAX, boolean, integer, json_object_text, listing, one_of, parsed, shape, text, url, wrong
-from simulators.state import AccessTokens, Account, ChinaSimulator, Sending, VendorError
+from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 TOKEN_LIFE_S = 86_400
 CLOCK_SKEW_MS = 600_000
@@ -106,7 +106,7 @@ class Oppo(ChinaSimulator):
 
     def __init__(self, record: Record) -> None:
         super().__init__(record)
-        self.access = AccessTokens(TOKEN_LIFE_S)
+        self.access = IssuedTokens(TOKEN_LIFE_S)
         self._invalid: dict[str, None] = {}
         self._saved: dict[str, tuple[str, dict[str, Any]]] = {}
 
@@ -122,10 +122,10 @@ class Oppo(ChinaSimulator):
     def too_fast(self) -> VendorError:
         return VendorError(55, "app call frequency limit")
 
-    def refusal(self, error: VendorError) -> Reply:
-        return Reply.json(error.status, {"code": error.code, "message": error.words})
+    def refusal(self, error: VendorError) -> VendorReply:
+        return VendorReply.json(error.status, {"code": error.code, "message": error.words})
 
-    def answer(self, call: Call) -> Reply:
+    def answer(self, call: VendorCall) -> VendorReply:
         action = call.path.removeprefix("/server/v1/")
         posts = {
             "auth": self._auth,
@@ -148,7 +148,7 @@ class Oppo(ChinaSimulator):
 
     # ---- section 2
 
-    def _auth(self, form: Mapping[str, str]) -> Reply:
+    def _auth(self, form: Mapping[str, str]) -> VendorReply:
         self.record.count("auth")
         for name, code in (("app_key", 15), ("sign", 17), ("timestamp", 18)):
             if not form.get(name):
@@ -168,7 +168,7 @@ class Oppo(ChinaSimulator):
         token = self.access.give(key, secrets.token_hex(12))
         return self._ok({"auth_token": token, "create_time": int(time.time() * 1000)})
 
-    def _account_of(self, form: Mapping[str, str]) -> Account:
+    def _account_of(self, form: Mapping[str, str]) -> VendorAccount:
         if not form.get("auth_token"):
             raise VendorError(29, "auth token missing")
         given = self.access.owner(form["auth_token"])
@@ -177,12 +177,12 @@ class Oppo(ChinaSimulator):
         return self.account(given[0])
 
     @staticmethod
-    def _ok(data: Any) -> Reply:
-        return Reply.json(200, {"code": 0, "message": "", "data": data})
+    def _ok(data: Any) -> VendorReply:
+        return VendorReply.json(200, {"code": 0, "message": "", "data": data})
 
     # ---- section 3: one target, one message
 
-    def _unicast(self, form: Mapping[str, str]) -> Reply:
+    def _unicast(self, form: Mapping[str, str]) -> VendorReply:
         account = self._account_of(form)
         if not form.get("message"):
             raise VendorError(40, "required argument is missing: message")
@@ -196,7 +196,7 @@ class Oppo(ChinaSimulator):
         self._receipts([(sending, token, message_id, event)])
         return self._ok({"messageId": message_id})
 
-    def _sending(self, account: Account, message: Any, size: int) -> Sending:
+    def _sending(self, account: VendorAccount, message: Any, size: int) -> VendorSending:
         """Refuses a message that breaks a rule; its class is the vendor's view of `category`."""
         if not isinstance(message, dict) or wrong(message, _MESSAGE):
             raise VendorError(41, "invalid argument: message")
@@ -213,9 +213,9 @@ class Oppo(ChinaSimulator):
         private = self._class(account, notification)
         push_id = notification.get("app_message_id") or notification.get("call_back_parameter")
         told = {name: value for name, value in message.items() if name != "target_value"}
-        return Sending(account, self.requests, size, private, told, push_id)
+        return VendorSending(account, self.requests, size, private, told, push_id)
 
-    def _class(self, account: Account, notification: Mapping[str, Any]) -> bool:
+    def _class(self, account: VendorAccount, notification: Mapping[str, Any]) -> bool:
         category, level = notification.get("category"), notification.get("notify_level")
         if (category is not None and category not in PRIVATE | PUBLIC) or (level is not None and category is None):
             raise VendorError(67, "category error")
@@ -229,12 +229,12 @@ class Oppo(ChinaSimulator):
             raise VendorError(41, "invalid argument: private_msg_template_id")
         return private
 
-    def _spend(self, sending: Sending, size: int) -> None:
+    def _spend(self, sending: VendorSending, size: int) -> None:
         fits = sending.private or self.days.take(self.limits["public_daily"], size, sending.account.id, "public")
         if self.switched("over_quota") or not fits:
             raise VendorError(33, "daily message limit exceeded")
 
-    def _reach(self, sending: Sending, token: str) -> str:
+    def _reach(self, sending: VendorSending, token: str) -> str:
         """Records the message, or refuses by what the registration id says. Returns the receipt's event type."""
         fate = self.fate(token)
         if fate == "dead":
@@ -253,12 +253,12 @@ class Oppo(ChinaSimulator):
             self._invalid.pop(next(iter(self._invalid)))
         return "regid_invalid"
 
-    def _message_id(self, account: Account) -> str:
+    def _message_id(self, account: VendorAccount) -> str:
         return f"{account.details.get('app_id', '30000001')}-1-1-{secrets.token_hex(12)}"
 
     # ---- section 4: many
 
-    def _unicast_batch(self, form: Mapping[str, str]) -> Reply:
+    def _unicast_batch(self, form: Mapping[str, str]) -> VendorReply:
         account = self._account_of(form)
         messages = parsed(form.get("messages", ""))
         if not messages:
@@ -286,7 +286,7 @@ class Oppo(ChinaSimulator):
         self._receipts(reached)
         return self._ok(entries)
 
-    def _save(self, form: Mapping[str, str]) -> Reply:
+    def _save(self, form: Mapping[str, str]) -> VendorReply:
         """Stores a body for broadcast; all notification fields are flat form fields, so numbers come as text."""
         account = self._account_of(form)
         notification: dict[str, Any] = {}
@@ -300,7 +300,7 @@ class Oppo(ChinaSimulator):
         self._saved[message_id] = (account.id, notification)
         return self._ok({"message_id": message_id})
 
-    def _broadcast(self, form: Mapping[str, str]) -> Reply:
+    def _broadcast(self, form: Mapping[str, str]) -> VendorReply:
         """To a list of registration ids; always public, private rights don't count here."""
         account = self._account_of(form)
         owner, notification = self._saved.get(form.get("message_id", ""), ("", {}))
@@ -313,7 +313,9 @@ class Oppo(ChinaSimulator):
         if form.get("target_type") != "2" or not targets or len(targets) > BATCH_MAX:
             raise VendorError(41, "invalid argument: target_value")
         self.gate(account, len(targets))
-        sending = Sending(account, self.requests, len(targets), False, {"notification": notification}, notification.get("app_message_id"))
+        sending = VendorSending(
+            account, self.requests, len(targets), False, {"notification": notification}, notification.get("app_message_id")
+        )
         self._spend(sending, len(targets))
         data: dict[str, Any] = {"message_id": form["message_id"], "task_id": secrets.token_hex(12)}
         for target in targets:
@@ -327,20 +329,20 @@ class Oppo(ChinaSimulator):
 
     # ---- the feedback host
 
-    def _fetch_invalid(self, form: Mapping[str, str]) -> Reply:
+    def _fetch_invalid(self, form: Mapping[str, str]) -> VendorReply:
         self._account_of(form)
         found = list(self._invalid)
         self._invalid.clear()
         return self._ok({"registration_ids": found, "totalCount": len(found)})
 
-    def _fetch_permit(self, form: Mapping[str, str]) -> Reply:
+    def _fetch_permit(self, form: Mapping[str, str]) -> VendorReply:
         account = self._account_of(form)
         total = self.limits["public_daily"]
         return self._ok({"total": total, "remain": max(0, total - self.days.used(account.id, "public"))})
 
     # ---- section 8
 
-    def _receipts(self, reached: list[tuple[Sending, str, str, str]]) -> None:
+    def _receipts(self, reached: list[tuple[VendorSending, str, str, str]]) -> None:
         """Receipts for one address are merged into one array."""
         if not self.receipt_settings.get("on"):
             return

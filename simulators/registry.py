@@ -14,7 +14,7 @@ from simulators.door import Manners
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SimulatorEntry:
     """module under `simulators`. ports: how many it opens, one after the other."""
 
     module: str
@@ -37,11 +37,11 @@ def _modules() -> list[str]:
 
 #: Vendor -> its simulator; HTTP/1.1 on one port unless it is named here. HarmonyOS's is Huawei's, who stands on the same host:
 #: where all are started it is started once.
-SIMULATORS: dict[str, Entry] = {
-    **{vendor: Entry(vendor, 1, Manners(http1_only=True)) for vendor in _modules()},
-    "apns": Entry("apns", 2, Manners(max_streams=1000, certificates=True, http2_only=True)),
-    "fcm": Entry("fcm", 1, Manners(max_streams=100)),
-    "harmony": Entry("huawei", 1, Manners(http1_only=True)),
+SIMULATORS: dict[str, SimulatorEntry] = {
+    **{vendor: SimulatorEntry(vendor, 1, Manners(http1_only=True)) for vendor in _modules()},
+    "apns": SimulatorEntry("apns", 2, Manners(max_streams=1000, certificates=True, http2_only=True)),
+    "fcm": SimulatorEntry("fcm", 1, Manners(max_streams=100)),
+    "harmony": SimulatorEntry("huawei", 1, Manners(http1_only=True)),
 }
 
 

@@ -18,7 +18,7 @@ from simulators.registry import SIMULATORS, doors
 
 
 @dataclass(slots=True)
-class Running:
+class SimulatorRunning:
     """endpoints: name -> URL. control: URL of the side door that stays open while the vendor is down."""
 
     vendor: str
@@ -46,13 +46,13 @@ class Running:
                 await ended
 
 
-async def start(vendor: str, folder: Path, host: str = "127.0.0.1", port: int = 0) -> Running:
+async def start(vendor: str, folder: Path, host: str = "127.0.0.1", port: int = 0) -> SimulatorRunning:
     """Opens the vendor's ports from `port` on (0: free ones), inside this event loop. OSError when one is taken."""
     entry = SIMULATORS[vendor]
     ca_file = ensure_ca(folder / "ca")
     certificate, key = issue(folder / "ca", vendor)
     record = Record(folder / f"{vendor}.jsonl")
-    running = Running(vendor, record.path, ca_file, entry.make(record))
+    running = SimulatorRunning(vendor, record.path, ca_file, entry.make(record))
     try:
         for number, (endpoints, door) in enumerate(doors(running.simulator)):
             serving = await serve_port(door, host, port + number if port else 0, certificate, key, manners=entry.manners)

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from simulators.base import Call, Faults, Record, Reply
+from simulators.base import Faults, Record, VendorCall, VendorReply
 from simulators.receipts import Receipts
 
 #: No vendor of the six keeps summer time; China has had none since 1991.
@@ -52,7 +52,7 @@ class Switches(Faults):
 
 
 @dataclass(slots=True)
-class Account:
+class VendorAccount:
     """One app at this vendor. rights None: all. details: what the vendor's own file reads."""
 
     id: str
@@ -67,10 +67,10 @@ class Account:
 
 
 @dataclass(slots=True)
-class Sending:
+class VendorSending:
     """One accepted request for a send: what its record lines have in common."""
 
-    account: Account
+    account: VendorAccount
     batch: int
     tokens: int
     private: bool
@@ -148,7 +148,7 @@ class DayCounts:
         return True
 
 
-class AccessTokens:
+class IssuedTokens:
     """What was given for a secret, and for how long it is good."""
 
     def __init__(self, life_s: float) -> None:
@@ -185,7 +185,7 @@ class ChinaSimulator:
         self.record = record
         self.faults: Faults = Switches()
         self.limits: dict[str, int] = dict(self.LIMITS)
-        self.accounts: dict[str, Account] = {}
+        self.accounts: dict[str, VendorAccount] = {}
         self.calendar = Calendar()
         self.days = DayCounts(self.calendar)
         self.receipts = Receipts(record)
@@ -199,10 +199,10 @@ class ChinaSimulator:
 
     # ---- what a vendor's file gives
 
-    def answer(self, call: Call) -> Reply:
+    def answer(self, call: VendorCall) -> VendorReply:
         raise NotImplementedError
 
-    def refusal(self, error: VendorError) -> Reply:
+    def refusal(self, error: VendorError) -> VendorReply:
         raise NotImplementedError
 
     def penalty(self) -> VendorError:
@@ -220,7 +220,7 @@ class ChinaSimulator:
 
     # ---- the Simulator
 
-    def handle(self, call: Call) -> Reply:
+    def handle(self, call: VendorCall) -> VendorReply:
         if self.faults.expire_access:  # a moment, not a state: tokens given from now on are good
             self.faults.expire_access = False
             self.expire_access()
@@ -255,10 +255,10 @@ class ChinaSimulator:
             return {"on": bool(self.receipt_settings["on"])}
         raise ValueError(f"no such action: {action}; there are accounts, limits, guard, clock, receipts, faults, stats, record")
 
-    def _registered(self) -> Iterable[Account]:
+    def _registered(self) -> Iterable[VendorAccount]:
         return [account for account in self.accounts.values() if account.registered]
 
-    def register(self, wanted: Mapping[str, Any]) -> Account:
+    def register(self, wanted: Mapping[str, Any]) -> VendorAccount:
         """KeyError without `account`. Repeated: the named fields are replaced."""
         account = self.account(str(wanted["account"]))
         account.registered = True
@@ -279,10 +279,10 @@ class ChinaSimulator:
 
     # ---- what the vendors' files use
 
-    def account(self, account_id: str) -> Account:
+    def account(self, account_id: str) -> VendorAccount:
         """The account; one that nobody registered is taken as it comes."""
         if account_id not in self.accounts:
-            self.accounts[account_id] = Account(account_id)
+            self.accounts[account_id] = VendorAccount(account_id)
         return self.accounts[account_id]
 
     def switched(self, name: str) -> bool:
@@ -295,7 +295,7 @@ class ChinaSimulator:
         self._strikes[name] = (now, strikes)
         return not self.faults.only_first or strikes <= self.faults.only_first
 
-    def gate(self, account: Account, targets: int = 1) -> None:
+    def gate(self, account: VendorAccount, targets: int = 1) -> None:
         """Counts a send that arrived, and refuses it when the account is banned or too fast. Seconds are the clock's own."""
         now = int(time.time())
         window = self._windows.setdefault(account.id, [now, 0, 0])
@@ -316,7 +316,7 @@ class ChinaSimulator:
     def _maximum(self, name: str, value: int) -> None:
         self.record.counts[name] = max(self.record.counts.get(name, 0), value)
 
-    def classed(self, account: Account, claimed: bool, right: str, *texts: Any) -> bool:
+    def classed(self, account: VendorAccount, claimed: bool, right: str, *texts: Any) -> bool:
         """Whether a message that claims a private class travels as one. The vendor's penalty when it is misclassed and `ban` is on."""
         if not claimed:
             return False
@@ -345,7 +345,7 @@ class ChinaSimulator:
                 found = found or "busy"
         return found
 
-    def accept(self, sending: Sending, token: str, **more: Any) -> None:
+    def accept(self, sending: VendorSending, token: str, **more: Any) -> None:
         """One line of the record."""
         line = {
             "vendor": sending.vendor or self.vendor,

@@ -26,9 +26,9 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Call, Record, Reply
+from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import INT32_MAX, Rule, boolean, integer, listing, one_of, parsed, shape, text
-from simulators.state import AccessTokens, Account, ChinaSimulator, Sending, VendorError
+from simulators.state import ChinaSimulator, IssuedTokens, VendorAccount, VendorError, VendorSending
 
 TOKEN_LIFE_S = 86_400
 CLOCK_SKEW_MS = 600_000
@@ -140,9 +140,9 @@ class Vivo(ChinaSimulator):
 
     def __init__(self, record: Record) -> None:
         super().__init__(record)
-        self.access = AccessTokens(TOKEN_LIFE_S)
+        self.access = IssuedTokens(TOKEN_LIFE_S)
         self._auths: dict[str, list[int]] = {}
-        self._tasks: dict[str, tuple[Account, dict[str, Any], float]] = {}
+        self._tasks: dict[str, tuple[VendorAccount, dict[str, Any], float]] = {}
         self._task_number = 121_397_328
         self._counters: dict[str, dict[str, int]] = {}
 
@@ -155,12 +155,12 @@ class Vivo(ChinaSimulator):
     def too_fast(self) -> VendorError:
         return VendorError(10072, "sending too fast")
 
-    def refusal(self, error: VendorError) -> Reply:
+    def refusal(self, error: VendorError) -> VendorReply:
         if error.status != 200:
-            return Reply(error.status, error.words.encode(), {"content-type": "text/plain"})
-        return Reply.json(200, {"result": error.code, "desc": error.words, **error.more})
+            return VendorReply(error.status, error.words.encode(), {"content-type": "text/plain"})
+        return VendorReply.json(200, {"result": error.code, "desc": error.words, **error.more})
 
-    def answer(self, call: Call) -> Reply:
+    def answer(self, call: VendorCall) -> VendorReply:
         if call.path == "/report/getStatistics" and call.method == "GET":
             self._account_of(call, {})
             return self._statistics(call)
@@ -177,12 +177,12 @@ class Vivo(ChinaSimulator):
         return action(call, body)
 
     @staticmethod
-    def _ok(**more: Any) -> Reply:
-        return Reply.json(200, {"result": 0, "desc": "请求成功", **more})
+    def _ok(**more: Any) -> VendorReply:
+        return VendorReply.json(200, {"result": 0, "desc": "请求成功", **more})
 
     # ---- section 2
 
-    def _auth(self, _call: Call, body: Body) -> Reply:
+    def _auth(self, _call: VendorCall, body: Body) -> VendorReply:
         self.record.count("auth")
         for name, code in (("appId", 10200), ("appKey", 10201), ("timestamp", 10203), ("sign", 10204)):
             if body.get(name) in (None, ""):
@@ -214,7 +214,7 @@ class Vivo(ChinaSimulator):
         if limit and window[1] > limit:
             raise VendorError(10250, "auth is called too often")
 
-    def _account_of(self, call: Call, body: Body) -> Account:
+    def _account_of(self, call: VendorCall, body: Body) -> VendorAccount:
         given = self.access.owner(call.headers.get("authtoken", ""))
         if given is None or not given[1]:
             raise VendorError(10000, "authToken is missing, wrong or expired")
@@ -225,7 +225,7 @@ class Vivo(ChinaSimulator):
 
     # ---- section 3: one device
 
-    def _send(self, call: Call, body: Body) -> Reply:
+    def _send(self, call: VendorCall, body: Body) -> VendorReply:
         account = self._account_of(call, body)
         token = body.get("regId") or body.get("alias")
         if not token or not isinstance(token, str):
@@ -241,7 +241,7 @@ class Vivo(ChinaSimulator):
         self._reach(sending, [token], task)
         return self._ok(taskId=task)
 
-    def _sending(self, account: Account, body: Body, size: int) -> Sending:
+    def _sending(self, account: VendorAccount, body: Body, size: int) -> VendorSending:
         """Refuses a message that breaks a rule. What it is without a category, the page does not confirm: what it claims."""
         _check(body)
         system = claimed = body.get("category") in SYSTEM or ("category" not in body and body.get("classification") == 1)
@@ -253,7 +253,7 @@ class Vivo(ChinaSimulator):
             raise VendorError(10071, "outside the allowed sending time")
         told = {name: value for name, value in body.items() if name not in ("regId", "alias", "appId")}
         push_id = (body.get("extra") or {}).get("callback.param") or body["requestId"]
-        return Sending(account, self.requests, size, system, told, push_id)
+        return VendorSending(account, self.requests, size, system, told, push_id)
 
     @staticmethod
     def _check_formal(body: Body) -> None:
@@ -274,21 +274,21 @@ class Vivo(ChinaSimulator):
         if stumble == "busy":
             raise self.too_fast()
 
-    def _invalid(self, account: Account, token: str, mode: int) -> int:
+    def _invalid(self, account: VendorAccount, token: str, mode: int) -> int:
         """The invalidUser status: 0 when the device can be reached."""
         status = {"dead": 1, "quiet": 2}.get(self.fate(token), 0)
         if mode == 1 and token not in account.details.get("test_devices", ()):
             status = status or 4
         return status
 
-    def _spend(self, sending: Sending, size: int) -> None:
+    def _spend(self, sending: VendorSending, size: int) -> None:
         bucket = "system_daily" if sending.private else "operational_daily"
         if sending.body.get("pushMode") == 1:
             return  # outside volume and frequency limits
         if self.switched("over_quota") or not self.days.take(self.limits[bucket], size, sending.account.id, bucket):
             raise VendorError(10073 if sending.private else 10070, "the daily total is used up")
 
-    def _reach(self, sending: Sending, tokens: list[str], task: str) -> None:
+    def _reach(self, sending: VendorSending, tokens: list[str], task: str) -> None:
         counters = self._counters.setdefault(task, {"send": 0, "receive": 0, "display": 0, "click": 0})
         by_code: dict[str, list[str]] = {}
         for token in tokens:
@@ -301,7 +301,7 @@ class Vivo(ChinaSimulator):
             self._counters.pop(next(iter(self._counters)))
         self._receipts(sending, by_code, task)
 
-    def _dropped(self, sending: Sending, token: str) -> str:
+    def _dropped(self, sending: VendorSending, token: str) -> str:
         account = sending.account.id
         if sending.private or sending.body.get("pushMode") == 1:
             return ""
@@ -316,7 +316,7 @@ class Vivo(ChinaSimulator):
         self._task_number += 1
         return str(self._task_number)
 
-    def _save(self, call: Call, body: Body) -> Reply:
+    def _save(self, call: VendorCall, body: Body) -> VendorReply:
         account = self._account_of(call, body)
         self.gate(account, 0)
         self._sending(account, body, 0)
@@ -328,7 +328,7 @@ class Vivo(ChinaSimulator):
         self._tasks[task] = (account, dict(body), time.time())
         return self._ok(taskId=task)
 
-    def _push_to_all(self, call: Call, body: Body) -> Reply:
+    def _push_to_all(self, call: VendorCall, body: Body) -> VendorReply:
         """To the whole app, or those of a tag: a task whose receivers nobody here knows, so nothing is recorded."""
         account = self._account_of(call, body)
         self.gate(account, 0)
@@ -337,7 +337,7 @@ class Vivo(ChinaSimulator):
             raise VendorError(10254, "too many pushes to all today")
         return self._ok(taskId=self._new_task())
 
-    def _saved(self, account: Account, body: Body) -> dict[str, Any]:
+    def _saved(self, account: VendorAccount, body: Body) -> dict[str, Any]:
         task = body.get("taskId")
         if task in (None, ""):
             raise VendorError(10151, "taskId is empty")
@@ -348,7 +348,7 @@ class Vivo(ChinaSimulator):
             raise VendorError(10155, "the saved body is missing or expired")
         return saved
 
-    def _push_to_list(self, call: Call, body: Body) -> Reply:
+    def _push_to_list(self, call: VendorCall, body: Body) -> VendorReply:
         account = self._account_of(call, body)
         tokens = body.get("regIds") or body.get("aliases")
         if not tokens:
@@ -372,11 +372,11 @@ class Vivo(ChinaSimulator):
 
     # ---- sections 1 and 8
 
-    def _statistics(self, call: Call) -> Reply:
+    def _statistics(self, call: VendorCall) -> VendorReply:
         tasks = dict(urllib.parse.parse_qsl(call.query)).get("taskIds", "").split(",")
         return self._ok(statistics=[{"taskId": task, **self._counters[task]} for task in tasks if task in self._counters])
 
-    def _receipts(self, sending: Sending, by_code: Mapping[str, list[str]], task: str) -> None:
+    def _receipts(self, sending: VendorSending, by_code: Mapping[str, list[str]], task: str) -> None:
         extra = sending.body.get("extra") or {}
         if sending.body.get("pushMode") == 1 or not (extra.get("callback") or extra.get("callback.id")):
             return

@@ -26,9 +26,9 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from simulators.base import Call, Record, Reply
+from simulators.base import Record, VendorCall, VendorReply
 from simulators.rules import INT32_MAX, parsed, url
-from simulators.state import Account, ChinaSimulator, Sending, VendorError
+from simulators.state import ChinaSimulator, VendorAccount, VendorError, VendorSending
 
 TARGETS_MAX = 1000
 TITLE_CHARS_MAX = 49
@@ -137,7 +137,7 @@ def _check_extras(form: Form) -> None:
         raise VendorError(65015, "extras too long")
 
 
-def _check_template(form: Form, account: Account, private: bool) -> None:
+def _check_template(form: Form, account: VendorAccount, private: bool) -> None:
     """A private message carries a template and its variables; the template of an account that registered its own is known."""
     template = form.get("extra.template_id")
     if template is None:
@@ -193,12 +193,12 @@ class Xiaomi(ChinaSimulator):
     def too_fast(self) -> VendorError:
         return VendorError(200002, "qps exceeded")
 
-    def refusal(self, error: VendorError) -> Reply:
+    def refusal(self, error: VendorError) -> VendorReply:
         told = {"result": "error", "code": error.code, "reason": error.words, "description": error.words, "trace_id": self.new_id("Xcm")}
-        return Reply.json(error.status, told)
+        return VendorReply.json(error.status, told)
 
-    def answer(self, call: Call) -> Reply:
-        posts: dict[str, Callable[[Call], Reply]] = {
+    def answer(self, call: VendorCall) -> VendorReply:
+        posts: dict[str, Callable[[VendorCall], VendorReply]] = {
             "/v2/message/regid": self._single,
             "/v3/message/regid": self._single,
             "/v4/message/regid": self._single,
@@ -217,7 +217,7 @@ class Xiaomi(ChinaSimulator):
 
     # ---- section 2
 
-    def _account(self, call: Call, package: str) -> Account:
+    def _account(self, call: VendorCall, package: str) -> VendorAccount:
         found = re.fullmatch(r"key=(\S+)", call.headers.get("authorization", ""))
         secret = found[1] if found else ""
         if not secret or "wrong" in secret:
@@ -231,7 +231,7 @@ class Xiaomi(ChinaSimulator):
             raise VendorError(66108, "the package name is not the one of the console")
         return owner
 
-    def _form(self, call: Call) -> Form:
+    def _form(self, call: VendorCall) -> Form:
         if not call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             raise VendorError(10007, "the mime type is not supported")
         try:
@@ -241,7 +241,7 @@ class Xiaomi(ChinaSimulator):
         packages = [value for name, value in pairs if name == _PACKAGES]
         return dict(pairs) | ({_PACKAGES: ",".join(packages)} if packages else {})  # the SDK repeats it once a package (section 3)
 
-    def _package(self, call: Call, form: Form) -> Account:
+    def _package(self, call: VendorCall, form: Form) -> VendorAccount:
         """The account, and the package checked: one for v2, a list for the newer."""
         named = form.get("restricted_package_name", "")
         account = self._account(call, named.split(",")[0])
@@ -254,7 +254,7 @@ class Xiaomi(ChinaSimulator):
 
     # ---- sections 3, 6 and 7: one message
 
-    def _bucket(self, form: Form, account: Account) -> str:
+    def _bucket(self, form: Form, account: VendorAccount) -> str:
         """`private`, `public` or `default`, as the channel says; 27001 for a channel that is not the app's."""
         channel = form.get("extra.channel_id")
         if channel is None:
@@ -268,7 +268,7 @@ class Xiaomi(ChinaSimulator):
             return str(known[channel])
         return "private" if "extra.template_id" in form else "public"
 
-    def _checked(self, form: Form, account: Account) -> str:
+    def _checked(self, form: Form, account: VendorAccount) -> str:
         """The bucket of a message that breaks no rule."""
         _check_texts(form)
         bucket = self._bucket(form, account)
@@ -281,12 +281,12 @@ class Xiaomi(ChinaSimulator):
         private = self.classed(account, bucket == "private", "xiaomi.private", form["title"], form["description"])
         return "private" if private else "public" if bucket == "private" else bucket
 
-    def _sending(self, form: Form, account: Account, bucket: str, size: int) -> Sending:
+    def _sending(self, form: Form, account: VendorAccount, bucket: str, size: int) -> VendorSending:
         push_id = form.get("extra.jobkey") or form.get("extra.callback.param")
         told = {name: value for name, value in form.items() if name not in ("registration_id", "messages")}
-        return Sending(account, self.requests, size, bucket == "private", told, push_id, more={"bucket": bucket})
+        return VendorSending(account, self.requests, size, bucket == "private", told, push_id, more={"bucket": bucket})
 
-    def _single(self, call: Call) -> Reply:
+    def _single(self, call: VendorCall) -> VendorReply:
         form = self._form(call)
         account = self._package(call, form)
         targets = [one for one in form.get("registration_id", "").split(",") if one]
@@ -314,14 +314,14 @@ class Xiaomi(ChinaSimulator):
         if stumble == "busy":
             raise self.too_fast()
 
-    def _room(self, account: Account, bucket: str, size: int) -> bool:
+    def _room(self, account: VendorAccount, bucket: str, size: int) -> bool:
         return not self.switched("over_quota") and self.days.take(self.limits[f"{bucket}_daily"], size, account.id, bucket)
 
-    def _over(self, account: Account, bucket: str) -> VendorError:
+    def _over(self, account: VendorAccount, bucket: str) -> VendorError:
         used = self.days.used(account.id, bucket)
         return VendorError(200001, f"exceed quota, quota: {self.limits[f'{bucket}_daily']}, have acked: {used}")
 
-    def _today(self, account: Account) -> dict[str, str]:
+    def _today(self, account: VendorAccount) -> dict[str, str]:
         return {"day_quota": str(self.limits["public_daily"]), "day_acked": str(self.days.used(account.id, "public"))}
 
     def _bad(self, targets: list[str]) -> dict[str, str]:
@@ -329,11 +329,11 @@ class Xiaomi(ChinaSimulator):
         bad = [one for one in targets if self.fate(one) == "dead"]
         return {"bad_regids": ",".join(bad)} if bad else {}
 
-    def _done(self, data: dict[str, Any], info: str) -> Reply:
+    def _done(self, data: dict[str, Any], info: str) -> VendorReply:
         told = {"result": "ok", "trace_id": self.new_id("Xdm"), "code": 0, "description": "成功", "info": info, "data": data}
-        return Reply.json(200, told)
+        return VendorReply.json(200, told)
 
-    def _hand_out(self, sending: Sending, form: Form, message_id: str, targets: list[str]) -> None:
+    def _hand_out(self, sending: VendorSending, form: Form, message_id: str, targets: list[str]) -> None:
         """Records who is reached, and tells the callback of everybody."""
         by_type: dict[int, list[str]] = {}
         for token in targets:
@@ -351,7 +351,7 @@ class Xiaomi(ChinaSimulator):
 
     # ---- section 4: many messages
 
-    def _multi(self, call: Call) -> Reply:
+    def _multi(self, call: VendorCall) -> VendorReply:
         form = self._form(call)
         account = self._account(call, "")
         items = parsed(form.get("messages", ""))
@@ -370,7 +370,7 @@ class Xiaomi(ChinaSimulator):
             raise VendorError(20301, "No valid targets!")
         return self._multi_out(account, flat, sendings)
 
-    def _multi_account(self, call: Call, flat: list[tuple[str, Form]]) -> Account:
+    def _multi_account(self, call: VendorCall, flat: list[tuple[str, Form]]) -> VendorAccount:
         packages = {one.get("restricted_package_name", "") for _, one in flat}
         if "" in packages:
             raise VendorError(10016, "required parameter is missing: restricted_package_name")
@@ -378,7 +378,7 @@ class Xiaomi(ChinaSimulator):
             raise VendorError(22022, "illegal package name")
         return self._account(call, next(iter(packages)))
 
-    def _multi_out(self, account: Account, flat: list[tuple[str, Form]], sendings: list[Sending]) -> Reply:
+    def _multi_out(self, account: VendorAccount, flat: list[tuple[str, Form]], sendings: list[VendorSending]) -> VendorReply:
         """Items over the daily total are left out, and only their number a channel is told."""
         message_id, left_out = self.new_id("sdm"), dict[str, int]()
         spent = self.switched("over_quota")
@@ -398,7 +398,7 @@ class Xiaomi(ChinaSimulator):
 
     # ---- the other calls
 
-    def _revoke(self, call: Call) -> Reply:
+    def _revoke(self, call: VendorCall) -> VendorReply:
         """Withdraws what a regid shows: by message id or notify_id. The fields are not on the page; these are asked for."""
         form = self._form(call)
         account = self._package(call, form)
@@ -412,7 +412,7 @@ class Xiaomi(ChinaSimulator):
             self.accept(sending, target, kind="revoke")
         return self._done({}, f"Received revoke for {len(targets)} REGID")
 
-    def _to_others(self, call: Call) -> Reply:
+    def _to_others(self, call: VendorCall) -> VendorReply:
         """By alias, account, topic, or to everybody: whom it reaches nobody here knows, so nothing is recorded."""
         form = self._form(call)
         account = self._package(call, form)
@@ -423,12 +423,12 @@ class Xiaomi(ChinaSimulator):
         self._checked(form, account)
         return self._done({"id": self.new_id("sdm"), **self._today(account)}, "Received push messages")
 
-    def _statistics(self, call: Call) -> Reply:
+    def _statistics(self, call: VendorCall) -> VendorReply:
         """Counters and traces: of nothing."""
         self._account(call, "")
         return self._done({"data": []}, "")
 
-    def _quota(self, call: Call) -> Reply:
+    def _quota(self, call: VendorCall) -> VendorReply:
         """Today's quota; also the probe of a secret that costs no push."""
         account = self._account(call, "")
         if (now := int(time.time())) == self._quota_read_s:
@@ -438,7 +438,7 @@ class Xiaomi(ChinaSimulator):
 
     # ---- section 8
 
-    def _receipts(self, sending: Sending, form: Form, message_id: str, by_type: Mapping[int, list[str]]) -> None:
+    def _receipts(self, sending: VendorSending, form: Form, message_id: str, by_type: Mapping[int, list[str]]) -> None:
         """A sum with an unknown bit in it silently stops all receipts, as 246 once did."""
         wanted = int(form.get("extra.callback.type", "3"))
         if not form.get("extra.callback") or wanted & ~RECEIPT_BITS:

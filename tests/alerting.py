@@ -1,4 +1,6 @@
-"""Every alert that a fault can be done for here: a real fleet, Debian's real Prometheus, one fault after the other: `make alerts-fired`.
+"""Every alert of deploy/alerts.yml by a fault that is done for it: `make alerts-fired`.
+
+A real fleet, Debian's real Prometheus, one fault after the other.
 
 The rules are those of deploy/alerts.yml with their times divided: minutes become seconds. Prints, and writes into
 var/reports/alerts.json: fault, alert, seconds until it fired, seconds until it was gone after the cure.
@@ -13,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -59,6 +62,7 @@ class World:
     env: dict[str, str]
     prometheus: str
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ends: list[threading.Event] = field(default_factory=list)
 
     def start(self, name: str, argv: list[str] | None = None) -> None:
         argv = argv or [sys.executable, "-m", "workers", "worker", *PROCESSES[name]]
@@ -76,25 +80,60 @@ class World:
         if done.returncode:
             raise RuntimeError(f"{arguments}: {done.stderr}")
 
-    def push(self, count: int = 1) -> None:
+    def push(self, count: int = 1, age_s: float = 0.0) -> None:
         for number in range(count):
-            data = {
-                "message_id": f"m{time.time_ns()}",
-                "conversation": {"type": "c2c", "id": "ann"},
-                "sender": {"id": "ann"},
-                "recipients": [f"bob{number}"],
-                "elements": [{"type": "text", "text": "x"}],
-            }
-            self.event("message.stored", data)
+            self.push_to(f"bob{number}", age_s)
 
-    def event(self, kind: str, data: dict[str, Any]) -> None:
-        told = {"v": 1, "id": f"e{time.time_ns()}", "type": kind, "app": APP, "ts": int(time.time() * 1000), "data": data}
+    def push_to(self, user: str, age_s: float = 0.0) -> None:
+        """age_s: so long ago the core stored it."""
+        data = {
+            "message_id": f"m{time.time_ns()}",
+            "conversation": {"type": "c2c", "id": "ann"},
+            "sender": {"id": "ann"},
+            "recipients": [user],
+            "elements": [{"type": "text", "text": "x"}],
+        }
+        self.event("message.stored", data, age_s)
+
+    def register(self, user: str, token: str, business_id: str = "meizu-1") -> None:
+        about = {"device_id": "phone", "platform": "android", "vendor": "meizu", "business_id": business_id}
+        self.event("device.registered", {**about, "user": user, "token": token})
+
+    def event(self, kind: str, data: dict[str, Any], age_s: float = 0.0) -> None:
+        ms = int((time.time() - age_s) * 1000)
+        told = {"v": 1, "id": f"e{time.time_ns()}", "type": kind, "app": APP, "ts": ms, "data": data}
         self.runtime.core.xadd("im:events", {"e": json.dumps(told)})
 
+    def simulator(self, page: str, **wanted: Any) -> None:
+        told = json.loads((self.folder / "sim" / "meizu.json").read_text())
+        urllib.request.urlopen(f"{told['control']}/_sim/{page}", json.dumps(wanted).encode(), timeout=5).read()
+
+    def steadily(self, do: Callable[[int], None]) -> None:
+        """Twice a second from now on, with the number of the time, until `rest`."""
+        end = threading.Event()
+        self.ends.append(end)
+
+        def run() -> None:
+            number = 0
+            while not end.wait(0.5):
+                do(number)
+                number += 1
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def rest(self) -> None:
+        for end in self.ends:
+            end.set()
+        self.ends.clear()
+
     def firing(self) -> set[str]:
+        return set(self.summaries())
+
+    def summaries(self) -> dict[str, str]:
+        """What rings now, with its words."""
         with urllib.request.urlopen(f"{self.prometheus}/api/v1/alerts", timeout=5) as answer:
             told = json.load(answer)["data"]["alerts"]
-        return {one["labels"]["alertname"] for one in told if one["state"] == "firing"}
+        return {one["labels"]["alertname"]: one["annotations"]["summary"] for one in told if one["state"] == "firing"}
 
     def sql(self, statement: str) -> None:
         with self.runtime.engine.begin() as connection:
@@ -152,8 +191,82 @@ def command(*words: str) -> Act:
     return lambda w: w.cli(*words, *KEY)
 
 
+def steadily(do: Callable[[World, int], None], **faults: Any) -> tuple[Act, Act]:
+    """These faults of the vendor while `do` is done twice a second; the cure ends the faults, and later what was done."""
+
+    def begin(world: World) -> None:
+        if faults:
+            world.simulator("faults", **faults)
+        world.steadily(lambda number: do(world, number))
+
+    def end(world: World) -> None:
+        if faults:
+            world.simulator("faults", status=0, status_share=0.0, status_body="")
+        world.rest()
+        world.steadily(lambda _: world.push(8))  # shares of nothing tell nothing: good traffic makes the alert go
+
+    return begin, end
+
+
+def usual(world: World, _: int) -> None:
+    world.push(8)
+
+
+def late(world: World, _: int) -> None:
+    world.push(4, age_s=90)
+
+
+def a_few_leave(world: World, number: int) -> None:
+    """One in ten has deleted the app; the mass guard stays calm."""
+    world.register(f"gone{number}", f"deadgone{number}")
+    world.push(8)
+    world.push_to(f"gone{number - 4}")
+
+
+def many_leave(world: World) -> None:
+    """Most of a lane's tokens are dead at once."""
+    for number in range(GONE):
+        world.register(f"lost{number}", f"deadlost{number}")
+    for number in range(GONE):
+        world.push_to(f"lost{number}")
+
+
+def all_refused(world: World) -> None:
+    refused(world)
+    for number in range(PEOPLE):
+        world.push_to(f"eve{number}")
+
+
+def overdue(world: World) -> None:
+    """The timer hangs, and somebody without a device is looked at a second time."""
+    world.signal("upkeep-work", signal.SIGSTOP)
+    for number in range(5):
+        world.push_to(f"nobody{number}")
+
+
+def code(number: str) -> dict[str, Any]:
+    return {"status": 200, "status_body": json.dumps({"code": number, "message": "x", "value": "", "redirect": ""})}
+
+
+#: More dead tokens than the guard takes for people who leave.
+GONE = 260
 #: (fault, alert, what does it, what cures it)
 FAULTS: list[tuple[str, str, Act, Act]] = [
+    ("most tokens of a lane are dead at once", "PushfleetTokenGuard", many_leave, steadily(usual)[1]),
+    ("a third of the vendor's answers is 503", "PushfleetVendorFails", *steadily(usual, status=503, status_share=0.34)),
+    ("a third of the pushes is refused", "PushfleetRejects", *steadily(usual, **code("1005"), status_share=0.34)),
+    ("one push in nine meets a dead token", "PushfleetTokensRetiredFast", *steadily(a_few_leave)),
+    ("the vendor answers a new code", "PushfleetUnknownCodes", *steadily(usual, **code("987654"), status_share=0.2)),
+    ("the core's events come 90 s late", "PushfleetSlow", *steadily(late)),
+    ("the core's events come 90 s late", "PushfleetObjectiveBurnsFast", *steadily(late)),
+    ("the core's events come 90 s late", "PushfleetObjectiveBurnsSlowly", *steadily(late)),
+    ("the timer hangs", "PushfleetDelayedOverdue", overdue, stopped("upkeep-work")[1]),
+    (
+        "the vendor is gone for both accounts",
+        "PushfleetLanesStoppedTogether",
+        all_refused,
+        lambda w: w.start("simulators", simulators_argv(w)),
+    ),
     ("presence is killed", "PushfleetProcessDown", *killed("presence")),
     ("routing is killed, and nobody runs it", "PushfleetProcessMissing", *killed("routing")),
     ("the reporter is killed", "PushfleetUpkeepMissing", *killed("upkeep-report")),
@@ -185,14 +298,17 @@ def tried(world: World, fault: str, alert: str, do: Act, cure: Act) -> dict[str,
     do(world)
     fired = waited(lambda: alert in world.firing(), FIRES_S)
     others = sorted(world.firing() - {alert})
+    shown = world.summaries().get(alert, "")
     fired_s = round(time.monotonic() - began, 1) if fired else None
     began = time.monotonic()
     cure(world)
     gone = waited(lambda: alert not in world.firing(), GONE_S)
     gone_s = round(time.monotonic() - began, 1) if gone else None
-    found = {"fault": fault, "alert": alert, "fired_s": fired_s, "gone_s": gone_s, "also": others}
-    print(f"{alert:<28} {fault:<40} fired after {fired_s} s, gone after {gone_s} s {others or ''}", flush=True)
-    waited(lambda: not world.firing(), 60)
+    world.rest()
+    found = {"fault": fault, "alert": alert, "fired_s": fired_s, "gone_s": gone_s, "says": shown, "also": others}
+    print(f"{alert:<28} {fault:<40} fired after {fired_s} s, gone after {gone_s} s: {shown} {others or ''}", flush=True)
+    if not waited(lambda: not world.firing(), 60):
+        print("still firing:", sorted(world.firing()), flush=True)
     return found
 
 
@@ -263,14 +379,16 @@ def campaign(world: World, console: str, port: int, wanted: list[str]) -> list[d
     secret = world.folder / "secret"
     secret.write_text("simulated-secret-1\n")
     world.cli("app", "add", APP)
-    account = ("--app-id", "110001", "--app-secret-file", str(secret))
-    world.cli("credential", "add", "meizu", "--app", APP, "--business-id", "meizu-1", *account)
+    account = ("--app-id", "110001", "--app-secret-file", str(secret), "--right", "meizu.private", "--device-cap", "public=100000")
+    for business_id in ("meizu-1", "meizu-2"):
+        world.cli("credential", "add", "meizu", "--app", APP, "--business-id", business_id, *account)
     for name in PROCESSES:
         world.start(name)
     prometheus(world, port, console)
-    about = {"device_id": "phone", "platform": "android", "vendor": "meizu", "business_id": "meizu-1"}
-    for number in range(PEOPLE):  # a phone takes few pushes a day of a vendor
-        world.event("device.registered", {**about, "user": f"bob{number}", "token": f"live{number}"})
+    world.simulator("limits", device_per_minute=0, public_device_daily=0)
+    for number in range(PEOPLE):
+        world.register(f"bob{number}", f"live{number}")
+        world.register(f"eve{number}", f"liveeve{number}", "meizu-2")
     assert waited(lambda: len(world.runtime.living.roles()) == len(PROCESSES), 120), world.runtime.living.roles()
     assert waited(lambda: quiet(world), 120), "Prometheus does not answer, or something rings"
     return [tried(world, *one) for one in FAULTS if not wanted or one[1] in wanted]

@@ -17,6 +17,7 @@ from common.storage.claims import Given
 from common.tokens import canonical
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing, place_of, replaces
+from workers.delivery.outcomes import SEEN
 from workers.delivery.settle import FinalOutcome, Settled
 from workers.delivery.stage import badge_step
 from workers.delivery.work import PendingPush
@@ -146,15 +147,11 @@ def _message(work: PendingPush) -> Message:
 class PlacesOnScreens:
     """The stage's port over the store."""
 
-    def __init__(self, store: screen_store.Screens) -> None:
+    def __init__(self, store: screen_store.ScreenStore) -> None:
         self._store = store
 
     def take(self, works: Sequence[PendingPush]) -> Sequence[Screen]:
         return [_SCREENS[said] for said in self._store.take([(place_of(work), work.target.push_id, work.note.ts_ms) for work in works])]
-
-
-#: Decisions after which a push may be on the screen.
-_SEEN: Final = frozenset({Decision.ACCEPTED, Decision.UNCERTAIN, Decision.UNKNOWN})
 
 
 def given_back(settled: Settled) -> list[Given]:
@@ -174,7 +171,7 @@ def uncounted(settled: Settled) -> list[PendingPush]:
 
 def _stands(one: FinalOutcome) -> bool:
     """Whether the push stays counted in the badge."""
-    return one.decision in _SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
+    return one.decision in SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
 
 
 def _given(work: PendingPush, *, seen: bool) -> Given:
@@ -184,7 +181,7 @@ def _given(work: PendingPush, *, seen: bool) -> Given:
 
 def on_screens(settled: Settled, now_ms: int) -> list[screen_store.Settling]:
     """What became of those that share their place on the screen with others."""
-    told = [(one.work, one.decision in _SEEN) for one in settled.ended]
+    told = [(one.work, one.decision in SEEN) for one in settled.ended]
     told += [(wait.work, wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
     return [
         screen_store.Settling(place_of(work), work.target.push_id, work.note.ts_ms, shown, work.note.expires_at_ms - now_ms)

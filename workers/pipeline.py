@@ -5,7 +5,7 @@ Nothing is kept in memory between two reads; a process that dies in the middle l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,9 +13,10 @@ from typing import Final, TypeAlias
 
 from celery import Celery
 
+from common.contracts import Device
 from common.model import Vendor
 from common.storage import keys, ledger, sql
-from common.storage.people import KnownDevices
+from common.storage.people import KnownDevices, Person
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of, task_of
 from workers.delivery import stage as delivery
 from workers.handlers.delivery import LaneSender
@@ -25,6 +26,7 @@ from workers.handlers.forwarding import Forwarder, Spread
 from workers.handlers.presence import PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.shortcut import Shortcut
+from workers.handlers.usual_pushes import UsualPushes
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
 
@@ -125,12 +127,16 @@ def routing_of(runtime: Runtime) -> RoutingHandler:
 
 def shortcut_of(runtime: Runtime) -> Shortcut:
     """Presence and routing within intake's process."""
+    routing = routing_of(runtime)
     presence = presence_of(runtime, lambda: sql.optional(runtime.engine, PEOPLE_S))
+
+    def devices(people: Sequence[Person]) -> Mapping[Person, Device]:
+        return runtime.people.plain(people, sql.optional(runtime.engine, PEOPLE_S))
 
     def workers() -> int:
         return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
 
-    return Shortcut(presence, routing_of(runtime), workers, runtime.people.sharing)
+    return Shortcut(presence, routing, workers, runtime.people.sharing, UsualPushes(runtime.presence, devices, routing))
 
 
 def _policy(stage: str) -> Policy:

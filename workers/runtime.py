@@ -56,7 +56,7 @@ from common.storage.preferences import Preferences
 from common.storage.presence import Presence
 from common.storage.redis import connect, connect_core, may_be_lost
 from common.storage.replies import Replies
-from common.storage.screens import Screens
+from common.storage.screens import ScreenStore
 from common.storage.shard_lanes import ShardLaneQueues
 from common.storage.shards import RESHARD, HomeReplies, SpreadBadges, SpreadMarks, check_shards
 from common.storage.silences import SilentPushLimiter
@@ -331,9 +331,9 @@ class Runtime:
         return HeldPushes(self.redis, self.keys)
 
     @cached_property
-    def screens(self) -> Screens:
+    def screens(self) -> ScreenStore:
         # as long as an access token is fetched, and the push sent
-        return Screens(self.redis, self.keys, int(2_000 * self._while_sending_s(ROUND_S)))
+        return ScreenStore(self.redis, self.keys, int(2_000 * self._while_sending_s(ROUND_S)))
 
     @cached_property
     def silences(self) -> SilentPushLimiter:

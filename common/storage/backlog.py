@@ -27,7 +27,7 @@ Group = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class BacklogSeen:
     """One push's group as it stands. member: this push is in it. upto_ms: a newer one spoke for all up to this ts.
 
     newest, newest_ms: the youngest that nobody spoke for; waiting: how many of those there are; patient: the newest is not
@@ -53,7 +53,7 @@ class HeldPushes:
         self._keys = keys
         self._look = script(redis, "backlog")
 
-    def look(self, asks: Sequence[tuple[Group, str, int]], now_ms: int | None = None) -> list[Seen]:
+    def look(self, asks: Sequence[tuple[Group, str, int]], now_ms: int | None = None) -> list[BacklogSeen]:
         """One answer per (group, push id, received ms), in order. now_ms: for tests only, in place of the server's time."""
         if not asks:
             return []
@@ -61,7 +61,7 @@ class HeldPushes:
         args: list[Any] = [len(asks), PATIENCE_MS, FOLD_AFTER_MS, "" if now_ms is None else now_ms]
         args += [part for _, push_id, received_ms in asks for part in (push_id, received_ms)]
         return [
-            Seen(bool(member), int(upto), newest.decode(), int(newest_ms), int(waiting), bool(patient), bool(ripe))
+            BacklogSeen(bool(member), int(upto), newest.decode(), int(newest_ms), int(waiting), bool(patient), bool(ripe))
             for member, upto, newest, newest_ms, waiting, patient, ripe in self._look(keys=names, args=args)
         ]
 

@@ -10,21 +10,18 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
 from redis import Redis
 
 from common.storage.keys import Keys
-from common.storage.scripts import script
+from common.storage.raw_pipe import command, read_all
 
 #: Longer than a push may wait (7 days) and be routed before.
 KEEP_S = 9 * 86_400
 #: In place of a binding: the device has no token that may be sent to.
 LEFT = "-"
-#: Devices of one script call: nobody else is served meanwhile.
+#: Devices of one write.
 LOOK_MAX = 1_000
 _DIGEST_CHARS = 12
-
-_told = msgspec.msgpack.Decoder(list[str]).decode
 
 #: (app, user, device, binding): what a device may be sent to from now on. binding: `bound` or LEFT.
 Binding = tuple[str, str, str, str]
@@ -52,7 +49,6 @@ class Bindings:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._look = script(redis, "bindings")
 
     def put(self, bindings: Iterable[Binding], pipe: Any = None) -> None:
         """Remembers them. A writer calls it before its transaction in SQL ends: a reader that finds a new word here and the
@@ -74,11 +70,10 @@ class Bindings:
             pipe.expire(key, KEEP_S)
 
     def look(self, devices: Sequence[tuple[str, str, str]]) -> list[str | None]:
-        """The binding of each (app, user, device), None where nothing changed for days; one call for a batch."""
+        """The binding of each (app, user, device), None where nothing changed for days; one round trip for a batch."""
         found: list[str | None] = []
         for start in range(0, len(devices), LOOK_MAX):
             part = devices[start : start + LOOK_MAX]
-            packed = msgspec.msgpack.encode([name for device in part for name in device])
-            told = _told(self._look(keys=[self._keys.bindings_of_all], args=[packed]))
-            found += [one or None for one in told]
+            looks = [command("HGET", self._keys.bindings(app, user), device) for app, user, device in part]
+            found += [one.decode() if one else None for one in read_all(self._redis, "".join(looks), len(looks))]
         return found

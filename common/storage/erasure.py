@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 
 from common.storage.dead_letters import DeadLetters
 from common.storage.keys import Keys
+from common.storage.ledger_own import FORGET
 from common.storage.people import PeopleCache
 
 #: Tables that have the person in a column of their own; what a newer version adds stands in `_tables`, found by its columns.
@@ -27,6 +28,7 @@ def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: s
             statement = text(f'DELETE FROM "{table}" WHERE app = :app AND "user" = :user')  # noqa: S608 - the catalog's own name
             done = connection.execute(statement, {"app": app, "user": user})
             found[table] = int(done.rowcount)
+        found["ledger"] += int(connection.execute(text(FORGET), {"app": app, "user": user}).rowcount)
         known.changing([(app, user)])
     known.changed([(app, user)])
     found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user), keys.bindings(app, user)))

@@ -167,13 +167,9 @@ class Keys:
     def read(self, app: str, user: str) -> str:
         return f"{self.read_marks}{{{app}:{user}}}"
 
-    @property
-    def bindings_of_all(self) -> str:
-        """Prefix: bindings.lua appends the person."""
-        return f"{self.prefix}:bind:"
-
     def bindings(self, app: str, user: str) -> str:
-        return f"{self.bindings_of_all}{{{app}:{user}}}"
+        """Which tokens a person's devices have: device -> digests of its tokens, "-" none."""
+        return f"{self.prefix}:bind:{{{app}:{user}}}"
 
     def person(self, app: str, user: str) -> str:
         """Devices and settings, as SQL told them (people.py)."""

@@ -1,7 +1,8 @@
 """What each lane has to send (Redis, until sent): a queue a lane and urgency, ready sets a vendor, leases of whoever sends.
 
 An entry is one batch of pushes. It stays in its lane's queue until a sender takes it, and comes back to its place when it was
-not sent. The scripts are in lua/: ready_pop, ready_put, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick.
+not sent. The scripts are in lua/: ready_pop, ready_put, lane_take, rate_lease, lane_commit, lane_renew, lane_reap, lane_pick,
+lane_loads, lane_over.
 A lane's own keys carry the hash tag `{<lane>}`, a vendor's ready sets `{<vendor>}`.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +43,8 @@ BYTES_MAX: Final = 8 * 1024 * 1024
 #: loses tokens is as long: 20 ms and a push.
 BURST_SHARE: Final = 0.02
 
-_order = itertools.count()
+_order_lock = threading.Lock()
+_last_order = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +183,17 @@ class Load:
 
 def entry_id(batch: NewBatch, owner: str = "", order: int = 0) -> str:
     """The entry's name, which says all that a script has to know of it."""
-    made = order or time.time_ns() // 1_000_000 * 1000 + next(_order) % 1000
+    made = order or _next_order()
     numbers = (RANK[batch.urgency], made, batch.pushes, batch.requests, len(batch.blob), batch.expires_ms)
     return ";".join((owner or os.urandom(9).hex(), *map(str, numbers)))
+
+
+def _next_order() -> int:
+    """The time in µs, or the next number where this process has given that one already."""
+    global _last_order
+    with _order_lock:
+        _last_order = max(time.time_ns() // 1000, _last_order + 1)
+        return _last_order
 
 
 def vendor_of(lane: str) -> Vendor:

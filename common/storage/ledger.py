@@ -28,7 +28,7 @@ from common.storage.ledger_copy import (
     ROW_COLUMNS,
     event_line,
     note_line,
-    own_line,
+    own_lines,
     row_line,
     tag_of,
 )
@@ -170,6 +170,38 @@ class Ledger(LedgerReader):
         self._days = {day for day in self._days if day >= before}
         return dropped
 
+    def drop_over(self, bytes_max: int, today: date) -> list[str]:
+        """Drops the oldest days, whole, until all that is left takes no more than so many bytes; never today's. Their partitions."""
+        sizes = self._sizes()
+        days = sorted({name.strip('"').rsplit("_", 1)[-1] for name in sizes})
+        total, dropped = sum(size for _, size in sizes.values()), list[str]()
+        for day in days:
+            if total <= bytes_max or not day.isdecimal() or day >= f"{today:%Y%m%d}":
+                break
+            for name in [one for one in sizes if one.strip('"').endswith(f"_{day}")]:
+                table, size = sizes[name]
+                self._drop_now(table, name)
+                total -= size
+                dropped.append(name.strip('"'))
+        gone = {name.rsplit("_", 1)[-1] for name in dropped}
+        self._days = {day for day in self._days if f"{day:%Y%m%d}" not in gone}
+        return dropped
+
+    def _sizes(self) -> dict[str, tuple[str, int]]:
+        """Partition -> (its table, bytes with indexes)."""
+        query = text(
+            "SELECT inhrelid::regclass::text, pg_total_relation_size(inhrelid) FROM pg_inherits WHERE inhparent = CAST(:parent AS regclass)"
+        )
+        with self._engine.connect() as connection:
+            found = [(table.name, connection.execute(query, {"parent": table.name}).all()) for table in PARTITIONED]
+        return {name: (table, int(size)) for table, rows in found for name, size in rows}
+
+    def _drop_now(self, table: str, name: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+            connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+
     def _drop(self, table: str, name: str, before: date) -> bool:
         """One partition, unless something in it is younger; asked again under the lock, as a writer may have come first."""
         since_ms = _midnight_ms(before)
@@ -218,7 +250,7 @@ class _Batch:
             for row in known:
                 met.pop((row.app, row.event_id), None)
         self._told, self._rows = told, rows
-        self._own = "".join([own_line(one, met[name]) for one in told if (name := (one.app, one.event_id)) in met])
+        self._own = own_lines([(one, met[name]) for one in told if (name := (one.app, one.event_id)) in met])
         self._lone = [row for row in new if (row.app, row.event_id) not in met] if met else new
         self._new = "".join(map(row_line, self._lone))
         self._known = "".join(map(row_line, known))

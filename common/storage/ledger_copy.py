@@ -106,6 +106,30 @@ def event_line(r: EventRecord) -> str:
     )
 
 
+def own_lines(pairs: Sequence[tuple[EventRecord, RowRecord]]) -> str:
+    """`own_line` of each. What would have to be escaped is looked for once in all: as a rule there is nothing."""
+    whole = "".join([_own_raw(event, row) for event, row in pairs])
+    tabs = OWN_COLUMNS.count(",") * len(pairs)
+    is_plain = "\\" not in whole and "\r" not in whole and "\0" not in whole
+    if is_plain and whole.count("\t") == tabs and whole.count("\n") == len(pairs):
+        nulls = whole.count(NULL)
+        if not nulls or nulls == sum([(not row.class_sent) + (not row.push_id) for _, row in pairs]):
+            return whole
+    return "".join([own_line(event, row) for event, row in pairs])
+
+
+def _own_raw(event: EventRecord, row: RowRecord) -> str:
+    tried = _tried(row.attempts) if row.attempts else ""
+    collapse = _collapse(event.screen) if event.screen else ""
+    return (
+        f"{_day(row.ts_ms // _DAY_MS)}\t{event.type}\t{event.ts_ms}\t{event.received_ms}\t{row.decision}\t{_RANKS[row.decision or '']}"
+        f"\t{'t' if row.downgraded else 'f'}\t{row.message_class}\t{row.class_sent or NULL}\t{row.push_id or NULL}"
+        f"\t{row.presence_ms}\t{row.routed_ms}\t{row.decided_ms}"
+        f"\t{row.app}\t{row.event_id}\t{event.message_id}\t{event.conversation}\t{event.note}\t{event.screen}\t{collapse}\t{row.user}"
+        f"\t{row.device}\t{row.vendor}\t{row.business_id}\t{tried}\t{row.note}\n"
+    )
+
+
 def own_line(event: EventRecord, row: RowRecord) -> str:
     """An event that is not decided itself, with its only row, which is final and of a lane without receipts."""
     tried = _tried(row.attempts) if row.attempts else ""

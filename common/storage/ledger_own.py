@@ -23,14 +23,18 @@ _SHARED: Final = ("day", "app", "event_id")
 _KEPT: Final = tuple(name.removeprefix("row_") for name in events.columns.keys() if name.startswith("row_"))  # noqa: SIM118
 _NAMES: Final = ", ".join((*_SHARED, *(f'"{name}"' for name in _KEPT)))
 _OWN: Final = ", ".join((*(f"e.{name}" for name in _SHARED), *(f"e.row_{name}" for name in _KEPT)))
+_EMPTY: Final = ", ".join(f"row_{name} = NULL" for name in _KEPT)
 _ASKED: Final = "unnest(%s::date[], %s::text[], %s::text[]) AS asked (day, app, event_id)"
 _FOUND: Final = f"SELECT EXISTS (SELECT FROM {_ASKED} JOIN events AS e USING (day, app, event_id) WHERE e.row_user IS NOT NULL)"
 _TAKE_OUT: Final = f"""
 WITH asked AS (SELECT DISTINCT day, app, event_id FROM {_ASKED}),
  moved AS (INSERT INTO ledger ({_NAMES}) SELECT {_OWN} FROM events AS e JOIN asked USING (day, app, event_id)
   WHERE e.row_user IS NOT NULL ON CONFLICT DO NOTHING)
-UPDATE events AS e SET row_user = NULL FROM asked
+UPDATE events AS e SET {_EMPTY} FROM asked
  WHERE (e.day, e.app, e.event_id) = (asked.day, asked.app, asked.event_id) AND e.row_user IS NOT NULL"""
+
+#: Takes the rows of one person out for good.
+FORGET: Final = f"UPDATE events SET {_EMPTY} WHERE app = :app AND row_user = :user"
 
 #: The view's statement. The condition stands outside: so the planner looks for an event's rows by the indexes of both tables.
 VIEW: Final = (

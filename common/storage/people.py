@@ -60,6 +60,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _decode = msgspec.msgpack.Decoder(Known).decode
+_NO_SETTINGS: Final[dict[str, Any]] = {}
 _NOBODY: Final = Known((), {})
 _NOTHING: Final = _encode(_NOBODY)
 
@@ -185,6 +186,11 @@ class People:
         if shared is not None:
             shared.update(found)
         return found
+
+    def plain(self, people: Sequence[Person], wait: AbstractContextManager[None] | None = None) -> dict[Person, Device]:
+        """The only active device of each of these who has just one and set nothing. As `look`."""
+        found = self.look(people, wait).items()
+        return {who: known.devices[0] for who, known in found if len(known.devices) == 1 and known.settings == _NO_SETTINGS}
 
     def _asked(self, missing: Sequence[Person], wait: AbstractContextManager[None] | None) -> dict[Person, Known]:
         """What SQL says of these, kept in Redis from now on."""

@@ -21,6 +21,8 @@ def bulk(value: str) -> str:
 
 def command(*parts: str) -> str:
     """One command as Redis' protocol has it."""
+    if "".join(parts).isascii():
+        return "".join([f"*{len(parts)}\r\n", *[f"${len(part)}\r\n{part}\r\n" for part in parts]])
     return f"*{len(parts)}\r\n" + "".join(map(bulk, parts))
 
 
@@ -87,3 +89,14 @@ def raw_pipe(client: Redis) -> Iterator[RawPipe]:
         raise
     finally:
         pool.release(connection)
+
+
+def read_all(client: Redis, commands: str, count: int) -> list[Any]:
+    """The answers to so many reads in one write; again after a broken connection, as often as the client does."""
+
+    def read() -> list[Any]:
+        with raw_pipe(client) as pipe:
+            return pipe.ask(commands, count)
+
+    retry = cast(Any, client.connection_pool).connection_kwargs.get("retry")
+    return cast(list[Any], retry.call_with_retry(read, lambda _error: None)) if retry is not None else read()

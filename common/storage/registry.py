@@ -56,7 +56,7 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredDevice:
     """news: for each registration, whether no newer word was known. bindings: what the devices may be sent to from now on."""
 
     news: tuple[bool, ...]
@@ -149,14 +149,14 @@ _MOVE_VOIP = text(
 )
 
 
-def register(connection: Connection, registrations: Sequence[Registration]) -> Registered:
+def register(connection: Connection, registrations: Sequence[Registration]) -> RegisteredDevice:
     """Binds tokens to devices.
 
     An older registration leaves its trace in `token_owners`, so that a token which wandered to another person stays away from
     those who had it before.
     """
     if not registrations:
-        return Registered((), ())
+        return RegisteredDevice((), ())
     tokens = _newest(registrations, lambda one: one.token_key) + _newest(registrations, lambda one: one.voip_key)
     rows = [(*key, one.device["user"], one.device["device_id"], one.ts_ms) for key, one in sorted(tokens, key=lambda pair: pair[0])]
     connection.execute(_OWN, _arrays(_OWNER, rows))
@@ -170,7 +170,7 @@ def register(connection: Connection, registrations: Sequence[Registration]) -> R
     lost = [(app, user, device_id, LEFT) for app, user, device_id in connection.execute(_MOVE, {**named, "reason": MOVED})]
     lost += _voip_lost(connection, named)
     now_bound = [_binding(row) for row in rows_bound if row[:3] in changed]
-    return Registered(tuple(_told(registrations, changed)), (*lost, *now_bound))
+    return RegisteredDevice(tuple(_told(registrations, changed)), (*lost, *now_bound))
 
 
 def _voip_lost(connection: Connection, named: Mapping[str, Any]) -> list[Binding]:

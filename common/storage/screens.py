@@ -34,7 +34,7 @@ class Settling:
     keep_ms: int
 
 
-class Screens:
+class ScreenStore:
     """One script call to take places; settling happens inside the caller's MULTI."""
 
     def __init__(self, redis: Redis, keys: Keys, hold_ms: int) -> None:

@@ -356,6 +356,8 @@ class CoreStreams(StreamStore):
         return stream
 
     def _entry(self, stream: str, entry_id: bytes, raw: Sequence[bytes], size: int, deliveries: int = 1) -> Entry:
+        if len(raw) == 2 and raw[0] == b"e":
+            return Entry(stream, entry_id, raw[1], deliveries, False, {b"e": raw[1]}, size)
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
         return Entry(stream, entry_id, fields.get(b"e", b""), deliveries, b"s" in fields, fields, size)
 

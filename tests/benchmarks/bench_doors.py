@@ -25,7 +25,7 @@ from common.model import Vendor
 from tests.conftest import embedded
 from workers import serving
 from workers.gateway import matrix
-from workers.gateway.aliases import Account, Alias, Found
+from workers.gateway.aliases import Alias, DoorAccount, Found
 from workers.gateway.directory import Directory
 from workers.gateway.events import encoded
 from workers.gateway.feed import StreamFeed
@@ -47,7 +47,7 @@ def bodies(count: int) -> list[bytes]:
 class Still:
     """Stands for what operators configured and for decisions that never come late."""
 
-    account = Account("x", Vendor.APNS, "ios", (Alias("x.ios"),))
+    account = DoorAccount("x", Vendor.APNS, "ios", (Alias("x.ios"),))
     now = Directory([account], {"x": [account]}, {}, {}, {"x": "en"})
     key = "none"
 

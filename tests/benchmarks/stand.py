@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -311,7 +311,7 @@ def apns_options(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def stand(url: str, ca: Path, **settings: str) -> Iterator[Stand]:
+def stand(url: str, ca: Path, replicas: Mapping[str, int] | None = None, **settings: str) -> Iterator[Stand]:
     folder = Path(tempfile.mkdtemp(prefix="pushfleet-bench-"))
     folder.chmod(0o755)
     (folder / "Procfile").write_text(PROCFILE)
@@ -320,7 +320,7 @@ def stand(url: str, ca: Path, **settings: str) -> Iterator[Stand]:
         {**environ, "PUSHFLEET_LOG_LEVEL": "warning", **{f"PUSHFLEET_{name}": value for name, value in settings.items()}}
     )
     try:
-        with in_background(wanted, {}, False, migrate=migrate_settings, procfile_path=folder / "Procfile") as fleet:
+        with in_background(wanted, replicas or {}, False, migrate=migrate_settings, procfile_path=folder / "Procfile") as fleet:
             runtime = Runtime(resolve(wanted))
             try:
                 made = Stand(runtime, fleet.names, folder)

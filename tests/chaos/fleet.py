@@ -28,7 +28,7 @@ from common.storage import keys
 from tests.cluster import published
 from tests.conftest import open_folder
 from workers.cli.fleet import migrate_settings
-from workers.cli.up import Fleet, in_background
+from workers.cli.up import LocalFleet, in_background
 from workers.runtime import Runtime
 from workers.supervisor import Worker
 
@@ -61,7 +61,7 @@ class Books:
 class Town:
     """One running fleet: publishes, kills, asks."""
 
-    def __init__(self, fleet: Fleet | None, runtime: Runtime, quota: int, seed: int) -> None:
+    def __init__(self, fleet: LocalFleet | None, runtime: Runtime, quota: int, seed: int) -> None:
         """fleet: what may be killed; None when somebody else supervises it."""
         self._fleet = fleet
         self.runtime = runtime
@@ -109,6 +109,7 @@ class Town:
     def command(self, *words: str) -> None:
         wanted = self.runtime.settings
         environ = {"PUSHFLEET_DATA_DIR": str(wanted.data_dir), "PUSHFLEET_SECRET_KEYS_FILE": str(wanted.secret_keys_file)}
+        environ["PUSHFLEET_SHARDS"] = str(wanted.shards)
         for name in ("redis_url", "database_url"):
             environ[f"PUSHFLEET_{name.upper()}"] = getattr(wanted, name)
         argv = [sys.executable, "-m", "workers", *words]
@@ -145,7 +146,7 @@ class Town:
                 time.sleep(0.1)
 
     @property
-    def fleet(self) -> Fleet:
+    def fleet(self) -> LocalFleet:
         assert self._fleet
         return self._fleet
 

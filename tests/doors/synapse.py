@@ -17,7 +17,7 @@ import httpx
 
 from tests.doors.world import Doors
 from tests.e2e.conftest import digits, wait_for
-from tests.e2e.house import new_token
+from tests.e2e.tenant import device_token
 from workers.cli.up import free_ports
 
 VERSION = "1.163.2"
@@ -146,7 +146,7 @@ def _pushes(world: Doors, token: str, count: int, seconds: float = 90) -> list[d
 
 
 def _message(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
-    token = new_token("apns")
+    token = device_token("apns")
     server.pusher(bob, token, "org.example.ios", world.url)
     event_id = server.say(ann, room, "hello bob")
     (push,) = _pushes(world, token, 1)
@@ -162,7 +162,7 @@ def _message(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> An
 
 
 def _encrypted(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
-    token = new_token("apns")
+    token = device_token("apns")
     default = {"aps": {"mutable-content": 1, "alert": {"loc-key": "Notification", "loc-args": []}}}
     server.pusher(bob, token, "org.example.ios", world.url, default_payload=default)
     cipher = {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "Y2lwaGVy", "sender_key": "k", "device_id": "D", "session_id": "s"}
@@ -174,7 +174,7 @@ def _encrypted(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> 
 
 
 def _event_id_only(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
-    token = new_token("apns")
+    token = device_token("apns")
     server.pusher(bob, token, "org.example.ios", world.url, format="event_id_only", default_payload={"aps": {"mutable-content": 1}})
     event_id = server.say(ann, room, "the secret words")
     (push,) = _pushes(world, token, 1)
@@ -184,7 +184,7 @@ def _event_id_only(world: Doors, server: Synapse, ann: str, bob: str, room: str)
 
 
 def _read(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
-    token = new_token("apns")
+    token = device_token("apns")
     server.pusher(bob, token, "org.example.ios", world.url)
     event_id = server.say(ann, room, "read me")
     _pushes(world, token, 1)
@@ -195,7 +195,7 @@ def _read(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
 
 
 def _call(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
-    token = new_token("apns")
+    token = device_token("apns")
     server.pusher(bob, token, "org.example.ios", world.url)
     offer = {"call_id": "c1", "lifetime": 30_000, "version": "1", "party_id": "p", "offer": {"type": "offer", "sdp": "v=0"}}
     event_id = server.say(ann, room, "", "m.call.invite", **offer)
@@ -207,7 +207,7 @@ def _call(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
 
 def _redis_away(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
     """A server that stands still: Synapse is told 503 and comes again; nothing is lost."""
-    token = new_token("apns")
+    token = device_token("apns")
     server.pusher(bob, token, "org.example.ios", world.url)
     redis: Any = world.core.redis
     pid = int(redis.info("server")["process_id"])
@@ -236,7 +236,7 @@ def _dead(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
 def _members(world: Doors, server: Synapse, ann: str) -> Any:
     """60 members at once."""
     names = [f"m{number}" for number in range(60)]
-    tokens = {name: new_token("apns") for name in names}
+    tokens = {name: device_token("apns") for name in names}
     room = server.call("POST", "/createRoom", ann, preset="public_chat", name="Everybody")["room_id"]
     for name in names:
         who = server.register(name)

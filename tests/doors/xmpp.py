@@ -14,7 +14,7 @@ from typing import Any
 from tests.doors.world import Doors
 from tests.doors.xmpp_client import XmppClient
 from tests.e2e.conftest import wait_for
-from tests.e2e.house import new_token
+from tests.e2e.tenant import device_token
 
 SECRET = "component-secret"
 ROOM = "team@rooms.localhost"
@@ -138,7 +138,7 @@ def scenario_prosody(world: Doors) -> dict[str, Any]:
         world.alias("ios", "apns", "register-push-apns")
         with world.running(["gateway-xmpp"]):
             connected(world, 1)
-            token = new_token("apns")
+            token = device_token("apns")
             bob = registered(ports[0], "bob", token)
             bob.close()
             time.sleep(1)
@@ -152,7 +152,7 @@ def scenario_prosody(world: Doors) -> dict[str, Any]:
 
 def before_a_shutdown(world: Doors, port: int, ann: XmppClient, server: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Three messages to a phone without network; then the server stops and announces them again. The screen shows one banner."""
-    token = new_token("apns")
+    token = device_token("apns")
     registered(port, "bob", token, "tablet").hibernate()
     time.sleep(1)
     for number in range(3):
@@ -169,7 +169,7 @@ def before_a_shutdown(world: Doors, port: int, ann: XmppClient, server: subproce
 
 def in_a_room(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
     """A member without network hears of a room's message by a push."""
-    token = new_token("apns")
+    token = device_token("apns")
     bob = registered(port, "bob", token, "roomy")
     bob.join(ROOM, "Bob")
     bob.hibernate()
@@ -198,7 +198,7 @@ def scenario_ejabberd(world: Doors) -> dict[str, Any]:
             connected(world, before + 2)
             for user in ("ann", "bob"):
                 make_account(ports[0], user)
-            token = new_token("apns")
+            token = device_token("apns")
             bob = registered(ports[0], "bob", token)
             bob.close()
             time.sleep(1)
@@ -221,7 +221,7 @@ def scenario_ejabberd(world: Doors) -> dict[str, Any]:
 
 def silently(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
     """An empty notification of a tenant whose app asks the server itself: it is woken without a word."""
-    token = new_token("apns")
+    token = device_token("apns")
     registered(port, "bob", token, "quiet").hibernate()
     time.sleep(1)
     ann.say("bob@localhost", "shh")
@@ -234,7 +234,7 @@ def without_network(world: Doors, port: int, ann: XmppClient) -> dict[str, Any]:
     """A phone whose session is held: a message, and a call, which ejabberd announces without a word."""
     found = {}
     for what in ("hibernating", "call"):
-        token = new_token("apns")
+        token = device_token("apns")
         registered(port, "bob", token, what).hibernate()
         time.sleep(1)
         if what == "call":

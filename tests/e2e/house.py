@@ -12,29 +12,20 @@ from typing import Any
 
 from common.model import Vendor
 from common.storage.tenants import Tenant
-from tests.e2e.conftest import Core, digits, now_ms, wait_for
-from tests.e2e.conftest import token as apns_token
+from tests.e2e.conftest import Core, now_ms, wait_for
+from tests.e2e.tenant import FleetTenant
 from workers.cli.demo import account
 from workers.cli.demo_world import account_options
 
-PLATFORMS = {"apns": "ios", "harmony": "harmony"}
 #: vendor -> business id
 BUSINESS = {"apns": "ios"} | {str(vendor): f"{vendor}-1" for vendor in Vendor if vendor != Vendor.APNS}
 
 
-def new_token(vendor: str) -> str:
-    """A device token as the vendor's look, that its simulator takes."""
-    if vendor == "apns":
-        return apns_token()
-    return f"CN_{digits()[:32]}" if vendor == "oppo" else f"live-{vendor}-{digits()[:32]}"
-
-
-class House:
-    """The tenant `app`. Every test takes people of its own from `people`, so that tests don't meet."""
+class House(FleetTenant):
+    """With an account of every vendor with its rights, and two more of Apple's."""
 
     def __init__(self, core: Core, folder: Path, dialect: str = "native") -> None:
-        self.core = core
-        self.app = "t" + uuid.uuid4().hex[:10]
+        super().__init__(core)
         self.dialect = dialect
         options = dict(account_options(folder))
         p8 = options[Vendor.APNS]
@@ -48,29 +39,12 @@ class House:
         runtime.credentials.add(account(Vendor.APNS, other, app=self.app, business_id="ios-other"))
         self.changed()
 
-    def changed(self) -> None:
-        """What an operator changed takes effect within 2 s."""
-        self.core.runtime.catalog.changed()
-        time.sleep(1.3)
-
-    def people(self, count: int = 2) -> list[str]:
-        return ["u" + uuid.uuid4().hex[:8] for _ in range(count)]
-
     def register(self, user: str, device: str = "phone", vendor: str = "apns", token: str | None = None, **more: Any) -> str:
-        address = token or new_token(vendor)
-        data = {"user": user, "device_id": device, "platform": PLATFORMS.get(vendor, "android"), "vendor": vendor, "token": address}
-        self.event("device.registered", {**data, "business_id": BUSINESS[vendor], **more})
-        return address
+        return self.device(user, device, vendor, BUSINESS[vendor], token, **more)
 
     def present(self, user: str, device: str, state: str) -> None:
         """As the core's gateways tell of a connection."""
         self.core.redis.hset(f"im:presence:{{{self.app}:{user}}}", device, f"{state}|ios|{int(time.time() * 1000) + 600_000}")
-
-    def event(self, kind: str, data: dict[str, Any], *, ts: int | None = None, event_id: str | None = None) -> str:
-        """Publishes a native event and waits until it was read."""
-        identity = self.core.publish(kind, data, app=self.app, ts=ts, event_id=event_id)
-        self.core.settled()
-        return identity
 
     def callback(self, body: dict[str, Any], query: str | None = None) -> None:
         """Hands a cloud's callback body on, as the core does, and waits until it was read."""
@@ -87,14 +61,6 @@ class House:
         }
         return {**base, "recipients": [to], "elements": [{"type": "text", "text": "the first words"}], **more}
 
-    def send(self, data: dict[str, Any], **more: Any) -> dict[str, Any]:
-        """Publishes a message.stored; its story once every row is decided."""
-        self.event("message.stored", data, **more)
-        return self.why(data["message_id"])
-
-    def why(self, message_id: str, rows: int = 1, user: str | None = None) -> dict[str, Any]:
-        return self.core.why(message_id, self.app, rows=rows, user=user)
-
     def decisions(self, message_id: str, rows: int = 1) -> dict[str, str]:
         return {row["user"]: row["decision"] for row in self.why(message_id, rows)["recipients"]}
 
@@ -107,17 +73,6 @@ class House:
     def one(told: dict[str, Any]) -> dict[str, Any]:
         (row,) = told["recipients"]
         return row
-
-    def pushes(self, token: str, vendor: str = "apns") -> list[dict[str, Any]]:
-        return self.core.pushes_to("huawei" if vendor == "harmony" else vendor, token)  # one simulator has both
-
-    def push(self, token: str, vendor: str = "apns") -> dict[str, Any]:
-        """The only push this token ever got."""
-        (push,) = self.pushes(token, vendor)
-        return push
-
-    def alert(self, token: str) -> dict[str, Any]:
-        return self.push(token)["body"]["aps"]["alert"]
 
     def steps(self, message_id: str, user: str) -> list[str]:
         return [step["note"] for row in self.why(message_id, user=user)["recipients"] for step in row["steps"]]

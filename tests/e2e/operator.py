@@ -18,12 +18,10 @@ from unittest import mock
 import pytest
 
 from common import runfile
-from common.model import Vendor
-from tests.e2e.conftest import Core, digits
+from tests.e2e.conftest import Core
+from tests.e2e.tenant import platform_of
 from workers.cli import run
 from workers.cli.demo_world import account_options
-
-PLATFORMS = {Vendor.APNS: "ios", Vendor.HARMONY: "harmony"}
 
 
 def cli(fleet: Core, *arguments: str) -> tuple[int, str, str]:
@@ -111,8 +109,14 @@ def row_of(fleet: Core, app: str, data: Mapping[str, Any], look: Callable[[dict[
 
 def register(fleet: Core, app: str, user: str, vendor: str, business_id: str, token: str, device: str = "phone", **more: Any) -> str:
     """Registers a device; its token. Settled."""
-    platform = PLATFORMS.get(Vendor(vendor), "android")
-    data = {"user": user, "device_id": device, "platform": platform, "vendor": vendor, "business_id": business_id, "token": token}
+    data = {
+        "user": user,
+        "device_id": device,
+        "platform": platform_of(vendor),
+        "vendor": vendor,
+        "business_id": business_id,
+        "token": token,
+    }
     fleet.publish("device.registered", {**data, **more}, app=app)
     fleet.settled()
     return token
@@ -150,16 +154,6 @@ def all_accounts(fleet: Core, app: str, folder: Path) -> dict[str, list[str]]:
 
 def first_words(error: str) -> str:
     return re.sub(r"\s+", " ", error).strip()
-
-
-def token(vendor: str, mood: str = "") -> str:
-    """A device token whose text tells the simulator what shall become of it: "", `dead` or `fail`."""
-    rest = digits()
-    if vendor == "apns":
-        return {"": "a1b2", "dead": "dead", "fail": "5007"}[mood] + rest[4:64]
-    if vendor == "oppo":
-        return "CN_" + {"": "a1b2", "dead": "dead", "fail": "fa11"}[mood] + rest[:28]
-    return f"{mood or 'live'}-{vendor}-{rest[:40]}"
 
 
 @pytest.fixture(scope="module")

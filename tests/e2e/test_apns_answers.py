@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.operator import good, metric, send, simulator, took_effect
+from tests.e2e.tenant import device_token
 from tests.simulator_keys import pem_of
 from workers.vendors.apns.access import PROVIDER_TOKEN_S
 
@@ -49,7 +50,7 @@ class Account:
     def iphone(self, start: str = "a1b2", **more: Any) -> tuple[str, str]:
         """(user, device token) of a new person's iPhone; the token begins with `start`."""
         user = "u-" + uuid.uuid4().hex[:10]
-        return user, operator.register(self.fleet, self.app, user, "apns", "ios", start + operator.token("apns")[4:], **more)
+        return user, operator.register(self.fleet, self.app, user, "apns", "ios", start + device_token("apns")[4:], **more)
 
     def send(self, user: str, **more: Any) -> dict[str, Any]:
         return send(self.fleet, self.app, user, **more)
@@ -91,7 +92,7 @@ def test_a_410_counts_only_when_the_device_did_not_register_again_after_it(
 ) -> None:
     ts = now_ms()
     user = "u-" + uuid.uuid4().hex[:10]
-    address = operator.token("apns")
+    address = device_token("apns")
     device = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": address}
     fleet.publish("device.registered", device, app=account.app, ts=ts)
     fleet.settled()

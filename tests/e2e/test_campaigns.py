@@ -19,7 +19,8 @@ from common.metrics import LANE_STATE
 from common.model import MessageClass, Vendor
 from tests.conftest import open_folder
 from tests.e2e.conftest import Core, now_ms, wait_for
-from tests.e2e.house import BUSINESS, House, new_token
+from tests.e2e.house import BUSINESS, House
+from tests.e2e.tenant import device_token
 from tests.e2e.test_urgency import outage_lasts, sims
 from workers.lane_report import lane_row
 from workers.maintenance.reporter import Reporter
@@ -55,7 +56,7 @@ class Crowd:
     def people(self, vendor: str, count: int, first: str = "c") -> list[str]:
         names = [f"{first}-{vendor}-{number}-{time.monotonic_ns() % 10**9}" for number in range(count)]
         for name in names:
-            self.tokens[name] = new_token(vendor)
+            self.tokens[name] = device_token(vendor)
             data = {"user": name, "device_id": "phone", "platform": "android", "vendor": vendor, "token": self.tokens[name]}
             self._publish("device.registered", {**data, "business_id": BUSINESS[vendor]})
         wait_for(lambda: not self.redis.xlen("im:events"), "everybody is registered", 120)

@@ -24,7 +24,8 @@ from sqlalchemy import text
 
 from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
-from tests.e2e.operator import cli, good, send, token, took_effect
+from tests.e2e.operator import cli, good, send, took_effect
+from tests.e2e.tenant import device_token as token
 from tests.e2e.test_urgency import outage_lasts
 from tests.simulator_keys import DEVELOPMENT, PRODUCTION, TOPICS, pem_of, topic_list
 

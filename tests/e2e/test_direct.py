@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Core, digits, now_ms
-from tests.e2e.house import BUSINESS, PLATFORMS, House, new_token
+from tests.e2e.house import BUSINESS, House
+from tests.e2e.tenant import device_token, platform_of
 from workers.intake.direct import token_user
 
 pytestmark = [pytest.mark.e2e]
@@ -24,8 +25,8 @@ def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
 
 
 def direct(vendor: str = "apns", token: str | None = None, **more: Any) -> dict[str, Any]:
-    target = {"vendor": vendor, "business_id": BUSINESS[vendor], "token": token or new_token(vendor), "platform": "ios"}
-    target["platform"] = PLATFORMS.get(vendor, "android")
+    target = {"vendor": vendor, "business_id": BUSINESS[vendor], "token": token or device_token(vendor), "platform": "ios"}
+    target["platform"] = platform_of(vendor)
     target |= more.pop("target", {})
     base = {"target": target, "message_id": "d-" + uuid.uuid4().hex, "elements": [{"type": "text", "text": "the first words"}]}
     return {**base, "sender": {"id": "ann", "nick": "Ann"}, "conversation": {"type": "c2c", "id": "ann"}, **more}
@@ -78,7 +79,7 @@ def test_presence_and_settings_of_the_tokens_name_do_not_matter(house: House) ->
 
 @pytest.mark.parametrize("value", [0, 7])
 def test_an_absolute_badge_is_that_number(house: House, value: int) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     for _ in range(2):  # it is not added up
         data = direct(token=token, push={"badge": {"mode": "set", "value": value}})
         assert house.one(send(house, data))["decision"] == "accepted"
@@ -124,7 +125,7 @@ def test_a_clear_wakes_the_app_and_shows_nothing(house: House) -> None:
 
 
 def test_what_is_queued_of_a_conversation_goes_no_more_when_it_is_cleared(house: House) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     with house.paused():
         data = direct(token=token, ts=now_ms() - 10)
         house.event("push.direct", data)
@@ -134,7 +135,7 @@ def test_what_is_queued_of_a_conversation_goes_no_more_when_it_is_cleared(house:
 
 
 def test_a_call_goes_by_the_voip_token_and_does_not_ring_for_a_day(house: House) -> None:
-    voip = new_token("apns")
+    voip = device_token("apns")
     ts = now_ms()
     data = direct(kind="call", target={"voip_token": voip})
     row = house.one(send(house, data, ts=ts))

@@ -17,7 +17,8 @@ import pytest
 
 from tests.e2e.conftest import Core, wait_for
 from tests.e2e.doors import open_gateway
-from tests.e2e.town import Town, device_token
+from tests.e2e.tenant import device_token
+from tests.e2e.town import Town
 from workers.gateway.feed import StreamAway, StreamFeed, packed
 
 pytestmark = [pytest.mark.e2e]

@@ -15,7 +15,8 @@ import pytest
 
 from tests.e2e.conftest import Core, digits, now_ms
 from tests.e2e.doors import open_gateway
-from tests.e2e.house import BUSINESS, House, new_token
+from tests.e2e.house import BUSINESS, House
+from tests.e2e.tenant import device_token
 
 pytestmark = [pytest.mark.e2e]
 
@@ -69,7 +70,7 @@ def told(house: House, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_message_of_two(house: House, door: httpx.Client) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     body = notification(house, token)
     assert post(door, body) == []
     assert told(house, body)["decision"] == "accepted"
@@ -82,7 +83,7 @@ def test_a_message_of_two(house: House, door: httpx.Client) -> None:
 
 
 def test_a_group_message_of_low_priority_without_sound(house: House, door: httpx.Client) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     body = notification(house, token, room_name="Team", prio="low", device={"tweaks": {}})
     post(door, body)
     assert told(house, body)["decision"] == "accepted"
@@ -93,7 +94,7 @@ def test_a_group_message_of_low_priority_without_sound(house: House, door: httpx
 
 
 def test_a_base64_pushkey_is_the_same_token(house: House, door: httpx.Client) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     body = notification(house, base64.b64encode(bytes.fromhex(token)).decode())
     assert post(door, body) == []
     assert told(house, body)["decision"] == "accepted"
@@ -101,7 +102,7 @@ def test_a_base64_pushkey_is_the_same_token(house: House, door: httpx.Client) ->
 
 
 def test_an_encrypted_message_has_the_apps_own_words(house: House, door: httpx.Client) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     default = {"aps": {"mutable-content": 1, "alert": {"loc-key": "Notification", "loc-args": []}}, "cs": "x"}
     body = notification(house, token, type="m.room.encrypted", content={"ciphertext": "zzz"}, device={"data": {"default_payload": default}})
     post(door, body)
@@ -114,7 +115,7 @@ def test_an_encrypted_message_has_the_apps_own_words(house: House, door: httpx.C
 
 
 def test_event_id_only_carries_ids_and_no_badge_of_ours(house: House, door: httpx.Client) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     body = notification(house, token, device={"data": {"format": "event_id_only", "default_payload": {"aps": {"mutable-content": 1}}}})
     for name in ("sender", "sender_display_name", "type", "content"):
         del body["notification"][name]
@@ -127,7 +128,7 @@ def test_event_id_only_carries_ids_and_no_badge_of_ours(house: House, door: http
 
 
 def test_read_elsewhere_is_a_badge_alone(house: House, door: httpx.Client) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     device = {"app_id": f"{house.app}.ios", "pushkey": token, "pushkey_ts": 1, "tweaks": {}}
     began = now_ms()
     assert post(door, {"notification": {"id": "", "type": None, "sender": "", "counts": {"unread": 0}, "devices": [device]}}) == []
@@ -139,7 +140,7 @@ def test_read_elsewhere_is_a_badge_alone(house: House, door: httpx.Client) -> No
 
 
 def test_a_call_rings_for_its_lifetime_by_the_pusher_for_calls(house: House, door: httpx.Client) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     before = now_ms()
     body = notification(house, token, "ios-other", type="m.call.invite", content={"call_id": "c", "lifetime": 30_000})
     post(door, body)
@@ -151,7 +152,7 @@ def test_a_call_rings_for_its_lifetime_by_the_pusher_for_calls(house: House, doo
 
 
 def test_fcm_clients_read_data_as_they_do_from_sygnal(house: House, door: httpx.Client) -> None:
-    token = new_token("fcm")
+    token = device_token("fcm")
     body = notification(house, token, BUSINESS["fcm"], room_name="Team")
     post(door, body)
     assert told(house, body)["decision"] == "accepted"
@@ -175,7 +176,7 @@ def test_a_malformed_token_is_rejected_and_an_unknown_app_id_is_not(house: House
     got = post(door, body) or post(door, body)
     assert got == ["not a token"]
     name = "nobody." + uuid.uuid4().hex
-    assert post(door, notification(house, new_token("apns"), device={"app_id": name})) == []
+    assert post(door, notification(house, device_token("apns"), device={"app_id": name})) == []
     end, found = time.monotonic() + 10, []
     while not found and time.monotonic() < end:
         found = [one for one in house.core.runtime.dead_letters.listed("gateway") if name.encode() in one.raw]
@@ -185,7 +186,7 @@ def test_a_malformed_token_is_rejected_and_an_unknown_app_id_is_not(house: House
 
 
 def test_a_repeat_is_one_push(house: House, door: httpx.Client) -> None:
-    token = new_token("apns")
+    token = device_token("apns")
     body = notification(house, token)
     for _ in range(3):
         assert post(door, body) == []
@@ -203,9 +204,9 @@ def test_whatever_is_in_the_fields_the_answer_is_200(house: House, door: httpx.C
     odd: list[Any] = [None, 7, "", "x" * 60_000, {"a": [1]}, [None], True, "\ud83d", 1e300, -1]
     for value in odd:
         for field in ("event_id", "room_id", "sender", "content", "counts", "type", "prio", "room_name"):
-            assert post(door, notification(house, new_token("apns"), **{field: value})) == []
+            assert post(door, notification(house, device_token("apns"), **{field: value})) == []
         for field in ("tweaks", "data", "pushkey_ts", "app_id"):
-            assert post(door, notification(house, new_token("apns"), device={field: value})) == []
+            assert post(door, notification(house, device_token("apns"), device={field: value})) == []
     house.core.settled()
     house.event("push.direct", {})  # a dead letter behind all of them
     end = time.monotonic() + 20
@@ -216,5 +217,5 @@ def test_whatever_is_in_the_fields_the_answer_is_200(house: House, door: httpx.C
 
 
 def test_a_key_confines_to_its_tenant(house: House, door: httpx.Client) -> None:
-    assert door.post("/_matrix/push/v1/notify?k=wrong", json=notification(house, new_token("apns"))).status_code == 401
+    assert door.post("/_matrix/push/v1/notify?k=wrong", json=notification(house, device_token("apns"))).status_code == 401
     assert door.get("/_matrix/push/v1/notify").json() == {"pushfleet": {"gateway": "matrix"}}

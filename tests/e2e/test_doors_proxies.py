@@ -17,7 +17,8 @@ import pytest
 
 from tests.e2e.conftest import Core, digits, wait_for
 from tests.e2e.doors import open_gateway
-from tests.e2e.town import Town, device_token
+from tests.e2e.tenant import device_token
+from tests.e2e.town import Town
 from workers import serving
 from workers.cli.why import story
 from workers.intake.dialects.signatures import nim_checksum, nim_md5

@@ -17,7 +17,8 @@ import pytest
 from common import metrics
 from common.storage.node_pace import NODE_BURST, NODE_EACH_MS
 from tests.e2e.conftest import Core, digits, wait_for
-from tests.e2e.town import Town, device_token
+from tests.e2e.tenant import device_token
+from tests.e2e.town import Town
 from workers.gateway.stanzas import COMMANDS, FORMS, fields_of
 from workers.gateway.xml import DEPTH_MAX, STANZA_BYTES_MAX, Node, StanzaReader, XmlError
 from workers.gateway.xmpp import serve

@@ -8,7 +8,8 @@ import pytest
 
 from tests.e2e import operator
 from tests.e2e.conftest import Core
-from tests.e2e.operator import register, send, simulator, token
+from tests.e2e.operator import register, send, simulator
+from tests.e2e.tenant import device_token as token
 
 pytestmark = [pytest.mark.e2e]
 

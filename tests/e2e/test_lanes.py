@@ -17,7 +17,8 @@ from sqlalchemy import text
 from common.model import Vendor
 from tests.e2e import operator
 from tests.e2e.conftest import Core, now_ms, wait_for
-from tests.e2e.operator import good, metric, register, row_of, send, token, took_effect
+from tests.e2e.operator import good, metric, register, row_of, send, took_effect
+from tests.e2e.tenant import device_token as token
 from tests.e2e.test_urgency import outage_lasts
 from tests.simulator_keys import pem_of, public_pem
 

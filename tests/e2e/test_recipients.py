@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Core
-from tests.e2e.house import House, new_token, now_ms, wait_for
+from tests.e2e.house import House, now_ms, wait_for
+from tests.e2e.tenant import device_token
 
 pytestmark = [pytest.mark.e2e]
 
@@ -100,7 +101,7 @@ def test_every_member_of_a_large_group_has_one_row_and_one_push(house: House) ->
     members = [f"{sender}-{index:04d}" for index in range(GROUP)]
     tokens = {}
     for user in members[:DEVICES]:
-        tokens[user] = new_token("apns")
+        tokens[user] = device_token("apns")
         device = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns", "business_id": "ios", "token": tokens[user]}
         house.core.publish("device.registered", device, app=house.app)
     house.core.settled()

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,30 +13,18 @@ from typing import Any
 
 from common.model import Vendor
 from common.storage.tenants import Tenant
-from tests.e2e.conftest import Core, digits, now_ms, wait_for
+from tests.e2e.conftest import Core, now_ms, wait_for
+from tests.e2e.tenant import FleetTenant, device_token
 from workers import cli
 from workers.cli.demo import account
 from workers.cli.demo_world import account_options
 
-PLATFORMS = {"apns": "ios", "harmony": "harmony"}
 
-
-def device_token(vendor: str, mood: str = "") -> str:
-    """A token of the vendor's look; the mood tells its simulator what shall become of it."""
-    rest = digits()
-    if vendor == "apns":
-        return (mood or "a1") + rest[len(mood or "a1") : 64]
-    if vendor == "oppo":
-        return "CN_" + (mood or "a1b2") + rest[:28]
-    return f"{mood or 'live'}-{vendor}-{rest[:40]}"
-
-
-class Town:
+class Town(FleetTenant):
     """The tenant `app`; account `<vendor>-1` with every right, `<vendor>-0` without any. Each test takes people of its own."""
 
     def __init__(self, core: Core, folder: Path, options: dict[str, Any] | None = None, vendors: Sequence[str] = tuple(Vendor)) -> None:
-        self.core = core
-        self.app = "t" + uuid.uuid4().hex[:10]
+        super().__init__(core)
         self.folder = folder
         self.options = {str(vendor): given for vendor, given in account_options(folder) if vendor in vendors}
         core.runtime.tenants.add(Tenant(self.app, "Test chat", "zh", "Asia/Shanghai", options or {}))
@@ -51,11 +38,6 @@ class Town:
         given = self.options[vendor]
         pairs = zip(given[::2], given[1::2], strict=True)
         return [part for pair in pairs if pair[0] not in ("--right", "--channel", "--template") for part in pair]
-
-    def changed(self) -> None:
-        """What an operator changed takes effect within 2 s."""
-        self.core.runtime.catalog.changed()
-        time.sleep(1.3)
 
     def command(self, *arguments: str) -> tuple[int, str, str]:
         """Runs `pushfleet …` on this fleet: exit code, stdout, stderr."""
@@ -84,16 +66,7 @@ class Town:
         self, user: str, vendor: str = "apns", device: str = "phone", token: str | None = None, business_id: str | None = None, **more: Any
     ) -> str:
         """Registers a device as the core does; its token."""
-        address = token or device_token(vendor)
-        data = {"user": user, "device_id": device, "platform": PLATFORMS.get(vendor, "android"), "vendor": vendor, "token": address}
-        self.event("device.registered", {**data, "business_id": business_id or f"{vendor}-1", "lang": "zh", **more})
-        return address
-
-    def event(self, kind: str, data: dict[str, Any], **more: Any) -> str:
-        """Publishes a native event and waits until it was read."""
-        identity = self.core.publish(kind, data, app=self.app, **more)
-        self.core.settled()
-        return identity
+        return self.device(user, device, vendor, business_id or f"{vendor}-1", token, **{"lang": "zh", **more})
 
     def callback(self, body: dict[str, Any], query: str = "") -> None:
         """Hands a callback of Tencent's on, as the core does, and waits until it was read."""
@@ -136,28 +109,6 @@ class Town:
         base: dict[str, Any] = {"message_id": "m-" + uuid.uuid4().hex, "conversation": {"type": "c2c", "id": "ann"}}
         base |= {"sender": {"id": "ann", "nick": "Ann"}, "elements": [{"type": "text", "text": "hello"}]}
         return {**base, **({} if to is None else {"recipients": [to]}), **more}
-
-    def send(self, data: dict[str, Any], rows: int = 1, **more: Any) -> dict[str, Any]:
-        """Publishes a message.stored; its story once it is decided."""
-        self.event("message.stored", data, **more)
-        return self.why(data["message_id"], rows)
-
-    def why(self, message_id: str, rows: int = 1) -> dict[str, Any]:
-        return self.core.why(message_id, self.app, rows=rows)
-
-    def pushes(self, token: str, vendor: str = "apns") -> list[dict[str, Any]]:
-        """What the vendor's simulator took for this token. HarmonyOS is recorded by Huawei's."""
-        found = self.core.pushes_to("huawei" if vendor == "harmony" else vendor, token)
-        return [line for line in found if line["vendor"] == vendor]
-
-    def push(self, token: str, vendor: str = "apns") -> dict[str, Any]:
-        """The only push this token ever got."""
-        (push,) = self.pushes(token, vendor)
-        return push
-
-    def alert(self, token: str) -> dict[str, Any]:
-        shown: dict[str, Any] = self.push(token)["body"]["aps"]["alert"]
-        return shown
 
 
 def decision(told: dict[str, Any]) -> str:

@@ -106,6 +106,21 @@ def test_an_old_day_goes_whole_when_nothing_in_it_is_young(runtime: Runtime, app
     assert told(runtime, app, "m2") is None
 
 
+def test_a_ledger_over_its_bytes_loses_its_oldest_days_and_never_todays(runtime: Runtime, app: str) -> None:
+    """However young what stands in them is."""
+    old, now = now_ms() - 29 * DAY_MS, now_ms()
+    runtime.ledger.write([event(app, "old", "old", old), event(app, "new", "new", now)])
+    size = sum(size for _, size in runtime.ledger._sizes().values())
+    assert runtime.ledger.drop_over(size, today()) == []
+    gone = set(runtime.ledger.drop_over(size - 1, today()))
+    assert parts(old) <= gone
+    assert len({name.rsplit("_", 1)[-1] for name in gone}) == 1
+    assert (told(runtime, app, "old"), told(runtime, app, "new")["event_id"]) == (None, "new")
+    assert not parts(now) & set(runtime.ledger.drop_over(1, today()))
+    runtime.ledger.write([event(app, "again", "again", old)])
+    assert told(runtime, app, "again") is not None
+
+
 def test_history_of_years_makes_no_table_a_day_and_goes_when_it_was_kept_long_enough(runtime: Runtime, app: str) -> None:
     def tables() -> int:
         with runtime.engine.connect() as connection:

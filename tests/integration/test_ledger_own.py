@@ -16,7 +16,8 @@ from common.config import Settings
 from common.contracts import Attempt, encode
 from common.ledger_records import EventRecord, Record, RowRecord
 from common.storage import keys
-from common.storage.ledger_copy import RANK
+from common.storage.erasure import erase
+from common.storage.ledger_copy import RANK, own_line, own_lines
 from common.storage.migrations import migrate
 from tests.records import event_record, row_record
 from workers.maintenance.ledger_writer import LedgerWriter
@@ -159,3 +160,26 @@ def test_what_is_held_is_written_when_the_writer_rests(runtime: Runtime, app: st
     with runtime.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM events WHERE app = :app"), {"app": app}).scalar_one() == 3
     assert runtime.streams.redis.xlen(stream) == 0
+
+
+@pytest.mark.parametrize("odd", ["", "\t", "\n", "\r", "\0", "\x01", "\\", 'a"b'])
+@pytest.mark.parametrize("missing", [True, False])
+def test_lines_made_together_are_those_made_one_by_one(odd: str, missing: bool) -> None:
+    tries = (Attempt(1, "200", "", f"w{odd}", None, ""),)
+    pairs = [(about := stored("app", f"e{number}"), row(about, class_sent=None if missing else "chat")) for number in range(3)]
+    last = stored("app", "e9", note=f"n{odd}")
+    pairs.append((last, row(last, user=f"b{odd}ob", attempts=tries, push_id=None)))
+    assert own_lines(pairs) == "".join(own_line(*pair) for pair in pairs)
+
+
+def test_who_is_erased_stands_in_no_event_either(runtime: Runtime, app: str) -> None:
+    first, second = stored(app, "e1"), stored(app, "e2")
+    runtime.ledger.write([first, row(first), second, row(second, user="eve"), row(first, device="pad")])
+    with runtime.engine.begin() as connection:  # other tests' letters are under other keys
+        connection.execute(text("DELETE FROM dead_letters"))
+    found = erase(runtime.engine, runtime.redis, runtime.keys, runtime.dead_letters, app, "bob")
+    assert found["ledger"] == 2
+    assert [one[:3] for one in told(runtime, app)] == [("e2", "eve", "phone")]
+    with runtime.engine.connect() as connection:
+        left = connection.execute(text("SELECT count(row_device) FROM events WHERE app = :app"), {"app": app}).scalar_one()
+    assert left == 1

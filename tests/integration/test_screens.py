@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.storage.keys import Keys
-from common.storage.screens import Screens, Settling
+from common.storage.screens import ScreenStore, Settling
 
 FREE, NEWER, BUSY = 0, 1, 2
 PLACE = ("demo", "bob", "phone", "order-1")
@@ -19,7 +19,7 @@ class Glass:
     """A device's screen, and the store that guards the place on it."""
 
     def __init__(self, client: redis.Redis, hold_ms: int = 60_000) -> None:
-        self.client, self.screens = client, Screens(client, Keys("push" + uuid.uuid4().hex), hold_ms)
+        self.client, self.screens = client, ScreenStore(client, Keys("push" + uuid.uuid4().hex), hold_ms)
         self.shown: int | None = None
 
     def take(self, ts: int, place: tuple[str, str, str, str] = PLACE) -> int:

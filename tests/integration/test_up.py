@@ -137,7 +137,7 @@ def test_what_an_earlier_fleet_said_makes_nobody_ready(procfile, data_dir):
         for name in ("intake.1", "presence.1"):
             connect(settings.redis_url).set(f"push:alive:{name}", "intake", ex=15)
 
-    fleet = module.Fleet(data_settings(data_dir), {}, False, migrate, module.alive_in_redis)
+    fleet = module.LocalFleet(data_settings(data_dir), {}, False, migrate, module.alive_in_redis)
     try:
         fleet.start()
         assert not fleet.wait_ready(seconds=0.5)
@@ -164,7 +164,7 @@ def test_what_can_not_migrate_leaves_nothing_running(procfile, data_dir):
 
 def test_a_fleet_that_never_says_it_is_ready_is_exit_code_1(procfile, data_dir, monkeypatch, capsys):
     monkeypatch.setattr(module, "READY_S_MAX", 0.5)
-    monkeypatch.setattr(module.Fleet.wait_ready, "__defaults__", (lambda: False, 0.5))
+    monkeypatch.setattr(module.LocalFleet.wait_ready, "__defaults__", (lambda: False, 0.5))
     code = up(data_settings(data_dir), {}, False, migrate=lambda settings: None, ready=lambda settings, names: False)
     assert code == 1
     assert "not ready" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from tests.benchmarks.counters import counters, processes
 from workers.cli.demo import account
 from workers.cli.demo_world import account_options
 from workers.cli.fleet import migrate_settings
-from workers.cli.up import Fleet, in_background
+from workers.cli.up import LocalFleet, in_background
 from workers.runtime import Runtime
 
 APP = "iso"
@@ -36,7 +36,7 @@ GIVEN_UP_S = 60.0
 
 
 class Place:
-    def __init__(self, fleet: Fleet, runtime: Runtime, folder: Path) -> None:
+    def __init__(self, fleet: LocalFleet, runtime: Runtime, folder: Path) -> None:
         self.fleet = fleet
         self.runtime = runtime
         self.redis = runtime.redis

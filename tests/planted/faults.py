@@ -70,8 +70,8 @@ FAULTS: Final = (
     Fault(
         "what is urgent does not go before what is not",
         "workers/handlers/delivery.py",
-        "if name == lane and RANK[other] < RANK[urgency]",
-        "if name == lane and RANK[other] < 0",
+        "ahead = first.get(lane, len(RANK)) < RANK[urgency]",
+        "ahead = first.get(lane, len(RANK)) < 0",
         ("tests/integration/delivery/test_order.py", "tests/integration/lanes"),
     ),
     Fault(
@@ -94,6 +94,20 @@ FAULTS: Final = (
         "  local mine = word == '' or holders[entry] == word\n",
         "  local mine = true\n",
         ("tests/integration/test_numbers.py", "tests/integration/lanes/test_takeover.py"),
+    ),
+    Fault(
+        "plain commands take numbers of an entry that was taken before",
+        "common/storage/usual_numbers.py",
+        "        [next(taken) for _ in held].count(None) == held.count(word.encode()) == len(held)\n",
+        "        [next(taken) for _ in held] is not None\n",
+        ("tests/integration/test_numbers.py",),
+    ),
+    Fault(
+        "the short way passes over a newer push in its place",
+        "workers/delivery/usual.py",
+        "        and note.collapse_id == note.message_id\n",
+        "",
+        ("tests/integration/delivery/test_usual.py",),
     ),
     Fault(
         "a number that nobody saw is not given back",

@@ -28,7 +28,7 @@ CLASSES = ("chat", "call", "account", "order", "todo", "device", "subscription")
 
 
 @dataclass(slots=True)
-class Person:
+class DemoPerson:
     name: str
     devices: list[tuple[str, Vendor, str]]  # device id, vendor, token
     state: str  # away, background, foreground, logged_out, no_device
@@ -36,7 +36,7 @@ class Person:
 
 @dataclass(slots=True)
 class World:
-    people: dict[str, Person]
+    people: dict[str, DemoPerson]
     groups: dict[str, list[str]]
     #: event id -> those who must have rows, each with the devices that must have one ("" where none)
     expected: dict[str, dict[str, set[str]]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ def make_world(seed: int = 7) -> World:
             vendor = rng.choices(vendors, shares)[0]
             mood = rng.choices(["", "dead", "fail"], [95, 3, 2])[0]
             devices.append((f"{name}-d{number}", vendor, token(vendor, rng, mood)))
-        people[name] = Person(name, devices, state)
+        people[name] = DemoPerson(name, devices, state)
     names = list(people)
     groups = {f"g{index:02d}": rng.sample(names, rng.randint(3, 60)) for index in range(SMALL_GROUPS)}
     groups["everybody"] = rng.sample(names, BIG_GROUP)

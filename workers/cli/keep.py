@@ -15,7 +15,7 @@ from common.config import SECRET_KEYS_NAME, Settings, resolve
 from workers.cli import NO
 from workers.cli.base import CliError, opened
 from workers.embedded import EmbeddedError, start_embedded
-from workers.maintenance.backup import KEYS_NAME, BackupError, Counts, load, release, save
+from workers.maintenance.backup import KEYS_NAME, BackupCounts, BackupError, load, release, save
 from workers.reports import servers
 from workers.runtime import Runtime
 
@@ -65,7 +65,7 @@ def restore(file: Path | None, hold: bool, released: bool) -> None:
     print("every lane is held: start the fleet, look at it, then pushfleet restore --release" if hold else "the fleet sends once it starts")
 
 
-def _told(counts: Counts) -> str:
+def _told(counts: BackupCounts) -> str:
     return f"{sum(counts.rows.values())} rows of {len(counts.rows)} tables, {counts.keys} keys of Redis"
 
 

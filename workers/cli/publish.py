@@ -16,7 +16,7 @@ from common.clock import now_ms
 from common.contracts import OfflineRecipients, Recipient, encode
 from common.storage import keys
 from common.storage.shards import shard_of
-from workers.cli.base import CliError, at, opened
+from workers.cli.base import CliError, NotThereError, at, opened
 from workers.cli.why import in_order, story
 from workers.handlers.ledger_rows import event_record
 from workers.intake import stage
@@ -175,7 +175,7 @@ def test_push(app_id: str, user: str, device: str | None, body: str) -> None:
     """Send one push to one person and print each step as it happens. Exit code 0 if a vendor took at least one."""
     with opened() as runtime:
         if app_id not in runtime.tenants.all():
-            raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}")
+            raise NotThereError(f"no tenant {app_id}: pushfleet app add {app_id}")
         event = test_event(app_id, user, body)
         expected = _to_all(runtime, event, user) if device is None else _to_one(runtime, event, user, device)
         told = _follow(runtime, event["data"]["message_id"], app_id, user, expected)

@@ -191,7 +191,7 @@ def add_strategy(app_id: str, strategy_id: str, file: Path) -> None:
         raise CliError(f"FILE: {wrong}")
     with opened() as runtime:
         if app_id not in runtime.tenants.all():
-            raise CliError(f"no tenant {app_id}: pushfleet app add {app_id}")
+            raise NotThereError(f"no tenant {app_id}: pushfleet app add {app_id}")
         runtime.strategies.add(app_id, strategy_id, preset)
         runtime.catalog.changed()
     print(f"strategy {strategy_id} is stored")

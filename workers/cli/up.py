@@ -74,7 +74,7 @@ def forget_earlier(settings: Settings, names: Sequence[str]) -> None:
         Heartbeats(client, Keys(settings.key_root)).leave(names)
 
 
-class Fleet:
+class LocalFleet:
     """Everything `up` starts. All calls from one thread that lives as long as the fleet: its end ends the processes."""
 
     def __init__(
@@ -365,7 +365,7 @@ def up(settings: Settings, replicas: Mapping[str, int], simulators: bool, *, mig
 
     0: told to stop; 1: it did not become ready; 3: a server can't be started. SettingError is the caller's (2).
     """
-    fleet = Fleet(settings, replicas, simulators, migrate, ready)
+    fleet = LocalFleet(settings, replicas, simulators, migrate, ready)
     stop = threading.Event()
     with _told_by_signals(stop):
         try:
@@ -389,7 +389,7 @@ def up(settings: Settings, replicas: Mapping[str, int], simulators: bool, *, mig
             fleet.stop()
 
 
-def _not_ready(fleet: Fleet, stop: threading.Event) -> int:
+def _not_ready(fleet: LocalFleet, stop: threading.Event) -> int:
     if stop.is_set():
         return 0
     print(f"not ready after {READY_S_MAX:g} s; see {fleet.wanted.data_dir / 'logs'}", file=sys.stderr)
@@ -420,12 +420,12 @@ def in_background(
     migrate: Migrate,
     ready: Ready = alive_in_redis,
     procfile_path: Path | None = None,
-) -> Iterator[Fleet]:
+) -> Iterator[LocalFleet]:
     """The same fleet beside the caller's own work (demo, tests): ready at the start of the block, gone after it.
 
     Supervised by a thread of its own, the one that starts the processes. Raises what kept the fleet from starting.
     """
-    fleet = Fleet(settings, replicas, simulators, migrate, ready, procfile_path)
+    fleet = LocalFleet(settings, replicas, simulators, migrate, ready, procfile_path)
     stop, is_ready, broken = threading.Event(), threading.Event(), list[BaseException]()
 
     def supervise() -> None:

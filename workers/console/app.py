@@ -39,7 +39,7 @@ from workers.console.api import Api, ApiRefusal, cursor_text, read_cursor
 from workers.console.charts import SPANS, flows, series
 from workers.console.look import ConsoleStores, Dashboard, Ports, age_of, happened, since_ms, time_of
 from workers.console.peers import Peers, forwarded
-from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, Session, Signer
+from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, ConsoleSession, Signer
 from workers.console.words import LANGUAGES, WORDS, audit_words, check_words, decision_words, language, word
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Visitor:
         return self.role == "admin" and self.name is not None
 
 
-class Fields(dict[str, str]):
+class FormFields(dict[str, str]):
     """A form's fields, the first of each name. files: what was uploaded."""
 
     def __init__(self, fields: Mapping[str, str], files: Mapping[str, bytes]) -> None:
@@ -98,7 +98,7 @@ class Fields(dict[str, str]):
         self.files = files
 
 
-class Sent(Exception):  # noqa: N818 - an answer that ends the handling, not a fault
+class SentForm(Exception):  # noqa: N818 - an answer that ends the handling, not a fault
     def __init__(self, response: Response) -> None:
         super().__init__(response.status_code)
         self.response = response
@@ -193,11 +193,11 @@ class Console:
         except TimeoutError:
             return self._plain_refusal(request, "server_away", 503, name="Redis, PostgreSQL")
 
-    def posted(self, form: Callable[[Request, Visitor, Fields], Response]) -> Callable[[Request], Awaitable[Response]]:
+    def posted(self, form: Callable[[Request, Visitor, FormFields], Response]) -> Callable[[Request], Awaitable[Response]]:
         """A form's target: ours by its token, but for the login, which has no session yet."""
         is_login = form == self.log_in
 
-        def handle(request: Request, fields: Fields) -> Response:
+        def handle(request: Request, fields: FormFields) -> Response:
             def act(visitor: Visitor) -> Response:
                 ours = self._signer.form_token_valid(visitor.cookie or request.cookies.get(VISIT_COOKIE, ""), fields.get("token", ""))
                 if not (ours or is_login) or not self._same_site(request, ours):
@@ -231,7 +231,7 @@ class Console:
                 response: Response = RedirectResponse("/login", 303)
             else:
                 response = act(visitor)
-        except Sent as sent:
+        except SentForm as sent:
             response = sent.response
         except (RedisError, SQLAlchemyError, OSError) as error:
             log.warning("a page can't be shown: a store is away", extra={"reason": type(error).__name__})
@@ -255,10 +255,10 @@ class Console:
             return Visitor(user.name, user.role, lang, cookie)
         if self._loopback and self.oidc is None and not self._world.users.any():
             if forwarded(request.headers, request.scope.get("http_version", "1.1")):
-                raise Sent(Response("open on this machine only, not through a proxy: pushfleet user add NAME --role operator\n", 403))
+                raise SentForm(Response("open on this machine only, not through a proxy: pushfleet user add NAME --role operator\n", 403))
             # another site's page could give its own name this machine's address and read along
             if not is_loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
-                raise Sent(Response("open for loopback names only\n", 403))
+                raise SentForm(Response("open for loopback names only\n", 403))
             return Visitor(None, "viewer", lang)
         return Visitor(None, None, lang)
 
@@ -421,7 +421,7 @@ class Console:
         if user is None:
             return self.login_page(request, visitor, "wrong_login", 403)
         self._forget_login(tries)
-        cookie = self._signer.cookie(Session(user.name, user.mark, now_ms() + LIFE_S * 1000))
+        cookie = self._signer.cookie(ConsoleSession(user.name, user.mark, now_ms() + LIFE_S * 1000))
         response = RedirectResponse("/", 303)
         response.set_cookie(COOKIE, cookie, max_age=LIFE_S, httponly=True, samesite="strict", secure=self._over_tls(request))
         return response
@@ -462,7 +462,7 @@ class Console:
         response = self._render(Visitor(None, None, visitor.lang), "said", 200, path="", done="", asked_for=[], said=words, good=True)
         response.headers["refresh"] = "0; url=/"
         response.delete_cookie(OIDC_COOKIE, path="/login")
-        cookie = self._signer.cookie(Session(name, "", now_ms() + oidc.LIFE_S * 1000, person.role))
+        cookie = self._signer.cookie(ConsoleSession(name, "", now_ms() + oidc.LIFE_S * 1000, person.role))
         response.set_cookie(COOKIE, cookie, max_age=oidc.LIFE_S, httponly=True, samesite="strict", secure=self._over_tls(request))
         return response
 
@@ -580,7 +580,7 @@ class Console:
         rows, told = self._world.credentials.listed(), {"key": key, "good": good, "words": words}
         return self._page(request, visitor, "credentials", rows=rows, vendors=list(FIELDS), checked=told)
 
-    def store_account(self, request: Request, visitor: Visitor, fields: Fields) -> Response:
+    def store_account(self, request: Request, visitor: Visitor, fields: FormFields) -> Response:
         """A new account, or new secrets of a known one; what is wrong stands above the form again."""
         if not visitor.may_admin:
             return self._refusal(visitor, "not_allowed", 403)
@@ -623,7 +623,7 @@ REFRESH_S: Final = 10
 _UPLOADS_MAX: Final = 4
 
 
-async def _read_form(request: Request) -> Fields | None:
+async def _read_form(request: Request) -> FormFields | None:
     """The fields and files of a form; None where it is too large. MultiPartException: it can't be read."""
     upload = request.headers.get("content-type", "").startswith("multipart/form-data")
     most, body = UPLOAD_BYTES_MAX if upload else FORM_BYTES_MAX, b""
@@ -633,7 +633,7 @@ async def _read_form(request: Request) -> Fields | None:
             return None
     if not upload:
         values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20)
-        return Fields({name: value[0] for name, value in values.items()}, {})
+        return FormFields({name: value[0] for name, value in values.items()}, {})
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
@@ -647,7 +647,7 @@ async def _read_form(request: Request) -> Fields | None:
         else:
             files[name] = await value.read(FILE_BYTES_MAX + 1)
     await found.close()
-    return Fields(fields, files)
+    return FormFields(fields, files)
 
 
 def _back(path: str, done: str) -> Response:

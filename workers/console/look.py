@@ -253,7 +253,7 @@ def _took_too_long(error: DBAPIError) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     """One line of a recipient's story. id: the vendor's, of an attempt."""
 
     at_ms: int
@@ -262,13 +262,13 @@ class Line:
     id: str = ""
 
 
-def happened(one: Mapping[str, Any]) -> list[Line]:
+def happened(one: Mapping[str, Any]) -> list[ChartLine]:
     """All that a recipient's row knows, as it happened."""
-    lines = [Line(step["at_ms"], step["stage"], step["note"]) for step in one["steps"]]
+    lines = [ChartLine(step["at_ms"], step["stage"], step["note"]) for step in one["steps"]]
     for each in one["attempts"]:
         words = f"{each['status']} {each['code']} {each['words']}"
-        lines.append(Line(each["at_ms"], "attempt", words.strip(), each["vendor_message_id"] or ""))
-    lines += [Line(each["at_ms"], "receipt", each["status"]) for each in one["receipts"]]
+        lines.append(ChartLine(each["at_ms"], "attempt", words.strip(), each["vendor_message_id"] or ""))
+    lines += [ChartLine(each["at_ms"], "receipt", each["status"]) for each in one["receipts"]]
     return sorted(lines, key=lambda line: line.at_ms)
 
 

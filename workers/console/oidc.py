@@ -54,7 +54,7 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class SignedInPerson:
     name: str
     role: str
 
@@ -91,7 +91,7 @@ class Provider:
         target = str(self._described()["authorization_endpoint"])
         return f"{target}{'&' if urlsplit(target).query else '?'}{urlencode(asked)}", pending
 
-    def finish(self, pending: Pending, given: Mapping[str, str]) -> Person:
+    def finish(self, pending: Pending, given: Mapping[str, str]) -> SignedInPerson:
         """Who has come back. OidcError: nobody, or nobody who may look."""
         if not secrets.compare_digest(given.get("state", "").encode(), pending.state.encode()):
             raise OidcError("the state is not this browser's")
@@ -154,7 +154,7 @@ class Provider:
             self._keys = (time.monotonic() + KEPT_S, found)
         return found
 
-    def _person(self, claims: Mapping[str, Any]) -> Person:
+    def _person(self, claims: Mapping[str, Any]) -> SignedInPerson:
         named: list[Any] | str = next((claims[name] for name in GROUPS if isinstance(claims.get(name), list | str)), [])
         groups = {named} if isinstance(named, str) else {one for one in named if isinstance(one, str)}
         role = role_of(groups, self._settings.oidc_roles)
@@ -162,7 +162,7 @@ class Provider:
             raise OidcError("none of the person's groups may look: PUSHFLEET_OIDC_ROLES")
         name = next((str(claims[one]) for one in ("preferred_username", "email", "sub") if claims.get(one)), "")
         plain = "".join(one if one.isprintable() else "?" for one in name)
-        return Person(plain[:NAME_CHARACTERS_MAX], role)
+        return SignedInPerson(plain[:NAME_CHARACTERS_MAX], role)
 
     def _described(self) -> dict[str, Any]:
         """The provider's own description (OpenID Connect Discovery)."""

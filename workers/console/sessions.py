@@ -17,7 +17,7 @@ LIFE_S: Final = 12 * 3600
 COOKIE_CHARACTERS_MAX: Final = 1024
 
 
-class Session(msgspec.Struct, frozen=True, array_like=True):
+class ConsoleSession(msgspec.Struct, frozen=True, array_like=True):
     """mark: of the password at the time (common/storage/users.py), so that a new one ends old sessions."""
 
     name: str
@@ -33,17 +33,17 @@ class Signer:
 
     keys: Sequence[bytes] = field(repr=False)
 
-    def cookie(self, session: Session) -> str:
+    def cookie(self, session: ConsoleSession) -> str:
         told = _text(msgspec.json.encode(session))
         return f"{told}.{_sign(self.keys[0], 'session', told)}"
 
-    def read(self, cookie: str, now_ms: int) -> Session | None:
+    def read(self, cookie: str, now_ms: int) -> ConsoleSession | None:
         """The session, if we signed it and it has not ended."""
         told, _, signature = cookie[:COOKIE_CHARACTERS_MAX].partition(".")
         if not any(hmac.compare_digest(_sign(key, "session", told).encode(), signature.encode("utf-8", "replace")) for key in self.keys):
             return None
         try:
-            session = msgspec.json.decode(base64.urlsafe_b64decode(told + "=" * (-len(told) % 4)), type=Session)
+            session = msgspec.json.decode(base64.urlsafe_b64decode(told + "=" * (-len(told) % 4)), type=ConsoleSession)
         except (msgspec.MsgspecError, binascii.Error, ValueError):
             return None
         return session if session.ends_ms > now_ms else None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from common.model import Verdict
+from workers.delivery.outcomes import DOWN
 from workers.vendors.base import Outcome
 
 OPERATOR: Final = "operator"
@@ -43,7 +44,7 @@ def cause_of(outcomes: Sequence[Outcome]) -> str:
 
 
 def _cause(outcome: Outcome) -> str:
-    if outcome.verdict not in (Verdict.UNAVAILABLE, Verdict.UNCERTAIN):
+    if outcome.verdict not in DOWN:
         return ""
     if outcome.status == "access":
         return _by_words(outcome.words) or "access_token"

@@ -13,23 +13,11 @@ import msgspec
 
 from common.contracts import Notification
 from common.model import Decision, Kind, MessageClass, PushType
+from workers.delivery.outcomes import OUTAGES
 from workers.delivery.work import PendingPush
 
 #: A push that is older has waited somewhere, though no lane held it (our own workers were down).
 OLD_S: Final = 60
-#: What an outage writes on a push. The rate is none: a burst to one chat waits a moment and stays as it is.
-OUTAGES: Final = frozenset({Decision.LANE_PAUSED, Decision.CREDENTIAL_REFUSED, Decision.UNAVAILABLE})
-#: Fates of the newest that are the older ones' too: they have the same token, lane and bucket.
-SHARED: Final = frozenset(
-    {
-        Decision.TOKEN_DEAD,
-        Decision.SILENCED,
-        Decision.TOKEN_FOREIGN,
-        Decision.QUOTA_SPENT,
-        Decision.DEVICE_CAP,
-        Decision.UNCERTAIN,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Screens(Protocol):
 
 
 @dataclass(slots=True)
-class Sorted:
+class SortedLate:
     """fit: may go on. decided: end here. waiting: go again, seconds from now. moved: go on to another lane."""
 
     fit: list[PendingPush]
@@ -75,12 +75,12 @@ NO_ACCOUNT: Final = "its device registered with an account that is not there"
 LEFT: Final = "logged out, or the token is another's, since it was routed"
 
 
-def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) -> Sorted:
+def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) -> SortedLate:
     """Each with the token that is its device's now, on the lane that is; `no_device` where it has none."""
     told = addresses.where(lane, works) if works else ()
     if told.count(Standing.KEPT) == len(works):
-        return Sorted(list(works), [], [])
-    done = Sorted([], [], [])
+        return SortedLate(list(works), [], [])
+    done = SortedLate([], [], [])
     for work, found in zip(works, told, strict=True):
         if found is Standing.KEPT:
             done.fit.append(work)
@@ -96,7 +96,7 @@ def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) ->
     return done
 
 
-def _onward(work: PendingPush, lane: Lane, device: Device, addresses: Addresses, done: Sorted) -> None:
+def _onward(work: PendingPush, lane: Lane, device: Device, addresses: Addresses, done: SortedLate) -> None:
     """To the lane that the device registered with meanwhile: what waits goes where it is now (contract §3)."""
     note = addresses.on_lane_of(work, lane, device)
     if note is None:
@@ -131,15 +131,15 @@ def to_ask(work: PendingPush, now_ms: int) -> bool:
     return now_ms - judged_ms > ASK_AGAIN_MS and note.kind in (Kind.MESSAGE, Kind.CALL_INVITE) and not note.direct
 
 
-def consented(works: Sequence[PendingPush], consent: Consent, now_ms: int) -> Sorted:
+def consented(works: Sequence[PendingPush], consent: Consent, now_ms: int) -> SortedLate:
     """Those whose people still want them. A call can't wait for a store that is away: it goes as it was judged."""
     since_ms = now_ms - ASK_AGAIN_MS
     old = [work for work in works if ((note := work.note).presence_ms or note.routed_ms or note.received_ms) < since_ms]
     asked = [work for work in old if to_ask(work, now_ms)]
     if not asked:
-        return Sorted(list(works), [], [])
+        return SortedLate(list(works), [], [])
     found = dict(zip(map(id, asked), consent.now(asked), strict=True))
-    done = Sorted([], [], [])
+    done = SortedLate([], [], [])
     for work in works:
         said = found.get(id(work), Standing.KEPT)
         if isinstance(said, Decision):
@@ -165,15 +165,15 @@ def place_of(work: PendingPush) -> tuple[str, str, str, str]:
     return work.note.app, work.target.user, work.target.device, work.note.collapse_id
 
 
-def in_their_places(works: Sequence[PendingPush], screens: Screens) -> Sorted:
+def in_their_places(works: Sequence[PendingPush], screens: Screens) -> SortedLate:
     """Of those with one place the newest goes and leads the others; none goes in the place of a newer one."""
-    done = Sorted([], [], [])
+    done = SortedLate([], [], [])
     places: dict[tuple[str, str, str, str], list[PendingPush]] = {}
     for work in works:
         if replaces(work):
             places.setdefault(place_of(work), []).append(work)
     if not places:
-        return Sorted(list(works), [], [])
+        return SortedLate(list(works), [], [])
     heads = [_head(group) for group in places.values()]
     told = dict(zip(map(id, heads), screens.take(heads), strict=True))
     for work in works:
@@ -195,7 +195,7 @@ def _head(group: Sequence[PendingPush]) -> PendingPush:
     return head
 
 
-def _stays(work: PendingPush, screen: Screen, done: Sorted) -> None:
+def _stays(work: PendingPush, screen: Screen, done: SortedLate) -> None:
     everyone, work.led = (work, *work.led), ()
     for one in everyone:
         if screen is Screen.NEWER:

@@ -1,33 +1,14 @@
-"""verdict x attempt x expiry -> next step. Pure."""
+"""verdict x tries x expiry -> next step. Pure. What counts as a try: workers/vendors/attempts.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from common.model import Decision, MessageClass, Verdict
 from common.values import Value
+from workers.delivery.outcomes import VERDICTS
 from workers.vendors.base import Outcome, Retry
 
-#: What a verdict becomes when nothing more is tried.
-FINAL: Final[Mapping[Verdict, Decision]] = {
-    Verdict.ACCEPTED: Decision.ACCEPTED,
-    Verdict.TOKEN_DEAD: Decision.TOKEN_DEAD,
-    Verdict.SILENCED: Decision.SILENCED,
-    Verdict.TOKEN_FOREIGN: Decision.TOKEN_FOREIGN,
-    Verdict.REJECTED: Decision.REJECTED,
-    Verdict.ACCESS_EXPIRED: Decision.CREDENTIAL_REFUSED,
-    Verdict.CREDENTIAL_REFUSED: Decision.CREDENTIAL_REFUSED,
-    Verdict.THROTTLED: Decision.THROTTLED,
-    Verdict.QUOTA_SPENT: Decision.QUOTA_SPENT,
-    Verdict.DEVICE_CAP: Decision.DEVICE_CAP,
-    Verdict.FOLDED: Decision.FOLDED,
-    Verdict.UNAVAILABLE: Decision.UNAVAILABLE,
-    Verdict.UNCERTAIN: Decision.UNCERTAIN,
-    Verdict.UNKNOWN: Decision.UNKNOWN,
-}
-#: Verdicts that may be answered by trying again.
-RETRIED: Final = frozenset({Verdict.ACCESS_EXPIRED, Verdict.THROTTLED, Verdict.UNAVAILABLE, Verdict.UNCERTAIN})
 #: An uncertain push is sent again, with the same ids, only where a repeat that is perhaps seen does less harm than silence.
 SENT_AGAIN_WHEN_UNCERTAIN: Final = frozenset(MessageClass) - {
     MessageClass.MARKETING,
@@ -59,13 +40,13 @@ def next_step(
     verdict = outcome.verdict
     if verdict == Verdict.CREDENTIAL_REFUSED:
         return Park()
-    if verdict not in RETRIED or (verdict == Verdict.UNCERTAIN and message_class not in SENT_AGAIN_WHEN_UNCERTAIN):
-        return Done(FINAL[verdict])
+    if VERDICTS[verdict].held_by is None or (verdict == Verdict.UNCERTAIN and message_class not in SENT_AGAIN_WHEN_UNCERTAIN):
+        return Done(VERDICTS[verdict].final)
     most = min(retry.attempts_max.get(verdict, 1), outcome.attempts_max or 1_000)
     if attempt >= most:
-        return Done(FINAL[verdict])
+        return Done(VERDICTS[verdict].final)
     delay_s = _delay(outcome, attempt, retry, first_cap_s, chance)
-    return Done(FINAL[verdict]) if delay_s >= left_s else TryAgain(delay_s)
+    return Done(VERDICTS[verdict].final) if delay_s >= left_s else TryAgain(delay_s)
 
 
 def _delay(outcome: Outcome, attempt: int, retry: Retry, first_cap_s: float | None, chance: float) -> float:

@@ -11,11 +11,13 @@ import msgspec
 from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Kind, Urgency, Vendor, Verdict
 from common.values import Value
-from workers.delivery.fold import SHARED, Group
+from workers.delivery.fold import Group
 from workers.delivery.lane import Lane
+from workers.delivery.outcomes import LANE_FAULTS, SHARED, VERDICTS
 from workers.delivery.retry import Done, Park, next_step
 from workers.delivery.stage import Delivered
 from workers.delivery.work import Hold, PendingPush
+from workers.vendors.attempts import tries_of
 from workers.vendors.base import Outcome
 
 #: Attempts that travel with a push and stand in its row; older ones are counted only.
@@ -116,51 +118,22 @@ def _tell(work: PendingPush, outcome: Outcome, lane: Lane, now_ms: int, first_ca
     attempts = (*work.target.attempts, attempt_of(work, outcome, now_ms))[-ATTEMPTS_KEPT:]
     settled.alarms += outcome.alarm or outcome.verdict == Verdict.UNKNOWN
     left_s = (work.note.expires_at_ms - now_ms) / 1000
-    tries = _tries(work.target, outcome.verdict)
+    tries = tries_of(work.target, outcome.verdict)
     step = next_step(outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
         settled.ended.append(FinalOutcome(work, _final(work, step.decision), attempts, story_of(outcome)))
         _retire(work, outcome, settled)
         return
-    held = Decision.CREDENTIAL_REFUSED if isinstance(step, Park) else _HELD[outcome.verdict]
+    row = VERDICTS[outcome.verdict]
+    held = row.held_by or row.final
     again, earlier = _again(work.target, outcome), tried - len(attempts)
     target = msgspec.structs.replace(_held(work, held), attempts=attempts, again=again, earlier=earlier)
     settled.waits.append(Deferral(work, target, None if isinstance(step, Park) else step.delay_s, outcome.verdict))
 
 
-def _tries(target: Target, verdict: Verdict) -> int:
-    """How many tries, this one included, met this verdict: a long throttle uses up none of those after silence. Only throttles come in
-    such numbers that the first of them no longer travel with the push."""
-    earlier = target.earlier if verdict == Verdict.THROTTLED else 0
-    return 1 + earlier + sum(one.verdict in ("", verdict) for one in target.attempts)
-
-
-_HELD: Final = {
-    Verdict.ACCESS_EXPIRED: Decision.CREDENTIAL_REFUSED,
-    Verdict.THROTTLED: Decision.THROTTLED,
-    Verdict.UNAVAILABLE: Decision.UNAVAILABLE,
-    Verdict.UNCERTAIN: Decision.UNCERTAIN,
-}
-
-
-#: What a lane may say of a later try; the earlier one that was never answered may be on the screen all the same. Any other word is about
-#: the push or its device, and holds for both tries.
-_OF_THE_LANE: Final = frozenset(
-    {
-        Decision.CREDENTIAL_REFUSED,
-        Decision.THROTTLED,
-        Decision.UNAVAILABLE,
-        Decision.LANE_PAUSED,
-        Decision.NO_CREDENTIAL,
-        Decision.QUOTA_SPENT,
-        Decision.DEVICE_CAP,
-    }
-)
-
-
 def _final(work: PendingPush, decision: Decision) -> Decision:
     """A request that was written and never answered is `uncertain`, whatever stopped the lane later (contract §7)."""
-    return Decision.UNCERTAIN if work.doubtful and decision in _OF_THE_LANE else decision
+    return Decision.UNCERTAIN if work.doubtful and decision in LANE_FAULTS else decision
 
 
 def without_lane(works: Sequence[PendingPush]) -> list[FinalOutcome]:
@@ -191,12 +164,10 @@ def story_of(outcome: Outcome) -> str:
 
 
 def _retire(work: PendingPush, outcome: Outcome, settled: Settled) -> None:
-    reason = outcome.code or outcome.verdict
-    if outcome.verdict == Verdict.TOKEN_DEAD or outcome.verdict == Verdict.TOKEN_FOREIGN:
-        foreign = outcome.verdict == Verdict.TOKEN_FOREIGN
-        settled.retires.append(Retire(work, "retired", reason, guarded=True, foreign=foreign))
-    elif outcome.verdict == Verdict.SILENCED:
-        settled.retires.append(Retire(work, "silenced", reason, guarded=False))
+    row = VERDICTS[outcome.verdict]
+    if row.token:
+        foreign = outcome.verdict is Verdict.TOKEN_FOREIGN
+        settled.retires.append(Retire(work, row.token, outcome.code or outcome.verdict, guarded=row.guarded, foreign=foreign))
 
 
 def kept(work: PendingPush, target: Target) -> Target:

@@ -18,11 +18,12 @@ from workers.delivery.causes import cause_of
 from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
+from workers.delivery.outcomes import ACCESS, DOWN, NOT_TAKEN
 from workers.delivery.pacing import Pace, Unpaced
 from workers.delivery.request_batches import pack
-from workers.delivery.retry import FINAL
 from workers.delivery.work import PendingPush
-from workers.vendors.base import AccessRefused, AccessToken, Outcome, PushItem, RequestBatch, VendorSpec, compact, in_a_row, shortest
+from workers.vendors.attempts import in_a_row
+from workers.vendors.base import AccessRefused, AccessToken, Outcome, PushItem, RequestBatch, VendorSpec, compact, shortest
 from workers.wire import Answer, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
@@ -274,7 +275,7 @@ def _addressed(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, d
     return _sorted(late.addressed(works, lane, world.addresses), done) if works else []
 
 
-def _sorted(found: late.Sorted, done: Delivered) -> list[PendingPush]:
+def _sorted(found: late.SortedLate, done: Delivered) -> list[PendingPush]:
     done.decided += found.decided
     done.waiting += found.waiting
     done.moved += found.moved
@@ -594,7 +595,7 @@ def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Rea
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             done.told.append((work, outcome))
-            stale = stale or outcome.verdict in (Verdict.ACCESS_EXPIRED, Verdict.CREDENTIAL_REFUSED)
+            stale = stale or outcome.verdict in ACCESS
             renew = renew or outcome.again == Again.NEW_CONNECTION
     if stale and access is not None:
         world.access.refused(lane, access, min(work.sent_ms for _, works in granted for work in works))
@@ -654,14 +655,6 @@ def _follow(
         for (index, _), answer in zip(second, lane.send_many(world.transport, [r for _, r in second], world.deadline_s), strict=True):
             answers[index] = answer
         done.requests += len(second)
-
-
-#: Verdicts that say: this push was definitely not taken.
-NOT_TAKEN = frozenset(FINAL) - {Verdict.ACCEPTED, Verdict.UNCERTAIN, Verdict.UNKNOWN}
-
-
-#: Verdicts that say the vendor is not there: what the breaker counts, by requests.
-DOWN = frozenset({Verdict.UNAVAILABLE, Verdict.UNCERTAIN})
 
 
 def is_down(outcome: Outcome) -> bool:

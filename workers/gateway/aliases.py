@@ -22,7 +22,7 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class DoorAccount:
     """One credential as a door needs it. env, topic: Apple's, "" for other vendors."""
 
     app: str
@@ -39,7 +39,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    account: Account
+    account: DoorAccount
     voip: bool
 
 
@@ -53,7 +53,7 @@ def overlap(one: str, other: str) -> bool:
     return one == other or fnmatchcase(one, other) or fnmatchcase(other, one)
 
 
-def named(accounts: Iterable[Account], name: str) -> list[Found]:
+def named(accounts: Iterable[DoorAccount], name: str) -> list[Found]:
     """Accounts with an alias that fits; a literal one goes before a pattern."""
     found = [Found(account, alias.voip) for account in accounts for alias in account.aliases if alias.glob == name]
     if found:

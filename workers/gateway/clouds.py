@@ -31,7 +31,7 @@ class CloudRefusal(Exception):  # noqa: N818 - it is an answer, not a fault of o
 
 
 @dataclass(frozen=True, slots=True)
-class Callback:
+class CloudCallback:
     """cloud: tencent, zego or nim. query: as it came, without `?`. headers: names in lower case."""
 
     cloud: str
@@ -49,7 +49,7 @@ class Genuine:
     once: str
 
 
-def genuine(given: Callback, secrets: Mapping[str, Sequence[str]], now_s: float) -> Genuine:
+def genuine(given: CloudCallback, secrets: Mapping[str, Sequence[str]], now_s: float) -> Genuine:
     """secrets: by tenant, of those that have any. CloudRefusal: 400 unreadable, 401 not signed by its tenant, 403 another's."""
     body = _decoded(given)
     value = _object(body)
@@ -65,7 +65,7 @@ def genuine(given: Callback, secrets: Mapping[str, Sequence[str]], now_s: float)
     return Genuine(fits[0], body, _once(given, value))
 
 
-def _decoded(given: Callback) -> bytes:
+def _decoded(given: CloudCallback) -> bytes:
     """The JSON that was meant: as it is, percent-encoded whole, in a form's only field, or a form's fields themselves."""
     raw = given.raw.strip()
     if raw.startswith(b"{"):
@@ -108,7 +108,7 @@ def _object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _named(given: Callback, value: dict[str, Any]) -> list[str]:
+def _named(given: CloudCallback, value: dict[str, Any]) -> list[str]:
     """Every tenant that the address and the body name."""
     try:
         told = tenant_named(given.cloud, value, given.query)
@@ -124,22 +124,22 @@ def _query(query: str) -> dict[str, list[str]]:
         return {}
 
 
-def _signed(given: Callback, value: Mapping[str, Any], secret: str, now_s: float) -> bool:
+def _signed(given: CloudCallback, value: Mapping[str, Any], secret: str, now_s: float) -> bool:
     return _CHECKS[given.cloud](given, value, secret, now_s)
 
 
-def _tencent(given: Callback, _value: Mapping[str, Any], secret: str, now_s: float) -> bool:
+def _tencent(given: CloudCallback, _value: Mapping[str, Any], secret: str, now_s: float) -> bool:
     query = _query(given.query)
     times, signs = query.get("RequestTime", ()), query.get("Sign", ())
     return len(times) == 1 and len(signs) == 1 and tencent_signed(secret, times[0], signs[0].lower(), now_s)
 
 
-def _zego(_given: Callback, value: Mapping[str, Any], secret: str, _now_s: float) -> bool:
+def _zego(_given: CloudCallback, value: Mapping[str, Any], secret: str, _now_s: float) -> bool:
     parts = [_text(value.get(name)) for name in ("timestamp", "nonce", "signature")]
     return all(parts) and zego_signed(secret, parts[0], parts[1], parts[2].lower())
 
 
-def _nim(given: Callback, _value: Mapping[str, Any], secret: str, _now_s: float) -> bool:
+def _nim(given: CloudCallback, _value: Mapping[str, Any], secret: str, _now_s: float) -> bool:
     md5, cur_time, checksum = (given.headers.get(name, "") for name in ("md5", "curtime", "checksum"))
     return bool(checksum) and nim_signed(secret, given.raw, md5.lower(), cur_time, checksum.lower())
 
@@ -148,14 +148,14 @@ def _text(value: Any) -> str:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
-_CHECKS: Final[Mapping[str, Callable[[Callback, Mapping[str, Any], str, float], bool]]] = {
+_CHECKS: Final[Mapping[str, Callable[[CloudCallback, Mapping[str, Any], str, float], bool]]] = {
     "tencent": _tencent,
     "zego": _zego,
     "nim": _nim,
 }
 
 
-def _once(given: Callback, value: Mapping[str, Any]) -> str:
+def _once(given: CloudCallback, value: Mapping[str, Any]) -> str:
     """Tencent signs a second, not a callback: what repeats is told apart by the event's id alone."""
     if given.cloud == "zego":
         return f"{_text(value.get('timestamp'))}/{_text(value.get('nonce'))}"

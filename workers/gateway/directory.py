@@ -12,7 +12,7 @@ from common.model import Vendor
 from common.storage.tenants import Tenant
 from common.storage.vault import Vault
 from workers.delivery.lane import Lane
-from workers.gateway.aliases import Account, aliases_of
+from workers.gateway.aliases import DoorAccount, aliases_of
 from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, digest_of, opened_secrets
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ class ConfigSource(Protocol):
 class Directory:
     """by_key: digest of a gateway key -> tenant. secrets: callback secrets by tenant, of those that have some."""
 
-    accounts: Sequence[Account]
-    by_app: Mapping[str, list[Account]]
+    accounts: Sequence[DoorAccount]
+    by_app: Mapping[str, list[DoorAccount]]
     by_key: Mapping[str, str] = field(repr=False)
     secrets: Mapping[str, Sequence[str]] = field(repr=False)
     langs: Mapping[str, str] = field(default_factory=dict)
@@ -85,12 +85,12 @@ class Directories:
                 log.warning("what operators configured can't be read now", extra={"reason": type(error).__name__})
 
     def _read(self, config: Config) -> Directory:
-        by_app: dict[str, list[Account]] = {app: [] for app in config.tenants}
+        by_app: dict[str, list[DoorAccount]] = {app: [] for app in config.tenants}
         for (app, vendor, business_id), lane in config.lanes.items():
             options = lane.credential.options
             topic = options.get("topic", "") if vendor == Vendor.APNS else ""
             env = options.get("env", "") if vendor == Vendor.APNS else ""
-            by_app.setdefault(app, []).append(Account(app, vendor, business_id, aliases_of(options), env, topic))
+            by_app.setdefault(app, []).append(DoorAccount(app, vendor, business_id, aliases_of(options), env, topic))
         opened = {app: opened_secrets(tenant.options, CALLBACK_SECRETS, self._vault) for app, tenant in config.tenants.items()}
         keys = {
             digest_of(key): app

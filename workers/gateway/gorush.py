@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from common.model import Vendor
-from workers.gateway.aliases import Account, Found, named
+from workers.gateway.aliases import DoorAccount, Found, named
 from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, fitting
 
 NOTIFICATIONS_MAX: Final = 100
@@ -38,7 +38,7 @@ class GorushRequest:
     count: int = 0
 
 
-def read_request(notifications: list[Any], accounts: list[Account], now_ms: int) -> GorushRequest:
+def read_request(notifications: list[Any], accounts: list[DoorAccount], now_ms: int) -> GorushRequest:
     read = GorushRequest()
     for one in notifications:
         if isinstance(one, Mapping):
@@ -53,7 +53,7 @@ def failed(platform: str, token: str, message: str, error: str) -> dict[str, str
     return {"type": "failed-push", "platform": platform, "token": token, "message": message, "error": error}
 
 
-def _notification(one: Mapping[str, Any], accounts: list[Account], now_ms: int, read: GorushRequest) -> None:
+def _notification(one: Mapping[str, Any], accounts: list[DoorAccount], now_ms: int, read: GorushRequest) -> None:
     number = one.get("platform")
     _vendor, word = PLATFORMS.get(number, (None, "unknown")) if isinstance(number, int) else (None, "unknown")
     words = as_text(one.get("message"))
@@ -74,7 +74,7 @@ def _notification(one: Mapping[str, Any], accounts: list[Account], now_ms: int, 
         read.failed.append(failed(word, "", words, "topics and conditions are not taken: name tokens"))
 
 
-def _account(one: Mapping[str, Any], accounts: list[Account]) -> Found | str:
+def _account(one: Mapping[str, Any], accounts: list[DoorAccount]) -> Found | str:
     """The account by platform number: an alias of that number, else the only one of its vendor (and environment, and topic)."""
     number = one.get("platform")
     if not isinstance(number, int) or isinstance(number, bool) or number not in PLATFORMS:

@@ -40,7 +40,7 @@ from workers import serving
 from workers.gateway import clouds, gorush, matrix, mattermost
 from workers.gateway.aliases import named, only
 from workers.gateway.answers import DecisionReader
-from workers.gateway.clouds import Callback, CloudRefusal
+from workers.gateway.clouds import CloudCallback, CloudRefusal
 from workers.gateway.directory import ConfigSource, Directories
 from workers.gateway.events import as_text, encoded
 from workers.gateway.feed import StreamAway, StreamFeed
@@ -186,7 +186,7 @@ class _Gateway:
         async def answer(request: Request) -> Response:
             body = await read_body(request)
             query = request.scope["query_string"].decode("latin-1")
-            given = Callback(name, query, dict(request.headers), body)
+            given = CloudCallback(name, query, dict(request.headers), body)
             try:
                 told = clouds.genuine(given, self._directories.now.secrets, time.time())
             except CloudRefusal as refusal:

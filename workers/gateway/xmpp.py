@@ -27,7 +27,7 @@ from common.storage.node_pace import NodePace, NodeTurn
 from common.storage.push_nodes import PushNode, PushNodes
 from common.storage.vault import Vault
 from workers.gateway import stanzas
-from workers.gateway.aliases import Account, Found, named, only
+from workers.gateway.aliases import DoorAccount, Found, named, only
 from workers.gateway.component import ComponentAddress, ComponentSession
 from workers.gateway.directory import ConfigSource, Directories
 from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, encoded
@@ -264,7 +264,7 @@ class PushService:
         return has is not None and has[0] == "retired" and has[1] >= known.created_ms
 
     def _event(self, iq: Node, publish: Publish, known: PushNode) -> dict[str, Any]:
-        account = Account(self._server.app, stanzas.COMMAND_NODES[f"register-push-{known.vendor}"], known.business_id, ())
+        account = DoorAccount(self._server.app, stanzas.COMMAND_NODES[f"register-push-{known.vendor}"], known.business_id, ())
         domain = stanzas.domain_of(iq.attrs.get("from", ""))
         name = f"xmpp:{domain}:{iq.attrs.get('id', '')}:{publish.node}"
         event_id = name if len(name.encode()) <= 128 else "xmpp:" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
@@ -279,7 +279,7 @@ class PushService:
         return event
 
 
-def _account(accounts: list[Account], app_id: str, command: str) -> Found | None:
+def _account(accounts: list[DoorAccount], app_id: str, command: str) -> Found | None:
     """By the form's `app-id`, else by an alias of the command's name, else the vendor's only account."""
     if app_id:
         return only(named(accounts, app_id))

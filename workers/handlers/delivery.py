@@ -45,6 +45,9 @@ LANES_AT_ONCE: Final = 32
 #: of late, within these bounds.
 LANES_TOGETHER: Final = 250
 PUSHES_EACH, PUSHES_EACH_MIN = 16, 2
+#: Where many lanes are at work together and there is room for few more, it is waited for more room, so long after a take at most:
+#: else the rounds would fall apart into many small ones.
+GATHER_S: Final = 0.01
 #: How much the lanes of one take count for that.
 LEARN_SHARE: Final = 0.25
 SILENT_MAX, SILENT_SHARE = 8, 1 / 32
@@ -60,7 +63,7 @@ PACED_MAX: Final = 2
 #: So long after its last round a slice hears of more without the broker: a wake-up through that costs both ends milliseconds.
 LINGER_S: Final = 0.25
 #: While rounds are at work it looks for more by itself, at first after so long, then half as often each time, at last so often.
-LOOK_S, LOOK_MAX_S = 0.002, 0.032
+LOOK_S, LOOK_MAX_S = 0.008, 0.032
 #: How often the depth of the ledger's stream is asked for.
 LEDGER_LOOK_S: Final = 0.05
 #: A lane that could not be served now is looked at again after so long.
@@ -135,6 +138,7 @@ class LaneSender:
         self._passed: dict[tuple[str, Urgency], float] = {}
         self._owed: Sequence[tuple[str, Urgency]] = ()
         self._each = float(PUSHES_EACH)
+        self._took_at = 0.0
         self._keeper: threading.Thread | None = None
 
     # ------------------------------------------------------------ the slice
@@ -235,27 +239,35 @@ class LaneSender:
         most = self._room()
         if not any(most.values()):
             return False, None
+        gathers_s = self._took_at + GATHER_S - time.monotonic()
+        if gathers_s > 0 and most[Urgency.CHAT] < LANES_AT_ONCE <= sum(one.together for one in list(self._running.values())):
+            return False, gathers_s
         found, next_s = self.runtime.lane_queues.pop(self.vendor, most, self._occupied())
         if found:
             self._owed = found
             chosen = self._in_turn(found)
             if chosen:
                 self._take(chosen)
+                self._took_at = time.monotonic()
             self._owed = ()
             return bool(chosen), TURN_MS / 1000
         return False, next_s
 
     def _in_turn(self, found: Sequence[tuple[str, Urgency]]) -> list[tuple[str, Urgency]]:
         """Of each lane the most urgent that wait; the less urgent follow when those have gone, or have waited for TURN_S."""
+        first: dict[str, int] = {}  # by lane, the rank of the most urgent at work or chosen
         with self._lock:
-            running = [(one.taken.lane, one.taken.urgency) for one in self._running.values() if not one.paced and not one.silent]
+            for one in self._running.values():
+                if not one.paced and not one.silent:
+                    first[one.taken.lane] = min(RANK[one.taken.urgency], first.get(one.taken.lane, len(RANK)))
         chosen, later, now = list[tuple[str, Urgency]](), list[tuple[str, Urgency]](), time.monotonic()
         for lane, urgency in found:
-            ahead = [other for name, other in (*running, *chosen) if name == lane and RANK[other] < RANK[urgency]]
+            ahead = first.get(lane, len(RANK)) < RANK[urgency]
             if ahead and now - self._passed.setdefault((lane, urgency), now) < TURN_S:
                 later.append((lane, urgency))
             else:
                 chosen.append((lane, urgency))
+                first[lane] = min(RANK[urgency], first.get(lane, len(RANK)))
         if later:
             seconds, micros = cast(Any, self.runtime.redis.time())
             due_ms = seconds * 1000 + micros // 1000 + TURN_MS
@@ -387,13 +399,13 @@ class LaneSender:
         """The round, as one at work; None where it is put off: a lane that let its last round wait in vain is tried beside the
         others, with little on the wire, few of them at a time."""
         silent = taken.lane in self._silent
-        with self._lock:
-            crowd = sum(one.silent for one in self._running.values())
-            twin = any(one.taken.lane == taken.lane for one in self._running.values())
-        if silent and (crowd >= SILENT_MAX or twin):
-            self._later(taken, lane)
-            return None
         if silent:
+            with self._lock:
+                crowd = sum(one.silent for one in self._running.values())
+                twin = any(one.taken.lane == taken.lane for one in self._running.values())
+            if crowd >= SILENT_MAX or twin:
+                self._later(taken, lane)
+                return None
             most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
         most = min(most, sum(entry.pushes for entry in taken.entries))
         self._passed.pop((taken.lane, taken.urgency), None)

@@ -25,6 +25,7 @@ from common.storage.marks import EventMarks, MessageTime
 from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from workers.app import PRESENCE, ROUTING
+from workers.handlers import usual_pushes
 from workers.handlers.ledger_rows import event_record
 from workers.handlers.overtaking import Overtaking
 from workers.handlers.presence import packed_offline, presence_stream
@@ -93,13 +94,18 @@ class IntakeHandler:
         self._doors = doors
         self.can_wait = 0.0
         self.per_entry = 1.0
+        #: What the next entries hold, where somebody has read them: by stream and id.
+        self.known: Mapping[tuple[str, bytes], list[stage.Passed | Refused]] = {}
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         doors, now = self._doors, now_ms()
         found = self._sorted(entries, now)
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
         stored, direct, states = _apart(fresh)
-        self.per_entry = (len(found.passed) + len(refused)) / len(entries)
+        self.per_entry = (found.read + len(refused)) / len(entries)
+        shortcut = doors.shortcut if doors.shortcut is not None and doors.shortcut.is_open() else None
+        quick = shortcut is not None and shortcut.usual is not None and doors.spread is None
+        usual, stored = usual_pushes.apart(stored, now) if quick else ([], stored)
         messages, records = _taken(stored, now)
         directed = doors.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]
@@ -115,7 +121,13 @@ class IntakeHandler:
         doors.withdraw(withdrawals)
         waiting = sum(urgency_of(message, "") in (Urgency.GROUP, Urgency.BULK) for message in messages)
         self.can_wait = waiting / max(len(fresh), 1)
-        onward = self._onward(messages, directed.offline, all(entry.deliveries == 1 for entry in entries))
+        single = all(entry.deliveries == 1 for entry in entries)
+        onward = Commit()
+        if usual and shortcut is not None:
+            onward, left = shortcut.usual_commit(usual, single)
+            more, told = _taken(left, now)
+            messages, records = [*messages, *more], [*records, *told]
+        onward += self._onward(shortcut, messages, directed.offline, single)
         if later:
             doors.state.apply([event for event in states if event.entry in later], lambda event, why: ignored.update({event.entry: why}))
         return onward + Commit(
@@ -124,33 +136,16 @@ class IntakeHandler:
             after=[lambda: found.count(ignored)],
         )
 
-    def _onward(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
-        """Messages to few people on to delivery at once, the others by the streams. single: as in Message."""
-        if self._doors.spread is not None:
-            return self._spread(self._doors.spread, messages, offline, single)
-        return self._own(messages, offline, single)
-
-    def _spread(self, spread: Spread, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
-        """What is for people of this shard goes on here, the rest to theirs."""
+    def _onward(self, shortcut: Shortcut | None, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
+        """What is for people of this shard goes on here, the rest to theirs. single: as in Message."""
+        spread = self._doors.spread
+        if spread is None:
+            return _onward(shortcut, messages, offline, single)
         if single:
             messages = [msgspec.structs.replace(message, single=True) for message in messages]
         mine, out = spread.messages(messages)
         away, away_out = spread.offline(offline)
-        return self._own(mine, away, single) + out + away_out
-
-    def _own(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
-        shortcut = self._doors.shortcut
-        if shortcut is None or not shortcut.is_open():
-            return _by_streams(messages, offline, single)
-        short: list[Message] = []
-        others: list[Message] = []
-        people = 0
-        for message in messages:
-            chosen = short if people < SHORT_WAY_MAX and shortcut.takes(message) else others
-            chosen.append(message)
-            people += len(message.recipients or ()) if chosen is short else 0
-        commit, left = shortcut.commit(short, offline, single)
-        return commit + _by_streams([*left, *others], (), single)
+        return _onward(shortcut, mine, away, single) + out + away_out
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
         if b"e" in entry.fields or b"b" not in entry.fields or entry.size:
@@ -178,17 +173,20 @@ class IntakeHandler:
         apps, found = doors.apps(), Sorted()
         asked = doors.apps_now is None  # once a read: unknown tenants by the thousand cost no more than one
         events: list[Event] = []
+        known, self.known = self.known, {}
         for entry in entries:
-            reads = _read(entry, apps, now)
-            if not asked and _names_a_stranger(reads):
+            reads = known.get((entry.stream, entry.id)) or _read(entry, apps, now)
+            if not asked and (len(reads) != 1 or type(reads[0]) is Refused) and _names_a_stranger(reads):
                 apps, asked = doors.apps_now() if doors.apps_now else apps, True
                 reads = _read(entry, apps, now)
             for read in reads:
                 if isinstance(read, Refused):
                     found.refused.append(read)
                 else:
-                    found.passed.append((entry, read))
+                    found.read += 1
                     events += read.events
+                    if read.ignored is not None or read.unknown_fields or read.mended:
+                        found.odd.append((entry, read))
         # with the times of messages: a read report beside them names one of them
         told = doors.marks.repeats([(event.app, event.id, event.entry) for event in events], _times(events))
         for event, repeat in zip(events, told, strict=True):
@@ -198,18 +196,19 @@ class IntakeHandler:
 
 @dataclass(slots=True)
 class Sorted:
-    """A read's new events in stream order, repeated ones, what can't be read, and what was passed over in each entry."""
+    """A read's new events in stream order, repeated ones, what can't be read, how much could be, and where something was passed over."""
 
     fresh: list[Event] = field(default_factory=list)
     repeated: list[Event] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    passed: list[tuple[Entry, stage.Passed]] = field(default_factory=list)
+    read: int = 0
+    odd: list[tuple[Entry, stage.Passed]] = field(default_factory=list)
 
     def count(self, ignored: Mapping[str, str]) -> None:
         """ignored: why an event changed nothing, by its entry."""
         for refused in self.refused:
             metrics.EVENTS.labels(refused.type, "dead_letter").inc()
-        for entry, read in self.passed:
+        for entry, read in self.odd:
             if read.ignored is not None:
                 _ignored(read.ignored)
                 metrics.EVENTS.labels("unknown", "ignored").inc()
@@ -222,9 +221,11 @@ class Sorted:
             metrics.EVENTS.labels(event.type, "duplicate").inc()
         for why in ignored.values():
             _ignored(why)
-        told = Counter((event.type, "ignored" if event.entry in ignored else "accepted") for event in self.fresh)
-        for (kind, result), count in told.items():
-            metrics.EVENTS.labels(kind, result).inc(count)
+        of_no_effect = Counter([event.type for event in self.fresh if event.entry in ignored]) if ignored else Counter[str]()
+        for kind, count in Counter([event.type for event in self.fresh]).items():
+            for result, part in (("accepted", count - of_no_effect[kind]), ("ignored", of_no_effect[kind])):
+                if part:
+                    metrics.EVENTS.labels(kind, result).inc(part)
 
 
 #: What is pushed to somebody, and what takes that back.
@@ -257,6 +258,21 @@ def _behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
             named = event.data.recipients if isinstance(event.data, Stored) else event.data.invitees
             last |= {(event.app, user): place for user in named or ()}
     return frozenset(event.entry for place, event in settings if last.get((event.app, event.data.user), place) < place)
+
+
+def _onward(shortcut: Shortcut | None, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:
+    """Messages to few people on to delivery at once, the others by the streams. single: as in Message."""
+    if shortcut is None:
+        return _by_streams(messages, offline, single)
+    short: list[Message] = []
+    others: list[Message] = []
+    people = 0
+    for message in messages:
+        chosen = short if people < SHORT_WAY_MAX and shortcut.takes(message) else others
+        chosen.append(message)
+        people += len(message.recipients or ()) if chosen is short else 0
+    commit, left = shortcut.commit(short, offline, single)
+    return commit + _by_streams([*left, *others], (), single)
 
 
 def _by_streams(messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> Commit:

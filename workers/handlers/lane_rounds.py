@@ -34,6 +34,7 @@ from workers.delivery import stage as delivery
 from workers.delivery import usual
 from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
+from workers.delivery.outcomes import GUARDED
 from workers.delivery.pacing import LeasedPace, Pacer
 from workers.delivery.settle import attempt_of, kept, story_of
 from workers.delivery.work import Hold, PendingPush
@@ -117,10 +118,6 @@ def _counted() -> Iterator[None]:
         yield
     except Exception as error:
         log.exception("a round could not be counted", extra={"reason": type(error).__name__})
-
-
-#: What the guard looks at (common/storage/guard.py).
-_OF_TOKENS = frozenset({Verdict.TOKEN_FOREIGN, Verdict.TOKEN_DEAD})
 
 
 class LaneRounds:
@@ -259,7 +256,7 @@ class LaneRounds:
         for end in ends:
             if end.lane is None:
                 continue
-            refused = any(outcome.verdict in _OF_TOKENS for _, outcome in end.done.told)
+            refused = any(outcome.verdict in GUARDED for _, outcome in end.done.told)
             retired: set[int] = set()
             if refused or end.settled.retires:
                 self.flush()

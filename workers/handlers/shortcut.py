@@ -9,6 +9,8 @@ from common.contracts import Message, OfflineRecipients
 from common.storage.people import UnknownPeopleError
 from workers.handlers.presence import FewWorkers, PresenceHandler
 from workers.handlers.routing import RoutingHandler
+from workers.handlers.usual_pushes import UsualPushes
+from workers.intake.stage import Event
 from workers.queues.consumer import Commit
 
 #: A message to more people goes by the streams, page by page.
@@ -24,12 +26,15 @@ class Shortcut:
         routing: RoutingHandler,
         workers: Callable[[], int],
         sharing: Callable[[], AbstractContextManager[None]] = nullcontext,
+        usual: UsualPushes | None = None,
     ) -> None:
-        """workers: the replicas of presence or of routing, whichever are more. sharing: makes what lets both look people up once."""
+        """workers: the replicas of presence or of routing, whichever are more. sharing: makes what lets both look people up once.
+        usual: the quick way of chats of two; None: they go as the others do."""
         self._presence = presence
         self._routing = routing
         self._sharing = sharing
         self.is_open = FewWorkers(workers)
+        self.usual = usual
 
     def takes(self, message: Message) -> bool:
         return message.recipients is not None and len(message.recipients) <= PEOPLE_MAX
@@ -39,6 +44,16 @@ class Shortcut:
         to people of whom SQL does not tell soon enough, which must go by the streams. single: as in Message."""
         with self._sharing():
             return self._commit(messages, offline, single)
+
+    def usual_commit(self, events: Sequence[Event], single: bool) -> tuple[Commit, Sequence[Event]]:
+        """As `commit`, of usual events (usual_pushes.py)."""
+        if self.usual is None:
+            return Commit(), events
+        with self._sharing():
+            try:
+                return self.usual.commit(events, single)
+            except UnknownPeopleError:  # the general way knows whom to leave to the streams
+                return Commit(), events
 
     def _commit(self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool) -> tuple[Commit, Sequence[Message]]:
         left: list[Message] = []

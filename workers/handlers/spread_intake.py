@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from common.clock import now_ms
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import Entry, StreamStore
-from workers.handlers.intake import IntakeHandler, IntakeLoop, IntakePorts, wakes_of
+from workers.handlers.intake import READ_EVENTS, IntakeHandler, IntakeLoop, IntakePorts, entries_of, wakes_of
 from workers.handlers.overtaking import Overtaking
 from workers.intake import direct, events, stage
 from workers.intake.stage import Event
 from workers.queues.consumer import AWAY, Handler, Policy, Stores, StreamConsumer
 
+#: Times the usual read: a call behind more would wait for too long.
+READS_MAX: Final = 4
 #: Lines of one entry that is written anew for one shard, and about how many bytes.
 LINES: Final = stage.LINES_MAX
 BYTES: Final = stage.ENTRY_BYTES_MAX
@@ -49,8 +51,11 @@ class Sorter:
         self._source = source
         self._count = count
         self._apps = apps
+        #: What the entries of the last call hold, by stream and id.
+        self.reads: dict[tuple[str, bytes], list[stage.Passed | stage.Refused]] = {}
 
     def sorted(self, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
+        self.reads = {}
         found: dict[int, list[Entry]] = {}
         mixed: list[tuple[Entry, list[int]]] = []
         for entry in entries:
@@ -72,6 +77,8 @@ class Sorter:
             reads = stage.read_entries(entry.stream, entry.id.decode(), entry.fields, self._apps(), now_ms(), is_whole=not entry.size)
         except Exception:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
             reads = []
+        if reads:
+            self.reads[entry.stream, entry.id] = reads
         shards = [self._shard(read, entry, place) for place, read in enumerate(reads)] or [self._any(entry, 0)]
         packed = b"b" in entry.fields and b"e" not in entry.fields and not entry.size
         return shards if packed and len(reads) == len(stage.lines_of(entry.fields[b"b"])) else shards[:1]
@@ -142,6 +149,7 @@ class SpreadConsumer(StreamConsumer):
                 raise
             for shard, those in by_shard.items():
                 try:
+                    cast(IntakeHandler, self._parts[shard].handler).known = self._sorter.reads
                     self._parts[shard].finish(those)
                 except AWAY as error:
                     errors.append(error)
@@ -177,3 +185,9 @@ class SpreadIntakeLoop(IntakeLoop):
         self.consumer = SpreadConsumer(parts, sorter, handlers[0], whole.policy, stores[0])
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
         self._handler: Any = _Mean(handlers)
+        self._reads = min(len(doors), READS_MAX)
+        self._bound()
+
+    def _bound(self) -> None:
+        """What follows from a read is divided by the shards: so much more is read, or each commit would hold little."""
+        self._counts |= dict.fromkeys(self._streams, self._reads * entries_of(READ_EVENTS, self._handler.per_entry))

@@ -25,7 +25,7 @@ KINDS: Final[Mapping[str, Kind]] = {"message": Kind.MESSAGE, "call": Kind.CALL_I
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownTargets:
     """What the registry has of a token. state: active, retired, silenced; registered_ms: 0 where nobody ever said."""
 
     state: str
@@ -122,7 +122,7 @@ def _badge(wished: Badge) -> Badge:
     return Badge(mode=BadgeMode.SET, value=wished.value)
 
 
-def address(directed: Sequence[tuple[Event, Message]], known: Mapping[tuple[str, str], Known]) -> DirectSorted:
+def address(directed: Sequence[tuple[Event, Message]], known: Mapping[tuple[str, str], KnownTargets]) -> DirectSorted:
     """Each event to its token as the registry knows it; a retired one gets nothing.
 
     known: by (app, user). Tokens that are absent are new.
@@ -131,7 +131,7 @@ def address(directed: Sequence[tuple[Event, Message]], known: Mapping[tuple[str,
     for event, message in directed:
         target: Addressee = event.data.target
         user = user_of(target)
-        has = known.get((event.app, user)) or Known("active", target.since_ms or 0, target.voip_token)
+        has = known.get((event.app, user)) or KnownTargets("active", target.since_ms or 0, target.voip_token)
         device = _device(target, has)
         if has.state in ("retired", "silenced"):
             decision = Decision.TOKEN_DEAD if has.state == "retired" else Decision.SILENCED
@@ -157,7 +157,7 @@ def reply_of(message: Message, decision: Decision, note: str, device: Device | N
     return message.reply_key or "", told
 
 
-def _device(target: Addressee, known: Known) -> Device:
+def _device(target: Addressee, known: KnownTargets) -> Device:
     registered_ms = max(known.registered_ms, target.since_ms or 0)
     platform = target.platform.lower()
     return Device("", platform, target.vendor, target.business_id, target.token, known.voip_token, target.lang, None, None, registered_ms)

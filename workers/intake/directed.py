@@ -59,7 +59,7 @@ class TokenPushes:
                 metrics.DECISIONS.labels("none", taken.decision, "none").inc()
                 found.told.append(direct.reply_of(taken.message, taken.decision, ""))
         known = self._tokens.seen([_token(event, message) for event, message in todo])
-        addressed = direct.address(todo, {who: direct.Known(*has) for who, has in known.items()})
+        addressed = direct.address(todo, {who: direct.KnownTargets(*has) for who, has in known.items()})
         found.offline = addressed.offline
         for row in addressed.rows:
             found.rows.append(_ledger_row(row, now))

@@ -41,7 +41,7 @@ def read_usual(raw: bytes) -> UsualEvent | None:
     Its colons are counted as json_keys.py does: one for each key that was decoded, and those of the decoded strings. One of a key that is
     unknown, named twice, null or empty stands in the text only.
     """
-    if _TYPE not in raw or not is_countable(raw):
+    if _TYPE not in raw or (b"\\" in raw and not is_countable(raw)):
         return None
     try:
         event = _decode(raw)
@@ -52,7 +52,9 @@ def read_usual(raw: bytes) -> UsualEvent | None:
         return None
     strange = raw.count(b":") - _keys(data)  # colons that end no key we know
     if strange:
-        strange -= _colons([element.text for element in data.elements or ()])
+        for element in data.elements or ():
+            if element.text:
+                strange -= element.text.count(":")
     return event if not strange or strange == _colons(_names(event)) else None
 
 

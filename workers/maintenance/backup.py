@@ -44,14 +44,14 @@ class BackupError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class BackupCounts:
     """rows: table -> number."""
 
     rows: dict[str, int]
     keys: int
 
 
-def save(runtime: Runtime, path: Path) -> Counts:
+def save(runtime: Runtime, path: Path) -> BackupCounts:
     """Writes the file, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def save(runtime: Runtime, path: Path) -> Counts:
         manifest |= {"prefix": settings.prefix, "event_streams": list(settings.event_streams), "days": _days(runtime.engine)}
         _add(tar, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
     part.replace(path)
-    return Counts(rows, keys)
+    return BackupCounts(rows, keys)
 
 
 def _add(tar: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
@@ -170,7 +170,7 @@ def _dumped(redis: Redis, names: Sequence[bytes]) -> list[tuple[bytes | None, in
 # ---------------------------------------------------------------- back
 
 
-def load(runtime: Runtime, path: Path, *, hold: bool) -> Counts:
+def load(runtime: Runtime, path: Path, *, hold: bool) -> BackupCounts:
     """Into empty servers. hold: every lane is paused, until `release`. BackupError before anything is written."""
     with tarfile.open(path) as tar:
         manifest = json.loads(_read(tar, MANIFEST))
@@ -179,7 +179,7 @@ def load(runtime: Runtime, path: Path, *, hold: bool) -> Counts:
         migrate(runtime.engine)
         _check_version(runtime, manifest)
         rows = _copy_back(runtime, tar, manifest, hold=hold)
-        return Counts(rows, _restore(runtime, tar, manifest.get("root", manifest["prefix"])))
+        return BackupCounts(rows, _restore(runtime, tar, manifest.get("root", manifest["prefix"])))
 
 
 def _read(tar: tarfile.TarFile, name: str) -> bytes:

@@ -35,8 +35,9 @@ HOLD_S: Final = 1.0
 HOLD_MAX_S: Final = 3.0
 #: Outcomes that came so long ago are no sign that more are on their way.
 FLOW_S: Final = 0.3
-#: Between two looks for the outcomes of events that wait.
+#: Between two looks for the outcomes of events that wait: soon at first, then less often.
 LOOK_S: Final = 0.05
+LOOK_MAX_S: Final = 0.2
 #: Events whose pushes have rows of their own.
 _PUSHED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
 
@@ -69,8 +70,9 @@ class LedgerHandler:
                 self._reads[entry.id] = self._read(entry, now)
         if not self._unmet:
             return 0.0
-        left_s = next(iter(self._unmet.values())).at + self._patience(now) - now
-        return min(LOOK_S, left_s) if left_s > 0 else 0.0
+        waited_s = now - next(iter(self._unmet.values())).at
+        left_s = self._patience(now) - waited_s
+        return min(max(LOOK_S, waited_s / 4), LOOK_MAX_S, left_s) if left_s > 0 else 0.0
 
     def _patience(self, now: float) -> float:
         """Seconds that an event waits, as things are."""

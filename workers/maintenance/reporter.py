@@ -191,6 +191,10 @@ class Reporter:
         with sql.optional(runtime.engine, sql.DEADLINE_S):
             runtime.ledger.ready_for(today + timedelta(days=1))
             dropped = runtime.ledger.drop_old(today - timedelta(days=runtime.settings.ledger_days))
+            most = runtime.settings.ledger_bytes_max
+            over = runtime.ledger.drop_over(most, today) if most is not None else []
+        if over:
+            log.warning("the ledger was larger than PUSHFLEET_LEDGER_BYTES_MAX: its oldest days were dropped", extra={"count": len(over)})
         if dropped:
             log.info("old days of the ledger were dropped", extra={"count": len(dropped)})
 

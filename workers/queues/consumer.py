@@ -340,8 +340,11 @@ class StreamConsumer:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an item breaks, the others must go on
             self._isolate(entries, error)
-        for entry in entries:
-            del left[(entry.stream, entry.id)]
+        if len(entries) == len(left):
+            left.clear()
+        else:
+            for entry in entries:
+                del left[(entry.stream, entry.id)]
         metrics.STAGE_SECONDS.labels(self.policy.stage).observe(time.perf_counter() - started)
         self.progress_at = time.monotonic()
 

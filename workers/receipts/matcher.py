@@ -30,7 +30,7 @@ from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.receipts.readers import READERS, label_of
-from workers.receipts.stage import LOOK_AGAIN_S, Callback, Sent, Settled, is_tag, settle
+from workers.receipts.stage import LOOK_AGAIN_S, Callback, MatchedReceipts, Sent, is_tag, settle
 from workers.vendors.receipt_bodies import Receipt
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class ReceiptsHandler:
         owners = self._stores.devices.owners(callback.app, callback.vendor, tokens) if tokens else {}
         return {number: row for number, row in found.items() if owners.get(callback.receipts[number].token) == (row.user, row.device)}
 
-    def _retire(self, callback: Callback, settled: Settled) -> None:
+    def _retire(self, callback: Callback, settled: MatchedReceipts) -> None:
         """What a vendor file's verdict would have done, with the same guard."""
         calm = {"dead": True}
         if settled.dead or settled.foreign:
@@ -160,7 +160,7 @@ class ReceiptsHandler:
         ]
         devices.replace_tokens(moved)
 
-    def _hold(self, callback: Callback, lane: str, settled: Settled) -> None:
+    def _hold(self, callback: Callback, lane: str, settled: MatchedReceipts) -> None:
         """Foreign ones wait for the word of their cohort: which is that of old registrations, as a receipt says nothing of the build."""
         now, names = now_ms(), (str(callback.vendor), callback.business_id)
         cohort = cohort_of(self._stores.version_of((callback.app, callback.vendor, callback.business_id)), None, 0, now)
@@ -177,7 +177,7 @@ class ReceiptsHandler:
         ]
         self._stores.guard.hold(lane, held, now)
 
-    def _limit(self, callback: Callback, settled: Settled) -> None:
+    def _limit(self, callback: Callback, settled: MatchedReceipts) -> None:
         """What a vendor tells too late for the push itself, of its day: no further one is sent to learn the same."""
         lane = (callback.app, callback.vendor, callback.business_id)
         for bucket in Bucket:

@@ -43,7 +43,7 @@ class Sent:
 
 
 @dataclass(slots=True)
-class Settled:
+class MatchedReceipts:
     """noted: (row, receipt), each with a status for the ledger. capped: of devices that had enough of the row's bucket that day;
     spent: of pushes over the app's day. lost: receipts that fit no push of ours."""
 
@@ -58,9 +58,9 @@ class Settled:
     lost: list[Receipt] = field(default_factory=list)
 
 
-def settle(receipts: Sequence[Receipt], sent: Mapping[int, Sent], looks: int, *, strict: bool) -> Settled:
+def settle(receipts: Sequence[Receipt], sent: Mapping[int, Sent], looks: int, *, strict: bool) -> MatchedReceipts:
     """sent: by a receipt's number, the row it may speak of. strict: the vendor's message id must fit, too."""
-    settled = Settled()
+    settled = MatchedReceipts()
     for number, receipt in enumerate(receipts):
         row = sent.get(number)
         if row is not None and (not strict or receipt.request_id in row.message_ids):
@@ -72,7 +72,7 @@ def settle(receipts: Sequence[Receipt], sent: Mapping[int, Sent], looks: int, *,
     return settled
 
 
-def _tell(row: Sent, receipt: Receipt, settled: Settled) -> None:
+def _tell(row: Sent, receipt: Receipt, settled: MatchedReceipts) -> None:
     settled.noted.append((row, receipt))
     if receipt.replacement:
         settled.replaced.append((row, receipt))

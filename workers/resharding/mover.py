@@ -95,9 +95,12 @@ def _on_streams(runtime: Runtime) -> dict[str, int]:
 
 
 class Mover:
-    """Moves what lies in the shards of one fleet to those of another number of them. old, new: their runtimes, with one home."""
+    """Moves what lies in the shards of one fleet to those of another number of them. old, new: their runtimes.
 
-    def __init__(self, old: Runtime, new: Runtime, say: Callable[[str], None]) -> None:
+    say: told of each shard that is done, counts by kind.
+    """
+
+    def __init__(self, old: Runtime, new: Runtime, say: Callable[[dict[str, int]], None]) -> None:
         self._say = say
         self._old = old
         self._new = [Place(one.number, one.redis, one.keys) for one in new.shards]
@@ -111,7 +114,7 @@ class Mover:
                 continue
             counts = {"lanes": self._lanes(place), "retries": self._delayed(place), "withdrawals": self._withdrawals(place)}
             counts["keys"] = self._keys(place)
-            self._say(f"shard {place.number}: " + ", ".join(f"{count} {what}" for what, count in counts.items()) + " moved")
+            self._say({"number": place.number, **counts})
         for place in self._new:
             self._count(place)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -15,6 +15,7 @@ from common.config import Settings
 from common.storage import keys
 from common.storage.leases import LEASE_MS, Lease
 from common.storage.shards import DRAIN, RESHARD, STOP
+from common.values import BothWords
 from workers.resharding.mover import Mover, NotEmptyError, flush
 from workers.runtime import Runtime
 from workers.shards import backlog, due_vendors
@@ -25,12 +26,35 @@ LOOK_S: Final = 0.2
 STAGES: Final = frozenset({"intake", "presence", "routing", "delivery", "upkeep"})
 
 
+#: Phases that follow DRAIN and STOP, for who looks on.
+FLUSH, MOVE = "flush", "move"
+
+
+#: What is said of the steps, in English and Chinese.
+WORDS: Final[Mapping[str, BothWords]] = {
+    "already": BothWords("the fleet has {to} shards already", "集群已经是 {to} 个分片"),
+    "begins": BothWords("from {began} to {to} shards: intake stops", "从 {began} 个分片变为 {to} 个：intake 停止读取"),
+    "stopped": BothWords(
+        "the workers have stopped; what is between the stages is finished", "各进程已停止；正在完成各阶段之间尚未处理的内容"
+    ),
+    "moved": BothWords(
+        "shard {number}: {lanes} entries, {retries} retries, {withdrawals} withdrawals, {keys} keys moved",
+        "分片 {number}：移动了 {lanes} 个队列条目、{retries} 个重试、{withdrawals} 个撤回、{keys} 个键",
+    ),
+    "done": BothWords(
+        "the fleet has {to} shards: start it with PUSHFLEET_SHARDS={to}", "集群现在是 {to} 个分片：请以 PUSHFLEET_SHARDS={to} 启动"
+    ),
+}
+
+
 class ReshardingError(Exception):
     """What stands against it; nothing is lost, the next call goes on."""
 
 
 class Resharding:
-    def __init__(self, settings: Settings, to: int, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, to: int, say: Callable[[str], None], lang: str = "en") -> None:
+        """say: prints a line; lang: en or zh."""
+        self._lang = lang
         self._settings = settings
         self._to = to
         self._say = say
@@ -42,27 +66,33 @@ class Resharding:
         with self._alone():
             began = self._begun()
             if began is None:
-                self._say(f"the fleet has {self._to} shard{'s' * (self._to > 1)} already")
+                self._tell("already", to=self._to)
                 return
             old, new = (Runtime(dataclasses.replace(self._settings, shards=number), "reshard", RESHARD) for number in (began, self._to))
             for one in (old, new):  # one connection, one door to SQL
                 one.__dict__["redis"], one.__dict__["engine"] = home.redis, home.engine
-            self._say(f"from {began} to {self._to} shards: intake stops")
+            self._tell("begins", began=began, to=self._to)
             if self._phase() == DRAIN:
                 self._drain(old, drain_s)
-                home.redis.hset(home.keys.resharding, "phase", STOP)
+                self._at(STOP)
             self._stop(stop_s)
-            self._say("the workers have stopped; what is between the stages is finished")
+            self._tell("stopped")
+            self._at(FLUSH)
             try:
                 flush(old)
             except NotEmptyError as error:
                 raise ReshardingError(f"these could not be finished: {error}; is the database there? Then call it again") from None
-            Mover(old, new, self._say).run()
+            self._at(MOVE)
+            Mover(old, new, lambda counts: self._tell("moved", **counts)).run()
             with home.redis.pipeline(transaction=True) as pipe:
                 pipe.set(home.keys.shards, self._to)
                 pipe.delete(home.keys.resharding)
                 pipe.execute()
-        self._say(f"the fleet has {self._to} shard{'s' * (self._to > 1)}: start it with PUSHFLEET_SHARDS={self._to}")
+        self._tell("done", to=self._to)
+
+    def _tell(self, what: str, **values: int) -> None:
+        words = WORDS[what]
+        self._say((words.zh if self._lang == "zh" else words.en).format(**values))
 
     def _begun(self) -> int | None:
         """From how many; None: there is nothing to do. Another one that was ended goes on first."""
@@ -77,6 +107,9 @@ class Resharding:
             return None
         redis.hset(names.resharding, mapping={"from": has, "to": self._to, "phase": DRAIN})
         return has
+
+    def _at(self, phase: str) -> None:
+        self._home.redis.hset(self._home.keys.resharding, "phase", phase)
 
     def _phase(self) -> str:
         return cast(bytes, self._home.redis.hget(self._home.keys.resharding, "phase")).decode()

@@ -1,15 +1,17 @@
 """The usual push: a chat of two without wishes of its sender, to somebody with one device who set nothing. Pure.
 
-The first one of a lane and language is made the general way (stage.py); the others differ from it in the fields that `push_like` replaces.
+The first one of a lane and language is made the general way (stage.py); the others differ from it in the fields of `LikeRow` only.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
-from common.contracts import PLAIN, Notification, OfflineRecipients, Push, Target
+from common.contracts import PLAIN, Conversation, Device, Element, LikeRow, Notification, OfflineRecipients, Push, Sender
+from common.contracts import push_like as made_like
 from common.model import Kind, Vendor
-from workers.routing.identity import push_id
 
 #: Lane, language and platform: pushes with the same key differ in ids, times, names and words only.
 Pattern = tuple[str, Vendor, str, str | None, str]
@@ -35,32 +37,48 @@ def pattern_of(one: OfflineRecipients, now_ms: int) -> Pattern | None:
 
 def push_like(pattern: Notification, one: OfflineRecipients) -> Push:
     """The push, its notification made from that of another one of the same pattern."""
-    message = one.message
-    who = one.recipients[0]
+    message, who = one.message, one.recipients[0]
     device = who.devices[0]
-    text = message.elements[0].text or ""
-    nick = message.sender.nick
-    name = nick if nick and not nick.isspace() else ""
-    prefix = f"{name}:" if name else ""
-    note = msgspec.structs.replace(
-        pattern,
-        event_id=message.event_id,
-        message_id=message.message_id,
-        conversation_id=message.conversation.id,
-        ts_ms=message.ts_ms,
-        received_ms=message.received_ms,
-        presence_ms=one.presence_ms,
-        expires_at_ms=message.expires_at_ms,
-        title="" if device.vendor == Vendor.APNS else name or pattern.app_name or text,
-        body=prefix + text,
-        prefix=prefix,
-        sender_name=name or pattern.app_name,
-        text=text,
-        collapse_id=message.message_id,
-        sender_id=message.sender.id,
+    row = like_row(message, message.event_id, message.ts_ms, message.received_ms, message.expires_at_ms, who.user, device)
+    push = made_like(pattern, row, device.platform)
+    if push.note.presence_ms == one.presence_ms:
+        return push
+    return Push(note=msgspec.structs.replace(push.note, presence_ms=one.presence_ms), targets=push.targets)
+
+
+class Chat(Protocol):
+    """What a message and its event have in common."""
+
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def conversation(self) -> Conversation: ...
+    @property
+    def sender(self) -> Sender: ...
+    @property
+    def elements(self) -> tuple[Element, ...] | None: ...
+
+
+def like_row(chat: Chat, event_id: str, ts_ms: int, received_ms: int, expires_ms: int, user: str, device: Device) -> LikeRow:
+    """The push's own fields. chat: with one text element."""
+    sender = chat.sender
+    nick = sender.nick
+    return LikeRow(
+        event_id,
+        chat.message_id,
+        chat.conversation.id,
+        ts_ms,
+        received_ms,
+        expires_ms,
+        nick if nick and not nick.isspace() else "",
+        (chat.elements or _NONE)[0].text or "",
+        sender.id,
+        user,
+        device.device_id,
+        device.token,
+        device.registered_ms,
+        device.app_version,
     )
-    identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
-    target = Target(
-        who.user, device.device_id, device.token, identity, device.platform, device.registered_ms, app_version=device.app_version
-    )
-    return Push(note=note, targets=(target,))
+
+
+_NONE = (Element(type="text"),)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from common.contracts import Message
-from common.model import Kind
+from common.push_ids import push_id
 
-
-def push_id(app: str, event_id: str, user: str, device: str, kind: Kind) -> str:
-    """32 hex digits of blake2b-128 over the five parts (contract §8a), each ended by a NUL, which none of them can hold."""
-    told = f"{app}\0{event_id}\0{user}\0{device}\0{kind}\0".encode("utf-8", "replace")
-    return hashlib.blake2b(told, digest_size=16).hexdigest()
+__all__ = ["collapse_id", "push_id"]
 
 
 def collapse_id(message: Message) -> str:

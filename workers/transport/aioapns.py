@@ -37,7 +37,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import ChangedSetting, SettingCodes
 
-from workers.transport.base import BODY_BYTES_MAX, NO_HTTP2, Batch, base_of, fault_of
+from workers.transport.base import BODY_BYTES_MAX, NO_HTTP2, SendBatch, base_of, fault_of
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ logging.getLogger("aioapns").addHandler(logging.NullHandler())
 logging.getLogger("aioapns").propagate = False
 
 
-class LostError(Exception):
+class LostConnectionError(Exception):
     """No answer will come. sent: the vendor may have read the request."""
 
     def __init__(self, words: str, sent: bool, reason: Literal["refused", "reset"] = "reset") -> None:
@@ -61,7 +61,7 @@ class LostError(Exception):
         self.words, self.sent, self.reason = words, sent, reason
 
 
-class Sending:
+class AioapnsSending:
     """One request on its stream."""
 
     __slots__ = ("body", "future", "headers", "started", "started_at", "status")
@@ -75,7 +75,7 @@ class Sending:
 
     def fail(self, words: str, sent: bool) -> None:
         if not self.future.done():
-            self.future.set_exception(LostError(words, sent))
+            self.future.set_exception(LostConnectionError(words, sent))
 
 
 class WatchedH2(H2Connection):
@@ -135,7 +135,7 @@ class Slots(ChannelPool):
     def destroy(self, exc: Exception) -> None:  # noqa: ARG002 - the library's signature
         for ticket in self._line:
             if not ticket.done():
-                ticket.set_exception(LostError("the connection was lost", False))
+                ticket.set_exception(LostConnectionError("the connection was lost", False))
         self._line.clear()
 
 
@@ -150,7 +150,7 @@ class AioapnsConnection(APNsTLSClientProtocol):
         self.conn = WatchedH2()
         self.conn.watcher = self
         self.free_channels = Slots(streams_max)
-        self.sendings: dict[int, Sending] = {}
+        self.sendings: dict[int, AioapnsSending] = {}
         self.room = asyncio.Event()
         self.draining = self.lost = False
         self.heard_at = 0.0  # seconds of the loop's clock
@@ -166,15 +166,15 @@ class AioapnsConnection(APNsTLSClientProtocol):
     async def send(self, request: Request, begun: Callable[[], None]) -> Answer:
         """LostError when no answer will come; cancelling frees the slot and resets the stream. begun: called when it is written."""
         stream = await self.free_channels.acquire()
-        sending = Sending()
+        sending = AioapnsSending()
         try:
             if self.draining or self.lost:
-                raise LostError("the connection takes no new streams", False)
+                raise LostConnectionError("the connection takes no new streams", False)
             self.sendings[stream] = sending
             await self._write(stream, request, sending, begun)
             return await sending.future
         except ProtocolError:
-            raise LostError("an HTTP/2 protocol error", sending.started) from None
+            raise LostConnectionError("an HTTP/2 protocol error", sending.started) from None
         finally:
             if self.sendings.pop(stream, None) is not None and sending.started:
                 self._abandon(stream)
@@ -186,7 +186,7 @@ class AioapnsConnection(APNsTLSClientProtocol):
             if self.draining and not self.sendings:
                 self.close()
 
-    async def _write(self, stream: int, request: Request, sending: Sending, begun: Callable[[], None]) -> None:
+    async def _write(self, stream: int, request: Request, sending: AioapnsSending, begun: Callable[[], None]) -> None:
         headers = [(":method", "POST"), (":scheme", "https"), (":path", request.path), (":authority", self.authority)]
         self.conn.send_headers(stream, [*headers, *request.headers.items()], end_stream=not request.body)
         sending.started, sending.started_at = True, self.loop.time()
@@ -296,7 +296,7 @@ class AioapnsPool(APNsBaseConnectionPool):
         tls = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != "h2":
             transport.abort()
-            raise LostError(NO_HTTP2, False, "refused")
+            raise LostConnectionError(NO_HTTP2, False, "refused")
         return connection
 
     def discard_connection(self, connection: Any) -> None:
@@ -308,9 +308,9 @@ class AioapnsPool(APNsBaseConnectionPool):
         try:
             connection = await self.acquire()
         except Exception as error:  # noqa: BLE001 - the library turns every failure to connect into its own exception
-            if isinstance(error.__context__, LostError):
+            if isinstance(error.__context__, LostConnectionError):
                 raise error.__context__ from None
-            raise LostError("no connection: " + type(error.__context__ or error).__name__, False, "refused") from None
+            raise LostConnectionError("no connection: " + type(error.__context__ or error).__name__, False, "refused") from None
         if not isinstance(connection, AioapnsConnection):
             raise TypeError("a connection of another pool")
         return await connection.send(request, begun)
@@ -343,7 +343,7 @@ class AioapnsTransport:
         if route.proxy is not None:
             raise ValueError("aioapns goes through no proxy")
         bases = [self._base(route, request) for request in requests]
-        batch = Batch(len(requests), deadline_s)
+        batch = SendBatch(len(requests), deadline_s)
         loop = self._running()
         if loop is None:
             return [NoAnswer("refused", False, "the transport is closed")] * len(requests)
@@ -358,7 +358,7 @@ class AioapnsTransport:
             raise ValueError("aioapns sends pushes to APNs over TLS only")
         return base
 
-    async def _send_all(self, route: Route, requests: Sequence[Request], bases: list[str], batch: Batch, started: set[int]) -> None:
+    async def _send_all(self, route: Route, requests: Sequence[Request], bases: list[str], batch: SendBatch, started: set[int]) -> None:
         works: list[Coroutine[Any, Any, None]] = []
         for index, request in enumerate(requests):
             fault = fault_of(request)
@@ -368,7 +368,7 @@ class AioapnsTransport:
                 works.append(self._send(self._pool(route, bases[index]), request, index, batch, started))
         await asyncio.gather(*works)
 
-    async def _send(self, pool: AioapnsPool, request: Request, index: int, batch: Batch, started: set[int]) -> None:
+    async def _send(self, pool: AioapnsPool, request: Request, index: int, batch: SendBatch, started: set[int]) -> None:
         outcome: Answer | NoAnswer
         try:
             async with asyncio.timeout_at(batch.ends):  # one instant for all, so that a freed slot goes to nobody whose time is up
@@ -376,7 +376,7 @@ class AioapnsTransport:
             outcome = Answer(answer.status, answer.headers, answer.body, time.monotonic() - batch.begun)
         except TimeoutError:
             outcome = NoAnswer("timeout", index in started, "the deadline passed", time.monotonic() - batch.begun)
-        except LostError as lost:
+        except LostConnectionError as lost:
             outcome = NoAnswer(lost.reason, lost.sent, lost.words, time.monotonic() - batch.begun)
         except Exception as error:  # noqa: BLE001 - an error of the library is this push's, not the batch's
             outcome = NoAnswer("reset", index in started, type(error).__name__, time.monotonic() - batch.begun)

@@ -139,7 +139,7 @@ def read_head(lines: Sequence[bytes]) -> tuple[int, dict[str, str]]:
     return (0, {}) if inside else (status, headers)
 
 
-class Batch:
+class SendBatch:
     """The answers of one send_many: filled by the transport's thread, waited for by the caller's.
 
     begun, ends: seconds of the monotonic clock. done: called without arguments by the thread that gave the last answer.

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from workers.transport.base import BODY_BYTES_MAX, Batch, base_of, fault_of
+from workers.transport.base import BODY_BYTES_MAX, SendBatch, base_of, fault_of
 from workers.transport.easy import POOL_IDLE_S, EasyMaker
 from workers.transport.loop import CLOSED, Loop
 from workers.transport.pool import Job, header_lines
@@ -65,7 +65,7 @@ class CurlTransport:
         """
         if not requests:
             return []
-        batch = Batch(len(requests), deadline_s)
+        batch = SendBatch(len(requests), deadline_s)
         jobs = self._jobs(route, requests, batch)
         loop = self._running()
         if loop is None:
@@ -77,7 +77,7 @@ class CurlTransport:
                     batch.put(job.index, CLOSED)
         return batch.wait(lambda index: any(job.started for job in jobs if job.index == index))
 
-    def _jobs(self, route: Route, requests: Sequence[Request], batch: Batch) -> list[Job]:
+    def _jobs(self, route: Route, requests: Sequence[Request], batch: SendBatch) -> list[Job]:
         jobs: list[Job] = []
         bases = {endpoint: base_of(route, endpoint) for endpoint in {request.endpoint for request in requests}}
         h2 = {endpoint: route.http2 and base.startswith("https:") for endpoint, base in bases.items()}

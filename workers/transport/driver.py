@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from workers.transport.dialer import IN, OUT, Dial, DialError, Link, Resolver
 from workers.transport.header_codec import UnsendableError
-from workers.transport.http2 import ConnectionFault, Http2Connection, Job, Sending, frame
+from workers.transport.http2 import ConnectionFault, Http2Connection, Job, StreamSending, frame
 from workers.wire import ClientIdentity, NoAnswer, Route
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Http2Pool:
         self.name, self.base, self.identity, self.proxy = key
         self.context, self.body_bytes_max = context, body_bytes_max
         self.connections_max = self.streams_max = 1
-        self.queue: deque[list[int | Sending]] = deque()
+        self.queue: deque[list[int | StreamSending]] = deque()
         self.again: deque[Job] = deque()
         self.waiting = 0
         self.lines: list[OpenConnection] = []
@@ -84,7 +84,7 @@ class Http2Pool:
     def busy(self) -> bool:
         return self.waiting > 0 or any(line.h2.streams for line in self.lines)
 
-    def put(self, sending: Sending, first: int, end: int) -> None:
+    def put(self, sending: StreamSending, first: int, end: int) -> None:
         self.queue.append([sending, first, end])
         self.waiting += end - first
 
@@ -95,14 +95,14 @@ class Http2Pool:
             return self.again.popleft()
         span = self.queue[0]
         sending, index, end = span
-        if not isinstance(sending, Sending) or not isinstance(index, int):
+        if not isinstance(sending, StreamSending) or not isinstance(index, int):
             raise TypeError("a span is (sending, index, end)")
         span[1] = index + 1
         if span[1] == end:
             self.queue.popleft()
         return sending, index
 
-    def withdraw(self, sending: Sending | None = None) -> list[Job]:
+    def withdraw(self, sending: StreamSending | None = None) -> list[Job]:
         """Takes back what waits, of one call or of all."""
         taken: list[Job] = []
         kept: list[Job] = []
@@ -177,7 +177,7 @@ class Driver:
         self.pools: dict[PoolKey, Http2Pool] = {}
         self.leaving: set[OpenConnection] = set()  # their pools forgot them; they end after their last answer
         self.starving: set[Http2Pool] = set()
-        self.sendings: dict[Sending, set[Http2Pool]] = {}
+        self.sendings: dict[StreamSending, set[Http2Pool]] = {}
         self.distrusted: dict[PoolKey, float] = {}
         self.sweep_at = 0.0
         self.resolver = Resolver()
@@ -218,7 +218,7 @@ class Driver:
             self._expire(now)
 
     def take(
-        self, key: PoolKey, route: Route, context: ssl.SSLContext, body_bytes_max: int, sending: Sending, first: int, end: int
+        self, key: PoolKey, route: Route, context: ssl.SSLContext, body_bytes_max: int, sending: StreamSending, first: int, end: int
     ) -> None:
         """Requests first to end of a call, for a pool that is made when there is none."""
         pool = self.pools.get(key)
@@ -476,7 +476,7 @@ class Driver:
             for line in [*self.leaving, *(line for pool in self.pools.values() for line in pool.lines)]:
                 self._expire_on(line, sending, now)
 
-    def _expire_on(self, line: OpenConnection, sending: Sending, now: float) -> None:
+    def _expire_on(self, line: OpenConnection, sending: StreamSending, now: float) -> None:
         line.h2.sent = line.link.sent
         try:
             clean = line.h2.expire(sending, now)
@@ -490,7 +490,7 @@ class Driver:
         if line.h2.draining:
             self._leave(line, now)
 
-    def done(self, sending: Sending) -> None:
+    def done(self, sending: StreamSending) -> None:
         self.sendings.pop(sending, None)
 
     def keep(self) -> None:

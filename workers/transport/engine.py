@@ -23,7 +23,7 @@ from typing import Final
 from workers.transport.base import BODY_BYTES_MAX, GRACE_S, base_of
 from workers.transport.dialer import tls_context
 from workers.transport.driver import Driver, PoolKey
-from workers.transport.http2 import Sending
+from workers.transport.http2 import StreamSending
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route, Transport
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Flight:
     """
 
     _transport: Http2Transport
-    _sending: Sending
+    _sending: StreamSending
     _ends: tuple[int, ...]
     _woken: threading.Event
 
@@ -71,7 +71,7 @@ class Flight:
         return [missing if one is None else one for one in sending.answers[first : self._ends[number]]]
 
     @property
-    def sending(self) -> Sending:
+    def sending(self) -> StreamSending:
         return self._sending
 
     @property
@@ -161,7 +161,7 @@ class Http2Transport:
         ends: list[int] = []
         for _, part in rounds:
             ends.append((ends[-1] if ends else 0) + len(part))
-        flight = Flight(self, Sending(requests, deadline_s), tuple(ends), threading.Event())
+        flight = Flight(self, StreamSending(requests, deadline_s), tuple(ends), threading.Event())
         spans: list[tuple[PoolKey, Route, ssl.SSLContext, int, int]] = []
         for (route, part), end in zip(rounds, ends, strict=True):
             spans += self._spans(route, part, end - len(part))
@@ -233,7 +233,7 @@ class Http2Transport:
                 other.woken.set()
                 return
 
-    def _drive(self, sending: Sending, until: float) -> None:
+    def _drive(self, sending: StreamSending, until: float) -> None:
         driver = self._ready()
         if driver is None:
             return

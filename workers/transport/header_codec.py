@@ -27,6 +27,7 @@ _STATIC: Final = [(name.decode(), value.decode()) for name, value in HeaderTable
 _STATIC_COUNT: Final = len(_STATIC)
 _STATIC_NAMES: Final = {name: place for place, (name, _) in reversed(list(enumerate(_STATIC, 1)))}
 _METHOD_POST, _SCHEME_HTTPS, _PATH_NAME = b"\x83", b"\x87", b"\x04"
+_QUICK_PATH: Final = _PATH_NAME.decode("latin-1")
 
 
 class HeaderError(ValueError):
@@ -55,6 +56,7 @@ def integer(number: int, bits: int, first: int) -> bytes:
 
 
 _LENGTHS: Final = [integer(length, 7, 0) for length in range(512)]
+_QUICK_LENGTHS: Final = [octets.decode("latin-1") for octets in _LENGTHS]
 
 
 def literal(text: str) -> bytes:
@@ -238,7 +240,13 @@ class HeaderDecoder:
             name = self._entry(index)[0]
         else:
             name, at = _read_name(block, at)
-        value, at = _read_string(block, at)
+        size = block[at] if at < len(block) else 0xFF
+        end = at + 1 + (size & 127)
+        if size & 127 < 127 and end <= len(block):  # as _read_string, without the call
+            raw = block[at + 1 : end]
+            value, at = _huffman.decode(raw) if size & 128 else raw.decode("latin-1"), end
+        else:
+            value, at = _read_string(block, at)
         pair = (name, value)
         if first & 0x40:
             self._entries.appendleft(pair)
@@ -290,8 +298,11 @@ class HeaderEncoder:
         self._order: list[tuple[str, str]] = []
         self._known: dict[tuple[str, str], bytes] = {}
         self._names: dict[str, bytes] = {}  # of volatile ones
-        self._paths: dict[str, bytes] = {}  # of those in the table
-        self._prefix = b""
+        # the same as text, each octet a character: it is joined with the values and encoded at once
+        self._quick_prefix = ""
+        self._quick_known: dict[tuple[str, str], str] = {}
+        self._quick_names: dict[str, str] = {}
+        self._quick_paths: dict[str, str] = {}  # of those in the table
 
     def limit(self, table_bytes: int) -> None:
         """The peer's SETTINGS_HEADER_TABLE_SIZE. A smaller table than before is told to it (RFC 7541 §4.2)."""
@@ -307,15 +318,15 @@ class HeaderEncoder:
 
     def block(self, request: Request) -> bytes:
         """The header block of a request. UnsendableError for what fault_of finds; nothing has changed then."""
-        path, known, names = request.path, self._known, self._names
-        place = self._paths.get(path)
-        if place is None:
-            if path == self._last_path or len(path) >= 512 or not path.isascii() or not path.isprintable() or " " in path:
-                return self._careful(request)
-            place = _PATH_NAME + _LENGTHS[len(path)] + path.encode("ascii")
-        if not self._prefix or request.method != "POST":
+        path, known, names = request.path, self._quick_known, self._quick_names
+        if not self._quick_prefix or request.method != "POST":
             return self._careful(request)
-        parts = [self._prefix, place]
+        loose, parts = "", [self._quick_prefix, self._quick_paths.get(path, "")]
+        if not parts[1]:
+            if path == self._last_path or len(path) >= 512:
+                return self._careful(request)
+            loose = path
+            parts[1] = f"{_QUICK_PATH}{_QUICK_LENGTHS[len(path)]}{path}"
         for item in request.headers.items():
             found = known.get(item)
             if found is not None:
@@ -323,11 +334,14 @@ class HeaderEncoder:
                 continue
             name, value = item
             index = names.get(name)
-            if index is None or len(value) >= 512 or not value.isascii() or not value.isprintable() or " " in value:
+            if index is None or len(value) >= 512:
                 return self._careful(request)
-            parts += (index, _LENGTHS[len(value)], value.encode("ascii"))
+            loose += value
+            parts += (index, _QUICK_LENGTHS[len(value)], value)
+        if loose and not (loose.isascii() and loose.isprintable() and " " not in loose):
+            return self._careful(request)
         self._last_path = path
-        return b"".join(parts)
+        return "".join(parts).encode("latin-1")
 
     def _careful(self, request: Request) -> bytes:
         """As `block`, for what was not met before: checked as a whole first, as the peer's table must not be half changed."""
@@ -377,7 +391,9 @@ class HeaderEncoder:
         newest = _STATIC_COUNT + len(self._order)
         self._known = {item: integer(newest - at, 7, 0x80) for at, item in enumerate(self._order)}
         self._names = {item[0]: integer(newest - at, 4, 0) for at, item in enumerate(self._order) if item[0] in VOLATILE}
-        self._paths = {value: self._known[name, value] for name, value in self._order if name == ":path"}
         authority = self._known.get(self._authority)
         usable = authority is not None and not self._full and not self._resizes
-        self._prefix = _METHOD_POST + _SCHEME_HTTPS + (authority or b"") if usable else b""
+        self._quick_prefix = (_METHOD_POST + _SCHEME_HTTPS + (authority or b"")).decode("latin-1") if usable else ""
+        self._quick_known = {item: octets.decode("latin-1") for item, octets in self._known.items()}
+        self._quick_names = {name: octets.decode("latin-1") for name, octets in self._names.items()}
+        self._quick_paths = {value: self._quick_known[name, value] for name, value in self._order if name == ":path"}

@@ -1,4 +1,4 @@
-"""The client's side of one HTTP/2 connection (RFC 9113), without I/O: octets in, octets out, answers into their `Sending`. Pure.
+"""The client's side of one HTTP/2 connection (RFC 9113), without I/O: octets in, octets out, answers into their `StreamSending`. Pure.
 
 Written for many small requests and smaller answers. Whatever a peer sends is bounded: frames, header blocks, bodies, frames that
 are no progress. A fault of the peer ends the connection; what was written then is uncertain, what was not is done again elsewhere.
@@ -60,7 +60,7 @@ class ConnectionFault(Exception):  # noqa: N818 - the peer's fault, told to it w
         self.words, self.code = words, code
 
 
-class Sending:
+class StreamSending:
     """One call of send_many: requests of one or more lanes and their answers, in the requests' order.
 
     begun, ends: seconds of the monotonic clock. left: answers that are missing. bodies: octets of answers kept so far.
@@ -91,9 +91,9 @@ class Sending:
         return count <= REPLAYS_MAX
 
 
-Job = tuple[Sending, int]
+Job = tuple[StreamSending, int]
 #: (sending, index, when it was written, how many octets of the connection had been put out at its end; inf: not all of it is).
-_Stream = tuple[Sending, int, float, float]
+_Stream = tuple[StreamSending, int, float, float]
 
 
 class Http2Connection:
@@ -169,7 +169,7 @@ class Http2Connection:
         """Whether it is streams that are missing, not octets of a window."""
         return self.met and len(self.streams) >= self.limit()
 
-    def begin(self, sending: Sending, index: int, request: Request, now: float) -> int:
+    def begin(self, sending: StreamSending, index: int, request: Request, now: float) -> int:
         """Puts a request out on a stream of its own; gives its octets. UnsendableError for what can't be written."""
         block = self._encoder.block(request)
         stream, size, length = self._next_id, len(block), len(request.body)
@@ -192,7 +192,7 @@ class Http2Connection:
         self.streams[stream] = (sending, index, now, self.queued)
         return size
 
-    def _begin_slowly(self, stream: int, sending: Sending, index: int, block: bytes, body: bytes, now: float) -> int:
+    def _begin_slowly(self, stream: int, sending: StreamSending, index: int, block: bytes, body: bytes, now: float) -> int:
         """A request without a body, or one that does not fit the frames and windows of this moment."""
         before = self.queued
         ended = 0 if body else END_STREAM
@@ -244,7 +244,7 @@ class Http2Connection:
         else:
             sending.fail(index, "reset", False, words, now)
 
-    def expire(self, sending: Sending, now: float) -> bool:
+    def expire(self, sending: StreamSending, now: float) -> bool:
         """Ends the streams of a call whose deadline passed. False: the connection must be closed, as it holds octets of such a one
         that were not written yet, and must never be."""
         clean = True

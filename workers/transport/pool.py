@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from workers.transport.base import BODY_BYTES_READ_MAX, NO_HTTP2, Batch, read_head
+from workers.transport.base import BODY_BYTES_READ_MAX, NO_HTTP2, SendBatch, read_head
 from workers.transport.easy import EasyMaker, failure, through
 from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route
 
@@ -57,7 +57,7 @@ class Job:
 
     __slots__ = ("batch", "body", "index", "key", "lines", "method", "replays", "started", "started_at", "url")
 
-    def __init__(self, batch: Batch, index: int, key: Key, url: str, request: Request, lines: list[str]) -> None:
+    def __init__(self, batch: SendBatch, index: int, key: Key, url: str, request: Request, lines: list[str]) -> None:
         self.batch, self.index, self.key, self.url, self.lines = batch, index, key, url, lines
         self.method, self.body = request.method, request.body
         self.started, self.started_at, self.replays = False, 0.0, 0

@@ -514,24 +514,9 @@ def no_answer(batch: RequestBatch, answer: NoAnswer) -> Sequence[Outcome]:
     return [Outcome(verdict, answer.reason, words=answer.words)] * len(batch.items)
 
 
-def in_a_row(item: PushItem, code: str) -> int:
-    """How often the vendor has now said `code` (or, where it has none, the status) to this push, without another answer between."""
-    times = 1
-    for attempt in reversed(item.target.attempts):
-        if (attempt.code or attempt.status) != code:
-            break
-        times += 1
-    return times
-
-
 def same(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     """One outcome for every token of the request."""
     return [outcome] * len(batch.items)
-
-
-def tries_with(item: PushItem, code: str) -> int:
-    """How many tries of this push, this one included, met the code: the others say nothing about it."""
-    return 1 + sum(one.code == code for one in item.target.attempts)
 
 
 def number_id(value: str, bits: int = 31) -> int:

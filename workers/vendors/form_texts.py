@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from common.contracts import Notification
 from common.model import PRIVATE_CLASSES, Verdict
+from workers.vendors.attempts import tries_met
 from workers.vendors.base import Outcome, PushItem, RequestBatch, body_within, compact, cut, quiet, utf8_bytes
 
 #: Shown where a message leaves no words at all: by the device's language.
@@ -132,8 +133,7 @@ def unreadable_once(item: PushItem, outcome: Outcome) -> Outcome:
     """
     if outcome.verdict is not Verdict.UNCERTAIN:
         return outcome
-    tries = 1 + sum(one.verdict == Verdict.UNCERTAIN for one in item.target.attempts)
-    again = item.note.message_class in PRIVATE_CLASSES and tries < UNREADABLE_ATTEMPTS
+    again = item.note.message_class in PRIVATE_CLASSES and tries_met(item, Verdict.UNCERTAIN) < UNREADABLE_ATTEMPTS
     return outcome if again else replace(outcome, verdict=Verdict.UNKNOWN, alarm=True)
 
 

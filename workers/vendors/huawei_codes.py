@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from common.model import Again, Verdict
 from common.values import Value
+from workers.vendors.attempts import in_a_row
 from workers.vendors.base import TOO_LONG, Outcome, PushItem, RequestBatch, cut, no_answer, read, retry_after_s
 from workers.vendors.huawei_family import VENDOR_WORDS_MAX, plain
 from workers.wire import Answer, NoAnswer
@@ -117,7 +118,7 @@ REASONS: Final[Mapping[str, Meaning]] = {
 NO_RIGHT_ALONE: Final = Meaning(Verdict.TOKEN_FOREIGN)
 
 
-class _Reply(msgspec.Struct):
+class _HuaweiReply(msgspec.Struct):
     code: Any = None
     msg: Any = None
     request_id: Any = msgspec.field(default=None, name="requestId")
@@ -127,7 +128,7 @@ def classified(batch: RequestBatch, answer: Answer | NoAnswer, extra: Mapping[st
     """One outcome per item, whatever the bytes. The body's code counts on any HTTP status. extra: codes of another call (revoke)."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
-    reply = read(answer, _Reply) or _Reply()
+    reply = read(answer, _HuaweiReply) or _HuaweiReply()
     code = plain(reply.code)
     illegal = illegal_tokens(reply.msg)
     words = "" if illegal else vendor_words(reply.msg, batch)
@@ -211,11 +212,7 @@ def vendor_words(msg: Any, batch: RequestBatch) -> str:
 
 def outcome(item: PushItem, meaning: Meaning, said: Said) -> Outcome:
     """`meaning` for one token, which knows how often it was told the same before."""
-    run, key = 0, said.code or str(said.status)
-    for attempt in reversed(item.target.attempts):
-        if (attempt.code or attempt.status) != key:
-            break
-        run += 1
+    run = in_a_row(item, said.code or str(said.status)) - 1
     tried = meaning.again is not None and item.target.again == meaning.again
     spent = meaning.retries is not None and (run >= meaning.retries or tried)
     last = spent and meaning.then is not None

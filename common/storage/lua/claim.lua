@@ -6,7 +6,7 @@
 -- KEYS[3] push:gone:    prefix + <app>:<conversation>\0<message> string: "<why>|<ts>" why nothing of this message may be sent any more
 --                       ("recalled"; "call_ended": no invitation up to ts)
 -- KEYS[4] push:read:    prefix + {app:user}     hash: <conversation> -> read up to this ts, ms; m:<conversation>\0<message>; c:<call> -> ts of the answer;
---                       d:<device> -> since when its token is this person's no more, ms (of versions before 0.4; now: bindings.lua)
+--                       d:<device> -> since when its token is this person's no more, ms (of versions before 0.4; now: common/storage/bindings.py)
 -- ARGV[1] seconds a claim is kept, ARGV[2] seconds a badge is kept, ARGV[3] MessagePack: a list of {push id, day, app, message, user,
 --         device, conversation ("" = can't be read), ts, entry, increment (-1: badge not touched), when the device registered}
 -- returns MessagePack: per push {state, badge, why}: 0 ours, 1 done already, 2 leased by another entry, 3 gone (why: the decision);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,6 +139,14 @@ def test_what_is_named_and_not_there_is_no_wrong_use(run: Callable[..., Result],
     assert isinstance(result.exception, CliError)
     assert result.exception.exit_code == 1
     assert str(result.exception).startswith("no credential oppo nobody of demo")
+
+
+@pytest.mark.parametrize("command", ["test-push nobody bob", "strategy add nobody s1 {file}", "app gateway-key nobody"])
+def test_a_tenant_that_is_not_there_is_no_wrong_use(run: Callable[..., Result], tmp_path: Path, command: str) -> None:
+    (tmp_path / "preset.json").write_text("{}")
+    result = run(*command.format(file=tmp_path / "preset.json").split())
+    assert isinstance(result.exception, CliError)
+    assert (result.exception.exit_code, str(result.exception)) == (1, "no tenant nobody: pushfleet app add nobody")
 
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)

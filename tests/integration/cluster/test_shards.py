@@ -8,17 +8,21 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from common.ledger_records import PageRecord, RowRecord, decode_records, unpack_users
 from common.storage import keys
+from common.storage.shards import RESHARD, shard_of
+from tests.chaos import reshard
 from tests.cluster import ValkeyCluster, wait_until
 from tests.integration.cluster.load import RECOVERY_S_MAX, Load
 from tests.integration.test_core_elsewhere import Core
 from workers.app import PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
 from workers.pipeline import Stages
+from workers.resharding.mover import Mover
 from workers.runtime import Runtime
 from workers.shards import backlog
 
@@ -75,3 +79,23 @@ def test_a_groups_pages_reach_each_member_once(spread: Runtime) -> None:
                     rows[record.event_id, record.user] += 1
     assert len(rows) == 3 * len(members)
     assert set(rows.values()) == {1}
+
+
+def test_what_waits_moves_between_nodes(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one shard to three and back: entries, retries and marks, each in its person's slot."""
+    monkeypatch.setattr(reshard, "PUSHES", 600)
+    monkeypatch.setattr(reshard, "LANES", 3)
+    reshard.fill(runtime)
+    for number in range(20):
+        runtime.badges.report("demo", f"u0-{number}", "d", 1, number)
+    before = reshard.waiting(runtime)
+    for old, new in ((1, 3), (3, 1)):
+        fleets = [Runtime(dataclasses.replace(runtime.settings, shards=number), "reshard", RESHARD) for number in (old, new)]
+        Mover(fleets[0], fleets[1], lambda _counts: None).run()
+        assert reshard.waiting(fleets[1]) == before
+        for number in range(20):
+            place = fleets[1].shards[shard_of(new, "demo", f"u0-{number}")]
+            told: Any = place.redis.hgetall(place.keys.badges("demo", f"u0-{number}"))
+            assert str(number).encode() in told.values()
+        for fleet in fleets:
+            fleet.close()

@@ -84,12 +84,19 @@ def test_lanes_are_forgotten_only_where_nothing_came_meanwhile(queues: LaneQueue
 def test_what_ran_out_of_time_is_found_at_the_head_and_from_a_place_on(queues: LaneQueues) -> None:
     lanes = [f"a{number}:fcm:b" for number in range(OVER_EACH + 1)]
     for lane in lanes:
-        put(queues, *(NewBatch(lane, Urgency.CHAT, b"%d" % number, 1, 1, 1_000 + number % 3) for number in range(9)))
-    told = queues.over([(lane, Urgency.CHAT, 6) for lane in lanes], 1_001, 2)
-    assert [len(found) for found in told] == [4] * len(lanes)
-    told = queues.over([(lane, Urgency.CHAT, 0) for lane in lanes], 1_000, 4)
-    taken = queues.pick(lanes[-1], Urgency.CHAT, told[-1])
-    assert blobs(taken) == [b"0", b"3"]
+        put(queues, *(NewBatch(lane, Urgency.CHAT, b"%d" % number, 1, 1, 1_000) for number in range(9)))
+    told = queues.over([(lane, Urgency.CHAT, 6) for lane in lanes], 1_000, 2)
+    assert [len(set(found)) for found in told] == [4] * len(lanes)
+    assert not any(queues.over([(lane, Urgency.CHAT, 6) for lane in lanes], 999, 2))
+    put(queues, *(NewBatch(LANE, Urgency.CHAT, b"%d" % number, 1, 1, 1_000 + number % 3) for number in range(9)))
+    (found,) = queues.over([(LANE, Urgency.CHAT, 0)], 1_000, 9)
+    assert sorted(blobs(queues.pick(LANE, Urgency.CHAT, found))) == [b"0", b"3", b"6"]
+
+
+def test_entries_of_one_millisecond_keep_their_order(queues: LaneQueues) -> None:
+    put(queues, *(new(b"%d" % number) for number in range(2_500)))
+    (ids,) = queues.windows([(LANE, Urgency.CHAT, 0)], 2_500)
+    assert [int(blob or b"-1") for blob in queues.blobs(LANE, ids)] == list(range(2_500))
 
 
 def test_one_entry_has_one_sender(queues: LaneQueues) -> None:

@@ -57,7 +57,7 @@ def move(fleet: ShardedFleet, old: int, new: int) -> int:
     while True:
         CutConnection.left = after
         try:
-            Mover(cut(fleet.runtime, old), cut(fleet.runtime, new), lambda _words: None).run()
+            Mover(cut(fleet.runtime, old), cut(fleet.runtime, new), lambda _counts: None).run()
         except CutError:
             ends, after = ends + 1, after * 2
             continue
@@ -157,6 +157,8 @@ def test_the_command(sharded: ShardedFleet) -> None:
     assert {user: fleet.rows(f"c-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
     Resharding(settings, 3, said.append).run(0.0, 5.0)
     assert "already" in said[-1]
+    Resharding(settings, 1, said.append, "zh").run(0.0, 5.0)
+    assert "PUSHFLEET_SHARDS=1 启动" in said[-1]
 
 
 @pytest.mark.parametrize("sharded", [1], indirect=True)

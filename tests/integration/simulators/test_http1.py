@@ -10,7 +10,7 @@ import urllib.error
 
 import pytest
 
-from simulators.base import Faults, Reply
+from simulators.base import Faults, VendorReply
 from simulators.http1 import BODY_BYTES_MAX
 from simulators.misbehave import PADDING, Shares
 from tests.integration.simulators.clients.web import Web
@@ -281,5 +281,5 @@ def test_keep_alive_requests_are_fast(plain):
 
 
 def test_a_reply_with_a_status_nobody_knows_still_goes_out(plain, monkeypatch):
-    monkeypatch.setattr(plain.simulator, "handle", lambda call: Reply(590, b"x"))
+    monkeypatch.setattr(plain.simulator, "handle", lambda call: VendorReply(590, b"x"))
     assert raw(plain, head(length=0, extra="Connection: close\r\n")).startswith(b"HTTP/1.1 590 ")

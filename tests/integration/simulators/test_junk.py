@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulators import honor, huawei, meizu, oppo, vivo, xiaomi
-from simulators.base import Call, Record, Reply
+from simulators.base import Record, VendorCall, VendorReply
 from tests.integration.simulators.clients.huawei import make_jwt
 from tests.integration.simulators.test_honor import BODY as HONOR
 from tests.integration.simulators.test_huawei import BODY as HMS
@@ -54,12 +54,12 @@ def text(value):
 
 
 def bearer(path, body, token="tok", **headers):
-    return Call("POST", path, "", {"authorization": f"Bearer {token}", **headers}, text(body).encode())
+    return VendorCall("POST", path, "", {"authorization": f"Bearer {token}", **headers}, text(body).encode())
 
 
 def form(path, **fields):
     headers = {"content-type": "application/x-www-form-urlencoded", "authorization": "key=abc"}
-    return Call("POST", path, "", headers, urllib.parse.urlencode(fields, errors="replace").encode())
+    return VendorCall("POST", path, "", headers, urllib.parse.urlencode(fields, errors="replace").encode())
 
 
 def xiaomi_single(body):
@@ -80,11 +80,11 @@ CASES = {
     "xiaomi multi": (xiaomi, [item("A", 1), item("B", 2)], lambda body: form("/v2/multi_messages/regids", messages=text(body))),
     "oppo": (oppo, OPPO, lambda body: form(UNICAST, auth_token="tok", message=text(body))),
     "oppo batch": (oppo, [OPPO], lambda body: form(UNICAST + "_batch", auth_token="tok", messages=text(body))),
-    "vivo": (vivo, VIVO, lambda body: Call("POST", "/message/send", "", {"authtoken": "tok"}, text(body).encode())),
+    "vivo": (vivo, VIVO, lambda body: VendorCall("POST", "/message/send", "", {"authtoken": "tok"}, text(body).encode())),
     "vivo auth": (
         vivo,
         {"appId": 1, "appKey": "k", "timestamp": 1, "sign": "s"},
-        lambda b: Call("POST", "/message/auth", "", {}, text(b).encode()),
+        lambda b: VendorCall("POST", "/message/auth", "", {}, text(b).encode()),
     ),
     "meizu": (meizu, MEIZU, lambda body: form(MEIZU_PUSH, appId="1", sign="0" * 32, pushIds="A", messageJson=text(body))),
 }
@@ -110,7 +110,7 @@ def test_one_place_of_a_good_message_changed_to_anything(name, tmp_path):
     @given(st.sampled_from(spots(good)), VALUES)
     def answered(path, value):
         reply = simulator.handle(travelling(replaced(good, path, value)))
-        assert isinstance(reply, Reply)
+        assert isinstance(reply, VendorReply)
         assert 200 <= reply.status < 600
 
     answered()
@@ -124,13 +124,13 @@ ANYTHING = st.binary(max_size=40) | st.sampled_from([b"", b"null", b"[]", b"{}",
 def test_any_bytes_on_any_path_are_answered(module, tmp_path):
     simulator = made(module, tmp_path)
     own = [travelling(good) for kind, good, travelling in CASES.values() if kind is module]
-    calls = st.sampled_from([*own, Call("POST", "/oauth2/v3/token", "", {}, b""), Call("POST", "/auth/token", "", {}, b"")])
+    calls = st.sampled_from([*own, VendorCall("POST", "/oauth2/v3/token", "", {}, b""), VendorCall("POST", "/auth/token", "", {}, b"")])
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(calls, st.sampled_from(["POST", "GET", "PUT"]), ANYTHING)
     def answered(call, method, body):
-        reply = simulator.handle(Call(method, call.path, body.decode("latin-1"), call.headers, body))
-        assert isinstance(reply, Reply)
+        reply = simulator.handle(VendorCall(method, call.path, body.decode("latin-1"), call.headers, body))
+        assert isinstance(reply, VendorReply)
 
     answered()
     assert simulator.record.counts.get("accepted", 0) == 0

@@ -9,7 +9,7 @@ import hpa
 import pytest
 from hpa import messaging
 
-from simulators.base import Call, Record
+from simulators.base import Record, VendorCall
 from simulators.misbehave import shares_of, side_door
 from simulators.registry import SIMULATORS
 from tests.integration.simulators.clients.meizu import MeizuClient
@@ -187,5 +187,5 @@ def test_a_fault_that_is_set_twice_works_twice(vendor, tmp_path):
     door, port = shares_of(simulator), shares_of(simulator)
     for _ in range(2):
         body = json.dumps({"status": 503, "status_share": 1.0, "only_first": 1}).encode()
-        assert side_door(simulator, door, Call("POST", "/_sim/faults", "", {}, body)).status == 200
+        assert side_door(simulator, door, VendorCall("POST", "/_sim/faults", "", {}, body)).status == 200
         assert [port.fate().kind for _ in range(3)] == ["status", "answer", "answer"]

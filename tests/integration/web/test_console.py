@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import time
 import urllib.parse
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +64,7 @@ class Browser:
                 key, _, rest = value.partition("=")
                 self.cookies[key] = rest.partition(";")[0].strip('"')
         if answer.status == 303:
-            return self.go(answer.headers["location"])
+            return self.go(next(value for name, value in answer.headers.items() if name.lower() == "location"))
         return answer
 
     def log_in(self, name: str, password: str = PASSWORD):
@@ -400,15 +402,34 @@ http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folde
 """
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx here")
-@pytest.mark.parametrize("more", ["", "proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"])
-def test_behind_nginx_people_can_work_and_the_open_mode_is_shut(runtime, tenant, console, tmp_path, free_port, more):
-    port = free_port()
-    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path, port=port, console=console, more=more))
-    process = subprocess.Popen([shutil.which("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"])
+def behind_nginx(folder, port, console, more):
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, console=console, more=more))
+    return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+
+
+def behind_caddy(folder, port, console, more):
+    """The lines of docs/reverse-proxy.md, without TLS."""
+    page = (Path(__file__).parents[3] / "docs/reverse-proxy.md").read_text()
+    inner = re.search(r"push\.example\.com \{\n(.*?)\n\}", page, re.DOTALL)[1].replace("127.0.0.1:8080", console.removeprefix("http://"))
+    (folder / "Caddyfile").write_text(f"{{\nadmin off\nauto_https off\n}}\nhttp://127.0.0.1:{port} {{\n{inner}\n{more}}}\n")
+    return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+
+
+FORWARDED = "proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
+BEHIND = {"nginx": (behind_nginx, ""), "nginx, usual lines": (behind_nginx, FORWARDED), "caddy": (behind_caddy, "")}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_behind_a_proxy_people_can_work_and_the_open_mode_is_shut(runtime, tenant, console, tmp_path, free_port, name):
+    (command, more), port = BEHIND[name], free_port()
+    if shutil.which(name.partition(",")[0]) is None:
+        pytest.skip(f"no {name} here (Debian: apt-get install nginx caddy)")
+    env = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    process = subprocess.Popen(command(tmp_path, port, console, more), env=env, stderr=subprocess.DEVNULL)
     try:
         eventually(lambda: listens(f"127.0.0.1:{port}"))
         assert call(f"http://127.0.0.1:{port}/").status == 403, "before the first person"
+        assert name != "caddy" or call(f"http://127.0.0.1:{port}/metrics/targets").status == 404
         runtime.users.add("otto", "operator", PASSWORD)
         browser = Browser(f"http://127.0.0.1:{port}")
         [(_, fields)] = [form for form in browser.forms("/login") if form[0] == "/login"]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
+import time
 import urllib.parse
 import urllib.request
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 from oidc_provider_mock import User, run_server_in_thread
 
 from common.storage.users import ROLES
@@ -128,6 +135,88 @@ def test_a_token_that_is_not_for_us_is_refused(fleet_settings, issuer, change, h
     token = jwt.encode(claims, *(("", "none") if how == "unsigned" else ("k" * 32, "HS256")))
     with pytest.raises(OidcError):
         provider._claims(token, "n")
+
+
+class OneKey(BaseHTTPRequestHandler):
+    """A provider's description and its key."""
+
+    jwk: ClassVar[dict[str, str]] = {}
+
+    def do_GET(self):
+        issuer = f"http://{self.headers['host']}"
+        about = {name: f"{issuer}/{name}" for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")}
+        told = {"keys": [self.jwk]} if self.path == "/jwks_uri" else {"issuer": issuer, **about}
+        body = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def signer():
+    """(issuer, its private key) of a provider that signs what a test wants."""
+    key = rsa.generate_private_key(65537, 2048)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OneKey)
+    OneKey.jwk = {**json.loads(RSAAlgorithm.to_jwk(key.public_key())), "kid": "k1", "use": "sig", "alg": "RS256"}
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", key
+    server.shutdown()
+    server.server_close()
+
+
+#: What the provider signed with its own key, and is not for this sign-in.
+SIGNED_WRONG = {
+    **WRONG,
+    "several audiences, none of them us": {"aud": ["a", "b"]},
+    "issuer with a path more": {"iss": "{issuer}/"},
+    "not yet valid": {"nbf": 1 << 40},
+    "issued in the future": {"iat": 1 << 40},
+    "no expiry": {"exp": None},
+    "no time of issue": {"iat": None},
+    "no audience": {"aud": None},
+    "no issuer": {"iss": None},
+    "no nonce": {"nonce": None},
+    "a nonce that is no text": {"nonce": 7},
+    "another, and us as authorised party": {"aud": "another", "azp": CLIENT},
+}
+SIGNED_RIGHT = {
+    "for us": {},
+    "for us and another": {"aud": [CLIENT, "another"], "azp": CLIENT},
+    "a clock that is a few seconds off": {"exp": "now-5"},
+}
+
+
+def signed_claims(fleet_settings, signer, change, **header):
+    issuer, key = signer
+    settings = replace(fleet_settings, oidc_issuer=issuer, oidc_client_id=CLIENT, oidc_roles=("viewer=*",), console_url="http://c")
+    now = int(time.time())
+    claims = {"iss": issuer, "aud": CLIENT, "sub": "u1", "nonce": "n", "iat": now, "exp": now + 60, **change}
+    claims = {name: value.format(issuer=issuer) if isinstance(value, str) else value for name, value in claims.items()}
+    claims = {name: now - 5 if value == "now-5" else value for name, value in claims.items() if value is not None}
+    token = jwt.encode(claims, key, "RS256", headers={"kid": "k1", **header})
+    return Provider(settings)._claims(token, "n")
+
+
+@pytest.mark.parametrize("change", SIGNED_RIGHT.values(), ids=SIGNED_RIGHT)
+def test_what_the_provider_signed_for_us_is_taken(fleet_settings, signer, change):
+    assert signed_claims(fleet_settings, signer, change)["sub"] == "u1"
+
+
+@pytest.mark.parametrize("change", SIGNED_WRONG.values(), ids=SIGNED_WRONG)
+def test_what_the_provider_signed_for_somebody_else_is_refused(fleet_settings, signer, change):
+    with pytest.raises(OidcError):
+        signed_claims(fleet_settings, signer, change)
+
+
+def test_a_key_that_the_provider_does_not_show_is_refused(fleet_settings, signer):
+    with pytest.raises(OidcError, match="does not show"):
+        signed_claims(fleet_settings, signer, {}, kid="k2")
+    with pytest.raises(OidcError):
+        signed_claims(fleet_settings, (signer[0], rsa.generate_private_key(65537, 2048)), {})
 
 
 def test_a_provider_that_is_away_leaves_the_passwords(sso, monkeypatch):

@@ -46,6 +46,7 @@ REFUSED = {
     "APNS_CLIENT": ["httpx"],
     "SEND_TIMEOUT_S": ["0", "-1", "ten", "nan", "inf", "61"],
     "RETRY_FIRST_S": ["-1", "soon"],
+    "LEDGER_BYTES_MAX": ["0", "63MiB", "1025TiB", "many"],
     "LEDGER_DAYS": ["0", "1.5", "-7", "９"],
     "METRICS_PORT": ["65536", "-1", "http"],
     "CONSOLE_ADDR": ["8080", "host", "host:port", "host:70000", "http://h:1", "u@h:1"],

@@ -43,8 +43,10 @@ CONTRACT = [
     "build_info{version}",
     # beyond the contract
     "lane_paused{app,vendor,business_id}",
+    "lane_stopped_since{app,vendor,business_id,why}",
     "redis_memory_ratio{server}",
     "queue_wait_seconds{stage,vendor}",
+    "lane_stopped_since{app,vendor,business_id,why}",
 ]
 
 
@@ -68,8 +70,6 @@ def test_every_metric_is_registered_and_counters_show_one_series():
 
 
 CLOSED = [
-    (metrics.event_type, "message.stored", "message.stored"),
-    (metrics.event_type, "u_alice", "other"),
     (metrics.dialect, "zego", "zego"),
     (metrics.dialect, "x" * 99, "other"),
     (metrics.request_status, 200, "200"),
@@ -177,6 +177,10 @@ def test_openmetrics_where_it_is_asked_for_and_head_without_a_body(tmp_path):
         assert answer.read().endswith(b"# EOF\n")
     with urllib.request.urlopen(url) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(url, b"x", method=method))
+        assert (refused.value.code, refused.value.headers["Allow"]) == (405, "GET, HEAD")
     with urllib.request.urlopen(urllib.request.Request(url, method="HEAD")) as answer:
         assert answer.status == 200
         assert int(answer.headers["Content-Length"]) > 1000

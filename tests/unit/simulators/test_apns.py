@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from simulators.apns import Apns
-from simulators.base import Call, Record
+from simulators.base import Record, VendorCall
 from tests import simulator_keys as keys
 
 KEY = keys.ec_key()
@@ -26,14 +26,14 @@ def apns(tmp_path):
     return Apns(Record(tmp_path / "apns.jsonl"))
 
 
-def call(token=TOKEN, body=BODY, method="POST", path=None, connection=1, certificate=None, jwt=None, **headers) -> Call:
+def call(token=TOKEN, body=BODY, method="POST", path=None, connection=1, certificate=None, jwt=None, **headers) -> VendorCall:
     given = {"authorization": f"bearer {jwt or JWT}", **HEADERS}
     given.update({name.replace("_", "-"): value for name, value in headers.items()})
     given = {name: value for name, value in given.items() if value is not None}
-    return Call(method, path if path is not None else f"/3/device/{token}", "", given, body, connection, certificate)
+    return VendorCall(method, path if path is not None else f"/3/device/{token}", "", given, body, connection, certificate)
 
 
-def reason(apns, one: Call, env="production") -> str:
+def reason(apns, one: VendorCall, env="production") -> str:
     reply = apns.handle(one, env)
     return json.loads(reply.body)["reason"] if reply.body else "accepted"
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.base import Call, Record
+from simulators.base import Record, VendorCall
 from simulators.fcm import BAD_REQUEST, BAD_TOKEN, FCM_ERROR, Fcm
 from simulators.fcm_message import Invalid, check
 from tests import simulator_keys as keys
@@ -27,8 +27,8 @@ def fcm(tmp_path):
     return Fcm(Record(tmp_path / "fcm.jsonl"))
 
 
-def token_call(jwt: str, grant=GRANT, headers=FORM) -> Call:
-    return Call("POST", "/token", "", headers, urlencode({"grant_type": grant, "assertion": jwt}).encode())
+def token_call(jwt: str, grant=GRANT, headers=FORM) -> VendorCall:
+    return VendorCall("POST", "/token", "", headers, urlencode({"grant_type": grant, "assertion": jwt}).encode())
 
 
 def access(fcm, **claims) -> str:
@@ -38,7 +38,7 @@ def access(fcm, **claims) -> str:
 
 def send(fcm, message, bearer=None, path=SEND, **request):
     body = json.dumps({"message": message, **request}, ensure_ascii=False).encode()
-    reply = fcm.handle(Call("POST", path, "", {"authorization": f"Bearer {bearer or access(fcm)}"}, body))
+    reply = fcm.handle(VendorCall("POST", path, "", {"authorization": f"Bearer {bearer or access(fcm)}"}, body))
     return reply, json.loads(reply.body)
 
 
@@ -114,7 +114,7 @@ def test_expire_access_refuses_all_tokens_given_until_then(fcm):
 
 def test_without_a_bearer_nobody_is_let_in(fcm):
     assert send(fcm, {"token": "a"}, bearer="never-given")[0].status == 401
-    assert fcm.handle(Call("POST", SEND, "", {}, b"{}")).status == 401
+    assert fcm.handle(VendorCall("POST", SEND, "", {}, b"{}")).status == 401
 
 
 # ---------------------------------------------------------------- messages
@@ -270,8 +270,8 @@ def test_a_device_has_its_own_limit(fcm):
 def test_a_wrong_project_and_a_wrong_path(fcm):
     reply, answer = send(fcm, {"token": "a"}, path="/v1/projects/wrong-one/messages:send")
     assert (reply.status, code_of(answer), "details" in answer["error"]) == (403, "PERMISSION_DENIED", False)
-    assert fcm.handle(Call("POST", "/batch", "", {}, b"")).status == 404
-    assert fcm.handle(Call("GET", SEND, "", {}, b"")).status == 404
+    assert fcm.handle(VendorCall("POST", "/batch", "", {}, b"")).status == 404
+    assert fcm.handle(VendorCall("GET", SEND, "", {}, b"")).status == 404
 
 
 keys_of_messages = st.sampled_from(["token", "data", "android", "ttl", "x"])

@@ -12,7 +12,7 @@ from hpack.huffman_table import decode_huffman as decode_originally
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.base import Call, Faults, Record, Reply
+from simulators.base import Faults, Record, VendorCall, VendorReply
 from simulators.hpack_speed import check_request, decode_huffman
 from simulators.misbehave import GARBAGE, PADDING, Fate, Shares, answer, side_door
 
@@ -53,7 +53,7 @@ class Yes:
         if call.path == "/bug":
             raise RuntimeError("a mistake")
         self.record.accepted(token=call.path)
-        return Reply(200, b"{}", {"content-type": "application/json", "apns-id": "x"})
+        return VendorReply(200, b"{}", {"content-type": "application/json", "apns-id": "x"})
 
     def control(self, action, wanted):
         raise ValueError(action)
@@ -71,14 +71,14 @@ ANSWERS = {
 @pytest.mark.parametrize(("kind", "wanted"), ANSWERS.items(), ids=ANSWERS)
 def test_a_spoilt_answer_was_done_and_a_status_was_not(tmp_path, kind, wanted):
     vendor = Yes(Record(tmp_path / "r.jsonl"))
-    reply = answer(vendor, Call("POST", "/a", "", {}, b""), Fate(kind))
+    reply = answer(vendor, VendorCall("POST", "/a", "", {}, b""), Fate(kind))
     assert (reply.status, reply.body, len(vendor.record.lines())) == wanted
     assert reply.headers.get("retry-after") == ("7" if kind == "status" else None)
 
 
 def test_a_mistake_of_the_simulator_is_an_answer_too(tmp_path, capsys):
     vendor = Yes(Record(tmp_path / "r.jsonl"))
-    assert answer(vendor, Call("POST", "/bug", "", {}, b""), Fate()).status == 500
+    assert answer(vendor, VendorCall("POST", "/bug", "", {}, b""), Fate()).status == 500
     assert "a mistake" in capsys.readouterr().err
 
 
@@ -86,9 +86,9 @@ def test_the_side_door_starts_the_counts_again(tmp_path):
     vendor = Yes(Record(tmp_path / "r.jsonl"))
     shares, told = Shares(vendor.faults), []
     shares.watchers.append(lambda: told.append(vendor.faults.max_streams))
-    reply = side_door(vendor, shares, Call("POST", "/_sim/faults", "", {}, b'{"max_streams":5}'))
+    reply = side_door(vendor, shares, VendorCall("POST", "/_sim/faults", "", {}, b'{"max_streams":5}'))
     assert (reply.status, told) == (200, [5])
-    assert side_door(vendor, shares, Call("POST", "/3/device/aa", "", {}, b"")) is None
+    assert side_door(vendor, shares, VendorCall("POST", "/3/device/aa", "", {}, b"")) is None
 
 
 # ---------------------------------------------------------------- the shortcuts

@@ -9,13 +9,13 @@ import msgspec
 
 from common.contracts import Target
 from common.model import Again, Verdict
+from workers.vendors.attempts import in_a_row
 from workers.vendors.base import (
     DEFAULT_RETRY,
     Outcome,
     PushItem,
     RequestBatch,
     Retry,
-    in_a_row,
     no_answer,
     read,
     retry_after_s,
@@ -79,7 +79,7 @@ REASON_MAX: Final = 64
 RETRY: Final = Retry(first_s={**DEFAULT_RETRY.first_s, Verdict.UNAVAILABLE: RETRY_FIRST_S}, attempts_max=DEFAULT_RETRY.attempts_max)
 
 
-class Reply(msgspec.Struct):
+class ApnsReply(msgspec.Struct):
     """Body of a refusal. timestamp (410 only): ms, when APNs last knew the token to be invalid."""
 
     reason: str = ""
@@ -94,11 +94,11 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     vendor_id = answer.headers.get("apns-id", "")[:REASON_MAX] or None
     if answer.status == 200:
         return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(batch.items)
-    reply = read(answer, Reply) or Reply()
+    reply = read(answer, ApnsReply) or ApnsReply()
     return [_refused(item, answer, reply, vendor_id) for item in batch.items]
 
 
-def _refused(item: PushItem, answer: Answer, reply: Reply, vendor_id: str | None) -> Outcome:
+def _refused(item: PushItem, answer: Answer, reply: ApnsReply, vendor_id: str | None) -> Outcome:
     reason = reply.reason[:REASON_MAX]
     verdict, words = REASONS.get(reason) or _by_status(answer.status), ""
     if verdict is Verdict.TOKEN_DEAD and _registered_since(item.target, reply.timestamp):
@@ -136,6 +136,6 @@ def _registered_since(target: Target, timestamp: Any) -> bool:
 
 def checked(answer: Answer) -> Verdict:
     """ACCEPTED when APNs got as far as looking at the token."""
-    reply = read(answer, Reply) or Reply()
+    reply = read(answer, ApnsReply) or ApnsReply()
     verdict = Verdict.ACCEPTED if answer.status == 200 else REASONS.get(reply.reason) or _by_status(answer.status)
     return Verdict.ACCEPTED if verdict in (Verdict.TOKEN_FOREIGN, Verdict.TOKEN_DEAD) else verdict

@@ -53,7 +53,7 @@ RAW_APS: Final = frozenset(
 )
 
 
-class Prepared(Value, frozen=True):
+class ApnsPrepared(Value, frozen=True):
     """What is the same for all tokens of a notification. The badge goes between head and tail; badge: whether it may.
 
     too_large: even with the words cut short.
@@ -73,7 +73,7 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     """POST /3/device/<token> for the batch's one item."""
     item = batch.items[0]
     prepared, target = batch.prepared, item.target
-    ready = prepared if isinstance(prepared, Prepared) else prepare(item.note, credential)
+    ready = prepared if isinstance(prepared, ApnsPrepared) else prepare(item.note, credential)
     headers = {**ready.headers, "apns-id": uuid_text(target.push_id)}
     if access is not None and access.value:
         headers["authorization"] = _bearer(access.value)
@@ -101,7 +101,7 @@ def refuse(item: PushItem) -> str | None:
     return "payload_too_large" if _body(note)[2] else None
 
 
-def prepare(note: Notification, credential: Credential) -> Prepared:
+def prepare(note: Notification, credential: Credential) -> ApnsPrepared:
     """Headers and body but for token, id, access token and badge number."""
     options, usual = credential.options, _usual_body(note)
     head, tail, too_large = usual or _body(note)
@@ -119,7 +119,7 @@ def prepare(note: Notification, credential: Credential) -> Prepared:
     if collapse_id:
         headers["apns-collapse-id"] = header_id(collapse_id, COLLAPSE_ID_BYTES_MAX)
     endpoint = "APNS_SANDBOX" if options.get("env") == "sandbox" else "APNS_PRODUCTION"
-    return Prepared(endpoint, headers, head, tail, badge, too_large)
+    return ApnsPrepared(endpoint, headers, head, tail, badge, too_large)
 
 
 def _priority(note: Notification) -> str:

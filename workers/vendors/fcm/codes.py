@@ -9,13 +9,13 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Verdict
+from workers.vendors.attempts import in_a_row
 from workers.vendors.base import (
     DEFAULT_RETRY,
     Outcome,
     PushItem,
     RequestBatch,
     Retry,
-    in_a_row,
     no_answer,
     read,
     retry_after_s,
@@ -65,7 +65,7 @@ class Accepted(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class FcmRefusal:
     """What an error body says. code: errorCode of its FcmError, "" without one. fields: those that a BadRequest names."""
 
     status: str = ""
@@ -88,14 +88,14 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     return [_refused(batch, item, answer, refusal) for item in batch.items]
 
 
-def _refusal(answer: Answer) -> Refusal:
+def _refusal(answer: Answer) -> FcmRefusal:
     body = read(answer, dict[str, Any]) or {}
     error = body.get("error")
     if not isinstance(error, dict):
-        return Refusal()
+        return FcmRefusal()
     details = [d for d in error.get("details") or () if isinstance(d, dict)] if isinstance(error.get("details"), list) else []
     fcm, bad, quota = (_detail(details, kind) for kind in ("FcmError", "BadRequest", "QuotaFailure"))
-    return Refusal(
+    return FcmRefusal(
         status=text(error.get("status")),
         message=text(error.get("message")),
         code=text(fcm.get("errorCode")),
@@ -116,7 +116,7 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _refused(batch: RequestBatch, item: PushItem, answer: Answer, refusal: Refusal) -> Outcome:
+def _refused(batch: RequestBatch, item: PushItem, answer: Answer, refusal: FcmRefusal) -> Outcome:
     code = refusal.code or refusal.status
     verdict = FCM_CODES.get(refusal.code) or STATUS_CODES.get(refusal.status) or _by_status(answer.status)
     if refusal.code and refusal.code not in FCM_CODES:
@@ -138,7 +138,7 @@ def _refused(batch: RequestBatch, item: PushItem, answer: Answer, refusal: Refus
     return _unregistered(batch, item, outcome) if refusal.code == "UNREGISTERED" else outcome
 
 
-def _bad_argument(refusal: Refusal) -> Verdict:
+def _bad_argument(refusal: FcmRefusal) -> Verdict:
     """400 is a dead token only where FCM itself speaks of the token and of no other field; even then other tokens' answers guard it."""
     elsewhere = [name for name in refusal.fields if name not in ("message.token", "message.fid")]
     about_token = "registration token" in refusal.message.lower() or "message.token" in refusal.fields

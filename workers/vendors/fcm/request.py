@@ -66,7 +66,7 @@ _HEAD: Final = b'{"message":{"android":{"ttl":"%ds",'
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class FcmPrepared:
     """What is the same for all tokens of a notification: path, and the body before and after the badge. too_large: even cut."""
 
     path: str
@@ -79,7 +79,7 @@ class Prepared:
 def build(batch: RequestBatch, credential: Credential, access: AccessToken | None) -> Request:
     """POST …/messages:send for the batch's one item."""
     item = batch.items[0]
-    ready = batch.prepared if isinstance(batch.prepared, Prepared) else prepare(item.note, credential)
+    ready = batch.prepared if isinstance(batch.prepared, FcmPrepared) else prepare(item.note, credential)
     headers = {"content-type": "application/json"}
     if access is not None:
         headers["authorization"] = f"Bearer {access.value}"
@@ -90,12 +90,12 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     return Request("FCM", ready.path, headers, body)
 
 
-def prepare(note: Notification, credential: Credential) -> Prepared:
+def prepare(note: Notification, credential: Credential) -> FcmPrepared:
     """Path and body but for token, lifetime, access token and badge number."""
     data_only = _data_only(note, credential)
     head, tail, too_large = _fitting(_data_message if data_only else _shown_message, note)
     badge = b"" if note.push_type is PushType.SILENT else b'"badge":"%d",' if data_only else b'"notification_count":%d,'
-    return Prepared(f"/v1/projects/{credential.options.get('project_id', '')}/messages:send", head, tail, badge, too_large)
+    return FcmPrepared(f"/v1/projects/{credential.options.get('project_id', '')}/messages:send", head, tail, badge, too_large)
 
 
 def refuse(item: PushItem) -> str | None:

@@ -68,7 +68,7 @@ CODES: Final[Mapping[str, Meaning]] = {
 }
 
 
-class _Reply(msgspec.Struct):
+class _HonorReply(msgspec.Struct):
     code: Any = None
     message: Any = None
     msg: Any = None
@@ -79,7 +79,7 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     """One outcome per item, whatever the bytes. The body's code wins over the HTTP status, which counts only where there is none."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
-    reply = read(answer, _Reply) or _Reply()
+    reply = read(answer, _HonorReply) or _HonorReply()
     code = plain(reply.code)
     detail = reply.data if isinstance(reply.data, dict) else {}
     words = vendor_words(reply.message if isinstance(reply.message, str) else reply.msg, batch)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from common.model import Again, Verdict
+from workers.vendors.attempts import tries_with
 from workers.vendors.base import (
     Outcome,
     RequestBatch,
@@ -17,7 +18,6 @@ from workers.vendors.base import (
     retry_after_s,
     same,
     told,
-    tries_with,
 )
 from workers.wire import Answer, NoAnswer
 
@@ -65,7 +65,7 @@ OTHER_ERROR: Final = "500"
 OTHER_ERROR_TRIES: Final = 3
 
 
-class Reply(msgspec.Struct):
+class MeizuReply(msgspec.Struct):
     """code: text, but numbers are taken too. value: code -> pushIds, "" on errors."""
 
     code: str | int = ""
@@ -78,7 +78,7 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     """One outcome a token: who is not named in `value` of a good call was accepted. Source: meizu.md §5."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
-    reply = read(answer, Reply) or Reply()
+    reply = read(answer, MeizuReply) or MeizuReply()
     code, status = str(reply.code).strip()[:32], str(answer.status)
     words, wait = told(reply.message, batch), retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == "200" or answer.status >= 500):
@@ -121,6 +121,6 @@ def _by_status(status: int) -> Verdict:
 
 def checked(answer: Answer) -> Verdict:
     """ACCEPTED when Meizu got as far as looking at the pushId."""
-    code = str((read(answer, Reply) or Reply()).code).strip() if answer.status < 500 else ""
+    code = str((read(answer, MeizuReply) or MeizuReply()).code).strip() if answer.status < 500 else ""
     verdict = Verdict.ACCEPTED if code == "200" else REQUEST_CODES.get(code) or _by_status(answer.status)
     return Verdict.ACCEPTED if verdict is Verdict.TOKEN_DEAD else verdict

@@ -9,13 +9,13 @@ from typing import Any, Final
 import msgspec
 
 from common.model import Again, Bucket, Verdict
+from workers.vendors.attempts import tries_with
 from workers.vendors.base import (
     Outcome,
     PushItem,
     RequestBatch,
     no_answer,
     retry_after_s,
-    tries_with,
 )
 from workers.vendors.form_texts import (
     code_of,

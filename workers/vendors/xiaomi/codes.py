@@ -9,6 +9,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from common.model import Again, Verdict
+from workers.vendors.attempts import tries_with
 from workers.vendors.base import (
     Outcome,
     RequestBatch,
@@ -16,7 +17,6 @@ from workers.vendors.base import (
     read,
     retry_after_s,
     same,
-    tries_with,
 )
 from workers.vendors.form_texts import (
     code_of,

@@ -17,7 +17,7 @@ from workers.transport.http2 import (
     IDLE_FRAMES_MAX,
     ConnectionFault,
     Http2Connection,
-    Sending,
+    StreamSending,
     frame,
 )
 from workers.wire import Answer, NoAnswer, Request
@@ -36,7 +36,7 @@ class Peer:
         self.h2 = Http2Connection("h:443", streams_max)
         self.encoder = Encoder()
         self.requests = [push(number, body) for number in range(1, count + 1)]
-        self.sending = Sending(self.requests, 1000.0)
+        self.sending = StreamSending(self.requests, 1000.0)
         self.next = 0
         if settled:
             self.say(frame(4, 0, 0))

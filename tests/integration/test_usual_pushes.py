@@ -1,0 +1,210 @@
+"""The quick way of chats of two makes the same pushes and records as the general way, whatever stands beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.fernet import Fernet
+
+from common.clock import now_ms
+from common.config import Settings
+from common.contracts import Batch, Push, decode_batch, encode
+from common.ledger_records import DeadRecord, Record
+from common.model import Vendor
+from common.storage.direct_tokens import DirectTokens
+from common.storage.migrations import migrate
+from common.storage.people import KnownPreferences
+from common.storage.streams import Entry
+from common.storage.tenants import Tenant
+from tests.unit.routing.builders import credential
+from workers.handlers import usual_pushes
+from workers.handlers.intake import IntakeHandler, IntakePorts
+from workers.handlers.shortcut import Shortcut
+from workers.handlers.usual_pushes import UsualPushes
+from workers.intake import events
+from workers.intake.directed import TokenPushes
+from workers.intake.stage import Event
+from workers.intake.state import StateKeeper
+from workers.pipeline import presence_of, routing_of
+from workers.runtime import Runtime
+
+PLACES = [(Vendor.APNS, "ios", "ios"), (Vendor.APNS, "old", "ios"), (Vendor.FCM, "gms", "android"), (Vendor.XIAOMI, "none", "android")]
+
+
+class World:
+    """Tenants with what a tenant may have; accounts for all places but the last."""
+
+    def __init__(self, apps: Mapping[str, Tenant]) -> None:
+        self.apps = apps
+
+    def tenant(self, app: str) -> Tenant:
+        return self.apps[app]
+
+    def credential(self, app: str, vendor: Vendor, business_id: str) -> Any:
+        return None if business_id == "none" else dataclasses.replace(credential(vendor), app=app, business_id=business_id)
+
+    def strategy(self, app: str, strategy_id: str) -> None:
+        return None
+
+
+class Town:
+    def __init__(self, runtime: Runtime, seed: int) -> None:
+        self.runtime, self.dice = runtime, random.Random(seed)
+        word = uuid.uuid4().hex[:8]
+        hidden = {"hidden_content": "all"}
+        made = [Tenant(f"a{word}", "Demo", "en", "UTC"), Tenant(f"b{word}", "", "zh", "UTC"), Tenant(f"c{word}", "C", "en", "UTC", hidden)]
+        self.apps = {one.app: one for one in made}
+        self.keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
+        self.users = [f"u{number}" for number in range(60)]
+        self._told: list[Event] = []
+        for app in self.apps:
+            for user in self.users[1:]:
+                self._registered(app, user)
+        self.keeper.apply(self._told, lambda *_: None)
+
+    def _registered(self, app: str, user: str) -> None:
+        dice = self.dice
+        for number in range(dice.choice([1, 1, 1, 1, 2])):
+            vendor, business, platform = dice.choice(PLACES)
+            data = {"user": user, "device_id": f"d{number}", "platform": platform, "vendor": vendor, "business_id": business}
+            lang = dice.choice([None, None, "en", "de"])
+            self._tell(
+                app, "device.registered", {**data, "token": uuid.uuid4().hex * 2, "lang": lang, "app_version": dice.choice([None, "1.2"])}
+            )
+        if dice.random() < 0.15:
+            self._tell(app, "settings.updated", {"user": user, "mute": {"conversation": {"type": "c2c", "id": "ann"}, "mode": "all"}})
+        if dice.random() < 0.15:
+            key = f"{self.runtime.settings.key_prefix}presence:{{{app}:{user}}}"
+            self.runtime.core.hset(key, "d0", f"{dice.choice(['foreground', 'background'])}|ios|{now_ms() + 60_000}".encode())
+
+    def _tell(self, app: str, kind: str, data: dict[str, Any]) -> None:
+        decoded = events.DECODERS[kind].decode(msgspec.json.encode(data))
+        self._told.append(Event(app, uuid.uuid4().hex, kind, now_ms(), now_ms(), "e", decoded))
+
+    def stored(self) -> bytes:
+        """Mostly a chat of two; now and then something about it is not as usual."""
+        dice = self.dice
+        sender = {"id": dice.choice(["ann", "u3", "bel"])} | dice.choice([{}, {"nick": "Ann"}, {"nick": " "}, {"nick": "A:n"}])
+        data: dict[str, Any] = {"message_id": uuid.uuid4().hex[:12], "sender": sender}
+        data["conversation"] = {"type": "c2c", "id": sender["id"]}
+        data["recipients"] = [dice.choice(self.users)]
+        data["elements"] = [{"type": "text", "text": dice.choice(["hi", "多: text", " ", "", 'a\\b"c'])}]
+        ts = now_ms()
+        match dice.randrange(25):
+            case 0:
+                data["elements"] = [{"type": dice.choice(["image", "sound", "custom"])}]
+            case 1:
+                data["message_id"] = "m" * 500
+            case 2:
+                data["conversation"] = {"type": "group", "id": "g1", "name": "G"}
+                data["mentions"] = dice.choice([[], ["@all"], data["recipients"]])
+            case 3:
+                data["push"] = dice.choice([{}, {"display": {"title": "T"}}, {"ttl_s": 60}, {"gate": {"enabled": False}}])
+            case 4:
+                data["exclude"] = data["recipients"]
+            case 5:
+                ts -= 8 * 86_400_000
+            case 6:
+                data["elements"] *= 2
+        app = dice.choice([*self.apps, next(iter(self.apps))])
+        return msgspec.json.encode({"v": 1, "id": uuid.uuid4().hex, "type": "message.stored", "app": app, "ts": ts, "data": data})
+
+    def handle(self, entries: list[Entry], *, usual: bool) -> tuple[list[Record], list[tuple[str, Batch]], set[Any]]:
+        """The records, and the batches of each lane in order."""
+        runtime = self.runtime
+        ports = dataclasses.replace(runtime.routing, tenancy=World(self.apps), preferences=KnownPreferences(runtime.people))
+        routing = dataclasses.replace(routing_of(runtime), world=ports)
+        quick = UsualPushes(runtime.presence, runtime.people.plain, routing) if usual else None
+        shortcut = Shortcut(presence_of(runtime), routing, lambda: 1, runtime.people.sharing, quick)
+        doors = IntakePorts(
+            core=runtime.core,
+            streams=runtime.streams,
+            marks=runtime.marks,
+            state=self.keeper,
+            vault=runtime.vault,
+            apps=lambda: list(self.apps),
+            wake=lambda *_: None,
+            delayed=runtime.delayed,
+            withdraw=lambda _: None,
+            directly=TokenPushes(DirectTokens(runtime.engine), runtime.marks, runtime.replies),
+            shortcut=shortcut,
+        )
+        commit = IntakeHandler(doors).handle(entries)
+        with runtime.redis.pipeline(transaction=True) as pipe:
+            for more in commit.extra:
+                more(pipe)
+            pipe.execute()
+        batches: list[tuple[str, Batch]] = []
+        took_quick_way = False
+        for lane in runtime.lane_queues.loaded():
+            key = runtime.keys.lane_blobs(lane)
+            blobs = dict(runtime.redis.hgetall(key))
+            batches += [(lane, decode_batch(blobs[name])) for name in sorted(blobs, key=lambda name: int(name.split(b";")[2]))]
+            took_quick_way |= any(b"\xa4rows" in blob for blob in blobs.values())
+            runtime.redis.delete(key)
+        assert took_quick_way == usual
+        assert all(later.due_ms > now_ms() - 60_000 for later in commit.deferred)
+        return list(commit.rows), batches, {*commit.wake, len(commit.deferred), len(commit.forward)}
+
+
+@pytest.fixture
+def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
+    runtime = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode()))
+    migrate(runtime.engine)
+    yield runtime
+    runtime.close()
+
+
+def pushes(batches: list[tuple[str, Batch]]) -> dict[tuple[str, str, str], list[Push]]:
+    """By (lane, urgency, user) in order, without the times at which they were made."""
+    found: dict[tuple[str, str, str], list[Push]] = {}
+    for lane, batch in batches:
+        for push in batch.pushes:
+            note = msgspec.structs.replace(push.note, presence_ms=0, routed_ms=0)
+            for target in push.targets:
+                found.setdefault((lane, note.urgency, target.user), []).append(Push(note=note, targets=(target,)))
+    return found
+
+
+def timeless(records: list[Record]) -> list[bytes]:
+    fields = ("presence_ms", "routed_ms", "decided_ms", "at_ms")
+    records = [one for one in records if not isinstance(one, DeadRecord)]
+    return sorted(encode(msgspec.structs.replace(one, **{name: 0 for name in fields if hasattr(one, name)})) for one in records)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_both_ways_make_the_same(runtime: Runtime, seed: int) -> None:
+    town = Town(runtime, seed)
+    stream = runtime.settings.event_streams[0]
+    raws = [town.stored() for _ in range(120)]
+    entries = [Entry(stream, b"%d-%d" % (now_ms(), n), raw, 1, False, {b"e": raw}) for n, raw in enumerate(raws)]
+    general, quick = town.handle(entries, usual=False), town.handle(entries, usual=True)
+    assert pushes(quick[1]) == pushes(general[1])
+    assert timeless(quick[0]) == timeless(general[0])
+    assert quick[2] == general[2]
+    assert all(batch.by_entry for _, batch in quick[1])
+
+
+def test_the_quick_way_is_taken_by_the_usual_and_keeps_each_persons_order(runtime: Runtime) -> None:
+    """A person with something unusual among theirs gets all of theirs the general way."""
+
+    def event(number: int, user: str, **more: Any) -> Event:
+        chat = {"message_id": f"m{number}", "conversation": {"type": "c2c", "id": "ann"}, "sender": {"id": "ann"}, "recipients": [user]}
+        data = events.DECODERS["message.stored"].decode(msgspec.json.encode({**chat, "elements": [{"type": "text", "text": "hi"}], **more}))
+        return Event("app", f"e{number}", "message.stored", now_ms(), now_ms(), f"s/{number}", data)
+
+    read = [event(1, "bob"), event(2, "eve"), event(3, "bob", mentions=["bob"]), event(4, "bob"), event(5, "ann")]
+    usual, others = usual_pushes.apart(read, now_ms())
+    assert [one.id for one in usual] == ["e2"]
+    assert [one.id for one in others] == ["e1", "e3", "e4", "e5"]
+
+
+def test_an_entry_without_pushes_is_none() -> None:
+    with pytest.raises(msgspec.ValidationError, match="pushes"):
+        decode_batch(encode({"app": "a", "vendor": "apns", "business_id": "ios"}))

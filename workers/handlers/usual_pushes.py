@@ -1,0 +1,169 @@
+"""Chats of two that differ in little: from intake's events straight to the entries of their lanes.
+
+Whatever is not as usual with an event, its person or their lane, is left to the general way (shortcut.py), which makes the same of
+an event: tests/integration/test_usual_pushes.py holds both side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from common.clock import now_ms
+from common.contracts import NO_WISHES, PLAIN, AlikeBatch, Device, Notification, OfflineRecipients, Recipient, encode
+from common.ledger_records import EventRecord
+from common.model import Urgency
+from common.ports import Presences
+from common.storage.lane_queues import NewBatch
+from common.storage.people import Person
+from workers.app import DELIVERY
+from workers.handlers.routing import RoutingHandler
+from workers.intake import stage
+from workers.intake.events import Stored
+from workers.intake.stage import Event
+from workers.queues.consumer import Commit
+from workers.routing.alike import Pattern, like_row, pattern_of
+from workers.routing.stage import BATCH_MAX, route
+
+#: An event, whom it is for, and their only device.
+Away = tuple[Event, str, Device]
+
+_TTL_MS = PLAIN.ttl_s * 1000
+
+
+def apart(stored: Sequence[Event], now: int) -> tuple[list[Event], list[Event]]:
+    """The usual ones, and the others; who is named in one of the others gets all of theirs the other way, in order."""
+    usual: list[Event] = []
+    others: list[Event] = []
+    for event in stored:
+        (usual if _is_usual(event, now) else others).append(event)
+    if not others or not usual:
+        return usual, others
+    named = {(event.app, user) for event in others for user in _named(event)}
+    behind = {id(event) for event in usual if (event.app, event.data.recipients[0]) in named}
+    if not behind:
+        return usual, others
+    kept = [event for event in usual if id(event) not in behind]
+    own = set(map(id, kept))
+    return kept, [event for event in stored if id(event) not in own]
+
+
+def _named(event: Event) -> Sequence[str]:
+    data = event.data
+    return (data.recipients if isinstance(data, Stored) else data.invitees) or ()
+
+
+def _is_usual(event: Event, now: int) -> bool:
+    data = event.data
+    if type(data) is not Stored or data.push is not NO_WISHES or data.conversation.type != "c2c" or event.ts_ms + _TTL_MS <= now:
+        return False
+    people, elements = data.recipients, data.elements
+    if people is None or elements is None or len(people) != 1 or len(elements) != 1 or data.mentions or data.exclude:
+        return False
+    text = elements[0].text
+    return elements[0].type == "text" and text is not None and not (not text or text.isspace()) and people[0] != data.sender.id
+
+
+class UsualPushes:
+    """devices: the only active device of each of these people who have just one and set nothing; UnknownPeopleError."""
+
+    def __init__(
+        self, presences: Presences, devices: Callable[[Sequence[Person]], Mapping[Person, Device]], routing: RoutingHandler
+    ) -> None:
+        self._presences = presences
+        self._devices = devices
+        self._routing = routing
+
+    def commit(self, events: Sequence[Event], single: bool) -> tuple[Commit, Sequence[Event]]:
+        """What follows from these (`apart`), and those that need the general way. single: as in Message."""
+        now = now_ms()
+        groups, left = self._grouped(events)
+        likes = self._likes([group[0] for group in groups.values()], single, now)
+        batches: list[NewBatch] = []
+        rows: list[EventRecord] = []
+        for pattern, group in groups.items():
+            like = likes.get(pattern)
+            if like is None:
+                left += [event for event, *_ in group]
+                continue
+            rows += [_record(event) for event, *_ in group]
+            for start in range(0, len(group), BATCH_MAX):
+                batches.append(_batch(pattern, like, group[start : start + BATCH_MAX], single))
+        commit = Commit(
+            rows=rows,
+            wake=frozenset((DELIVERY, pattern[1]) for pattern in likes),
+            extra=[lambda pipe: self._routing.queues.put(pipe, batches)] if batches else (),
+        )
+        return commit, left
+
+    def _grouped(self, events: Sequence[Event]) -> tuple[dict[Pattern, list[Away]], list[Event]]:
+        """Those whose people are away with just one device, by what their pushes share; and the others."""
+        people = list(dict.fromkeys([(event.app, event.data.recipients[0]) for event in events]))
+        sessions, malformed = self._presences.sessions(people)
+        if malformed:  # the general way says so
+            return {}, list(events)
+        devices = self._devices(people)
+        online = {who for who, own in zip(people, sessions, strict=True) if own}
+        groups: dict[Pattern, list[Away]] = {}
+        left: list[Event] = []
+        for event in events:
+            user = event.data.recipients[0]
+            who = (event.app, user)
+            device = devices.get(who)
+            if device is None or who in online:
+                left.append(event)
+                continue
+            pattern = (event.app, device.vendor, device.business_id, device.lang, device.platform)
+            group = groups.get(pattern)
+            if group is None:
+                groups[pattern] = [(event, user, device)]
+            else:
+                group.append((event, user, device))
+        return groups, left
+
+    def _likes(self, firsts: Sequence[Away], single: bool, now: int) -> dict[Pattern, Notification]:
+        """By pattern the notification of its first event, made the general way, where that ends in a chat's push."""
+        world = self._routing.world
+        offline: list[OfflineRecipients] = []
+        by_event: dict[tuple[str, str], Pattern] = {}
+        for event, user, device in firsts:
+            message = stage.take(event, now).message
+            one = OfflineRecipients(message=message, recipients=(Recipient(user, (device,), False),), presence_ms=now)
+            pattern = pattern_of(one, now)
+            if pattern is not None and not world.tenancy.tenant(event.app).options:
+                by_event[event.app, event.id] = pattern
+                offline.append(one)
+        if not offline:
+            return {}
+        routed = route(offline, world, now, by_entry=single)
+        found: dict[Pattern, Notification] = {}
+        for urgency, batch in routed.batches:
+            for push in batch.pushes:
+                if urgency == Urgency.CHAT:
+                    found[by_event[push.note.app, push.note.event_id]] = push.note
+        return found
+
+
+def _batch(pattern: Pattern, like: Notification, group: Sequence[Away], single: bool) -> NewBatch:
+    app, vendor, business_id, _, platform = pattern
+    rows = [
+        like_row(event.data, event.id, event.ts_ms, event.received_ms, event.ts_ms + _TTL_MS, user, device) for event, user, device in group
+    ]
+    lot = AlikeBatch(app=app, vendor=vendor, business_id=business_id, by_entry=single, platform=platform, like=like, rows=tuple(rows))
+    expires_ms = max([row.expires_at_ms for row in rows])
+    return NewBatch(f"{app}:{vendor}:{business_id}", Urgency.CHAT, encode(lot), len(rows), len(rows), expires_ms)
+
+
+def _record(event: Event) -> EventRecord:
+    """As ledger_rows.event_record has it."""
+    data = event.data
+    return EventRecord(
+        app=event.app,
+        event_id=event.id,
+        message_id=data.message_id,
+        type=event.type,
+        conversation=f"c2c:{data.conversation.id}",
+        ts_ms=event.ts_ms,
+        received_ms=event.received_ms,
+        decision=None,
+        note="",
+    )
