@@ -353,4 +353,9 @@ class Keys:
         return f"{self.prefix}:withdrawals"
 
     def alive(self, name: str) -> str:
+        """Of a process that takes work."""
         return f"{self.prefix}:alive:{name}"
+
+    def at_work(self, name: str) -> str:
+        """Of a process that may write, also before it is ready and while it finishes what it holds."""
+        return f"{self.prefix}:at-work:{name}"

@@ -45,6 +45,21 @@ class Heartbeats:
             pipe.sadd(self._keys.process_names, name)
             pipe.execute()
 
+    def work(self, name: str, role: str) -> None:
+        """Called every few seconds from before a process does anything until it has ended."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._keys.at_work(name), role, ex=ALIVE_S)
+            pipe.sadd(self._keys.process_names, name)
+            pipe.execute()
+
+    def rest(self, name: str) -> None:
+        """This one has ended."""
+        self._redis.delete(self._keys.at_work(name))
+
+    def at_work(self) -> dict[str, str]:
+        """name -> role of all that take work, begin or finish."""
+        return self._all(self._keys.at_work) | self.roles()
+
     def replicas(self, stage: str) -> int:
         """How many processes of a stage live."""
         return sum(role.partition(":")[0] == stage for role in self.roles().values())
@@ -79,7 +94,7 @@ class Heartbeats:
         """Pods have a new name with each start. Those that are neither alive nor a target leave; who lives says so again in seconds."""
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.exists(self._keys.alive(name.decode()), self._keys.metrics_at(name.decode()))
+                pipe.exists(*(key(name.decode()) for key in (self._keys.alive, self._keys.at_work, self._keys.metrics_at)))
             silent = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
         if silent:
             self._redis.srem(self._keys.process_names, *silent)

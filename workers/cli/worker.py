@@ -30,6 +30,7 @@ from common.storage.redis import connect
 from common.storage.shards import must_stop
 from workers import shards
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
+from workers.cli.at_work import WorkBeat
 from workers.processes import calm_collector
 from workers.runtime import Runtime
 
@@ -77,8 +78,7 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     part = taken if stage == UPKEEP and len(taken) < len(ROLES) else []
     name = process_name(stage, chosen, index, os.environ, part)
     logs.setup(settings, stage, process=name)
-    _wait_for_reshard(settings, stage)
-    runtime = Runtime(settings, name, role_of(stage, chosen, part))
+    runtime = _begun(settings, stage, name, role_of(stage, chosen, part))
     _tables_fit(runtime)
     stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):
@@ -96,6 +96,20 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     }
     run[stage](runtime, stop)
     runtime.close()
+
+
+def _begun(settings: Settings, stage: str, name: str, role: str) -> Runtime:
+    """Says that this process is at work, and looks then whether it may: one that reshards sees it, or is seen."""
+    while True:
+        _wait_for_reshard(settings, stage)
+        runtime = Runtime(settings, name, role)
+        beat = WorkBeat(partial(getattr, runtime, "living"), name, role)
+        beat.begin()
+        with contextlib.suppress(RedisError, OSError):
+            if must_stop(runtime.redis, runtime.keys, stage, settings.shards):
+                beat.end()
+                continue
+        return runtime
 
 
 def _wait_for_reshard(settings: Settings, stage: str) -> None:
@@ -323,15 +337,18 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     def on_stop(**_: object) -> None:
         stop.set()
 
-    if stage == DELIVERY:
-        threading.Thread(target=_without_wake_ups, args=(stages, vendors, stop), name="poll", daemon=True).start()
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     _leave_logging_alone()
     # one more than there are vendors: a wake-up that comes while all of them work only tells its sender so
     slots = len(queues) + 1 if stage == DELIVERY else 1
     arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h"]
-    runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    if stage == DELIVERY:  # no daemon: the process has not ended before its rounds have
+        threading.Thread(target=_without_wake_ups, args=(stages, vendors, stop), name="poll").start()
+    try:
+        runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    finally:
+        stop.set()
 
 
 def _without_wake_ups(stages: Stages, vendors: Sequence[Vendor], stop: threading.Event) -> None:

@@ -34,7 +34,7 @@ KEYS_NAME, MANIFEST, REDIS_NAME = "secret.keys", "manifest.json", "redis.dump"
 SCAN_COUNT: Final = 1000
 #: Keys of ours that say what runs now, and must not come to life elsewhere.
 LEFT_OUT: Final = (
-    *("alive:", "metrics-at:", "process-names", "lease", "upkeep-lock", "inflight:", "rate:", "celery:", "bell:"),
+    *("alive:", "at-work:", "metrics-at:", "process-names", "lease", "upkeep-lock", "inflight:", "rate:", "celery:", "bell:"),
     *("access:", "logins:", "paused-by-restore", "doctor:", "{s0}:lease", "{s0}:person", "{s0}:people-bytes:"),
 )
 

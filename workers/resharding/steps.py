@@ -115,7 +115,7 @@ class Resharding:
         return cast(bytes, self._home.redis.hget(self._home.keys.resharding, "phase")).decode()
 
     def _at_work(self) -> list[str]:
-        return [name for name, role in self._home.living.roles().items() if role.partition(":")[0] in STAGES]
+        return [name for name, role in self._home.living.at_work().items() if role.partition(":")[0] in STAGES]
 
     def _drain(self, old: Runtime, seconds: float) -> None:
         """While workers live, until nothing is left that could be done now."""
