@@ -22,11 +22,17 @@ class NotReplayableError(ValueError):
     """The letter stays; the text says why."""
 
 
+class ReshardingNowError(NotReplayableError):
+    """The letter stays while keys move between shards."""
+
+
 def replay(runtime: Runtime, letter_id: str) -> DeadLetter | None:
     """Back to the core's stream or its own, and no dead letter any more; None when there is no such letter. NotReplayableError.
 
     A crash between the two leaves the letter where it is: replayed once more, its event id or its own id absorbs the repeat.
     """
+    if runtime.redis.exists(runtime.keys.resharding):
+        raise ReshardingNowError(f"{letter_id}: `pushfleet reshard` is at work, or waits to be called again; replay it after that")
     with runtime.dead_letters.taken(letter_id) as letter:
         if letter is None:
             return None

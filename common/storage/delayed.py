@@ -160,6 +160,14 @@ class Delayed:
             groups.setdefault((header.name, header.urgency), []).append((member, header, start))
         return {self._released(name, urgency, group) for (name, urgency), group in groups.items()}
 
+    def bury_unreadable(self) -> None:
+        """What can't be read becomes a dead letter now, due or not."""
+        for member, _ in list(self._redis.zscan_iter(self._keys.delayed, count=RELEASE_MAX)):
+            try:
+                _read(member)
+            except _UNREADABLE as error:
+                self._buried(self._keys.delayed, member, error)
+
     def _buried(self, key: str, member: bytes, error: Exception) -> None:
         """What can't be read stops nothing behind it: it becomes a dead letter."""
         if self._bury is None:

@@ -11,7 +11,7 @@ from common.model import Vendor
 from workers.cli.base import CliError
 from workers.console.look import Ports
 from workers.lane_report import console_rows
-from workers.replay import NotReplayableError, replay
+from workers.replay import NotReplayableError, ReshardingNowError, replay
 from workers.reports.examination import CURRENT, current, examined
 from workers.reports.person import person
 from workers.reports.story import story_page
@@ -22,6 +22,8 @@ def console_ports(runtime: Runtime) -> Ports:
     def again(letter_id: str) -> str | None:
         try:
             return None if replay(runtime, letter_id) else "gone"
+        except ReshardingNowError:
+            return "resharding_now"
         except NotReplayableError:
             return "not_replayable"
 

@@ -614,6 +614,7 @@ DONE: Final = frozenset(
         "done_account",
         "gone",
         "not_replayable",
+        "resharding_now",
     }
 )
 

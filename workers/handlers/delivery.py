@@ -13,26 +13,22 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, cast
 
-import msgspec
-from redis.client import Pipeline
 from redis.exceptions import RedisError
 
 from common import metrics
-from common.contracts import decode_batch
 from common.model import Decision, Urgency, Vendor
 from common.storage import keys, ledger
-from common.storage.commits import Commits, LostError
-from common.storage.delayed import as_new
 from common.storage.lane_queues import RANK, LaneEntry, LaneTerms, Taken
 from common.storage.lanes import FLOWING, PROBE_S
-from common.storage.streams import DELIVERIES_MAX, Entry
+from common.storage.streams import DELIVERIES_MAX
 from workers.app import DELIVERY, queue_of
 from workers.delivery import stage as delivery
 from workers.delivery.lane import Lane
 from workers.gate import lane_terms
 from workers.handlers.joint_rounds import JointRounds, Wanted
 from workers.handlers.lane_rounds import LaneRounds
-from workers.queues.consumer import AWAY, Letter, dead_letter, packed_records
+from workers.handlers.old_streams import OldStreams
+from workers.queues.consumer import AWAY
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -77,8 +73,6 @@ NOTE_MAX: Final = 50
 RENEW_S: Final = 4.0
 #: An entry that more senders died with is worked on alone: its neighbours must not be blamed for what it does.
 SUSPECT_AFTER: Final = 2
-#: Entries of releases before 0.2 that are moved to their lanes' queues at a time.
-OLD_MAX: Final = 50
 
 _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 
@@ -135,6 +129,7 @@ class LaneSender:
         self._slice_lock = threading.Lock()
         self._called = threading.Event()
         self._woken = threading.Event()
+        self._old = OldStreams(runtime, vendor)
         self._old_at = self._ledger_at = 0.0
         self._passed: dict[tuple[str, Urgency], float] = {}
         self._owed: Sequence[tuple[str, Urgency]] = ()
@@ -160,7 +155,8 @@ class LaneSender:
         self._stopping = stopping
         try:
             self._give_back_owed()
-            self._adopt_old()
+            if time.monotonic() >= self._old_at:
+                self._old_at = time.monotonic() + (0.0 if self._old.adopt() else 1.0)
             if self._work(time.monotonic() + SLICE_S):
                 self._listens = True
         except AWAY as error:
@@ -618,40 +614,3 @@ class LaneSender:
             log.warning("another sender took entries over", extra={"count": len(lost), "queue": self.vendor})
             one.lost |= lost
             one.entries = [entry for entry in entries if entry.id not in lost]
-
-    # ------------------------------------------------------------ earlier releases
-
-    def _adopt_old(self) -> None:
-        """Entries of releases before 0.2, from their streams to their lanes' queues; those of a reader that fell silent too."""
-        if time.monotonic() < self._old_at:
-            return
-        streams = self.runtime.streams
-        moved = False
-        for urgency in Urgency:
-            stream = keys.send(self.vendor, urgency)
-            if not streams.redis.exists(streams.keys.stream(stream)):
-                continue
-            for entry in [*streams.take_over(stream, OLD_MAX), *streams.read([stream], OLD_MAX)]:
-                self._adopt(stream, urgency, entry)
-                moved = True
-        self._old_at = time.monotonic() + (0.0 if moved else 1.0)
-
-    def _adopt(self, stream: str, urgency: Urgency, entry: Entry) -> None:
-        streams, queues = self.runtime.streams, self.runtime.lane_queues
-        try:
-            new = as_new(decode_batch(entry.blob), urgency, entry.blob)
-        except msgspec.MsgspecError as error:
-            reason = f"broke_stage: {type(error).__name__}"
-            letter = dead_letter(self.runtime.vault, entry, DELIVERY, reason, Letter(entry.blob, {"belt": stream}))
-            self._leaves(entry, lambda pipe: streams.add(pipe, [(keys.LEDGER, blob) for blob in packed_records([letter])]))
-            return
-        # under its old name, so that the claims that its reader has on its pushes are its own
-        owner = f"{stream}/{entry.id.decode()}"
-        self._leaves(entry, lambda pipe: queues.put(pipe, [new], owner))
-
-    def _leaves(self, entry: Entry, fill: Callable[[Pipeline], None]) -> None:
-        streams = self.runtime.streams
-        try:
-            Commits(streams, streams).write([entry], fill, lambda pipe: streams.acknowledge(pipe, [entry]))
-        except LostError:
-            log.warning("entries are another reader's by now, or were written before", extra={"queue": self.vendor, "count": 1})

@@ -69,14 +69,15 @@ class Spread:
             if message.recipients is not None or message.conversation.type != "group":
                 (mine if message.position else out).append(message)
                 continue
-            users, more = presence.page_of(message, members)
+            page, more = presence.page_of(message, members)
+            users = presence.without_excluded(message, page)
             if more is not None:
                 onward.append(more)
             elif not users and not message.cursor:  # for nobody at all
                 mine.append(msgspec.structs.replace(message, recipients=(), exclude=()))
             if users:
                 start = {"cursor": None, "cursor_of": None, "exclude": (), "pages": message.pages or int(more is not None)}
-                out.append(msgspec.structs.replace(message, recipients=tuple(users), **cast(Any, start)))
+                out.append(msgspec.structs.replace(message, recipients=users, **cast(Any, start)))
         own, commit = self.messages(out)
         forward = [(presence_stream(message), encode([message])) for message in onward]
         return [*mine, *own], Commit(forward=forward) + commit
@@ -85,7 +86,7 @@ class Spread:
         if message.recipients is None:
             return [(shard_of_group(self.count, message.app, message.conversation.id), message)]
         people: dict[int, list[str]] = {}
-        for user in message.recipients:
+        for user in presence.without_excluded(message, message.recipients):
             people.setdefault(shard_of(self.count, message.app, user), []).append(user)
         if len(people) < 2:
             return [(next(iter(people), self.own), message)]

@@ -63,8 +63,13 @@ def chunks(messages: Sequence[Message], members: MemberPages) -> Iterator[tuple[
             yield Chunk(message, message.recipients), None
             continue
         users, more = page_of(message, members)
-        excluded = frozenset(message.exclude)
-        yield Chunk(message, tuple(user for user in dict.fromkeys(users) if user not in excluded)), more
+        yield Chunk(message, without_excluded(message, users)), more
+
+
+def without_excluded(message: Message, users: Sequence[str]) -> tuple[str, ...]:
+    """Each of these people of the message once, without those whom it excludes."""
+    excluded = frozenset(message.exclude)
+    return tuple(user for user in dict.fromkeys(users) if user not in excluded)
 
 
 def page_of(message: Message, members: MemberPages) -> tuple[Sequence[str], Message | None]:

@@ -18,7 +18,7 @@ import msgspec
 from redis import Redis
 
 from common.contracts import Batch, Push, decode_batch, encode
-from common.model import Urgency
+from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.delayed import as_new, parts_of, with_batch
 from common.storage.keys import Keys
@@ -28,6 +28,7 @@ from workers.app import PRESENCE, ROUTING
 from workers.delivery import settle
 from workers.delivery.fold import group_of
 from workers.handlers.lane_rounds import LaneRounds
+from workers.handlers.old_streams import OldStreams
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.pipeline import Stages
 from workers.runtime import Runtime
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 500
 #: The stages have so long to finish what is on their streams, once nothing new comes.
 FLUSH_S: Final = 300.0
+#: What the stages finish first. Delivery's streams hold replayed dead letters and entries of releases before 0.2.
+FLUSHED: Final = (*keys.WORK_STREAMS, *keys.OUT, keys.LEDGER)
 #: What is written for any shard of the fleet is kept in all of them: whose it is, its name does not tell.
 EVERYWHERE: Final = ("claim:", "gone:", "screen:", "{s0}:ev:", "{s0}:ts:", "{s0}:passed:", "{s0}:fan:", "{s0}:replayed:")
 #: What is made anew from SQL or by the next look.
@@ -65,8 +68,10 @@ class NotEmptyError(Exception):
 def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
     """Everything between the core's streams and the lanes' queues goes on to its end. Nobody else may be at work. NotEmptyError."""
     stages, writers = Stages(runtime), [LedgerWriter(one) for one in runtime.shards]
+    replayed = [OldStreams(one, vendor) for one in runtime.shards for vendor in Vendor]
     for one in runtime.shards:
         one.streams.takeover_idle_ms = 0  # whoever held an entry is dead
+        one.delayed.bury_unreadable()
     until = time.monotonic() + seconds
     while left := _on_streams(runtime):
         if time.monotonic() >= until:
@@ -75,6 +80,8 @@ def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
             one.delayed.release_due()
         for stage in (PRESENCE, ROUTING):
             stages.drain(stage)(lambda: False)
+        for those in replayed:
+            those.adopt()
         for writer in writers:
             while writer.flush():
                 pass
@@ -84,8 +91,12 @@ def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
 def _on_streams(runtime: Runtime) -> dict[str, int]:
     found: dict[str, int] = {}
     for one in runtime.shards:
-        for name in (*keys.STREAMS, *keys.OUT, keys.LEDGER):
-            if length := int(one.redis.xlen(one.keys.stream(name))):
+        with one.redis.pipeline(transaction=False) as pipe:
+            for name in FLUSHED:
+                pipe.xlen(one.keys.stream(name))
+            lengths = zip(FLUSHED, cast(list[int], pipe.execute()), strict=True)
+        for name, length in lengths:
+            if length:
                 found[name] = found.get(name, 0) + length
         members = cast(list[bytes], one.redis.zrange(one.keys.delayed, 0, -1))
         waiting = sum(not parts_of(member)[0].urgency for member in members)
@@ -243,8 +254,17 @@ class Mover:
                         _copy(place, other, key)
                 moved += 1
             if goes:
+                self._refuse_unfinished(place, name)
                 place.redis.delete(_raw(key))
         return moved
+
+    @staticmethod
+    def _refuse_unfinished(place: Place, name: str) -> None:
+        """NotEmptyError: this key of a shard that goes is a stream with entries, which came after the flush."""
+        key = _raw(f"{place.keys.prefix}:{name}")
+        is_stream = place.redis.type(key) == b"stream"
+        if is_stream and (count := int(cast(Any, place.redis.xlen(key)))):
+            raise NotEmptyError(f"{count} entries of {name} in shard {place.number}")
 
     # ------------------------------------------------------------ what follows from it
 

@@ -80,10 +80,10 @@ class Resharding:
             self._at(FLUSH)
             try:
                 flush(old)
+                self._at(MOVE)
+                Mover(old, new, lambda counts: self._tell("moved", **counts)).run()
             except NotEmptyError as error:
                 raise ReshardingError(f"these could not be finished: {error}; is the database there? Then call it again") from None
-            self._at(MOVE)
-            Mover(old, new, lambda counts: self._tell("moved", **counts)).run()
             with home.redis.pipeline(transaction=True) as pipe:
                 pipe.set(home.keys.shards, self._to)
                 pipe.delete(home.keys.resharding)

@@ -99,9 +99,9 @@ class ShardedFleet:
         data = {"message_id": message_id, "conversation": {"type": "c2c", "id": "boss"}, "sender": {"id": "boss"}, "recipients": [user]}
         return self.event("message.stored", {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more})
 
-    def group(self, group: str, message_id: str) -> dict[str, Any]:
+    def group(self, group: str, message_id: str, **more: Any) -> dict[str, Any]:
         data = {"message_id": message_id, "conversation": {"type": "group", "id": group}, "sender": {"id": "boss"}}
-        return self.event("message.stored", {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}]})
+        return self.event("message.stored", {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more})
 
     def members(self, group: str, users: Sequence[str]) -> None:
         self.runtime.core.sadd(f"{self.runtime.settings.key_prefix}members:{{{self.app}:{group}}}", *users)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,14 @@ import pytest
 import redis
 from redis.connection import Connection
 
-from common.storage.shards import RESHARD
+from common.clock import now_ms
+from common.contracts import encode
+from common.ledger_records import DeadRecord
+from common.storage import keys
+from common.storage.shards import RESHARD, shard_of
 from tests.integration.shards.conftest import ShardedFleet
-from workers.resharding.mover import Mover, flush
+from workers.replay import NotReplayableError, replay
+from workers.resharding.mover import Mover, NotEmptyError, flush
 from workers.resharding.steps import Resharding, ReshardingError
 from workers.runtime import Runtime
 
@@ -159,6 +165,63 @@ def test_the_command(sharded: ShardedFleet) -> None:
     assert "already" in said[-1]
     Resharding(settings, 1, said.append, "zh").run(0.0, 5.0)
     assert "PUSHFLEET_SHARDS=1 启动" in said[-1]
+
+
+def _letter(fleet: ShardedFleet, user: str) -> str:
+    """Of a push to this person that waits in a lane's queue, a dead letter of delivery; the push is no more in the queue."""
+    lane = f"{fleet.app}:meizu:m1"
+    own = fleet.runtime.shards[shard_of(len(fleet.runtime.shards), fleet.app, user)]
+    blobs = [blob for blob in _entries(own.lane_queues, lane, "chat")[1] if (user, f"c-{user}") in _pushes(blob)]
+    assert len(blobs) == 1
+    raw = fleet.runtime.vault.encrypt(blobs[0])
+    told = {"stage": "delivery", "reason": "poison", "app": fleet.app, "at_ms": now_ms(), "fields": {"belt": "send:meizu:chat"}}
+    letter = DeadRecord(id=uuid.uuid4().hex, entry_id="1-1", raw=raw, **told)
+    fleet.runtime.streams.redis.xadd(fleet.runtime.keys.stream(keys.LEDGER), {"b": encode([letter])})
+    fleet.write()
+    own.redis.delete(*own.redis.keys(f"{own.keys.prefix}:{{{lane}}}:*"))
+    return letter.id
+
+
+def test_a_replayed_letter_of_a_shard_that_goes_is_not_lost(sharded: ShardedFleet) -> None:
+    """Of four shards; and nothing is replayed while keys move."""
+    fleet = sharded
+    user = next(name for name in PEOPLE if shard_of(4, fleet.app, name) == 3)
+    fleet.publish(fleet.phone(user))
+    fleet.take_in()
+    fleet.pause("m1", True)
+    fleet.publish(fleet.chat(user, f"c-{user}"))
+    fleet.take_in()
+    fleet.route()
+    letter, settings = _letter(fleet, user), fleet.runtime.settings
+    fleet.runtime.redis.hset(fleet.runtime.keys.resharding, mapping={"from": 4, "to": 2, "phase": "drain"})
+    with pytest.raises(NotReplayableError, match="reshard"):
+        replay(fleet.runtime, letter)
+    fleet.runtime.redis.delete(fleet.runtime.keys.resharding)
+    assert replay(fleet.runtime, letter) is not None
+    Resharding(settings, 2, lambda _words: None).run(0.0, 5.0)
+    fleet.reopened(2)
+    fleet.pause("m1", False)
+    fleet.all_sent()
+    assert fleet.rows(f"c-{user}") == {user: ["accepted"]}
+
+
+def test_what_comes_to_a_stream_after_the_flush_stays(sharded: ShardedFleet) -> None:
+    fleet = sharded
+    late = fleet.runtime.shards[3]
+    late.streams.redis.xadd(late.keys.stream("send:meizu:chat"), {"b": b"late"})
+    old, new = (Runtime(dataclasses.replace(fleet.runtime.settings, shards=count), "reshard", RESHARD) for count in (4, 2))
+    with pytest.raises(NotEmptyError, match="1 entries of send:meizu:chat"):
+        Mover(old, new, lambda _counts: None).run()
+    assert late.redis.xlen(late.keys.stream("send:meizu:chat")) == 1
+
+
+def test_a_retry_that_nobody_can_read_and_is_not_due_becomes_a_dead_letter(sharded: ShardedFleet) -> None:
+    fleet = sharded
+    place = fleet.runtime.shards[1]
+    place.redis.zadd(place.keys.delayed, {b"\x93nonsense": now_ms() + 3_600_000})
+    Resharding(fleet.runtime.settings, 2, lambda _words: None).run(0.0, 5.0)
+    fleet.reopened(2)
+    assert [one.raw for one in fleet.runtime.dead_letters.listed("delivery")] == [b"\x93nonsense"]
 
 
 @pytest.mark.parametrize("sharded", [1], indirect=True)

@@ -74,6 +74,31 @@ def test_a_group_of_nobody_is_decided(sharded: ShardedFleet) -> None:
     assert event["decision"] == "no_device"
 
 
+def test_who_is_excluded_is_not_pushed(sharded: ShardedFleet) -> None:
+    """Of a group by its members, and of a group by a list of recipients."""
+    fleet = sharded
+    fleet.publish(*map(fleet.phone, PEOPLE))
+    fleet.take_in()
+    fleet.members("g", PEOPLE)
+    excluded = PEOPLE[::2]
+    fleet.publish(
+        fleet.group("g", "g1", exclude=excluded),
+        fleet.group("g", "g2", exclude=excluded, recipients=PEOPLE),
+        fleet.group("g", "g3", exclude=PEOPLE),
+        fleet.group("g", "g4", exclude=PEOPLE, recipients=PEOPLE),
+    )
+    fleet.take_in()
+    fleet.route()
+    fleet.all_sent()
+    for message_id in ("g1", "g2"):
+        assert fleet.rows(message_id) == {user: ["accepted"] for user in PEOPLE[1::2]}
+    for message_id in ("g3", "g4"):
+        assert not fleet.rows(message_id)
+        event = fleet.runtime.reports.find(message_id, fleet.app, None)
+        assert event is not None
+        assert event["decision"] == "no_device"
+
+
 def test_what_is_recalled_or_read_is_not_sent_wherever_it_waits(sharded: ShardedFleet) -> None:
     fleet = sharded
     fleet.publish(*map(fleet.phone, PEOPLE))
