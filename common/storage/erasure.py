@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
+from common.storage.bindings import LEFT, Bindings
 from common.storage.dead_letters import DeadLetters
 from common.storage.keys import Keys
 from common.storage.ledger_own import FORGET
@@ -24,6 +25,7 @@ def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: s
     found: dict[str, int] = {}
     known = PeopleCache(redis, keys)
     with engine.begin() as connection:
+        left = _bindings_left(connection, redis, keys, app, user)
         for (table,) in connection.execute(text(_BY_USER + _WITH_APP + " ORDER BY 1")).all():
             statement = text(f'DELETE FROM "{table}" WHERE app = :app AND "user" = :user')  # noqa: S608 - the catalog's own name
             done = connection.execute(statement, {"app": app, "user": user})
@@ -31,11 +33,20 @@ def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: s
         found["ledger"] += int(connection.execute(text(FORGET), {"app": app, "user": user}).rowcount)
         known.changing([(app, user)])
     known.changed([(app, user)])
-    found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user), keys.bindings(app, user)))
+    found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user))) + left
     silent: Any = list(redis.scan_iter(match=_literal(keys.silent(app, user, "")) + "*", count=1000))
     found["redis"] += int(redis.delete(*silent)) if silent else 0
     found["dead_letters"] = _letters(letters, app, user)
     return found
+
+
+def _bindings_left(connection: Connection, redis: Redis, keys: Keys, app: str, user: str) -> int:
+    """What waits for any device of theirs finds at its send that the device has no token; before their rows go. The number of devices."""
+    rows = connection.execute(text('SELECT device_id FROM devices WHERE app = :app AND "user" = :user'), {"app": app, "user": user})
+    known = cast(list[bytes], redis.hkeys(keys.bindings(app, user)))
+    devices = {str(row[0]) for row in rows} | {one.decode() for one in known}
+    Bindings(redis, keys).put([(app, user, device, LEFT) for device in devices])
+    return len(known)
 
 
 def _letters(letters: DeadLetters, app: str, user: str) -> int:

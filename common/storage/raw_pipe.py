@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, cast
 
+from hiredis import PushNotification
 from redis import Redis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from common.storage.cluster import SlotConnection
@@ -63,7 +65,11 @@ def _answers(connection: Any, count: int) -> list[Any]:
         one = gets()
         if one is NOT_ENOUGH_DATA:
             parser.read_from_socket()
+        elif isinstance(one, PushNotification):
+            parser.handle_push_response(one)
         else:
+            if isinstance(one, RedisConnectionError):  # LOADING and its like: the server is away, as redis-py has it
+                raise one
             found.append(one)
     return found
 

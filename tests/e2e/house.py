@@ -40,7 +40,8 @@ class House(FleetTenant):
         self.changed()
 
     def register(self, user: str, device: str = "phone", vendor: str = "apns", token: str | None = None, **more: Any) -> str:
-        return self.device(user, device, vendor, BUSINESS[vendor], token, **more)
+        business_id = more.pop("business_id", BUSINESS[vendor])
+        return self.device(user, device, vendor, business_id, token, **more)
 
     def present(self, user: str, device: str, state: str) -> None:
         """As the core's gateways tell of a connection."""

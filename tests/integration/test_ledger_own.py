@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +22,7 @@ from common.storage.erasure import erase
 from common.storage.ledger_copy import RANK, own_line, own_lines
 from common.storage.migrations import migrate
 from tests.records import event_record, row_record
-from workers.maintenance.ledger_writer import LedgerWriter
+from workers.maintenance.ledger_writer import HOLD_S, LedgerWriter
 from workers.runtime import Runtime
 
 
@@ -160,6 +162,27 @@ def test_what_is_held_is_written_when_the_writer_rests(runtime: Runtime, app: st
     with runtime.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM events WHERE app = :app"), {"app": app}).scalar_one() == 3
     assert runtime.streams.redis.xlen(stream) == 0
+
+
+def test_what_can_not_be_read_takes_no_row_of_its_neighbours_with_it(runtime: Runtime, app: str) -> None:
+    """An event waits on for its outcome, what came in its entry is written meanwhile, and an entry beside it breaks that."""
+    writer, stream = LedgerWriter(runtime), runtime.keys.stream(keys.LEDGER)
+    first, waits, whole = stored(app, "e0"), stored(app, "e1"), stored(app, "e2")
+
+    def comes_later() -> None:
+        runtime.streams.redis.xadd(stream, {"b": encode([waits, whole, row(whole)])})
+        runtime.streams.redis.xadd(stream, {"b": b"\xc1"})
+
+    runtime.streams.redis.xadd(stream, {"b": encode([first])})
+    later = threading.Timer(HOLD_S / 2, comes_later)
+    later.start()
+    writer.turn()  # the first has waited its time, what came later has not
+    later.join()
+    end = time.monotonic() + 30
+    while (writer.consumer.holds or runtime.streams.redis.xlen(stream)) and time.monotonic() < end:
+        writer.turn()
+    assert [one[0] for one in told(runtime, app)] == ["e2"]
+    assert runtime.ledger.find("m-e1", app, None)
 
 
 @pytest.mark.parametrize("odd", ["", "\t", "\n", "\r", "\0", "\x01", "\\", 'a"b'])

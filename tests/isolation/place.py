@@ -128,7 +128,7 @@ class Place:
     def times_ms(self, messages: Sequence[str], seconds: float = GIVEN_UP_S) -> list[int | None]:
         """From stored to accepted of each message; None for one that was not accepted within so many seconds."""
         query = text(
-            "SELECT e.message_id, l.decided_ms - e.ts_ms FROM events e JOIN ledger l USING (day, app, event_id)"
+            "SELECT e.message_id, l.decided_ms - e.ts_ms FROM events e JOIN ledger_all l USING (day, app, event_id)"
             " WHERE e.message_id = ANY(:ids) AND l.decision = 'accepted'"
         )
         end = time.monotonic() + seconds
@@ -142,7 +142,7 @@ class Place:
     def decisions(self, message: str) -> dict[str, int]:
         """Rows of a message by decision."""
         query = text(
-            "SELECT coalesce(l.decision, 'waiting'), count(*) FROM events e JOIN ledger l USING (day, app, event_id)"
+            "SELECT coalesce(l.decision, 'waiting'), count(*) FROM events e JOIN ledger_all l USING (day, app, event_id)"
             " WHERE e.message_id = :message GROUP BY 1"
         )
         with self.runtime.engine.connect() as connection:
@@ -151,7 +151,7 @@ class Place:
     def accepted_times(self, message: str) -> list[int]:
         """When each push of a message was accepted, epoch ms, in order."""
         query = text(
-            "SELECT l.decided_ms FROM events e JOIN ledger l USING (day, app, event_id)"
+            "SELECT l.decided_ms FROM events e JOIN ledger_all l USING (day, app, event_id)"
             " WHERE e.message_id = :message AND l.decision = 'accepted' ORDER BY 1"
         )
         with self.runtime.engine.connect() as connection:

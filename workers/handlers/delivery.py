@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -134,6 +135,7 @@ class LaneSender:
         self._owed: Sequence[tuple[str, Urgency]] = ()
         self._each = float(PUSHES_EACH)
         self._took_at = 0.0
+        self._listens = False  # whoever brings work tells this worker, and nobody else
         self._keeper: threading.Thread | None = None
 
     # ------------------------------------------------------------ the slice
@@ -156,12 +158,20 @@ class LaneSender:
             if time.monotonic() >= self._old_at:
                 self._old_at = time.monotonic() + (0.0 if self._old.adopt() else 1.0)
             if self._work(time.monotonic() + SLICE_S):
-                self.runtime.streams.clear_wake_up(queue_of(DELIVERY, self.vendor))  # nobody hears the one that is waiting
-                self.runtime.send_wake_up(DELIVERY, self.vendor)
+                self._listens = True
         except AWAY as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
         finally:
             self._stopping = self._ends
+            with contextlib.suppress(*AWAY):  # else the mark runs out, and upkeep sends another
+                self._listen_no_more()
+
+    def _listen_no_more(self) -> None:
+        """A wake-up in place of the words that this worker was to hear and does not any more."""
+        if self._listens:
+            self._listens = False
+            self.runtime.streams.clear_wake_up(queue_of(DELIVERY, self.vendor))  # nobody hears the one that is waiting
+            self.runtime.send_wake_up(DELIVERY, self.vendor)
 
     def _work(self, end: float) -> bool:
         """Whether there is more to do when the slice is over."""
@@ -192,13 +202,13 @@ class LaneSender:
                 rest.look_s = min(2 * rest.look_s, LOOK_MAX_S)
             elif not rest.hears:
                 streams.listen(queue)  # and then once more a look: what came before rang for another
-                rest.hears = True
+                rest.hears = self._listens = True
             else:
                 streams.hear(queue, min(rest.lingers_until - now, next_s or LINGER_S))
                 rest.hears = False
         elif not rest.listens:
             streams.clear_wake_up(queue)
-            rest.listens = True
+            rest.listens, self._listens = True, False
         elif busy or self._busy():
             self._woken.wait(min(0.5, next_s or 0.5))
         elif next_s is not None and now + next_s < end:

@@ -157,6 +157,8 @@ class LaneRounds:
         written = self.settle(one, done)
         self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
         with _counted():
+            if any(outcome.verdict in GUARDED for _, outcome in done.told):
+                self.flush()  # the guard judges refused tokens beside what was accepted
             self.after(written, {id(retired.work) for retired in self._retire(lane, done, written.settled)})
         return done
 

@@ -115,21 +115,24 @@ class LedgerHandler:
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         """Writes all of the records in one transaction. psycopg.DataError: one of them can never be stored."""
-        early, self._early = self._early, []
-        records: list[Record] = early
+        try:
+            self._write(self._records_of(entries), any(entry.deliveries > 1 for entry in entries))
+        except BaseException:  # what is held is read anew, whole: some of it may not be written
+            self._reads.clear()
+            self._unmet.clear()
+            raise
+        return Commit()
+
+    def _records_of(self, entries: Sequence[Entry]) -> list[Record]:
+        """Their records, after those that did not wait with their entries. msgspec.MsgspecError: one of the entries has none."""
+        records, self._early = self._early, []
         for entry in entries:
             read = self._reads.pop(entry.id, None)
             records += read.records if read is not None and read.records else decode_records(entry.blob)
             if read is not None:
                 for name in read.unmet:
                     self._unmet.pop(name, None)
-        try:
-            self._write(records, any(entry.deliveries > 1 for entry in entries))
-        except BaseException:  # what is held is read anew, whole: some of it may not be written
-            self._reads.clear()
-            self._unmet.clear()
-            raise
-        return Commit()
+        return records
 
     def _write(self, records: Sequence[Record], again: bool) -> None:
         """Halves what takes longer than a statement may: each half is a transaction, and a repeat changes nothing."""

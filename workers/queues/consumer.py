@@ -261,7 +261,11 @@ class StreamConsumer:
             if not wait_s or sum(len(entry.blob) for entry in entries) >= self.policy.bytes_max:
                 break
             time.sleep(wait_s)
-            entries += self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
+            try:
+                entries += self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
+            except AWAY:
+                self._held = entries
+                raise
         if entries and not self.stopping() and (held := self.policy.hold(entries)):
             self._held = list(held)
             waits = {(entry.stream, entry.id) for entry in held}

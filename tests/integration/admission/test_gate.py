@@ -110,12 +110,12 @@ def test_device_caps_come_back_too_and_count_devices_not_people(runtime: Runtime
 def test_nothing_is_granted_while_the_ledger_cannot_be_read(runtime: Runtime, gate: FleetGate, lane: MakeLane) -> None:
     vivo = lane(Vendor.VIVO, {"quota": {"public": 10}})
     with runtime.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE ledger RENAME TO ledger_away"))
+        connection.execute(text("ALTER VIEW ledger_all RENAME TO ledger_away"))
     try:
         assert admit(gate, vivo, [work(1)]) == [Decision.THROTTLED]
     finally:
         with runtime.engine.begin() as connection:
-            connection.execute(text("ALTER TABLE ledger_away RENAME TO ledger"))
+            connection.execute(text("ALTER VIEW ledger_away RENAME TO ledger_all"))
     assert admit(gate, vivo, [work(1)]) == [None]
 
 

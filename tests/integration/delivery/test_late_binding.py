@@ -18,6 +18,7 @@ from common.contracts import Target
 from common.model import Decision, MessageClass, Vendor
 from common.storage.bindings import LEFT
 from common.storage.credentials import StoredCredential
+from common.storage.erasure import erase
 from common.storage.migrations import migrate
 from tests.integration.delivery.conftest import World, chat
 from workers.delivery.work import PendingPush
@@ -54,6 +55,12 @@ class Town(World):
     def register(self, user: str, token: str, device: str = DEVICE, **more: Any) -> None:
         named = {"platform": "android", "vendor": "meizu", "business_id": self.business_id, "token": token}
         self.tell("device.registered", user=user, device_id=device, **(named | more))
+
+    def erased(self, user: str) -> None:
+        with self.runtime.engine.begin() as connection:  # other tests' letters are under other keys
+            connection.execute(text("DELETE FROM dead_letters"))
+        runtime = self.runtime
+        erase(runtime.engine, runtime.redis, runtime.keys, runtime.dead_letters, "demo", user)
 
     def routed(self, user: str, device: str = DEVICE, **note: Any) -> PendingPush:
         """A push as routing makes it at this moment, words that name its person."""
@@ -127,6 +134,7 @@ CHANGES: dict[str, tuple[Callable[[Town], Any], str | None]] = {
         lambda town: [town.runtime.devices.set_state("demo", "alice", DEVICE, state, "x") for state in ("retired", "active")],
         "T1",
     ),
+    "its person is erased": (lambda town: town.erased("alice"), None),
     "a vendor's word retires it": (
         lambda town: town.runtime.devices.retire([("demo", "alice", DEVICE, "T1", now_ms(), "dead")], "retired"),
         None,

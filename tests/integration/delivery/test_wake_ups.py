@@ -116,3 +116,27 @@ def test_a_slice_sends_what_comes_right_after_its_round_and_lets_others_ring_whe
     slice_.join(10)
     assert len(world.accepted()) == 2, "in the same slice"
     assert streams.wake_up_is_ours(queue), "whoever comes next may ring"
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_who_ends_while_it_listens_leaves_the_word_to_others(world: World, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+    """Else whoever brings work tells one that has gone, and idle workers hear nothing for seconds."""
+    monkeypatch.setattr("workers.handlers.delivery.LINGER_S", 1.0)
+    streams, queue = world.runtime.streams, queue_of(DELIVERY, Vendor.MEIZU)
+    rung: list[str] = []
+    monkeypatch.setattr(world.runtime, "send_wake_up", lambda stage, _vendor: rung.append(stage))
+    stops = threading.Event()
+    world.put([chat(1, urgency=Urgency.CHAT)])
+    slice_ = threading.Thread(target=world.drain, args=(stops.is_set,))
+    slice_.start()
+    key, end = world.runtime.keys.wake_up(queue), time.monotonic() + 5
+    while world.runtime.redis.get(key) != b"l" and time.monotonic() < end:
+        time.sleep(0.002)
+    if full:
+        monkeypatch.setattr(world.drain, "_ledger_full", lambda: True)
+    else:
+        stops.set()
+    assert not streams.wake_up_is_ours(queue), "work comes: the one that listens is told"
+    slice_.join(10)
+    assert streams.wake_up_is_ours(queue), "whoever comes next may ring"
+    assert rung == [DELIVERY], "and somebody is woken for what came"

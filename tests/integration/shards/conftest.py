@@ -144,7 +144,7 @@ class ShardedFleet:
         """The decisions of each person's rows."""
         self.write()
         sql = text(
-            'SELECT l."user", l.decision FROM ledger l JOIN events e ON e.app = l.app AND e.event_id = l.event_id'
+            'SELECT l."user", l.decision FROM ledger_all l JOIN events e ON e.app = l.app AND e.event_id = l.event_id'
             " WHERE l.app = :app AND e.message_id = :m"
         )
         found: dict[str, list[str | None]] = {}

@@ -154,9 +154,9 @@ def test_a_test_push_that_nobody_took_says_why(cli, tenant, fleet, arguments, co
     assert words in said.err
 
 
-def test_a_test_push_of_an_unknown_tenant_is_wrong_use(cli, runtime):
+def test_a_test_push_of_an_unknown_tenant_says_how_to_add_it(cli, runtime):
     said = cli("test-push", "nope", "bob")
-    assert (said.code, "pushfleet app add nope" in said.err) == (2, True)
+    assert (said.code, "pushfleet app add nope" in said.err) == (1, True)
     assert entries(runtime) == []
 
 

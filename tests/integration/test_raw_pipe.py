@@ -1,0 +1,86 @@
+"""The pipe that reads its answers by hiredis alone: what a server says besides answers is no answer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import hiredis
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from common.storage.presence import Presence
+from common.storage.raw_pipe import command, raw_pipe, read_all
+
+HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+
+
+@contextmanager
+def server(answer: Callable[[list[bytes]], bytes]) -> Iterator[int]:
+    """A server of Redis' protocol that lets a client in and answers its commands with these bytes; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    wire, _ = listening.accept()
+                except OSError:
+                    return
+                threading.Thread(target=talk, args=(wire,), daemon=True).start()
+
+        def talk(wire: socket.socket) -> None:
+            reader = hiredis.Reader()
+            while data := wire.recv(65536):
+                reader.feed(data)
+                while (asked := reader.gets()) is not False:
+                    name = asked[0].upper()
+                    wire.sendall(HELLO if name == b"HELLO" else b"+OK\r\n" if name == b"CLIENT" else answer(asked))
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+def client_of(port: int, **named: Any) -> redis.Redis:
+    return redis.Redis("127.0.0.1", port, retry=Retry(NoBackoff(), 0), socket_timeout=5, **named)
+
+
+@pytest.mark.parametrize("words", ["LOADING Redis is loading the dataset in memory", "ERR max number of clients reached"])
+def test_a_server_that_loads_its_data_is_away(words: str) -> None:
+    """Else its word counts as the answer, breaks who reads it, and good pushes become dead letters."""
+    with server(lambda _asked: f"-{words}\r\n".encode()) as port:
+        client = client_of(port, protocol=2)
+        with pytest.raises(redis.ConnectionError):
+            Presence(client, "im:").sessions([("app", "ann"), ("app", "bob")])
+        with pytest.raises(redis.ConnectionError), raw_pipe(client) as pipe:
+            pipe.ask_each(command("GET", "a"), 1)
+        client.close()
+
+
+def test_a_read_is_tried_again_when_the_data_is_loaded() -> None:
+    asked: list[list[bytes]] = []
+
+    def answer(one: list[bytes]) -> bytes:
+        asked.append(one)
+        return b"-LOADING\r\n" if len(asked) < 3 else b"$1\r\n" + one[1] + b"\r\n"
+
+    with server(answer) as port:
+        client = redis.Redis("127.0.0.1", port, retry=Retry(NoBackoff(), 3), socket_timeout=5, protocol=2)
+        assert read_all(client, command("GET", "a"), 1) == [b"a"]
+        client.close()
+
+
+def test_what_a_server_tells_of_itself_is_nobodys_answer() -> None:
+    """A notice between two answers would make each person's answer the next one's."""
+
+    def answer(one: list[bytes]) -> bytes:
+        return b">2\r\n$7\r\nWARNING\r\n:1\r\n" + b"$1\r\n" + one[1] + b"\r\n"
+
+    with server(answer) as port:
+        client = client_of(port, protocol=3)
+        assert read_all(client, command("GET", "a") + command("GET", "b") + command("GET", "c"), 3) == [b"a", b"b", b"c"]
+        client.close()
