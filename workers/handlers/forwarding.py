@@ -76,7 +76,10 @@ class Spread:
             elif not users and not message.cursor:  # for nobody at all
                 mine.append(msgspec.structs.replace(message, recipients=(), exclude=()))
             if users:
-                start = {"cursor": None, "cursor_of": None, "exclude": (), "pages": message.pages or int(more is not None)}
+                page_no = message.pages or int(more is not None)
+                start = {"cursor": None, "cursor_of": None, "exclude": (), "pages": page_no}
+                if page_no:  # another page may name the same person, and another replica may read it at the same time
+                    start["single"] = False
                 out.append(msgspec.structs.replace(message, recipients=users, **cast(Any, start)))
         own, commit = self.messages(out)
         forward = [(presence_stream(message), encode([message])) for message in onward]

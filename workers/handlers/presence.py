@@ -116,7 +116,8 @@ class PresenceHandler:
         )
 
     def _once(self, seen: presence.Seen) -> Mapping[Event, set[str]]:
-        """Drops who is away of those whom an earlier page of their event has named. Who is left, by event: this commit names them."""
+        """Drops who is away of those whom an earlier page of their event has named, in this call too: in a fleet of several shards two
+        parts may come in one read. Who is left, by event: this commit names them."""
         paged = {(message.app, message.event_id) for message in seen.onward}
         people: dict[Event, list[str]] = {}
         for one in seen.offline:
@@ -126,13 +127,18 @@ class PresenceHandler:
         if not people:
             return {}
         met = self.fanouts.named(people)
-        fresh = {event: set(users) - met[event] for event, users in people.items()}
+        fresh: dict[Event, set[str]] = {event: set() for event in people}
         offline = []
         for one in seen.offline:
-            known = met.get((one.message.app, one.message.event_id))
-            recipients = tuple(who for who in one.recipients if who.user not in known) if known else one.recipients
+            event = (one.message.app, one.message.event_id)
+            recipients = one.recipients
+            if event in people:
+                recipients = tuple(who for who in recipients if who.user not in met[event])
+                names = {who.user for who in recipients}
+                met[event] |= names
+                fresh[event] |= names
             if recipients:
-                offline.append(one if recipients == one.recipients else msgspec.structs.replace(one, recipients=recipients))
+                offline.append(one if len(recipients) == len(one.recipients) else msgspec.structs.replace(one, recipients=recipients))
         seen.offline = offline
         return {event: users for event, users in fresh.items() if users}
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from common.contracts import Message, decode_messages
+from common.ports import MemberPage
+from common.storage import keys
 from tests.integration.shards.conftest import ShardedFleet
 from workers import shards
+from workers.app import PRESENCE
+from workers.handlers.presence import PresenceHandler
 from workers.maintenance.backup import own_names, place
+from workers.pipeline import presence_of, routing_of
 
 PEOPLE = [f"u{number}" for number in range(40)]
 
@@ -61,6 +73,54 @@ def test_a_group_has_one_row_a_member_in_the_members_shards(sharded: ShardedFlee
     assert {user: rows[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
     assert len(fleet.shown()) == len(PEOPLE)
     assert set(fleet.shown().values()) == {1}
+
+
+class Repeating:
+    """Members whom each page names anew, as SSCAN may while a set grows: two pages of everybody."""
+
+    def page(self, _app: str, _group: str, cursor: int, _server: str | None, _count: int) -> MemberPage:
+        return MemberPage(PEOPLE, 0 if cursor else 7, "server")
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one read", "by two replicas at once"])
+def test_whom_two_pages_name_is_pushed_once(sharded: ShardedFleet, together: bool) -> None:
+    fleet = sharded
+    fleet.publish(*map(fleet.phone, PEOPLE))
+    fleet.take_in()
+    fleet.publish(fleet.group("g", "g1"))
+    fleet.take_in()
+    each = [dataclasses.replace(presence_of(one), members=Repeating()) for one in fleet.runtime.shards]
+    for shard, parts in enumerate(_parts_of_pages(fleet, each)):
+        assert len(parts) == 2
+        looks = [each[shard].look(read) for read in ([parts] if together else [[part] for part in parts])]
+        runtime = fleet.runtime.shards[shard]
+        routed = [routing_of(runtime).route_marked([one]) for offline, _ in looks for one in offline]
+        commits = [*(commit for _, commit in looks), *routed]
+        with runtime.redis.pipeline(transaction=True) as pipe:
+            for commit in commits:
+                for fill in commit.extra:
+                    fill(pipe)
+            pipe.execute()
+    fleet.all_sent()
+    assert len(fleet.shown()) == len(PEOPLE)
+    assert set(fleet.shown().values()) == {1}
+
+
+def _parts_of_pages(fleet: ShardedFleet, each: Sequence[PresenceHandler]) -> list[list[Message]]:
+    """By shard: what all pages of the group's message that waits give for its people."""
+    names = keys.STAGE_STREAMS[PRESENCE]
+    home = next(one for one in fleet.runtime.shards if one.streams.backlog(names)["presence:group"].unread)
+    todo = [message for entry in home.streams.read(names, 10) for message in decode_messages(entry.blob)]
+    parts: list[list[Message]] = [[] for _ in each]
+    while todo:
+        spread = each[home.number].spread
+        assert spread is not None
+        mine, commit = spread.pages([todo.pop()], Repeating())
+        parts[home.number] += mine
+        for stream, blob in commit.forward:
+            shard, _, packed = msgspec.msgpack.decode(blob) if stream.startswith("out:") else (None, None, blob)
+            (todo if shard is None else parts[shard]).extend(decode_messages(packed))
+    return parts
 
 
 def test_a_group_of_nobody_is_decided(sharded: ShardedFleet) -> None:
