@@ -18,7 +18,17 @@ from common.storage.scripts import Call, run_all, script
 COPY_MS: Final = 60_000
 #: A stopped lane that another process tries now is looked at again after so long.
 TRIED_MS: Final = 1_000
+#: A lane's rate in shard 0 is kept for so long, as by rate_lease.lua.
+RATE_S: Final = 172_800
 _LEAST_URGENT: Final = 3
+
+
+def _fields(redis: Redis, fields: Sequence[tuple[str, str]]) -> list[bytes | None]:
+    """The values of these (hash, field), in one round trip."""
+    with redis.pipeline(transaction=False) as pipe:
+        for name, field in fields:
+            pipe.hget(name, field)
+        return cast(list[bytes | None], pipe.execute())
 
 
 class ShardLaneQueues(LaneQueues):
@@ -38,6 +48,7 @@ class ShardLaneQueues(LaneQueues):
             if one.what == "probe":
                 self._probed(one)
         self._announce([one for one in taken if one.what in ("go", "probe") and not one.terms.gone])
+        self._starve([one for one in taken if one.what == "wait" and RANK[one.urgency] >= RANK[Urgency.GROUP]])
         return taken
 
     def _copy(self, lanes: Sequence[str]) -> None:
@@ -79,7 +90,20 @@ class ShardLaneQueues(LaneQueues):
                 level, now = RANK[one.urgency], f"{one.now_ms / 1000:.6f}"
                 name = self._home.keys.rate(one.lane)
                 pipe.hset(name, mapping={f"p{level}": now, **({"w0": now} if level < RANK[Urgency.GROUP] else {})})
-                pipe.expire(name, 172_800, nx=True)
+                pipe.expire(name, RATE_S, nx=True)
+            pipe.execute()
+
+    def _starve(self, taken: Sequence[Taken]) -> None:
+        """Since when these get nothing is told in shard 0 where that is not known: the next copy would forget it (rate_now.lua)."""
+        if not taken:
+            return
+        own, home = ([(queues.keys.rate(one.lane), f"s{RANK[one.urgency]}") for one in taken] for queues in (self, self._home))
+        noted, known = _fields(self.redis, own), _fields(self._home.redis, home)
+        with self._home.redis.pipeline(transaction=False) as pipe:
+            for (name, field), since, there in zip(home, noted, known, strict=True):
+                if float(since or 0) and not float(there or 0):
+                    pipe.hset(name, field, cast(Any, since))
+                    pipe.expire(name, RATE_S, nx=True)
             pipe.execute()
 
     def lease_all(self, wanted: Sequence[tuple[Taken, int, int]], round_s: float) -> list[RateLease]:

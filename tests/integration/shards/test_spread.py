@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from common.clock import now_ms
 from common.contracts import Message, decode_messages
+from common.model import Urgency, Vendor
 from common.ports import MemberPage
 from common.storage import keys
+from common.storage.shards import shard_of
 from tests.integration.shards.conftest import ShardedFleet
 from workers import shards
 from workers.app import PRESENCE
+from workers.gate import lane_terms
 from workers.handlers.presence import PresenceHandler
 from workers.maintenance.backup import own_names, place
-from workers.pipeline import presence_of, routing_of
+from workers.pipeline import ShardDrains, presence_of, routing_of
 
 PEOPLE = [f"u{number}" for number in range(40)]
 
@@ -235,12 +243,73 @@ def test_a_lanes_rate_is_one_for_all_shards(sharded: ShardedFleet) -> None:
     fleet.take_in()
     fleet.route()
     fleet.all_sent()
+    assert {user: fleet.rows(f"r-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
     times = sorted(line["at_ms"] for line in fleet.meizu.simulator.record.lines())
     assert len(times) == len(PEOPLE)
     # the burst is a push, and a push may be late for its time by 20 ms
     assert times[-1] - times[0] >= (len(PEOPLE) - 2) * 100
     assert times[-1] - times[0] <= 2 * len(PEOPLE) * 100
     assert shards.waiting(fleet.runtime, f"{fleet.app}:meizu:slow") == 0
+
+
+@pytest.mark.parametrize(("urgency", "kind"), [("group", "group"), ("bulk", "marketing")])
+def test_who_starves_in_another_shard_gets_its_turn(sharded: ShardedFleet, urgency: str, kind: str) -> None:
+    """Chats of all shards are about to lease again and again: after half a second the others go all the same."""
+    fleet = sharded
+    user = next(name for name in PEOPLE if shard_of(4, fleet.app, name) == 3)
+    fleet.lane("slow", rate=10.0)
+    fleet.publish(fleet.phone(user, "slow"))
+    fleet.take_in()
+    fleet.members("g", [user])
+    fleet.publish(fleet.group("g", "g1") if kind == "group" else fleet.chat(user, "m1", push={"class": kind}))
+    fleet.take_in()
+    fleet.route()
+    lane, home, queues = f"{fleet.app}:meizu:slow", fleet.runtime, fleet.runtime.shards[3].lane_queues
+    terms = lane_terms(home.catalog.fresh().lanes[fleet.app, Vendor.MEIZU, "slow"])
+
+    def take() -> str:
+        home.redis.hset(home.keys.rate(lane), "p1", f"{now_ms() / 1000:.3f}")
+        (taken,) = queues.take([(lane, Urgency(urgency), terms, 10)], 15.0)
+        return taken.what
+
+    assert take() == "wait"
+    assert take() == "wait"
+    time.sleep(0.6)
+    assert take() == "go"
+
+
+class SliceOfShard:
+    """A drain that counts its slices and takes as long as it is told to."""
+
+    progress_at = 0.0
+
+    def __init__(self) -> None:
+        self.count, self.over = 0, threading.Event()
+        self.over.set()
+
+    def __call__(self, stopping: Callable[[], bool]) -> None:
+        del stopping
+        self.count += 1
+        assert self.over.wait(5.0)
+
+
+def test_a_call_does_not_wait_for_another_shards_slice() -> None:
+    busy, idle = SliceOfShard(), SliceOfShard()
+    drains = ShardDrains(cast(Any, [busy, idle]))
+    busy.over.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(drains, lambda: False)
+        for count in (1, 2, 3):
+            end = time.monotonic() + 2.0
+            while idle.count < count:
+                assert time.monotonic() < end, "a shard that was done is called again"
+                time.sleep(0.005)
+            began = time.monotonic()
+            drains(lambda: False)  # another wake-up
+            assert time.monotonic() - began < 1.0, "it does not keep its slot"
+        assert not first.done()
+        busy.over.set()
+        first.result(2.0)
 
 
 def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(sharded: ShardedFleet) -> None:
