@@ -5,8 +5,9 @@ Nothing is kept in memory between two reads; a process that dies in the middle l
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final, TypeAlias
@@ -36,6 +37,8 @@ READ = (8, 8, 4, 4, 4)
 READ_BESIDE = (8, 8, 2, 1, 1)
 #: Intake waits so long for SQL to tell who has which devices; who is not told then goes by the stream of presence.
 PEOPLE_S: Final = 2.0
+#: A word that comes while nobody waits for it is found after so long, seconds.
+LOOK_S: Final = 0.5
 #: Threads of one stage in a process that serves many shards; with more of them some wait for their turn.
 THREADS_MAX: Final = 128
 
@@ -83,6 +86,9 @@ class ShardDrains:
 
     def __init__(self, drains: Sequence[StreamConsumer | LaneSender]) -> None:
         self._drains = drains
+        self._called = threading.Event()
+        self._running = threading.Lock()
+        self._news = threading.Event()  # a call, or the end of a slice
         # twice: one that is called while its slice goes on only hears that there is more
         self._pool = ThreadPoolExecutor(min(2 * len(drains), THREADS_MAX), thread_name_prefix="shard")
 
@@ -91,11 +97,35 @@ class ShardDrains:
         return max(one.progress_at for one in self._drains)
 
     def __call__(self, stopping: Callable[[], bool]) -> None:
-        """Until the slices of all are over; the first error that one of them raises is raised then."""
-        errors = [done.exception() for done in [self._pool.submit(one, stopping) for one in self._drains]]
-        for error in errors:
-            if error is not None:
-                raise error
+        """Until the slices of all are over; the first error that one of them raises is raised then. A call that comes meanwhile is told
+        to all of them and returns: a shard that is done works again, whatever another one is still at."""
+        self._called.set()
+        self._news.set()
+        errors: list[BaseException] = []
+        while self._called.is_set() and self._running.acquire(blocking=False):
+            try:
+                errors += self._slices(stopping)
+            finally:
+                self._running.release()
+        if errors:
+            raise errors[0]
+
+    def _slices(self, stopping: Callable[[], bool]) -> list[BaseException]:
+        """What they raised; after the first error nobody begins anew, so that it is told soon."""
+        at_work, errors = set[Future[None]](), list[BaseException]()
+        while at_work or (self._called.is_set() and not errors):
+            self._news.clear()
+            if self._called.is_set() and not errors:
+                self._called.clear()
+                for begun in [self._pool.submit(one, stopping) for one in self._drains]:
+                    at_work.add(begun)
+                    begun.add_done_callback(lambda _: self._news.set())
+            elif not any(one.done() for one in at_work):
+                self._news.wait(LOOK_S)
+            done = {one for one in at_work if one.done()}
+            errors += [error for one in done if (error := one.exception()) is not None]
+            at_work -= done
+        return errors
 
 
 #: One stage's slices of work in this process.

@@ -340,8 +340,8 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     _leave_logging_alone()
-    # one more than there are vendors: a wake-up that comes while all of them work only tells its sender so
-    slots = len(queues) + 1 if stage == DELIVERY else 1
+    # one more than there are queues: a wake-up that comes while all of them work only tells its drains so
+    slots = len(queues) + 1 if stage == DELIVERY or len(runtime.shards) > 1 else 1
     arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h"]
     if stage == DELIVERY:  # no daemon: the process has not ended before its rounds have
         threading.Thread(target=_without_wake_ups, args=(stages, vendors, stop), name="poll").start()
