@@ -112,7 +112,7 @@ class IntakeHandler:
         records += directed.rows
         directed.told += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
-        later = _behind(fresh, states)
+        later = behind(fresh, states)
         first = [event for event in states if event.entry not in later] if later else states
         withdrawals = doors.state.apply(first, lambda event, why: ignored.update({event.entry: why}))
         records += [_taken_back(event) for event in states if isinstance(event.data, _TAKING_BACK)]
@@ -176,7 +176,7 @@ class IntakeHandler:
         known, self.known = self.known, {}
         for entry in entries:
             reads = known.get((entry.stream, entry.id)) or _read(entry, apps, now)
-            if not asked and (len(reads) != 1 or type(reads[0]) is Refused) and _names_a_stranger(reads):
+            if not asked and (len(reads) != 1 or type(reads[0]) is Refused) and names_a_stranger(reads):
                 apps, asked = doors.apps_now() if doors.apps_now else apps, True
                 reads = _read(entry, apps, now)
             for read in reads:
@@ -246,7 +246,7 @@ def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event
     return stored, direct, states
 
 
-def _behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
+def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
     """Entries of the settings that come behind all messages of the read to their person: they take effect when those are routed. What
     goes by the streams of presence and routing is judged by what is known there."""
     if not any(isinstance(event.data, SettingsUpdated) for event in states):
@@ -291,7 +291,7 @@ def _read(entry: Entry, apps: Sequence[str], now: int) -> list[stage.Passed | Re
     return stage.read_entries(entry.stream, entry.id.decode(), entry.fields, apps, now, is_whole=not entry.size)
 
 
-def _names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
+def names_a_stranger(reads: Sequence[stage.Passed | Refused]) -> bool:
     """Whether a tenant is named that nobody registered, as far as is known here."""
     return any(type(read) is Refused and read.reason == stage.UNKNOWN_APP for read in reads)
 

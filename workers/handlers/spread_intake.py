@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, cast
 
 from common.clock import now_ms
+from common.storage.scripts import script
 from common.storage.shards import shard_of, shard_of_group
-from common.storage.streams import Entry, StreamStore
-from workers.handlers.intake import READ_EVENTS, IntakeHandler, IntakeLoop, IntakePorts, entries_of, wakes_of
+from common.storage.streams import GROUP, Entry, StreamStore
+from workers.handlers.intake import READ_EVENTS, IntakeHandler, IntakeLoop, IntakePorts, behind, entries_of, names_a_stranger, wakes_of
 from workers.handlers.overtaking import Overtaking
 from workers.intake import direct, events, stage
 from workers.intake.stage import Event
+from workers.intake.state import OF_PEOPLE
 from workers.queues.consumer import AWAY, Handler, Policy, Stores, StreamConsumer
+
+log = logging.getLogger(__name__)
 
 #: Times the usual read: a call behind more would wait for too long.
 READS_MAX: Final = 4
@@ -47,15 +52,18 @@ def _of_people(count: int, app: str, people: Sequence[str], about: str) -> int:
 class Sorter:
     """Entries of the core's streams by shard. What a packed entry holds for several shards is written anew, an entry a shard."""
 
-    def __init__(self, source: StreamStore, count: int, apps: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, source: StreamStore, count: int, ports: IntakePorts) -> None:
+        """ports: of shard 0."""
         self._source = source
         self._count = count
-        self._apps = apps
+        self._ports = ports
+        self._part_entries = script(source.redis, "part")
+        self._apps: Sequence[str] | None = None  # asked anew in this read
         #: What the entries of the last call hold, by stream and id.
         self.reads: dict[tuple[str, bytes], list[stage.Passed | stage.Refused]] = {}
 
     def sorted(self, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
-        self.reads = {}
+        self.reads, self._apps = {}, None
         found: dict[int, list[Entry]] = {}
         mixed: list[tuple[Entry, list[int]]] = []
         for entry in entries:
@@ -64,9 +72,27 @@ class Sorter:
                 mixed.append((entry, shards))
             else:
                 found.setdefault(shards[0], []).append(entry)
+        if mixed:
+            self._apply_states(entries, {(entry.stream, entry.id) for entry, _ in mixed})
         for stream in {entry.stream for entry, _ in mixed}:
             self._part(stream, [one for one in mixed if one[0].stream == stream])
         return found
+
+    def _apply_states(self, entries: Sequence[Entry], mixed: Collection[tuple[str, bytes]]) -> None:
+        """What these say of devices and settings takes effect now: their new entries lie behind all others. There it is applied once
+        more, which changes nothing, as the newest `ts` wins."""
+        states, all_events = list[Event](), list[Event]()
+        for name in ((entry.stream, entry.id) for entry in entries):
+            events_ = [event for read in self.reads.get(name, ()) if isinstance(read, stage.Passed) for event in read.events]
+            all_events += events_
+            states += [event for event in events_ if name in mixed and isinstance(event.data, OF_PEOPLE)]
+        later = behind(all_events, states)
+        try:
+            self._ports.state.apply([event for event in states if event.entry not in later], lambda _event, _why: None)
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
+            log.warning("states of a packed entry take effect with its parts", extra={"reason": type(error).__name__})
 
     def _shards(self, entry: Entry) -> list[int]:
         """Of each line of a packed entry; of any other one. What may have ended its readers is not read here: where it is worked on, it
@@ -74,7 +100,10 @@ class Sorter:
         if entry.is_suspect:
             return [self._any(entry, 0)]
         try:
-            reads = stage.read_entries(entry.stream, entry.id.decode(), entry.fields, self._apps(), now_ms(), is_whole=not entry.size)
+            reads = self._read(entry, self._apps or self._ports.apps())
+            if self._apps is None and self._ports.apps_now is not None and names_a_stranger(reads):
+                self._apps = self._ports.apps_now()  # else a repeat of the event could come to another shard
+                reads = self._read(entry, self._apps)
         except Exception:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
             reads = []
         if reads:
@@ -82,6 +111,10 @@ class Sorter:
         shards = [self._shard(read, entry, place) for place, read in enumerate(reads)] or [self._any(entry, 0)]
         packed = b"b" in entry.fields and b"e" not in entry.fields and not entry.size
         return shards if packed and len(reads) == len(stage.lines_of(entry.fields[b"b"])) else shards[:1]
+
+    @staticmethod
+    def _read(entry: Entry, apps: Sequence[str]) -> list[stage.Passed | stage.Refused]:
+        return stage.read_entries(entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=not entry.size)
 
     def _shard(self, read: stage.Passed | stage.Refused, entry: Entry, place: int) -> int:
         if isinstance(read, stage.Passed) and read.events:
@@ -92,17 +125,15 @@ class Sorter:
         return zlib.crc32(b"%b#%d" % (entry.id, place)) % self._count
 
     def _part(self, stream: str, mixed: Sequence[tuple[Entry, list[int]]]) -> None:
-        """In one step the lines of these entries become entries of one shard each. What is done twice is known by the events' ids."""
+        """In one step the lines of these entries become entries of one shard each, also on a server that takes nothing more. What is done
+        twice is known by the events' ids."""
         by_shard: dict[int, list[bytes]] = {}
         for entry, shards in mixed:
             for shard, line in zip(shards, stage.lines_of(entry.fields[b"b"]), strict=True):
                 by_shard.setdefault(shard, []).append(line)
-        with self._source.redis.pipeline(transaction=True) as pipe:
-            for lines in by_shard.values():
-                for pack in _packs(lines):
-                    pipe.xadd(stream, {b"b": b"\n".join(pack)})
-            self._source.acknowledge(pipe, [entry for entry, _ in mixed])
-            pipe.execute()
+        packs = [b"\n".join(pack) for lines in by_shard.values() for pack in _packs(lines)]
+        leaving = [entry.id for entry, _ in mixed]
+        self._part_entries(keys=[self._source.name_of(stream)], args=[GROUP, len(leaving), *leaving, *packs])
 
 
 def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
@@ -181,7 +212,7 @@ class SpreadIntakeLoop(IntakeLoop):
         whole: Any = self.consumer
         stores = [Stores(one.streams, one.delayed, one.vault, wakes_of(one), self._source) for one in doors]
         parts = [StreamConsumer(handler, whole.policy, store) for handler, store in zip(handlers, stores, strict=True)]
-        sorter = Sorter(self._source, len(doors), doors[0].apps)
+        sorter = Sorter(self._source, len(doors), doors[0])
         self.consumer = SpreadConsumer(parts, sorter, handlers[0], whole.policy, stores[0])
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
         self._handler: Any = _Mean(handlers)

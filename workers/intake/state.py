@@ -46,7 +46,8 @@ class Withdrawal:
     reason: str = ""
 
 
-_OF_PEOPLE = (events.Registered, events.Unregistered, events.SessionEnded, events.SettingsUpdated)
+#: What is told of one person, their devices and settings.
+OF_PEOPLE = (events.Registered, events.Unregistered, events.SessionEnded, events.SettingsUpdated)
 
 
 class StateKeeper:
@@ -120,7 +121,7 @@ class StateKeeper:
 
 def _changed(batch: Sequence[Event], bindings: Sequence[Binding]) -> set[tuple[str, str]]:
     """Whose devices or settings are not as they were: those whom the events name, and who lost a token to them."""
-    named = {(event.app, event.data.user) for event in batch if isinstance(event.data, _OF_PEOPLE)}
+    named = {(event.app, event.data.user) for event in batch if isinstance(event.data, OF_PEOPLE)}
     return named | {(app, user) for app, user, _, _ in bindings}
 
 

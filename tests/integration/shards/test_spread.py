@@ -17,12 +17,18 @@ from common.contracts import Message, decode_messages
 from common.model import Urgency, Vendor
 from common.ports import MemberPage
 from common.storage import keys
+from common.storage.core_streams import core_streams
 from common.storage.shards import shard_of
+from common.storage.tenants import Tenant
 from tests.integration.shards.conftest import ShardedFleet
 from workers import shards
 from workers.app import PRESENCE
+from workers.cli.worker import doors_of
 from workers.gate import lane_terms
+from workers.handlers.intake import ENTRY_FIELDS_MAX
 from workers.handlers.presence import PresenceHandler
+from workers.handlers.spread_intake import Sorter
+from workers.intake.stage import ENTRY_BYTES_MAX
 from workers.maintenance.backup import own_names, place
 from workers.pipeline import ShardDrains, presence_of, routing_of
 
@@ -63,6 +69,56 @@ def test_packed_events_of_many_people(sharded: ShardedFleet) -> None:
     fleet.all_sent()
     assert not fleet.runtime.core.xlen(fleet.stream)
     assert {user: fleet.rows(f"p-{user}")[user] for user in PEOPLE} == {user: ["accepted"] for user in PEOPLE}
+
+
+def test_a_logout_of_a_packed_entry_is_there_before_later_entries(sharded: ShardedFleet) -> None:
+    """The entry is of people of several shards, and is written anew at the stream's end."""
+    fleet = sharded
+    fleet.publish(*map(fleet.phone, PEOPLE))
+    fleet.take_in()
+    ends = [fleet.event("session.logout", {"user": user, "device_id": f"d-{user}"}) for user in PEOPLE]
+    fleet.publish(*ends, packed=True)
+    fleet.publish(*(fleet.chat(user, f"l-{user}") for user in PEOPLE))
+    fleet.take_in()
+    fleet.route()
+    fleet.send(lambda: not shards.delayed_count(fleet.runtime))  # the second look
+    fleet.route()
+    fleet.all_sent()
+    fleet.write()
+    found = [fleet.runtime.reports.find(f"l-{user}", fleet.app, None) for user in PEOPLE]
+    assert {event and event["row_decision"] for event in found} == {"no_device"}
+    assert not fleet.shown()
+
+
+def test_a_packed_entry_leaves_a_full_server(sharded: ShardedFleet) -> None:
+    fleet = sharded
+    fleet.publish(*(fleet.chat(user, f"f-{user}") for user in PEOPLE), packed=True)
+    source = core_streams(fleet.runtime.core, [fleet.stream], fleet.runtime.keys, ENTRY_FIELDS_MAX, ENTRY_BYTES_MAX, 1_000)
+    entries = source.read([fleet.stream], 10)
+    sorter = Sorter(source, 4, doors_of(fleet.runtime))
+    fleet.runtime.core.config_set("maxmemory", 1)
+    try:
+        assert not sorter.sorted(entries)
+    finally:
+        fleet.runtime.core.config_set("maxmemory", 0)
+    assert fleet.runtime.core.xlen(fleet.stream) == 4
+    assert set(sorter.sorted(source.read([fleet.stream], 10))) == {0, 1, 2, 3}
+
+
+def test_an_event_of_a_new_tenant_comes_to_the_shard_of_its_repeats(sharded: ShardedFleet) -> None:
+    """The tenant is added after this process has read the catalogue; the core publishes the event twice."""
+    fleet = sharded
+    source = core_streams(fleet.runtime.core, [fleet.stream], fleet.runtime.keys, ENTRY_FIELDS_MAX, ENTRY_BYTES_MAX, 1_000)
+    sorter = Sorter(source, 4, doors_of(fleet.runtime))
+    assert fleet.app in fleet.runtime.catalog.now.tenants
+    fleet.app = "late" + fleet.app
+    fleet.runtime.tenants.add(Tenant(fleet.app, "Late", "en", "UTC"))
+    fleet.runtime.redis.incr(fleet.runtime.keys.config_version)  # by another process
+    fleet.publish(*(fleet.chat(user, f"n-{user}") for user in PEOPLE))
+    read = source.read([fleet.stream], 100)
+    found = sorter.sorted(read)
+    where = {entry.id: shard for shard, entries in found.items() for entry in entries}
+    assert [where[entry.id] for entry in read] == [shard_of(4, fleet.app, user) for user in PEOPLE]
 
 
 def test_a_group_has_one_row_a_member_in_the_members_shards(sharded: ShardedFleet) -> None:
