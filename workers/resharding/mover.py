@@ -185,6 +185,7 @@ class Mover:
             pipe.zadd(own.lane_queue(lane, urgency), {entry: int(entry.split(";")[2])})
             if tries:
                 pipe.hset(own.lane_tries(lane), entry, tries)
+            pipe.hdel(own.lane_holders(lane), entry)  # its sender is counted: one who begins anew must not count it again
             pipe.execute()
 
     def _groups(self, place: Place, parts: dict[int, Batch | None]) -> None:

@@ -14,9 +14,11 @@ from redis.connection import Connection
 from common.clock import now_ms
 from common.contracts import encode
 from common.ledger_records import DeadRecord
+from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.shards import RESHARD, shard_of
 from tests.integration.shards.conftest import ShardedFleet
+from workers.gate import lane_terms
 from workers.replay import NotReplayableError, replay
 from workers.resharding.mover import Mover, NotEmptyError, flush
 from workers.resharding.steps import Resharding, ReshardingError
@@ -137,6 +139,26 @@ def test_one_to_four_to_two_ended_again_and_again(sharded: ShardedFleet, endless
     assert {user: fleet.rows("g2")[user] for user in PEOPLE} == {user: ["recalled"] for user in PEOPLE}
     assert fleet.rows(f"chat-{PEOPLE[0]}")[PEOPLE[0]] == ["recalled"]
     assert max(fleet.shown().values()) == 3
+
+
+@pytest.mark.parametrize("sharded", [1], indirect=True)
+def test_a_sender_that_died_counts_once_however_often_it_is_ended(sharded: ShardedFleet, endless: None) -> None:
+    fleet = sharded
+    fleet.publish(*map(fleet.phone, PEOPLE))
+    fleet.take_in()
+    for user in PEOPLE:  # an entry of the queue each
+        fleet.publish(fleet.chat(user, f"h-{user}"))
+        fleet.take_in()
+        fleet.route()
+    lane = f"{fleet.app}:meizu:m1"
+    terms = lane_terms(fleet.runtime.catalog.fresh().lanes[fleet.app, Vendor.MEIZU, "m1"])
+    (taken,) = fleet.runtime.lane_queues.take([(lane, Urgency.CHAT, terms, 100)], 15.0)  # and its sender dies
+    assert len(taken.entries) == len(PEOPLE)
+    assert move(fleet, 1, 4) >= 6
+    fleet.reopened(4)
+    tries = [one.redis.hvals(one.keys.lane_tries(lane)) for one in fleet.runtime.shards]
+    assert tries[0], "some stay where they were"
+    assert {value for told in tries for value in told} == {b"1"}
 
 
 @pytest.mark.parametrize("sharded", [1], indirect=True)
