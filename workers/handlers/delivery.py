@@ -272,6 +272,7 @@ class LaneSender:
             if ahead and now - self._passed.setdefault((lane, urgency), now) < TURN_S:
                 later.append((lane, urgency))
             else:
+                self._passed.pop((lane, urgency), None)  # also where the lane turns out to be shut: it waits anew when it opens
                 chosen.append((lane, urgency))
                 first[lane] = min(RANK[urgency], first.get(lane, len(RANK)))
         if later:
@@ -414,7 +415,6 @@ class LaneSender:
                 return None
             most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
         most = min(most, sum(entry.pushes for entry in taken.entries))
-        self._passed.pop((taken.lane, taken.urgency), None)
         running = _Running(taken, list(taken.entries), most, silent, taken.paced)
         with self._lock:
             self._running[taken.word] = running

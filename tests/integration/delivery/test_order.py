@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import pytest
 
-from common.model import MessageClass, Urgency
+from common.model import MessageClass, Urgency, Vendor
 from tests.e2e.conftest import wait_for
 from tests.integration.admission.conftest import work
 from tests.integration.delivery.conftest import World, chat
-from workers.app import PRESENCE, ROUTING
+from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.delivery.work import PendingPush
-from workers.handlers.delivery import LaneSender
+from workers.handlers.delivery import TURN_S, LaneSender
 from workers.pipeline import Stages
 from workers.queues.consumer import StreamConsumer
 
@@ -123,3 +125,20 @@ def test_the_stages_before_read_the_most_urgent_first(world: World, stage: str) 
     consumer = Stages(world.runtime).drain(stage)
     assert isinstance(consumer, StreamConsumer)
     assert list(consumer.policy.counts)[:-1] == [f"{stage}:{urgency}" for urgency in Urgency]
+
+
+def test_the_less_urgent_of_a_lane_wait_their_turn_each_time_it_is_at_work(world: World) -> None:
+    """Else who was passed over once, before an outage say, goes first when the lane opens."""
+    world.meizu.door("faults", delay_ms=3_000)
+    world.put([chat(1, urgency=Urgency.CALL)])
+    slice_ = threading.Thread(target=world.drain, args=(lambda: False,))
+    slice_.start()
+    at_work, bulk = cast(LaneSender, world.drain)._running, (world.lane.id, Urgency.BULK)
+    wait_for(lambda: bool(at_work), "the call is on its way")
+    looks = cast(LaneSender, Stages(world.runtime).drain(DELIVERY, Vendor.MEIZU))  # one whose turns nobody else takes
+    looks._running.update(at_work)
+    assert looks._in_turn([bulk]) == []
+    time.sleep(TURN_S + 0.05)
+    assert looks._in_turn([bulk]) == [bulk], "it has waited its turn"
+    assert looks._in_turn([bulk]) == [], "and the lane was shut: it waits anew"
+    slice_.join(20)
