@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -20,7 +21,9 @@ from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.shards import shard_of
 from common.storage.tenants import Tenant
-from tests.integration.shards.conftest import ShardedFleet
+from simulators.base import Record
+from simulators.meizu import make
+from tests.integration.shards.conftest import ShardedFleet, token_of
 from workers import shards
 from workers.app import PRESENCE
 from workers.cli.worker import doors_of
@@ -288,6 +291,11 @@ def test_a_token_that_moves_to_a_person_of_another_shard(sharded: ShardedFleet) 
         **{user: ["no_device"] for user in ("alice", "bob", "carol")},
         "dora": ["accepted"],
     }
+
+
+def test_a_made_up_token_lives(tmp_path: Path) -> None:
+    simulator = make(Record(tmp_path / "meizu.jsonl"))
+    assert not any(simulator.fate(token_of("u1")) for _ in range(20_000))
 
 
 def test_a_lanes_rate_is_one_for_all_shards(sharded: ShardedFleet) -> None:
