@@ -30,11 +30,16 @@ hypothesis.settings.register_profile(
     "any machine", max_examples=examples(40), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+# Each of the hundreds of processes that the tests start would compile the code again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 #: Folders in the order in which a run of all takes them: what waits longest first, so that no process is left with it at the end.
 ORDER = ("tests/chaos/", "tests/isolation/", "tests/e2e/", "tests/integration/", "tests/unit/")
-#: Fleets of their own with measured deadlines: no two of these files at a time.
-ALONE = ("tests/chaos/", "tests/isolation/")
+#: Files that one process runs one after the other. Chaos: fleets of their own with measured deadlines, no two at a time. The whole way:
+#: one fleet for all of them, which takes as many processes and seconds to start as all servers together.
+TOGETHER = {"chaos": ("tests/chaos/", "tests/isolation/"), "e2e": ("tests/e2e/",)}
+#: Files of a folder of TOGETHER that start fleets of their own.
+APART = ("tests/e2e/test_first_hour.py",)
 
 
 @pytest.hookimpl(trylast=True)
@@ -45,10 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class ByFile(LoadFileScheduling):
-    """A file is run by one process; those of ALONE by the same one."""
+    """A file is run by one process; those of a group of TOGETHER by the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return ALONE[0] if nodeid.startswith(ALONE) else super()._split_scope(nodeid)
+        groups = (name for name, folders in TOGETHER.items() if nodeid.startswith(folders) and not nodeid.startswith(APART))
+        return next(groups, super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:

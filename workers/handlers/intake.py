@@ -53,7 +53,7 @@ SHORT_WAY_MAX = 5_000
 CAN_WAIT_SHARE = 0.5
 #: Bytes of one read: packed by the hundred, some thousands of events.
 READ_BYTES = 2 * 1024 * 1024
-BLOCK_MS = 1_000
+BLOCK_MS = 2_000
 TAKEOVER_EVERY_S = 5.0
 #: Messages of one entry on the presence stream, and about how many bytes of them (of dead letters, on the ledger's).
 PACK_MAX = 200
