@@ -187,6 +187,12 @@ def test_a_wrong_key_opens_nothing(door: httpx.Client, path: str) -> None:
     assert door.post(f"/t/wrong/api/{path}", json={}).status_code == 401
 
 
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"device_id":7,"platform":"apple_rn"}', b"{" + b" " * (1 << 20)])
+def test_mattermost_hears_a_status_whatever_it_sent(door: httpx.Client, base: str, body: bytes) -> None:
+    answer = door.post(f"{base}/v1/send_push", content=body)
+    assert (answer.status_code, answer.json()["status"]) == (200, "FAIL")
+
+
 def test_a_head_that_never_ends_is_cut_off(door: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "HEAD_S_MAX", 0.5)
     url = urlsplit(str(door.base_url))
