@@ -104,8 +104,8 @@ class IntakeHandler:
         stored, direct, states = _apart(fresh)
         self.per_entry = (found.read + len(refused)) / len(entries)
         shortcut = doors.shortcut if doors.shortcut is not None and doors.shortcut.is_open() else None
-        quick = shortcut is not None and shortcut.usual is not None and doors.spread is None
-        usual, stored = usual_pushes.apart(stored, now) if quick else ([], stored)
+        quick = shortcut is not None and shortcut.usual is not None
+        usual, stored = usual_pushes.apart(stored, now, doors.spread) if quick else ([], stored)
         messages, records = _taken(stored, now)
         directed = doors.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]
