@@ -181,3 +181,10 @@ def sharded(
     fleet = ShardedFleet(Runtime(settings, role="test"), meizu)
     yield fleet
     fleet.runtime.close()
+
+
+@pytest.fixture(params=["together", "apart"])
+def wherever(request: pytest.FixtureRequest, sharded: ShardedFleet) -> ShardedFleet:
+    """Its shards on one server, and treated as if each had a server of its own."""
+    sharded.runtime.together = request.param == "together"
+    return sharded
