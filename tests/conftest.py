@@ -38,8 +38,6 @@ ORDER = ("tests/chaos/", "tests/isolation/", "tests/e2e/", "tests/integration/",
 #: Files that one process runs one after the other. Chaos: fleets of their own with measured deadlines, no two at a time. The whole way:
 #: one fleet for all of them, which takes as many processes and seconds to start as all servers together.
 TOGETHER = {"chaos": ("tests/chaos/", "tests/isolation/"), "e2e": ("tests/e2e/",)}
-#: Files of a folder of TOGETHER that start fleets of their own.
-APART = ("tests/e2e/test_first_hour.py",)
 
 
 @pytest.hookimpl(trylast=True)
@@ -53,7 +51,7 @@ class ByFile(LoadFileScheduling):
     """A file is run by one process; those of a group of TOGETHER by the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        groups = (name for name, folders in TOGETHER.items() if nodeid.startswith(folders) and not nodeid.startswith(APART))
+        groups = (name for name, folders in TOGETHER.items() if nodeid.startswith(folders))
         return next(groups, super()._split_scope(nodeid))
 
 
@@ -135,8 +133,15 @@ def database_url() -> Iterator[str]:
         return
     with embedded(postgres=True) as running:
         assert running.database_url
+        with psycopg.connect(_conninfo(running.database_url), autocommit=True) as session:
+            session.execute("ALTER SYSTEM SET synchronous_commit = off")  # nobody kills this server
+            session.execute("SELECT pg_reload_conf()")
         with own_database(running.database_url) as url:
             yield url
+
+
+def _conninfo(url: str) -> str:
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
 
 
 @contextlib.contextmanager
@@ -145,7 +150,7 @@ def own_database(server_url: str) -> Iterator[str]:
     name = "pushfleet_test_" + uuid.uuid4().hex[:10]
     address, _, options = server_url.partition("?")
     base = address.rpartition("/")[0]
-    conninfo = server_url.replace("postgresql+psycopg://", "postgresql://", 1)
+    conninfo = _conninfo(server_url)
     with psycopg.connect(conninfo, autocommit=True) as session:
         session.execute(f"CREATE DATABASE {name}")
     try:
