@@ -80,12 +80,15 @@ def _device(devices: Mapping[str, Sequence[Device]], work: PendingPush) -> Devic
 class RowNumbers:
     """The stage's port over the store: numbers of usual pushes, and whether their devices' tokens are still theirs, in one look."""
 
-    def __init__(self, store: Claims) -> None:
+    def __init__(self, store: Claims, bindings: Bindings) -> None:
         self._store = store
+        self._bindings = bindings
 
     def take(self, lane: Lane, one: AlikeRound) -> list[tuple[int, str]] | None:
         vendor, business_id, rows = str(lane.vendor), lane.credential.business_id, one.rows
         if any(canonical(vendor, row.token) != row.token for row in rows):
+            return None
+        if not self._bindings.own([(batch.app, row.user) for _, batch in one.entries for row in batch.rows]):
             return None
         asks = [
             (name, place, batch.app, row.message_id, f"{kind}:{row.conversation_id}", row.ts_ms, row.user, row.device, step, "")

@@ -471,7 +471,7 @@ class Runtime:
             addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
             consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
-            rows=RowNumbers(self.claims),
+            rows=RowNumbers(self.claims, self.marks.bindings),
         )
 
     def gate(self) -> FleetGate:

@@ -62,6 +62,10 @@ _SAMPLES: Final = (
     ),
 )
 
+#: Numbers beyond the samples' may be cut or left out: their requests do not follow the form.
+BADGE_MAX: Final = max(one.badge for one in _SAMPLES)
+TTL_S_MAX: Final = max(one.ttl_s for one in _SAMPLES)
+
 _forms: dict[tuple[object, ...], RequestForm | None] = {}
 
 
@@ -167,6 +171,13 @@ def filled(form: RequestForm, spec: VendorSpec, batch: AlikeBatch, about: Sequen
             columns[name] = _as_json(columns[name])
         elif name in ("collapse", "token"):
             odd.update(_changed(columns[name], COLLAPSE_CHARACTERS_MAX if name == "collapse" else None))
+    odd.update(
+        [
+            place
+            for place, own in enumerate(about)
+            if not (own.badge is not None and 0 < own.badge <= BADGE_MAX and 0 <= own.ttl_s <= TTL_S_MAX)
+        ]
+    )
     most = spec.alike.chars_max - len(like.ext or "") if spec.alike is not None else 0
     widest = max([len(row.text) + 2 * len(row.nick) + len(row.conversation_id) for row in rows]) + len(like.app_name) + 1
     if widest > most:
