@@ -13,10 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery
-from kombu.exceptions import KombuError
 from prometheus_client import Counter, Histogram
 from redis import Redis
 from redis.exceptions import RedisError
@@ -66,7 +64,7 @@ from common.storage.tallies import Tallies
 from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
 from common.storage.vault import Vault
-from workers.app import DELIVERY, make_app, queue_of, task_of
+from workers.app import DELIVERY, make_app, publish, queue_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.fold import View
@@ -82,6 +80,9 @@ from workers.routing.texts import NOTHING, say
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
 from workers.wire import Answer, NoAnswer, Route, Transport
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +266,16 @@ class Runtime:
     def streams(self) -> StreamStore:
         return StreamStore(self.redis, self.keys)
 
+    @property
+    def wakes(self) -> StreamStore:
+        """Where wake-ups are noted: those of shards that lie together are one, as who is woken looks at all of them."""
+        return self.streams
+
+    @cached_property
+    def together(self) -> bool:
+        """Whether all shards lie on one server, where a step may concern several."""
+        return not is_cluster(self.settings.redis_url)
+
     @cached_property
     def delayed(self) -> Delayed:
         return Delayed(self.redis, self.keys, self._bury)
@@ -433,11 +444,16 @@ class Runtime:
     def transport(self) -> Transport:
         """Of all vendors: our engine for HTTP/2 (APNs, FCM), libcurl for HTTP/1.1 and where the engine can't; or libcurl for all."""
         # a process that sends nothing does not load what sends
-        from workers.transport.curl import CurlTransport  # noqa: PLC0415
         from workers.transport.engine import Http2Transport  # noqa: PLC0415
+        from workers.transport.late import LateTransport  # noqa: PLC0415
 
-        curl = CurlTransport(ca_file=self.settings.ca_file)
+        curl = LateTransport(self._curl)
         return curl if self.settings.apns_client == "libcurl" else Http2Transport(self.settings.ca_file, curl)
+
+    def _curl(self) -> Transport:
+        from workers.transport.curl import CurlTransport  # noqa: PLC0415 - 6 MiB
+
+        return CurlTransport(ca_file=self.settings.ca_file)
 
     @cached_property
     def apns_transport(self) -> Transport:
@@ -516,11 +532,10 @@ class Runtime:
         The work it is rung for was handed on already; an error here would make the caller do it once more.
         """
         queue = queue_of(stage, vendor)
-        args = (str(vendor),) if stage == DELIVERY else ()
         try:
-            if self.streams.wake_up_is_ours(queue):
-                self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
-        except (RedisError, KombuError, OSError) as error:
+            if self.wakes.wake_up_is_ours(queue):
+                publish(self.app, stage, vendor)
+        except (RedisError, OSError) as error:
             log.warning("wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__})
 
     def alive(self) -> None:
@@ -561,7 +576,13 @@ class ShardRuntime(Runtime):
 
     @cached_property
     def lane_queues(self) -> LaneQueues:
+        if self.together:
+            return LaneQueues(self.redis, self.keys, shared=self.home.keys)
         return ShardLaneQueues(self.redis, self.keys, self.home.lane_queues, self.home.lane_states)
+
+    @property
+    def wakes(self) -> StreamStore:
+        return self.home.streams if self.together else self.streams
 
     @cached_property
     def replies(self) -> Replies:
@@ -592,6 +613,7 @@ for _name in (
         "catalog",
         "transport",
         "apns_transport",
+        "together",
     ),
     *("lane_states", "guard", "admission", "ledger", "tenants", "credentials", "strategies", "dead_letters", "preferences", "tallies"),
 ):

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-import regex
 
 from common.contracts import Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
@@ -346,7 +346,14 @@ ELLIPSIS = "…"
 WORDS_MAX = 200  # of a vendor's own words, kept beside an outcome
 WORDS_READ_MAX = 2000  # of them, looked through for device tokens
 CHARACTERS_KEPT = 10  # of a text that must make room (im-dialects §5)
-_GRAPHEME = regex.compile(r"\X")
+
+
+@cache
+def graphemes() -> Any:
+    """The pattern of what people take for one character. Loaded where a text has to be cut."""
+    import regex  # noqa: PLC0415
+
+    return regex.compile(r"\X")
 
 
 def characters(text: str) -> int:
@@ -370,7 +377,7 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
     if room < 0:
         return ""
     used, end = 0, 0
-    for match in _GRAPHEME.finditer(text):
+    for match in graphemes().finditer(text):
         size = measure(match.group())
         if used + size > room:
             break
@@ -447,7 +454,7 @@ def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int],
 def _beginning(text: str) -> str:
     """The shortest prefix of whole graphemes with CHARACTERS_KEPT characters; "" where that takes a screenful (stacked marks)."""
     end = 0
-    for match in _GRAPHEME.finditer(text):
+    for match in graphemes().finditer(text):
         end = match.end()
         if end >= CHARACTERS_KEPT:
             break
