@@ -162,6 +162,9 @@ class SpreadBindings(Bindings):
             else:
                 self._each[number].bindings.put(those)
 
+    def own(self, people: Iterable[tuple[str, str]]) -> bool:
+        return all(shard_of(len(self._each), *who) == self._own for who in people)
+
     def look(self, devices: Sequence[tuple[str, str, str]]) -> list[str | None]:
         parts = by_shard(len(self._each), devices, lambda one: one[:2])
         found: dict[tuple[str, str, str], str | None] = {}
