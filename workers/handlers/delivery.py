@@ -611,7 +611,7 @@ class LaneSender:
         waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.told)
         if waited and waited * 2 >= len(done.told):
             self._silent.add(lane)
-        elif done.told:
+        elif done.told or done.whole:
             self._silent.discard(lane)
 
     def _renew(self) -> None:

@@ -190,6 +190,17 @@ class ImageSpec:
     per_minute: int
 
 
+class AlikeSpec(Value, frozen=True):
+    """How requests of usual pushes, which differ in a few values only, are made and answered (workers/vendors/forms.py).
+
+    chars_max: so many characters of the words, the thread and `ext` fit whatever they are. accepted_id: the vendor's id from
+    an answer that accepts the push and says no more; None for any other answer.
+    """
+
+    chars_max: int
+    accepted_id: Callable[[Answer], str | None]
+
+
 #: HTTP status of a body that is too large, whatever the vendor.
 TOO_LONG: Final = frozenset({"413"})
 
@@ -257,6 +268,7 @@ class VendorSpec:
     refuse: the reason why a push can't be sent at all (`payload_too_large`), which makes it `rejected` without a
     request; it depends on the item's notification only, so one answer holds for all its targets. None: it can be sent.
     prepare: the part of `build` that is the same for all items of a notification; goes into `RequestBatch.prepared`.
+    alike: set where requests of usual pushes are made from one form; only with one item a request.
     request_tokens_min_list: a request batch holds one item or at least so many (vivo's list push).
     images: set where the vendor looks at images before they are sent.
     too_long: codes (statuses where there is no code) that say: too long. Such a push is sent once more, as short as it can be.
@@ -308,6 +320,7 @@ class VendorSpec:
     rights: frozenset[str] = frozenset()
     refuse: Callable[[PushItem], str | None] | None = None
     prepare: Callable[[Notification, Credential], object] | None = None
+    alike: AlikeSpec | None = None
     request_tokens_min_list: int = 1
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
