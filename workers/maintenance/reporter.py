@@ -28,9 +28,9 @@ from workers.runtime import Runtime
 log = logging.getLogger(__name__)
 
 #: Between two looks at the streams.
-STREAMS_EVERY_S = 3.0
+STREAMS_EVERY_S = 5.0
 #: The lanes' states, all in one round trip.
-LANES_EVERY_S = 2.0
+LANES_EVERY_S = 4.0
 #: With many lanes they are looked at less often.
 LANES_PER_S = 500
 #: The dead letters are counted in one query, which reads as much as there is.
