@@ -81,7 +81,7 @@ from workers.routing.stage import RoutingPorts as RoutingWorld
 from workers.routing.texts import NOTHING, say
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
-from workers.wire import Answer, NoAnswer, Route, Transport
+from workers.wire import HttpResponse, NoAnswer, Route, Transport
 
 log = logging.getLogger(__name__)
 
@@ -765,10 +765,10 @@ def say_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None
     log.log(logging.INFO if state == lane_store.FLOWING else logging.WARNING, words, extra=extra)
 
 
-def _observe(lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:
+def _observe(lane: Lane, answers: Sequence[HttpResponse | NoAnswer]) -> None:
     seconds: dict[int | str, list[float]] = {}
     for answer in answers:
-        seconds.setdefault(answer.status if isinstance(answer, Answer) else answer.reason, []).append(answer.seconds)
+        seconds.setdefault(answer.status if isinstance(answer, HttpResponse) else answer.reason, []).append(answer.seconds)
     for status, taken in seconds.items():
         requests, histogram = _request_metrics(lane.vendor, status)
         requests.inc(len(taken))

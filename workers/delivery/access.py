@@ -9,7 +9,7 @@ from typing import Protocol
 from common.model import Verdict
 from workers.delivery.lane import Lane
 from workers.vendors.base import AccessRefused, AccessToken
-from workers.wire import Answer, Transport
+from workers.wire import HttpResponse, Transport
 
 #: A token that expires sooner is not used any more.
 MARGIN_MS = 5_000
@@ -117,7 +117,7 @@ class FleetAccess:
         if isinstance(request, AccessToken):
             return request
         answer = lane.send_many(self._transport, [request], self._deadline_s)[0]
-        if isinstance(answer, Answer):
+        if isinstance(answer, HttpResponse):
             told = spec.read(answer, now_ms)
             if isinstance(told, AccessToken) and not _VALUE.fullmatch(told.value):
                 # it would stand in a header: the pushes are not at fault, so they wait

@@ -24,7 +24,7 @@ from workers.delivery.request_batches import pack
 from workers.delivery.work import PendingPush
 from workers.vendors.attempts import in_a_row
 from workers.vendors.base import AccessRefused, AccessToken, Outcome, PushItem, RequestBatch, VendorSpec, compact, shortest
-from workers.wire import Answer, NoAnswer, Request, Transport
+from workers.wire import HttpResponse, NoAnswer, Request, Transport
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
 IN_FLIGHT_MAX = 500
@@ -185,7 +185,7 @@ class DeliveryPorts:
     now_ms: Callable[[], int]
     deadline_s: float
     callback_url: Callable[[Lane], str | None]
-    observe: Callable[[Lane, Sequence[Answer | NoAnswer]], None]
+    observe: Callable[[Lane, Sequence[HttpResponse | NoAnswer]], None]
     images: Images
     addresses: late.Addresses
     consent: late.Consent
@@ -531,14 +531,14 @@ def _costs(granted: Granted, lane: Lane) -> list[int]:
 
 def _asked(
     granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered, pacer: Pace
-) -> tuple[Granted, list[Answer | NoAnswer]]:
+) -> tuple[Granted, list[HttpResponse | NoAnswer]]:
     """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
     costs = _costs(granted, lane)
     if pacer.part(costs) == (len(granted), 0.0):
         pacer.spend(sum(costs))
         return granted, _ask(granted, lane, access, world, done)
     sent: list[tuple[RequestBatch, list[PendingPush]]] = []
-    answers: list[Future[list[Answer | NoAnswer]]] = []
+    answers: list[Future[list[HttpResponse | NoAnswer]]] = []
     start = 0
     while (part := pacer.part(costs[start:])) is not None:
         count, wait_s = part
@@ -566,14 +566,14 @@ def _parts_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(64, thread_name_prefix="paced")
 
 
-def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered) -> list[Answer | NoAnswer]:
+def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered) -> list[HttpResponse | NoAnswer]:
     part = Ready(lane, done, granted, access)
     answers = list(lane.send_many(world.transport, requests_of(part, world), world.deadline_s))
     _follow(granted, answers, lane, access, world, done)
     return answers
 
 
-def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Ready, world: DeliveryPorts) -> None:
+def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], ready: Ready, world: DeliveryPorts) -> None:
     """What the answers to these requests of the round mean, told to the gate, the breaker and the access tokens."""
     lane, access, done = ready.lane, ready.access, ready.done
     if not granted:
@@ -582,7 +582,7 @@ def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Rea
     stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
     # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there nor down
-    asked = [answer for answer in answers if isinstance(answer, Answer) or not answer.unsendable]
+    asked = [answer for answer in answers if isinstance(answer, HttpResponse) or not answer.unsendable]
     unasked = len(answers) - len(asked)
     world.observe(lane, asked)
     classify = lane.spec.classify
@@ -631,7 +631,7 @@ def believed(item: PushItem, outcome: Outcome) -> Outcome:
 
 def _follow(
     granted: Sequence[tuple[RequestBatch, list[PendingPush]]],
-    answers: list[Answer | NoAnswer],
+    answers: list[HttpResponse | NoAnswer],
     lane: Lane,
     access: AccessToken | None,
     world: DeliveryPorts,
@@ -645,7 +645,7 @@ def _follow(
         return
     second: list[tuple[int, Request]] = []
     for index, ((batch, _), answer) in enumerate(zip(granted, answers, strict=True)):
-        request = lane.spec.follow(batch, answer, lane.credential, access) if isinstance(answer, Answer) else None
+        request = lane.spec.follow(batch, answer, lane.credential, access) if isinstance(answer, HttpResponse) else None
         if request is not None:
             second.append((index, request))
         elif isinstance(answer, NoAnswer) and len(batch.items) > 1:
@@ -691,14 +691,14 @@ def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
 
 
 def _sync(
-    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: DeliveryPorts
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], answers: Sequence[HttpResponse | NoAnswer], lane: Lane, world: DeliveryPorts
 ) -> None:
     """The last numbers that the vendor's answers gave of each bucket's day."""
     told, quota_told = {}, lane.spec.quota_told
     if quota_told is None:
         return
     for (batch, _), answer in zip(granted, answers, strict=True):
-        numbers = quota_told(answer) if isinstance(answer, Answer) else None
+        numbers = quota_told(answer) if isinstance(answer, HttpResponse) else None
         if numbers is not None:
             told[batch.items[0].note.bucket] = numbers
     for bucket, (used, limit) in told.items():

@@ -27,7 +27,7 @@ from workers.delivery.stage import (
 )
 from workers.delivery.work import PendingPush
 from workers.vendors.base import AccessRefused, Outcome, PushItem, RequestBatch
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 #: For tests, which show that both ways agree: all goes the general way where the environment says so.
 GENERAL_ONLY: Final = "GENERAL_WAY_ONLY"
@@ -128,7 +128,7 @@ def _batches(items: Sequence[PushItem], lane: Lane, world: DeliveryPorts, now_ms
     return batches
 
 
-def _accepted(batches: Sequence[RequestBatch], answers: Sequence[Answer | NoAnswer], lane: Lane) -> list[Outcome] | None:
+def _accepted(batches: Sequence[RequestBatch], answers: Sequence[HttpResponse | NoAnswer], lane: Lane) -> list[Outcome] | None:
     """The outcome of each; None where one is anything but accepted, without a word about the lane."""
     classify, found = lane.spec.classify, list[Outcome]()
     for batch, answer in zip(batches, answers, strict=True):
@@ -141,7 +141,11 @@ def _accepted(batches: Sequence[RequestBatch], answers: Sequence[Answer | NoAnsw
 
 
 def _otherwise(
-    works: Sequence[PendingPush], batches: Sequence[RequestBatch], answers: Sequence[Answer | NoAnswer], ready: Ready, world: DeliveryPorts
+    works: Sequence[PendingPush],
+    batches: Sequence[RequestBatch],
+    answers: Sequence[HttpResponse | NoAnswer],
+    ready: Ready,
+    world: DeliveryPorts,
 ) -> None:
     """The answers of a round that was not accepted as a whole, judged in the general way."""
     concluded([(batch, [work]) for batch, work in zip(batches, works, strict=True)], answers, ready, world)

@@ -20,7 +20,7 @@ import pycurl
 
 from workers.transport.base import BODY_BYTES_READ_MAX, NO_HTTP2, SendBatch, read_head
 from workers.transport.easy import EasyMaker, failure, through
-from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route
+from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request, Route
 
 if TYPE_CHECKING:
     from workers.transport.loop import Loop
@@ -365,7 +365,7 @@ class CurlPool:
         if code == 0 or (code == pycurl.E_WRITE_ERROR and slot.cut()):
             self._hear(slot.easy.getinfo(pycurl.CONN_ID), now)
             status, headers = read_head(slot.lines)
-            answer: Answer | NoAnswer = Answer(status, headers, b"".join(slot.chunks), now - job.batch.begun)
+            answer: HttpResponse | NoAnswer = HttpResponse(status, headers, b"".join(slot.chunks), now - job.batch.begun)
             if not status:  # libcurl takes half a head for a whole one when the connection ends
                 answer = NoAnswer("reset", True, "the answer has no complete head", now - job.batch.begun)
             self._release(slot, keep=code == 0 and job.method == "POST")
@@ -429,7 +429,7 @@ class CurlPool:
         else:
             slot.easy.close()
 
-    def _give(self, job: Job, answer: Answer | NoAnswer) -> None:
+    def _give(self, job: Job, answer: HttpResponse | NoAnswer) -> None:
         job.batch.put(job.index, answer)
 
     # ---- by the clock

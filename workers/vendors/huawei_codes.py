@@ -13,7 +13,7 @@ from common.values import Value
 from workers.vendors.attempts import in_a_row
 from workers.vendors.base import TOO_LONG, Outcome, PushItem, RequestBatch, cut, no_answer, read, retry_after_s
 from workers.vendors.huawei_family import VENDOR_WORDS_MAX, plain
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 
 class Meaning(Value, frozen=True):
@@ -124,7 +124,7 @@ class _HuaweiReply(msgspec.Struct):
     request_id: Any = msgspec.field(default=None, name="requestId")
 
 
-def classified(batch: RequestBatch, answer: Answer | NoAnswer, extra: Mapping[str, Meaning] | None = None) -> Sequence[Outcome]:
+def classified(batch: RequestBatch, answer: HttpResponse | NoAnswer, extra: Mapping[str, Meaning] | None = None) -> Sequence[Outcome]:
     """One outcome per item, whatever the bytes. The body's code counts on any HTTP status. extra: codes of another call (revoke)."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
@@ -153,7 +153,7 @@ def meaning_of(code: str, status: int) -> Meaning:
 PROVEN: Final = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.REJECTED})
 
 
-def checked(answer: Answer) -> Verdict:
+def checked(answer: HttpResponse) -> Verdict:
     """ACCEPTED where the answer proves the credential, else why not."""
     code = plain((read(answer, dict[str, Any]) or {}).get("code"))
     if code in ("80100000", "80300007"):

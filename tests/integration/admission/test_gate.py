@@ -20,7 +20,7 @@ from common.ledger_records import Record
 from common.model import Bucket, Decision, MessageClass, Urgency, Vendor
 from common.storage.access import AccessStore
 from common.storage.admission import Admission, Ask
-from common.storage.admission import Answer as Grant
+from common.storage.admission import HttpResponse as Grant
 from common.storage.delayed import as_new
 from tests.integration.admission.conftest import Clock, work
 from tests.records import row_record
@@ -32,7 +32,7 @@ from workers.delivery.work import PendingPush
 from workers.gate import FleetGate, lane_terms, terms_of
 from workers.runtime import Runtime
 from workers.vendors.base import PushItem
-from workers.wire import Answer, NoAnswer, Request, Route
+from workers.wire import HttpResponse, NoAnswer, Request, Route
 
 MakeLane = Callable[..., Lane]
 
@@ -174,11 +174,11 @@ def test_public_pushes_wait_for_the_vendors_morning(runtime: Runtime, lane: Make
 class Vendor1:
     """The vendor's side of the transport: answers what it is told to."""
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: HttpResponse) -> None:
         self.answers = list(answers)
         self.asked = 0
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         self.asked += len(requests)
         return [self.answers.pop(0) for _ in requests]
 
@@ -187,11 +187,11 @@ class Vendor1:
     def close(self) -> None: ...
 
 
-def said(status: int, body: object, **headers: str) -> Answer:
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
+def said(status: int, body: object, **headers: str) -> HttpResponse:
+    return HttpResponse(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
 
 
-def round_of(runtime: Runtime, lane: Lane, works: Sequence[PendingPush], *answers: Answer) -> Delivered:
+def round_of(runtime: Runtime, lane: Lane, works: Sequence[PendingPush], *answers: HttpResponse) -> Delivered:
     world = replace(runtime.delivery(lane.vendor), transport=Vendor1(*answers))
     return deliver(works, lane, world)
 
@@ -296,7 +296,7 @@ class Paths(Vendor1):
         self.says = {"/message/auth": {"result": 0, "authToken": "t"}, **answers}
         self.paths: list[str] = []
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         self.paths += [request.path for request in requests if request.path != "/message/auth"]
         return [told if isinstance(told := self.says[request.path], NoAnswer) else said(200, told) for request in requests]
 
@@ -307,7 +307,7 @@ class Paths(Vendor1):
 class Stubborn(Vendor1):
     """Gives access tokens, and then says that they are none."""
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         self.asked += len(requests)
         token = {"result": 0, "authToken": f"t{self.asked}"}
         return [said(200, token if request.path == "/message/auth" else {"result": 10000}) for request in requests]

@@ -21,7 +21,7 @@ from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import _news
 from workers.presence import stage as presence
 from workers.routing import stage as routing
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 PHONE = Device("phone", "ios", Vendor.APNS, "ios", "t", None, None, None, None, 1)
 
@@ -154,9 +154,9 @@ class Street:
     def get(self, _lane: Lane, _now_ms: int) -> None:
         return None
 
-    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[Answer]:
+    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[HttpResponse]:
         self.sent += requests
-        return [Answer(200, {}, b'{"code":"200","value":{}}') for _ in requests]
+        return [HttpResponse(200, {}, b'{"code":"200","value":{}}') for _ in requests]
 
 
 def placed(done: Delivered, one: PendingPush) -> str:

@@ -29,7 +29,7 @@ from workers.vendors.base import (
     told,
 )
 from workers.vendors.fcm.codes import text
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
 AUDIENCE: Final = "https://oauth2.googleapis.com/token"
@@ -67,7 +67,7 @@ def _base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
+def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
     """The access token, to be renewed at 85 % of its life; else why there is none."""
     granted = read(answer, Granted) if answer.status == 200 else None
     if granted is not None and granted.access_token and granted.access_token.isascii() and granted.access_token.isprintable():

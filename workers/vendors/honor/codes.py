@@ -34,7 +34,7 @@ from workers.vendors.huawei_codes import (
 from workers.vendors.huawei_family import (
     plain,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 SUCCESS: Final = frozenset({"200", "80000000", "0"})
 PARTIAL: Final = "80100000"
@@ -75,7 +75,7 @@ class _HonorReply(msgspec.Struct):
     data: Any = None
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """One outcome per item, whatever the bytes. The body's code wins over the HTTP status, which counts only where there is none."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)

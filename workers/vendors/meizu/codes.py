@@ -19,7 +19,7 @@ from workers.vendors.base import (
     same,
     told,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 #: `code`: of the whole call. Source: Meizu, PUSH HTTP API, release of 2025-04-09, read 2026-11-22.
 REQUEST_CODES: Final[Mapping[str, Verdict]] = {
@@ -74,7 +74,7 @@ class MeizuReply(msgspec.Struct):
     msgId: Any = None  # noqa: N815 - Meizu's name
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """One outcome a token: who is not named in `value` of a good call was accepted. Source: meizu.md §5."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
@@ -119,7 +119,7 @@ def _by_status(status: int) -> Verdict:
     return Verdict.UNAVAILABLE if 500 <= status <= 599 else Verdict.UNKNOWN
 
 
-def checked(answer: Answer) -> Verdict:
+def checked(answer: HttpResponse) -> Verdict:
     """ACCEPTED when Meizu got as far as looking at the pushId."""
     code = str((read(answer, MeizuReply) or MeizuReply()).code).strip() if answer.status < 500 else ""
     verdict = Verdict.ACCEPTED if code == "200" else REQUEST_CODES.get(code) or _by_status(answer.status)

@@ -20,7 +20,7 @@ from workers.vendors.base import (
     same,
     told,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 #: `result` of any call. Source: vivo.md §5 (doc 362, v2.9.2 and a public list), read 2026-11-22. Those not here: UNKNOWN.
 CODES: Final[Mapping[int, Verdict]] = {
@@ -102,7 +102,7 @@ CLOCKS_DIFFER_S: Final = 60.0
 _BEIJING: Final = timedelta(hours=8)  # no daylight saving time since 1991
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """One outcome a token, of /message/send, or of the last answer of a list push. Source: vivo.md §5."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)

@@ -26,7 +26,7 @@ from workers.vendors.base import (
 from workers.vendors.vivo.codes import CLOCK_CODE, CODES, TOO_FAST_S, number
 from workers.vendors.vivo.request import app_id, request
 from workers.vendors.vivo.texts import TOKEN
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 ACCESS_REFRESH_S: Final = 90 * 60
 ACCESS_LIFE_S: Final = 23 * 3600  # vivo: 24 h
@@ -49,7 +49,7 @@ def sign(app_id: str, app_key: str, now_ms: int, app_secret: str) -> str:
     return hashlib.md5(f"{app_id}{app_key}{now_ms}{app_secret}".strip().encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
 
 
-def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
+def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
     """The authToken, good for 23 hours, to be renewed after 90 minutes; else why there is none."""
     reply = read(answer, dict[str, Any]) or {}
     code, token = number(reply.get("result")), reply.get("authToken")
