@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from common.contracts import Conversation, Device, Gate, Message, Notification, PushFields, Recipient, Sender
+from common.contracts import Conversation, Device, Message, Notification, PushConditions, PushFields, Recipient, Sender
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
 from common.storage import screens as screen_store
 from common.storage import sql
 from common.storage.bindings import Bindings, holds
-from common.storage.claims import Given
+from common.storage.claims import ReturnedClaim
 from common.tokens import canonical
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing, place_of, replaces
@@ -140,7 +140,7 @@ def _message(work: PendingPush) -> Message:
         conversation=Conversation(type="group" if note.conversation_type == "group" else "c2c", id=note.conversation_id),
         sender=Sender(id=note.sender_id),
         mentions=(work.target.user,) if note.mentioned else (),
-        push=PushFields(message_class=note.message_class, gate=Gate(respect_dnd=note.respect_dnd)),
+        push=PushFields(message_class=note.message_class, gate=PushConditions(respect_dnd=note.respect_dnd)),
     )
 
 
@@ -154,7 +154,7 @@ class PlacesOnScreens:
         return [_SCREENS[said] for said in self._store.take([(place_of(work), work.target.push_id, work.note.ts_ms) for work in works])]
 
 
-def given_back(settled: Settled) -> list[Given]:
+def given_back(settled: Settled) -> list[ReturnedClaim]:
     """The claims of those that wait, and of those that ended unseen: their badge numbers are free again."""
     given = [_given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits if not wait.work.by_entry]
     for one in settled.ended:
@@ -174,9 +174,9 @@ def _stands(one: FinalOutcome) -> bool:
     return one.decision in SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
 
 
-def _given(work: PendingPush, *, seen: bool) -> Given:
+def _given(work: PendingPush, *, seen: bool) -> ReturnedClaim:
     note, target = work.note, work.target
-    return Given(target.push_id, note.ts_ms, note.app, target.user, target.device, seen)
+    return ReturnedClaim(target.push_id, note.ts_ms, note.app, target.user, target.device, seen)
 
 
 def on_screens(settled: Settled, now_ms: int) -> list[screen_store.Settling]:

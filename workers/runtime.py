@@ -71,7 +71,7 @@ from workers.delivery.access import FleetAccess
 from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import ClaimAnswer, Probe, Shut
+from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer
 from workers.delivery.stage import DeliveryPorts as DeliveryWorld
 from workers.delivery.work import Hold, PendingPush
 from workers.gate import FleetGate, terms_of
@@ -640,7 +640,7 @@ class _Claims:
         if not works:
             return []
         asks = [
-            claim_store.Ask(
+            claim_store.ClaimRequest(
                 work.note.app,
                 work.note.message_id if work.note.kind in _WITHDRAWN else "",
                 work.target.user,
@@ -728,14 +728,14 @@ class _Breaker:
         self._admission = admission
         self._lane_ids = lane_ids
 
-    def open_for(self, lane: Lane) -> Probe | Shut | None:
+    def open_for(self, lane: Lane) -> BreakerProbe | BreakerOpen | None:
         if lane.paused:
-            return Shut(Decision.LANE_PAUSED)
+            return BreakerOpen(Decision.LANE_PAUSED)
         state = self._store.ask(lane.id, lane.credential.version)
         if state.state == lane_store.FLOWING:
             return None
         why = Decision(state.why or Decision.UNAVAILABLE)
-        return Probe(why) if state.probe else Shut(why)
+        return BreakerProbe(why) if state.probe else BreakerOpen(why)
 
     def report(
         self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""

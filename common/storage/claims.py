@@ -45,7 +45,7 @@ _told = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ClaimRequest:
     """One push that wants to be sent. badge_step: what to add to the device's count, -1 to leave the badge alone.
 
     conversation: `<type>:<id>`, or "" for a push that nobody can have read (a recall, a cancel). registered_ms: of the token."""
@@ -73,7 +73,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ReturnedClaim:
     """One push whose claim is given back. seen: it may be on the screen, so its badge number stays counted."""
 
     push_id: str
@@ -116,11 +116,11 @@ class Claims:
         self._claim = script(redis, "claim")
         self._take = script(redis, "take_numbers")
 
-    def lease(self, asks: Sequence[Ask]) -> list[Claim]:
+    def lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         """One claim per ask, in order."""
         return [claim for start in range(0, len(asks), LEASE_MAX) for claim in self._lease(asks[start : start + LEASE_MAX])]
 
-    def _lease(self, asks: Sequence[Ask]) -> list[Claim]:
+    def _lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         keys = self._keys
         packed = msgspec.msgpack.encode(
             [
@@ -209,7 +209,7 @@ class Claims:
             names = [self._keys.claims(day_of(ts_ms), push_id) for push_id, ts_ms in done]
             pipe.eval(source("mark"), len(names), *names, KEEP_S, *(push_id for push_id, _ in done))
 
-    def release(self, pipe: Pipeline, given: Sequence[Given]) -> None:
+    def release(self, pipe: Pipeline, given: Sequence[ReturnedClaim]) -> None:
         """Inside the caller's MULTI: these pushes wait for another entry, or end unseen (and are marked done behind this).
 
         What nobody can have seen gives its badge number back; a later try takes a fresh one. What another process has finished
@@ -219,9 +219,9 @@ class Claims:
 
     def disown(self, pipe: Pipeline, owner: str, pushes: Sequence[tuple[str, int]]) -> None:
         """Inside the caller's MULTI: the entry `owner` is no more; its leases on these (push id, event ts) end."""
-        self._give_back(pipe, [(Given(push_id, ts_ms, "", "", "", seen=True), owner) for push_id, ts_ms in pushes])
+        self._give_back(pipe, [(ReturnedClaim(push_id, ts_ms, "", "", "", seen=True), owner) for push_id, ts_ms in pushes])
 
-    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[Given, str]]) -> None:
+    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[ReturnedClaim, str]]) -> None:
         if given:
             keys = self._keys
             names = [name for one, _ in given for name in (keys.claims(day_of(one.ts_ms), one.push_id), keys.badges(one.app, one.user))]

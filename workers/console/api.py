@@ -51,7 +51,7 @@ class ApiRefusal(Exception):  # noqa: N818 - it is an answer, not a fault of our
         self.words = words
 
 
-Answer = Callable[[Request, ApiToken], msgspec.Struct]
+ApiHandler = Callable[[Request, ApiToken], msgspec.Struct]
 
 
 class Api:
@@ -60,14 +60,14 @@ class Api:
         self._ports = ports
 
     def routes(self) -> list[Route]:
-        doors: dict[str, tuple[Answer, str]] = {
+        doors: dict[str, tuple[ApiHandler, str]] = {
             f"{ROOT}/messages/{{message_id:path}}": (self.message, "support"),
             f"{ROOT}/people/{{app}}/{{user:path}}": (self.person, "support"),
             f"{ROOT}/counts": (self.counts, "stats"),
         }
         return [Route(path, self._door(answer, role), methods=["GET"]) for path, (answer, role) in doors.items()]
 
-    def _door(self, answer: Answer, role: str) -> Callable[[Request], Awaitable[Response]]:
+    def _door(self, answer: ApiHandler, role: str) -> Callable[[Request], Awaitable[Response]]:
         def handle(request: Request) -> Response:
             try:
                 token = self._token(request)

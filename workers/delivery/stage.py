@@ -71,25 +71,25 @@ class ClaimAnswer(Value, frozen=True):
     counted: str = ""
 
 
-class Leave(Value, frozen=True):
+class Permit(Value, frozen=True):
     """Leave to send. decision: None = granted; THROTTLED with wait_s = later; QUOTA_SPENT, DEVICE_CAP = not today."""
 
     decision: Decision | None
     wait_s: float = 0.0
 
 
-GRANTED = Leave(None)
+GRANTED = Permit(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Shut:
+class BreakerOpen:
     """A lane that sends nothing now. why: what its pushes will be told when their time runs out."""
 
     why: Decision
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class BreakerProbe:
     """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in Shut."""
 
     why: Decision
@@ -103,7 +103,7 @@ class LaneTurn:
     waited for the newest of their conversations long enough.
     """
 
-    state: Probe | None
+    state: BreakerProbe | None
     pacer: Pace
     lost: Collection[str] = ()
     patient: bool = True
@@ -113,8 +113,8 @@ class Claims(Protocol):
     def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
 
 
-class Gate(Protocol):
-    def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Leave]:
+class AdmissionGate(Protocol):
+    def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Permit]:
         """Leave for each (item, number of the request it would travel in), all or nothing per item, in one call."""
         ...
 
@@ -142,7 +142,7 @@ class Gate(Protocol):
 
 
 class Breaker(Protocol):
-    def open_for(self, lane: Lane) -> Probe | Shut | None:
+    def open_for(self, lane: Lane) -> BreakerProbe | BreakerOpen | None:
         """None: the lane flows."""
         ...
 
@@ -178,7 +178,7 @@ class DeliveryPorts:
     claims: Claims
     backlog: HeldPushStore
     folded_words: Callable[[Notification, int], str]
-    gate: Gate
+    gate: AdmissionGate
     breaker: Breaker
     access: AccessTokens
     transport: Transport
@@ -357,9 +357,9 @@ def _gone(work: PendingPush, why: Decision) -> tuple[Decision, str]:
 
 
 def _through_the_breaker(
-    works: Sequence[PendingPush], state: Probe | Shut | None, world: DeliveryPorts, done: Delivered, *, patient: bool = True
+    works: Sequence[PendingPush], state: BreakerProbe | BreakerOpen | None, world: DeliveryPorts, done: Delivered, *, patient: bool = True
 ) -> list[PendingPush]:
-    if isinstance(state, Shut):
+    if isinstance(state, BreakerOpen):
         done.parked += [(work, state.why) for work in works]
         return []
     works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done, waits=state is None or patient)
@@ -515,7 +515,7 @@ def _smaller(batch: RequestBatch, kept: Sequence[PushItem]) -> RequestBatch:
     return RequestBatch(tuple(kept), batch.now_ms, batch.callback_url, batch.prepared)
 
 
-def _held(work: PendingPush, leave: Leave, now_ms: int, done: Delivered) -> None:
+def _held(work: PendingPush, leave: Permit, now_ms: int, done: Delivered) -> None:
     """No longer than the push lives: what waits for the vendor's morning is told `throttled` when its time runs out, not hours later."""
     if leave.decision == Decision.THROTTLED:
         done.waiting.append((work, min(leave.wait_s, (work.note.expires_at_ms - now_ms) / 1000), Decision.THROTTLED))

@@ -242,7 +242,7 @@ class _NotedBreaker:
         self._good = good
         self._watched = watched
 
-    def open_for(self, lane: Lane) -> delivery.Probe | delivery.Shut | None:
+    def open_for(self, lane: Lane) -> delivery.BreakerProbe | delivery.BreakerOpen | None:
         return self._breaker.open_for(lane)
 
     def report(

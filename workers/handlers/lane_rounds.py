@@ -106,7 +106,7 @@ class OpenRound:
     lane: Lane
     open_: list[OpenEntry]
     chosen: list[PendingPush]
-    state: delivery.Probe | None
+    state: delivery.BreakerProbe | None
     pace: LeasedPace
     leases: list[RateLease]
 
@@ -193,7 +193,7 @@ class LaneRounds:
             count_accepted(lane, done, now)
             self._flush_due()
 
-    def _patient(self, lane: Lane, state: delivery.Probe | None) -> bool:
+    def _patient(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
         """Whether the push that tries the lane may wait for the newest of its conversation: that one may lie far behind in the queue."""
         if state is None:
             return True
@@ -206,7 +206,7 @@ class LaneRounds:
         most = min(most, 1 if taken.what == "probe" else most, len(works))
         if lane.limits.rate_unit != "request":
             most = min(most, taken.tokens)
-        state = delivery.Probe(Decision(taken.why or Decision.UNAVAILABLE)) if taken.what == "probe" else None
+        state = delivery.BreakerProbe(Decision(taken.why or Decision.UNAVAILABLE)) if taken.what == "probe" else None
         chosen = self._probe_of(works) if state is not None else works[:most]
         leases: list[RateLease] = []
         again = LEASES_MORE if taken.urgency in (Urgency.CALL, Urgency.CHAT) else 0

@@ -19,7 +19,7 @@ from common.contracts import Batch, Push, encode
 from common.ledger_records import Record
 from common.model import Bucket, Decision, MessageClass, Urgency, Vendor
 from common.storage.access import AccessStore
-from common.storage.admission import Admission, Ask
+from common.storage.admission import Admission, AdmissionRequest
 from common.storage.admission import HttpResponse as Grant
 from common.storage.delayed import as_new
 from tests.integration.admission.conftest import Clock, work
@@ -27,7 +27,7 @@ from tests.records import row_record
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
-from workers.delivery.stage import Delivered, Leave, deliver
+from workers.delivery.stage import Delivered, Permit, deliver
 from workers.delivery.work import PendingPush
 from workers.gate import FleetGate, lane_terms, terms_of
 from workers.runtime import Runtime
@@ -48,7 +48,7 @@ def admit(gate: FleetGate, lane: Lane, works: Sequence[PendingPush]) -> list[Dec
     return [leave.decision for leave in leaves(gate, lane, works)]
 
 
-def leaves(gate: FleetGate, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Leave]:
+def leaves(gate: FleetGate, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Permit]:
     return gate.admit(lane, [(PushItem(one.note, one.target, None, 60), 0) for one in works])
 
 
@@ -154,7 +154,7 @@ def test_no_second_of_the_vendors_clock_holds_more_than_its_figure(
     seconds: Counter[int] = Counter()
     for step in range(60):
         clock.now = begin + step / 10
-        asks = [Ask(f"{step * 1000 + i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(200)]
+        asks = [AdmissionRequest(f"{step * 1000 + i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(200)]
         given = store.admit(terms, asks) or []
         seconds[step // 10] += [one.answer for one in given].count(Grant.GRANTED)
     assert max(seconds.values()) <= max(rate, 1)

@@ -16,7 +16,7 @@ from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing
 from workers.delivery.settle import settle
-from workers.delivery.stage import ClaimAnswer, Delivered, DeliveryPorts, Leave, Probe, Shut, deliver
+from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer, Delivered, DeliveryPorts, Permit, deliver
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import _news
 from workers.presence import stage as presence
@@ -99,7 +99,7 @@ OURS = ClaimAnswer("ours", None, "")
 class Street:
     """The ports of a delivery round. Its clock is moved by whoever takes time."""
 
-    def __init__(self, *, gate_takes_ms: int = 0, lane: Probe | Shut | None = None, claim: ClaimAnswer = OURS) -> None:
+    def __init__(self, *, gate_takes_ms: int = 0, lane: BreakerProbe | BreakerOpen | None = None, claim: ClaimAnswer = OURS) -> None:
         self.now_ms, self.gate_takes_ms, self.lane, self.claim = NOW_MS, gate_takes_ms, lane, claim
         self.sent: list[Request] = []
         self.refunded: list[PendingPush] = []
@@ -138,14 +138,14 @@ class Street:
     def look(self, asks: Sequence[Any]) -> list[None]:
         return [None] * len(asks)
 
-    def admit(self, _lane: Lane, asks: Sequence[Any]) -> list[Leave]:
+    def admit(self, _lane: Lane, asks: Sequence[Any]) -> list[Permit]:
         self.now_ms += self.gate_takes_ms
-        return [Leave(None) for _ in asks]
+        return [Permit(None) for _ in asks]
 
     def refund(self, _lane: Lane, works: Sequence[PendingPush]) -> None:
         self.refunded += works
 
-    def open_for(self, _lane: Lane) -> Probe | Shut | None:
+    def open_for(self, _lane: Lane) -> BreakerProbe | BreakerOpen | None:
         return self.lane
 
     def report(self, *_args: Any, **_more: Any) -> None:
@@ -205,7 +205,7 @@ def test_the_vendor_is_told_the_time_that_is_left() -> None:
 
 def test_a_shut_lane_parks_what_is_in_time_and_ends_what_is_not() -> None:
     late, fit = work(expires_at_ms=NOW_MS), work(expires_at_ms=NOW_MS + 60_000)
-    done = deliver([late, fit], lane(), Street(lane=Shut(Decision.UNAVAILABLE)).world())
+    done = deliver([late, fit], lane(), Street(lane=BreakerOpen(Decision.UNAVAILABLE)).world())
     assert (placed(done, late), placed(done, fit)) == ("expired", "parked")
 
 
@@ -213,14 +213,14 @@ def test_a_shut_lane_parks_what_is_in_time_and_ends_what_is_not() -> None:
 @pytest.mark.parametrize("held", [None, Decision.LANE_PAUSED, Decision.THROTTLED])
 def test_who_comes_with_the_push_that_tries_a_stopped_lane_is_told_what_stopped_it(why: Decision, held: Decision | None) -> None:
     works = [work(held, user=f"u{number}") for number in range(3)]
-    done = deliver(works, lane(), Street(lane=Probe(why)).world())
+    done = deliver(works, lane(), Street(lane=BreakerProbe(why)).world())
     assert [one for one, _ in done.told] == works[:1]
     assert done.parked == [(works[1], why), (works[2], why)]
 
 
 def test_what_a_dead_reader_may_have_sent_stays_uncertain_behind_a_stopped_lane() -> None:
     one = work()
-    street = Street(lane=Shut(Decision.LANE_PAUSED), claim=ClaimAnswer("ours", None, "uncertain"))
+    street = Street(lane=BreakerOpen(Decision.LANE_PAUSED), claim=ClaimAnswer("ours", None, "uncertain"))
     (wait,) = settle(deliver([one], lane(), street.world()), lane(), NOW_MS, None, lambda: 0.5).waits
     assert (wait.delay_s, wait.target.held_by) == (None, Decision.UNCERTAIN)
     assert _news(wait), "it has no row yet"

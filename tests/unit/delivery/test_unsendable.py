@@ -15,7 +15,7 @@ from tests.unit.delivery.test_too_late import Street
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
-from workers.delivery.stage import Probe, deliver
+from workers.delivery.stage import BreakerProbe, deliver
 from workers.transport.base import HEAD_BYTES_MAX, fault_of
 from workers.vendors.base import AccessRefused, RequestBatch, no_answer
 from workers.wire import HttpResponse, NoAnswer, Request
@@ -27,7 +27,7 @@ class Wire(Street):
     """Refuses every second request as unsendable; writes down what the breaker was told and what was counted."""
 
     def __init__(self, answers: Sequence[HttpResponse | NoAnswer], probe: bool = False) -> None:
-        super().__init__(lane=Probe(Decision.UNAVAILABLE) if probe else None)
+        super().__init__(lane=BreakerProbe(Decision.UNAVAILABLE) if probe else None)
         self.answers = answers
         self.told: list[tuple[int, int]] = []
         self.observed: list[HttpResponse | NoAnswer] = []
