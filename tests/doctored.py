@@ -324,7 +324,7 @@ def paused(on: bool) -> Callable[[Place], object]:
 def spent(place: Place) -> None:
     told("quota", "set", APP, "vivo", "vivo-1", "public=1")
     lane = place.runtime.catalog.fresh().lanes[APP, Vendor.VIVO, "vivo-1"]
-    place.runtime.gate().told_spent(lane, Bucket.PUBLIC)
+    place.runtime.gate().report_quota_spent(lane, Bucket.PUBLIC)
 
 
 def guarded(place: Place) -> None:

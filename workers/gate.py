@@ -115,41 +115,41 @@ class FleetGate:
         with may_be_lost("a refund"):
             self._store.refund(terms, asks, self._round())
 
-    def told_spent(self, lane: Lane, bucket: Bucket) -> None:
+    def report_quota_spent(self, lane: Lane, bucket: Bucket) -> None:
         log.warning("the vendor says this day's quota is spent", extra={"vendor": lane.vendor, "business_id": lane.credential.business_id})
         with may_be_lost("the vendor's word on a quota"):
-            self._store.told_spent(terms_of(lane, self._now_ms()), bucket)
+            self._store.report_quota_spent(terms_of(lane, self._now_ms()), bucket)
 
-    def told_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
+    def report_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
         terms, own = terms_of(lane, self._now_ms()), lane.spec.limits
         counted = own.quota_private if bucket is Bucket.PRIVATE else own.quota_public
         # What the vendor does not limit it does not count: its numbers are another bucket's, also where an operator has set a quota.
         if bucket in terms.quotas and counted is not None:
             with may_be_lost("the vendor's word on a quota"):
-                self._store.told_quota(terms, bucket, used, limit)
+                self._store.report_quota(terms, bucket, used, limit)
 
-    def told_lists_spent(self, lane: Lane) -> None:
+    def report_lists_spent(self, lane: Lane) -> None:
         with may_be_lost("the vendor's word on its lists"):
-            self._store.told_lists_spent(terms_of(lane, self._now_ms()))
+            self._store.report_lists_spent(terms_of(lane, self._now_ms()))
 
     def lists_spent(self, lane: Lane) -> bool:
         return self._store.lists_spent(terms_of(lane, self._now_ms()))
 
-    def told_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
+    def report_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         terms = terms_of(lane, self._now_ms())
         for bucket in {work.note.bucket for work in works}:
             with may_be_lost("the vendor's word on a device"):
-                self._store.told_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
+                self._store.report_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
 
-    def told_by_receipts(self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]) -> None:
+    def report_receipts(self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]) -> None:
         """capped: (device token, when it was sent to); spent_ms: when pushes went out that were over the day. What was sent on an earlier
         day says nothing about today, and a private day is closed by answers only: too much hangs on it, and few vendors sign receipts.
         """
         terms = terms_of(lane, self._now_ms())
         _, began_ms = self._store.day(terms)
-        self._store.told_capped(terms, bucket, [token for token, sent_ms in capped if sent_ms >= began_ms])
+        self._store.report_capped(terms, bucket, [token for token, sent_ms in capped if sent_ms >= began_ms])
         if bucket is Bucket.PUBLIC and any(sent_ms >= began_ms for sent_ms in spent_ms):
-            self.told_spent(lane, bucket)
+            self.report_quota_spent(lane, bucket)
 
     def _ask(self, lane: Lane, terms: LaneLimits, wanted: Sequence[tuple[PushItem, int]]) -> Sequence[AdmissionResult]:
         if self._leased and not terms.counted:

@@ -26,7 +26,7 @@ def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counte
     ages = Counter(
         [
             (target.app_version, target.registered_ms) if (target := work.target).registered_ms > new_ms else (None, 0)
-            for work, outcome in done.told
+            for work, outcome in done.outcomes
             if outcome.verdict is Verdict.ACCEPTED
         ]
     )

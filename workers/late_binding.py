@@ -48,13 +48,13 @@ class BoundAddresses:
     def where(self, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Device | Standing | None]:
         return self.judge(lane, works, self.look(works))
 
-    def judge(self, lane: Lane, works: Sequence[PendingPush], told: Sequence[str | None]) -> Sequence[Device | Standing | None]:
+    def judge(self, lane: Lane, works: Sequence[PendingPush], bindings: Sequence[str | None]) -> Sequence[Device | Standing | None]:
         """As `where`, of works whose bindings were looked up."""
         app, vendor, business_id = lane.credential.app, str(lane.vendor), lane.credential.business_id
         found: list[Device | Standing | None] = [Standing.KEPT] * len(works)
         changed = [
             index
-            for index, (work, binding) in enumerate(zip(works, told, strict=True))
+            for index, (work, binding) in enumerate(zip(works, bindings, strict=True))
             # a spelling that the registry keeps no more was routed before the registry was told of it
             if canonical(vendor, token := work.target.token) != token
             or (binding is not None and not holds(binding, vendor, business_id, token))
@@ -181,10 +181,10 @@ def _given(work: PendingPush, *, seen: bool) -> ReturnedClaim:
 
 def on_screens(settled: Settled, now_ms: int) -> list[screen_store.Settling]:
     """What became of those that share their place on the screen with others."""
-    told = [(one.work, one.decision in SEEN) for one in settled.ended]
-    told += [(wait.work, wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
+    bindings = [(one.work, one.decision in SEEN) for one in settled.ended]
+    bindings += [(wait.work, wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
     return [
         screen_store.Settling(place_of(work), work.target.push_id, work.note.ts_ms, shown, work.note.expires_at_ms - now_ms)
-        for work, shown in told
+        for work, shown in bindings
         if replaces(work)
     ]

@@ -480,13 +480,13 @@ class Runtime:
         found = self.catalog.lane(*lane)
         return found.credential.version if found is not None else 0
 
-    def told_by_receipts(
+    def report_receipts(
         self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
     ) -> None:
         """A vendor's later word on a bucket's day (workers/gate.py); a lane that was removed has none."""
         found = self.catalog.lane(*lane)
         if found is not None:
-            self.gate().told_by_receipts(found, bucket, capped, spent_ms)
+            self.gate().report_receipts(found, bucket, capped, spent_ms)
 
     def _folded_words(self, note: Notification, count: int) -> str:
         own = self.catalog.tenant(note.app).options.get("texts") or NOTHING
@@ -616,7 +616,7 @@ class _Claims:
         """Of pushes that stand in one entry; those of one take are asked for together."""
         if not works:
             return []
-        told: list[claim_store.Number] = []
+        numbers_of_all: list[claim_store.Number] = []
         parts = []
         for _, part in groupby(zip(works, steps, strict=True), lambda one: id(one[0].hold)):
             both = list(part)
@@ -630,10 +630,10 @@ class _Claims:
             hold = both[0][0].hold or _NOBODY
             parts.append(claim_store.Part(self._store.holders(hold.lane), hold.word, asks, hold.sends))
         for numbers in self._store.take_all(parts):
-            told += numbers
+            numbers_of_all += numbers
         return [
             ClaimAnswer(_STATES[state], None if badge < 0 else badge, why or ("uncertain" if work.repeated else ""), counted)
-            for work, (state, badge, why, counted) in zip(works, told, strict=True)
+            for work, (state, badge, why, counted) in zip(works, numbers_of_all, strict=True)
         ]
 
     def _claimed(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> list[ClaimAnswer]:

@@ -146,7 +146,7 @@ class Admission:
         self._keys = keys
         self._round_s = round_s
         self._clock = clock
-        self._admit, self._refund, self._told, self._slow, self._rebuild = (
+        self._admit, self._refund, self._report, self._slow, self._rebuild = (
             redis.register_script(read(name)) for name in ("admit", "refund", "told", "slow", "rebuild")
         )
 
@@ -181,24 +181,26 @@ class Admission:
         names = [keys.quota(lane), keys.caps, keys.held, keys.inflight(lane)]
         return int(self._refund(keys=names, args=[*args, *self._time()]))
 
-    def told_spent(self, terms: LaneLimits, bucket: Bucket) -> None:
+    def report_quota_spent(self, terms: LaneLimits, bucket: Bucket) -> None:
         """The vendor says this bucket's day is over: nothing more of it until the vendor's midnight."""
-        self._tell(terms, "spent", bucket)
+        self._send_report(terms, "spent", bucket)
 
-    def told_open(self, terms: LaneLimits, bucket: Bucket) -> None:
+    def report_open(self, terms: LaneLimits, bucket: Bucket) -> None:
         """An operator has set a quota: what the vendor said of this bucket before is forgotten."""
-        self._tell(terms, "open", bucket)
+        self._send_report(terms, "open", bucket)
 
-    def told_quota(self, terms: LaneLimits, bucket: Bucket, used: int, limit: int) -> None:
+    def report_quota(self, terms: LaneLimits, bucket: Bucket, used: int, limit: int) -> None:
         """The vendor's own numbers of today. Ours is never lowered: what is on its way is not in theirs yet."""
-        self._tell(terms, "quota", bucket, used, limit)
+        self._send_report(terms, "quota", bucket, used, limit)
 
-    def told_capped(self, terms: LaneLimits, bucket: Bucket, tokens: Sequence[str]) -> None:
+    def report_capped(self, terms: LaneLimits, bucket: Bucket, tokens: Sequence[str]) -> None:
         """The vendor says these devices had enough of this bucket today; without a cap of ours there is nothing to fill."""
         if bucket in terms.caps and tokens:
-            self._tell(terms, "capped", bucket, terms.caps[bucket], *(part for token in tokens for part in _device_place(terms, token)))
+            self._send_report(
+                terms, "capped", bucket, terms.caps[bucket], *(part for token in tokens for part in _device_place(terms, token))
+            )
 
-    def told_lists_spent(self, terms: LaneLimits) -> None:
+    def report_lists_spent(self, terms: LaneLimits) -> None:
         """The vendor takes no more requests for several tokens until its midnight."""
         key = f"{self._keys.quota(terms.lane)}{self.day(terms)[0]}"
         with self._redis.pipeline(transaction=True) as pipe:
@@ -237,8 +239,8 @@ class Admission:
         there = existing(self._redis, names)
         found: list[list[Usage]] = []
         for terms, (_, began_ms), name in zip(each, days, names, strict=True):
-            told = cast(dict[bytes, bytes], self._redis.hgetall(name)) if name in there else {}
-            counts = {field.decode(): int(count) for field, count in told.items()}
+            reply = cast(dict[bytes, bytes], self._redis.hgetall(name)) if name in there else {}
+            counts = {field.decode(): int(count) for field, count in reply.items()}
             found.append([_usage(terms, bucket, counts, began_ms, int(now_s * 1000)) for bucket in BUCKETS])
         return found
 
@@ -266,9 +268,9 @@ class Admission:
         names = [keys.rate(lane), keys.quota(lane), keys.caps, keys.held, keys.counted(lane), keys.inflight(lane)]
         return self._admit(keys=names, args=[*args, *self._time()])
 
-    def _tell(self, terms: LaneLimits, what: str, bucket: Bucket, *more: Any) -> None:
+    def _send_report(self, terms: LaneLimits, what: str, bucket: Bucket, *more: Any) -> None:
         args = [terms.offset_s, what, _BUCKET[bucket], self._clock() if self._clock else "", *more]
-        self._told(keys=[self._keys.quota(terms.lane), self._keys.caps], args=args)
+        self._report(keys=[self._keys.quota(terms.lane), self._keys.caps], args=args)
 
     def _write(self, terms: LaneLimits, day: int, counted: str, fields: Sequence[tuple[bytes, bytes, int]]) -> None:
         lane, keys = terms.lane, self._keys
@@ -344,12 +346,12 @@ def _summed(fields: Iterable[tuple[bytes, bytes, int]]) -> Iterable[Sequence[tup
         yield part
 
 
-def _usage(terms: LaneLimits, bucket: Bucket, told: Mapping[str, int], began_ms: int, now_ms: int) -> Usage:
-    used, limit = told.get(bucket, 0), terms.quotas.get(bucket)
-    word = told.get(f"{bucket}:limit")
+def _usage(terms: LaneLimits, bucket: Bucket, reply: Mapping[str, int], began_ms: int, now_ms: int) -> Usage:
+    used, limit = reply.get(bucket, 0), terms.quotas.get(bucket)
+    word = reply.get(f"{bucket}:limit")
     if limit is not None and word is not None and (bucket in terms.open_limits or word < limit):
         limit = word
-    if f"{bucket}:spent" in told:
+    if f"{bucket}:spent" in reply:
         limit = used if limit is None else limit
         used = max(used, limit)
     if limit is None or not used:

@@ -40,8 +40,8 @@ _STATES = tuple(ClaimState)
 Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
 #: (state, badge or -1, why, counted): state and why as in `Claim`.
 Number = tuple[int, int, str, str]
-_told_flat: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[int | str]).decode
-_told = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
+_decode_flat: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[int | str]).decode
+_decode_numbers = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,8 @@ class Claims:
                 for a in asks
             ]
         )
-        told = self._claim(keys=[keys.claim, keys.badge, keys.gone_marks, keys.read_marks], args=[KEEP_S, badges.KEEP_S, packed])
-        return [Claim(_STATES[state], None if badge < 0 else badge, why) for state, badge, why in _told(told)]
+        reply = self._claim(keys=[keys.claim, keys.badge, keys.gone_marks, keys.read_marks], args=[KEEP_S, badges.KEEP_S, packed])
+        return [Claim(_STATES[state], None if badge < 0 else badge, why) for state, badge, why in _decode_numbers(reply)]
 
     # ------------------------------------------------------------ by the entry
 
@@ -147,8 +147,8 @@ class Claims:
     def take_all(self, parts: Sequence[Part]) -> list[list[Number]]:
         """The same for entries of several takes together."""
         found = self._usually(parts)
-        rest = iter(self._take_rest([part for part, told in zip(parts, found, strict=True) if told is None]))
-        return [next(rest) if told is None else told for told in found]
+        rest = iter(self._take_rest([part for part, reply in zip(parts, found, strict=True) if reply is None]))
+        return [next(rest) if reply is None else reply for reply in found]
 
     def _usually(self, parts: Sequence[Part]) -> list[list[Number] | None]:
         """What can be taken in plain commands; None for a part that is the script's."""
@@ -158,10 +158,10 @@ class Claims:
             return found
         wanted = [(parts[at].holders, parts[at].word, parts[at].asks) for at in chosen]
         try:
-            told = usual_numbers.take(self._redis, self._keys, wanted, KEEP_S)
+            reply = usual_numbers.take(self._redis, self._keys, wanted, KEEP_S)
         except (RedisConnectionError, ResponseError):  # what was taken is noted: the script finds it, once the server is there
             return found
-        for at, numbers in zip(chosen, told, strict=True):
+        for at, numbers in zip(chosen, reply, strict=True):
             found[at] = numbers
         return found
 
@@ -174,8 +174,8 @@ class Claims:
                 owners.append(number)
         found: list[list[Number]] = [[] for _ in parts]
         for owner, answer in zip(owners, run_all(self._redis, calls), strict=True):
-            told = _told_flat(answer)
-            found[owner] += zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True)
+            reply = _decode_flat(answer)
+            found[owner] += zip(reply[::4], reply[1::4], reply[2::4], reply[3::4], strict=True)
         return found
 
     def holders(self, lane: str) -> str:
@@ -198,8 +198,8 @@ class Claims:
 
     def taken(self, entries: Sequence[str]) -> list[dict[int, str]]:
         """For each entry, by place, what its pushes have taken while somebody sent it."""
-        told = cast(list[bytes | None], self._redis.mget([self._keys.taken(entry) for entry in entries])) if entries else []
-        return [_by_place(msgspec.msgpack.decode(one)) if one is not None else {} for one in told]
+        reply = cast(list[bytes | None], self._redis.mget([self._keys.taken(entry) for entry in entries])) if entries else []
+        return [_by_place(msgspec.msgpack.decode(one)) if one is not None else {} for one in reply]
 
     # ------------------------------------------------------------ by the push's id
 

@@ -57,8 +57,8 @@ class EventMarks:
             times = [_timed(place - start, message) for place, message in messages.items() if start <= place < start + EVENTS_MAX]
             bounds = [EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S]
             args: list[bytes | int] = [*bounds, b"".join(_event_fields(part)), b"".join(times)]
-            told = cast(bytes, self._dedupe(keys=[bucket, *self._event_hashes()], args=args))
-            found += [one == _REPEAT for one in told]
+            reply = cast(bytes, self._dedupe(keys=[bucket, *self._event_hashes()], args=args))
+            found += [one == _REPEAT for one in reply]
         return found
 
     def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
@@ -108,9 +108,9 @@ class EventMarks:
         with self._redis.pipeline(transaction=False) as pipe:
             for away in (-1, 0, 1):  # another host's clock may be ahead
                 pipe.hmget(self._keys.message_times(bucket + away), fields)
-            told: Any = pipe.execute()
+            reply: Any = pipe.execute()
         found = {}
-        for message, *times in zip(messages, *told, strict=True):
+        for message, *times in zip(messages, *reply, strict=True):
             known = [int(ts_ms) for ts_ms in times if ts_ms is not None]
             if known:
                 found[message] = known[-1]

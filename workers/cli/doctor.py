@@ -56,8 +56,8 @@ def _fix(runtime: Runtime, quiet: bool) -> None:
 
 
 def _shown(one: Finding) -> dict[str, object]:
-    told = {"problem": one.problem or None, "since_ms": one.since_ms}
-    return {"check": one.check, "ok": one.ok, "found": one.found, "cure": one.cure, **told}
+    problem = {"problem": one.problem or None, "since_ms": one.since_ms}
+    return {"check": one.check, "ok": one.ok, "found": one.found, "cure": one.cure, **problem}
 
 
 def _say(finding: Finding) -> None:

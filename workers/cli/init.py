@@ -113,9 +113,9 @@ def _outcome(settings: Settings, app_id: str, vendor: str, message_id: str) -> i
     from simulators.registry import SIMULATORS
 
     with opened() as runtime:
-        told = decided_story(runtime, message_id, app_id, time.monotonic() + WAIT_S)
+        trace = decided_story(runtime, message_id, app_id, time.monotonic() + WAIT_S)
     _do(["why", message_id])
-    if not told or not any(one["decision"] == "accepted" for one in told["recipients"]):
+    if not trace or not any(one["decision"] == "accepted" for one in trace["recipients"]):
         print(f"the push was not taken; what is wrong with the fleet: {program()} doctor", file=sys.stderr)
         return NO
     record = settings.data_dir / "simulators" / f"{SIMULATORS[vendor].module}.jsonl"

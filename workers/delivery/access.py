@@ -100,12 +100,12 @@ class FleetAccess:
             stored = self._stored(key)  # the lock's last holder may have fetched it a moment ago
             if stored is not None and now_ms < stored.refresh_at_ms:
                 return stored
-            told = self._ask(lane, now_ms)
-            if isinstance(told, AccessToken):
-                self._store.save(*key, told.value, told.refresh_at_ms, told.expires_at_ms)
+            reply = self._ask(lane, now_ms)
+            if isinstance(reply, AccessToken):
+                self._store.save(*key, reply.value, reply.refresh_at_ms, reply.expires_at_ms)
             elif stored is not None and now_ms < stored.expires_at_ms - MARGIN_MS:
                 return stored  # the door is shut for the moment, the old key still turns
-            return told
+            return reply
         finally:
             self._store.unlock(*key, word)
 
@@ -118,9 +118,9 @@ class FleetAccess:
             return request
         answer = lane.send_many(self._transport, [request], self._deadline_s)[0]
         if isinstance(answer, HttpResponse):
-            told = spec.read(answer, now_ms)
-            if isinstance(told, AccessToken) and not _VALUE.fullmatch(told.value):
+            reply = spec.read(answer, now_ms)
+            if isinstance(reply, AccessToken) and not _VALUE.fullmatch(reply.value):
                 # it would stand in a header: the pushes are not at fault, so they wait
                 return AccessRefused(Verdict.UNAVAILABLE, "malformed", "the access token is not printable ASCII of 1 to 4096 characters")
-            return told
+            return reply
         return AccessRefused(Verdict.UNAVAILABLE, answer.reason, answer.words)

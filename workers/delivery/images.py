@@ -73,12 +73,12 @@ def _asked(unknown: Sequence[str], spec: ImageSpec, lane: Lane, access: AccessTo
     if not unknown:
         return {}
     requests = [spec.ask(image, lane.credential, access) for image in unknown]
-    told = {}
+    media = {}
     for image, answer in zip(unknown, lane.send_many(world.transport, requests, WAIT_S), strict=True):
         world.observe(lane, [answer])
         now_ms = world.now_ms()
         word = spec.read(answer, now_ms) if isinstance(answer, HttpResponse) else None
         if word is not None:
-            told[image] = word[0]
+            media[image] = word[0]
             world.images.keep(lane, image, word[0], min(word[1] - now_ms, KNOWN_MS_MAX))
-    return told
+    return media

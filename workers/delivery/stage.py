@@ -37,7 +37,7 @@ Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 class Delivered:
     """What became of a round of pushes of one lane.
 
-    told: the vendor's word (or ours in its place) on each push that was asked about. decided: ended without a request.
+    outcomes: the vendor's answer (or ours in its place) on each push that was asked about. decided: ended without a request.
     waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
     left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
     addressed_ms: when the tokens were compared with their devices'. stays: something of the round's entries goes back to the queue.
@@ -45,7 +45,7 @@ class Delivered:
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
-    told: list[tuple[PendingPush, Outcome]] = field(default_factory=list)
+    outcomes: list[tuple[PendingPush, Outcome]] = field(default_factory=list)
     decided: list[tuple[PendingPush, Decision, str]] = field(default_factory=list)
     waiting: list[tuple[PendingPush, float, Decision]] = field(default_factory=list)
     parked: list[tuple[PendingPush, Decision]] = field(default_factory=list)
@@ -122,21 +122,21 @@ class AdmissionGate(Protocol):
         """Ends the round; gives back what was taken for pushes that were definitely not accepted."""
         ...
 
-    def told_spent(self, lane: Lane, bucket: Bucket) -> None:
+    def report_quota_spent(self, lane: Lane, bucket: Bucket) -> None:
         """The vendor says that this bucket's quota of the day is spent."""
         ...
 
-    def told_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
+    def report_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
         """The vendor's own numbers of the day."""
         ...
 
-    def told_lists_spent(self, lane: Lane) -> None:
+    def report_lists_spent(self, lane: Lane) -> None:
         """The vendor takes no more requests for several tokens today."""
         ...
 
     def lists_spent(self, lane: Lane) -> bool: ...
 
-    def told_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
+    def report_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         """The vendor says that these devices had enough today."""
         ...
 
@@ -403,7 +403,7 @@ def _no_access(works: Sequence[PendingPush], lane: Lane, access: AccessRefused, 
     if refused:
         done.parked += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
         return
-    done.told += [(work, outcome) for work in works]
+    done.outcomes += [(work, outcome) for work in works]
 
 
 def _sendable(
@@ -455,10 +455,10 @@ def _admitted(
     most = None if lane.limits.rate_unit == "request" else pacer.burst
     batches = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
     asks = [(item, number) for number, batch in enumerate(batches) for item in batch.items]
-    told = world.gate.admit(lane, asks)
-    if told.count(GRANTED) == len(batches) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
+    permits = world.gate.admit(lane, asks)
+    if permits.count(GRANTED) == len(batches) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
         return [(batch, [work]) for batch, (work, _) in zip(batches, sendable, strict=True)]
-    leaves, work_of = iter(told), {id(item): work for work, item in sendable}
+    leaves, work_of = iter(permits), {id(item): work for work, item in sendable}
     granted = []
     for batch in batches:
         kept = []
@@ -589,12 +589,12 @@ def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], read
     for (batch, works), answer in zip(granted, answers, strict=True):
         outcomes = classify(batch, answer)
         if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
-            done.told.append((works[0], outcomes[0]))
+            done.outcomes.append((works[0], outcomes[0]))
             continue
         outcomes = [shortened(item, believed(item, outcome), lane.spec) for item, outcome in zip(batch.items, outcomes, strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
-            done.told.append((work, outcome))
+            done.outcomes.append((work, outcome))
             stale = stale or outcome.verdict in ACCESS
             renew = renew or outcome.again == Again.NEW_CONNECTION
     if stale and access is not None:
@@ -602,7 +602,7 @@ def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], read
     if stale or renew:
         world.transport.renew(lane.route.pool)
     # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
-    expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.told)
+    expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.outcomes)
     good = 0 if done.probe and expired else len(answers) - failed - unasked
     _settle_with_gate(lane, world, done, good, failed)
     _sync(granted, answers, lane, world)
@@ -664,19 +664,19 @@ def is_down(outcome: Outcome) -> bool:
 
 def _settle_with_gate(lane: Lane, world: DeliveryPorts, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
-    if not failed and all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.told):
+    if not failed and all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.outcomes):
         world.gate.refund(lane, ())
         world.breaker.report(lane, good, failed, False, None, 0)
         return
-    world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
-    for bucket in {o.bucket or work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
-        world.gate.told_spent(lane, bucket)
-    if any(o.lists_spent for _, o in done.told):
-        world.gate.told_lists_spent(lane)
-    capped = [work for work, o in done.told if o.verdict == Verdict.DEVICE_CAP]
+    world.gate.refund(lane, [work for work, outcome in done.outcomes if outcome.verdict in NOT_TAKEN])
+    for bucket in {o.bucket or work.note.bucket for work, o in done.outcomes if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
+        world.gate.report_quota_spent(lane, bucket)
+    if any(o.lists_spent for _, o in done.outcomes):
+        world.gate.report_lists_spent(lane)
+    capped = [work for work, o in done.outcomes if o.verdict == Verdict.DEVICE_CAP]
     if capped:
-        world.gate.told_capped(lane, capped)
-    outcomes = [outcome for _, outcome in done.told]
+        world.gate.report_capped(lane, capped)
+    outcomes = [outcome for _, outcome in done.outcomes]
     refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
     throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
     hold_s = _retry_after_s(outcomes, failed >= good)
@@ -694,12 +694,12 @@ def _sync(
     granted: Sequence[tuple[RequestBatch, list[PendingPush]]], answers: Sequence[HttpResponse | NoAnswer], lane: Lane, world: DeliveryPorts
 ) -> None:
     """The last numbers that the vendor's answers gave of each bucket's day."""
-    told, quota_told = {}, lane.spec.quota_told
-    if quota_told is None:
+    numbers_of, quota_reported = {}, lane.spec.quota_reported
+    if quota_reported is None:
         return
     for (batch, _), answer in zip(granted, answers, strict=True):
-        numbers = quota_told(answer) if isinstance(answer, HttpResponse) else None
+        numbers = quota_reported(answer) if isinstance(answer, HttpResponse) else None
         if numbers is not None:
-            told[batch.items[0].note.bucket] = numbers
-    for bucket, (used, limit) in told.items():
-        world.gate.told_quota(lane, bucket, used, limit)
+            numbers_of[batch.items[0].note.bucket] = numbers
+    for bucket, (used, limit) in numbers_of.items():
+        world.gate.report_quota(lane, bucket, used, limit)

@@ -157,7 +157,7 @@ class LaneRounds:
         written = self.settle(one, done)
         self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
         with _counted():
-            if any(outcome.verdict in GUARDED for _, outcome in done.told):
+            if any(outcome.verdict in GUARDED for _, outcome in done.outcomes):
                 self.flush()  # the guard judges refused tokens beside what was accepted
             self.after(written, {id(retired.work) for retired in self._retire(lane, done, written.settled)})
         return done
@@ -176,10 +176,10 @@ class LaneRounds:
 
         def commit_of(mine: Sequence[OpenEntry], lost: set[str]) -> LaneCommit:
             owners = {entry.entry.id for entry in mine}
-            told = [(work, outcome) for work, outcome in done.told if work.entry in owners] if lost else done.told
+            outcomes = [(work, outcome) for work, outcome in done.outcomes if work.entry in owners] if lost else done.outcomes
             rows = [
                 work_row(work, vendor, business_id, Decision.ACCEPTED, (attempt_of(work, outcome, now),), now, story_of(outcome))
-                for work, outcome in told
+                for work, outcome in outcomes
             ]
             keys, ended = self._runtime.keys, [entry.entry for entry in mine]
             size, taken = sum(len(entry.blob) for entry in ended), [keys.taken(entry.id) for entry in ended]
@@ -188,7 +188,7 @@ class LaneRounds:
         self._write_as(one.taken, one.open_, commit_of, business_id, WRITE_PATIENCE_S)
         with _counted():
             if one.taken.watched:
-                self.world(vendor).breaker.report(lane, len(done.told), 0, False, None)
+                self.world(vendor).breaker.report(lane, len(done.outcomes), 0, False, None)
             self._good_round(lane, done, now)
             count_accepted(lane, done, now)
             self._flush_due()
@@ -258,12 +258,12 @@ class LaneRounds:
         for end in ends:
             if end.lane is None:
                 continue
-            refused = any(outcome.verdict in GUARDED for _, outcome in end.done.told)
+            refused = any(outcome.verdict in GUARDED for _, outcome in end.done.outcomes)
             retired: set[int] = set()
             if refused or end.settled.retires:
                 self.flush()
                 retired = {id(one.work) for one in self._retire(end.lane, end.done, end.settled)}
-            elif end.done.told:
+            elif end.done.outcomes:
                 self._good_round(end.lane, end.done, end.now)
             self.after(end, retired)
         self._flush_due()
@@ -273,7 +273,7 @@ class LaneRounds:
         more = accepted_by_cohort(done, lane, now)
         with self._good_lock:
             total, accepted = self._good.get(lane.id, (0, Counter()))
-            self._good[lane.id] = (total + len(done.told), accepted + more)
+            self._good[lane.id] = (total + len(done.outcomes), accepted + more)
 
     def _flush_due(self) -> None:
         if time.monotonic() >= self._flush_at:
@@ -525,8 +525,8 @@ class LaneRounds:
             if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1:
                 commit.mark("spoken", backlog.names(group_of(one.work)), note.ts_ms, backlog.marks_s)
         for place in on_screens(both, now):
-            told = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
-            commit.mark("screen", [self._runtime.screens.name(place.place)], *told)
+            outcomes = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
+            commit.mark("screen", [self._runtime.screens.name(place.place)], *outcomes)
         for wait in waits:
             if joins(wait.work, wait.target.held_by) and not joins(wait.work, wait.work.target.held_by):
                 values = (wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms, backlog.keep_s)
@@ -542,7 +542,7 @@ class LaneRounds:
 
     def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
         """Those whose tokens are given up now. Foreign ones are on hold first (workers/held_tokens.py)."""
-        verdicts = [outcome.verdict for _, outcome in done.told]
+        verdicts = [outcome.verdict for _, outcome in done.outcomes]
         foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
         if not settled.retires and not verdicts:
             return ()
@@ -638,7 +638,7 @@ def _news(wait: settling.Deferral) -> bool:
 def count_accepted(lane: Lane, done: delivery.Delivered, now: int) -> None:
     """As `count`, of a round of messages that were all accepted."""
     stored: dict[MessageClass, list[int]] = {}
-    for work, _ in done.told:
+    for work, _ in done.outcomes:
         note = work.note
         stored.setdefault(note.class_sent, []).append(note.ts_ms)
     for class_sent, times in stored.items():
@@ -664,5 +664,5 @@ def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: 
         metrics.RETRIES.labels(lane.vendor, reason).inc(number)
     if settled.alarms:
         metrics.UNKNOWN_CODES.labels(lane.vendor).inc(settled.alarms)
-        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.told if o.alarm or o.verdict == Verdict.UNKNOWN})
+        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.outcomes if o.alarm or o.verdict == Verdict.UNKNOWN})
         log.error("a vendor said something that nobody documents", extra={"vendor": lane.vendor, "code": " ".join(codes[:5])})

@@ -388,8 +388,8 @@ def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Sequence[s
 
 def _tenants(names: Mapping[str, str], body: Any) -> list[str]:
     """Every different tenant that a dialect's entry names. DialectError."""
-    told = tenant_named(names.get("d", ""), body, names.get("q")) if isinstance(body, dict) else []
-    return list(dict.fromkeys(name for name in (names.get("app"), *told) if name))
+    tenants = tenant_named(names.get("d", ""), body, names.get("q")) if isinstance(body, dict) else []
+    return list(dict.fromkeys(name for name in (names.get("app"), *tenants) if name))
 
 
 # ---------------------------------------------------------------- message.stored, call.invited -> Message

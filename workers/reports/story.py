@@ -50,9 +50,9 @@ def story_page(
     notes: dict[str, list[Mapping[str, Any]]] = {}
     for note in rows.notes(event, sorted({row["user"] for row in shown})) if shown else ():
         notes.setdefault(note["user"], []).append(note)
-    told = {name: event[name] for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")}
+    event_fields = {name: event[name] for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")}
     recipients = [_recipient(event, row, [*notes.get("", ()), *notes.get(row["user"], ())]) for row in shown]
-    return {**told, "recipients": recipients, "counts": {} if event["decision"] else rows.counts(event), "next": following}
+    return {**event_fields, "recipients": recipients, "counts": {} if event["decision"] else rows.counts(event), "next": following}
 
 
 def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

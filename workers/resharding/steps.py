@@ -98,11 +98,11 @@ class Resharding:
         """From how many; None: there is nothing to do. Another one that was ended goes on first."""
         redis, names = self._home.redis, self._home.keys
         has = int(cast(Any, redis.get(names.shards)) or 1)
-        told = cast(dict[bytes, bytes], redis.hgetall(names.resharding))
-        if told and int(told[b"to"]) != self._to:
-            raise ReshardingError(f"it was begun to {int(told[b'to'])} shards: end that first, pushfleet reshard {int(told[b'to'])}")
-        if told:
-            return int(told[b"from"])
+        begun = cast(dict[bytes, bytes], redis.hgetall(names.resharding))
+        if begun and int(begun[b"to"]) != self._to:
+            raise ReshardingError(f"it was begun to {int(begun[b'to'])} shards: end that first, pushfleet reshard {int(begun[b'to'])}")
+        if begun:
+            return int(begun[b"from"])
         if has == self._to:
             return None
         redis.hset(names.resharding, mapping={"from": has, "to": self._to, "phase": DRAIN})

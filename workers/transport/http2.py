@@ -377,8 +377,8 @@ class Http2Connection:
     def _finish(self, stream: int, head: tuple[int, dict[str, str]], now: float) -> None:
         body = bytes(self._bodies.get(stream, b"")) if self._bodies else b""
         if body:
-            told = head[1].get("content-length", "")
-            if told.isdecimal() and len(told) < 12 and int(told) > len(body):
+            length = head[1].get("content-length", "")
+            if length.isdecimal() and len(length) < 12 and int(length) > len(body):
                 self._malformed(stream, "half a body", now)
                 return
         sending, index, _, _ = self._drop(stream) if self._heads or self._stalled else self.streams.pop(stream)

@@ -379,19 +379,19 @@ class CurlPool:
             return
         unprocessed = self._unprocessed(slot, job, code)
         silent = code == pycurl.E_OPERATION_TIMEDOUT and job.started and self._silent(slot, job)
-        told = failure(code, job.started, unprocessed, now - job.batch.begun)
+        no_answer = failure(code, job.started, unprocessed, now - job.batch.begun)
         disagreed = not self.agreed and not job.started
         if disagreed:
-            told = NoAnswer("refused", False, NO_HTTP2, told.seconds)
+            no_answer = NoAnswer("refused", False, NO_HTTP2, no_answer.seconds)
         if self.proxy is not None and not job.started:
-            told = through(self.proxy, told, code, slot.easy.getinfo(pycurl.HTTP_CONNECTCODE))
+            no_answer = through(self.proxy, no_answer, code, slot.easy.getinfo(pycurl.HTTP_CONNECTCODE))
         self._release(slot, keep=False)
         if unprocessed and job.replays < REPLAYS_MAX:
             job.replays += 1
             job.started = False
             self.loop.pool(job.key, self).take(job)
         else:
-            self._give(job, told)
+            self._give(job, no_answer)
         if disagreed:
             for other in self.withdraw():  # they would meet the same server, one after the other
                 self._give(other, NoAnswer("refused", False, NO_HTTP2, now - other.batch.begun))

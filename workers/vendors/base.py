@@ -312,7 +312,7 @@ class VendorSpec:
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
     group: Callable[[PushItem], str] = lambda _item: ""
-    quota_told: Callable[[HttpResponse], tuple[int, int] | None] | None = None
+    quota_reported: Callable[[HttpResponse], tuple[int, int] | None] | None = None
     images: ImageSpec | None = None
     too_long: frozenset[str] = TOO_LONG
 
@@ -491,10 +491,10 @@ def retry_after_s(answer: HttpResponse) -> float | None:
 
     A date counts from the answer's own `Date`: the vendor's clock, not ours.
     """
-    told = answer.headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(told):
-        return min(float(told), 86_400.0)
-    at, now = http_date(told), http_date(answer.headers.get("date", ""))
+    value = answer.headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return min(float(value), 86_400.0)
+    at, now = http_date(value), http_date(answer.headers.get("date", ""))
     return min(max((at - now).total_seconds(), 0.0), 86_400.0) if at is not None and now is not None else None
 
 
@@ -564,7 +564,7 @@ def receipt_tag(batch: RequestBatch) -> str:
     return hashlib.blake2b(whole("\0".join((note.app, note.event_id, note.kind))).encode(), digest_size=16).hexdigest()
 
 
-def told(words: Any, batch: RequestBatch | None = None) -> str:
+def redact(words: Any, batch: RequestBatch | None = None) -> str:
     """A vendor's own words, shortened, without the device tokens that some answers repeat; "" for what is no text."""
     text = whole(words)[:WORDS_READ_MAX] if isinstance(words, str) else ""
     for item in batch.items if batch else ():

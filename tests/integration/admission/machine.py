@@ -104,24 +104,24 @@ def machine(redis: Redis, keys: Keys, read: Callable[[str], str]) -> type[RuleBa
 
         @rule(bucket=BUCKET)
         def the_vendor_says_spent(self, bucket: Bucket) -> None:
-            self.store.told_spent(self.terms, bucket)
-            self.model.told_spent(self.now, bucket)
+            self.store.report_quota_spent(self.terms, bucket)
+            self.model.report_quota_spent(self.now, bucket)
 
         @rule(bucket=BUCKET)
         def an_operator_opens_it(self, bucket: Bucket) -> None:
-            self.store.told_open(self.terms, bucket)
+            self.store.report_open(self.terms, bucket)
             self.model.spent.discard((self.model.day(self.now), bucket))
             self.model.limits.pop((self.model.day(self.now), bucket), None)
 
         @rule(bucket=BUCKET, used=st.integers(0, 12), limit=st.integers(0, 14))
         def the_vendor_counts(self, bucket: Bucket, used: int, limit: int) -> None:
-            self.store.told_quota(self.terms, bucket, used, limit)
-            self.model.told_quota(self.now, bucket, used, limit)
+            self.store.report_quota(self.terms, bucket, used, limit)
+            self.model.report_quota(self.now, bucket, used, limit)
 
         @rule(bucket=BUCKET, device=st.integers(0, 4))
         def the_vendor_caps_a_device(self, bucket: Bucket, device: int) -> None:
-            self.store.told_capped(self.terms, bucket, [f"device-{device}"])
-            self.model.told_capped(self.now, bucket, f"device-{device}")
+            self.store.report_capped(self.terms, bucket, [f"device-{device}"])
+            self.model.report_capped(self.now, bucket, f"device-{device}")
 
         @rule(throttled=st.booleans(), hold_s=st.sampled_from([0.0, 0.0, 1.0, 30.0]))
         def flow_control(self, throttled: bool, hold_s: float) -> None:

@@ -180,15 +180,15 @@ class Model:
         """The day of which the vendor speaks: in the first minute of one it is the day before."""
         return self.day(now - 60)
 
-    def told_spent(self, now: float, bucket: Bucket) -> None:
+    def report_quota_spent(self, now: float, bucket: Bucket) -> None:
         self.spent.add((self.told_day(now), bucket))
 
-    def told_quota(self, now: float, bucket: Bucket, used: int, limit: int) -> None:
+    def report_quota(self, now: float, bucket: Bucket, used: int, limit: int) -> None:
         day = self.told_day(now)
         self.counts[day, bucket] = max(self.counts[day, bucket], used)
         self.limits[day, bucket] = limit
 
-    def told_capped(self, now: float, bucket: Bucket, token: str) -> None:
+    def report_capped(self, now: float, bucket: Bucket, token: str) -> None:
         if bucket in self.terms.caps:
             place = (self.told_day(now), bucket, token)
             self.caps[place] = max(self.caps[place], self.terms.caps[bucket])

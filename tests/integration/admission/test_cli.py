@@ -94,7 +94,7 @@ def test_a_new_quota_holds_in_every_worker_within_two_seconds(
 ) -> None:
     oppo = lane(Vendor.OPPO, {"device_cap": {"public": 7}})
     vouched(runtime, oppo, 5)
-    runtime.admission.told_spent(terms_of(oppo, now_ms()), Bucket.PUBLIC)
+    runtime.admission.report_quota_spent(terms_of(oppo, now_ms()), Bucket.PUBLIC)
     other = Runtime(runtime.settings)  # another worker, which has read the lane before
     assert other.catalog.lane("demo", Vendor.OPPO, space) is not None
     result = run("quota", "set", "demo", "oppo", space, "public=6", "private=1000")

@@ -202,7 +202,7 @@ SPENT = said(200, {"code": 200001, "result": "error", "description": "over quota
 def test_the_vendors_over_quota_ends_our_day_too(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {})
     first = round_of(runtime, xiaomi, [work(1)], SPENT)
-    assert [outcome.verdict for _, outcome in first.told] == ["quota_spent"]
+    assert [outcome.verdict for _, outcome in first.outcomes] == ["quota_spent"]
     usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[1]
     assert usage.used == usage.limit == 20_000
     second = round_of(runtime, xiaomi, [work(2)])
@@ -214,7 +214,7 @@ def test_the_end_of_the_public_day_stops_no_chat(runtime: Runtime, lane: MakeLan
     """Even where it was a chat that heard of it: vivo may send one down to the operational class."""
     vivo, vendor = lane(Vendor.VIVO, {}, "vivo.system"), Paths({"/message/send": {"result": 10070}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
-    told = deliver([work(1, MessageClass.CHAT)], vivo, world).told
+    told = deliver([work(1, MessageClass.CHAT)], vivo, world).outcomes
     assert [outcome.verdict for _, outcome in told] == ["quota_spent"]
     spent = {usage.bucket: usage.limit == usage.used for usage in runtime.admission.usage(terms_of(vivo, now_ms()))}
     assert spent == {Bucket.PUBLIC: True, Bucket.PRIVATE: False}
@@ -240,20 +240,20 @@ def test_receipts_close_the_day_of_a_device_and_of_the_public_class(runtime: Run
     xiaomi, now, public = lane(Vendor.XIAOMI, {}, "xiaomi.private"), now_ms(), Bucket.PUBLIC
     yesterday = now - 86_400_000
     first, second = work(1), work(2)
-    gate.told_by_receipts(xiaomi, public, [(first.target.token, now), (second.target.token, yesterday)], [yesterday])
+    gate.report_receipts(xiaomi, public, [(first.target.token, now), (second.target.token, yesterday)], [yesterday])
     assert admit(gate, xiaomi, [first, second]) == [Decision.DEVICE_CAP, None]
-    gate.told_by_receipts(xiaomi, Bucket.PRIVATE, [(first.target.token, now)], [now])
-    gate.told_by_receipts(xiaomi, public, [], [now])
+    gate.report_receipts(xiaomi, Bucket.PRIVATE, [(first.target.token, now)], [now])
+    gate.report_receipts(xiaomi, public, [], [now])
     assert admit(gate, xiaomi, [work(3), work(4, MessageClass.CHAT)]) == [Decision.QUOTA_SPENT, None]
 
 
 def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": 1}})
-    assert round_of(runtime, xiaomi, [work(1)], said(503, {})).told[0][1].verdict == "unavailable"
+    assert round_of(runtime, xiaomi, [work(1)], said(503, {})).outcomes[0][1].verdict == "unavailable"
     assert runtime.admission.usage(terms_of(xiaomi, now_ms()))[1].used == 0
     assert runtime.admission.in_flight(xiaomi.id) == 0
     again = round_of(runtime, xiaomi, [work(2)], said(200, {"code": 0, "result": "ok", "data": {"id": "x1"}}))
-    assert again.told[0][1].verdict == "accepted"
+    assert again.outcomes[0][1].verdict == "accepted"
 
 
 def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(runtime: Runtime, lane: MakeLane) -> None:
@@ -262,11 +262,11 @@ def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(run
     works = [PendingPush(one.entry, one.note, work(i).target) for i in range(1, 41)]
     first = Paths({"/message/saveListPayload": {"result": 10252}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=first, access=first.access(runtime))
-    told = deliver(works[:20], vivo, world).told
+    told = deliver(works[:20], vivo, world).outcomes
     assert {(outcome.again, outcome.lists_spent) for _, outcome in told} == {("singly", True)}
     second = Paths({"/message/send": {"result": 0, "taskId": "1"}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=second, access=second.access(runtime))
-    assert {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).told} == {"accepted"}
+    assert {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).outcomes} == {"accepted"}
     assert Counter(second.paths) == {"/message/send": 20}
 
 
@@ -284,7 +284,7 @@ def test_only_the_second_half_of_a_list_may_have_been_seen(runtime: Runtime, lan
     one, vendor = work(0, MessageClass.CHAT), Paths(answers)
     world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
     works = [PendingPush(one.entry, one.note, work(i).target) for i in range(1, 21)]
-    told = deliver(works, lane(Vendor.VIVO, {}, "vivo.system"), world).told
+    told = deliver(works, lane(Vendor.VIVO, {}, "vivo.system"), world).outcomes
     assert [outcome.verdict for _, outcome in told] == [verdict] * 20
 
 

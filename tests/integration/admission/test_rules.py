@@ -112,7 +112,7 @@ def test_the_vendors_word_ends_the_day_whatever_is_refunded(store: Admission, cl
     terms = vouched(store, LaneLimits("a:xiaomi:b", **FAST, quotas={PUBLIC: 100}))
     first = asks(10)
     store.admit(terms, first)
-    store.told_spent(terms, PUBLIC)
+    store.report_quota_spent(terms, PUBLIC)
     store.refund(terms, first)
     assert granted(store, terms, 1) == 0
     usage = store.usage(terms)[1]
@@ -120,16 +120,16 @@ def test_the_vendors_word_ends_the_day_whatever_is_refunded(store: Admission, cl
     clock.now += 86_400
     assert granted(store, terms, 1) == 1
     unlimited = LaneLimits("a:oppo:b", **FAST)
-    store.told_spent(unlimited, PRIVATE)
+    store.report_quota_spent(unlimited, PRIVATE)
     assert granted(store, unlimited, 1, bucket=PRIVATE) == 0
-    store.told_open(unlimited, PRIVATE)
+    store.report_open(unlimited, PRIVATE)
     assert granted(store, unlimited, 1, bucket=PRIVATE) == 1
 
 
 @pytest.mark.parametrize(("open_", "grants"), [(True, 40), (False, 10)], ids=["over our default", "not over an operator's wish"])
 def test_the_vendors_larger_limit_wins(store: Admission, open_: bool, grants: int) -> None:
     terms = vouched(store, LaneLimits("a:xiaomi:b", **FAST, quotas={PUBLIC: 20}, open_limits=frozenset({PUBLIC}) if open_ else frozenset()))
-    store.told_quota(terms, PUBLIC, used=10, limit=50)
+    store.report_quota(terms, PUBLIC, used=10, limit=50)
     assert granted(store, terms, 100) == grants
 
 

@@ -210,7 +210,7 @@ def test_those_it_leads_share_its_fate_or_go_without_it(fate: Decision, expected
 )
 def test_they_wait_with_it_as_long_as_it_waits(verdict: Verdict, held_by: str) -> None:
     head, follower, done = led()
-    done.told.append((head, Outcome(verdict, "503")))
+    done.outcomes.append((head, Outcome(verdict, "503")))
     own, its = settle(done, lane(), NOW_MS, None, lambda: 0.5).waits
     assert (own.work, its.work) == (head, follower)
     assert (its.delay_s, its.target.held_by, its.target.attempts) == (own.delay_s, held_by, ())

@@ -40,4 +40,4 @@ def test_a_list_push_is_two_requests() -> None:
         one.target = msgspec.structs.replace(one.target, token=f"{number:023d}")
     vivo, seen = Vivo(), list[HttpResponse | NoAnswer]()
     done = deliver(works, lane(Vendor.VIVO), replace(vivo.world(), observe=lambda _lane, answers: seen.extend(answers)))
-    assert (len(done.told), len(vivo.sent), len(seen)) == (people, 2, 2)
+    assert (len(done.outcomes), len(vivo.sent), len(seen)) == (people, 2, 2)

@@ -214,7 +214,7 @@ def test_a_shut_lane_parks_what_is_in_time_and_ends_what_is_not() -> None:
 def test_who_comes_with_the_push_that_tries_a_stopped_lane_is_told_what_stopped_it(why: Decision, held: Decision | None) -> None:
     works = [work(held, user=f"u{number}") for number in range(3)]
     done = deliver(works, lane(), Street(lane=BreakerProbe(why)).world())
-    assert [one for one, _ in done.told] == works[:1]
+    assert [one for one, _ in done.outcomes] == works[:1]
     assert done.parked == [(works[1], why), (works[2], why)]
 
 

@@ -230,7 +230,7 @@ def test_partly_over_quota_is_accepted_with_words_and_wholly_is_quota_spent():
     some = XIAOMI.classify(batch_of(GROUP, 9), answer_of(over))
     assert {(o.verdict, o.words, o.alarm) for o in some} == {(Verdict.ACCEPTED, "5 of 9 over the day's quota", True)}
     assert {o.verdict for o in XIAOMI.classify(batch_of(GROUP, 5), answer_of(over))} == {Verdict.QUOTA_SPENT}
-    assert XIAOMI.quota_told(answer_of(over)) == (20000, 20000)  # closes the day
+    assert XIAOMI.quota_reported(answer_of(over)) == (20000, 20000)  # closes the day
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ def test_partly_over_quota_is_accepted_with_words_and_wholly_is_quota_spent():
     ],
 )
 def test_the_quota_an_answer_tells_is_read(data, told):
-    assert XIAOMI.quota_told(answer_of({"code": 0, "data": data})) == told
-    assert XIAOMI.quota_told(answer_of(b"<html>")) is None
+    assert XIAOMI.quota_reported(answer_of({"code": 0, "data": data})) == told
+    assert XIAOMI.quota_reported(answer_of(b"<html>")) is None
 
 
 # ---------------------------------------------------------------- vectors of the page
@@ -662,7 +662,7 @@ def test_any_bytes_give_exactly_one_outcome_a_token(body, status, tokens, sent):
     assert len(outcomes) == tokens
     assert len(XIAOMI.classify(batch, NoAnswer("reset", sent=sent))) == tokens
     assert status < 300 or not any(o.verdict is Verdict.ACCEPTED for o in outcomes)
-    told = XIAOMI.quota_told(HttpResponse(status, {}, body))
+    told = XIAOMI.quota_reported(HttpResponse(status, {}, body))
     assert told is None or min(told) >= 0
     assert XIAOMI.checked(HttpResponse(status, {}, body)) in Verdict
 

@@ -18,9 +18,9 @@ from workers.vendors.base import (
     Retry,
     no_answer,
     read,
+    redact,
     retry_after_s,
     same,
-    told,
 )
 from workers.wire import HttpResponse, NoAnswer
 
@@ -125,7 +125,7 @@ def _refused(batch: RequestBatch, item: PushItem, answer: HttpResponse, refusal:
         verdict = _bad_argument(refusal)
     if code == "UNSPECIFIED_ERROR" and in_a_row(item, code) >= UNSPECIFIED_TRIES:
         verdict = Verdict.REJECTED
-    words = ", ".join(refusal.fields)[:200] or told(refusal.message, batch)  # a BadRequest's message repeats the bad value
+    words = ", ".join(refusal.fields)[:200] or redact(refusal.message, batch)  # a BadRequest's message repeats the bad value
     outcome = Outcome(
         verdict,
         str(answer.status),

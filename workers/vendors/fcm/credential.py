@@ -24,9 +24,9 @@ from workers.vendors.base import (
     DemoKeys,
     compact,
     read,
+    redact,
     retry_after_s,
     secret_file_text,
-    told,
 )
 from workers.vendors.fcm.codes import text
 from workers.wire import HttpResponse, Request
@@ -77,7 +77,7 @@ def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefuse
     body = read(answer, dict[str, Any]) or {}
     code = text(body.get("error"))[:64]
     return AccessRefused(
-        _no_access(answer.status, code), code or str(answer.status), told(body.get("error_description")), retry_after_s(answer)
+        _no_access(answer.status, code), code or str(answer.status), redact(body.get("error_description")), retry_after_s(answer)
     )
 
 

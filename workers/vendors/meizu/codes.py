@@ -15,9 +15,9 @@ from workers.vendors.base import (
     RequestBatch,
     no_answer,
     read,
+    redact,
     retry_after_s,
     same,
-    told,
 )
 from workers.wire import HttpResponse, NoAnswer
 
@@ -80,11 +80,11 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
         return no_answer(batch, answer)
     reply = read(answer, MeizuReply) or MeizuReply()
     code, status = str(reply.code).strip()[:32], str(answer.status)
-    words, wait = told(reply.message, batch), retry_after_s(answer)
+    words, wait = redact(reply.message, batch), retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == "200" or answer.status >= 500):
         code = ""  # every answer of Meizu is an HTTP 200: what a broken server or a proxy says beside its status is no word on a push
     if code == "200":
-        return _partial(batch, Outcome(Verdict.ACCEPTED, status, code, words, told(reply.msgId) or None), reply.value)
+        return _partial(batch, Outcome(Verdict.ACCEPTED, status, code, words, redact(reply.msgId) or None), reply.value)
     verdict = REQUEST_CODES.get(code) or _by_status(answer.status)
     alarm = verdict is Verdict.UNKNOWN or code == "300"
     outcome = Outcome(verdict, status, code, words, retry_after_s=wait, alarm=alarm)

@@ -20,8 +20,8 @@ from workers.vendors.base import (
 from workers.vendors.form_texts import (
     code_of,
     number,
+    redact,
     scalar,
-    told,
     unreadable_once,
 )
 from workers.vendors.oppo.registration_ids import sent, travelling_indexes
@@ -93,7 +93,7 @@ def _judge(batch: RequestBatch, answer: HttpResponse) -> Callable[[PushItem], Ou
         return lambda item: unreadable_once(item, _by_status(answer, code))
     if code != "0":
         tokens = [item.target.token for item in batch.items]
-        words = told(reply.get("message"), *tokens)
+        words = redact(reply.get("message"), *tokens)
         return lambda item: _outer(batch, item, answer, code, words) if several else _refused(item, answer, code, words)
     if isinstance(data, list):
         entries = {regid: entry for entry in data if isinstance(entry, dict) and isinstance(regid := entry.get("registrationId"), str)}
@@ -133,7 +133,7 @@ def _entry(item: PushItem, answer: HttpResponse, entry: Mapping[str, Any] | None
     status = str(answer.status)
     code = code_of(entry.get("errorCode")) if entry else ""
     if entry and code not in ("", "0"):
-        return _refused(item, answer, code, told(entry.get("errorMessage"), item.target.token))
+        return _refused(item, answer, code, redact(entry.get("errorMessage"), item.target.token))
     if entry and (message_id := _message_id(entry)):
         return Outcome(Verdict.ACCEPTED, status, "0", vendor_message_id=message_id)
     return Outcome(Verdict.UNAVAILABLE, status, "0", "no entry for this registration id", attempts_max=2, again=Again.SINGLY)

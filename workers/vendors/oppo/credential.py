@@ -25,8 +25,8 @@ from workers.vendors.base import (
 from workers.vendors.form_texts import (
     code_of,
     number,
+    redact,
     scalar,
-    told,
 )
 from workers.vendors.oppo.codes import CODES, FIRST_S, WAITS, reply_of, usable
 from workers.vendors.oppo.request import FORM, URL_MAX, encode
@@ -53,7 +53,7 @@ def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefuse
     code, data = code_of(reply.get("code")), reply.get("data")
     value = scalar(data.get("auth_token"), URL_MAX) if isinstance(data, dict) else None
     if not usable(answer, code) or code != "0" or not value or not isinstance(data, dict):
-        return _access_refused(answer, code, told(reply.get("message")), now_ms)
+        return _access_refused(answer, code, redact(reply.get("message")), now_ms)
     created = number(data.get("create_time"), now_ms - ACCESS_EARLY_MS, now_ms) or now_ms
     return AccessToken(value, created + ACCESS_EARLY_MS, created + ACCESS_LIFE_MS)
 

@@ -18,10 +18,10 @@ from workers.vendors.base import (
     DemoAccount,
     DemoKeys,
     read,
+    redact,
     require,
     retry_after_s,
     secret_text,
-    told,
 )
 from workers.vendors.vivo.codes import CLOCK_CODE, CODES, TOO_FAST_S, number
 from workers.vendors.vivo.request import app_id, request
@@ -58,7 +58,7 @@ def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefuse
     verdict = CODES.get(code) if code is not None and answer.status < 500 else None
     if verdict not in (Verdict.CREDENTIAL_REFUSED, Verdict.THROTTLED):
         verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.UNAVAILABLE
-    words = "this machine's clock is off by more than 10 minutes" if code == CLOCK_CODE else told(reply.get("desc"))
+    words = "this machine's clock is off by more than 10 minutes" if code == CLOCK_CODE else redact(reply.get("desc"))
     wait = retry_after_s(answer)
     wait = TOO_FAST_S if wait is None and verdict is Verdict.THROTTLED else wait
     return AccessRefused(verdict, str(answer.status) if code is None else str(code), words, wait)

@@ -21,7 +21,7 @@ from workers.vendors.base import (
 from workers.vendors.form_texts import (
     code_of,
     number,
-    told,
+    redact,
     unreadable,
 )
 from workers.wire import HttpResponse, NoAnswer
@@ -80,7 +80,7 @@ def _code(reply: Mapping[str, Any]) -> str:
 def _words(batch: RequestBatch, reply: Mapping[str, Any]) -> str:
     """reason first, then description, then info: the first that says something."""
     said = next((text for key in ("reason", "description", "info") if isinstance(text := reply.get(key), str) and text.strip()), "")
-    return told(said, *(item.target.token for item in batch.items))
+    return redact(said, *(item.target.token for item in batch.items))
 
 
 def _refused(batch: RequestBatch, answer: HttpResponse, reply: Mapping[str, Any], code: str) -> Outcome:
@@ -174,7 +174,7 @@ def channels_exceeded(text: Any) -> dict[str, int]:
     return found
 
 
-def quota_told(answer: HttpResponse) -> tuple[int, int] | None:
+def quota_reported(answer: HttpResponse) -> tuple[int, int] | None:
     """(delivered today, today's total) as the answer tells them; used = limit once a channel is over, which closes it until midnight."""
     data = _data(read(answer, dict[str, Any]) or {})
     limit, used = number(data.get("day_quota"), 0, 10**12), number(data.get("day_acked"), 0, 10**12)
