@@ -151,7 +151,7 @@ class PlacesOnScreens:
         self._store = store
 
     def take(self, works: Sequence[PendingPush]) -> Sequence[Screen]:
-        return [_SCREENS[said] for said in self._store.take([(place_of(work), work.target.push_id, work.note.ts_ms) for work in works])]
+        return [_SCREENS[name] for name in self._store.take([(place_of(work), work.target.push_id, work.note.ts_ms) for work in works])]
 
 
 def given_back(settled: Settled) -> list[ReturnedClaim]:

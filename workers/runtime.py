@@ -78,7 +78,7 @@ from workers.gate import FleetGate, terms_of
 from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
 from workers.routing.stage import RoutingPorts as RoutingWorld
-from workers.routing.texts import NOTHING, say
+from workers.routing.texts import NOTHING, translate
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
 from workers.wire import HttpResponse, NoAnswer, Route, Transport
@@ -490,7 +490,7 @@ class Runtime:
 
     def _folded_words(self, note: Notification, count: int) -> str:
         own = self.catalog.tenant(note.app).options.get("texts") or NOTHING
-        return say("folded", note.lang, own).replace("{count}", str(count))
+        return translate("folded", note.lang, own).replace("{count}", str(count))
 
     def receipts_url(self, lane: Lane) -> str | None:
         """Where this lane's vendor sends receipts, for its console; None without a public address."""
@@ -524,7 +524,7 @@ class Runtime:
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
-        self.living.say(self.name, self.role, self.metrics_at)
+        self.living.beat(self.name, self.role, self.metrics_at)
 
     def leave(self) -> None:
         """Says that this process ends, so that nobody waits for it or rings because of it."""
@@ -746,16 +746,16 @@ class _Breaker:
                 self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
             state = self._store.tell(lane.id, lane.credential.version, good, failed, refused, cause)
             if state is not None:
-                self._say_changed(lane, state, cause if state != lane_store.FLOWING else "")
+                self._log_changed(lane, state, cause if state != lane_store.FLOWING else "")
 
-    def _say_changed(self, lane: Lane, state: str, cause: str) -> None:
+    def _log_changed(self, lane: Lane, state: str, cause: str) -> None:
         """One line and one count for each change, with its cause; where several lanes have stopped, how many."""
         ids = self._lane_ids()
         last = [change for change in self._store.last_changes(ids) if change and change.state == lane_store.STOPPED]
-        say_lane_changed(lane, state, cause, whose_fault([change.cause for change in last], len(ids)))
+        log_lane_changed(lane, state, cause, whose_fault([change.cause for change in last], len(ids)))
 
 
-def say_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
+def log_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
     """In the log and as pushfleet_lane_changes_total."""
     credential = lane.credential
     metrics.LANE_CHANGES.labels(credential.vendor, state, cause or metrics.NONE).inc()

@@ -78,7 +78,7 @@ class Route:
 
 
 class Transport(Protocol):
-    """send_many gives an HttpResponse or NoAnswer a request, in order, within `deadline_s` (plus a moment). Never raises for a vendor's fault.
+    """send_many gives an HttpResponse or NoAnswer a request, in order, within `deadline_s` and a moment. Never raises for a vendor's fault.
 
     renew: the pool's connections are not used for new requests any more. close: ends the transport's thread.
     """

@@ -249,7 +249,7 @@ class _Batch:
             new = [row for row in rows if id(row) not in held]
             for row in known:
                 met.pop((row.app, row.event_id), None)
-        self._events, self._rows = events, rows
+        self._event_records, self._rows = events, rows
         self._own = own_lines([(one, met[name]) for one in events if (name := (one.app, one.event_id)) in met])
         self._lone = [row for row in new if (row.app, row.event_id) not in met] if met else new
         self._new = "".join(map(row_line, self._lone))
@@ -266,8 +266,8 @@ class _Batch:
         _copy(cursor, notes.name, NOTE_COLUMNS, self._steps)
         _merge(cursor, notes.name, NOTE_COLUMNS, self._receipts, _MERGE_NOTES)
         if merge:
-            _merge(cursor, events.name, EVENT_COLUMNS, "".join(map(event_line, self._events)), _MERGE_EVENTS)
-            own.take_out(cursor, [*self._events, *self._rows])
+            _merge(cursor, events.name, EVENT_COLUMNS, "".join(map(event_line, self._event_records)), _MERGE_EVENTS)
+            own.take_out(cursor, [*self._event_records, *self._rows])
             _merge(cursor, ledger.name, ROW_COLUMNS, "".join(map(row_line, self._rows)), _MERGE_ROWS)
         else:
             self._add(cursor)

@@ -33,7 +33,7 @@ class WorkBeat:
 
     def begin(self) -> None:
         """Until `end`, which the interpreter calls when every thread that is no daemon has ended."""
-        self._say()
+        self._beat_once()
         self._thread.start()
         atexit.register(self.end)
 
@@ -44,13 +44,13 @@ class WorkBeat:
 
     def _beat(self) -> None:
         while not self._over.wait(self._beat_s):
-            self._say()
+            self._beat_once()
         try:
             self._living().rest(self._name)
         except (RedisError, OSError) as error:
             log.warning("Redis is away", extra={"reason": type(error).__name__})
 
-    def _say(self) -> None:
+    def _beat_once(self) -> None:
         try:
             self._living().work(self._name, self._role)
         except (RedisError, OSError) as error:

@@ -54,8 +54,8 @@ def init(app_id: str, vendor: str, business_id: str | None, user: str, token: st
     steps.append(["publish", "--fresh", _event(folder, "device.json", "device.registered", app_id, f"{user}-phone", device)])
     for step in steps:
         _do(step)
-    said = _do(["publish", "--fresh", _event(folder, "message.json", "message.stored", app_id, "hello", hello("hello", user))])
-    raise click.exceptions.Exit(_outcome(settings, app_id, vendor, said.split()[0]))
+    printed = _do(["publish", "--fresh", _event(folder, "message.json", "message.stored", app_id, "hello", hello("hello", user))])
+    raise click.exceptions.Exit(_outcome(settings, app_id, vendor, printed.split()[0]))
 
 
 def hello(message_id: str, user: str) -> dict[str, Any]:

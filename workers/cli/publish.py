@@ -210,7 +210,7 @@ def _to_all(runtime: Runtime, event: Mapping[str, Any], user: str) -> int:
     """As the core would publish it; how many rows to wait for."""
     stream = runtime.settings.event_streams[0]
     entry: Any = runtime.core.xadd(stream, {"e": msgspec.json.encode(event)})
-    _say(now_ms(), "", "published", f"message {event['data']['message_id']}, entry {entry.decode()} of {stream}")
+    _print_step(now_ms(), "", "published", f"message {event['data']['message_id']}, entry {entry.decode()} of {stream}")
     return max(len(runtime.devices.of_users(event["app"], [user]).get(user, ())), 1)
 
 
@@ -233,7 +233,7 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     shard = runtime.shards[shard_of(len(runtime.shards), app, user)]
     shard.streams.hand_on((), adds)
     shard.send_wake_up(keys.ROUTING)
-    _say(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")
+    _print_step(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")
     return 1
 
 
@@ -245,7 +245,7 @@ def _follow(runtime: Runtime, message_id: str, app: str, user: str, expected: in
         for line in _lines(trace):
             if line not in seen:
                 seen.add(line)
-                _say(*line)
+                _print_step(*line)
         if trace and _final(trace, expected):
             return trace
         if time.monotonic() >= until:
@@ -271,7 +271,7 @@ def _lines(trace: Mapping[str, Any] | None) -> list[tuple[int, str, str, str]]:
     return sorted(lines)
 
 
-def _say(at_ms: int, device: str, stage_name: str, words: str) -> None:
+def _print_step(at_ms: int, device: str, stage_name: str, words: str) -> None:
     print(f"{at(at_ms)[11:23]}  {device:<16} {stage_name:<9} {words}", flush=True)
 
 

@@ -141,10 +141,10 @@ def consented(works: Sequence[PendingPush], consent: Consent, now_ms: int) -> So
     found = dict(zip(map(id, asked), consent.now(asked), strict=True))
     done = SortedLate([], [], [])
     for work in works:
-        said = found.get(id(work), Standing.KEPT)
-        if isinstance(said, Decision):
-            done.decided.append((work, _final(work, said), "by what holds now: it had waited"))
-        elif said is Standing.AWAY and work.note.kind is not Kind.CALL_INVITE:
+        standing = found.get(id(work), Standing.KEPT)
+        if isinstance(standing, Decision):
+            done.decided.append((work, _final(work, standing), "by what holds now: it had waited"))
+        elif standing is Standing.AWAY and work.note.kind is not Kind.CALL_INVITE:
             done.waiting.append((work, AWAY_LOOK_S, Decision.UNAVAILABLE))
         else:
             done.fit.append(work)

@@ -15,7 +15,7 @@ from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Ver
 from common.values import Value
 from workers.delivery import late
 from workers.delivery.causes import cause_of
-from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, with_summary
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import ACCESS, DOWN, NOT_TAKEN
@@ -411,15 +411,15 @@ def _sendable(
 ) -> list[tuple[PendingPush, PushItem]]:
     """Works as the vendor files see them: the words, the badge, the seconds that are left."""
     sendable = []
-    said: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
+    notes: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
     refuse = lane.spec.refuse
     for work in works:
         note, target = work.note, work.target
         if work.speaks_for > 1:
             key = (id(note), work.speaks_for)
-            note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
+            note = notes.get(key) or notes.setdefault(key, with_summary(note, world.folded_words(note, work.speaks_for)))
         if target.attempts and too_long_before(target, lane.spec):
-            note = said.get((id(note), 0)) or said.setdefault((id(note), 0), shortest(note))
+            note = notes.get((id(note), 0)) or notes.setdefault((id(note), 0), shortest(note))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
         item = PushItem(note, target, work.badge, left_s, 1 if not target.attempts else target.tried + 1)
         reason = _unfit(item, lane) if note.blob or note.kind is Kind.BADGE else None

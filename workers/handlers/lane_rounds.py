@@ -553,8 +553,8 @@ class LaneRounds:
         own = [one for one in settled.retires if not one.foreign]
         chosen = [one for one in own if not one.guarded or calm["dead"]]
         if len(chosen) < len(own):
-            said = {"business_id": lane.credential.business_id, "vendor": lane.vendor}
-            log.error("the token guard stopped the retiring of tokens", extra=said)
+            named = {"business_id": lane.credential.business_id, "vendor": lane.vendor}
+            log.error("the token guard stopped the retiring of tokens", extra=named)
         for state in ("retired", "silenced"):
             rows = [
                 (w.note.app, w.target.user, w.target.device, w.target.token, w.target.registered_ms, one.reason)

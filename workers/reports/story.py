@@ -79,8 +79,8 @@ def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence
 def _steps(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Stages in the order in which they saw it; the last says what was decided, or what it waits for."""
     steps = [{"stage": "intake", "at_ms": event["received_ms"], "note": event["type"]}]
-    said = row["decision"] or "waiting"
-    words = f"{said}: {row['note']}" if row["note"] else said
+    decision = row["decision"] or "waiting"
+    words = f"{decision}: {row['note']}" if row["note"] else decision
     if row["push_id"]:
         steps += _away(row)
         steps += [

@@ -374,12 +374,12 @@ def named_within(body: str, prefix: str, most: int, measure: Callable[[str], int
     """The same for a `body` that begins with a name, `prefix`."""
     if not prefix or not body.startswith(prefix) or measure(body) <= most:
         return body
-    said = body[len(prefix) :]
-    least = min(measure(said), measure(_beginning(said) + ELLIPSIS))
+    rest = body[len(prefix) :]
+    least = min(measure(rest), measure(_beginning(rest) + ELLIPSIS))
     if measure(prefix) + least <= most:
         return body
     name = cut(prefix.rstrip(":"), most - least - measure(":"), measure)
-    return f"{name}:{said}" if name else said
+    return f"{name}:{rest}" if name else rest
 
 
 SHORTEST_CHARACTERS = 40  # of title and body, where the vendor found our measure too long

@@ -20,7 +20,7 @@ from common.ledger_records import Record
 from common.model import Bucket, Decision, MessageClass, Urgency, Vendor
 from common.storage.access import AccessStore
 from common.storage.admission import Admission, AdmissionRequest
-from common.storage.admission import HttpResponse as Grant
+from common.storage.admission import AdmissionAnswer as Grant
 from common.storage.delayed import as_new
 from tests.integration.admission.conftest import Clock, work
 from tests.records import row_record

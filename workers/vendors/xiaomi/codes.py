@@ -79,8 +79,8 @@ def _code(reply: Mapping[str, Any]) -> str:
 
 def _words(batch: RequestBatch, reply: Mapping[str, Any]) -> str:
     """reason first, then description, then info: the first that says something."""
-    said = next((text for key in ("reason", "description", "info") if isinstance(text := reply.get(key), str) and text.strip()), "")
-    return redact(said, *(item.target.token for item in batch.items))
+    reason = next((text for key in ("reason", "description", "info") if isinstance(text := reply.get(key), str) and text.strip()), "")
+    return redact(reason, *(item.target.token for item in batch.items))
 
 
 def _refused(batch: RequestBatch, answer: HttpResponse, reply: Mapping[str, Any], code: str) -> Outcome:
