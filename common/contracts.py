@@ -24,7 +24,7 @@ class Frozen(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 # ---------------------------------------------------------------- the push fields of an event (im-dialects §1)
 
 
-class PushConditions(Frozen, frozen=True, kw_only=True):
+class Gate(Frozen, frozen=True, kw_only=True):
     enabled: bool = True
     online_only: bool = False
     store_offline: bool = True
@@ -88,7 +88,7 @@ class PushFields(Frozen, frozen=True, kw_only=True, rename={"message_class": "cl
     """The keys of `push` in an event, canonical names. kind: anything but `message` is counted and sent as a plain message."""
 
     kind: str = "message"
-    gate: PushConditions = PushConditions()
+    gate: Gate = Gate()
     force: Force | None = None
     display: Display = Display()
     data: Data = Data()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from common.contracts import Conversation, Device, Message, Notification, PushConditions, PushFields, Recipient, Sender
+from common.contracts import Conversation, Device, Gate, Message, Notification, PushFields, Recipient, Sender
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
 from common.storage import screens as screen_store
@@ -140,7 +140,7 @@ def _message(work: PendingPush) -> Message:
         conversation=Conversation(type="group" if note.conversation_type == "group" else "c2c", id=note.conversation_id),
         sender=Sender(id=note.sender_id),
         mentions=(work.target.user,) if note.mentioned else (),
-        push=PushFields(message_class=note.message_class, gate=PushConditions(respect_dnd=note.respect_dnd)),
+        push=PushFields(message_class=note.message_class, gate=Gate(respect_dnd=note.respect_dnd)),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 
 from common.clock import now_ms
-from common.contracts import Conversation, Message, OfflineRecipients, PushConditions, PushFields, Recipient, Sender, encode
+from common.contracts import Conversation, Gate, Message, OfflineRecipients, PushFields, Recipient, Sender, encode
 from common.model import Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.ledger_reads import Place
@@ -327,7 +327,7 @@ def _message(wish: Wish, row: Mapping[str, Any]) -> Message:
         ended_by=wish.reason,
         push=PushFields(
             message_class=MessageClass(row["class"]),
-            gate=PushConditions(respect_dnd=False),
+            gate=Gate(respect_dnd=False),
             push_type=PushType.ALERT if push_type == PushType.VOIP else push_type,
             collapse_key=screen.get("collapse_key"),
             strategy_id=screen.get("strategy_id"),

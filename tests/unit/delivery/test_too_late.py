@@ -164,7 +164,7 @@ def placed(done: Delivered, one: PendingPush) -> str:
     for work_, decision, _ in done.decided:
         if work_ is one:
             return str(decision)
-    for name in ("told", "waiting", "parked"):
+    for name in ("outcomes", "waiting", "parked"):
         if any(entry[0] is one for entry in getattr(done, name)):
             return name
     return "nowhere"
@@ -177,7 +177,7 @@ PLACES: dict[str, tuple[Callable[[], PendingPush], str]] = {
     "held while the vendor was away": (lambda: work(Decision.UNAVAILABLE, expires_at_ms=NOW_MS), "unavailable"),
     "held by the rate": (lambda: work(Decision.THROTTLED, expires_at_ms=NOW_MS), "throttled"),
     "perhaps on the screen": (lambda: work(Decision.UNCERTAIN, expires_at_ms=NOW_MS), "uncertain"),
-    "a millisecond left": (lambda: work(expires_at_ms=NOW_MS + 1), "told"),
+    "a millisecond left": (lambda: work(expires_at_ms=NOW_MS + 1), "outcomes"),
 }
 
 
@@ -185,13 +185,13 @@ PLACES: dict[str, tuple[Callable[[], PendingPush], str]] = {
 def test_delivery_says_what_held_it(make: Callable[[], PendingPush], expected: str) -> None:
     one, street = make(), Street()
     assert placed(deliver([one], lane(), street.world()), one) == expected
-    assert len(street.sent) == (expected == "told")
+    assert len(street.sent) == (expected == "outcomes")
 
 
 def test_time_that_ran_out_while_leave_was_asked_for_is_seen_before_the_send() -> None:
     late, fit, street = work(expires_at_ms=NOW_MS + 300), work(expires_at_ms=NOW_MS + 60_000, user="carl"), Street(gate_takes_ms=500)
     done = deliver([late, fit], lane(), street.world())
-    assert (placed(done, late), placed(done, fit)) == ("expired", "told")
+    assert (placed(done, late), placed(done, fit)) == ("expired", "outcomes")
     assert street.refunded == [late], "its leave was given back"
     assert len(street.sent) == 1
 
