@@ -29,9 +29,9 @@ demo: install
 up: install
 	@$(BIN)/pushfleet up
 
-# Most of the time is waiting: three files at a time, each process with servers of its own (tests/conftest.py says in which order)
+# Most of the time is waiting: four files at a time, each process with servers of its own (tests/conftest.py says in which order)
 test: install-dev
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # The same properties with 25 times as many examples, the model of admission with 2,500 walks
 properties: install-dev

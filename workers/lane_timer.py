@@ -54,6 +54,8 @@ class LaneTimer:
         self._lanes_at = 0.0
         self._old_at = 0.0
         self._memory_max = 0
+        #: Whether a lane had anything at the last look.
+        self.loaded = False
 
     # ------------------------------------------------------------ ten times a second
 
@@ -73,6 +75,7 @@ class LaneTimer:
         """Everything else; the vendors whose workers have something to do."""
         vendors = self._old_work()
         loaded = self._queues.loaded()
+        self.loaded = bool(loaded)
         if set_back_ms := self._clock.set_back_ms():
             self._follow_clock(set_back_ms, loaded)
         if not loaded:  # what is taken or waits keeps its lane among them

@@ -265,6 +265,16 @@ class Runtime:
     def streams(self) -> StreamStore:
         return StreamStore(self.redis, self.keys)
 
+    @property
+    def wakes(self) -> StreamStore:
+        """Where wake-ups are noted: those of shards that lie together are one, as who is woken looks at all of them."""
+        return self.streams
+
+    @cached_property
+    def together(self) -> bool:
+        """Whether all shards lie on one server, where a step may concern several."""
+        return not is_cluster(self.settings.redis_url)
+
     @cached_property
     def delayed(self) -> Delayed:
         return Delayed(self.redis, self.keys, self._bury)
@@ -517,7 +527,7 @@ class Runtime:
         queue = queue_of(stage, vendor)
         args = (str(vendor),) if stage == DELIVERY else ()
         try:
-            if self.streams.wake_up_is_ours(queue):
+            if self.wakes.wake_up_is_ours(queue):
                 self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
         except (RedisError, KombuError, OSError) as error:
             log.warning("wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__})
@@ -560,7 +570,13 @@ class ShardRuntime(Runtime):
 
     @cached_property
     def lane_queues(self) -> LaneQueues:
+        if self.together:
+            return LaneQueues(self.redis, self.keys, shared=self.home.keys)
         return ShardLaneQueues(self.redis, self.keys, self.home.lane_queues, self.home.lane_states)
+
+    @property
+    def wakes(self) -> StreamStore:
+        return self.home.streams if self.together else self.streams
 
     @cached_property
     def replies(self) -> Replies:
@@ -591,6 +607,7 @@ for _name in (
         "catalog",
         "transport",
         "apns_transport",
+        "together",
     ),
     *("lane_states", "guard", "admission", "ledger", "tenants", "credentials", "strategies", "dead_letters", "preferences", "tallies"),
 ):

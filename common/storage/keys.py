@@ -319,6 +319,11 @@ class Keys:
     def replies_due(self) -> str:
         return f"{self.prefix}:replies-due"
 
+    @property
+    def timer_wake_up(self) -> str:
+        """A word for the timer: something is due sooner than what it sleeps for."""
+        return f"{self.prefix}:timer"
+
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"
 

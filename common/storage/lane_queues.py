@@ -205,9 +205,11 @@ class LaneQueues:
 
     clock: Callable[[], float] | None = None
 
-    def __init__(self, redis: Redis, keys: Keys, lease_ms: int = LEASE_MS) -> None:
+    def __init__(self, redis: Redis, keys: Keys, lease_ms: int = LEASE_MS, shared: Keys | None = None) -> None:
+        """shared: where the lanes' rates and states lie, which are one for all shards; None: among `keys`."""
         self.redis = redis
         self.keys = keys
+        self._shared = shared or keys
         self.lease_ms = lease_ms
         self.word = os.urandom(6).hex()
         self._words = itertools.count()
@@ -299,7 +301,7 @@ class LaneQueues:
 
     def lease_all(self, wanted: Sequence[tuple[Taken, int, int]], round_s: float) -> list[RateLease]:
         """The same for each (take, how many, pushes), in one round trip."""
-        keys, calls = self.keys, []
+        keys, calls = self._shared, []
         for taken, tokens, pushes in wanted:
             terms = taken.terms
             args: list[Any] = [taken.word, terms.rate_per_s, terms.burst, terms.ramp_s, RANK[taken.urgency], tokens, pushes, round_s]
@@ -530,12 +532,13 @@ class LaneQueues:
     def _take_keys(self, lane: str, urgency: Urgency) -> list[str]:
         keys = self.keys
         own = [keys.lane_queue(lane, urgency), keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane)]
-        return [*own, keys.lane_tries(lane), keys.lane_load(lane), keys.lane(lane), keys.rate(lane)]
+        return [*own, keys.lane_tries(lane), keys.lane_load(lane), self._shared.lane(lane), self._shared.rate(lane)]
 
     def _commit_keys(self, taken: Taken, commit: LaneCommit) -> list[str]:
         keys, lane = self.keys, taken.lane
         own = [keys.lane_blobs(lane), keys.lane_leases(lane), keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
-        own += [keys.lane_queue(lane, taken.urgency), keys.rate(lane), keys.inflight(lane), keys.stream("ledger"), keys.delayed]
+        own += [keys.lane_queue(lane, taken.urgency), self._shared.rate(lane), self._shared.inflight(lane)]
+        own += [keys.stream("ledger"), keys.delayed]
         return [*own, *commit.keys, *commit.taken]
 
 

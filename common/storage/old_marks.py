@@ -39,6 +39,11 @@ class OldMarks:
         self._looks = list(LOOKS_S)
         self._cursor: int | None = None
 
+    @property
+    def busy(self) -> bool:
+        """In the middle of a look."""
+        return self._cursor is not None
+
     def take_over(self) -> int:
         """Some steps of a look, when one is due; how many marks were made. sql.AWAY: the same steps come again."""
         if self._cursor is None:

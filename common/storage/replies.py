@@ -52,7 +52,7 @@ class Replies:
         for key, event_id, user, due_ms in waits:
             args += [max(due_ms - now, 0), _waiter(key, event_id, user)]
         if args:
-            self._delay(keys=[self._keys.replies_due], args=args, client=pipe)
+            self._delay(keys=[self._keys.replies_due, self._keys.timer_wake_up], args=args, client=pipe)
 
     def release_due(self) -> int:
         """Tells those whose wait is over, by Redis' clock, that nothing is decided; how many they were."""

@@ -13,6 +13,7 @@ from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from common.storage.keys import Keys
+from common.storage.plain_reads import PlainReads
 from common.storage.scripts import script
 from common.values import Value
 
@@ -28,6 +29,8 @@ ALONE = 1_000
 ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
 #: Bytes of one read, whatever the number of its entries.
 READ_BYTES_MAX = 8 * 1024 * 1024
+#: Of a name, and of another field than the text, in an entry that is cut.
+CUT_FIELD_BYTES = 4096
 #: A dead letter that was replayed is known as such for so long.
 REPLAYED_S = 90 * 86_400
 #: A blocking read for 0 s would last for ever.
@@ -344,6 +347,42 @@ class CoreStreams(StreamStore):
         super().__init__(redis, keys, takeover_idle_ms)
         self.entry_bytes_max, self.kept_bytes = entry_bytes_max, kept_bytes
         self._overtake = script(redis, "overtake", "bounded")
+        self._plain = PlainReads(redis, GROUP, self.consumer)
+
+    def read_weighted(self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
+        """As StreamStore.read_weighted; of streams that hold little by plain reads (plain_reads.py)."""
+        self._make(counts)
+        if not self._plain.may(counts, bytes_max):
+            entries = super().read_weighted(counts, bytes_max)
+            self._plain.ask(counts, len(entries))
+            return entries
+        entries, lost = [], list[ResponseError]()
+        for stream, raws in zip(counts, self._plain.read(counts), strict=True):
+            if isinstance(raws, ResponseError):
+                self._lost_group(raws)
+                lost.append(raws)
+            else:
+                entries += [self._read_whole(stream, *raw) for raw in raws]
+        if lost and not entries:
+            raise lost[0]
+        return entries
+
+    def _read_whole(self, stream: str, entry_id: bytes, raw: Sequence[bytes]) -> Entry:
+        size = self._over(raw)
+        return self._entry(stream, entry_id, self._cut(raw) if size else raw, size)
+
+    def _over(self, raw: Sequence[bytes]) -> int:
+        """The bytes of an entry that is over the limit, else 0."""
+        size = sum(map(len, raw))
+        return size if 0 < self.entry_bytes_max < size else 0
+
+    def _cut(self, raw: Sequence[bytes]) -> list[bytes]:
+        """As bounded.lua has it."""
+        kept: list[bytes] = []
+        for name, value in zip(raw[:100:2], raw[1:100:2], strict=True):
+            most = self.kept_bytes if name in (b"e", b"b") else CUT_FIELD_BYTES
+            kept += [name[:CUT_FIELD_BYTES], value[:most]]
+        return kept
 
     def overtake(self, name: str, position: str, look: int, most: int, classes: Sequence[str]) -> tuple[str, bool, list[Entry]]:
         """Looks at `look` entries behind `position` that nobody has read yet, and takes up to `most` of those before their turn that are
@@ -362,5 +401,5 @@ class CoreStreams(StreamStore):
         return Entry(stream, entry_id, fields.get(b"e", b""), deliveries, b"s" in fields, fields, size)
 
     def _whole(self, stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-        size = sum(len(key) + len(value) for key, value in fields.items())
-        return Entry(stream, entry_id, fields.get(b"e", b""), 1, b"s" in fields, fields, size if size > self.entry_bytes_max else 0)
+        size = self._over([part for pair in fields.items() for part in pair])
+        return Entry(stream, entry_id, fields.get(b"e", b""), 1, b"s" in fields, fields, size)

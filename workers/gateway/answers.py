@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import threading
@@ -19,7 +20,7 @@ from common.storage.keys import Keys
 log = logging.getLogger(__name__)
 
 READ_MAX: Final = 500
-BLOCK_S: Final = 1
+BLOCK_S: Final = 3
 AWAY_S: Final = 0.5
 
 
@@ -59,6 +60,10 @@ class DecisionReader:
 
     def close(self) -> None:
         self._stop.set()
+        with contextlib.suppress(RedisError, OSError), self._redis.pipeline(transaction=False) as pipe:
+            pipe.rpush(self._name, b"")  # a word of no meaning ends its wait
+            pipe.expire(self._name, BLOCK_S)
+            pipe.execute()
         self._thread.join(BLOCK_S + 1)
 
     def _run(self) -> None:

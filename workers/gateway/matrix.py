@@ -115,11 +115,15 @@ def _aps(aps: Mapping[str, Any], is_text: bool) -> dict[str, Any]:
 
 
 def _badge(notification: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None: the notification says nothing of counts. Of counts that are there a homeserver leaves out those that are 0."""
     counts = notification.get("counts")
     if not isinstance(counts, Mapping):
         return None
-    numbers = [counts[name] for name in ("unread", "missed_calls") if isinstance(counts.get(name), int)]
-    return {"mode": "set", "value": min(max(sum(numbers), 0), 2**31 - 1)} if numbers else None
+    numbers = [counts[name] for name in ("unread", "missed_calls") if name in counts]
+    known = [number for number in numbers if isinstance(number, int) and not isinstance(number, bool)]
+    if numbers and not known:
+        return None
+    return {"mode": "set", "value": min(max(sum(known), 0), 2**31 - 1)}
 
 
 def _manner(notification: Mapping[str, Any], device: Mapping[str, Any], found: Found, kind: str, *, shown: bool) -> dict[str, Any]:

@@ -37,6 +37,10 @@ class Spread:
     count: int
     own: int
 
+    def has(self, app: str, user: str) -> bool:
+        """Whether the person's shard is this one."""
+        return shard_of(self.count, app, user) == self.own
+
     def messages(self, messages: Sequence[Message]) -> tuple[list[Message], Commit]:
         """Messages to own people, and the commit that sends the rest out. A group's own members are not known yet."""
         mine: list[Message] = []

@@ -53,7 +53,7 @@ SHORT_WAY_MAX = 5_000
 CAN_WAIT_SHARE = 0.5
 #: Bytes of one read: packed by the hundred, some thousands of events.
 READ_BYTES = 2 * 1024 * 1024
-BLOCK_MS = 1_000
+BLOCK_MS = 2_000
 TAKEOVER_EVERY_S = 5.0
 #: Messages of one entry on the presence stream, and about how many bytes of them (of dead letters, on the ledger's).
 PACK_MAX = 200
@@ -104,8 +104,8 @@ class IntakeHandler:
         stored, direct, states = _apart(fresh)
         self.per_entry = (found.read + len(refused)) / len(entries)
         shortcut = doors.shortcut if doors.shortcut is not None and doors.shortcut.is_open() else None
-        quick = shortcut is not None and shortcut.usual is not None and doors.spread is None
-        usual, stored = usual_pushes.apart(stored, now) if quick else ([], stored)
+        quick = shortcut is not None and shortcut.usual is not None
+        usual, stored = usual_pushes.apart(stored, now, doors.spread) if quick else ([], stored)
         messages, records = _taken(stored, now)
         directed = doors.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]

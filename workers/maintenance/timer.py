@@ -11,7 +11,8 @@ from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
 
-#: Between two looks at the delayed set.
+#: Between two looks at the delayed set while anything waits or a lane has work. A retry is due a second after its first try at the
+#: soonest, so the look of each second has seen its lane by then.
 TICK_S = 0.2
 #: Between two looks for missed wake-ups, and at the lanes' queues.
 EVERY_S = 1.0
@@ -28,7 +29,7 @@ class Timer:
 
     def turn(self, lease: Lease | None = None) -> float:
         del lease  # each move is atomic, and two timers move each entry once
-        retries, replies = self._due()
+        retries, replies, idle = self._due()
         if retries:
             self._wake(self.lanes.release())
         if replies:
@@ -38,13 +39,17 @@ class Timer:
             self._wake(self._runtime.streams.missed(self._streams))
             for vendor in self.lanes.look():
                 self._runtime.send_wake_up(DELIVERY, vendor)
-        return TICK_S
+        return EVERY_S if idle and not self.lanes.loaded else TICK_S
+
+    def listen(self, seconds: float) -> None:
+        """Waits so long, or until something is put that is due sooner (lua/delay.lua)."""
+        self._runtime.redis.blpop([self._runtime.keys.timer_wake_up], timeout=max(seconds, TICK_S))
 
     def rest(self) -> None:
         """Nothing is kept."""
 
-    def _due(self) -> tuple[bool, bool]:
-        """Whether a retry, and whether the wait for a reply, is due. One round trip."""
+    def _due(self) -> tuple[bool, bool, bool]:
+        """Whether a retry, and whether the wait for a reply, is due; whether nothing waits. One round trip."""
         keys_ = self._runtime.keys
         with self._runtime.redis.pipeline(transaction=False) as pipe:
             pipe.time()
@@ -53,7 +58,7 @@ class Timer:
             (seconds, micros), *firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
         retries, replies = (bool(first) and first[0][1] <= now for first in firsts)
-        return retries, replies
+        return retries, replies, not any(firsts)
 
     def _wake(self, streams: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):

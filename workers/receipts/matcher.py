@@ -38,7 +38,9 @@ log = logging.getLogger(__name__)
 READ_MAX = 100
 DUE_MAX = 100
 #: An empty stream is listened to for so long.
-BLOCK_MS = 1_000
+BLOCK_MS = 2_000
+#: Between two looks for what a dead reader left.
+TAKE_OVER_S = 5.0
 _decode = msgspec.msgpack.Decoder(Callback).decode
 
 
@@ -238,7 +240,7 @@ class Matcher:
 
     def __init__(self, stores: ReceiptStores) -> None:
         self._handler = ReceiptsHandler(stores)
-        policy = Policy(keys.RECEIPTS, {keys.RECEIPTS: READ_MAX}, reclaim_max=READ_MAX)
+        policy = Policy(keys.RECEIPTS, {keys.RECEIPTS: READ_MAX}, reclaim_max=READ_MAX, reclaim_every_s=TAKE_OVER_S)
         self.consumer = StreamConsumer(self._handler, policy, Stores(stores.streams, stores.delayed, stores.vault, lambda *_: None))
 
     @property
