@@ -13,8 +13,9 @@ from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
 from common.storage import screens as screen_store
 from common.storage import sql
 from common.storage.bindings import Bindings, holds
-from common.storage.claims import ReturnedClaim
+from common.storage.claims import Claims, ReturnedClaim
 from common.tokens import canonical
+from workers.delivery.alike import AlikeRound
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing, place_of, replaces
 from workers.delivery.outcomes import SEEN
@@ -74,6 +75,34 @@ class BoundAddresses:
 def _device(devices: Mapping[str, Sequence[Device]], work: PendingPush) -> Device | None:
     own = devices.get(work.target.user, ())
     return next((device for device in own if device.device_id == work.target.device), None)
+
+
+class RowNumbers:
+    """The stage's port over the store: numbers of usual pushes, and whether their devices' tokens are still theirs, in one look."""
+
+    def __init__(self, store: Claims, bindings: Bindings) -> None:
+        self._store = store
+        self._bindings = bindings
+
+    def take(self, lane: Lane, one: AlikeRound) -> list[tuple[int, str]] | None:
+        vendor, business_id, rows = str(lane.vendor), lane.credential.business_id, one.rows
+        if any(canonical(vendor, row.token) != row.token for row in rows):
+            return None
+        if not self._bindings.own([(batch.app, row.user) for _, batch in one.entries for row in batch.rows]):
+            return None
+        asks = [
+            (name, place, batch.app, row.message_id, f"{kind}:{row.conversation_id}", row.ts_ms, row.user, row.device, step, "")
+            for name, batch in one.entries
+            for kind, step in ((batch.like.conversation_type, batch.like.badge_increment),)
+            for place, row in enumerate(batch.rows)
+        ]
+
+        def kept(bindings: Sequence[bytes | None]) -> bool:
+            known = [(binding, row.token) for binding, row in zip(bindings, rows, strict=True) if binding is not None]
+            return all(holds(binding.decode(), vendor, business_id, token) for binding, token in known)
+
+        bindings = self._store.take_kept(self._store.holders(one.hold.lane), one.hold.word, asks, kept)
+        return None if bindings is None else [(badge, counted) for _, badge, _, counted in bindings]
 
 
 class PresentConsent:

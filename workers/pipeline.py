@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Final, TypeAlias
-
-from celery import Celery
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from common.contracts import Device
 from common.model import Vendor
@@ -31,6 +29,9 @@ from workers.handlers.shortcut import Shortcut
 from workers.handlers.usual_pushes import UsualPushes
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 #: Entries of one read of the stages before delivery, by urgency; the last one is for the stream of an older version.
 READ = (8, 8, 4, 4, 4)

@@ -13,10 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery
-from kombu.exceptions import KombuError
 from prometheus_client import Counter, Histogram
 from redis import Redis
 from redis.exceptions import RedisError
@@ -66,7 +64,7 @@ from common.storage.tallies import Tallies
 from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
 from common.storage.vault import Vault
-from workers.app import DELIVERY, make_app, queue_of, task_of
+from workers.app import DELIVERY, make_app, publish, queue_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.fold import View
@@ -75,13 +73,16 @@ from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer
 from workers.delivery.stage import DeliveryPorts as DeliveryWorld
 from workers.delivery.work import Hold, PendingPush
 from workers.gate import FleetGate, terms_of
-from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
+from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent, RowNumbers
 from workers.receipts import address as receipts
 from workers.routing.stage import RoutingPorts as RoutingWorld
 from workers.routing.texts import NOTHING, translate
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
 from workers.wire import HttpResponse, NoAnswer, Route, Transport
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 log = logging.getLogger(__name__)
 
@@ -443,11 +444,16 @@ class Runtime:
     def transport(self) -> Transport:
         """Of all vendors: our engine for HTTP/2 (APNs, FCM), libcurl for HTTP/1.1 and where the engine can't; or libcurl for all."""
         # a process that sends nothing does not load what sends
-        from workers.transport.curl import CurlTransport  # noqa: PLC0415
         from workers.transport.engine import Http2Transport  # noqa: PLC0415
+        from workers.transport.late import LateTransport  # noqa: PLC0415
 
-        curl = CurlTransport(ca_file=self.settings.ca_file)
+        curl = LateTransport(self._curl)
         return curl if self.settings.apns_client == "libcurl" else Http2Transport(self.settings.ca_file, curl)
+
+    def _curl(self) -> Transport:
+        from workers.transport.curl import CurlTransport  # noqa: PLC0415 - 6 MiB
+
+        return CurlTransport(ca_file=self.settings.ca_file)
 
     @cached_property
     def apns_transport(self) -> Transport:
@@ -481,6 +487,7 @@ class Runtime:
             addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
             consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
+            rows=RowNumbers(self.claims, self.marks.bindings),
         )
 
     def gate(self) -> FleetGate:
@@ -525,11 +532,10 @@ class Runtime:
         The work it is rung for was handed on already; an error here would make the caller do it once more.
         """
         queue = queue_of(stage, vendor)
-        args = (str(vendor),) if stage == DELIVERY else ()
         try:
             if self.wakes.wake_up_is_ours(queue):
-                self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
-        except (RedisError, KombuError, OSError) as error:
+                publish(self.app, stage, vendor)
+        except (RedisError, OSError) as error:
             log.warning("wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__})
 
     def alive(self) -> None:

@@ -150,6 +150,18 @@ class Claims:
         rest = iter(self._take_rest([part for part, reply in zip(parts, found, strict=True) if reply is None]))
         return [next(rest) if reply is None else reply for reply in found]
 
+    def take_kept(
+        self, holders: str, word: str, asks: Sequence[Wanted], kept: Callable[[Sequence[bytes | None]], bool]
+    ) -> list[Number] | None:
+        """As `take` with `sends`, where nothing stops any of these pushes and no device of theirs has another token by now (`kept`,
+        see usual_numbers.py). None: `take` has to say it, and nothing was taken, or it is noted that it was."""
+        if not self._usual or len(asks) > LEASE_MAX or not usual_numbers.is_usual(asks):
+            return None
+        try:
+            return usual_numbers.take_kept(self._redis, self._keys, (holders, word, asks), KEEP_S, kept)
+        except (RedisConnectionError, ResponseError):
+            return None
+
     def _usually(self, parts: Sequence[Part]) -> list[list[Number] | None]:
         """What can be taken in plain commands; None for a part that is the script's."""
         found: list[list[Number] | None] = [None] * len(parts)

@@ -21,6 +21,7 @@ from common.storage.keys import LEDGER, Keys
 from common.storage.marks import EventMarks
 from common.storage.people import Asked, Known, PeopleCache, Person
 from common.storage.replies import Replies
+from common.storage.streams import StreamStore
 
 T = TypeVar("T")
 #: Role of the process that changes the number of shards, and what others do meanwhile: intake has stopped, then all workers have.
@@ -77,6 +78,23 @@ def check_shards(redis: Redis, keys: Keys, wanted: int, *, starts: bool) -> None
             f"PUSHFLEET_SHARDS is {wanted}, but this fleet was started with {int(reply)}: set it so,"
             f" or change the fleet with `pushfleet reshard {wanted}`"
         )
+
+
+class JointStreams(StreamStore):
+    """The streams of several shards on one server, read as one. A stream's name is `<shard>|<name there>`."""
+
+    def __init__(self, redis: Redis, each: Sequence[Keys]) -> None:
+        """each: the keys of every shard."""
+        super().__init__(redis, each[0])
+        self._each = each
+
+    def names(self, stream: str) -> list[str]:
+        """Of the stream in each shard."""
+        return [f"{number}|{stream}" for number in range(len(self._each))]
+
+    def _key(self, stream: str) -> str:
+        number, _, name = stream.partition("|")
+        return self._each[int(number)].stream(name)
 
 
 class SpreadMarks(EventMarks):
@@ -143,6 +161,9 @@ class SpreadBindings(Bindings):
                 super().put(those, pipe)
             else:
                 self._each[number].bindings.put(those)
+
+    def own(self, people: Iterable[tuple[str, str]]) -> bool:
+        return all(shard_of(len(self._each), *who) == self._own for who in people)
 
     def look(self, devices: Sequence[tuple[str, str, str]]) -> list[str | None]:
         parts = by_shard(len(self._each), devices, lambda one: one[:2])

@@ -221,6 +221,7 @@ def _intake(runtime: Runtime, beat: WorkBeat) -> None:
     from workers.intake.dialects import DIALECTS
 
     metrics.begin(dialects=DIALECTS)
+    _ = runtime.app  # its libraries: the first message must not wait for them
     consumer = intake_loop(runtime)
     _heartbeat(runtime, beat, lambda: consumer.progress_at, lambda: True)
     consumer.run(beat.stop.is_set)

@@ -108,10 +108,11 @@ class Api:
         most = _whole(request, "limit", ROWS_DEFAULT, ROWS_MAX)
         message_id = _path(request, "message_id")
         cursor = None if after is None else read_cursor(after)
-        trace = self._ports.trace(message_id, app, _value(request, "user"), _value(request, "decision", empty=True), cursor, most)
+        trace = self._ports.trace(message_id, app, _value(request, "user"), _value(request, "decision", empty=True), cursor, most, None)
         if trace is None:
             raise ApiRefusal(404, "nothing is known of it: not published, not read yet, or older than the ledger keeps")
         following = trace["next"]
+        trace.pop("counting")
         return msgspec.convert({**trace, "next": None if following is None else cursor_text(following)}, MessageTrace)
 
     def person(self, request: Request, token: ApiToken) -> Person:

@@ -45,6 +45,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "events_in": ("Events in", "事件流入"),
     "last_minute": ("last minute", "最近一分钟"),
     "last_hour": ("last hour", "最近一小时"),
+    "counting": ("being counted: load again", "正在统计，请刷新"),
     "too_many": ("too many to count now", "数量过大，暂不统计"),
     "accepted_hour": ("Accepted by vendors, last hour", "最近一小时厂商已接收"),
     "waiting": ("Waiting", "等待中"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
@@ -25,6 +25,9 @@ from workers.delivery.work import PendingPush
 from workers.vendors.attempts import in_a_row
 from workers.vendors.base import AccessRefused, AccessToken, Outcome, PushItem, RequestBatch, VendorSpec, compact, shortest
 from workers.wire import HttpResponse, NoAnswer, Request, Transport
+
+if TYPE_CHECKING:
+    from workers.delivery.alike import AlikeRound
 
 #: Pushes of one process that may be on the wire at once: what a SIGKILL may double at most (contract §7).
 IN_FLIGHT_MAX = 500
@@ -113,6 +116,13 @@ class Claims(Protocol):
     def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
 
 
+class RowNumbers(Protocol):
+    def take(self, lane: Lane, one: AlikeRound) -> Sequence[tuple[int, str]] | None:
+        """The badge and what was taken for it of each push, all of which may go to the tokens that they have; None: not all may, and
+        nothing was taken that is not noted."""
+        ...
+
+
 class AdmissionGate(Protocol):
     def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Permit]:
         """Leave for each (item, number of the request it would travel in), all or nothing per item, in one call."""
@@ -190,6 +200,7 @@ class DeliveryPorts:
     addresses: late.Addresses
     consent: late.Consent
     screens: late.Screens
+    rows: RowNumbers | None = None
 
 
 def deliver(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Delivered:

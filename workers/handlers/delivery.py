@@ -611,7 +611,7 @@ class LaneSender:
         waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.outcomes)
         if waited and waited * 2 >= len(done.outcomes):
             self._silent.add(lane)
-        elif done.outcomes:
+        elif done.outcomes or done.whole:
             self._silent.discard(lane)
 
     def _renew(self) -> None:

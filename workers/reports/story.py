@@ -36,11 +36,18 @@ def story(
 
 
 def story_page(
-    runtime: Runtime, message_id: str, app: str | None, user: str | None, decision: str | None, after: Cursor | None, most: int
+    runtime: Runtime,
+    message_id: str,
+    app: str | None,
+    user: str | None,
+    decision: str | None,
+    after: Cursor | None,
+    most: int,
+    patience_s: float | None = None,
 ) -> dict[str, Any] | None:
     """The story of at most so many rows behind `after`, with `counts` (decision -> rows; None: too many to count) and `next`.
 
-    decision: only these rows; "" those that wait.
+    decision: only these rows; "" those that wait. patience_s: how long counts are waited for; `counting` says that they are on their way.
     """
     event = runtime.reports.find(message_id, app, None)
     if event is None:
@@ -52,7 +59,8 @@ def story_page(
         notes.setdefault(note["user"], []).append(note)
     event_fields = {name: event[name] for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")}
     recipients = [_recipient(event, row, [*notes.get("", ()), *notes.get(row["user"], ())]) for row in shown]
-    return {**event_fields, "recipients": recipients, "counts": {} if event["decision"] else rows.counts(event), "next": following}
+    counts, counting = ({}, False) if event["decision"] else rows.counts_soon(event, patience_s)
+    return {**event_fields, "recipients": recipients, "counts": counts, "counting": counting, "next": following}
 
 
 def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-import regex
 
 from common.contracts import Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
@@ -190,6 +190,17 @@ class ImageSpec:
     per_minute: int
 
 
+class AlikeSpec(Value, frozen=True):
+    """How requests of usual pushes, which differ in a few values only, are made and answered (workers/vendors/forms.py).
+
+    chars_max: so many characters of the words, the thread and `ext` fit whatever they are. accepted_id: the vendor's id from
+    an answer that accepts the push and says no more; None for any other answer.
+    """
+
+    chars_max: int
+    accepted_id: Callable[[HttpResponse], str | None]
+
+
 #: HTTP status of a body that is too large, whatever the vendor.
 TOO_LONG: Final = frozenset({"413"})
 
@@ -257,6 +268,7 @@ class VendorSpec:
     refuse: the reason why a push can't be sent at all (`payload_too_large`), which makes it `rejected` without a
     request; it depends on the item's notification only, so one answer holds for all its targets. None: it can be sent.
     prepare: the part of `build` that is the same for all items of a notification; goes into `RequestBatch.prepared`.
+    alike: set where requests of usual pushes are made from one form; only with one item a request.
     request_tokens_min_list: a request batch holds one item or at least so many (vivo's list push).
     images: set where the vendor looks at images before they are sent.
     too_long: codes (statuses where there is no code) that say: too long. Such a push is sent once more, as short as it can be.
@@ -308,6 +320,7 @@ class VendorSpec:
     rights: frozenset[str] = frozenset()
     refuse: Callable[[PushItem], str | None] | None = None
     prepare: Callable[[Notification, Credential], object] | None = None
+    alike: AlikeSpec | None = None
     request_tokens_min_list: int = 1
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
@@ -333,7 +346,14 @@ ELLIPSIS = "…"
 WORDS_MAX = 200  # of a vendor's own words, kept beside an outcome
 WORDS_READ_MAX = 2000  # of them, looked through for device tokens
 CHARACTERS_KEPT = 10  # of a text that must make room (im-dialects §5)
-_GRAPHEME = regex.compile(r"\X")
+
+
+@cache
+def graphemes() -> Any:
+    """The pattern of what people take for one character. Loaded where a text has to be cut."""
+    import regex  # noqa: PLC0415
+
+    return regex.compile(r"\X")
 
 
 def characters(text: str) -> int:
@@ -357,7 +377,7 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
     if room < 0:
         return ""
     used, end = 0, 0
-    for match in _GRAPHEME.finditer(text):
+    for match in graphemes().finditer(text):
         size = measure(match.group())
         if used + size > room:
             break
@@ -434,7 +454,7 @@ def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int],
 def _beginning(text: str) -> str:
     """The shortest prefix of whole graphemes with CHARACTERS_KEPT characters; "" where that takes a screenful (stacked marks)."""
     end = 0
-    for match in _GRAPHEME.finditer(text):
+    for match in graphemes().finditer(text):
         end = match.end()
         if end >= CHARACTERS_KEPT:
             break

@@ -27,7 +27,7 @@ from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.recalls import Recalls
-from workers.maintenance.timer import Timer
+from workers.maintenance.timer import ShardTimers
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.shards import any_left, backlog
@@ -61,7 +61,7 @@ class ShardedFleet:
     def _made(self) -> None:
         runtime = self.runtime
         self.intake, self.stages = intake_loop(runtime), Stages(runtime)
-        self.timers, self.writers = [Timer(one) for one in runtime.shards], [LedgerWriter(one) for one in runtime.shards]
+        self.timers, self.writers = [ShardTimers(runtime)], [LedgerWriter(runtime, shards=runtime.shards)]
         self.recalls = [Recalls(one) for one in runtime.shards]
 
     def reopened(self, shards: int) -> None:

@@ -98,6 +98,11 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
     return [_refused(item, answer, reply, vendor_id) for item in batch.items]
 
 
+def accepted_id(answer: HttpResponse) -> str | None:
+    """The apns-id of an answer that `classify` finds to accept the push; None where it has none, or is another answer."""
+    return (answer.headers.get("apns-id", "")[:REASON_MAX] or None) if answer.status == 200 else None
+
+
 def _refused(item: PushItem, answer: HttpResponse, reply: ApnsReply, vendor_id: str | None) -> Outcome:
     reason = reply.reason[:REASON_MAX]
     verdict, words = REASONS.get(reason) or _by_status(answer.status), ""

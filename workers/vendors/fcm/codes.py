@@ -88,6 +88,12 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
     return [_refused(batch, item, answer, refusal) for item in batch.items]
 
 
+def accepted_id(answer: HttpResponse) -> str | None:
+    """The message's name in an answer that `classify` finds to accept the push; None for any other answer."""
+    accepted = read(answer, Accepted) if answer.status == 200 else None
+    return (accepted.name[:256] or None) if accepted is not None else None
+
+
 def _refusal(answer: HttpResponse) -> FcmRefusal:
     body = read(answer, dict[str, Any]) or {}
     error = body.get("error")

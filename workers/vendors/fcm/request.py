@@ -26,6 +26,8 @@ from workers.vendors.fcm.codes import text
 from workers.wire import Request
 
 PAYLOAD_BYTES_MAX: Final = 4096  # keys and values of data, notification and android.notification, in UTF-8
+#: Words of so many characters fit beside what else a message holds: four bytes each at the most.
+WORDS_CHARACTERS_MAX: Final = 500
 TTL_S_MAX: Final = 2_419_200  # 28 days
 COUNT_MAX: Final = 2**31 - 1
 TOKEN_CHARACTERS_MAX: Final = 4096
