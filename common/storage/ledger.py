@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -75,10 +75,11 @@ class Ledger(LedgerReader):
         self._days: set[date] = set()
         self._pending: dict[int, None] = {}
 
-    def write(self, records: Iterable[Record], again: bool = False) -> None:
+    def write(self, records: Iterable[Record], again: bool = False, may: Callable[[], bool] = lambda: True) -> None:
         """All of the records or none. What was written before is absorbed. DataError: one of them can never be stored.
 
         again: some of them may stand there already; it is found out otherwise, which costs the work twice.
+        may: asked before the commit; nothing is written where another may write by now (NotTheWriterError).
         """
         by_type: dict[type, list[Any]] = {}
         for record in records:
@@ -91,23 +92,23 @@ class Ledger(LedgerReader):
         self._ensure_days(days)
         batch = _Batch(by_type, self._pending)
         try:
-            self._store(batch, again)
+            self._store(batch, again, may)
         except psycopg.errors.CheckViolation:  # a day that this process made was dropped since, by it or another one
             self._days -= days
             self._ensure_days(days)
-            self._store(batch, again)
+            self._store(batch, again, may)
         self._remember(by_type.get(RowRecord, ()))
 
-    def _store(self, batch: _Batch, again: bool) -> None:
+    def _store(self, batch: _Batch, again: bool, may: Callable[[], bool]) -> None:
         """New rows go straight into their tables; where one of them is not new, the whole batch is merged."""
         if not again:
             try:
-                return self._once(batch, merge=False)
+                return self._once(batch, may, merge=False)
             except (psycopg.errors.UniqueViolation, _StandsThereError):
                 pass
-        return self._once(batch, merge=True)
+        return self._once(batch, may, merge=True)
 
-    def _once(self, batch: _Batch, merge: bool) -> None:
+    def _once(self, batch: _Batch, may: Callable[[], bool], *, merge: bool) -> None:
         with self._engine.begin() as connection:
             raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
             with raw.cursor() as cursor:
@@ -115,6 +116,8 @@ class Ledger(LedgerReader):
                     batch.write(cursor, merge)
                 except sql.ROW_ERRORS as error:
                     raise psycopg.DataError(type(error).__name__) from error
+            if not may():
+                raise NotTheWriterError
 
     def _remember(self, rows: Iterable[RowRecord]) -> None:
         for row in rows:
@@ -224,6 +227,10 @@ def _days_of(by_type: dict[type, list[Any]]) -> set[date]:
     stamps = {r.ts_ms // _DAY_MS for kind in (RowRecord, PageRecord, NoteRecord) for r in by_type.get(kind, ())}
     stamps |= {(r.filed_ms or r.ts_ms) // _DAY_MS for r in by_type.get(EventRecord, ())}
     return {day_of(stamp * _DAY_MS) for stamp in stamps}
+
+
+class NotTheWriterError(TimeoutError):
+    """This writer stood still: another one may write by now, and neither would see what the other has not committed."""
 
 
 class _StandsThereError(Exception):

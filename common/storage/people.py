@@ -179,9 +179,8 @@ class People:
         """
         chosen = list(dict.fromkeys(people))
         found = self._cache.look(chosen)
-        missing = [who for who in chosen if who not in found]
-        if missing:
-            found |= self._asked(missing, wait)
+        if len(found) < len(chosen):
+            found |= self._asked([who for who in chosen if who not in found], wait)
         shared = getattr(self._shared, "known", None)
         if shared is not None:
             shared.update(found)

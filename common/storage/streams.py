@@ -41,6 +41,7 @@ WAKE_UP_MS = 2_000
 
 class Entry(Value, frozen=True):
     """One stream entry. deliveries: how often it was handed out, 1 for a fresh one. single: it was split off already.
+    reclaimed: another reader had it, or this one has given it back: later entries may have been handled before it.
 
     fields, size: of the core's entries only: all fields; the bytes of one over the limit, whose fields are cut (0: it is whole).
     """
@@ -52,6 +53,7 @@ class Entry(Value, frozen=True):
     single: bool = False
     fields: Mapping[bytes, bytes] = msgspec.field(default_factory=dict)
     size: int = 0
+    reclaimed: bool = False
 
     @property
     def is_suspect(self) -> bool:
@@ -179,7 +181,8 @@ class StreamStore:
             self._looked[stream] = further.decode()
         elif not raws and start != "-":  # that was the end
             return self.take_over(stream, count, bytes_max)
-        return [self._entry(stream, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
+        found = [self._entry(stream, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
+        return [msgspec.structs.replace(entry, reclaimed=True) for entry in found]
 
     def _entry(self, stream: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1) -> Entry:
         fields = dict(zip(raw[::2], raw[1::2], strict=True))

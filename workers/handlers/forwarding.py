@@ -25,6 +25,9 @@ from workers.queues.consumer import Commit, Letter
 READ: Final = dict(zip(keys.OUT, (64, 64, 16, 16), strict=True))
 READ_BESIDE: Final = dict(zip(keys.OUT, (64, 64, 4, 2), strict=True))
 
+#: A message to those whom a page of a group has named begins anew with them.
+_BEGIN: Final = {"cursor": None, "cursor_of": None, "anybody": None}
+
 #: (shard, stream there, the entry's bytes).
 ForwardedEntry = tuple[int, str, bytes]
 _read: Callable[[bytes], ForwardedEntry] = msgspec.msgpack.Decoder(ForwardedEntry).decode
@@ -73,15 +76,14 @@ class Spread:
             if message.recipients is not None or message.conversation.type != "group":
                 (mine if message.position else out).append(message)
                 continue
-            page, more = presence.page_of(message, members)
-            users = presence.without_excluded(message, page)
+            users, more = presence.page_for(message, members)
             if more is not None:
                 onward.append(more)
-            elif not users and not message.cursor:  # for nobody at all
-                mine.append(msgspec.structs.replace(message, recipients=(), exclude=()))
+            elif presence.is_for_nobody(message, users, more):
+                mine.append(msgspec.structs.replace(message, recipients=(), exclude=(), **cast(Any, _BEGIN)))
             if users:
                 page_no = message.pages or int(more is not None)
-                start = {"cursor": None, "cursor_of": None, "exclude": (), "pages": page_no}
+                start = {**_BEGIN, "exclude": (), "pages": page_no}
                 if page_no:  # another page may name the same person, and another replica may read it at the same time
                     start["single"] = False
                 out.append(msgspec.structs.replace(message, recipients=users, **cast(Any, start)))
