@@ -151,8 +151,8 @@ class Reporter:
 
     def show_stopped(self, lanes: Sequence[Lane]) -> None:
         """Since when and why, in the words that `lanes`, doctor and the console have."""
-        told = zip(lanes, lane_status(self._runtime, lanes), strict=True) if lanes else ()
-        values = {(*_labels(lane), str(status.why)): status.since_ms / 1000 for lane, status in told if status.why}
+        status_of = zip(lanes, lane_status(self._runtime, lanes), strict=True) if lanes else ()
+        values = {(*_labels(lane), str(status.why)): status.since_ms / 1000 for lane, status in status_of if status.why}
         metrics.show(metrics.LANE_STOPPED_SINCE, values)
 
     def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:
