@@ -245,10 +245,10 @@ class _Batch:
     """The lines of one transaction, made once. pending: keys of rows that were written and are not final."""
 
     def __init__(self, by_type: dict[type, list[Any]], pending: dict[int, None]) -> None:
-        told: list[EventRecord] = by_type.get(EventRecord, [])
+        events: list[EventRecord] = by_type.get(EventRecord, [])
         rows: list[RowRecord] = by_type.get(RowRecord, [])
         waiting = {_key(row) for row in rows if row.decision is None}
-        met = own.met(told, rows) if told and rows else {}
+        met = own.met(events, rows) if events and rows else {}
         new, known = rows, list[RowRecord]()
         if waiting or pending:
             known = [row for row in rows if row.decision is None or (key := _key(row)) in pending or key in waiting]
@@ -256,12 +256,12 @@ class _Batch:
             new = [row for row in rows if id(row) not in held]
             for row in known:
                 met.pop((row.app, row.event_id), None)
-        self._told, self._rows = told, rows
-        self._own = own_lines([(one, met[name]) for one in told if (name := (one.app, one.event_id)) in met])
+        self._event_records, self._rows = events, rows
+        self._own = own_lines([(one, met[name]) for one in events if (name := (one.app, one.event_id)) in met])
         self._lone = [row for row in new if (row.app, row.event_id) not in met] if met else new
         self._new = "".join(map(row_line, self._lone))
         self._known = "".join(map(row_line, known))
-        self._events = "".join([event_line(event) for event in told if (event.app, event.event_id) not in met])
+        self._events = "".join([event_line(event) for event in events if (event.app, event.event_id) not in met])
         written: list[NoteRecord] = by_type.get(NoteRecord, [])
         self._steps = "".join([note_line(note) for note in written if note.kind != "receipt"])
         self._receipts = "".join([note_line(note) for note in written if note.kind == "receipt"])
@@ -273,8 +273,8 @@ class _Batch:
         _copy(cursor, notes.name, NOTE_COLUMNS, self._steps)
         _merge(cursor, notes.name, NOTE_COLUMNS, self._receipts, _MERGE_NOTES)
         if merge:
-            _merge(cursor, events.name, EVENT_COLUMNS, "".join(map(event_line, self._told)), _MERGE_EVENTS)
-            own.take_out(cursor, [*self._told, *self._rows])
+            _merge(cursor, events.name, EVENT_COLUMNS, "".join(map(event_line, self._event_records)), _MERGE_EVENTS)
+            own.take_out(cursor, [*self._event_records, *self._rows])
             _merge(cursor, ledger.name, ROW_COLUMNS, "".join(map(row_line, self._rows)), _MERGE_ROWS)
         else:
             self._add(cursor)

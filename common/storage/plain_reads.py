@@ -56,14 +56,14 @@ class PlainReads:
             return False
         if time.monotonic() - self._asked.at > RELIED_S / 2:
             self._ask(counts)
-        told, held, expected = self._asked, 0, 0.0
+        reply, held, expected = self._asked, 0, 0.0
         for name, count in counts.items():
-            size = told.bytes.get(name)
+            size = reply.bytes.get(name)
             if size is None:
                 return False
             held += size
-            expected += size / max(told.entries[name], 1) * count
-        return held <= PLAIN_BYTES_MAX and expected <= bytes_max and time.monotonic() - told.at < RELIED_S
+            expected += size / max(reply.entries[name], 1) * count
+        return held <= PLAIN_BYTES_MAX and expected <= bytes_max and time.monotonic() - reply.at < RELIED_S
 
     def found(self, entries: int) -> None:
         """What the last read gave, whichever way it went."""

@@ -65,9 +65,9 @@ def _hashes(redis: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
     else:
         asked = command("TIME") + "".join([get + bulk(key) for key in keys])
     with raw_pipe(redis) as pipe:
-        (seconds, micros), *told = pipe.ask_each(asked, 1 + len(keys))
+        (seconds, micros), *reply = pipe.ask_each(asked, 1 + len(keys))
     found: list[Any] = []
-    for answer in told:
+    for answer in reply:
         if not isinstance(answer, Exception):
             found.append(answer)
         elif str(answer).startswith("WRONGTYPE"):  # one person's broken key must not cost all others their answer

@@ -145,13 +145,13 @@ class StreamStore:
         self._make(counts)
         args: list[str | int] = [GROUP, self.consumer, bytes_max, self.entry_bytes_max, self.kept_bytes, *counts.values()]
         try:
-            told = self._take(keys=[self._key(stream) for stream in counts], args=args)
+            reply = self._take(keys=[self._key(stream) for stream in counts], args=args)
         except ResponseError as error:
             self._lost_group(error)
             raise
-        if len(told) > len(counts):
+        if len(reply) > len(counts):
             self._made.clear()
-        return [self._entry(stream, *raw) for stream, raws in zip(counts, told, strict=False) for raw in raws]
+        return [self._entry(stream, *raw) for stream, raws in zip(counts, reply, strict=False) for raw in raws]
 
     def _lost_group(self, error: ResponseError) -> None:
         if "NOGROUP" in str(error):  # the server lost its data: make the groups again
@@ -296,9 +296,9 @@ class StreamStore:
             pipe.time()
             for stream in filled:
                 pipe.xinfo_groups(self._key(stream))
-            (seconds, micros), *told = pipe.execute(raise_on_error=False)
+            (seconds, micros), *reply = pipe.execute(raise_on_error=False)
         with self.redis.pipeline(transaction=False) as pipe:
-            for stream, groups in zip(filled, told, strict=True):
+            for stream, groups in zip(filled, reply, strict=True):
                 pipe.xrange(self._key(stream), f"({_delivered(groups)}", count=1)
             firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
