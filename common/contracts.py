@@ -137,8 +137,9 @@ class Message(Frozen, frozen=True, kw_only=True):
     """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
 
     recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
-    goes on; pages: how many there were; cursor_of: the server whose cursor it is. ended_by: why a call ended, in the
-    core's words. second_look: the recipients had no device 300 ms ago.
+    goes on; pages: how many there were; cursor_of: the server whose cursor it is; anybody: whether one of those pages was for
+    somebody, None where that is not known. ended_by: why a call ended, in the core's words. second_look: the recipients had no
+    device 300 ms ago.
     single: every reader it came by was its entry's first, and of a release that keeps to its entries: it has no twin on another stream.
     direct: it is addressed to a token, nobody's presence or settings are asked. reply_key: who waits for its decision
     (common/storage/replies.py).
@@ -168,6 +169,7 @@ class Message(Frozen, frozen=True, kw_only=True):
     pages: int = 0
     cursor_of: str | None = None
     single: bool = False
+    anybody: bool | None = None
 
 
 # ---------------------------------------------------------------- presence -> routing
@@ -399,13 +401,28 @@ class _AnyBatch(Frozen, frozen=True, kw_only=True):
 
 def decode_batch(blob: bytes) -> Batch:
     """An entry of delivery. msgspec.MsgspecError: it is none."""
+    read = read_batch(blob)
+    return read if isinstance(read, Batch) else batch_of(read)
+
+
+def read_batch(blob: bytes) -> Batch | AlikeBatch:
+    """The same as it was packed. msgspec.MsgspecError: it is none."""
     read = _decode_batch(blob)
     like, pushes = read.like, read.pushes
+    app, vendor, business_id, by_entry = read.app, read.vendor, read.business_id, read.by_entry
     if like is not None:
-        pushes = tuple([push_like(like, row, read.platform) for row in read.rows])
+        return AlikeBatch(
+            app=app, vendor=vendor, business_id=business_id, by_entry=by_entry, platform=read.platform, like=like, rows=read.rows
+        )
     if pushes is None:
         raise msgspec.ValidationError("Object missing required field `pushes`")
-    return Batch(app=read.app, vendor=read.vendor, business_id=read.business_id, pushes=pushes, by_entry=read.by_entry)
+    return Batch(app=app, vendor=vendor, business_id=business_id, pushes=pushes, by_entry=by_entry)
+
+
+def batch_of(alike: AlikeBatch) -> Batch:
+    """The batch with a notification for each push."""
+    pushes = tuple([push_like(alike.like, row, alike.platform) for row in alike.rows])
+    return Batch(app=alike.app, vendor=alike.vendor, business_id=alike.business_id, pushes=pushes, by_entry=alike.by_entry)
 
 
 def encode(value: Any) -> bytes:

@@ -101,6 +101,27 @@ Record = EventRecord | RowRecord | PageRecord | NoteRecord | DeadRecord
 decode_records = msgspec.msgpack.Decoder(list[Record]).decode
 
 
+def accepted_row(
+    app: str,
+    event_id: str,
+    ts_ms: int,
+    user: str,
+    device: str,
+    lane: tuple[str, str],
+    classes: tuple[bool, str, str],
+    push_id: str,
+    attempt: tuple[int, str, str, str, str | None, str],
+    times_ms: tuple[int, int, int],
+) -> tuple[object, ...]:
+    """A RowRecord of a message's push that was accepted at its first try, as msgspec packs one, without the struct.
+
+    lane: vendor, business id. classes: downgraded, message class, class sent. attempt: the fields of an `Attempt`. times_ms:
+    presence, routed, decided.
+    """
+    end = (attempt,), *times_ms, attempt[1], ""
+    return "r", app, event_id, ts_ms, user, device, *lane, "accepted", *classes, push_id, *end
+
+
 def pack_users(users: Sequence[str]) -> bytes:
     """User ids (without U+0000, as everywhere) for PageRecord.users."""
     return zlib.compress("\0".join(users).encode("utf-8", "surrogatepass"), 1)

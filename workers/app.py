@@ -6,23 +6,23 @@ Celery carries wake-ups only: a message carries no data, may be lost and may com
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-from celery import Celery
-from kombu import entity
+from typing import TYPE_CHECKING, Any, Final
 
 from common.config import Settings
 from common.model import Vendor
 from common.storage.redis import CONNECT_TIMEOUT_S, kombu_url
 
+if TYPE_CHECKING:
+    from celery import Celery
+
 PRESENCE: Final = "presence"
 ROUTING: Final = "routing"
 DELIVERY: Final = "delivery"
 
-#: Wake-ups are small and may be lost, so their connections are given up early: half-open ones hold a worker for about WAKE_UP_TIMEOUT_S and
-#: two of WAKE_UP_HEALTH_S (whole seconds, as kombu wants them).
+#: Wake-ups are small and may be lost, so their connections are given up early: half-open ones hold a worker for broker.WAIT_S and one
+#: to two of WAKE_UP_HEALTH_S (whole seconds, as kombu wants them).
 WAKE_UP_TIMEOUT_S: Final = 2.0
-WAKE_UP_HEALTH_S: Final = 2
+WAKE_UP_HEALTH_S: Final = 3
 
 
 def queue_of(stage: str, vendor: Vendor | str | None = None) -> str:
@@ -54,7 +54,9 @@ def _route(name: str, args: Sequence[object], kwargs: Mapping[str, object], *_: 
 
 
 def make_app(settings: Settings) -> Celery:
-    """The app on the Redis of the wake-ups. settings: resolved, `embedded` is no URL."""
+    """The app on the Redis of the wake-ups. settings: resolved, `embedded` is no URL. A process without wake-ups does not load Celery."""
+    from celery import Celery  # noqa: PLC0415
+
     broker = kombu_url(settings.broker_url or settings.redis_url)
     app = Celery("pushfleet", broker=broker.url, set_as_current=False)
     app.conf.update(
@@ -80,7 +82,20 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
+def publish(app: Celery, stage: str, vendor: Vendor | str | None = None) -> None:
+    """A wake-up through the broker. OSError: it did not take it."""
+    from kombu.exceptions import KombuError  # noqa: PLC0415
+
+    args = (str(vendor),) if stage == DELIVERY else ()
+    try:
+        app.send_task(task_of(stage), args=args, queue=queue_of(stage, vendor), retry=False, ignore_result=True)
+    except KombuError as error:
+        raise ConnectionError(type(error).__name__) from error
+
+
 def _task_queues() -> tuple[Any, ...]:
+    from kombu import entity  # noqa: PLC0415
+
     kombu: Any = entity  # untyped
     exchange = kombu.Exchange("pushfleet", "direct")
     return tuple(kombu.Queue(name, exchange, routing_key=name) for name in queues())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 
 from common import metrics
 from common.clock import now_ms
@@ -21,15 +22,19 @@ log = logging.getLogger(__name__)
 
 def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counter[str]:
     """How many pushes of a round each cohort's tokens took."""
+    tokens = [
+        ((target := work.target).app_version, target.registered_ms)
+        for work, outcome in done.outcomes
+        if outcome.verdict is Verdict.ACCEPTED
+    ]
+    return by_cohort(tokens, lane, now)
+
+
+def by_cohort(tokens: Sequence[tuple[str | None, int]], lane: Lane, now: int) -> Counter[str]:
+    """How many of these tokens are of each cohort: (app version, when it registered)."""
     version, new_ms = lane.credential.version, now - NEW_MS
     # of old tokens one time stands for all
-    ages = Counter(
-        [
-            (target.app_version, target.registered_ms) if (target := work.target).registered_ms > new_ms else (None, 0)
-            for work, outcome in done.told
-            if outcome.verdict is Verdict.ACCEPTED
-        ]
-    )
+    ages = Counter([token if token[1] > new_ms else (None, 0) for token in tokens])
     found = Counter[str]()
     for (app_version, registered_ms), number in ages.items():
         found[cohort_of(version, app_version, registered_ms, now)] += number

@@ -54,6 +54,8 @@ class LaneTimer:
         self._lanes_at = 0.0
         self._old_at = 0.0
         self._memory_max = 0
+        #: Whether a lane had anything at the last look.
+        self.loaded = False
 
     # ------------------------------------------------------------ ten times a second
 
@@ -73,6 +75,7 @@ class LaneTimer:
         """Everything else; the vendors whose workers have something to do."""
         vendors = self._old_work()
         loaded = self._queues.loaded()
+        self.loaded = bool(loaded)
         if set_back_ms := self._clock.set_back_ms():
             self._follow_clock(set_back_ms, loaded)
         if not loaded:  # what is taken or waits keeps its lane among them
@@ -155,8 +158,8 @@ class LaneTimer:
 
     def _known(self, taken: Taken) -> None:
         """Why the entries waited, as the take of a sender would say it; a lane that is stopped now holds all of them."""
-        told = self._queues.paused(taken.lane, taken.urgency, "", 0)
-        taken.noted, taken.noted_why, taken.slowed = told.noted, told.noted_why, told.slowed
+        reply = self._queues.paused(taken.lane, taken.urgency, "", 0)
+        taken.noted, taken.noted_why, taken.slowed = reply.noted, reply.noted_why, reply.slowed
         why = self._runtime.lane_states.peek(taken.lane).why
         if why:
             taken.noted, taken.noted_why = EVERYTHING, why
@@ -199,8 +202,8 @@ class LaneTimer:
         """Bytes of all lanes together; 0: the server has no bound."""
         if time.monotonic() >= self._memory_at:
             self._memory_at = time.monotonic() + MEMORY_EVERY_S
-            told: Any = self._runtime.redis.info("memory")
-            self._memory_max = int(told.get("maxmemory", 0))
+            reply: Any = self._runtime.redis.info("memory")
+            self._memory_max = int(reply.get("maxmemory", 0))
         return self._memory_max * self._runtime.settings.bytes_max_percent // 100 // self._shards_here()
 
     def _shards_here(self) -> int:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Final, TypeAlias
-
-from celery import Celery
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from common.contracts import Device
 from common.model import Vendor
@@ -26,10 +24,14 @@ from workers.handlers.forwarding import READ_BESIDE as OUT_READ_BESIDE
 from workers.handlers.forwarding import Forwarder, Spread
 from workers.handlers.presence import PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
+from workers.handlers.shard_senders import ShardSenders
 from workers.handlers.shortcut import Shortcut
 from workers.handlers.usual_pushes import UsualPushes
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 #: Entries of one read of the stages before delivery, by urgency; the last one is for the stream of an older version.
 READ = (8, 8, 4, 4, 4)
@@ -64,6 +66,8 @@ class Stages:
     def _make(self, stage: str, vendor: Vendor | None) -> Drain:
         if len(self.runtime.shards) == 1:
             return self._of_shard(self.runtime, stage, vendor)
+        if vendor is not None and self.runtime.together:
+            return ShardSenders(self.runtime, vendor, self.in_flight_max, self.stopping)
         drains = [self._of_shard(one, stage, vendor) for one in self.runtime.shards]
         if stage == PRESENCE:
             drains += map(forwarding_of, self.runtime.shards)
@@ -182,7 +186,7 @@ def stores_of(runtime: Runtime, stage: str, vendor: Vendor | None = None) -> Sto
         delayed=runtime.delayed,
         vault=runtime.vault,
         wake=runtime.send_wake_up,
-        heard=lambda: streams.clear_wake_up(queue_of(stage, vendor)),
+        heard=lambda: runtime.wakes.clear_wake_up(queue_of(stage, vendor)),
         room=lambda: stage != DELIVERY or streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX,
     )
 

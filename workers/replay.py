@@ -16,6 +16,8 @@ from workers.runtime import Runtime
 
 #: What the letter's bytes are not: the entry as it was published.
 INCOMPLETE = ("no_e", "too_large")
+#: Of a letter whose bytes can't be read.
+SEALED = "none of the keys in PUSHFLEET_SECRET_KEYS_FILE opens it: add the key it was encrypted with"
 
 
 class NotReplayableError(ValueError):
@@ -36,6 +38,8 @@ def replay(runtime: Runtime, letter_id: str) -> DeadLetter | None:
     with runtime.dead_letters.taken(letter_id) as letter:
         if letter is None:
             return None
+        if letter.sealed:
+            raise NotReplayableError(f"{letter.id}: {SEALED}")
         if letter.stage == "intake":
             _to_stream(runtime, letter)
         else:

@@ -13,10 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery
-from kombu.exceptions import KombuError
 from prometheus_client import Counter, Histogram
 from redis import Redis
 from redis.exceptions import RedisError
@@ -66,22 +64,25 @@ from common.storage.tallies import Tallies
 from common.storage.tenants import Tenant, Tenants, is_app
 from common.storage.users import Users
 from common.storage.vault import Vault
-from workers.app import DELIVERY, make_app, queue_of, task_of
+from workers.app import DELIVERY, make_app, publish, queue_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import ClaimAnswer, Probe, Shut
+from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer
 from workers.delivery.stage import DeliveryPorts as DeliveryWorld
 from workers.delivery.work import Hold, PendingPush
 from workers.gate import FleetGate, terms_of
-from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent
+from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent, RowNumbers
 from workers.receipts import address as receipts
 from workers.routing.stage import RoutingPorts as RoutingWorld
-from workers.routing.texts import NOTHING, say
+from workers.routing.texts import NOTHING, translate
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
-from workers.wire import Answer, NoAnswer, Route, Transport
+from workers.wire import HttpResponse, NoAnswer, Route, Transport
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +266,16 @@ class Runtime:
     def streams(self) -> StreamStore:
         return StreamStore(self.redis, self.keys)
 
+    @property
+    def wakes(self) -> StreamStore:
+        """Where wake-ups are noted: those of shards that lie together are one, as who is woken looks at all of them."""
+        return self.streams
+
+    @cached_property
+    def together(self) -> bool:
+        """Whether all shards lie on one server, where a step may concern several."""
+        return not is_cluster(self.settings.redis_url)
+
     @cached_property
     def delayed(self) -> Delayed:
         return Delayed(self.redis, self.keys, self._bury)
@@ -433,11 +444,16 @@ class Runtime:
     def transport(self) -> Transport:
         """Of all vendors: our engine for HTTP/2 (APNs, FCM), libcurl for HTTP/1.1 and where the engine can't; or libcurl for all."""
         # a process that sends nothing does not load what sends
-        from workers.transport.curl import CurlTransport  # noqa: PLC0415
         from workers.transport.engine import Http2Transport  # noqa: PLC0415
+        from workers.transport.late import LateTransport  # noqa: PLC0415
 
-        curl = CurlTransport(ca_file=self.settings.ca_file)
+        curl = LateTransport(self._curl)
         return curl if self.settings.apns_client == "libcurl" else Http2Transport(self.settings.ca_file, curl)
+
+    def _curl(self) -> Transport:
+        from workers.transport.curl import CurlTransport  # noqa: PLC0415 - 6 MiB
+
+        return CurlTransport(ca_file=self.settings.ca_file)
 
     @cached_property
     def apns_transport(self) -> Transport:
@@ -471,6 +487,7 @@ class Runtime:
             addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
             consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
+            rows=RowNumbers(self.claims, self.marks.bindings),
         )
 
     def gate(self) -> FleetGate:
@@ -480,17 +497,17 @@ class Runtime:
         found = self.catalog.lane(*lane)
         return found.credential.version if found is not None else 0
 
-    def told_by_receipts(
+    def report_receipts(
         self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
     ) -> None:
         """A vendor's later word on a bucket's day (workers/gate.py); a lane that was removed has none."""
         found = self.catalog.lane(*lane)
         if found is not None:
-            self.gate().told_by_receipts(found, bucket, capped, spent_ms)
+            self.gate().report_receipts(found, bucket, capped, spent_ms)
 
     def _folded_words(self, note: Notification, count: int) -> str:
         own = self.catalog.tenant(note.app).options.get("texts") or NOTHING
-        return say("folded", note.lang, own).replace("{count}", str(count))
+        return translate("folded", note.lang, own).replace("{count}", str(count))
 
     def receipts_url(self, lane: Lane) -> str | None:
         """Where this lane's vendor sends receipts, for its console; None without a public address."""
@@ -515,16 +532,15 @@ class Runtime:
         The work it is rung for was handed on already; an error here would make the caller do it once more.
         """
         queue = queue_of(stage, vendor)
-        args = (str(vendor),) if stage == DELIVERY else ()
         try:
-            if self.streams.wake_up_is_ours(queue):
-                self.app.send_task(task_of(stage), args=args, queue=queue, retry=False, ignore_result=True)
-        except (RedisError, KombuError, OSError) as error:
+            if self.wakes.wake_up_is_ours(queue):
+                publish(self.app, stage, vendor)
+        except (RedisError, OSError) as error:
             log.warning("wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__})
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
-        self.living.say(self.name, self.role, self.metrics_at)
+        self.living.beat(self.name, self.role, self.metrics_at)
 
     def leave(self) -> None:
         """Says that this process ends, so that nobody waits for it or rings because of it."""
@@ -560,7 +576,13 @@ class ShardRuntime(Runtime):
 
     @cached_property
     def lane_queues(self) -> LaneQueues:
+        if self.together:
+            return LaneQueues(self.redis, self.keys, shared=self.home.keys)
         return ShardLaneQueues(self.redis, self.keys, self.home.lane_queues, self.home.lane_states)
+
+    @property
+    def wakes(self) -> StreamStore:
+        return self.home.streams if self.together else self.streams
 
     @cached_property
     def replies(self) -> Replies:
@@ -591,6 +613,7 @@ for _name in (
         "catalog",
         "transport",
         "apns_transport",
+        "together",
     ),
     *("lane_states", "guard", "admission", "ledger", "tenants", "credentials", "strategies", "dead_letters", "preferences", "tallies"),
 ):
@@ -616,7 +639,7 @@ class _Claims:
         """Of pushes that stand in one entry; those of one take are asked for together."""
         if not works:
             return []
-        told: list[claim_store.Number] = []
+        numbers_of_all: list[claim_store.Number] = []
         parts = []
         for _, part in groupby(zip(works, steps, strict=True), lambda one: id(one[0].hold)):
             both = list(part)
@@ -630,17 +653,17 @@ class _Claims:
             hold = both[0][0].hold or _NOBODY
             parts.append(claim_store.Part(self._store.holders(hold.lane), hold.word, asks, hold.sends))
         for numbers in self._store.take_all(parts):
-            told += numbers
+            numbers_of_all += numbers
         return [
             ClaimAnswer(_STATES[state], None if badge < 0 else badge, why or ("uncertain" if work.repeated else ""), counted)
-            for work, (state, badge, why, counted) in zip(works, told, strict=True)
+            for work, (state, badge, why, counted) in zip(works, numbers_of_all, strict=True)
         ]
 
     def _claimed(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> list[ClaimAnswer]:
         if not works:
             return []
         asks = [
-            claim_store.Ask(
+            claim_store.ClaimRequest(
                 work.note.app,
                 work.note.message_id if work.note.kind in _WITHDRAWN else "",
                 work.target.user,
@@ -728,14 +751,14 @@ class _Breaker:
         self._admission = admission
         self._lane_ids = lane_ids
 
-    def open_for(self, lane: Lane) -> Probe | Shut | None:
+    def open_for(self, lane: Lane) -> BreakerProbe | BreakerOpen | None:
         if lane.paused:
-            return Shut(Decision.LANE_PAUSED)
+            return BreakerOpen(Decision.LANE_PAUSED)
         state = self._store.ask(lane.id, lane.credential.version)
         if state.state == lane_store.FLOWING:
             return None
         why = Decision(state.why or Decision.UNAVAILABLE)
-        return Probe(why) if state.probe else Shut(why)
+        return BreakerProbe(why) if state.probe else BreakerOpen(why)
 
     def report(
         self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
@@ -746,16 +769,16 @@ class _Breaker:
                 self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
             state = self._store.tell(lane.id, lane.credential.version, good, failed, refused, cause)
             if state is not None:
-                self._say_changed(lane, state, cause if state != lane_store.FLOWING else "")
+                self._log_changed(lane, state, cause if state != lane_store.FLOWING else "")
 
-    def _say_changed(self, lane: Lane, state: str, cause: str) -> None:
+    def _log_changed(self, lane: Lane, state: str, cause: str) -> None:
         """One line and one count for each change, with its cause; where several lanes have stopped, how many."""
         ids = self._lane_ids()
         last = [change for change in self._store.last_changes(ids) if change and change.state == lane_store.STOPPED]
-        say_lane_changed(lane, state, cause, whose_fault([change.cause for change in last], len(ids)))
+        log_lane_changed(lane, state, cause, whose_fault([change.cause for change in last], len(ids)))
 
 
-def say_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
+def log_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
     """In the log and as pushfleet_lane_changes_total."""
     credential = lane.credential
     metrics.LANE_CHANGES.labels(credential.vendor, state, cause or metrics.NONE).inc()
@@ -765,10 +788,10 @@ def say_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None
     log.log(logging.INFO if state == lane_store.FLOWING else logging.WARNING, words, extra=extra)
 
 
-def _observe(lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:
+def _observe(lane: Lane, answers: Sequence[HttpResponse | NoAnswer]) -> None:
     seconds: dict[int | str, list[float]] = {}
     for answer in answers:
-        seconds.setdefault(answer.status if isinstance(answer, Answer) else answer.reason, []).append(answer.seconds)
+        seconds.setdefault(answer.status if isinstance(answer, HttpResponse) else answer.reason, []).append(answer.seconds)
     for status, taken in seconds.items():
         requests, histogram = _request_metrics(lane.vendor, status)
         requests.inc(len(taken))

@@ -11,12 +11,16 @@ from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.recalls import Recalls
 from workers.maintenance.reporter import Reporter
 from workers.maintenance.role import Role, RoleThread, run_roles
-from workers.maintenance.timer import Timer
+from workers.maintenance.timer import ShardTimers, Timer
 from workers.runtime import Runtime
 
 _MADE: Final[Mapping[str, Callable[[Runtime], Role]]] = dict(zip(ROLES, (Timer, LedgerWriter, Recalls, Reporter), strict=True))
-#: Roles that each shard has for itself.
+#: Roles that each shard has for itself, and those of them that are one for all shards of one server.
 _OF_SHARD: Final = frozenset({"timer", "ledger", "recalls"})
+_JOINT: Final[Mapping[str, Callable[[Runtime], Role]]] = {
+    "timer": ShardTimers,
+    "ledger": lambda runtime: LedgerWriter(runtime, shards=runtime.shards),
+}
 
 
 class Upkeep:
@@ -24,8 +28,7 @@ class Upkeep:
 
     def __init__(self, runtime: Runtime, stopping: Callable[[], bool], roles: Sequence[str] = ROLES) -> None:
         self._stopping = stopping
-        parts = [(name, one) for name in roles for one in (runtime.shards if name in _OF_SHARD else [runtime])]
-        self._threads = [RoleThread(_MADE[name](one), Lease(one.redis, one.keys, name), stopping) for name, one in parts]
+        self._threads = [one for name in roles for one in _threads(runtime, name, stopping)]
 
     @property
     def progress_at(self) -> float:
@@ -35,3 +38,11 @@ class Upkeep:
     def run(self) -> None:
         """Until told to stop."""
         run_roles(self._threads, self._stopping)
+
+
+def _threads(runtime: Runtime, name: str, stopping: Callable[[], bool]) -> list[RoleThread]:
+    """Of one role: a thread for all shards, or one for each."""
+    shards = runtime.shards if name in _OF_SHARD else [runtime]
+    if name in _JOINT and len(shards) > 1 and runtime.together:
+        return [RoleThread(_JOINT[name](runtime), Lease(runtime.redis, runtime.keys, name), stopping)]
+    return [RoleThread(_MADE[name](one), Lease(one.redis, one.keys, name), stopping) for one in shards]

@@ -1,4 +1,4 @@
-"""Request, Answer, NoAnswer: all that a vendor file and a transport share.
+"""Request, HttpResponse, NoAnswer: all that a vendor file and a transport share.
 
 A vendor file makes Requests and reads Answers; a transport turns one into the other. Neither knows the other.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, overload
 
 from common.values import Value, redacted
 
@@ -28,7 +28,81 @@ class Request(Value, frozen=True):
     __repr__ = redacted("path", "headers", "body")
 
 
-class Answer(Value, frozen=True):
+#: A text with `%s` in the place of each value, and the names of the values in their order.
+Form = tuple[str, tuple[str, ...]]
+
+
+class RequestForm(Value, frozen=True):
+    """What many POST requests share.
+
+    headers: values that are the same for all. own_headers: header -> name of its value.
+    """
+
+    endpoint: str
+    path: Form
+    headers: Mapping[str, str]
+    own_headers: Mapping[str, str]
+    body: Form
+
+    __repr__ = redacted("path", "headers", "body")
+
+
+class RequestColumns(Sequence[Request]):
+    """Requests of one form, kept as columns: value name -> the value of each request. A `Request` is made when it is asked for.
+
+    odd: requests by their place that do not follow the form.
+    """
+
+    __slots__ = ("_bodies", "_count", "_paths", "columns", "form", "odd")
+
+    def __init__(self, form: RequestForm, columns: Mapping[str, Sequence[str]], count: int, odd: Mapping[int, Request]) -> None:
+        self.form, self.columns, self.odd = form, columns, odd
+        self._count = count
+        self._paths: list[str] | None = None
+        self._bodies: list[bytes] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> Request: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Request]: ...
+    def __getitem__(self, place: int | slice) -> Request | Sequence[Request]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(self._count))]
+        if not -self._count <= place < self._count:
+            raise IndexError(place)
+        place %= self._count
+        odd = self.odd.get(place)
+        if odd is not None:
+            return odd
+        form = self.form
+        own = {name: self.columns[value][place] for name, value in form.own_headers.items()}
+        return Request(form.endpoint, self.paths[place], {**form.headers, **own}, self.bodies[place])
+
+    @property
+    def paths(self) -> list[str]:
+        """The path of each; of an odd one it means nothing."""
+        if self._paths is None:
+            self._paths = self._filled(self.form.path)
+        return self._paths
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The body of each; of an odd one it means nothing."""
+        if self._bodies is None:
+            self._bodies = [text.encode("utf-8", "replace") for text in self._filled(self.form.body)]
+        return self._bodies
+
+    def _filled(self, form: Form) -> list[str]:
+        text, names = form
+        if not names:
+            return [text % ()] * self._count
+        return [text % values for values in zip(*[self.columns[name] for name in names], strict=True)]
+
+
+class HttpResponse(Value, frozen=True):
     """What came back, whatever the status. headers: lower-case names."""
 
     status: int
@@ -78,11 +152,11 @@ class Route:
 
 
 class Transport(Protocol):
-    """send_many gives one Answer or NoAnswer per request, in order, within `deadline_s` (plus a moment). Never raises for a vendor's fault.
+    """send_many gives an HttpResponse or NoAnswer a request, in order, within `deadline_s` and a moment. Never raises for a vendor's fault.
 
     renew: the pool's connections are not used for new requests any more. close: ends the transport's thread.
     """
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]: ...
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]: ...
     def renew(self, pool: str) -> None: ...
     def close(self) -> None: ...

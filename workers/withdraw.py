@@ -116,6 +116,16 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
         pipe.execute()
 
 
+def due_in_s(runtime: Runtime) -> float:
+    """Seconds until the next look is due, 0 where one is; the first of what is not remembered yet is due in LOOKS_S[0]. One round trip."""
+    with runtime.redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.zrange(runtime.keys.withdrawals, 0, 0, withscores=True)
+        (seconds, micros), first = pipe.execute()
+    left_s = first[0][1] - (int(seconds) + int(micros) / 1e6) if first else LOOKS_S[0]
+    return min(max(float(left_s), 0.0), LOOKS_S[0])
+
+
 def withdraw_due(runtime: Runtime, fence: Fence | None = None) -> int:
     """Looks up who got what is to be withdrawn and sends them its withdrawal. Number of wishes looked at.
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ARRAY, Engine, RowMapping, Select, Text, any_, cast, delete, func, select
 
 from common.storage.tables import dead_letters
-from common.storage.vault import Vault
+from common.storage.vault import Vault, VaultError
 
 #: Most letters of one listing.
 LISTED_MAX = 10_000
@@ -19,7 +19,7 @@ FETCHED = 50
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """entry_id: of the stream entry it was. raw: the entry's bytes.
+    """entry_id: of the stream entry it was. raw: the entry's bytes; empty where `sealed`: none of our keys opens them.
 
     fields: `d`, `app`, `q` of an event, or `stream` of what lay between stages.
     """
@@ -32,6 +32,7 @@ class DeadLetter:
     at_ms: int
     raw: bytes = field(repr=False)
     fields: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sealed: bool = False
 
 
 class DeadLetters:
@@ -40,14 +41,14 @@ class DeadLetters:
         self._vault = vault
 
     def listed(self, stage: str | None = None, app: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """The newest first. VaultError when none of our keys opens one."""
+        """The newest first."""
         with self._engine.connect() as connection:
             return [self._open(row) for row in connection.execute(_chosen(stage, app).limit(min(limit, LISTED_MAX))).mappings()]
 
-    def each(self, stage: str | None = None, app: str | None = None, limit: int = LISTED_MAX) -> Iterator[DeadLetter]:
-        """As `listed`, a few at a time: each may hold a quarter of a MiB."""
+    def each(self, stage: str | None = None, app: str | None = None, limit: int | None = LISTED_MAX) -> Iterator[DeadLetter]:
+        """As `listed`, a few at a time: each may hold a quarter of a MiB. limit None: all of them."""
         with self._engine.connect().execution_options(yield_per=FETCHED) as connection:
-            for row in connection.execute(_chosen(stage, app).limit(min(limit, LISTED_MAX))).mappings():
+            for row in connection.execute(_chosen(stage, app).limit(limit)).mappings():
                 yield self._open(row)
 
     def heads(self, stage: str | None = None, app: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
@@ -104,7 +105,10 @@ class DeadLetters:
             return connection.execute(delete(dead_letters).where(dead_letters.c.id == any_(cast(list(ids), ARRAY(Text))))).rowcount
 
     def _open(self, row: RowMapping) -> DeadLetter:
-        return DeadLetter(**{**row, "raw": self._vault.decrypt(row["raw"])})
+        try:
+            return DeadLetter(**{**row, "raw": self._vault.decrypt(row["raw"])})
+        except VaultError:
+            return DeadLetter(**{**row, "raw": b""}, sealed=True)
 
 
 def _chosen(stage: str | None, app: str | None) -> Select[Any]:

@@ -140,7 +140,7 @@ class Delayed:
         for later in waiting:
             delays += [max(later.due_ms - now, 0), _member(Header(later.stream), later.blob)]
         if delays:
-            self._delay(keys=[self._keys.delayed], args=delays, client=pipe)
+            self._delay(keys=[self._keys.delayed, self._keys.timer_wake_up], args=delays, client=pipe)
 
     def release_due(self) -> set[str]:
         """Moves what is due; the streams that got something, a lane's queue named by its vendor's (`send:<vendor>:<urgency>`).

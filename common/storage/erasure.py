@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 from redis import Redis
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, delete, select, text, update
 
+from common.ledger_records import pack_users, unpack_users
+from common.raw_texts import names
 from common.storage.bindings import LEFT, Bindings
 from common.storage.dead_letters import DeadLetters
 from common.storage.keys import Keys
 from common.storage.ledger_own import FORGET
 from common.storage.people import PeopleCache
+from common.storage.tables import pages
 
 #: Tables that have the person in a column of their own; what a newer version adds stands in `_tables`, found by its columns.
 _BY_USER = "SELECT DISTINCT table_name FROM information_schema.columns AS c WHERE table_schema = current_schema() AND column_name = 'user'"
@@ -19,9 +22,15 @@ _WITH_APP = " AND EXISTS (SELECT 1 FROM information_schema.columns WHERE table_s
 _WITH_APP += " AND column_name = 'app') AND NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = c.table_name"
 _WITH_APP += " AND (relispartition OR relkind = 'v'))"
 
+#: Pages of people that are read at once.
+PAGES_READ = 100
+
 
 def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: str, user: str) -> dict[str, int]:
-    """What was deleted, by store. What waits for a device of theirs ends as no_device: the device is gone."""
+    """What was deleted, by store; `sealed`: dead letters that may name the person, as none of our keys opens them: they stay.
+
+    What waits for a device of theirs ends as no_device: the device is gone.
+    """
     found: dict[str, int] = {}
     known = PeopleCache(redis, keys)
     with engine.begin() as connection:
@@ -31,13 +40,31 @@ def erase(engine: Engine, redis: Redis, keys: Keys, letters: DeadLetters, app: s
             done = connection.execute(statement, {"app": app, "user": user})
             found[table] = int(done.rowcount)
         found["ledger"] += int(connection.execute(text(FORGET), {"app": app, "user": user}).rowcount)
+        found["pages"] = _taken_off_pages(connection, app, user)
         known.changing([(app, user)])
     known.changed([(app, user)])
     found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user))) + left
     silent: Any = list(redis.scan_iter(match=_literal(keys.silent(app, user, "")) + "*", count=1000))
     found["redis"] += int(redis.delete(*silent)) if silent else 0
-    found["dead_letters"] = _letters(letters, app, user)
+    found["dead_letters"], found["sealed"] = _letters(letters, app, user)
     return found
+
+
+def _taken_off_pages(connection: Connection, app: str, user: str) -> int:
+    """The number of pages that named the person. A page keeps its key: written once more it brings nobody back."""
+    key = (pages.c.day, pages.c.app, pages.c.event_id, pages.c.page)
+    found = []
+    wanted = select(*key, pages.c.users).where(pages.c.app == app)
+    for row in connection.execute(wanted, execution_options={"yield_per": PAGES_READ}):
+        people = unpack_users(row.users)
+        if user in people:
+            left = [one for one in people if one != user]
+            found.append((row[: len(key)], len(left), pack_users(left)))
+    for values, count, users in found:
+        same = [column == value for column, value in zip(key, values, strict=True)]
+        changed = update(pages).where(*same).values(users=users, count=count)
+        connection.execute(changed if count else delete(pages).where(*same))
+    return len(found)
 
 
 def _bindings_left(connection: Connection, redis: Redis, keys: Keys, app: str, user: str) -> int:
@@ -49,11 +76,16 @@ def _bindings_left(connection: Connection, redis: Redis, keys: Keys, app: str, u
     return len(known)
 
 
-def _letters(letters: DeadLetters, app: str, user: str) -> int:
-    """Dead letters of this tenant, or of none, that name the person as a whole text."""
-    needle = f'"{user}"'.encode()
-    named = [letter.id for letter in letters.each() if letter.app in (None, app) and needle in letter.raw]
-    return letters.drop(named) if named else 0
+def _letters(letters: DeadLetters, app: str, user: str) -> tuple[int, int]:
+    """(deleted, sealed) dead letters of this tenant or of none: those that name the person, and those that can't be read."""
+    named, sealed = [], 0
+    for letter in letters.each(limit=None):
+        if letter.app not in (None, app):
+            continue
+        sealed += letter.sealed
+        if names(letter.raw, user) or user in letter.fields.values():
+            named.append(letter.id)
+    return (letters.drop(named) if named else 0), sealed
 
 
 def _literal(text_: str) -> str:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Engine, func, literal, select, text, tuple_
@@ -27,7 +28,13 @@ COUNTS_KEPT_MAX: Final = 256
 #: Fewer rows are counted each time: what took long was the machine, and rows still come.
 KEPT_FROM_ROWS: Final = 2_000
 
-_counts: OrderedDict[tuple[int, Any, str, str], tuple[float, dict[str, int] | None]] = OrderedDict()
+#: So many events are counted at once.
+COUNTERS: Final = 2
+
+_EventKey = tuple[int, Any, str, str]
+_counts: OrderedDict[_EventKey, tuple[float, dict[str, int] | None]] = OrderedDict()
+_under_way: dict[_EventKey, Future[dict[str, int] | None]] = {}
+_counters = ThreadPoolExecutor(COUNTERS, thread_name_prefix="counts")
 _lock = threading.Lock()
 
 
@@ -42,21 +49,38 @@ class EventRows:
 
         Who is on two pages of one event counts twice.
         """
+        return self.counts_soon(event, None)[0]
+
+    def counts_soon(self, event: Mapping[str, Any], patience_s: float | None) -> tuple[dict[str, int] | None, bool]:
+        """(as `counts`, whether they are being counted). After `patience_s` counting goes on alone: the last counts stand meanwhile."""
         key = (id(self._engine), event["day"], event["app"], event["event_id"])
         with _lock:
-            known = _counts.get(key)
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
+            until, last = _counts.get(key, (0.0, None))
+            if time.monotonic() < until:
+                return last, False
+            counting = _under_way.get(key)
+            if counting is None or counting.done():
+                counting = _under_way[key] = _counters.submit(self._counted, key, dict(event))
+        try:
+            return counting.result(patience_s), False
+        except TimeoutError:
+            return last, True
+
+    def _counted(self, key: _EventKey, event: Mapping[str, Any]) -> dict[str, int] | None:
         began = time.monotonic()
-        found = self._count(event)
-        took = time.monotonic() - began
-        if found is not None and sum(found.values()) < KEPT_FROM_ROWS:
+        try:
+            found = self._count(event)
+            took = time.monotonic() - began
+            if found is None or sum(found.values()) >= KEPT_FROM_ROWS:
+                with _lock:
+                    kept_s = max(COUNTS_KEPT_S if took > 0.1 else 0.0, took * COUNTS_KEPT_TIMES)
+                    _counts[key] = (time.monotonic() + kept_s, found)
+                    while len(_counts) > COUNTS_KEPT_MAX:
+                        _counts.popitem(last=False)
             return found
-        with _lock:
-            _counts[key] = (time.monotonic() + max(COUNTS_KEPT_S if took > 0.1 else 0.0, took * COUNTS_KEPT_TIMES), found)
-            while len(_counts) > COUNTS_KEPT_MAX:
-                _counts.popitem(last=False)
-        return found
+        finally:
+            with _lock:
+                _under_way.pop(key, None)
 
     def _count(self, event: Mapping[str, Any]) -> dict[str, int] | None:
         found: dict[str, int] = {}

@@ -309,7 +309,7 @@ class Keys:
     def push_node(self, node: str) -> str:
         return f"{self.prefix}:{{{node}}}:node"
 
-    def said(self, node: str, words: str) -> str:
+    def push_text(self, node: str, words: str) -> str:
         return f"{self.prefix}:{{{node}}}:said:{words}"
 
     def reply(self, key: str) -> str:
@@ -318,6 +318,11 @@ class Keys:
     @property
     def replies_due(self) -> str:
         return f"{self.prefix}:replies-due"
+
+    @property
+    def timer_wake_up(self) -> str:
+        """A word for the timer: something is due sooner than what it sleeps for."""
+        return f"{self.prefix}:timer"
 
     def logins(self, digest: str) -> str:
         return f"{self.prefix}:logins:{digest}"

@@ -32,14 +32,19 @@ class Lease:
         return self.epoch > 0
 
     @property
+    def left_s(self) -> float:
+        """So long nobody else can take it, as far as is known here; it is longer once it was renewed."""
+        return self._asked_at + self._lease_ms / 1000 - time.monotonic() if self.held else 0.0
+
+    @property
     def epoch_key(self) -> str:
         """Where the number of the last change of hands lies: a script that writes for this role compares `epoch` with it."""
         return self._keys[1]
 
     def hold(self) -> bool:
-        """Takes or renews it, at most four times a lease. redis.exceptions.RedisError: unknown, the lease ends by itself."""
+        """Takes or renews it, at most thrice a lease. redis.exceptions.RedisError: unknown, the lease ends by itself."""
         now = time.monotonic()
-        if not self.held or now - self._asked_at >= self._lease_ms / 4_000:
+        if not self.held or now - self._asked_at >= self._lease_ms / 3_000:
             self.epoch = int(self._take(keys=self._keys, args=[self._word, self._lease_ms]))
             self._asked_at = now
         return self.held

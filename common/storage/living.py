@@ -36,10 +36,11 @@ class Heartbeats:
         self._redis = redis
         self._keys = keys
 
-    def say(self, name: str, role: str, target: str | None) -> None:
-        """Called every few seconds. target: host:port of its metrics."""
+    def beat(self, name: str, role: str, target: str | None) -> None:
+        """Lives, and is at work. Called every few seconds. target: host:port of its metrics."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._keys.alive(name), role, ex=ALIVE_S)
+            pipe.set(self._keys.at_work(name), role, ex=ALIVE_S)
             if target:
                 pipe.set(self._keys.metrics_at(name), target, ex=TARGET_S)
             pipe.sadd(self._keys.process_names, name)

@@ -12,6 +12,7 @@ from redis import Redis
 from common.storage.bindings import Bindings
 from common.storage.keys import CALL, Keys
 from common.storage.people import PeopleCache
+from common.storage.plain_dedupe import REPEAT, PlainDedupe, Time
 from common.storage.scripts import script
 
 EVENT_KEEP_S = 86_400
@@ -30,7 +31,6 @@ SINGLES_MAX = 2_000
 #: (app, conversation, message id, ts_ms).
 MessageTime = tuple[str, str, str, int]
 _NO_TIMES: Final[Mapping[int, MessageTime]] = {}
-_REPEAT: Final = ord("1")
 
 
 class EventMarks:
@@ -40,6 +40,7 @@ class EventMarks:
         self.bindings = Bindings(redis, keys)
         self.people = PeopleCache(redis, keys)
         self._dedupe = script(redis, "dedupe")
+        self._plain = PlainDedupe(redis)
         self._free = script(redis, "free")
         self._read = script(redis, "read")
         self._gone = script(redis, "gone")
@@ -51,14 +52,17 @@ class EventMarks:
         has them.
         """
         found: list[bool] = []
-        bucket = self._keys.message_times(int(time.time()) // TIME_KEEP_S)
+        bounds = (EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S)
+        keys = [self._keys.message_times(int(time.time()) // TIME_KEEP_S), *self._event_hashes()]
         for start in range(0, len(events), EVENTS_MAX):
-            part = events[start : start + EVENTS_MAX]
-            times = [_timed(place - start, message) for place, message in messages.items() if start <= place < start + EVENTS_MAX]
-            bounds = [EVENT_KEEP_S, EVENT_HASH_KEEP_S, 3 * TIME_KEEP_S]
-            args: list[bytes | int] = [*bounds, b"".join(_event_fields(part)), b"".join(times)]
-            told = cast(bytes, self._dedupe(keys=[bucket, *self._event_hashes()], args=args))
-            found += [one == _REPEAT for one in told]
+            part = _event_fields(events[start : start + EVENTS_MAX])
+            ends = start + len(part) // 2
+            times: list[Time] = [(place - start, _digest(*one[:3]), one[3]) for place, one in messages.items() if start <= place < ends]
+            reply = self._plain.tell(keys, bounds, part[::2], part[1::2], times)
+            if reply is None:
+                lines = b"".join([b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times])
+                reply = cast(bytes, self._dedupe(keys=keys, args=[*bounds, b"".join(part), lines]))
+            found += [one == REPEAT for one in reply]
         return found
 
     def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
@@ -108,9 +112,9 @@ class EventMarks:
         with self._redis.pipeline(transaction=False) as pipe:
             for away in (-1, 0, 1):  # another host's clock may be ahead
                 pipe.hmget(self._keys.message_times(bucket + away), fields)
-            told: Any = pipe.execute()
+            reply: Any = pipe.execute()
         found = {}
-        for message, *times in zip(messages, *told, strict=True):
+        for message, *times in zip(messages, *reply, strict=True):
             known = [int(ts_ms) for ts_ms in times if ts_ms is not None]
             if known:
                 found[message] = known[-1]
@@ -131,12 +135,6 @@ def _event_fields(events: Sequence[tuple[str, str, str]]) -> list[bytes]:
         mark.update(entry.encode())
         fields += (field.digest(), mark.digest())
     return fields
-
-
-def _timed(place: int, message: MessageTime) -> bytes:
-    """A message's place, field and time, as the script reads them."""
-    app, conversation, message_id, ts_ms = message
-    return b"%04d%b%016d" % (place + 1, _digest(app, conversation, message_id), ts_ms)
 
 
 def _digest(*names: str) -> bytes:

@@ -39,6 +39,11 @@ class OldMarks:
         self._looks = list(LOOKS_S)
         self._cursor: int | None = None
 
+    @property
+    def busy(self) -> bool:
+        """In the middle of a look."""
+        return self._cursor is not None
+
     def take_over(self) -> int:
         """Some steps of a look, when one is due; how many marks were made. sql.AWAY: the same steps come again."""
         if self._cursor is None:
@@ -48,8 +53,8 @@ class OldMarks:
             self._cursor = 0
         made = 0
         for _ in range(STEPS_MAX):
-            told: Any = self._redis.scan(self._cursor, match=f"{self._keys.gone_marks}*", count=SCAN_COUNT)
-            cursor, names = told
+            reply: Any = self._redis.scan(self._cursor, match=f"{self._keys.gone_marks}*", count=SCAN_COUNT)
+            cursor, names = reply
             made += self._convert([name for name in names if b"\0" not in name])
             self._cursor = int(cursor) or None
             if self._cursor is None:

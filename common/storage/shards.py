@@ -21,6 +21,7 @@ from common.storage.keys import LEDGER, Keys
 from common.storage.marks import EventMarks
 from common.storage.people import Asked, Known, PeopleCache, Person
 from common.storage.replies import Replies
+from common.storage.streams import StreamStore
 
 T = TypeVar("T")
 #: Role of the process that changes the number of shards, and what others do meanwhile: intake has stopped, then all workers have.
@@ -52,10 +53,10 @@ def must_stop(redis: Redis, keys: Keys, stage: str, shards: int) -> bool:
     with redis.pipeline(transaction=False) as pipe:
         pipe.hget(keys.resharding, "phase")
         pipe.get(keys.shards)
-        phase, told = pipe.execute()
+        phase, reply = pipe.execute()
     if phase is not None:
         return stage == "intake" or (stage in _AT_WORK and phase.decode() != DRAIN)
-    return told is not None and int(told) != shards
+    return reply is not None and int(reply) != shards
 
 
 #: Stages that move what a change of the number of shards moves.
@@ -67,16 +68,33 @@ def check_shards(redis: Redis, keys: Keys, wanted: int, *, starts: bool) -> None
 
     starts: a process of the fleet asks; the first one fixes the number. A fleet of a release that fixed none has one.
     """
-    told: Any = redis.get(keys.shards)
-    if told is None and starts:
+    reply: Any = redis.get(keys.shards)
+    if reply is None and starts:
         number = 1 if redis.exists(keys.process_names, keys.stream(LEDGER)) else wanted
         redis.set(keys.shards, number, nx=True)
-        told = redis.get(keys.shards)
-    if told is not None and int(told) != wanted:
+        reply = redis.get(keys.shards)
+    if reply is not None and int(reply) != wanted:
         raise SettingError(
-            f"PUSHFLEET_SHARDS is {wanted}, but this fleet was started with {int(told)}: set it so,"
+            f"PUSHFLEET_SHARDS is {wanted}, but this fleet was started with {int(reply)}: set it so,"
             f" or change the fleet with `pushfleet reshard {wanted}`"
         )
+
+
+class JointStreams(StreamStore):
+    """The streams of several shards on one server, read as one. A stream's name is `<shard>|<name there>`."""
+
+    def __init__(self, redis: Redis, each: Sequence[Keys]) -> None:
+        """each: the keys of every shard."""
+        super().__init__(redis, each[0])
+        self._each = each
+
+    def names(self, stream: str) -> list[str]:
+        """Of the stream in each shard."""
+        return [f"{number}|{stream}" for number in range(len(self._each))]
+
+    def _key(self, stream: str) -> str:
+        number, _, name = stream.partition("|")
+        return self._each[int(number)].stream(name)
 
 
 class SpreadMarks(EventMarks):
@@ -144,12 +162,15 @@ class SpreadBindings(Bindings):
             else:
                 self._each[number].bindings.put(those)
 
+    def own(self, people: Iterable[tuple[str, str]]) -> bool:
+        return all(shard_of(len(self._each), *who) == self._own for who in people)
+
     def look(self, devices: Sequence[tuple[str, str, str]]) -> list[str | None]:
         parts = by_shard(len(self._each), devices, lambda one: one[:2])
         found: dict[tuple[str, str, str], str | None] = {}
         for number, those in parts.items():
-            told = super().look(those) if number == self._own else self._each[number].bindings.look(those)
-            found |= dict(zip(those, told, strict=True))
+            reply = super().look(those) if number == self._own else self._each[number].bindings.look(those)
+            found |= dict(zip(those, reply, strict=True))
         return [found[device] for device in devices]
 
 
@@ -173,9 +194,9 @@ class SpreadPeopleCache(PeopleCache):
 
     def ask(self, people: Sequence[Person]) -> Asked:
         """The time is that of the server whose clock is behind: an answer is too old sooner, never later."""
-        told = [super(SpreadPeopleCache, self).ask(those) if part is None else part.ask(those) for part, those in self._parts(people)]
-        generations = {who: word for one in told for who, word in one.generations.items()}
-        return Asked(generations, min((one.at_ms for one in told), default=0))
+        reply = [super(SpreadPeopleCache, self).ask(those) if part is None else part.ask(those) for part, those in self._parts(people)]
+        generations = {who: word for one in reply for who, word in one.generations.items()}
+        return Asked(generations, min((one.at_ms for one in reply), default=0))
 
     def keep(self, asked: Asked, found: Mapping[Person, Known]) -> None:
         for part, those in self._parts(found):
@@ -221,10 +242,10 @@ class HomeReplies(Replies):
     A reply may be lost or come twice, the row may not.
     """
 
-    def tell(self, pipe: Pipeline, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    def tell(self, pipe: Pipeline, decisions: Sequence[tuple[str, dict[str, Any]]]) -> None:
         del pipe
         with self._redis.pipeline(transaction=False) as own:
-            super().tell(own, told)
+            super().tell(own, decisions)
             own.execute()
 
     def wait(self, pipe: Pipeline, waits: Sequence[tuple[str, str, str, int]]) -> None:

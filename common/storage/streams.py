@@ -13,6 +13,7 @@ from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from common.storage.keys import Keys
+from common.storage.plain_reads import PlainReads
 from common.storage.scripts import script
 from common.values import Value
 
@@ -28,6 +29,8 @@ ALONE = 1_000
 ALONE_MAX = DELIVERIES_MAX - SUSPECT_AFTER
 #: Bytes of one read, whatever the number of its entries.
 READ_BYTES_MAX = 8 * 1024 * 1024
+#: Of a name, and of another field than the text, in an entry that is cut.
+CUT_FIELD_BYTES = 4096
 #: A dead letter that was replayed is known as such for so long.
 REPLAYED_S = 90 * 86_400
 #: A blocking read for 0 s would last for ever.
@@ -38,6 +41,7 @@ WAKE_UP_MS = 2_000
 
 class Entry(Value, frozen=True):
     """One stream entry. deliveries: how often it was handed out, 1 for a fresh one. single: it was split off already.
+    reclaimed: another reader had it, or this one has given it back: later entries may have been handled before it.
 
     fields, size: of the core's entries only: all fields; the bytes of one over the limit, whose fields are cut (0: it is whole).
     """
@@ -49,6 +53,7 @@ class Entry(Value, frozen=True):
     single: bool = False
     fields: Mapping[bytes, bytes] = msgspec.field(default_factory=dict)
     size: int = 0
+    reclaimed: bool = False
 
     @property
     def is_suspect(self) -> bool:
@@ -140,13 +145,13 @@ class StreamStore:
         self._make(counts)
         args: list[str | int] = [GROUP, self.consumer, bytes_max, self.entry_bytes_max, self.kept_bytes, *counts.values()]
         try:
-            told = self._take(keys=[self._key(stream) for stream in counts], args=args)
+            reply = self._take(keys=[self._key(stream) for stream in counts], args=args)
         except ResponseError as error:
             self._lost_group(error)
             raise
-        if len(told) > len(counts):
+        if len(reply) > len(counts):
             self._made.clear()
-        return [self._entry(stream, *raw) for stream, raws in zip(counts, told, strict=False) for raw in raws]
+        return [self._entry(stream, *raw) for stream, raws in zip(counts, reply, strict=False) for raw in raws]
 
     def _lost_group(self, error: ResponseError) -> None:
         if "NOGROUP" in str(error):  # the server lost its data: make the groups again
@@ -176,7 +181,8 @@ class StreamStore:
             self._looked[stream] = further.decode()
         elif not raws and start != "-":  # that was the end
             return self.take_over(stream, count, bytes_max)
-        return [self._entry(stream, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
+        found = [self._entry(stream, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
+        return [msgspec.structs.replace(entry, reclaimed=True) for entry in found]
 
     def _entry(self, stream: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1) -> Entry:
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
@@ -290,9 +296,9 @@ class StreamStore:
             pipe.time()
             for stream in filled:
                 pipe.xinfo_groups(self._key(stream))
-            (seconds, micros), *told = pipe.execute(raise_on_error=False)
+            (seconds, micros), *reply = pipe.execute(raise_on_error=False)
         with self.redis.pipeline(transaction=False) as pipe:
-            for stream, groups in zip(filled, told, strict=True):
+            for stream, groups in zip(filled, reply, strict=True):
                 pipe.xrange(self._key(stream), f"({_delivered(groups)}", count=1)
             firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
@@ -344,6 +350,43 @@ class CoreStreams(StreamStore):
         super().__init__(redis, keys, takeover_idle_ms)
         self.entry_bytes_max, self.kept_bytes = entry_bytes_max, kept_bytes
         self._overtake = script(redis, "overtake", "bounded")
+        self._plain = PlainReads(redis, GROUP, self.consumer)
+
+    def read_weighted(self, counts: Mapping[str, int], bytes_max: int = READ_BYTES_MAX) -> list[Entry]:
+        """As StreamStore.read_weighted; of streams that hold little by plain reads (plain_reads.py)."""
+        self._make(counts)
+        if not self._plain.may(counts, bytes_max):
+            entries = super().read_weighted(counts, bytes_max)
+            self._plain.found(len(entries))
+            return entries
+        entries, lost = [], list[ResponseError]()
+        for stream, raws in zip(counts, self._plain.read(counts), strict=True):
+            if isinstance(raws, ResponseError):
+                self._lost_group(raws)
+                lost.append(raws)
+            else:
+                entries += [self._read_whole(stream, *raw) for raw in raws]
+        self._plain.found(len(entries))
+        if lost and not entries:
+            raise lost[0]
+        return entries
+
+    def _read_whole(self, stream: str, entry_id: bytes, raw: Sequence[bytes]) -> Entry:
+        size = self._over(raw)
+        return self._entry(stream, entry_id, self._cut(raw) if size else raw, size)
+
+    def _over(self, raw: Sequence[bytes]) -> int:
+        """The bytes of an entry that is over the limit, else 0."""
+        size = sum(map(len, raw))
+        return size if 0 < self.entry_bytes_max < size else 0
+
+    def _cut(self, raw: Sequence[bytes]) -> list[bytes]:
+        """As bounded.lua has it."""
+        kept: list[bytes] = []
+        for name, value in zip(raw[:100:2], raw[1:100:2], strict=True):
+            most = self.kept_bytes if name in (b"e", b"b") else CUT_FIELD_BYTES
+            kept += [name[:CUT_FIELD_BYTES], value[:most]]
+        return kept
 
     def overtake(self, name: str, position: str, look: int, most: int, classes: Sequence[str]) -> tuple[str, bool, list[Entry]]:
         """Looks at `look` entries behind `position` that nobody has read yet, and takes up to `most` of those before their turn that are
@@ -362,5 +405,5 @@ class CoreStreams(StreamStore):
         return Entry(stream, entry_id, fields.get(b"e", b""), deliveries, b"s" in fields, fields, size)
 
     def _whole(self, stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-        size = sum(len(key) + len(value) for key, value in fields.items())
-        return Entry(stream, entry_id, fields.get(b"e", b""), 1, b"s" in fields, fields, size if size > self.entry_bytes_max else 0)
+        size = self._over([part for pair in fields.items() for part in pair])
+        return Entry(stream, entry_id, fields.get(b"e", b""), 1, b"s" in fields, fields, size)

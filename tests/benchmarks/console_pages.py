@@ -13,6 +13,7 @@ from common.clock import now_ms
 from common.storage.migrations import migrate
 from tests.conftest import data_settings, embedded
 from tests.records import event_record
+from workers.console.app import COUNTS_S
 from workers.reports.story import story_page
 from workers.runtime import Runtime
 
@@ -47,7 +48,7 @@ def main() -> None:
             took = []
             for _ in range(20):
                 began = time.perf_counter()
-                told = story_page(runtime, "m1", "big", user, decision, after, 100)
+                told = story_page(runtime, "m1", "big", user, decision, after, 100, COUNTS_S)
                 took.append((time.perf_counter() - began) * 1000)
                 assert told is not None
                 assert told["recipients"]

@@ -25,6 +25,8 @@ from workers.cli.why import story
 from workers.runtime import Runtime
 
 WAIT_S = 30.0
+#: Tenants made at a time: what changed takes a second to take effect.
+TENANTS = 12
 
 
 def now_ms() -> int:
@@ -101,23 +103,35 @@ def fleet() -> Iterator[Core]:
                 runtime.close()
 
 
-@pytest.fixture
-def app(fleet: Core, tmp_path: Path) -> str:
-    """A tenant of this test with an APNs account `ios`, made as the command line makes it."""
+@pytest.fixture(scope="package")
+def tenants(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """New tenants, each with an APNs account `ios`, made as the command line makes it; TENANTS of them at a time."""
     from common.model import Vendor
     from common.storage.tenants import Tenant
     from workers.cli.demo import account
 
-    identity = "t" + uuid.uuid4().hex[:10]
     key = ec.generate_private_key(ec.SECP256R1())
-    p8 = tmp_path / "key.p8"
+    p8 = tmp_path_factory.mktemp("tenants") / "key.p8"
     p8.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    fleet.runtime.tenants.add(Tenant(identity, "Test chat", "en", "Asia/Shanghai"))
     options = ["--p8", str(p8), "--key-id", "TESTKEY001", "--team-id", "TESTTEAM01", "--topic", "com.example.chat", "--env", "production"]
-    fleet.runtime.credentials.add(account(Vendor.APNS, options, app=identity, business_id="ios"))
-    fleet.runtime.catalog.changed()
-    time.sleep(1.2)  # what changed takes effect within 2 s; most of it within one
-    return identity
+
+    def made() -> Iterator[str]:
+        while True:
+            names = ["t" + uuid.uuid4().hex[:10] for _ in range(TENANTS)]
+            for name in names:
+                fleet.runtime.tenants.add(Tenant(name, "Test chat", "en", "Asia/Shanghai"))
+                fleet.runtime.credentials.add(account(Vendor.APNS, options, app=name, business_id="ios"))
+            fleet.runtime.catalog.changed()
+            time.sleep(1.2)  # what changed takes effect within 2 s; most of it within one
+            yield from names
+
+    return made()
+
+
+@pytest.fixture
+def app(tenants: Iterator[str]) -> str:
+    """A tenant of this test with an APNs account `ios`."""
+    return next(tenants)
 
 
 def token() -> str:

@@ -216,6 +216,11 @@ def test_whatever_is_in_the_fields_the_answer_is_200(house: House, door: httpx.C
     assert letters[0].reason.startswith("wrong_shape")
 
 
+@pytest.mark.parametrize("token", ["x" * 2_049, "a\0b", ""])
+def test_what_can_be_nobodys_token_is_rejected_at_once(house: House, door: httpx.Client, token: str) -> None:
+    assert post(door, notification(house, token)) == [token]
+
+
 def test_a_key_confines_to_its_tenant(house: House, door: httpx.Client) -> None:
     assert door.post("/_matrix/push/v1/notify?k=wrong", json=notification(house, device_token("apns"))).status_code == 401
     assert door.get("/_matrix/push/v1/notify").json() == {"pushfleet": {"gateway": "matrix"}}

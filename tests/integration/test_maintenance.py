@@ -52,12 +52,13 @@ def runtime(settings_with: Callable[..., Settings], server: FrozenPostgres) -> I
 
 
 @pytest.fixture
-def upkeep(runtime: Runtime) -> Iterator[Upkeep]:
+def upkeep(runtime: Runtime, server: FrozenPostgres) -> Iterator[Upkeep]:
     stop = threading.Event()
     made = Upkeep(runtime, stop.is_set)
     thread = threading.Thread(target=made.run)
     thread.start()
     yield made
+    server.go_on()  # its end is not to wait for the database's deadlines
     stop.set()
     thread.join(40)
 
@@ -180,7 +181,7 @@ def test_a_batch_that_takes_too_long_is_halved_until_it_passes(runtime: Runtime,
     sizes: list[int] = []
     write = runtime.ledger.write
 
-    def slow(records: list[object], again: bool) -> None:
+    def slow(records: list[object], *more: object) -> None:
         sizes.append(len(records))
         if len(records) > 3:
             with runtime.engine.begin() as connection:
@@ -212,9 +213,9 @@ def _writes(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     write = runtime.ledger.write
 
-    def counted(records: list[object], again: bool) -> None:
+    def counted(records: list[object], *more: object) -> None:
         sizes.append(len(records))
-        write(records, again)  # type: ignore[arg-type]
+        write(records, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runtime.ledger, "write", counted)
     return sizes
@@ -249,7 +250,7 @@ def test_an_event_waits_no_longer_than_a_second_for_its_outcome(runtime: Runtime
 def test_what_is_being_written_for_long_is_nobody_elses(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     writer, other = LedgerWriter(runtime), StreamStore(runtime.redis, runtime.keys, takeover_idle_ms=600)
     monkeypatch.setattr(writer.consumer, "_renewer", LeaseRenewer(runtime.streams, renew_s=0.2))
-    monkeypatch.setattr(runtime.ledger, "write", lambda _records, _again: time.sleep(2.0))
+    monkeypatch.setattr(runtime.ledger, "write", lambda *_: time.sleep(2.0))
     _put(runtime, row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms()))
     thread = threading.Thread(target=writer.flush)
     thread.start()
@@ -290,14 +291,17 @@ def test_lanes_of_which_there_is_nothing_to_tell_cost_no_command_each(runtime: R
     runtime.lane_states.tell(lanes[7], 1, 0, 0, refused=True)
     runtime.guard.count(lanes[8], 10, 0, 0)
     for look, most in ((reporter.show_lanes, 50), (lambda: runtime.guard.stopped_of(lanes), 60), (reporter.now_and_then, 120)):
-        before = commands(runtime)
-        look()
-        assert commands(runtime) - before <= most
+        assert min(cost_of(runtime, look) for _ in range(3)) <= most, "whatever else asks this server now only adds to a look"
     states = runtime.lane_states.peek_all(lanes)
     assert [index for index, state in enumerate(states) if state.state != "flowing"] == [7]
     assert not any(runtime.guard.stopped_of(lanes).values())
 
 
-def commands(runtime: Runtime) -> int:
-    told: Any = runtime.redis.info("stats")
-    return int(told["total_commands_processed"])
+def cost_of(runtime: Runtime, look: Callable[[], object]) -> int:
+    """How many commands the server counts meanwhile."""
+    counted = []
+    for do in (lambda: None, look):
+        do()
+        told: Any = runtime.redis.info("stats")
+        counted.append(int(told["total_commands_processed"]))
+    return counted[1] - counted[0]

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from common.config import Settings
 from common.ledger_records import PageRecord, pack_users
+from common.storage import event_rows
 from common.storage.event_rows import EventRows
 from common.storage.migrations import migrate
 from common.storage.tallies import MINUTE_MS, SETTLE_MS, SLOTS, percentile
@@ -166,3 +167,23 @@ def test_few_rows_are_counted_anew_however_long_the_last_count_took(runtime, app
     assert slow.result(10) == {"accepted": 1}
     runtime.ledger.write([pushed(one, "u2", T0, "accepted")])
     assert EventRows(runtime.engine).counts(found) == {"accepted": 2}
+
+
+def test_a_page_does_not_wait_for_its_counts(runtime, app, monkeypatch):
+    monkeypatch.setattr(event_rows, "KEPT_FROM_ROWS", 0)
+    one = about(app)
+    runtime.ledger.write([one, pushed(one, "u1", T0, "accepted")])
+    with runtime.engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE pages IN ACCESS EXCLUSIVE MODE")
+        counts, counting = EventRows(runtime.engine).counts_soon(runtime.ledger.find("m-e1", app, None), 0.05)
+        assert (counts, counting) == (None, True)
+    told = story_page(runtime, "m-e1", app, None, None, None, 7, 10.0)
+    assert (told["counts"], told["counting"]) == ({"accepted": 1}, False)
+    key = next(key for key in event_rows._counts if key[2] == app)
+    event_rows._counts[key] = (0.0, {"accepted": 1})  # too old
+    runtime.ledger.write([pushed(one, "u2", T0, "accepted")])
+    with runtime.engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE pages IN ACCESS EXCLUSIVE MODE")
+        soon = EventRows(runtime.engine).counts_soon(runtime.ledger.find("m-e1", app, None), 0.05)
+    assert soon == ({"accepted": 1}, True), "the last ones, meanwhile"
+    assert EventRows(runtime.engine).counts(runtime.ledger.find("m-e1", app, None)) == {"accepted": 2}

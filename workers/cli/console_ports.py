@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,7 +35,7 @@ def console_ports(runtime: Runtime) -> Ports:
         set_device=lambda app, user, device, state: runtime.devices.set_state(app, user, device, state, "operator"),
         current=lambda rows: list(current(runtime, rows)),
         examine=lambda: [one for one in examined(runtime) if one.check not in CURRENT or one.problem == "keys_lost"],
-        trace=lambda message_id, app, user, decision, after, most: story_page(runtime, message_id, app, user, decision, after, most),
+        trace=partial(story_page, runtime),
         test_push=lambda app, user: _test_push(runtime, app, user),
         store_account=lambda vendor, app, business_id, given, rotate: _store(runtime, vendor, app, business_id, given, rotate),
         check_account=lambda app, vendor, business_id: _check(runtime, app, vendor, business_id),

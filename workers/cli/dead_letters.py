@@ -9,7 +9,7 @@ import click
 
 from common.storage.dead_letters import LISTED_MAX, DeadLetter
 from workers.cli.base import CliError, at, noted, opened, print_json, print_json_rows, print_table
-from workers.replay import NotReplayableError, replay
+from workers.replay import SEALED, NotReplayableError, replay
 from workers.runtime import Runtime
 
 #: Rows of the table that a person reads, unless more are asked for.
@@ -45,12 +45,17 @@ def listed(stage: str | None, app_id: str | None, limit: int | None, as_json: bo
 
 
 def as_contract(letter: DeadLetter) -> dict[str, Any]:
-    """{id, entry_id, stage, reason, app, at_ms, raw}, with `raw_b64` instead of `raw` where the bytes are not UTF-8."""
-    told = {name: getattr(letter, name) for name in ("id", "entry_id", "stage", "reason", "app", "at_ms")}
+    """{id, entry_id, stage, reason, app, at_ms, raw}, with `raw_b64` instead of `raw` where the bytes are not UTF-8.
+
+    `raw` is null where none of our keys opens the letter.
+    """
+    shown = {name: getattr(letter, name) for name in ("id", "entry_id", "stage", "reason", "app", "at_ms")}
+    if letter.sealed:
+        return {**shown, "raw": None}
     try:
-        return {**told, "raw": letter.raw.decode()}
+        return {**shown, "raw": letter.raw.decode()}
     except UnicodeDecodeError:
-        return {**told, "raw_b64": base64.b64encode(letter.raw).decode()}
+        return {**shown, "raw_b64": base64.b64encode(letter.raw).decode()}
 
 
 @dead_letters.command("show")
@@ -62,16 +67,19 @@ def show(letter_id: str, as_json: bool) -> None:
         letter = runtime.dead_letters.get(letter_id)
     if letter is None:
         raise _unknown(letter_id)
-    told = as_contract(letter)
+    shown = as_contract(letter)
     if as_json:
-        print_json({**told, "fields": dict(letter.fields)})
+        print_json({**shown, "fields": dict(letter.fields)})
         return
     for name in ("id", "entry_id", "stage", "reason", "app"):
-        print(f"{name:<9} {told[name] or ''}")
+        print(f"{name:<9} {shown[name] or ''}")
     print(f"{'at':<9} {at(letter.at_ms)}")
     for name, value in letter.fields.items():
         print(f"{name:<9} {value}")
-    print(told.get("raw") or f"{len(letter.raw)} bytes, base64:\n{told.get('raw_b64', '')}")
+    if letter.sealed:
+        print(SEALED)
+        return
+    print(shown.get("raw") or f"{len(letter.raw)} bytes, base64:\n{shown.get('raw_b64', '')}")
 
 
 @dead_letters.command("replay")

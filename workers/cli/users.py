@@ -118,5 +118,12 @@ def erase_person(app_id: str, person: str, yes: bool) -> None:
     with opened() as runtime:
         found = erase_everywhere(runtime, app_id, person)
         noted(runtime, "person erased", app_id, person_mark(app_id, person))
+    sealed = found.pop("sealed")
     print(", ".join(f"{store} {count}" for store, count in found.items() if count) or "nothing was stored of them")
     print("the core's own keys (presence, members, friends) are the core's; backups keep what they hold until they are thrown away")
+    if sealed:
+        raise CliError(
+            f"{sealed} dead letters of {app_id}, or of no tenant, may name them: none of the keys in PUSHFLEET_SECRET_KEYS_FILE opens"
+            " them: add the key and erase again, or pushfleet dead-letters drop ID",
+            exit_code=1,
+        )

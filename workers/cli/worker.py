@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from redis.exceptions import RedisError
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 #: Processes that are no Celery workers, beside intake.
 ALONE = ("upkeep", "receipts", "console", "gateway", "gateway-xmpp")
-HEARTBEAT_S = 3.0
 #: A process that starts waits so long for the database to say which tables it has.
 START_LOOK_S = 5.0
 #: A delivery worker that nobody woke looks by itself after so long.
@@ -78,15 +77,14 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     part = taken if stage == UPKEEP and len(taken) < len(ROLES) else []
     name = process_name(stage, chosen, index, os.environ, part)
     logs.setup(settings, stage, process=name)
-    runtime = _begun(settings, stage, name, role_of(stage, chosen, part))
+    runtime, beat = _begun(settings, stage, name, role_of(stage, chosen, part))
     _tables_fit(runtime)
-    stop = threading.Event()
     if stage in (PRESENCE, ROUTING, DELIVERY):
-        _celery(runtime, stage, chosen, stop)
+        _celery(runtime, stage, chosen, beat)
         return
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    run: dict[str, Callable[[Runtime, threading.Event], None]] = {
+        signal.signal(number, lambda *_: beat.stop.set())
+    run: dict[str, Callable[[Runtime, WorkBeat], None]] = {
         "intake": _intake,
         UPKEEP: partial(_upkeep, roles=taken),
         "receipts": _receipts,
@@ -94,11 +92,11 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
         "gateway": _gateway,
         "gateway-xmpp": _gateway_xmpp,
     }
-    run[stage](runtime, stop)
+    run[stage](runtime, beat)
     runtime.close()
 
 
-def _begun(settings: Settings, stage: str, name: str, role: str) -> Runtime:
+def _begun(settings: Settings, stage: str, name: str, role: str) -> tuple[Runtime, WorkBeat]:
     """Says that this process is at work, and looks then whether it may: one that reshards sees it, or is seen."""
     while True:
         _wait_for_reshard(settings, stage)
@@ -109,17 +107,17 @@ def _begun(settings: Settings, stage: str, name: str, role: str) -> Runtime:
             if must_stop(runtime.redis, runtime.keys, stage, settings.shards):
                 beat.end()
                 continue
-        return runtime
+        return runtime, beat
 
 
 def _wait_for_reshard(settings: Settings, stage: str) -> None:
     """While `pushfleet reshard` is at work, or waits to be called again, no worker begins."""
-    told = False
+    logged = False
     with contextlib.suppress(RedisError, OSError), contextlib.closing(connect(settings.redis_url)) as redis:
         while must_stop(redis, Keys(settings.key_root), stage, settings.shards) and redis.exists(Keys(settings.key_root).resharding):
-            if not told:
+            if not logged:
                 log.warning("waits for the end of `pushfleet reshard`")
-            told = True
+            logged = True
             time.sleep(RESHARD_LOOK_S)
 
 
@@ -185,7 +183,7 @@ class Progress:
         return since is None or time.monotonic() - max(since, self._progress()) < self._silent_s
 
 
-def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], float], waiting: Callable[[], bool]) -> None:
+def _heartbeat(runtime: Runtime, beat: WorkBeat, progress: Callable[[], float], waiting: Callable[[], bool]) -> None:
     """Says that we live, and serves metrics and health. progress: monotonic time of the last progress."""
     silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)  # an access token and two requests may be waited for
     known = Progress(progress, waiting, silent_s)
@@ -193,21 +191,14 @@ def _heartbeat(runtime: Runtime, stop: threading.Event, progress: Callable[[], f
     port = metrics.serve_metrics(runtime.settings, runtime.name, known.healthy, lambda: _ready(runtime))
     runtime.metrics_at = metrics.target(runtime.settings, port) if port else None
 
-    def beat() -> None:
-        while not stop.is_set():
-            try:
-                runtime.alive()
-                known.look()
-                if not stop.is_set() and must_stop(runtime.redis, runtime.keys, runtime.role.partition(":")[0], runtime.settings.shards):
-                    log.warning("the number of shards changes: this process ends")
-                    os.kill(os.getpid(), signal.SIGTERM)
-            except RedisError as error:
-                log.warning("Redis is away", extra={"reason": type(error).__name__})
-            stop.wait(HEARTBEAT_S)
-        with contextlib.suppress(RedisError):
-            runtime.leave()
+    def alive() -> None:
+        runtime.alive()
+        known.look()
+        if must_stop(runtime.redis, runtime.keys, runtime.role.partition(":")[0], runtime.settings.shards) and not beat.stop.is_set():
+            log.warning("the number of shards changes: this process ends")
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+    beat.takes_work(alive)
     calm_collector()
 
 
@@ -226,13 +217,14 @@ def _ready(runtime: Runtime) -> bool:
     return True
 
 
-def _intake(runtime: Runtime, stop: threading.Event) -> None:
+def _intake(runtime: Runtime, beat: WorkBeat) -> None:
     from workers.intake.dialects import DIALECTS
 
     metrics.begin(dialects=DIALECTS)
+    _ = runtime.app  # its libraries: the first message must not wait for them
     consumer = intake_loop(runtime)
-    _heartbeat(runtime, stop, lambda: consumer.progress_at, lambda: True)
-    consumer.run(stop.is_set)
+    _heartbeat(runtime, beat, lambda: consumer.progress_at, lambda: True)
+    consumer.run(beat.stop.is_set)
 
 
 def intake_loop(runtime: Runtime) -> IntakeLoop:
@@ -272,55 +264,58 @@ def doors_of(runtime: Runtime) -> IntakePorts:
     )
 
 
-def _upkeep(runtime: Runtime, stop: threading.Event, roles: Sequence[str]) -> None:
+def _upkeep(runtime: Runtime, beat: WorkBeat, roles: Sequence[str]) -> None:
     from workers.upkeep import Upkeep
 
     _ = runtime.vault  # without its keys the process ends here, with words, and no role begins
-    upkeep = Upkeep(runtime, stop.is_set, roles)
-    _heartbeat(runtime, stop, lambda: upkeep.progress_at, lambda: True)
+    upkeep = Upkeep(runtime, beat.stop.is_set, roles)
+    _heartbeat(runtime, beat, lambda: upkeep.progress_at, lambda: True)
     upkeep.run()
 
 
-def _receipts(runtime: Runtime, stop: threading.Event) -> None:
+def _receipts(runtime: Runtime, beat: WorkBeat) -> None:
     from workers.receipts.http import serve
 
-    _heartbeat(runtime, stop, time.monotonic, lambda: False)
-    serve(runtime, stop)
+    _heartbeat(runtime, beat, time.monotonic, lambda: False)
+    serve(runtime, beat.stop)
 
 
-def _gateway(runtime: Runtime, stop: threading.Event) -> None:
+def _gateway(runtime: Runtime, beat: WorkBeat) -> None:
     from workers.gateway.http import serve
 
-    _heartbeat(runtime, stop, time.monotonic, lambda: False)
-    serve(runtime, stop)
+    _heartbeat(runtime, beat, time.monotonic, lambda: False)
+    serve(runtime, beat.stop)
 
 
-def _gateway_xmpp(runtime: Runtime, stop: threading.Event) -> None:
+def _gateway_xmpp(runtime: Runtime, beat: WorkBeat) -> None:
     from workers.gateway.xmpp import serve
 
-    _heartbeat(runtime, stop, time.monotonic, lambda: False)
-    serve(runtime, stop)
+    _heartbeat(runtime, beat, time.monotonic, lambda: False)
+    serve(runtime, beat.stop)
 
 
-def _console(runtime: Runtime, stop: threading.Event) -> None:
+def _console(runtime: Runtime, beat: WorkBeat) -> None:
     from workers.cli.console_ports import console_ports
     from workers.console.app import serve
 
-    _heartbeat(runtime, stop, time.monotonic, lambda: False)
-    serve(runtime, stop, console_ports(runtime))
+    _heartbeat(runtime, beat, time.monotonic, lambda: False)
+    serve(runtime, beat.stop, console_ports(runtime))
 
 
-def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading.Event) -> None:
+def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat) -> None:
     """A Celery worker of this stage's queues. SIGTERM: the drains end between two batches, then the worker."""
     from celery.signals import worker_ready, worker_shutting_down
 
+    from workers.broker import end_wait
     from workers.pipeline import Stages, register
 
     metrics.begin(vendors if stage == DELIVERY else ())
+    stop = beat.stop
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
     queues = [queue_of(DELIVERY, vendor) for vendor in vendors] if stage == DELIVERY else [queue_of(stage)]
 
+    ready = ReadyLanes(stages, vendors, stop)
     started = time.monotonic()
 
     def progress() -> float:  # a worker that never heard a wake-up while work waits is not well
@@ -328,39 +323,61 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], stop: threading
 
     def waiting() -> bool:
         if stage == DELIVERY:
-            return bool(shards.due_vendors(runtime, vendors))
+            return bool(ready.vendors)
         return any(backlog.unread or backlog.pending for backlog in shards.backlog(runtime, keys.STAGE_STREAMS[stage]).values())
 
     def on_ready(**_: object) -> None:
-        _heartbeat(runtime, stop, progress, waiting)
+        _heartbeat(runtime, beat, progress, waiting)
 
     def on_stop(**_: object) -> None:
         stop.set()
+        threading.Thread(target=end_wait, daemon=True).start()
 
     worker_ready.connect(on_ready, weak=False)
     worker_shutting_down.connect(on_stop, weak=False)
     _leave_logging_alone()
     # one more than there are queues: a wake-up that comes while all of them work only tells its drains so
     slots = len(queues) + 1 if stage == DELIVERY or len(runtime.shards) > 1 else 1
-    arguments = ["-q", "worker", "-Q", ",".join(queues), "-P", "threads", "-c", str(slots), "-n", f"{runtime.name}@%h"]
     if stage == DELIVERY:  # no daemon: the process has not ended before its rounds have
-        threading.Thread(target=_without_wake_ups, args=(stages, vendors, stop), name="poll").start()
+        threading.Thread(target=ready.look, name="poll").start()
     try:
-        runtime.app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+        _consume(runtime, queues, slots)
     finally:
         stop.set()
 
 
-def _without_wake_ups(stages: Stages, vendors: Sequence[Vendor], stop: threading.Event) -> None:
-    """Looks for ready lanes now and then, though nobody wakes this worker: a Redis without free memory takes no wake-up."""
-    while not stop.wait(POLL_S):
-        ready: Sequence[Vendor] = ()
-        with contextlib.suppress(RedisError, OSError):
-            ready = shards.due_vendors(stages.runtime, vendors)
-        for vendor in ready:
-            sender = stages.drain(DELIVERY, vendor)
-            if time.monotonic() - sender.progress_at >= POLL_S:
-                sender(stop.is_set)
+def _consume(runtime: Runtime, queues: Sequence[str], slots: int) -> None:
+    """Celery's worker until SIGTERM. Not by its command line, whose libraries (a shell with completion) take 8 MiB a process."""
+    from celery.apps.worker import Worker
+
+    alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+    name = f"{runtime.name}@{socket.gethostname()}"
+    celery: Any = Worker(runtime.app, hostname=name, queues=queues, pool_cls="threads", concurrency=slots, quiet=True, **alone)
+    celery.start()
+    if celery.exitcode:
+        raise click.exceptions.Exit(celery.exitcode)
+
+
+class ReadyLanes:
+    """Looks for ready lanes now and then, though nobody wakes this worker: a Redis without free memory takes no wake-up.
+
+    vendors: of this worker's, those that had ready lanes at the last look.
+    """
+
+    def __init__(self, stages: Stages, vendors: Sequence[Vendor], stop: threading.Event) -> None:
+        self._stages, self._all, self._stop = stages, vendors, stop
+        self.vendors: Sequence[Vendor] = ()
+
+    def look(self) -> None:
+        """Until told to stop."""
+        while not self._stop.wait(POLL_S):
+            self.vendors = ()
+            with contextlib.suppress(RedisError, OSError):
+                self.vendors = shards.due_vendors(self._stages.runtime, self._all)
+            for vendor in self.vendors:
+                sender = self._stages.drain(DELIVERY, vendor)
+                if time.monotonic() - sender.progress_at >= POLL_S:
+                    sender(self._stop.is_set)
 
 
 def _leave_logging_alone() -> None:

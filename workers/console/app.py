@@ -48,6 +48,8 @@ HERE: Final = Path(__file__).parent
 FORM_BYTES_MAX: Final = 16_384
 #: An account's files and secrets.
 UPLOAD_BYTES_MAX: Final = 256 * 1024
+#: How long a page waits for the counts of a message's rows, seconds; later ones are there when it is loaded again.
+COUNTS_S = 0.15
 #: Recipients that a message's page shows at once; the counts are of all.
 SHOWN_MAX: Final = 100
 LETTERS_MAX: Final = 200
@@ -330,7 +332,7 @@ class Console:
                 after = read_cursor(found) if (found := request.query_params.get("after")) else None
             except ApiRefusal:
                 after = None
-            told = self._ports.trace(asked["id"], asked["app"] or None, asked["user"] or None, decision, after, SHOWN_MAX)
+            told = self._ports.trace(asked["id"], asked["app"] or None, asked["user"] or None, decision, after, SHOWN_MAX, COUNTS_S)
         more = cursor_text(told["next"]) if told and told["next"] else None
         total = sum(told["counts"].values()) if told and told["counts"] is not None else None
         return self._page(request, visitor, "messages", asked=asked, told=told, decision=decision, more=more, total=total)

@@ -108,8 +108,8 @@ class Ports:
     #: (app, user) -> workers/reports/person.py; (app, user, device, state wanted) -> whether it was changed
     person: Callable[[str, str], dict[str, Any]]
     set_device: Callable[[str, str, str, str], bool]
-    #: (message id, app, user, decision, after, rows at most) -> workers/reports/story.py: story_page
-    trace: Callable[[str, str | None, str | None, str | None, Cursor | None, int], dict[str, Any] | None]
+    #: (message id, app, user, decision, after, rows at most, patience s) -> workers/reports/story.py: story_page
+    trace: Callable[[str, str | None, str | None, str | None, Cursor | None, int, float | None], dict[str, Any] | None]
     #: doctor's findings: those that change from minute to minute (the lanes' rows); all others, which take seconds
     current: Callable[[Sequence[Mapping[str, Any]]], Sequence[Examined]]
     examine: Callable[[], Sequence[Examined]]

@@ -45,6 +45,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "events_in": ("Events in", "事件流入"),
     "last_minute": ("last minute", "最近一分钟"),
     "last_hour": ("last hour", "最近一小时"),
+    "counting": ("being counted: load again", "正在统计，请刷新"),
     "too_many": ("too many to count now", "数量过大，暂不统计"),
     "accepted_hour": ("Accepted by vendors, last hour", "最近一小时厂商已接收"),
     "waiting": ("Waiting", "等待中"),
@@ -332,9 +333,9 @@ def check_words(check: str, lang: str) -> str:
     return CHECKS.get(check, (check, check))[LANGUAGES.index(lang)]
 
 
-def audit_words(said: str, lang: str) -> str:
+def audit_words(value: str, lang: str) -> str:
     """An action or a result of the audit log; as it is written where we have no words for it."""
-    return ACTIONS.get(said) or RESULTS.get(said, said) if lang == "zh" else said
+    return ACTIONS.get(value) or RESULTS.get(value, value) if lang == "zh" else value
 
 
 def decision_words(decision: str, lang: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import threading
@@ -19,7 +20,7 @@ from common.storage.keys import Keys
 log = logging.getLogger(__name__)
 
 READ_MAX: Final = 500
-BLOCK_S: Final = 1
+BLOCK_S: Final = 3
 AWAY_S: Final = 0.5
 
 
@@ -59,6 +60,10 @@ class DecisionReader:
 
     def close(self) -> None:
         self._stop.set()
+        with contextlib.suppress(RedisError, OSError), self._redis.pipeline(transaction=False) as pipe:
+            pipe.rpush(self._name, b"")  # a word of no meaning ends its wait
+            pipe.expire(self._name, BLOCK_S)
+            pipe.execute()
         self._thread.join(BLOCK_S + 1)
 
     def _run(self) -> None:
@@ -77,15 +82,15 @@ class DecisionReader:
 
     def _hand(self, raw: bytes) -> None:
         try:
-            told = json.loads(raw)
+            reply = json.loads(raw)
         except ValueError:
             return
-        waiting = self._waiting.get(str(told.get("event_id")))
+        waiting = self._waiting.get(str(reply.get("event_id")))
         if waiting is not None:
             loop, future = waiting
-            loop.call_soon_threadsafe(_settle, future, told)
+            loop.call_soon_threadsafe(_settle, future, reply)
 
 
-def _settle(future: asyncio.Future[dict[str, Any]], told: dict[str, Any]) -> None:
+def _settle(future: asyncio.Future[dict[str, Any]], reply: dict[str, Any]) -> None:
     if not future.done():
-        future.set_result(told)
+        future.set_result(reply)

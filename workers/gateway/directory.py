@@ -18,7 +18,7 @@ from workers.gateway.secrets import CALLBACK_SECRETS, GATEWAY_KEYS, digest_of, o
 log = logging.getLogger(__name__)
 
 #: What an operator changes takes effect within two seconds.
-LOOK_S: Final = 0.5
+LOOK_S: Final = 1.5
 
 
 class Config(Protocol):
@@ -35,6 +35,7 @@ class Config(Protocol):
 class ConfigSource(Protocol):
     @property
     def now(self) -> Config: ...
+    def fresh(self) -> Config: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Directories:
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
             try:
-                config = self._source.now
+                config = self._source.fresh()
                 if config is not self._made[0]:
                     self._made = (config, self._read(config))
             except Exception as error:  # noqa: BLE001 - the old one stands; whatever is wrong must not end the looking

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from workers.gateway.aliases import Found
+from workers.intake.events import TOKEN_BYTES_MAX
 
 #: Longer words are cut here; vendors cut further.
 BODY_CHARS_MAX: Final = 2_000
@@ -20,6 +21,8 @@ NAME_BYTES_MAX: Final = 1_000
 NAME_CHARS_SURE: Final = NAME_BYTES_MAX // 4
 #: JSON of an app's own keys; what is over goes, the longest first.
 PAYLOAD_BYTES_MAX: Final = 3_000
+#: A value of such a key is nested no deeper: with what is around it, intake's bound of a whole event holds.
+PAYLOAD_DEPTH_MAX: Final = 20
 
 
 def as_text(value: Any) -> str:
@@ -43,6 +46,8 @@ def fitting(payload: Mapping[str, Any]) -> dict[str, Any]:
     """As much of the keys as fits PAYLOAD_BYTES_MAX, and nothing that JSON or our queues can't carry."""
     sizes: dict[str, int] = {}
     for key, value in payload.items():
+        if _too_deep(value, PAYLOAD_DEPTH_MAX):
+            continue
         try:
             sizes[key] = len(msgspec.json.encode({key: value})) + 1 if msgspec.msgpack.encode(value) is not None else 0
         except (UnicodeEncodeError, OverflowError, TypeError, RecursionError):
@@ -51,6 +56,18 @@ def fitting(payload: Mapping[str, Any]) -> dict[str, Any]:
     while kept and sum(kept.values()) > PAYLOAD_BYTES_MAX:
         del kept[max(kept, key=lambda name: kept[name])]
     return {key: payload[key] for key in kept}
+
+
+def _too_deep(value: Any, most: int) -> bool:
+    if not isinstance(value, Mapping | list):
+        return False
+    inner = value.values() if isinstance(value, Mapping) else value
+    return most == 0 or any(_too_deep(one, most - 1) for one in inner)
+
+
+def is_token(token: str) -> bool:
+    """Whether any vendor's token may look so: no NUL, within the registry's bound."""
+    return "\0" not in token and 0 < len(token.encode("utf-8", "replace")) <= TOKEN_BYTES_MAX
 
 
 def direct_event(

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from common.model import Vendor
 from workers.gateway.aliases import DoorAccount, Found, named
-from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, fitting
+from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, fitting, is_token
 
 NOTIFICATIONS_MAX: Final = 100
 TOKENS_MAX: Final = 1_000
@@ -57,17 +57,18 @@ def _notification(one: Mapping[str, Any], accounts: list[DoorAccount], now_ms: i
     number = one.get("platform")
     _vendor, word = PLATFORMS.get(number, (None, "unknown")) if isinstance(number, int) else (None, "unknown")
     words = as_text(one.get("message"))
-    tokens = one.get("tokens") if isinstance(one.get("tokens"), list) else []
-    tokens = [token for token in tokens[:TOKENS_MAX] if isinstance(token, str) and token] if isinstance(tokens, list) else []
+    given = one.get("tokens")
+    tokens = [token if isinstance(token, str) else "" for token in given] if isinstance(given, list) else []
     found = _account(one, accounts)
     if isinstance(found, str):
         read.failed += [failed(word, token, words, found) for token in tokens or [""]]
         read.count += len(tokens)
         return
-    for token in dict.fromkeys(tokens):
+    for number, token in enumerate(dict.fromkeys(tokens)):
         read.count += 1
-        if not as_text(token) or len(token.encode("utf-8", "replace")) > 2048:
-            read.failed.append(failed(word, token[:64], words, "the token is too long or no text"))
+        if not is_token(token) or number >= TOKENS_MAX:
+            error = f"more than {TOKENS_MAX} tokens" if number >= TOKENS_MAX else "the token is empty, too long or no text"
+            read.failed.append(failed(word, token[:64], words, error))
             continue
         read.pushes.append(GorushPush(word, token, _event(one, found, token, now_ms)))
     if not tokens:

@@ -42,7 +42,7 @@ from workers.gateway.aliases import named, only
 from workers.gateway.answers import DecisionReader
 from workers.gateway.clouds import CloudCallback, CloudRefusal
 from workers.gateway.directory import ConfigSource, Directories
-from workers.gateway.events import as_text, encoded
+from workers.gateway.events import as_text, encoded, is_token
 from workers.gateway.feed import StreamAway, StreamFeed
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ CALLS_MAX: Final = 4_096
 DECISION_S: Final = 0.2
 SYNC_S: Final = 5.0
 #: Devices of one notification; a homeserver names one.
-DEVICES_MAX: Final = 100
+DEVICES_MAX: Final = 1_000
 #: A callback that a cloud signs singly is taken once in this time.
 ONCE_S: Final = 86_400
 #: An unknown name is a dead letter once in this time, however often it is asked for.
@@ -134,8 +134,8 @@ def make_app(world: GatewayWorld, feed: StreamFeed, decisions: DecisionReader, d
         Route("/_matrix/push/v1/notify", discovery, methods=["GET"]),
         Route("/healthz", healthz),
         Route("/health", healthz),
-        Route("/t/{key}/api/v1/send_push", _counted("mattermost", doors.mattermost), methods=["POST"]),
-        Route("/t/{key}/api/v1/ack", _counted("mattermost", doors.mattermost_ack), methods=["POST"]),
+        Route("/t/{key}/api/v1/send_push", _counted("mattermost", _with_status(doors.mattermost)), methods=["POST"]),
+        Route("/t/{key}/api/v1/ack", _counted("mattermost", _with_status(doors.mattermost_ack)), methods=["POST"]),
         Route("/t/{key}/api/push", _counted("gorush", doors.gorush), methods=["POST"]),
         Route("/t/{key}/api/stat/app", healthz),
         Route("/t/{key}/healthz", healthz),
@@ -159,6 +159,19 @@ def _counted(door: str, answer: Answering) -> Answering:
             response = Response(status_code=400)
         _requests(door, response.status_code).inc()
         return response
+
+    return answered
+
+
+def _with_status(answer: Answering) -> Answering:
+    """Mattermost reads `status` of an answer of 200: what it was refused for is told there. A wrong key stays a 401."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except GatewayRefusal as refusal:
+            code = refusal.status if refusal.status == 401 else 200
+            return JSONResponse({"status": "FAIL", "error": refusal.words}, code)
 
     return answered
 
@@ -188,37 +201,37 @@ class _Gateway:
             query = request.scope["query_string"].decode("latin-1")
             given = CloudCallback(name, query, dict(request.headers), body)
             try:
-                told = clouds.genuine(given, self._directories.now.secrets, time.time())
+                genuine = clouds.genuine(given, self._directories.now.secrets, time.time())
             except CloudRefusal as refusal:
                 raise GatewayRefusal(refusal.status, refusal.words) from None
-            fields: dict[str, bytes | str] = {"e": told.body, "d": name, "app": told.app}
+            fields: dict[str, bytes | str] = {"e": genuine.body, "d": name, "app": genuine.app}
             if query:
                 fields["q"] = query
-            if await self._first(told, body):
+            if await self._first(genuine, body):
                 await self._feed.put([fields])
-                await self._took(told, body)
+                await self._took(genuine, body)
             return Response(clouds.ACKS[name], media_type="application/json")
 
         return answer
 
-    async def _first(self, told: clouds.Genuine, body: bytes) -> bool:
+    async def _first(self, genuine: clouds.Genuine, body: bytes) -> bool:
         """False for the very callback that was taken before. GatewayRefusal: another body under a signature that was used."""
-        if not told.once:
+        if not genuine.once:
             return True
-        known = await self._redis(lambda: self._world.redis.get(self._once(told)))
+        known = await self._redis(lambda: self._world.redis.get(self._once(genuine)))
         if known is None:
             return True
         if known == _digest(body):
             return False
         raise GatewayRefusal(401, "this signature was used for another callback")
 
-    async def _took(self, told: clouds.Genuine, body: bytes) -> None:
+    async def _took(self, genuine: clouds.Genuine, body: bytes) -> None:
         """After it is on the stream; where this is lost, the event's id absorbs a repeat."""
-        if told.once:
-            await self._redis(lambda: self._world.redis.set(self._once(told), _digest(body), ex=ONCE_S))
+        if genuine.once:
+            await self._redis(lambda: self._world.redis.set(self._once(genuine), _digest(body), ex=ONCE_S))
 
-    def _once(self, told: clouds.Genuine) -> str:
-        return self._world.keys.receipt_nonce(hashlib.sha256(f"{told.app}\0{told.once}".encode("utf-8", "replace")).hexdigest())
+    def _once(self, genuine: clouds.Genuine) -> str:
+        return self._world.keys.receipt_nonce(hashlib.sha256(f"{genuine.app}\0{genuine.once}".encode("utf-8", "replace")).hexdigest())
 
     async def _redis(self, ask: Callable[[], Any]) -> Any:
         try:
@@ -239,22 +252,30 @@ class _Gateway:
         if key is not None and app is None:
             raise GatewayRefusal(401, "no tenant has this key: pushfleet app gateway-key")
         accounts = directory.by_app.get(app, []) if app is not None else directory.accounts
+        if len(devices) > DEVICES_MAX:
+            raise GatewayRefusal(400, f"at most {DEVICES_MAX} devices")
         pushkeys: dict[str, str] = {}
         events: list[dict[str, Any]] = []
-        for device in devices[:DEVICES_MAX]:
-            if not isinstance(device, dict) or not as_text(device.get("pushkey")):
+        rejected: list[str] = []
+        for device in devices:
+            pushkey = device.get("pushkey") if isinstance(device, dict) else None
+            if not isinstance(pushkey, str):
                 continue
             name = as_text(device.get("app_id"))
             found = only(named(accounts, name))
             if found is None:
                 await self._unknown("matrix", app, name, notification)
                 continue
+            if not is_token(pushkey):
+                rejected.append(pushkey)
+                continue
             event = matrix.event_of(notification, device, found, directory.langs.get(found.account.app, "en"), now)
             if event is not None:
                 events.append(event)
-                pushkeys[event["id"]] = device["pushkey"]
-        told = await self._ask(events, DECISION_S)
-        return JSONResponse({"rejected": [pushkeys[one] for one, reply in told.items() if reply.get("retired") is True]})
+                pushkeys[event["id"]] = pushkey
+        replies = await self._ask(events, DECISION_S)
+        rejected += [pushkeys[one] for one, reply in replies.items() if reply.get("retired") is True]
+        return JSONResponse({"rejected": rejected})
 
     # ------------------------------------------------------------ Mattermost
 
@@ -266,14 +287,14 @@ class _Gateway:
         if found is None:
             await self._unknown("mattermost", app, name, given)
             return JSONResponse({"status": "FAIL", "error": "no account, or several, have this platform as alias"})
-        if not as_text(given.get("device_id")):
-            return JSONResponse({"status": "FAIL", "error": "no device_id"})
+        if not is_token(as_text(given.get("device_id"))):
+            return JSONResponse({"status": "FAIL", "error": "no device_id, or one that is no token"})
         event = mattermost.event_of(given, found, now_ms())
         try:
-            told = await self._ask([event], DECISION_S)
+            replies = await self._ask([event], DECISION_S)
         except StreamAway:
             return JSONResponse({"status": "FAIL", "error": "not taken now"})
-        removed = any(reply.get("retired") is True for reply in told.values())
+        removed = any(reply.get("retired") is True for reply in replies.values())
         return JSONResponse({"status": "REMOVE" if removed else "OK"})
 
     async def mattermost_ack(self, request: Request) -> Response:
@@ -321,8 +342,8 @@ class _Gateway:
         events = [push.event for push in read.pushes]
         logs: list[dict[str, str]] = []
         if sync:
-            told = await self._ask(events, SYNC_S)
-            logs = [*read.failed, *_gorush_logs(read.pushes, told)]
+            replies = await self._ask(events, SYNC_S)
+            logs = [*read.failed, *_gorush_logs(read.pushes, replies)]
         else:
             await self._feed.put([encoded(event) for event in events])
         return JSONResponse({"success": "ok", "counts": read.count, "logs": logs})
@@ -373,11 +394,11 @@ class _Gateway:
         await self._redis(bury)
 
 
-def _gorush_logs(pushes: Sequence[gorush.GorushPush], told: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def _gorush_logs(pushes: Sequence[gorush.GorushPush], replies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
     """gorush logs what failed. What is not decided in time is on its way, and no failure."""
     logs = []
     for push in pushes:
-        reply = told.get(push.event["id"])
+        reply = replies.get(push.event["id"])
         if reply is not None and reply.get("decision") not in (None, "accepted"):
             words = str(push.event["data"]["push"]["display"].get("body", ""))
             error = f"{reply['decision']} {reply.get('note') or ''}".strip()

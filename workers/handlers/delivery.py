@@ -78,7 +78,7 @@ _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 
 
 @dataclass(slots=True)
-class _Running:
+class Running:
     """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate, so that the next may begin before
     its last answer came, and still comes behind it. together: with rounds of other lanes. lost: names of entries that another
     sender has taken over."""
@@ -106,7 +106,7 @@ class _Rest:
 
 
 #: In place of a round that is over.
-_ELSEWHERE: Final = _Running(Taken("", Urgency.BULK, "", "empty", 0), [], 0)
+_ELSEWHERE: Final = Running(Taken("", Urgency.BULK, "", "empty", 0), [], 0)
 
 
 class LaneSender:
@@ -124,7 +124,7 @@ class LaneSender:
         self._stopping: Callable[[], bool] = lambda: False
         self._pool = ThreadPoolExecutor(LANES_TOGETHER, thread_name_prefix=f"lanes-{vendor}")
         self._lock = threading.Lock()
-        self._running: dict[str, _Running] = {}  # by the take's word
+        self._running: dict[str, Running] = {}  # by the take's word
         self._silent: set[str] = set()
         self._slice_lock = threading.Lock()
         self._called = threading.Event()
@@ -136,7 +136,26 @@ class LaneSender:
         self._each = float(PUSHES_EACH)
         self._took_at = 0.0
         self._listens = False  # whoever brings work tells this worker, and nobody else
+        self._leader: LaneSender | None = None  # the one for all shards, if this one is of a shard among several
         self._keeper: threading.Thread | None = None
+
+    # ------------------------------------------------------------ of a shard among several
+
+    def joins(self, leader: LaneSender) -> None:
+        """The leader begins this one's rounds: they share its bound, its threads, its wake-ups and what it knows of silent lanes."""
+        self._leader = leader
+        self._pool, self._woken, self._silent = leader._pool, leader._woken, leader._silent
+
+    def slice_until(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
+
+    def own_rounds(self) -> list[Running]:
+        with self._lock:
+            return list(self._running.values())
+
+    def rounds_at_work(self) -> list[Running]:
+        """Those that share the bound of pushes on the wire."""
+        return self.own_rounds() if self._leader is None else self._leader.rounds_at_work()
 
     # ------------------------------------------------------------ the slice
 
@@ -154,7 +173,7 @@ class LaneSender:
     def _slice(self, stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
         try:
-            self._give_back_owed()
+            self.give_back_owed()
             if time.monotonic() >= self._old_at:
                 self._old_at = time.monotonic() + (0.0 if self._old.adopt() else 1.0)
             if self._work(time.monotonic() + SLICE_S):
@@ -170,7 +189,7 @@ class LaneSender:
         """A wake-up in place of the words that this worker was to hear and does not any more."""
         if self._listens:
             self._listens = False
-            self.runtime.streams.clear_wake_up(queue_of(DELIVERY, self.vendor))  # nobody hears the one that is waiting
+            self.runtime.wakes.clear_wake_up(queue_of(DELIVERY, self.vendor))  # nobody hears the one that is waiting
             self.runtime.send_wake_up(DELIVERY, self.vendor)
 
     def _work(self, end: float) -> bool:
@@ -183,19 +202,19 @@ class LaneSender:
             if self._ledger_full():
                 break
             busy = self._busy()  # asked first: the look passes over the lane of a round that ends meanwhile
-            started, next_s = self._start()
+            started, next_s = self.start()
             if started:
                 rest = _Rest(time.monotonic() + LINGER_S)
             elif not self._rests(rest, next_s, end, busy=busy):
                 return next_s is not None and next_s < SLICE_S  # due soon after this slice: another one waits for it
-        self._rounds.flush()
+        self.flush()
         over = not self._stopping() and time.monotonic() >= end
         self._wait_for_rounds(0.2 if not self._stopping() else 2 * self.runtime.settings.send_timeout_s)
         return over
 
     def _rests(self, rest: _Rest, next_s: float | None, end: float, *, busy: bool) -> bool:
         """Waits until there may be more to do; False where there is nothing to wait for in this slice."""
-        streams, queue, now = self.runtime.streams, queue_of(DELIVERY, self.vendor), time.monotonic()
+        streams, queue, now = self.runtime.wakes, queue_of(DELIVERY, self.vendor), time.monotonic()
         if now < rest.lingers_until and not rest.listens:
             if busy or self._busy():
                 self._woken.wait(min(rest.look_s, next_s or LOOK_MAX_S))
@@ -217,11 +236,17 @@ class LaneSender:
             return False
         return True
 
+    def flush(self) -> None:
+        self._rounds.flush()
+
+    def _ledger_lengths(self) -> list[int]:
+        streams = self.runtime.streams
+        return [streams.redis.xlen(streams.keys.stream(keys.LEDGER))]
+
     def _ledger_full(self) -> bool:
         if time.monotonic() < self._ledger_at:
             return False
-        streams = self.runtime.streams
-        if streams.redis.xlen(streams.keys.stream(keys.LEDGER)) <= ledger.STREAM_MAX:
+        if max(self._ledger_lengths()) <= ledger.STREAM_MAX:
             self._ledger_at = time.monotonic() + LEDGER_LOOK_S
             return False
         log.warning("the ledger's stream is full: nothing is sent until it drains", extra={"queue": queue_of(DELIVERY, self.vendor)})
@@ -229,8 +254,7 @@ class LaneSender:
 
     def _busy(self) -> bool:
         """Whether a round is at work that will end soon; one of a silent lane is not waited for."""
-        with self._lock:
-            return any(not one.silent for one in self._running.values())
+        return any(not one.silent for one in self.rounds_at_work())
 
     def _wait_for_rounds(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -240,7 +264,7 @@ class LaneSender:
 
     # ------------------------------------------------------------ taking
 
-    def _start(self) -> tuple[bool, float | None]:
+    def start(self) -> tuple[bool, float | None]:
         """Begins rounds with what is ready; whether there were any, and in how many seconds the next lane is."""
         most = self._room()
         if not any(most.values()):
@@ -289,7 +313,7 @@ class LaneSender:
         whole = {(one.taken.lane, one.taken.urgency) for one in running if not one.paced}
         return [name for name, number in count.items() if number >= PACED_MAX or name in whole]
 
-    def _give_back_owed(self) -> None:
+    def give_back_owed(self) -> None:
         """Lanes that were popped when Redis went away: they are ready again."""
         if self._owed:
             self.runtime.lane_queues.wake_at([(lane_id, urgency, 0) for lane_id, urgency in self._owed])
@@ -307,21 +331,21 @@ class LaneSender:
             else:
                 wanted.append((lane_id, urgency, LaneTerms(gone=True) if lane is None else lane_terms(lane), room))
         if wanted:
-            told = queues.take(wanted, self._probe_s())
-            takes += [(taken, one[3]) for taken, one in zip(told, wanted, strict=True)]
-            self._learn_sizes(told)
+            taken_now = queues.take(wanted, self._probe_s())
+            takes += [(taken, one[3]) for taken, one in zip(taken_now, wanted, strict=True)]
+            self._learn_sizes(taken_now)
         try:
             self._put_back([taken for taken, _ in takes], lanes)
         finally:  # what was taken is sent, whatever became of its lane's place
-            begun: list[tuple[_Running, Lane | None]] = []
+            begun: list[tuple[Running, Lane | None]] = []
             for taken, room in self._rooms(takes):
                 if taken.entries and (running := self._begun(taken, lanes[taken.lane], room)) is not None:
                     begun.append((running, lanes[taken.lane]))
             self._go(begun)
 
-    def _learn_sizes(self, told: Sequence[Taken]) -> None:
+    def _learn_sizes(self, taken_now: Sequence[Taken]) -> None:
         """Many lanes with few pushes each go in one round: what a round costs beside its lanes is paid once."""
-        sizes = [sum(entry.pushes for entry in taken.entries) + taken.left for taken in told if taken.entries]
+        sizes = [sum(entry.pushes for entry in taken.entries) + taken.left for taken in taken_now if taken.entries]
         if sizes:
             mean = max(PUSHES_EACH_MIN, min(PUSHES_EACH, sum(sizes) / len(sizes)))
             self._each += LEARN_SHARE * (mean - self._each)
@@ -342,8 +366,7 @@ class LaneSender:
 
     def _room(self) -> dict[Urgency, int]:
         """Lanes that may be taken now by urgency."""
-        with self._lock:
-            running = list(self._running.values())
+        running = self.rounds_at_work()
         pushes = self.in_flight_max - sum(one.most for one in running)
         at_once = LANES_TOGETHER if self._joins else LANES_AT_ONCE
         lanes = min(at_once - len(running), max(LANES_AT_ONCE - len(running), int(pushes / self._each)))
@@ -355,8 +378,7 @@ class LaneSender:
 
     def _pushes_room(self, urgencies: Sequence[Urgency]) -> list[int]:
         """How many pushes each of these lanes may have on the wire."""
-        with self._lock:
-            running = list(self._running.values())
+        running = self.rounds_at_work()
         left = self.in_flight_max - sum(one.most for one in running)
         others = sum(one.most for one in running if one.taken.urgency not in _URGENT)
         each = min(left // len(urgencies), int(self.in_flight_max * LANE_SHARE))
@@ -402,20 +424,20 @@ class LaneSender:
 
     # ------------------------------------------------------------ rounds
 
-    def _begun(self, taken: Taken, lane: Lane | None, most: int) -> _Running | None:
+    def _begun(self, taken: Taken, lane: Lane | None, most: int) -> Running | None:
         """The round, as one at work; None where it is put off: a lane that let its last round wait in vain is tried beside the
         others, with little on the wire, few of them at a time."""
         silent = taken.lane in self._silent
         if silent:
-            with self._lock:
-                crowd = sum(one.silent for one in self._running.values())
-                twin = any(one.taken.lane == taken.lane for one in self._running.values())
+            at_work = self.rounds_at_work()
+            crowd = sum(one.silent for one in at_work)
+            twin = any(one.taken.lane == taken.lane for one in at_work)
             if crowd >= SILENT_MAX or twin:
                 self._later(taken, lane)
                 return None
             most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
         most = min(most, sum(entry.pushes for entry in taken.entries))
-        running = _Running(taken, list(taken.entries), most, silent, taken.paced)
+        running = Running(taken, list(taken.entries), most, silent, taken.paced)
         with self._lock:
             self._running[taken.word] = running
             if self._keeper is None:
@@ -423,7 +445,7 @@ class LaneSender:
                 self._keeper.start()
         return running
 
-    def _go(self, begun: Sequence[tuple[_Running, Lane | None]]) -> None:
+    def _go(self, begun: Sequence[tuple[Running, Lane | None]]) -> None:
         """Rounds of many lanes together where they may, else each in a thread of its own."""
         together: list[Wanted] = []
         for running, lane in begun:
@@ -485,7 +507,7 @@ class LaneSender:
         if taken.what == "probe" and lane is not None:  # it was not sent: another may be it
             self.runtime.lane_states.tell(lane.id, lane.credential.version, good=0, failed=0, refused=False)
 
-    def _round(self, running: _Running, lane: Lane | None, rest: Callable[[], delivery.Delivered] | None = None) -> None:
+    def _round(self, running: Running, lane: Lane | None, rest: Callable[[], delivery.Delivered] | None = None) -> None:
         """rest: what is left of a round that was prepared with others."""
         taken, started = running.taken, time.perf_counter()
         try:
@@ -504,7 +526,7 @@ class LaneSender:
             metrics.STAGE_SECONDS.labels(DELIVERY).observe(time.perf_counter() - started)
             self._forget([taken.word])
 
-    def _fit(self, running: _Running, lane: Lane | None) -> None:
+    def _fit(self, running: Running, lane: Lane | None) -> None:
         """What killed its senders before is worked on alone; what did so too often is taken apart, or buried."""
         fit: list[LaneEntry] = []
         for entry in list(running.entries):
@@ -525,7 +547,7 @@ class LaneSender:
         if running.entries:
             self._send(running, lane)
 
-    def _send(self, running: _Running, lane: Lane | None) -> None:
+    def _send(self, running: Running, lane: Lane | None) -> None:
         try:
             self._sent(running, running.entries, lane)
         except AWAY:
@@ -533,7 +555,7 @@ class LaneSender:
         except Exception as error:  # noqa: BLE001 - whatever an entry breaks, the others must go on
             self._isolate(running, lane, error)
 
-    def _sent(self, running: _Running, entries: Sequence[LaneEntry], lane: Lane | None) -> None:
+    def _sent(self, running: Running, entries: Sequence[LaneEntry], lane: Lane | None) -> None:
         taken = running.taken
         if lane is None:
             _, vendor, business_id = taken.lane.split(":", 2)
@@ -550,7 +572,7 @@ class LaneSender:
         """What came back to the queue waits for its lane's next turn."""
         return taken.lane, taken.urgency, taken.now_ms if done.parked else max(taken.due_ms, taken.now_ms)
 
-    def _isolate(self, running: _Running, lane: Lane | None, error: Exception) -> None:
+    def _isolate(self, running: Running, lane: Lane | None, error: Exception) -> None:
         """Something in these entries breaks the round: each alone, then each push alone, until the culprit stands alone."""
         if len(running.entries) == 1:
             self._broken(running, running.entries[0], error)
@@ -566,17 +588,17 @@ class LaneSender:
             except Exception as own:  # noqa: BLE001
                 self._broken(running, entry, own)
 
-    def _broken(self, running: _Running, entry: LaneEntry, error: Exception) -> None:
+    def _broken(self, running: Running, entry: LaneEntry, error: Exception) -> None:
         log.error("an entry broke its round", extra={"queue": self.vendor, "reason": type(error).__name__}, exc_info=error)
         self._split_or_bury(running, entry, f"broke_stage: {type(error).__name__}")
 
-    def _split_or_bury(self, running: _Running, entry: LaneEntry, reason: str) -> None:
+    def _split_or_bury(self, running: Running, entry: LaneEntry, reason: str) -> None:
         if not self._rounds.split(running.taken, entry):
             self._rounds.bury(running.taken, entry, reason)
         self._past(running, entry)
 
     @staticmethod
-    def _past(running: _Running, entry: LaneEntry) -> None:
+    def _past(running: Running, entry: LaneEntry) -> None:
         running.entries = [one for one in running.entries if one is not entry]
 
     def _give_back(self, taken: Taken, entries: Sequence[LaneEntry]) -> None:
@@ -586,10 +608,10 @@ class LaneSender:
             log.warning("entries come back by themselves when their lease ends", extra={"reason": type(error).__name__})
 
     def _learn(self, lane: str, done: delivery.Delivered) -> None:
-        waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.told)
-        if waited and waited * 2 >= len(done.told):
+        waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.outcomes)
+        if waited and waited * 2 >= len(done.outcomes):
             self._silent.add(lane)
-        elif done.told:
+        elif done.outcomes or done.whole:
             self._silent.discard(lane)
 
     def _renew(self) -> None:
@@ -601,7 +623,7 @@ class LaneSender:
             for one in due:
                 self._kept(one)
 
-    def _kept(self, one: _Running) -> None:
+    def _kept(self, one: Running) -> None:
         """Says that the round's entries have their sender; what another has by now is let go: it has not left, or is uncertain there."""
         entries = list(one.entries)
         try:

@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 from redis.exceptions import RedisError
@@ -29,15 +30,16 @@ from common.storage.lane_queues import LaneCommit, LaneEntry, NewBatch, RateLeas
 from common.storage.redis import may_be_lost
 from common.storage.screens import KEEP_MIN_MS
 from workers.app import DELIVERY
+from workers.delivery import alike, usual
 from workers.delivery import settle as settling
 from workers.delivery import stage as delivery
-from workers.delivery import usual
 from workers.delivery.fold import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import GUARDED
 from workers.delivery.pacing import LeasedPace, Pacer
 from workers.delivery.settle import attempt_of, kept, story_of
 from workers.delivery.work import Hold, PendingPush
+from workers.handlers import alike_rounds
 from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, work_row
 from workers.handlers.replies import tell_ended
 from workers.held_tokens import accepted_by_cohort, held
@@ -98,6 +100,16 @@ def opened(taken: Taken, entries: Sequence[LaneEntry], *, sends: bool = True) ->
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class HeldEntry:
+    """One entry whose pushes are kept elsewhere."""
+
+    entry: LaneEntry
+
+
+Held = TypeVar("Held", OpenEntry, HeldEntry)
+
+
 @dataclass(slots=True)
 class OpenRound:
     """A round that has begun: its entries, the pushes of them that are tried, and when they may go."""
@@ -106,7 +118,7 @@ class OpenRound:
     lane: Lane
     open_: list[OpenEntry]
     chosen: list[PendingPush]
-    state: delivery.Probe | None
+    state: delivery.BreakerProbe | None
     pace: LeasedPace
     leases: list[RateLease]
 
@@ -145,10 +157,32 @@ class LaneRounds:
 
         lost: names of those that another sender takes over meanwhile: what has not left yet is that one's.
         """
+        packed = alike_rounds.read(taken, entries, lane, most)
+        if packed is not None:
+            return self._send_alike(packed, taken, entries, lane, lost)
         one = self.open(taken, entries, lane, most)
         turn = delivery.LaneTurn(one.state, one.pace, lost, self._patient(lane, one.state))
         deliver = usual.tried if self._may_be_usual(one) else delivery.deliver
-        done = deliver(one.chosen, lane, self.world(lane.vendor), turn)
+        return self._ended(one, deliver(one.chosen, lane, self.world(lane.vendor), turn))
+
+    def _send_alike(
+        self, packed: alike.AlikeRound, taken: Taken, entries: Sequence[LaneEntry], lane: Lane, lost: Collection[str]
+    ) -> delivery.Delivered:
+        """As `send`, of batches of usual pushes as they were packed."""
+        one = self._paced(taken, lane)
+        turn, world = delivery.LaneTurn(None, one.pace, lost), self.world(lane.vendor)
+        done = alike.tried(packed, lane, world, turn)
+        if done is not None:
+            self._trying.pop(lane.id, None)
+            self._end_alike(one, packed, entries)
+            return done
+        one.open_ = opened(taken, entries)
+        one.chosen = [work for entry in one.open_ for work in entry.works]
+        return self._ended(one, alike.generally(packed, one.chosen, lane, world, turn))
+
+    def _ended(self, one: OpenRound, done: delivery.Delivered) -> delivery.Delivered:
+        """The round is written and counted."""
+        taken, lane = one.taken, one.lane
         if done.requests:
             self._trying.pop(lane.id, None)
         if done.whole:
@@ -157,7 +191,7 @@ class LaneRounds:
         written = self.settle(one, done)
         self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
         with _counted():
-            if any(outcome.verdict in GUARDED for _, outcome in done.told):
+            if any(outcome.verdict in GUARDED for _, outcome in done.outcomes):
                 self.flush()  # the guard judges refused tokens beside what was accepted
             self.after(written, {id(retired.work) for retired in self._retire(lane, done, written.settled)})
         return done
@@ -176,10 +210,10 @@ class LaneRounds:
 
         def commit_of(mine: Sequence[OpenEntry], lost: set[str]) -> LaneCommit:
             owners = {entry.entry.id for entry in mine}
-            told = [(work, outcome) for work, outcome in done.told if work.entry in owners] if lost else done.told
+            outcomes = [(work, outcome) for work, outcome in done.outcomes if work.entry in owners] if lost else done.outcomes
             rows = [
                 work_row(work, vendor, business_id, Decision.ACCEPTED, (attempt_of(work, outcome, now),), now, story_of(outcome))
-                for work, outcome in told
+                for work, outcome in outcomes
             ]
             keys, ended = self._runtime.keys, [entry.entry for entry in mine]
             size, taken = sum(len(entry.blob) for entry in ended), [keys.taken(entry.id) for entry in ended]
@@ -187,13 +221,33 @@ class LaneRounds:
 
         self._write_as(one.taken, one.open_, commit_of, business_id, WRITE_PATIENCE_S)
         with _counted():
-            if one.taken.watched:
-                self.world(vendor).breaker.report(lane, len(done.told), 0, False, None)
-            self._good_round(lane, done, now)
-            count_accepted(lane, done, now)
-            self._flush_due()
+            self._good_round(lane, len(done.outcomes), accepted_by_cohort(done, lane, now))
+            self._count_whole(one, len(done.outcomes), stored_by_class(done), now)
 
-    def _patient(self, lane: Lane, state: delivery.Probe | None) -> bool:
+    def _end_alike(self, one: OpenRound, packed: alike.AlikeRound, entries: Sequence[LaneEntry]) -> None:
+        """The same for batches of usual pushes as they were packed."""
+        lane, now, keys, unused = one.lane, now_ms(), self._runtime.keys, self._unused(one)
+
+        def commit_of(mine: Sequence[HeldEntry], lost: set[str]) -> LaneCommit:
+            ended = [held.entry for held in mine]
+            size, taken = sum(len(entry.blob) for entry in ended), [keys.taken(entry.id) for entry in ended]
+            record = alike_rounds.record(packed, lane, now, lost)
+            return LaneCommit(ended=ended, record=record, bytes_more=-size, unused=unused, taken=taken)
+
+        self._write_as(one.taken, [HeldEntry(entry) for entry in entries], commit_of, lane.credential.business_id, WRITE_PATIENCE_S)
+        with _counted():
+            self._good_round(lane, len(packed.rows), alike_rounds.cohorts(packed, lane, now))
+            self._count_whole(one, len(packed.rows), alike_rounds.stored_by_class(packed), now)
+
+    def _count_whole(self, one: OpenRound, number: int, stored: Mapping[MessageClass, Sequence[int]], now: int) -> None:
+        """Of a round whose pushes were all accepted; stored: by class when each event was, ms."""
+        if one.taken.watched:
+            self.world(one.lane.vendor).breaker.report(one.lane, number, 0, False, None)
+        for class_sent, times in stored.items():
+            _count_decided(one.lane, Decision.ACCEPTED, class_sent, times, now)
+        self._flush_due()
+
+    def _patient(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
         """Whether the push that tries the lane may wait for the newest of its conversation: that one may lie far behind in the queue."""
         if state is None:
             return True
@@ -206,12 +260,18 @@ class LaneRounds:
         most = min(most, 1 if taken.what == "probe" else most, len(works))
         if lane.limits.rate_unit != "request":
             most = min(most, taken.tokens)
-        state = delivery.Probe(Decision(taken.why or Decision.UNAVAILABLE)) if taken.what == "probe" else None
-        chosen = self._probe_of(works) if state is not None else works[:most]
+        state = delivery.BreakerProbe(Decision(taken.why or Decision.UNAVAILABLE)) if taken.what == "probe" else None
+        one = self._paced(taken, lane)
+        one.open_, one.state = open_, state
+        one.chosen = self._probe_of(works) if state is not None else works[:most]
+        return one
+
+    def _paced(self, taken: Taken, lane: Lane) -> OpenRound:
+        """A round without its entries."""
         leases: list[RateLease] = []
         again = LEASES_MORE if taken.urgency in (Urgency.CALL, Urgency.CHAT) else 0
         pace = LeasedPace(taken.burst, lambda tokens, requests: self._leased(taken, tokens, requests, leases), again)
-        return OpenRound(taken, lane, open_, chosen, state, pace, leases)
+        return OpenRound(taken, lane, [], [], None, pace, leases)
 
     def settle(self, one: OpenRound, done: delivery.Delivered) -> RoundEnd:
         """What follows from the round, to be written."""
@@ -258,22 +318,21 @@ class LaneRounds:
         for end in ends:
             if end.lane is None:
                 continue
-            refused = any(outcome.verdict in GUARDED for _, outcome in end.done.told)
+            refused = any(outcome.verdict in GUARDED for _, outcome in end.done.outcomes)
             retired: set[int] = set()
             if refused or end.settled.retires:
                 self.flush()
                 retired = {id(one.work) for one in self._retire(end.lane, end.done, end.settled)}
-            elif end.done.told:
-                self._good_round(end.lane, end.done, end.now)
+            elif end.done.outcomes:
+                self._good_round(end.lane, len(end.done.outcomes), accepted_by_cohort(end.done, end.lane, end.now))
             self.after(end, retired)
         self._flush_due()
 
-    def _good_round(self, lane: Lane, done: delivery.Delivered, now: int) -> None:
-        """A round without a refused token: the guard is told with others."""
-        more = accepted_by_cohort(done, lane, now)
+    def _good_round(self, lane: Lane, number: int, more: Counter[str]) -> None:
+        """A round without a refused token: the guard is told with others. more: accepted pushes by cohort."""
         with self._good_lock:
             total, accepted = self._good.get(lane.id, (0, Counter()))
-            self._good[lane.id] = (total + len(done.told), accepted + more)
+            self._good[lane.id] = (total + number, accepted + more)
 
     def _flush_due(self) -> None:
         if time.monotonic() >= self._flush_at:
@@ -445,8 +504,8 @@ class LaneRounds:
     def _write_as(
         self,
         taken: Taken,
-        open_: Sequence[OpenEntry],
-        commit_of: Callable[[Sequence[OpenEntry], set[str]], LaneCommit],
+        open_: Sequence[Held],
+        commit_of: Callable[[Sequence[Held], set[str]], LaneCommit],
         business_id: str,
         patience_s: float,
     ) -> None:
@@ -525,8 +584,8 @@ class LaneRounds:
             if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1:
                 commit.mark("spoken", backlog.names(group_of(one.work)), note.ts_ms, backlog.marks_s)
         for place in on_screens(both, now):
-            told = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
-            commit.mark("screen", [self._runtime.screens.name(place.place)], *told)
+            outcomes = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
+            commit.mark("screen", [self._runtime.screens.name(place.place)], *outcomes)
         for wait in waits:
             if joins(wait.work, wait.target.held_by) and not joins(wait.work, wait.work.target.held_by):
                 values = (wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms, backlog.keep_s)
@@ -542,7 +601,7 @@ class LaneRounds:
 
     def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
         """Those whose tokens are given up now. Foreign ones are on hold first (workers/held_tokens.py)."""
-        verdicts = [outcome.verdict for _, outcome in done.told]
+        verdicts = [outcome.verdict for _, outcome in done.outcomes]
         foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
         if not settled.retires and not verdicts:
             return ()
@@ -553,8 +612,8 @@ class LaneRounds:
         own = [one for one in settled.retires if not one.foreign]
         chosen = [one for one in own if not one.guarded or calm["dead"]]
         if len(chosen) < len(own):
-            said = {"business_id": lane.credential.business_id, "vendor": lane.vendor}
-            log.error("the token guard stopped the retiring of tokens", extra=said)
+            named = {"business_id": lane.credential.business_id, "vendor": lane.vendor}
+            log.error("the token guard stopped the retiring of tokens", extra=named)
         for state in ("retired", "silenced"):
             rows = [
                 (w.note.app, w.target.user, w.target.device, w.target.token, w.target.registered_ms, one.reason)
@@ -635,14 +694,13 @@ def _news(wait: settling.Deferral) -> bool:
     return moved or wait.work.target.held_by is None or wait.target.tried != wait.work.target.tried
 
 
-def count_accepted(lane: Lane, done: delivery.Delivered, now: int) -> None:
-    """As `count`, of a round of messages that were all accepted."""
+def stored_by_class(done: delivery.Delivered) -> dict[MessageClass, list[int]]:
+    """Of messages that were all accepted, by class as sent when each was stored, ms."""
     stored: dict[MessageClass, list[int]] = {}
-    for work, _ in done.told:
+    for work, _ in done.outcomes:
         note = work.note
         stored.setdefault(note.class_sent, []).append(note.ts_ms)
-    for class_sent, times in stored.items():
-        _count_decided(lane, Decision.ACCEPTED, class_sent, times, now)
+    return stored
 
 
 def _count_decided(lane: Lane, decision: Decision, class_sent: MessageClass, times: Sequence[int], now: int) -> None:
@@ -664,5 +722,5 @@ def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: 
         metrics.RETRIES.labels(lane.vendor, reason).inc(number)
     if settled.alarms:
         metrics.UNKNOWN_CODES.labels(lane.vendor).inc(settled.alarms)
-        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.told if o.alarm or o.verdict == Verdict.UNKNOWN})
+        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.outcomes if o.alarm or o.verdict == Verdict.UNKNOWN})
         log.error("a vendor said something that nobody documents", extra={"vendor": lane.vendor, "code": " ".join(codes[:5])})

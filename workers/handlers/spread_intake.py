@@ -22,7 +22,7 @@ from workers.queues.consumer import AWAY, Handler, Policy, Stores, StreamConsume
 log = logging.getLogger(__name__)
 
 #: Times the usual read: a call behind more would wait for too long.
-READS_MAX: Final = 4
+READS_MAX: Final = 8
 #: Lines of one entry that is written anew for one shard, and about how many bytes.
 LINES: Final = stage.LINES_MAX
 BYTES: Final = stage.ENTRY_BYTES_MAX

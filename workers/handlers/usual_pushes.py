@@ -7,6 +7,7 @@ an event: tests/integration/test_usual_pushes.py holds both side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from common.clock import now_ms
 from common.contracts import NO_WISHES, PLAIN, AlikeBatch, Device, Notification, OfflineRecipients, Recipient, encode
@@ -24,18 +25,24 @@ from workers.queues.consumer import Commit
 from workers.routing.alike import Pattern, like_row, pattern_of
 from workers.routing.stage import BATCH_MAX, route
 
+if TYPE_CHECKING:
+    from workers.handlers.forwarding import Spread
+
 #: An event, whom it is for, and their only device.
 Away = tuple[Event, str, Device]
 
 _TTL_MS = PLAIN.ttl_s * 1000
 
 
-def apart(stored: Sequence[Event], now: int) -> tuple[list[Event], list[Event]]:
-    """The usual ones, and the others; who is named in one of the others gets all of theirs the other way, in order."""
+def apart(stored: Sequence[Event], now: int, spread: Spread | None = None) -> tuple[list[Event], list[Event]]:
+    """The usual ones, and the others; who is named in one of the others gets all of theirs the other way, in order.
+
+    spread: of a fleet of several shards: people of another shard have nothing usual here."""
     usual: list[Event] = []
     others: list[Event] = []
     for event in stored:
-        (usual if _is_usual(event, now) else others).append(event)
+        here = _is_usual(event, now) and (spread is None or spread.has(event.app, event.data.recipients[0]))
+        (usual if here else others).append(event)
     if not others or not usual:
         return usual, others
     named = {(event.app, user) for event in others for user in _named(event)}

@@ -16,6 +16,7 @@ from common.ledger_records import EventRecord, PageRecord, Record, RowRecord, de
 from common.model import Vendor
 from common.storage import keys, sql
 from common.storage.leases import Lease
+from common.storage.shards import JointStreams
 from common.storage.streams import Entry
 from workers.maintenance.role import AWAY
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Entries of one transaction: about 50,000 rows at most.
 READ_MAX: Final = 200
+#: Of each stream, where those of many shards are read together.
+READ_EACH_MIN: Final = 8
 #: An empty stream is listened to for so long.
 BLOCK_MS: Final = 2_000
 #: Between two looks for what a dead writer left.
@@ -38,6 +41,8 @@ FLOW_S: Final = 0.3
 #: Between two looks for the outcomes of events that wait: soon at first, then less often.
 LOOK_S: Final = 0.05
 LOOK_MAX_S: Final = 0.2
+#: A transaction is committed while the role's lease lasts so long.
+COMMIT_S: Final = 1.0
 #: Events whose pushes have rows of their own.
 _PUSHED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
 
@@ -57,7 +62,8 @@ class LedgerHandler:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.hold_s = HOLD_S
-        self._reads: dict[bytes, _Read] = {}
+        self.may_write: Callable[[], bool] = lambda: True
+        self._reads: dict[tuple[str, bytes], _Read] = {}
         self._unmet: dict[tuple[str, str], _Read] = {}
         self._early: list[Record] = []
         self._met_at = 0.0
@@ -66,8 +72,8 @@ class LedgerHandler:
         """Seconds until the next look for the outcomes of the events among these; 0: they wait no longer."""
         now = time.monotonic()
         for entry in entries:
-            if entry.id not in self._reads:
-                self._reads[entry.id] = self._read(entry, now)
+            if (entry.stream, entry.id) not in self._reads:
+                self._reads[entry.stream, entry.id] = self._read(entry, now)
         if not self._unmet:
             return 0.0
         waited_s = now - next(iter(self._unmet.values())).at
@@ -101,11 +107,11 @@ class LedgerHandler:
         """Entries with events whose outcomes may still come soon; what else they hold is written with the others."""
         now = time.monotonic()
         since = now - self._patience(now)
-        held = [entry for entry in entries if (read := self._reads.get(entry.id)) and read.unmet and read.at > since]
+        held = [entry for entry in entries if (read := self._reads.get((entry.stream, entry.id))) and read.unmet and read.at > since]
         if not self.hold_s or len(held) >= READ_MAX or (held and len(held) == len(entries)):
             return ()
         for entry in held:
-            read = self._reads[entry.id]
+            read = self._reads[entry.stream, entry.id]
             waits: list[Record] = [r for r in read.records if isinstance(r, EventRecord) and (r.app, r.event_id) in read.unmet]
             if len(waits) < len(read.records):
                 names = {id(record) for record in waits}
@@ -116,18 +122,22 @@ class LedgerHandler:
     def handle(self, entries: Sequence[Entry]) -> Commit:
         """Writes all of the records in one transaction. psycopg.DataError: one of them can never be stored."""
         try:
-            self._write(self._records_of(entries), any(entry.deliveries > 1 for entry in entries))
+            self._write(self._records_of(entries), any(entry.reclaimed for entry in entries))
         except BaseException:  # what is held is read anew, whole: some of it may not be written
-            self._reads.clear()
-            self._unmet.clear()
+            self.forget()
             raise
         return Commit()
+
+    def forget(self) -> None:
+        """What was read is read anew."""
+        self._reads.clear()
+        self._unmet.clear()
 
     def _records_of(self, entries: Sequence[Entry]) -> list[Record]:
         """Their records, after those that did not wait with their entries. msgspec.MsgspecError: one of the entries has none."""
         records, self._early = self._early, []
         for entry in entries:
-            read = self._reads.pop(entry.id, None)
+            read = self._reads.pop((entry.stream, entry.id), None)
             records += read.records if read is not None and read.records else decode_records(entry.blob)
             if read is not None:
                 for name in read.unmet:
@@ -137,7 +147,7 @@ class LedgerHandler:
     def _write(self, records: Sequence[Record], again: bool) -> None:
         """Halves what takes longer than a statement may: each half is a transaction, and a repeat changes nothing."""
         try:
-            self._runtime.ledger.write(records, again)
+            self._runtime.ledger.write(records, again, self.may_write)
         except AWAY as error:
             if not sql.took_too_long(error) or len(records) < 2:
                 raise
@@ -153,7 +163,7 @@ class LedgerHandler:
             return [{b"b": entry.blob}]
 
     def letter(self, entry: Entry) -> Letter:
-        return Letter(entry.blob, {"belt": entry.stream})
+        return Letter(entry.blob, {"belt": keys.LEDGER})
 
     def on_leave(self, entry: Entry, _reason: str | None) -> Commit:
         del entry
@@ -163,31 +173,36 @@ class LedgerHandler:
 class LedgerWriter:
     name = "ledger"
 
-    def __init__(self, runtime: Runtime, stopping: Callable[[], bool] = lambda: False) -> None:
-        self._source = runtime.streams
+    def __init__(self, runtime: Runtime, stopping: Callable[[], bool] = lambda: False, shards: Sequence[Runtime] = ()) -> None:
+        """shards: all of them, where they lie on one server: one transaction writes what all of their streams hold."""
+        joint = JointStreams(runtime.redis, [one.keys for one in shards]) if shards else None
+        names = joint.names(keys.LEDGER) if joint is not None else [keys.LEDGER]
         self._handler = LedgerHandler(runtime)
         policy = Policy(
             keys.LEDGER,
-            {keys.LEDGER: READ_MAX},
+            dict.fromkeys(names, max(READ_MAX // len(names), READ_EACH_MIN)),
             reclaim_max=READ_MAX,
             reclaim_every_s=TAKE_OVER_S,
             gather=self._handler.gather,
             hold=self._handler.hold,
         )
-        self.consumer = StreamConsumer(self._handler, policy, Stores(runtime.streams, runtime.delayed, runtime.vault, _wake))
+        stores = Stores(runtime.streams, runtime.delayed, runtime.vault, _wake, joint)
+        self.consumer = StreamConsumer(self._handler, policy, stores)
         self.consumer.stopping = stopping
 
     def turn(self, lease: Lease | None = None) -> float:
-        del lease  # what two writers write is the same, and each acknowledges its own entries
+        if lease is not None:
+            self._handler.may_write = lambda: lease.left_s > COMMIT_S
         self.flush(BLOCK_MS)
-        if self.consumer.stopping():
-            self.rest()
+        if self.consumer.stopping() and self.consumer.holds:
+            self.flush()
         return 0.0
 
     def rest(self) -> None:
-        """What was held for its outcomes is written: nothing is kept."""
+        """What was held for its outcomes goes to the next writer: two of them at once give one push two rows."""
         if self.consumer.holds:
-            self.flush()
+            self.consumer.give_back_held()
+            self._handler.forget()
 
     def flush(self, block_ms: int | None = None) -> int:
         """Writes what lies on the ledger's stream, about READ_MAX entries; the number of them.

@@ -10,11 +10,12 @@ from common.storage.leases import Lease
 from common.storage.old_marks import OldMarks
 from workers.held_tokens import decide_held
 from workers.runtime import Runtime
-from workers.withdraw import withdraw_due
+from workers.withdraw import due_in_s, withdraw_due
 
+#: Between two looks at what is due while something is.
 EVERY_S = 0.5
 #: Between two looks at foreign tokens that are on hold.
-HELD_EVERY_S = 2.0
+HELD_EVERY_S = 5.0
 #: During an upgrade, processes of the version before go on remembering wishes under the old name.
 OLD_EVERY_S = 15.0
 
@@ -42,13 +43,16 @@ class Recalls:
     def turn(self, lease: Lease | None = None) -> float:
         if time.monotonic() >= self._old_at:
             self._take_over_old()
-        withdraw_due(self._runtime, (lease.epoch_key, lease.epoch) if lease else None)
+        wait_s = due_in_s(self._runtime)
+        if not wait_s:
+            withdraw_due(self._runtime, (lease.epoch_key, lease.epoch) if lease else None)
         if self._old_marks is not None:
             self._old_marks.take_over()
+            wait_s = min(wait_s, EVERY_S) if self._old_marks.busy else wait_s
         if self._runtime.number == 0 and time.monotonic() >= self._held_at:  # tokens on hold are the whole fleet's
             self._held_at = time.monotonic() + HELD_EVERY_S
             decide_held(self._runtime)
-        return EVERY_S
+        return wait_s or EVERY_S
 
     def rest(self) -> None:
         """Nothing is kept."""

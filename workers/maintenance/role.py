@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from redis.exceptions import RedisError
 
@@ -35,6 +35,14 @@ class Role(Protocol):
 
     def rest(self) -> None:
         """Another process has the lease."""
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """A role that may be woken before its next turn."""
+
+    def listen(self, seconds: float) -> None:
+        """Waits so long (less than Redis may take to answer), or until there is something to do. Raises what a store raises."""
 
 
 class RoleThread:
@@ -82,6 +90,12 @@ class RoleThread:
             self._turn_began = None
 
     def _sleep(self, seconds: float) -> None:
+        if self._lease.held and isinstance(self._role, Listener):
+            try:
+                self._role.listen(seconds)
+                seconds = 0.0
+            except AWAY:
+                log.info("nobody can wake this role", extra={"stage": self._role.name})
         until = time.monotonic() + seconds
         while not self._stopping() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from common.model import Vendor
 from common.storage import keys
@@ -11,7 +12,8 @@ from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
 
-#: Between two looks at the delayed set.
+#: Between two looks at the delayed set while anything waits or a lane has work. A retry is due a second after its first try at the
+#: soonest, so the look of each second has seen its lane by then.
 TICK_S = 0.2
 #: Between two looks for missed wake-ups, and at the lanes' queues.
 EVERY_S = 1.0
@@ -28,7 +30,11 @@ class Timer:
 
     def turn(self, lease: Lease | None = None) -> float:
         del lease  # each move is atomic, and two timers move each entry once
-        retries, replies = self._due()
+        ((retries, replies, idle),) = _dues([self._runtime])
+        return self.work(retries=retries, replies=replies, idle=idle)
+
+    def work(self, *, retries: bool, replies: bool, idle: bool) -> float:
+        """As `turn`. retries: one is due; replies: the wait for one is over; idle: none waits."""
         if retries:
             self._wake(self.lanes.release())
         if replies:
@@ -38,22 +44,14 @@ class Timer:
             self._wake(self._runtime.streams.missed(self._streams))
             for vendor in self.lanes.look():
                 self._runtime.send_wake_up(DELIVERY, vendor)
-        return TICK_S
+        return EVERY_S if idle and not self.lanes.loaded else TICK_S
+
+    def listen(self, seconds: float) -> None:
+        """Waits so long, or until something is put that is due sooner (lua/delay.lua)."""
+        self._runtime.redis.blpop([self._runtime.keys.timer_wake_up], timeout=max(seconds, TICK_S))
 
     def rest(self) -> None:
         """Nothing is kept."""
-
-    def _due(self) -> tuple[bool, bool]:
-        """Whether a retry, and whether the wait for a reply, is due. One round trip."""
-        keys_ = self._runtime.keys
-        with self._runtime.redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.zrange(keys_.delayed, 0, 0, withscores=True)
-            pipe.zrange(keys_.replies_due, 0, 0, withscores=True)
-            (seconds, micros), *firsts = pipe.execute()
-        now = seconds * 1000 + micros // 1000
-        retries, replies = (bool(first) and first[0][1] <= now for first in firsts)
-        return retries, replies
 
     def _wake(self, streams: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):
@@ -61,3 +59,40 @@ class Timer:
                 self._runtime.send_wake_up(stage)
         for vendor in {Vendor(stream.split(":")[1]) for stream in streams if stream.startswith("send:")}:
             self._runtime.send_wake_up(DELIVERY, vendor)
+
+
+class ShardTimers:
+    """The timers of all shards of one server: what is due in any of them is asked in one round trip."""
+
+    name = "timer"
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._shards = runtime.shards
+        self._timers = [Timer(one) for one in runtime.shards]
+
+    def turn(self, lease: Lease | None = None) -> float:
+        del lease
+        dues = zip(self._timers, _dues(self._shards), strict=True)
+        return min([one.work(retries=retries, replies=replies, idle=idle) for one, (retries, replies, idle) in dues])
+
+    def listen(self, seconds: float) -> None:
+        """As Timer.listen, of all shards."""
+        names = [one.keys.timer_wake_up for one in self._shards]
+        self._shards[0].redis.blpop(names, timeout=max(seconds, TICK_S))
+
+    def rest(self) -> None:
+        """Nothing is kept."""
+
+
+def _dues(shards: Sequence[Runtime]) -> list[tuple[bool, bool, bool]]:
+    """Of each shard whether a retry, and whether the wait for a reply, is due; whether nothing waits. One round trip."""
+    with shards[0].redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        for one in shards:
+            pipe.zrange(one.keys.delayed, 0, 0, withscores=True)
+            pipe.zrange(one.keys.replies_due, 0, 0, withscores=True)
+        (seconds, micros), *firsts = pipe.execute()
+    now = seconds * 1000 + micros // 1000
+    due = [bool(first) and first[0][1] <= now for first in firsts]
+    idle = [not first for first in firsts]
+    return [(due[at], due[at + 1], idle[at] and idle[at + 1]) for at in range(0, len(firsts), 2)]

@@ -36,11 +36,18 @@ def story(
 
 
 def story_page(
-    runtime: Runtime, message_id: str, app: str | None, user: str | None, decision: str | None, after: Cursor | None, most: int
+    runtime: Runtime,
+    message_id: str,
+    app: str | None,
+    user: str | None,
+    decision: str | None,
+    after: Cursor | None,
+    most: int,
+    patience_s: float | None = None,
 ) -> dict[str, Any] | None:
     """The story of at most so many rows behind `after`, with `counts` (decision -> rows; None: too many to count) and `next`.
 
-    decision: only these rows; "" those that wait.
+    decision: only these rows; "" those that wait. patience_s: how long counts are waited for; `counting` says that they are on their way.
     """
     event = runtime.reports.find(message_id, app, None)
     if event is None:
@@ -50,9 +57,10 @@ def story_page(
     notes: dict[str, list[Mapping[str, Any]]] = {}
     for note in rows.notes(event, sorted({row["user"] for row in shown})) if shown else ():
         notes.setdefault(note["user"], []).append(note)
-    told = {name: event[name] for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")}
+    event_fields = {name: event[name] for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")}
     recipients = [_recipient(event, row, [*notes.get("", ()), *notes.get(row["user"], ())]) for row in shown]
-    return {**told, "recipients": recipients, "counts": {} if event["decision"] else rows.counts(event), "next": following}
+    counts, counting = ({}, False) if event["decision"] else rows.counts_soon(event, patience_s)
+    return {**event_fields, "recipients": recipients, "counts": counts, "counting": counting, "next": following}
 
 
 def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -79,8 +87,8 @@ def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence
 def _steps(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Stages in the order in which they saw it; the last says what was decided, or what it waits for."""
     steps = [{"stage": "intake", "at_ms": event["received_ms"], "note": event["type"]}]
-    said = row["decision"] or "waiting"
-    words = f"{said}: {row['note']}" if row["note"] else said
+    decision = row["decision"] or "waiting"
+    words = f"{decision}: {row['note']}" if row["note"] else decision
     if row["push_id"]:
         steps += _away(row)
         steps += [

@@ -102,6 +102,25 @@ class Http2Pool:
             self.queue.popleft()
         return sending, index
 
+    def alike(self) -> tuple[StreamSending, int, int] | None:
+        """(sending, first, end) of the next requests where they have one form. Only while `waiting`."""
+        if self.again:
+            return None
+        sending, index, end = self.queue[0]
+        if isinstance(sending, StreamSending) and sending.columns is not None and isinstance(index, int) and isinstance(end, int):
+            return sending, index, end
+        return None
+
+    def pass_over(self, count: int) -> None:
+        """So many of `alike` have begun."""
+        span = self.queue[0]
+        _, index, end = span
+        if isinstance(index, int):
+            span[1] = index + count
+        self.waiting -= count
+        if span[1] == end:
+            self.queue.popleft()
+
     def withdraw(self, sending: StreamSending | None = None) -> list[Job]:
         """Takes back what waits, of one call or of all."""
         taken: list[Job] = []
@@ -260,15 +279,9 @@ class Driver:
         room = h2.room(now)
         size = 0
         while room > 0 and pool.waiting:
-            sending, index = pool.next()
-            if sending.answers[index] is not None:
-                continue
-            try:
-                size += h2.begin(sending, index, sending.requests[index], now)
-            except UnsendableError as error:
-                sending.put(index, NoAnswer("refused", False, str(error), now - sending.begun, unsendable=True))
-                continue
-            room -= 1
+            begun, octets = self._begun(h2, pool, room, WRITE_BYTES - size, now)
+            room -= begun
+            size += octets
             if size > WRITE_BYTES:
                 if not self._write(line, now):
                     return
@@ -280,6 +293,25 @@ class Driver:
             return
         if h2.draining:  # its stream ids have run out
             self._leave(line, now)
+
+    @staticmethod
+    def _begun(h2: Http2Connection, pool: Http2Pool, room: int, octets_max: int, now: float) -> tuple[int, int]:
+        """Begins what is next: requests of one form together, else one. How many have begun, and their octets."""
+        alike = pool.alike()
+        if alike is not None:
+            sending, first, end = alike
+            count, octets = h2.begin_alike(sending, first, min(end, first + room), octets_max, now)
+            if count:
+                pool.pass_over(count)
+                return count, octets
+        sending, index = pool.next()
+        if sending.answers[index] is not None:
+            return 0, 0
+        try:
+            return 1, h2.begin(sending, index, sending.requests[index], now)
+        except UnsendableError as error:
+            sending.put(index, NoAnswer("refused", False, str(error), now - sending.begun, unsendable=True))
+            return 0, 0
 
     def _grow(self, pool: Http2Pool, now: float) -> None:
         """As many connections as the lane's streams ask for; one more each time requests have waited for a stream."""

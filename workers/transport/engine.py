@@ -24,7 +24,7 @@ from workers.transport.base import BODY_BYTES_MAX, GRACE_S, base_of
 from workers.transport.dialer import tls_context
 from workers.transport.driver import Driver, PoolKey
 from workers.transport.http2 import StreamSending
-from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route, Transport
+from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request, RequestColumns, Route, Transport
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Flight:
         first = self._ends[number - 1] if number else 0
         return None not in self._sending.answers[first : self._ends[number]]
 
-    def answers(self, number: int) -> Sequence[Answer | NoAnswer]:
+    def answers(self, number: int) -> Sequence[HttpResponse | NoAnswer]:
         """A round's answers; what is missing is told as sent and not answered in time."""
         sending, seconds = self._sending, time.monotonic() - self._sending.begun
         first = self._ends[number - 1] if number else 0
@@ -131,7 +131,7 @@ class Http2Transport:
 
     # ---- the Transport
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         """As Transport.send_many. ValueError when the route has no sound address for an endpoint."""
         if not requests:
             return []
@@ -143,7 +143,7 @@ class Http2Transport:
 
     def handles(self, route: Route, requests: Sequence[Request]) -> bool:
         """Whether these can go this way; else libcurl takes them. ValueError as send_many."""
-        bases = [base_of(route, endpoint) for endpoint in {request.endpoint for request in requests}]
+        bases = [base_of(route, endpoint) for endpoint in _endpoints(requests)]
         if not route.http2 or not all(base.startswith("https:") for base in bases):
             return False
         if self._context(route.identity) is None:
@@ -157,7 +157,8 @@ class Http2Transport:
 
     def begin(self, rounds: Sequence[tuple[Route, Sequence[Request]]], deadline_s: float) -> Flight:
         """Hands over requests of any number of lanes, each of which `handles` is true for. Nothing moves before someone waits."""
-        requests = [request for _, part in rounds for request in part]
+        alike = len(rounds) == 1 and isinstance(rounds[0][1], RequestColumns)
+        requests = rounds[0][1] if alike else [request for _, part in rounds for request in part]
         ends: list[int] = []
         for _, part in rounds:
             ends.append((ends[-1] if ends else 0) + len(part))
@@ -175,6 +176,9 @@ class Http2Transport:
         if context is None:
             raise ValueError("the client certificate can't be loaded")
         spans: list[tuple[PoolKey, Route, ssl.SSLContext, int, int]] = []
+        if isinstance(requests, RequestColumns) and _endpoints(requests) == {requests.form.endpoint}:
+            key = (route.pool, base_of(route, requests.form.endpoint), route.identity, route.proxy)
+            return [(key, route, context, first, first + len(requests))]
         begun, endpoint = 0, requests[0].endpoint if requests else ""
         for place, request in enumerate([*requests, None]):
             if request is None or request.endpoint != endpoint:
@@ -184,7 +188,7 @@ class Http2Transport:
                 begun, endpoint = place, request.endpoint if request else ""
         return spans
 
-    def send_rounds(self, rounds: Sequence[tuple[Route, Sequence[Request]]], deadline_s: float) -> list[Sequence[Answer | NoAnswer]]:
+    def send_rounds(self, rounds: Sequence[tuple[Route, Sequence[Request]]], deadline_s: float) -> list[Sequence[HttpResponse | NoAnswer]]:
         """Requests of many lanes in one poll; a list of answers each, in order."""
         flight = self.begin(rounds, deadline_s)
         flight.wait()
@@ -349,3 +353,9 @@ class Http2Transport:
                     item[0].sending.fail(index, "refused", False, _CLOSED, now)
         for flight in list(self._flights):
             flight.woken.set()
+
+
+def _endpoints(requests: Sequence[Request]) -> set[str]:
+    if isinstance(requests, RequestColumns):
+        return {requests.form.endpoint, *[request.endpoint for request in requests.odd.values()]}
+    return {request.endpoint for request in requests}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.table import HeaderTable
 
 from workers.transport.base import fault_of
-from workers.wire import Request
+from workers.wire import Request, RequestColumns
 
 #: Size of either side's table in octets: what RFC 7541 gives, and all we use of a peer that offers more.
 TABLE_BYTES: Final = 4_096
@@ -229,6 +230,31 @@ class HeaderDecoder:
             found.append(pair)
         return found
 
+    def accepted(self, block: bytes) -> tuple[str, str] | None:
+        """The one header beside the status of a block that says 200 and a literal whose name is in the table; None for any other
+        block: then nothing has changed, and `decode` reads it. HeaderError as `decode`."""
+        end = len(block)
+        if end < 4 or block[0] != 0x88:
+            return None
+        first, size = block[1], block[2]
+        kept = first & 0xC0 == 0x40
+        index = first & 63 if kept else first & 15
+        length = size & 127
+        if not index or index == (63 if kept else 15) or length == 127 or length + 3 != end or (not kept and first & 0xE0):
+            return None
+        name = self._entry(index)[0]
+        if name[:1] == ":":
+            return None
+        raw = block[3:]
+        value = _huffman.decode(raw) if size & 128 else raw.decode("latin-1")
+        pair = (name, value)
+        if kept:
+            self._entries.appendleft(pair)
+            self._bytes += len(name) + len(value) + ENTRY_BYTES
+            if self._bytes > self._limit:
+                self._evict()
+        return pair
+
     def _literal(self, block: bytes, at: int, first: int) -> tuple[tuple[str, str], int]:
         most = 63 if first & 0x40 else 15
         index = first & most
@@ -343,6 +369,33 @@ class HeaderEncoder:
         self._last_path = path
         return "".join(parts).encode("latin-1")
 
+    def blocks(self, columns: RequestColumns, first: int, end: int) -> Iterator[str] | None:
+        """The header blocks of these requests, an octet a character, as `block` makes them; an odd one's means nothing.
+
+        None where a header has to be told to the peer first, or one can't be written: `block` does that, one by one.
+        """
+        form, known = columns.form, self._quick_known
+        parts, own = [self._quick_prefix.replace("%", "%%")], list[list[str]]()
+        if not self._quick_prefix or any(item not in known for item in form.headers.items()):
+            return None
+        if form.path[1]:
+            own.append(columns.paths[first:end])
+            parts.append(_QUICK_PATH)
+        elif (path := self._quick_paths.get(form.path[0] % ())) is not None:
+            parts.append(path.replace("%", "%%"))
+        else:
+            return None
+        shared = "".join([known[item] for item in form.headers.items()]).replace("%", "%%")
+        for name, value in form.own_headers.items():
+            index = self._quick_names.get(name)
+            if index is None:
+                return None
+            own.append(list(columns.columns[value][first:end]))
+            parts.append(index.replace("%", "%%"))
+        if not all(map(_plain, own)):
+            return None
+        return _blocks(parts, own, shared) if own else None
+
     def _careful(self, request: Request) -> bytes:
         """As `block`, for what was not met before: checked as a whole first, as the peer's table must not be half changed."""
         fault = fault_of(request)
@@ -397,3 +450,24 @@ class HeaderEncoder:
         self._quick_known = {item: octets.decode("latin-1") for item, octets in self._known.items()}
         self._quick_names = {name: octets.decode("latin-1") for name, octets in self._names.items()}
         self._quick_paths = {value: self._quick_known[name, value] for name, value in self._order if name == ":path"}
+
+
+def _plain(values: list[str]) -> bool:
+    """Whether each may stand in a header as it is, its length in one or two octets."""
+    text = "".join(values)
+    return text.isascii() and text.isprintable() and " " not in text and all(values) and max(map(len, values)) < len(_QUICK_LENGTHS)
+
+
+def _blocks(parts: list[str], own: list[list[str]], shared: str) -> Iterator[str]:
+    """parts: what stands before each of `own`, the first ones of them the block's beginning; shared: its end."""
+    heads, columns = ["".join(parts[: len(parts) - len(own) + 1]), *parts[len(parts) - len(own) + 1 :]], list[list[str]]()
+    text = ""
+    for head, values in zip(heads, own, strict=True):
+        sizes = set(map(len, values))
+        if len(sizes) == 1:
+            text += head + _QUICK_LENGTHS[sizes.pop()].replace("%", "%%") + "%s"
+        else:
+            text += f"{head}%s%s"
+            columns.append([_QUICK_LENGTHS[len(value)] for value in values])
+        columns.append(values)
+    return map((text + shared).__mod__, zip(*columns, strict=True))

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-import regex
 
 from common.contracts import Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
 from common.values import Value
 from workers.vendors.receipt_bodies import ReceiptsSpec
-from workers.wire import Answer, ClientIdentity, NoAnswer, Request
+from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request
 
 
 class CredentialError(ValueError):
@@ -84,7 +84,7 @@ class AccessSpec:
     """
 
     ask: Callable[[Credential, int], Request | AccessToken]  # (credential, now_ms)
-    read: Callable[[Answer, int], AccessToken | AccessRefused]  # (answer, now_ms); any bytes whatever
+    read: Callable[[HttpResponse, int], AccessToken | AccessRefused]  # (answer, now_ms); any bytes whatever
     again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 
@@ -186,15 +186,26 @@ class ImageSpec:
 
     wanted: Callable[[RequestBatch, Credential], str | None]
     ask: Callable[[str, Credential, AccessToken | None], Request]
-    read: Callable[[Answer, int], tuple[str, int] | None]
+    read: Callable[[HttpResponse, int], tuple[str, int] | None]
     per_minute: int
+
+
+class AlikeSpec(Value, frozen=True):
+    """How requests of usual pushes, which differ in a few values only, are made and answered (workers/vendors/forms.py).
+
+    chars_max: so many characters of the words, the thread and `ext` fit whatever they are. accepted_id: the vendor's id from
+    an answer that accepts the push and says no more; None for any other answer.
+    """
+
+    chars_max: int
+    accepted_id: Callable[[HttpResponse], str | None]
 
 
 #: HTTP status of a body that is too large, whatever the vendor.
 TOO_LONG: Final = frozenset({"413"})
 
 Build = Callable[[RequestBatch, Credential, AccessToken | None], Request]
-Classify = Callable[[RequestBatch, Answer | NoAnswer], Sequence[Outcome]]
+Classify = Callable[[RequestBatch, HttpResponse | NoAnswer], Sequence[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +268,7 @@ class VendorSpec:
     refuse: the reason why a push can't be sent at all (`payload_too_large`), which makes it `rejected` without a
     request; it depends on the item's notification only, so one answer holds for all its targets. None: it can be sent.
     prepare: the part of `build` that is the same for all items of a notification; goes into `RequestBatch.prepared`.
+    alike: set where requests of usual pushes are made from one form; only with one item a request.
     request_tokens_min_list: a request batch holds one item or at least so many (vivo's list push).
     images: set where the vendor looks at images before they are sent.
     too_long: codes (statuses where there is no code) that say: too long. Such a push is sent once more, as short as it can be.
@@ -302,17 +314,18 @@ class VendorSpec:
     access: AccessSpec | None = None
     token_valid: Callable[[str], bool] = bool
     identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None
-    follow: Callable[[RequestBatch, Answer, Credential, AccessToken | None], Request | None] | None = None
+    follow: Callable[[RequestBatch, HttpResponse, Credential, AccessToken | None], Request | None] | None = None
     check: Callable[[Credential, AccessToken | None], Request] | None = None
-    checked: Callable[[Answer], Verdict] | None = None
+    checked: Callable[[HttpResponse], Verdict] | None = None
     rights: frozenset[str] = frozenset()
     refuse: Callable[[PushItem], str | None] | None = None
     prepare: Callable[[Notification, Credential], object] | None = None
+    alike: AlikeSpec | None = None
     request_tokens_min_list: int = 1
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
     group: Callable[[PushItem], str] = lambda _item: ""
-    quota_told: Callable[[Answer], tuple[int, int] | None] | None = None
+    quota_reported: Callable[[HttpResponse], tuple[int, int] | None] | None = None
     images: ImageSpec | None = None
     too_long: frozenset[str] = TOO_LONG
 
@@ -333,7 +346,14 @@ ELLIPSIS = "…"
 WORDS_MAX = 200  # of a vendor's own words, kept beside an outcome
 WORDS_READ_MAX = 2000  # of them, looked through for device tokens
 CHARACTERS_KEPT = 10  # of a text that must make room (im-dialects §5)
-_GRAPHEME = regex.compile(r"\X")
+
+
+@cache
+def graphemes() -> Any:
+    """The pattern of what people take for one character. Loaded where a text has to be cut."""
+    import regex  # noqa: PLC0415
+
+    return regex.compile(r"\X")
 
 
 def characters(text: str) -> int:
@@ -357,7 +377,7 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
     if room < 0:
         return ""
     used, end = 0, 0
-    for match in _GRAPHEME.finditer(text):
+    for match in graphemes().finditer(text):  # pragma: no branch - all of it has no room: the loop breaks
         size = measure(match.group())
         if used + size > room:
             break
@@ -374,12 +394,12 @@ def named_within(body: str, prefix: str, most: int, measure: Callable[[str], int
     """The same for a `body` that begins with a name, `prefix`."""
     if not prefix or not body.startswith(prefix) or measure(body) <= most:
         return body
-    said = body[len(prefix) :]
-    least = min(measure(said), measure(_beginning(said) + ELLIPSIS))
+    rest = body[len(prefix) :]
+    least = min(measure(rest), measure(_beginning(rest) + ELLIPSIS))
     if measure(prefix) + least <= most:
         return body
     name = cut(prefix.rstrip(":"), most - least - measure(":"), measure)
-    return f"{name}:{said}" if name else said
+    return f"{name}:{rest}" if name else rest
 
 
 SHORTEST_CHARACTERS = 40  # of title and body, where the vendor found our measure too long
@@ -434,7 +454,7 @@ def shrink(texts: Mapping[str, str], excess: int, measure: Callable[[str], int],
 def _beginning(text: str) -> str:
     """The shortest prefix of whole graphemes with CHARACTERS_KEPT characters; "" where that takes a screenful (stacked marks)."""
     end = 0
-    for match in _GRAPHEME.finditer(text):
+    for match in graphemes().finditer(text):
         end = match.end()
         if end >= CHARACTERS_KEPT:
             break
@@ -472,7 +492,7 @@ def whole(text: str) -> str:
     return text
 
 
-def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:
+def read(answer: HttpResponse | NoAnswer, shape: type[_T]) -> _T | None:
     """The body as `shape`, None for anything else (a proxy's HTML page, half a body, nothing)."""
     if isinstance(answer, NoAnswer):
         return None
@@ -486,15 +506,15 @@ def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
-def retry_after_s(answer: Answer) -> float | None:
+def retry_after_s(answer: HttpResponse) -> float | None:
     """Seconds of a `Retry-After` header, bounded to a day; None when absent or neither a number nor a date (RFC 9110 §10.2.3).
 
     A date counts from the answer's own `Date`: the vendor's clock, not ours.
     """
-    told = answer.headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(told):
-        return min(float(told), 86_400.0)
-    at, now = http_date(told), http_date(answer.headers.get("date", ""))
+    value = answer.headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return min(float(value), 86_400.0)
+    at, now = http_date(value), http_date(answer.headers.get("date", ""))
     return min(max((at - now).total_seconds(), 0.0), 86_400.0) if at is not None and now is not None else None
 
 
@@ -564,7 +584,7 @@ def receipt_tag(batch: RequestBatch) -> str:
     return hashlib.blake2b(whole("\0".join((note.app, note.event_id, note.kind))).encode(), digest_size=16).hexdigest()
 
 
-def told(words: Any, batch: RequestBatch | None = None) -> str:
+def redact(words: Any, batch: RequestBatch | None = None) -> str:
     """A vendor's own words, shortened, without the device tokens that some answers repeat; "" for what is no text."""
     text = whole(words)[:WORDS_READ_MAX] if isinstance(words, str) else ""
     for item in batch.items if batch else ():

@@ -2,10 +2,11 @@
 -- KEYS[1..4] push:ready:<vendor>:<urgency>  zset: lane -> when it may send next, ms (0: at once); call, chat, group, bulk
 -- KEYS[5]    push:popped:<vendor>           zset: lane -> until when its taker must have been heard of, ms
 -- ARGV       1 ms a taker may be silent, 2-5 most lanes of each urgency, then "<urgency number>|<lane>" that the caller works on already
--- returns    {now in ms, when the next lane is due or -1, then per lane: urgency number, lane}
+-- returns    {now in ms (0 where no lane waits), when the next lane is due or -1, then per lane: urgency number, lane}
 -- why        a taker that dies between this call and the next has its lanes looked after when `popped` is due: none is forgotten;
 --            it is not put off by the next taker, or what a dead one holds of a busy lane would never come back; it changes by 1 ms, so that
 --            lane_looked.lua sees that somebody took the lane meanwhile; who was served longest ago is first, as its time is the oldest
+if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) == 0 then return {0, -1} end -- asked dozens of times a second
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local busy, taken = {}, 0
@@ -17,14 +18,21 @@ local function pop(u, lane)
   redis.call('ZADD', KEYS[5], known and math.min(known - 1, till) or till, lane)
   found[u][#found[u] + 1] = lane
 end
-for u = 0, 3 do -- who comes anew is behind those that were there: else a lane with old work starves while others get new work
-  local fresh = redis.call('ZRANGEBYSCORE', KEYS[u + 1], 0, 0, 'LIMIT', 0, 1000)
-  if #fresh > 0 then redis.call('ZREM', KEYS[5], '') end -- the first write frees: a full server judges a script by it
-  for _, lane in ipairs(fresh) do redis.call('ZADD', KEYS[u + 1], now, lane) end
+local function first(u, most) -- who comes anew is behind those that were there: else a lane with old work starves while others get new work
+  local due = redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')
+  if due[2] ~= '0' then return due end
+  local fresh, adds = redis.call('ZRANGEBYSCORE', KEYS[u + 1], 0, 0, 'LIMIT', 0, 1000), {}
+  for _, lane in ipairs(fresh) do
+    adds[#adds + 1] = now
+    adds[#adds + 1] = lane
+  end
+  redis.call('ZREM', KEYS[5], '') -- the first write frees: a full server judges a script by it
+  redis.call('ZADD', KEYS[u + 1], unpack(adds))
+  return redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')
 end
 for u = 0, 3 do
   local most = tonumber(ARGV[u + 2])
-  local due = redis.call('ZRANGE', KEYS[u + 1], 0, most + taken, 'WITHSCORES')
+  local due = first(u, most)
   local got = 0
   for i = 1, #due, 2 do
     local lane, score = due[i], tonumber(due[i + 1])

@@ -16,7 +16,7 @@ from workers.delivery.lane import Lane
 from workers.runtime import Runtime
 
 RATE = 100
-SECONDS = 10
+SECONDS = 5
 
 
 @pytest.fixture

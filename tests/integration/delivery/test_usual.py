@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from common.clock import now_ms
-from common.contracts import Batch, Push, encode
+from common.contracts import AlikeBatch, Batch, LikeRow, Push, batch_of, encode
 from common.model import MessageClass, Urgency, Vendor
+from common.storage.bindings import bound
 from common.storage.delayed import as_new
 from common.storage.keys import CALL
 from tests.integration.delivery.test_together import Apns, Fleet, every_kind, own_url, production, push, runtime, sandbox, secret_key, tell
+from workers.delivery import alike as packed_rounds
 from workers.delivery import usual
 from workers.delivery.stage import Delivered
 from workers.runtime import Runtime
@@ -28,7 +32,8 @@ def chats(app: str, count: int = 3, **note: Any) -> list[Push]:
 
 
 class Two:
-    """The same round on a lane of its own each: the short way, and the general one. whole: rounds that were accepted as a whole."""
+    """The same round on a lane of its own each: the short way, and the general one. whole, packed: rounds that were accepted as a whole
+    in the short way, and the shortest."""
 
     def __init__(self, runtime: Runtime, production: Apns, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runtime, self.production, self.monkeypatch = runtime, production, monkeypatch
@@ -42,13 +47,22 @@ class Two:
             return done
 
         monkeypatch.setattr(usual, "tried", counted)
+        self.packed, packed = 0, packed_rounds.tried
 
-    def send(self, app: str, pushes: Sequence[Push]) -> tuple[list[Any], list[Any], list[Any], list[float]]:
+        def counted_packed(*asked: Any) -> Delivered | None:
+            done = packed(*asked)
+            self.packed += done is not None
+            return done
+
+        monkeypatch.setattr(packed_rounds, "tried", counted_packed)
+
+    def send(self, app: str, batch: Batch | AlikeBatch) -> tuple[list[Any], list[Any], list[Any], list[float]]:
         """Rows, requests, numbers and counts of one round."""
         before, lines = self._counts(), len(self.production.simulator.record.lines())
-        batch = Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(pushes), by_entry=True)
+        general = batch_of(batch) if isinstance(batch, AlikeBatch) else batch
+        pushes = general.pushes
         with self.runtime.redis.pipeline(transaction=True) as pipe:
-            self.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
+            self.runtime.lane_queues.put(pipe, [as_new(general, Urgency.CHAT, encode(batch))])
             pipe.execute()
         self.fleet.work()
         rows = [row[1:] for row in self.fleet.rows() if row[0] == app]
@@ -67,10 +81,13 @@ class Two:
         return found
 
     def agree(self, pushes: Callable[[str], Sequence[Push]]) -> list[Any]:
+        return self.agree_on(lambda app: Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(pushes(app)), by_entry=True))
+
+    def agree_on(self, batch: Callable[[str], Batch | AlikeBatch]) -> list[Any]:
         first, second = self.fleet.apps[:2]
-        short = self.send(first, pushes(first))
+        short = self.send(first, batch(first))
         self.monkeypatch.setenv(usual.GENERAL_ONLY, "1")
-        general = self.send(second, pushes(second))
+        general = self.send(second, batch(second))
         self.monkeypatch.delenv(usual.GENERAL_ONLY)
         assert short == general
         return short[0]
@@ -84,6 +101,45 @@ OWN = {"at_ms", "id", "apns_id", "push_id", "topic_id", "expiration", "expires_a
 def two(runtime: Runtime, production: Apns, space: str, monkeypatch: pytest.MonkeyPatch) -> Two:
     tell(production)
     return Two(runtime, production, space + "u", monkeypatch)
+
+
+def alike(app: str, texts: Sequence[str], **like: Any) -> AlikeBatch:
+    """Chats of two as intake packs them."""
+    made, now = push(app, "u0", "0" * 64, **{"app_name": "Demo", **like}).note, now_ms()
+    rows = [
+        LikeRow(uuid.uuid4().hex, f"m{n}", "ann", now, now, now + 600_000, "Ann", text, "ann", f"u{n}", "d", f"{n:064x}", 1, "1.2")
+        for n, text in enumerate(texts)
+    ]
+    return AlikeBatch(app=app, vendor=Vendor.APNS, business_id="ios", by_entry=True, platform="ios", like=made, rows=tuple(rows))
+
+
+def test_chats_as_they_were_packed_go_the_shortest_way(two: Two) -> None:
+    rows = two.agree_on(lambda app: alike(app, ["hi", 'a "quoted" line\n', "会议", "x" * 600, "%s 100%"]))
+    assert two.packed == 1
+    assert [row[1:3] for row in rows] == [("accepted", "200")] * 5
+
+
+@pytest.mark.parametrize("what", ["read", "recalled", "moved", "dead", "again", "malformed", "own"])
+def test_one_packed_chat_that_is_not_usual(two: Two, what: str) -> None:
+    def made(app: str) -> AlikeBatch:
+        batch, marks = alike(app, ["a", "b", "c"]), two.runtime.marks
+        if what == "read":
+            marks.read_up_to(app, "u1", "c2c:ann", now_ms() + 60_000)
+        elif what == "recalled":
+            marks.recall(app, "c2c:ann", "m1")
+        elif what == "moved":
+            marks.bindings.put([(app, "u1", "d", "-")])
+        elif what == "again":  # the same token as it was routed to
+            marks.bindings.put([(app, "u1", "d", bound("apns", "ios", f"{1:064x}", None))])
+        token = {"dead": "dead" * 16, "malformed": "no token"}.get(what, f"{1:064x}")
+        text = "b" * 5_000 if what == "own" else "b"
+        rows = [msgspec.structs.replace(row, token=token, text=text) if row.user == "u1" else row for row in batch.rows]
+        return msgspec.structs.replace(batch, rows=tuple(rows))
+
+    rows = two.agree_on(made)
+    decisions = {"read": "read_elsewhere", "recalled": "recalled", "moved": "no_device", "dead": "token_dead", "malformed": "token_dead"}
+    assert [row[1] for row in rows] == ["accepted", decisions.get(what, "accepted"), "accepted"]
+    assert two.packed == (what in ("again", "own"))
 
 
 def test_a_round_of_chats_goes_the_short_way(two: Two) -> None:

@@ -27,7 +27,7 @@ from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
 from workers.maintenance.ledger_writer import LedgerWriter
 from workers.maintenance.recalls import Recalls
-from workers.maintenance.timer import Timer
+from workers.maintenance.timer import ShardTimers
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.shards import any_left, backlog
@@ -40,6 +40,11 @@ def meizu(tmp_path: Path) -> Iterator[Running]:
     with Running("meizu", tmp_path) as running:
         running.door("limits", per_second=0)
         yield running
+
+
+def token_of(user: str) -> str:
+    """A new token, 32 characters; its random part has no letters: a simulator reads words as `dead` as what becomes of it."""
+    return f"{user}-{uuid.uuid4().int:039d}"[:32]
 
 
 class ShardedFleet:
@@ -56,7 +61,7 @@ class ShardedFleet:
     def _made(self) -> None:
         runtime = self.runtime
         self.intake, self.stages = intake_loop(runtime), Stages(runtime)
-        self.timers, self.writers = [Timer(one) for one in runtime.shards], [LedgerWriter(one) for one in runtime.shards]
+        self.timers, self.writers = [ShardTimers(runtime)], [LedgerWriter(runtime, shards=runtime.shards)]
         self.recalls = [Recalls(one) for one in runtime.shards]
 
     def reopened(self, shards: int) -> None:
@@ -93,7 +98,7 @@ class ShardedFleet:
 
     def phone(self, user: str, business_id: str = "m1") -> dict[str, Any]:
         data = {"user": user, "device_id": f"d-{user}", "platform": "android", "vendor": "meizu", "business_id": business_id}
-        return self.event("device.registered", {**data, "token": (user + uuid.uuid4().hex * 2)[:32]})
+        return self.event("device.registered", {**data, "token": token_of(user)})
 
     def chat(self, user: str, message_id: str, **more: Any) -> dict[str, Any]:
         data = {"message_id": message_id, "conversation": {"type": "c2c", "id": "boss"}, "sender": {"id": "boss"}, "recipients": [user]}
@@ -176,3 +181,10 @@ def sharded(
     fleet = ShardedFleet(Runtime(settings, role="test"), meizu)
     yield fleet
     fleet.runtime.close()
+
+
+@pytest.fixture(params=["together", "apart"])
+def wherever(request: pytest.FixtureRequest, sharded: ShardedFleet) -> ShardedFleet:
+    """Its shards on one server, and treated as if each had a server of its own."""
+    sharded.runtime.together = request.param == "together"
+    return sharded

@@ -8,12 +8,18 @@ import tarfile
 import time
 
 import pytest
+from cryptography.fernet import Fernet
 
+from common.clock import now_ms
+from common.contracts import encode
+from common.ledger_records import PageRecord, pack_users, unpack_users
 from common.model import Vendor
 from common.storage.migrations import migrate
+from common.storage.vault import Vault
 from tests.conftest import embedded
 from tests.integration.web.conftest import APP, LittleFleet, message, registered
 from tests.integration.web.test_console import publish
+from tests.records import dead_record
 from workers.cli.why import story
 from workers.maintenance.backup import BackupError, load, release, save
 from workers.runtime import Runtime
@@ -155,3 +161,74 @@ def test_a_person_is_taken_out_of_every_store(cli, held_up, fleet):
     assert held_up.devices.listed(APP, "eve"), "somebody else"
     assert cli("user", "erase", APP, "nobody-of-this-name", "--yes").out.startswith("nothing was stored")
     assert held_up.catalog.lane(APP, Vendor.MEIZU, "meizu-1")
+
+
+def letter(runtime, name, raw, app=APP, vault=None, **more):
+    sealed = (vault or runtime.vault).encrypt(raw)
+    usual = {"stage": "intake", "reason": "wrong_shape", **more}
+    runtime.ledger.write([dead_record(id=name, app=app, raw=sealed, at_ms=now_ms(), **usual)])
+
+
+def test_a_letter_that_no_key_opens_stops_no_erasure_and_is_told(cli, held_up):
+    foreign = Vault([Fernet.generate_key().decode()])
+    letter(held_up, "sealed", b'"bob"', vault=foreign)
+    letter(held_up, "of-nobody", b'"bob"', app=None, vault=foreign)
+    letter(held_up, "elsewhere", b'"bob"', app="other", vault=foreign)
+    letter(held_up, "open", b'{"user": "bob"}')
+    said = cli("user", "erase", APP, "bob", "--yes")
+    assert said.code == 1
+    assert "2 dead letters" in said.err
+    assert "PUSHFLEET_SECRET_KEYS_FILE" in said.err
+    assert "devices 1" in said.out
+    assert not held_up.devices.listed(APP, "bob")
+    assert {one["id"] for one in held_up.dead_letters.heads()} == {"sealed", "of-nobody", "elsewhere"}
+    cli("dead-letters", "drop", "sealed", "of-nobody")
+    assert cli("user", "erase", APP, "bob", "--yes").code == 0
+
+
+def test_a_letter_that_no_key_opens_hides_no_other(cli, held_up):
+    letter(held_up, "sealed", b"secret", vault=Vault([Fernet.generate_key().decode()]))
+    letter(held_up, "open", b'{"message_id": "m-77"}')
+    told = {one["id"]: one for one in cli("dead-letters", "list", "--json").json}
+    assert (told["sealed"]["raw"], told["open"]["raw"]) == (None, '{"message_id": "m-77"}')
+    assert cli("dead-letters", "show", "sealed", "--json").json["raw"] is None
+    assert "none of the keys" in cli("dead-letters", "show", "sealed").out
+    assert cli("why", "m-77").code == 0
+    said = cli("dead-letters", "replay", "sealed")
+    assert (said.code, "none of the keys" in said.err) == (1, True)
+    assert held_up.dead_letters.get("sealed") is not None, "it stays"
+
+
+NAMED = {
+    "as JSON escapes it": ("bób", b'{"user": "b\\u00f3b"}'),
+    "JSON inside a text of JSON": ("bob", json.dumps({"body": json.dumps({"to": ["bob"]})}).encode()),
+    "a broken body": ("bob", b'{"user":"bob", '),
+    "an encoded body": ("bob", b"%7B%22to%22%3A%22bob%22%7D"),
+    "a key": ("bob", b'{"members": {"bob": 1}}'),
+    "a quotation mark in the id": ('b"b', json.dumps({"user": 'b"b'}).encode()),
+    "between two stages": ("bob", encode([["m1", "bob", 7]])),
+    "packed in a packed entry": ("bob", encode([encode(["x", {"to": "bob"}])])),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_letters_that_name_a_person_are_found_however_it_is_written(cli, held_up, kind):
+    person, raw = NAMED[kind]
+    letter(held_up, "theirs", raw, app=None)
+    letter(held_up, "another", raw.replace(b"b", b"c"), app=None)
+    letter(held_up, "longer", b'{"user": "bobby", "text": "bob is here"}')
+    assert cli("user", "erase", APP, person, "--yes").code == 0
+    assert {one["id"] for one in held_up.dead_letters.heads()} == {"another", "longer"}
+
+
+def test_a_page_of_people_loses_the_one_who_is_erased(cli, held_up):
+    shared = {"app": APP, "event_id": "e9", "ts_ms": now_ms(), "decision": "no_device", "message_class": "chat", "note": ""}
+    shared |= {"presence_ms": 1, "decided_ms": now_ms()}
+    people = [["ann", "bob", "bobby"], ["bob"], ["cid"]]
+    pages = [PageRecord(**shared, count=len(one), users=pack_users(one)) for one in people]
+    held_up.ledger.write(pages)
+    assert "pages 2" in cli("user", "erase", APP, "bob", "--yes").out
+    held_up.ledger.write(pages[:1])  # a batch that is written once more brings nobody back
+    with held_up.engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT count, users FROM pages WHERE event_id = 'e9' ORDER BY count").all()
+    assert [(count, unpack_users(bytes(users))) for count, users in rows] == [(1, ["cid"]), (2, ["ann", "bobby"])]

@@ -7,12 +7,13 @@ from typing import Final
 from common.model import Vendor
 from workers.vendors.apns.access import ask, ask_again, identity, never_asked
 from workers.vendors.apns.classes import place
-from workers.vendors.apns.codes import RETRY, checked, classify
+from workers.vendors.apns.codes import RETRY, accepted_id, checked, classify
 from workers.vendors.apns.credential import ACCOUNT, demo, demo_token, endpoints_used, read_credential
-from workers.vendors.apns.request import build, check, prepare, refuse, token_valid
+from workers.vendors.apns.request import SHORT_CHARACTERS_MAX, build, check, prepare, refuse, token_valid
 from workers.vendors.base import (
     TOO_LONG,
     AccessSpec,
+    AlikeSpec,
     Limits,
     VendorSpec,
 )
@@ -43,5 +44,6 @@ APNS: Final = VendorSpec(
     checked=checked,
     refuse=refuse,
     prepare=prepare,
+    alike=AlikeSpec(SHORT_CHARACTERS_MAX, accepted_id),
     too_long=TOO_LONG | {"PayloadTooLarge"},
 )

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from asn1crypto import core, keys, pem, pkcs12
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -98,6 +97,16 @@ def _p8_text(raw: bytes) -> str:
     return text
 
 
+def _asn1() -> Any:
+    """asn1crypto. Loaded where an operator's file is read: no worker reads one."""
+    import asn1crypto.core  # noqa: PLC0415
+    import asn1crypto.keys  # noqa: PLC0415
+    import asn1crypto.pem  # noqa: PLC0415
+    import asn1crypto.pkcs12  # noqa: PLC0415
+
+    return asn1crypto
+
+
 def p8_key(text: str) -> ec.EllipticCurvePrivateKey:
     """The key of a PEM text; CredentialError where it is none that APNs takes."""
     try:
@@ -112,8 +121,10 @@ def p8_key(text: str) -> ec.EllipticCurvePrivateKey:
 def _loose_key(text: str) -> ec.EllipticCurvePrivateKey:
     """A P-256 key that GnuTLS wrote: its number has a leading zero byte, which the strict reader does not take (RFC 5915 §3)."""
     try:
-        kind, _, der = pem.unarmor(text[max(text.index("-----BEGIN"), 0) :].encode())
-        inner = keys.PrivateKeyInfo.load(der)["private_key"].parsed if kind == "PRIVATE KEY" else keys.ECPrivateKey.load(der)
+        kind, _, der = _asn1().pem.unarmor(text[max(text.index("-----BEGIN"), 0) :].encode())
+        inner = (
+            _asn1().keys.PrivateKeyInfo.load(der)["private_key"].parsed if kind == "PRIVATE KEY" else _asn1().keys.ECPrivateKey.load(der)
+        )
         return ec.derive_private_key(inner["private_key"].native, ec.SECP256R1())
     except _PARSE_ERRORS:
         raise CredentialError("--p8 is not a private key in PEM (-----BEGIN PRIVATE KEY-----) as Apple's .p8 file is") from None
@@ -177,7 +188,7 @@ def _public(owner: Any) -> bytes:
 
 def _keys(raw: bytes, password: bytes) -> Iterator[Any]:
     """Every private key that stands in a bag of its own; the library's reader gives the first one only."""
-    for bag in _bags(pkcs12.Pfx.load(raw)):
+    for bag in _bags(_asn1().pkcs12.Pfx.load(raw)):
         shrouded = bag["bag_id"].native == "pkcs8_shrouded_key_bag"
         if shrouded or bag["bag_id"].native == "key_bag":
             try:
@@ -209,7 +220,7 @@ def _check(certificate: x509.Certificate, options: Mapping[str, str], now_ms: in
 
 def _is_p12(raw: bytes) -> bool:
     try:
-        return bool(pkcs12.Pfx.load(raw)["version"].native == "v3")
+        return bool(_asn1().pkcs12.Pfx.load(raw)["version"].native == "v3")
     except _PARSE_ERRORS:
         return False
 
@@ -219,7 +230,7 @@ def _guard_p12(raw: bytes) -> None:
     if len(raw) > P12_BYTES_MAX:
         raise CredentialError(f"--p12 has more than {P12_BYTES_MAX} bytes: not a certificate's export")
     try:
-        pfx = pkcs12.Pfx.load(raw)
+        pfx = _asn1().pkcs12.Pfx.load(raw)
         counts = [*_iterations(pfx)]
         locked = pfx["mac_data"].native is not None or any(_is_locked(content) for content in pfx.authenticated_safe)
     except _PARSE_ERRORS:
@@ -233,14 +244,14 @@ def _guard_p12(raw: bytes) -> None:
 def _is_locked(content: Any) -> bool:
     if content["content_type"].native != "data":
         return True
-    return any(bag["bag_id"].native == "pkcs8_shrouded_key_bag" for bag in pkcs12.SafeContents.load(content["content"].native))
+    return any(bag["bag_id"].native == "pkcs8_shrouded_key_bag" for bag in _asn1().pkcs12.SafeContents.load(content["content"].native))
 
 
 def _bags(pfx: Any) -> Iterator[Any]:
     """The bags that can be seen without the password."""
     for content in pfx.authenticated_safe:
         if content["content_type"].native == "data":
-            yield from pkcs12.SafeContents.load(content["content"].native)
+            yield from _asn1().pkcs12.SafeContents.load(content["content"].native)
 
 
 def _iterations(pfx: Any) -> Iterator[int]:
@@ -317,7 +328,7 @@ def _topics(certificate: x509.Certificate) -> list[str]:
 def topic_list(der: bytes) -> list[str]:
     """The texts of SEQUENCE {UTF8String topic, SEQUENCE {UTF8String kind}, …}; nothing of what can't be read."""
     try:
-        return [child for child in core.load(der).native.values() if isinstance(child, str)]
+        return [child for child in _asn1().core.load(der).native.values() if isinstance(child, str)]
     except _PARSE_ERRORS:
         return []
 

@@ -131,7 +131,7 @@ def _priority(note: Notification) -> str:
 
 
 #: An alert whose words have at most this many characters fits whatever they are: six bytes each at the most.
-_SHORT_CHARACTERS_MAX: Final = 500
+SHORT_CHARACTERS_MAX: Final = 500
 
 
 class _UsualAlert(Value, frozen=True):
@@ -166,7 +166,7 @@ def _usual_body(note: Notification) -> tuple[bytes, bytes, bool] | None:
         return None
     title, body, ext, ring = note.title, note.body, note.ext, note.sound_ios
     thread = note.thread_id or note.conversation_id
-    if len(body) + len(title) + len(thread) + (len(ext) if ext else 0) > _SHORT_CHARACTERS_MAX:
+    if len(body) + len(title) + len(thread) + (len(ext) if ext else 0) > SHORT_CHARACTERS_MAX:
         return None
     unset, level = msgspec.UNSET, note.placement.get("interruption_level")
     sound = "default" if ring is None else unset if ring in ("none", "") else ring

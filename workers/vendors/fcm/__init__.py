@@ -7,13 +7,14 @@ from typing import Final
 from common.model import Vendor
 from workers.vendors.base import (
     AccessSpec,
+    AlikeSpec,
     Limits,
     VendorSpec,
 )
 from workers.vendors.fcm.classes import place
-from workers.vendors.fcm.codes import RETRY, checked, classify
+from workers.vendors.fcm.codes import RETRY, accepted_id, checked, classify
 from workers.vendors.fcm.credential import ACCOUNT, ask, demo, read_access, read_credential
-from workers.vendors.fcm.request import build, check, prepare, refuse, token_valid
+from workers.vendors.fcm.request import WORDS_CHARACTERS_MAX, build, check, prepare, refuse, token_valid
 
 FCM: Final = VendorSpec(
     vendor=Vendor.FCM,
@@ -37,4 +38,5 @@ FCM: Final = VendorSpec(
     checked=checked,
     refuse=refuse,
     prepare=prepare,
+    alike=AlikeSpec(WORDS_CHARACTERS_MAX, accepted_id),
 )

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import regex
-
 from common.contracts import Notification
 from common.model import Bucket, PushType
 from workers.vendors.base import (
@@ -19,6 +17,7 @@ from workers.vendors.base import (
     RequestBatch,
     base62,
     cut,
+    graphemes,
     number_id,
     quiet,
     receipt_tag,
@@ -64,7 +63,6 @@ OWN_EXTRA: Final = frozenset({"channel_name", "channel_description", "badge", "t
 #: Those that show something of the message: not when details are hidden.
 RAW_TELLING: Final = frozenset({"ticker", "notification_bigPic_uri", "notification_large_icon_uri"})
 BIG_TEXT: Final = "1"  # of vendor.xiaomi.style and of extra.notification_style_type alike
-_GRAPHEME = regex.compile(r"\X")
 #: What makes an emoji of a plain character (variation selector, keycap, skin tones): goes, the character stays.
 _EMOJI_MARKS: Final = re.compile("[\ufe0f\u20e3\U0001f3fb-\U0001f3ff]")
 _REFUSED_KINDS: Final = frozenset({"So", "Cn", "Cs"})  # Cs can't be sent at all
@@ -167,7 +165,7 @@ def template_value(text: str) -> str:
     """`text` as the vendor takes it, "" when nothing remains. A grapheme with one refused character goes whole: no half emoji."""
     text = _EMOJI_MARKS.sub("", text)
     if not value_valid(text):
-        shown = (match.group() for match in _GRAPHEME.finditer(text))
+        shown = (match.group() for match in graphemes().finditer(text))
         text = "".join(part for part in shown if not any(unicodedata.category(c) in _REFUSED_KINDS for c in part)).strip()
         text = cut(text, VALUE_MAX)
     return text if value_valid(text) else ""

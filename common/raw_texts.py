@@ -1,0 +1,50 @@
+"""Whether bytes of unknown form (JSON, MessagePack, form encoding, broken ones) hold a text as a whole value or key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+#: Values in values: deeper ones are not looked into.
+DEPTH_MAX = 64
+
+
+def names(raw: bytes, wanted: str) -> bool:
+    """Whether `wanted` stands in `raw`: as a value or key of what can be read, else between quotation marks."""
+    spelled = [json.dumps(wanted, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") for ascii_only in (True, False)]
+    plain = unquote_to_bytes(raw) if b"%22" in raw else raw
+    if any(one in plain for one in spelled):
+        return True
+    return any(one == wanted for one in texts(raw))
+
+
+def texts(value: Any, depth: int = 0) -> Iterator[str]:
+    """Every text in a value; JSON and MessagePack inside of it are read, too."""
+    if depth > DEPTH_MAX:
+        return
+    if isinstance(value, str):
+        yield value
+        if value[:1] in ("{", "[", '"'):
+            yield from texts(_read(msgspec.json.decode, value), depth + 1)
+    elif isinstance(value, bytes):
+        found = _read(msgspec.json.decode, value)
+        found = found if found is not None else _read(msgspec.msgpack.decode, value)
+        yield from texts(found, depth + 1)
+    elif isinstance(value, dict):
+        for pair in value.items():
+            yield from texts(list(pair), depth + 1)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from texts(one, depth + 1)
+
+
+def _read(decode: Any, value: str | bytes) -> Any:
+    """None where it can't be read, and for what holds no text."""
+    try:
+        return decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
+        return None

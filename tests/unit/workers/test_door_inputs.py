@@ -1,0 +1,96 @@
+"""What the doors make of odd but possible requests: an event that intake takes, whatever the fields hold. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from common.model import Vendor
+from workers.gateway import gorush, matrix, mattermost
+from workers.gateway.aliases import Alias, DoorAccount, Found
+from workers.gateway.events import encoded
+from workers.intake.stage import Passed, read_entry
+
+NOW = 1_800_000_000_000
+ACCOUNT = DoorAccount("A", Vendor.APNS, "b", (Alias("x"),))
+FOUND = Found(ACCOUNT, voip=False)
+
+
+def taken(event: Any) -> Any:
+    """The event's data as intake has it."""
+    found = read_entry("im:events", f"{NOW}-0", {b"e": encoded(event, "k")["e"]}, ["A"], NOW)
+    assert isinstance(found, Passed), found.reason
+    return found.events[0].data
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+def notification(**named: Any) -> dict[str, Any]:
+    return {
+        "event_id": "$e",
+        "room_id": "!r",
+        "type": "m.room.message",
+        "sender": "@a",
+        "content": {"msgtype": "m.text", "body": "hi"},
+        **named,
+    }
+
+
+@pytest.mark.parametrize(
+    ("counts", "badge"),
+    [
+        ({}, 0),  # the Matrix specification: counts that are zero should be omitted
+        ({"missed_calls": 2}, 2),
+        ({"unread": 0, "missed_calls": 0}, 0),
+        ({"unread": -3}, 0),
+        ({"unread": 2**40}, 2**31 - 1),
+        ({"other": 7}, 0),
+        (None, None),  # Synapse under msc4076: the icon stays as it is
+        ({"unread": "7"}, None),
+        ({"unread": True}, None),
+    ],
+)
+def test_counts_that_are_left_out_are_zero(counts: Any, badge: int | None) -> None:
+    event = matrix.event_of(notification(counts=counts), {"pushkey": "ab" * 32}, FOUND, "en", NOW)
+    assert taken(event).push.badge.value == badge
+
+
+DEEP = nested(40)
+
+
+@pytest.mark.parametrize(
+    "data", [{"default_payload": {"deep": DEEP, "kept": nested(15)}}, {"default_payload": {"aps": {"deep": DEEP}, "kept": 1}}]
+)
+def test_what_an_app_nests_too_deep_costs_no_message(data: dict[str, Any]) -> None:
+    event = matrix.event_of(notification(), {"pushkey": "ab" * 32, "data": data}, FOUND, "en", NOW)
+    push = taken(event).push
+    assert "kept" in push.data.payload
+    assert push.display.body == "hi"
+
+
+def test_other_doors_leave_out_what_is_too_deep() -> None:
+    assert taken(mattermost.event_of({"device_id": "t", "sub_type": DEEP, "message": "hi"}, FOUND, NOW)).push.display.body == "hi"
+    sent = gorush.read_request(
+        [{"platform": 1, "tokens": ["t"], "message": "hi", "data": {"d": DEEP, "k": 1}, "alert": DEEP}], [ACCOUNT], NOW
+    )
+    (push,) = sent.pushes
+    assert taken(push.event).push.data.payload == {"k": 1}
+
+
+@pytest.mark.parametrize("token", ["", "a\0b", "x" * 2_049, "\u6c49" * 683, 7, None])
+def test_gorush_tells_of_each_token_that_is_none(token: Any) -> None:
+    read = gorush.read_request([{"platform": 1, "tokens": [token, "good"], "message": "hi"}], [ACCOUNT], NOW)
+    assert [push.token for push in read.pushes] == ["good"]
+    assert [line["error"] for line in read.failed] == ["the token is empty, too long or no text"]
+    assert read.count == 2
+
+
+def test_gorush_tells_of_tokens_that_are_too_many() -> None:
+    read = gorush.read_request([{"platform": 1, "tokens": [f"t{n}" for n in range(1_003)]}], [ACCOUNT], NOW)
+    assert (len(read.pushes), len(read.failed), read.count) == (1_000, 3, 1_003)

@@ -1,0 +1,213 @@
+"""Usual pushes of one lane -> the requests that the vendor's `build` makes of each, from a form that is found by building samples. Pure.
+
+Two samples that differ in everything of a push's own are built in the general way. The first one's request, with its values
+cut out, is the form; it holds when the second one's values make the second one's request of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from common.contracts import AlikeBatch, LikeRow, Notification, encode, push_like
+from common.values import Value
+from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch, VendorSpec, compact, uuid_text
+from workers.wire import Form, Request, RequestColumns, RequestForm
+
+#: Values that may hold anything; they stand in bodies only, as JSON has them.
+WORDS: Final = frozenset({"title", "body", "thread"})
+#: Forms that are kept, of lanes and kinds of notifications.
+FORMS_MAX: Final = 512
+#: What a vendor takes as the id on the screen without changing it.
+COLLAPSE_CHARACTERS_MAX: Final = 64
+
+#: Fields of a notification that are a push's own (common/contracts.py: push_like), and those that no request depends on.
+_NEUTRAL: Final[Mapping[str, object]] = {
+    **dict.fromkeys(("event_id", "message_id", "conversation_id", "body", "prefix", "sender_name", "text"), ""),
+    **dict.fromkeys(("collapse_id", "sender_id"), ""),
+    **dict.fromkeys(("ts_ms", "received_ms", "expires_at_ms", "presence_ms", "routed_ms"), 0),
+}
+
+
+class PushValues(Value, frozen=True):
+    """What a request is made of, beside the batch and its row. ttl_s: seconds that the push lives still."""
+
+    push_id: str
+    badge: int | None
+    ttl_s: int
+
+
+class _Sample(Value, frozen=True):
+    row: LikeRow
+    badge: int
+    ttl_s: int
+    now_ms: int
+
+
+_SAMPLES: Final = (
+    _Sample(
+        LikeRow("Event7", "Screen7", "Thread7", 1_000, 2_000, 4_102_444_801_000, "Nick7", "Text7", "s", "u", "d", "7e57" * 16, 3_000, None),
+        badge=1_912_345_601,
+        ttl_s=1_234_567,
+        now_ms=5_000,
+    ),
+    _Sample(
+        LikeRow("E-8", "Place-8", "Room-8", 11, 12, 4_102_444_912_345, "Nora.8", "Words-8", "t", "v", "e", "ab98" * 17, 13, None),
+        badge=12_345_602,
+        ttl_s=2_234_561,
+        now_ms=15,
+    ),
+)
+
+#: Numbers beyond the samples' may be cut or left out: their requests do not follow the form.
+BADGE_MAX: Final = max(one.badge for one in _SAMPLES)
+TTL_S_MAX: Final = max(one.ttl_s for one in _SAMPLES)
+
+_forms: dict[tuple[object, ...], RequestForm | None] = {}
+
+
+def form_of(
+    spec: VendorSpec, batch: AlikeBatch, credential: Credential, access: AccessToken | None, callback_url: str | None
+) -> RequestForm | None:
+    """The form of the requests that `spec.build` makes of this batch's pushes; None where they have none."""
+    if spec.alike is None or spec.request_tokens_max != 1:
+        return None
+    like = _neutral(batch.like)
+    token = access.value if access is not None else None
+    key = (credential.lane, credential.version, token, callback_url, batch.platform, encode(like))
+    try:
+        return _forms[key]
+    except KeyError:
+        if len(_forms) >= FORMS_MAX:
+            _forms.clear()
+        form = _forms[key] = _found(spec, like, batch.platform, credential, access, callback_url)
+        return form
+
+
+def _neutral(like: Notification) -> Notification:
+    """Without what is a push's own: the same for all batches of one kind. Of the title it counts whether there is one."""
+    return msgspec.structs.replace(like, title="t" if like.title else "", **_NEUTRAL)
+
+
+def _found(
+    spec: VendorSpec, like: Notification, platform: str, credential: Credential, access: AccessToken | None, callback_url: str | None
+) -> RequestForm | None:
+    def built(sample: _Sample) -> tuple[Request, dict[str, str]] | None:
+        push = push_like(like, sample.row, platform)
+        item = PushItem(push.note, push.targets[0], sample.badge, sample.ttl_s)
+        if spec.refuse is not None and spec.refuse(item) is not None:
+            return None
+        request = spec.build(RequestBatch((item,), sample.now_ms, callback_url), credential, access)
+        about = PushValues(push.targets[0].push_id, sample.badge, sample.ttl_s)
+        return request, {name: make(like, sample.row, about) for name, make in VALUES.items()}
+
+    first, second = map(built, _SAMPLES)
+    if first is None or second is None:
+        return None
+    form = _cut(*first)
+    if form is None or form.own_headers.keys() & form.headers.keys():
+        return None
+    request, values = second
+    if RequestColumns(form, {name: [value] for name, value in values.items()}, 1, {})[0] != request:
+        return None
+    return form
+
+
+def _cut(request: Request, values: Mapping[str, str]) -> RequestForm | None:
+    """The form of a request that these values stand in."""
+    try:
+        path, body = _form(request.path, values), _form(request.body.decode(), values)
+    except UnicodeDecodeError:
+        return None
+    headers, own = dict[str, str](), dict[str, str]()
+    for name, value in request.headers.items():
+        text, names = _form(value, values)
+        if not names:
+            headers[name] = value
+        elif text == "%s":
+            own[name] = names[0]
+        else:
+            return None
+    outside = {*path[1], *own.values()}
+    if request.method != "POST" or outside & WORDS:
+        return None
+    return RequestForm(request.endpoint, path, headers, own, body)
+
+
+def _form(text: str, values: Mapping[str, str]) -> Form:
+    """The longest value first: the body's words begin with the name that the title may be."""
+    by_value = {value: name for name, value in values.items()}
+    found = re.compile("|".join(map(re.escape, sorted(by_value, key=len, reverse=True))))
+    names = tuple(by_value[one] for one in found.findall(text))
+    return "%s".join(part.replace("%", "%%") for part in found.split(text)), names
+
+
+#: The values that a push's request is made of, as text: the one table that forms are cut by and columns are filled from.
+VALUES: Final[Mapping[str, Callable[[Notification, LikeRow, PushValues], str]]] = {
+    "title": lambda like, row, _: row.nick or like.app_name or row.text,
+    "body": lambda _like, row, _: f"{row.nick}:{row.text}" if row.nick else row.text,
+    "thread": lambda _like, row, _: row.conversation_id,
+    "collapse": lambda _like, row, _: row.message_id,
+    "token": lambda _like, row, _: row.token,
+    "push_id": lambda _like, _row, about: about.push_id,
+    "uuid": lambda _like, _row, about: uuid_text(about.push_id),
+    "badge": lambda _like, _row, about: str(about.badge),
+    "expires_s": lambda _like, row, _: str(row.expires_at_ms // 1000),
+    "ttl_s": lambda _like, _row, about: str(about.ttl_s),
+}
+
+
+def filled(form: RequestForm, spec: VendorSpec, batch: AlikeBatch, about: Sequence[PushValues]) -> tuple[dict[str, list[str]], list[int]]:
+    """The columns that the form asks for, and the places of those that do not follow it. about: of each row of the batch."""
+    like, rows = batch.like, batch.rows
+    names = dict.fromkeys((*form.path[1], *form.own_headers.values(), *form.body[1]))
+    columns = {name: _column(name, like, rows, about) for name in names}
+    odd = set[int]()
+    for name in names:
+        if name in WORDS:
+            columns[name] = _as_json(columns[name])
+        elif name in ("collapse", "token"):
+            odd.update(_changed(columns[name], COLLAPSE_CHARACTERS_MAX if name == "collapse" else None))
+    odd.update(
+        [
+            place
+            for place, own in enumerate(about)
+            if not (own.badge is not None and 0 < own.badge <= BADGE_MAX and 0 <= own.ttl_s <= TTL_S_MAX)
+        ]
+    )
+    most = spec.alike.chars_max - len(like.ext or "") if spec.alike is not None else 0
+    widest = max([len(row.text) + 2 * len(row.nick) + len(row.conversation_id) for row in rows]) + len(like.app_name) + 1
+    if widest > most:
+        sizes = enumerate([len(row.text) + 2 * len(row.nick) + len(row.conversation_id) + len(like.app_name) + 1 for row in rows])
+        odd.update([place for place, size in sizes if size > most])
+    if not like.app_name:  # the vendor's own name for who sends would differ from the title
+        odd.update([place for place, row in enumerate(rows) if not row.nick])
+    return columns, sorted(odd)
+
+
+def _column(name: str, like: Notification, rows: Sequence[LikeRow], about: Sequence[PushValues]) -> list[str]:
+    make = VALUES[name]
+    return [make(like, row, own) for row, own in zip(rows, about, strict=True)]
+
+
+def _plain(text: str) -> bool:
+    """Whether JSON has it as it is."""
+    return text.isprintable() and '"' not in text and "\\" not in text
+
+
+def _as_json(texts: Sequence[str]) -> list[str]:
+    if _plain("".join(texts)):
+        return list(texts)
+    return [text if _plain(text) else compact(text)[1:-1].decode() for text in texts]
+
+
+def _changed(texts: Sequence[str], most: int | None) -> list[int]:
+    """Places of those that a vendor may not take, or write, as they are."""
+    joined = "".join(texts)
+    if joined.isascii() and _plain(joined) and " " not in joined and (most is None or max(map(len, texts)) <= most):
+        return []
+    fit = [text.isascii() and _plain(text) and " " not in text and (most is None or len(text) <= most) for text in texts]
+    return [place for place, good in enumerate(fit) if not good]
