@@ -277,7 +277,7 @@ class LaneQueues:
         names = [*(self.keys.ready(vendor, urgency) for urgency in URGENCIES), self.keys.popped(vendor)]
         args: list[Any] = [self.lease_ms + 1000, *(most.get(urgency, 0) for urgency in URGENCIES)]
         args += [f"{RANK[urgency]}|{lane}" for lane, urgency in busy]
-        now, due, *rest = cast(Any, self._pop(keys=names, args=args))
+        ((now, due, *rest),) = self._run([(self._pop, names, args)])
         found = [(lane.decode(), URGENCIES[int(u)]) for u, lane in zip(rest[::2], rest[1::2], strict=True)]
         return found, None if due < 0 else max(due - now, 0) / 1000
 
