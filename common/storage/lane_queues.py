@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import msgspec
+from hiredis import pack_command
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
+from common.storage.raw_pipe import ask_all
 from common.storage.scripts import Call, run_all, script
 from common.storage.streams import StreamDepth
 
@@ -251,13 +253,13 @@ class LaneQueues:
         if not lanes:
             return
         names = [self.keys.ready(vendor_of(lane), urgency) for lane, urgency, _ in lanes]
-        with self.redis.pipeline(transaction=False) as pipe:
-            for name, (lane, _, due_ms) in zip(names, lanes, strict=True):
-                pipe.zadd(name, {lane: due_ms}, nx=True)
-            try:
-                pipe.execute()
-            except OutOfMemoryError:
+        puts = [pack_command(("ZADD", name, "NX", due_ms, lane)) for name, (lane, _, due_ms) in zip(names, lanes, strict=True)]
+        for told in ask_all(self.redis, b"".join(puts), len(puts)):
+            if isinstance(told, OutOfMemoryError):
                 self._ready(keys=names, args=[part for lane, _, due_ms in lanes for part in (due_ms, lane)])
+                return
+            if isinstance(told, Exception):
+                raise told
 
     def wake_now(self, lane: str) -> None:
         """The lane was opened (resumed, a new credential): it is looked at once, whatever time it had."""

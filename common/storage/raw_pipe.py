@@ -54,6 +54,10 @@ class RawPipe:
         return answers
 
 
+#: What nearly every answer is.
+_VALUES = frozenset({bytes, int, list, type(None)})
+
+
 def _answers(connection: Any, count: int) -> list[Any]:
     parser = connection._parser  # noqa: SLF001 - redis-py has no way to read many answers but one by one
     reader: Any = getattr(parser, "_reader", None)
@@ -63,7 +67,9 @@ def _answers(connection: Any, count: int) -> list[Any]:
     gets = reader.gets
     while len(found) < count:
         one = gets()
-        if one is NOT_ENOUGH_DATA:
+        if type(one) in _VALUES:
+            found.append(one)
+        elif one is NOT_ENOUGH_DATA:
             parser.read_from_socket()
         elif isinstance(one, PushNotification):
             parser.handle_push_response(one)
