@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import msgspec
-from hiredis import pack_command
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
-from common.storage.raw_pipe import ask_all
+from common.storage.raw_pipe import ask_all, command
 from common.storage.scripts import Call, run_all, script
 from common.storage.streams import StreamDepth
 
@@ -253,8 +252,8 @@ class LaneQueues:
         if not lanes:
             return
         names = [self.keys.ready(vendor_of(lane), urgency) for lane, urgency, _ in lanes]
-        puts = [pack_command(("ZADD", name, "NX", due_ms, lane)) for name, (lane, _, due_ms) in zip(names, lanes, strict=True)]
-        for told in ask_all(self.redis, b"".join(puts), len(puts)):
+        puts = [command("ZADD", name, "NX", str(due_ms), lane) for name, (lane, _, due_ms) in zip(names, lanes, strict=True)]
+        for told in ask_all(self.redis, "".join(puts), len(puts)):
             if isinstance(told, OutOfMemoryError):
                 self._ready(keys=names, args=[part for lane, _, due_ms in lanes for part in (due_ms, lane)])
                 return
