@@ -137,8 +137,9 @@ class Message(Frozen, frozen=True, kw_only=True):
     """One `message.stored` or `call.invited`, read, checked and on its way through the stages.
 
     recipients: None means the members of the group. cursor, position: where a fan-out that was handed on page by page
-    goes on; pages: how many there were; cursor_of: the server whose cursor it is. ended_by: why a call ended, in the
-    core's words. second_look: the recipients had no device 300 ms ago.
+    goes on; pages: how many there were; cursor_of: the server whose cursor it is; anybody: whether one of those pages was for
+    somebody, None where that is not known. ended_by: why a call ended, in the core's words. second_look: the recipients had no
+    device 300 ms ago.
     single: every reader it came by was its entry's first, and of a release that keeps to its entries: it has no twin on another stream.
     direct: it is addressed to a token, nobody's presence or settings are asked. reply_key: who waits for its decision
     (common/storage/replies.py).
@@ -168,6 +169,7 @@ class Message(Frozen, frozen=True, kw_only=True):
     pages: int = 0
     cursor_of: str | None = None
     single: bool = False
+    anybody: bool | None = None
 
 
 # ---------------------------------------------------------------- presence -> routing

@@ -1,7 +1,7 @@
 """Is this an FCM v1 message? The reference as tables, and one walk over them that names every field at fault.
 
 Source: "REST reference: projects.messages" (fields), its text (ranges). Both spellings of a name are taken, snake_case and
-lowerCamelCase; where a name comes twice the last one counts.
+lowerCamelCase; where a name comes twice the last one counts. Numbers may be texts and enums their numbers ("ProtoJSON Format").
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Invalid(Exception):  # noqa: N818 (it is the answer, no failure of ours)
 
 _UPPER = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _DURATION = re.compile(r"(-?\d{1,12})(\.\d{1,9})?s")
+_NUMBER = re.compile(r"-?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,2})?")
 _TOPIC = re.compile(r"[a-zA-Z0-9\-_.~%]{1,900}")
 _LABEL = re.compile(r"[a-zA-Z0-9\-_.~%]{1,50}")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -138,7 +139,7 @@ def _value(value: Any, kind: Kind, path: str, found: Violations) -> Any:
     if isinstance(kind, dict):
         return _object(value, kind, path, found)
     if isinstance(kind, tuple):
-        if value not in kind:
+        if value not in kind and not (_whole(value) and 0 <= int(float(value)) < len(kind)):
             found.append((path, f"(TYPE_ENUM), {json.dumps(value)[:80]}"))
         return value
     if kind in ("data", "map") and isinstance(value, dict):
@@ -170,6 +171,18 @@ def _ttl(value: Any) -> bool:
     return whole < TTL_S_MAX or (whole == TTL_S_MAX and not (match[2] or ".0").strip(".0"))
 
 
+def _number(value: Any) -> bool:
+    """A number, or the text of one."""
+    if isinstance(value, str):
+        return _NUMBER.fullmatch(value) is not None
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    """Of 32 bits."""
+    return _number(value) and float(value).is_integer() and -(2**31) <= float(value) < 2**31
+
+
 def _strings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
@@ -177,8 +190,8 @@ def _strings(value: Any) -> bool:
 _SHAPES: dict[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),
     "bool": lambda value: isinstance(value, bool),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31,
-    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "integer": _whole,
+    "number": _number,
     "object": lambda value: isinstance(value, dict),
     "map": lambda value: isinstance(value, dict),
     "data": lambda value: isinstance(value, dict),

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+import tomllib
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ hypothesis.settings.load_profile("any machine")
 # Each of the hundreds of processes that the tests start would compile the code again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+#: The only tests that run again where they fail.
+QUARANTINE = Path(__file__).parent / "quarantine.toml"
 #: Folders in the order in which a run of all takes them: what waits longest first, so that no process is left with it at the end.
 ORDER = ("tests/chaos/", "tests/isolation/", "tests/e2e/", "tests/integration/", "tests/unit/")
 #: Files that one process runs one after the other. Chaos: fleets of their own with measured deadlines, no two at a time. The whole way:
@@ -40,9 +43,18 @@ ORDER = ("tests/chaos/", "tests/isolation/", "tests/e2e/", "tests/integration/",
 TOGETHER = {"chaos": ("tests/chaos/", "tests/isolation/"), "e2e": ("tests/e2e/",)}
 
 
+def quarantined() -> list[str]:
+    """How the ids of the tests begin that may run again."""
+    return [one["id"] for one in tomllib.loads(QUARANTINE.read_text(encoding="utf-8"))["test"]]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """After the shuffling: by folder, so that servers of a folder are started once and stopped when it is done."""
+    again = tuple(quarantined())
+    for item in items:
+        if item.nodeid.startswith(again):
+            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))
     place = {folder: number for number, folder in enumerate(ORDER)}
     items.sort(key=lambda item: next((place[folder] for folder in ORDER if item.nodeid.startswith(folder)), len(ORDER)))
 

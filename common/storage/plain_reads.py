@@ -50,16 +50,16 @@ class PlainReads:
     def may(self, counts: Mapping[str, int], bytes_max: int) -> bool:
         """Whether so many entries of each stream are, as far as was told of late, bytes_max at most
         by their mean size, and never more than PLAIN_BYTES_MAX."""
-        told = self._asked
-        if time.monotonic() - told.at > RELIED_S:
+        reply = self._asked
+        if time.monotonic() - reply.at > RELIED_S:
             return False
         held, expected = 0, 0.0
         for name, count in counts.items():
-            size = told.bytes.get(name)
+            size = reply.bytes.get(name)
             if size is None:
                 return False
             held += size
-            expected += size / max(told.entries[name], 1) * count
+            expected += size / max(reply.entries[name], 1) * count
         return held <= PLAIN_BYTES_MAX and expected <= bytes_max
 
     def read(self, counts: Mapping[str, int]) -> list[Any]:
@@ -69,8 +69,8 @@ class PlainReads:
             for name, count in counts.items()
         ]
         asks = time.monotonic() - self._asked.at > RELIED_S / 2
-        told = self._exchange(reads, counts, asks=asks)
-        found = [one if isinstance(one, ResponseError) else _entries(one) for one in told]
+        reply = self._exchange(reads, counts, asks=asks)
+        found = [one if isinstance(one, ResponseError) else _entries(one) for one in reply]
         self._heed(found)
         return found
 
@@ -98,12 +98,12 @@ class PlainReads:
         commands = [*reads, *(_QUESTIONS[kind](name) for name, kind in questions)]
         at = time.monotonic()
         with raw_pipe(self._redis) as pipe:
-            told = pipe.ask_each("".join(commands), len(commands))
+            reply = pipe.ask_each("".join(commands), len(commands))
         if asks:
-            answers = dict(zip(questions, told[len(reads) :], strict=True))
+            answers = dict(zip(questions, reply[len(reads) :], strict=True))
             entries = {name: _number(answers[name, "entries"]) or 0 for name in counts}
             self._asked = _Asked(at, entries, {name: _number(answers.get((name, "bytes"))) for name in counts})
-        return told[: len(reads)]
+        return reply[: len(reads)]
 
 
 _QUESTIONS: Final = {

@@ -31,8 +31,8 @@ from workers.cli.up import in_background
 from workers.runtime import Runtime
 from workers.supervisor import Worker
 
-#: As docs/upgrade.md has it: upkeep last.
-ORDER = ("intake", "presence", "routing", "delivery-apns", "upkeep")
+#: As docs/upgrade.md has it: against the way of a push, upkeep last.
+ORDER = ("delivery-apns", "routing", "presence", "intake", "upkeep")
 HERE = Path(__file__).parents[2]
 #: Settings of a later version would stop the processes of the version before.
 COMMON = ("DATA_DIR", "REDIS_URL", "DATABASE_URL", "SECRET_KEYS_FILE", "CA_FILE", "ENDPOINT_APNS_PRODUCTION", "RETRY_FIRST_S", "LOG_LEVEL")

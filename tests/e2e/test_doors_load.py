@@ -111,8 +111,8 @@ def test_what_came_while_a_write_ran_goes_in_one(town: Town) -> None:
     entries: Any = runtime.core.xrange(stream)
     events = [line for _, fields in entries for line in (fields.get(b"e") or fields[b"b"]).split(b"\n")]
     assert events == [b"{}"] * CALLERS
-    assert len(executed) <= 20
-    assert len(entries) <= 40
+    assert len(executed) <= CALLERS // 10, "20 where the machine is quiet"
+    assert len(entries) <= CALLERS // 10
     runtime.core.delete(stream)
 
 

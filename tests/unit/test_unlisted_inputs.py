@@ -134,6 +134,40 @@ def entry(push: dict[str, Any], **data: Any) -> Passed | Refused:
     return read_entry("im:events", f"{NOW}-0", {b"e": json.dumps(body).encode("ascii")}, ["A"], NOW)
 
 
+HALF = "x\ud83d"
+STATES: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "a conversation's name in a read report": (
+        "message.read",
+        {"user": "u", "conversation": {"type": "group", "id": "g", "name": HALF}, "message_id": "m"},
+        True,
+    ),
+    "in a recall": ("message.recalled", {"message_id": "m", "conversation": {"type": "group", "id": "g", "name": HALF}}, True),
+    "in a mute": (
+        "settings.updated",
+        {"user": "u", "mute": {"conversation": {"type": "c2c", "id": "a", "name": HALF}, "mode": "all"}},
+        True,
+    ),
+    "a field that we do not know": ("app.background", {"user": "u", "device_id": "d", "badge": 1, "screen": {HALF: [HALF]}}, True),
+    "the phone's own name": (
+        "device.registered",
+        {"user": "u", "device_id": "d", "platform": "ios", "vendor": "apns", "business_id": "b", "token": "t", "model": HALF},
+        True,
+    ),
+    "a conversation's id": ("message.recalled", {"message_id": "m", "conversation": {"type": "group", "id": HALF}}, False),
+    "whom somebody blocks": ("settings.updated", {"user": "u", "blocked": ["a", HALF]}, False),
+    "a platform": ("session.logout", {"user": "u", "platform": HALF}, False),
+    "whose call it was": ("call.ended", {"call_id": "c", "reason": "no", "users": [HALF]}, False),
+}
+
+
+@pytest.mark.parametrize("bad", ["\ud83d", "\0"])
+@pytest.mark.parametrize(("kind", "data", "taken"), STATES.values(), ids=STATES)
+def test_what_is_no_character_stops_a_state_event_in_its_ids_only(kind: str, data: dict[str, Any], taken: bool, bad: str) -> None:
+    body = {"v": 1, "id": "e", "type": kind, "app": "A", "ts": NOW, "data": data}
+    raw = json.dumps(body).replace("\\ud83d", json.dumps(bad)[1:-1]).encode("ascii")
+    assert isinstance(read_entry("im:events", f"{NOW}-0", {b"e": raw}, ["A"], NOW), Passed) is taken
+
+
 TEXTS: dict[str, tuple[dict[str, Any], bool]] = {
     "half an emoji in a key of the payload": ({"data": {"payload": {"a\ud83d": 1}}}, True),
     "the other half in a subtitle": ({"display": {"subtitle": "\ude00!"}}, True),

@@ -25,9 +25,12 @@ from workers.queues.consumer import Commit, Letter
 READ: Final = dict(zip(keys.OUT, (64, 64, 16, 16), strict=True))
 READ_BESIDE: Final = dict(zip(keys.OUT, (64, 64, 4, 2), strict=True))
 
+#: A message to those whom a page of a group has named begins anew with them.
+_BEGIN: Final = {"cursor": None, "cursor_of": None, "anybody": None}
+
 #: (shard, stream there, the entry's bytes).
-Parcel = tuple[int, str, bytes]
-_read: Callable[[bytes], Parcel] = msgspec.msgpack.Decoder(Parcel).decode
+ForwardedEntry = tuple[int, str, bytes]
+_read: Callable[[bytes], ForwardedEntry] = msgspec.msgpack.Decoder(ForwardedEntry).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +76,14 @@ class Spread:
             if message.recipients is not None or message.conversation.type != "group":
                 (mine if message.position else out).append(message)
                 continue
-            page, more = presence.page_of(message, members)
-            users = presence.without_excluded(message, page)
+            users, more = presence.page_for(message, members)
             if more is not None:
                 onward.append(more)
-            elif not users and not message.cursor:  # for nobody at all
-                mine.append(msgspec.structs.replace(message, recipients=(), exclude=()))
+            elif presence.is_for_nobody(message, users, more):
+                mine.append(msgspec.structs.replace(message, recipients=(), exclude=(), **cast(Any, _BEGIN)))
             if users:
                 page_no = message.pages or int(more is not None)
-                start = {"cursor": None, "cursor_of": None, "exclude": (), "pages": page_no}
+                start = {**_BEGIN, "exclude": (), "pages": page_no}
                 if page_no:  # another page may name the same person, and another replica may read it at the same time
                     start["single"] = False
                 out.append(msgspec.structs.replace(message, recipients=users, **cast(Any, start)))
@@ -104,7 +106,7 @@ class Spread:
         return Commit(forward=forward, wake=frozenset({(PRESENCE, None)}) if forward else frozenset())
 
 
-def out_entries(parcels: Sequence[Parcel]) -> list[tuple[str, bytes]]:
+def out_entries(parcels: Sequence[ForwardedEntry]) -> list[tuple[str, bytes]]:
     """Entries of the streams that leave this shard, for what goes to streams with an urgency."""
     return [(f"out:{parcel[1].rsplit(':', 1)[1]}", encode(parcel)) for parcel in parcels]
 
@@ -121,14 +123,14 @@ class Forwarder:
 
     def handle(self, entries: Sequence[Entry]) -> None:
         """Writes and acknowledges by itself, shard by shard."""
-        parcels: dict[int, list[tuple[Entry, Parcel]]] = {}
+        parcels: dict[int, list[tuple[Entry, ForwardedEntry]]] = {}
         for entry in entries:
             parcel = _read(entry.blob)
             parcels.setdefault(parcel[0], []).append((entry, parcel))
         for shard, those in parcels.items():
             self._forward(shard, those)
 
-    def _forward(self, shard: int, those: Sequence[tuple[Entry, Parcel]]) -> None:
+    def _forward(self, shard: int, those: Sequence[tuple[Entry, ForwardedEntry]]) -> None:
         streams = self._each[shard]
         if shard not in self._commits:
             self._commits[shard] = Commits(streams, self._source)

@@ -12,7 +12,7 @@ from common.contracts import ALL, Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, MemberPages, Presences, Session
 from common.values import Value
-from workers.presence.absence import judge
+from workers.presence.absence import in_front, judge
 
 #: People of one message that travel together, page by page: the first ones hear of it soon, the others cheaply.
 PAGES = (200, 500, 2_000)
@@ -62,8 +62,27 @@ def chunks(messages: Sequence[Message], members: MemberPages) -> Iterator[tuple[
         if message.recipients is not None and len(message.recipients) == 1 and not message.exclude and not message.position:
             yield Chunk(message, message.recipients), None
             continue
-        users, more = page_of(message, members)
-        yield Chunk(message, without_excluded(message, users)), more
+        users, more = page_for(message, members)
+        yield Chunk(message, users), more
+
+
+def page_for(message: Message, members: MemberPages) -> tuple[tuple[str, ...], Message | None]:
+    """As `page_of`, without those whom the message excludes; what goes on knows whether there was anybody."""
+    page, more = page_of(message, members)
+    users = without_excluded(message, page)
+    known = message.anybody is not None or not _goes_on(message)  # what an earlier release began does not tell
+    if more is not None and known and message.anybody is not True:
+        more = msgspec.structs.replace(more, anybody=bool(users))
+    return users, more
+
+
+def is_for_nobody(message: Message, users: Sequence[str], more: Message | None) -> bool:
+    """Whether nobody is left of a message's people, now that its last page is read."""
+    return more is None and not users and (message.anybody is False or not _goes_on(message))
+
+
+def _goes_on(message: Message) -> bool:
+    return bool(message.cursor or message.position)
 
 
 def without_excluded(message: Message, users: Sequence[str]) -> tuple[str, ...]:
@@ -96,7 +115,7 @@ def look(messages: Sequence[Message], members: MemberPages, presences: Presences
         todo.append(chunk)
         if more is not None:
             seen.onward.append(more)
-        elif not chunk.users and not chunk.message.cursor and not chunk.message.position:
+        elif is_for_nobody(chunk.message, chunk.users, more):
             seen.empty.append(chunk.message)
     people: list[tuple[str, str]] = []
     for chunk in todo:
@@ -118,7 +137,12 @@ def _judge_all(chunk: Chunk, sessions: Sequence[Sequence[Session]], devices: Seq
     waiting: list[str] = []
     away: list[Recipient] = []
     deviceless: dict[Decision, list[str]] = {}
+    ts_ms, sender = message.ts_ms, message.sender.id
+    online: list[str] = []
     for user, own, registered in zip(chunk.users, sessions, devices, strict=True):
+        if not registered and len(own) == 1 and in_front(own[0], ts_ms) and user != sender:
+            online.append(user)  # as judge() has it: most of a large group
+            continue
         verdicts = judge(message, user, own, registered)
         for device, decision in verdicts.rows:
             if device is None:
@@ -129,6 +153,8 @@ def _judge_all(chunk: Chunk, sessions: Sequence[Sequence[Session]], devices: Seq
             away.append(verdicts.away)
         if verdicts.waits:
             waiting.append(user)
+    if online:
+        deviceless[Decision.ONLINE] = online + deviceless.get(Decision.ONLINE, [])
     seen.deviceless += [Deviceless(message, decision, users) for decision, users in deviceless.items()]
     if away and message.expires_at_ms <= now_ms:
         seen.rows += [Row(message, who.user, device, Decision.EXPIRED) for who in away for device in who.devices]
@@ -162,5 +188,5 @@ def _slim(message: Message, users: Sequence[str]) -> Message:
 
 
 def _again(message: Message, users: Sequence[str]) -> Message:
-    start = {"cursor": None, "cursor_of": None, "pages": 0, "position": 0}
+    start = {"cursor": None, "cursor_of": None, "pages": 0, "position": 0, "anybody": None}
     return msgspec.structs.replace(message, recipients=tuple(users), exclude=(), second_look=True, **start)

@@ -14,7 +14,7 @@ import msgspec
 from common.contracts import Notification
 from common.model import Again, PushType, Verdict
 from workers.vendors.base import AccessRefused, AccessToken, RequestBatch, compact, cut, merged, named_within, read, retry_after_s
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 #: Body of a request without its tokens, UTF-8. Huawei: code 80300008 above it. Honor: our policy. Source: docs/vendors/huawei.md, 2026-05.
 BODY_BYTES_MAX = 4096
@@ -216,7 +216,7 @@ def token_request(endpoint: str, path: str, client_id: str, client_secret: str) 
     return Request(endpoint, path, {"content-type": "application/x-www-form-urlencoded"}, form.encode())
 
 
-def read_access(answer: Answer, now_ms: int, refused: frozenset[str]) -> AccessToken | AccessRefused:
+def read_access(answer: HttpResponse, now_ms: int, refused: frozenset[str]) -> AccessToken | AccessRefused:
     """The token and when to renew it (300 s early), or why there is none. refused: error codes that mean a bad credential on any status."""
     grant = read(answer, _Grant) or _Grant()
     value = grant.access_token

@@ -215,12 +215,15 @@ def test_who_is_excluded_is_not_pushed(sharded: ShardedFleet) -> None:
         fleet.group("g", "g3", exclude=PEOPLE),
         fleet.group("g", "g4", exclude=PEOPLE, recipients=PEOPLE),
     )
+    crowd = [f"c{number}" for number in range(900)]  # of several pages
+    fleet.members("crowd", crowd)
+    fleet.publish(fleet.group("crowd", "g5", exclude=crowd), fleet.group("crowd", "g6", exclude=crowd, recipients=crowd))
     fleet.take_in()
     fleet.route()
     fleet.all_sent()
     for message_id in ("g1", "g2"):
         assert fleet.rows(message_id) == {user: ["accepted"] for user in PEOPLE[1::2]}
-    for message_id in ("g3", "g4"):
+    for message_id in ("g3", "g4", "g5", "g6"):
         assert not fleet.rows(message_id)
         event = fleet.runtime.reports.find(message_id, fleet.app, None)
         assert event is not None

@@ -299,3 +299,39 @@ def test_any_json_is_a_message_or_named_invalid(value):
 def test_any_bytes_are_refused_without_a_crash(body):
     with pytest.raises(Invalid):
         check(body)
+
+
+#: "ProtoJSON Format": numbers as texts, whole numbers with a point or an exponent, enums by their number, null as absent.
+PROTO = {
+    "a number as a text": ({"android": {"notification": {"notification_count": "3"}}}, True),
+    "a whole number with a point": ({"android": {"notification": {"notificationCount": 3.0}}}, True),
+    "an exponent": ({"android": {"notification": {"notification_count": "1e2"}}}, True),
+    "an enum by its number": ({"android": {"priority": 1, "notification": {"visibility": 2, "notification_priority": "4"}}}, True),
+    "a colour in texts": (
+        {
+            "android": {
+                "notification": {
+                    "light_settings": {"color": {"red": "0.5", "alpha": 1}, "light_on_duration": "1s", "light_off_duration": "0.5s"}
+                }
+            }
+        },
+        True,
+    ),
+    "null is absent": ({"notification": {"image": None}, "webpush": None}, True),
+    "a broken number": ({"android": {"notification": {"notification_count": 3.5}}}, False),
+    "more than 32 bits": ({"android": {"notification": {"notification_count": "4294967296"}}}, False),
+    "an enum that is none": ({"android": {"priority": 7}}, False),
+    "a truth in a text": ({"android": {"direct_boot_ok": "true"}}, False),
+    "an empty text": ({"android": {"notification": {"notification_count": ""}}}, False),
+    "a truth for a number": ({"android": {"notification": {"notification_count": True}}}, False),
+}
+
+
+@pytest.mark.parametrize(("part", "taken"), PROTO.values(), ids=PROTO)
+def test_googles_json_takes_each_spelling_of_a_number(part, taken):
+    body = json.dumps({"message": {"token": "t", **part}}).encode()
+    if taken:
+        check(body)
+        return
+    with pytest.raises(Invalid):
+        check(body)

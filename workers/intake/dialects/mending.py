@@ -26,8 +26,16 @@ _IDS: Final[Mapping[str, Any]] = {
     "conversation": {"id": None, "type": None},
     "push": {"force": {"ids": None}, **dict.fromkeys(("gate", "kind", "class", "push_type", "collapse_key", "thread_id", "strategy_id"))},
 }
-#: Events that carry words. In all others every part is an id or a setting.
+#: Events that carry words. In all others every part that we know is an id or a setting, but for a conversation's name.
 _SPEAKING: Final = frozenset({"message.stored", "call.invited", "call.ended", "push.direct"})
+_STATES: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(
+        ("user", "device_id", "platform", "vendor", "business_id", "token", "voip_token", "push_id", "lang", "tz", "app_version")
+    ),
+    **dict.fromkeys(("message_id", "up_to_message_id", "dnd", "blocked", "content_key")),
+    "conversation": {"id": None, "type": None},
+    "mute": {"mode": None, "conversation": {"id": None, "type": None}},
+}
 
 
 class NotTextError(ValueError):
@@ -63,7 +71,7 @@ def mended(event: dict[str, Any], mark: str) -> tuple[dict[str, Any], int]:
             return {walk(key, ids): walk(one, ids.get(key, _TEXT) if ids else ids) for key, one in value.items()}
         return value
 
-    data = _IDS if event.get("type") in _SPEAKING else None
+    data = _IDS if event.get("type") in _SPEAKING else _STATES
     found: dict[str, Any] = walk(event, {"id": None, "type": None, "app": None, "data": data})
     return found, count
 

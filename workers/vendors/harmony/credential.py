@@ -30,7 +30,7 @@ from workers.vendors.huawei_classes import DEMO_RIGHTS
 from workers.vendors.huawei_family import (
     encoded,
 )
-from workers.wire import Answer
+from workers.wire import HttpResponse
 
 #: Fixed in every JWT, whatever PUSHFLEET_ENDPOINT_HARMONY or the key file's token_uri say.
 AUDIENCE: Final = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
@@ -104,7 +104,7 @@ def _signed(credential: Credential, iat_s: int) -> AccessToken:
     return AccessToken(f"{text}.{_base64url(signature)}", (iat_s + JWT_STEP_S) * 1000, (iat_s + JWT_LIFE_S) * 1000)
 
 
-def read_token(answer: Answer, now_ms: int) -> AccessRefused:
+def read_token(answer: HttpResponse, now_ms: int) -> AccessRefused:
     """Nobody answers: nothing was asked."""
     del now_ms
     return AccessRefused(Verdict.UNAVAILABLE, str(answer.status), "HarmonyOS tokens are signed here")

@@ -19,7 +19,7 @@ from workers.vendors.huawei_family import (
     encoded,
     image_of,
 )
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 IMAGE_CHECKED: Final = "83010000"
 IMAGE_TOO_FAST: Final = "83010002"
@@ -50,7 +50,7 @@ def ask_image(image: str, credential: Credential, access: AccessToken | None) ->
     return Request("HARMONY", path, headers(access, NOTIFICATION), encoded({"imageUrl": image}))
 
 
-def read_image(answer: Answer, now_ms: int) -> tuple[str, int] | None:
+def read_image(answer: HttpResponse, now_ms: int) -> tuple[str, int] | None:
     """The address that Huawei gave and when it ends; ("", …) for an image it refused; None for no word on the image."""
     reply = read(answer, ImageReply)
     if reply is None or not reply.code.startswith("8301") or reply.code == IMAGE_TOO_FAST:
