@@ -147,13 +147,13 @@ def begin(vendors: Iterable[str] = (), dialects: Iterable[str] = ()) -> None:
         UNKNOWN_FIELDS.labels(name)
 
 
-def dialect(said: str) -> str:
-    return said if said in DIALECTS else "other"
+def dialect(value: str) -> str:
+    return value if value in DIALECTS else "other"
 
 
-def request_status(said: int | str) -> str:
+def request_status(value: int | str) -> str:
     """An HTTP status as its digits, or `timeout`, `refused`, `reset`; anything else is `other`."""
-    text = str(said)
+    text = str(value)
     known = text in REQUEST_FAILURES or (text.isascii() and text.isdigit() and 100 <= int(text[:4]) <= 599)
     return text if known else "other"
 

@@ -126,6 +126,15 @@ class ValkeyCluster:
             node.say("CLUSTER", "SETSLOT", slot, "NODE", target.id)
         return target
 
+    def move_slot_whole(self, key: str, seconds: float = 30.0) -> Node:
+        """The slot of the key goes to another primary in one step (Valkey 9), at its source's own pace; the new owner."""
+        slot, source = key_slot(key.encode()), self.owner(key)
+        primaries = {one.port for one in map(self.owner, ("a", "b", "c", "d", "e", "f", "g"))}
+        target = next(node for node in self.nodes if node.port in primaries and node.port != source.port)
+        source.say("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
+        wait_until(lambda: self.owner(key) is target, f"the slot of {key} has moved", seconds)
+        return target
+
     def revive(self) -> None:
         """Starts what was killed."""
         for node in self.nodes:

@@ -76,7 +76,7 @@ class Place:
     def say_alive(self, server: Any = None) -> None:
         living = self.runtime.living
         for name, role in ALIVE.items():
-            living.say(f"{name}.1", role, None)
+            living.beat(f"{name}.1", role, None)
             self.redis.expire(self.runtime.keys.alive(f"{name}.1"), 600)
             if server is not None:
                 key = self.runtime.keys.alive(f"{name}.1")
@@ -304,7 +304,7 @@ def own_receipts(place: Place) -> Iterator[Env]:
 def oppo_without_channel(place: Place) -> Iterator[Env]:
     account = ("--app-key", "k1", "--app-secret-file", str(place.folder / "secret"), "--right", "oppo.private")
     told("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *account)
-    place.runtime.living.say("oppo.1", "delivery:oppo", None)
+    place.runtime.living.beat("oppo.1", "delivery:oppo", None)
     yield {"PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]}  # something that takes connections
     place.sql("DELETE FROM credentials WHERE vendor = 'oppo'")
     place.runtime.living.leave(["oppo.1"])
@@ -324,7 +324,7 @@ def paused(on: bool) -> Callable[[Place], object]:
 def spent(place: Place) -> None:
     told("quota", "set", APP, "vivo", "vivo-1", "public=1")
     lane = place.runtime.catalog.fresh().lanes[APP, Vendor.VIVO, "vivo-1"]
-    place.runtime.gate().told_spent(lane, Bucket.PUBLIC)
+    place.runtime.gate().report_quota_spent(lane, Bucket.PUBLIC)
 
 
 def guarded(place: Place) -> None:

@@ -15,7 +15,7 @@ from common.storage.cluster import client_for
 from common.storage.lanes import FLOWING, PAUSED
 from workers.delivery.causes import OPERATOR
 from workers.delivery.lane import Lane
-from workers.runtime import Runtime, say_lane_changed
+from workers.runtime import Runtime, log_lane_changed
 
 
 class PauseWatch:
@@ -32,7 +32,7 @@ class PauseWatch:
                 continue
             state, cause = (PAUSED, OPERATOR) if lane.paused else (FLOWING, "")
             self._states.record(lane.id, state, "lane_paused" if lane.paused else "", cause, now_ms())
-            say_lane_changed(lane, state, cause)
+            log_lane_changed(lane, state, cause)
 
 
 def show_missing(runtime: Runtime) -> None:

@@ -1,4 +1,4 @@
-"""Delivery's port Gate over Redis: leave to send under a lane's limits; counts that Redis lost come back from the ledger first."""
+"""Delivery's port AdmissionGate over Redis: leave to send under a lane's limits; counts that Redis lost come back from the ledger first."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.model import PRIVATE_CLASSES, Bucket, Decision, MessageClass, PushType
 from common.storage import lane_queues
-from common.storage.admission import Admission, Answer, Ask, Count, Given, Terms
+from common.storage.admission import Admission, AdmissionAnswer, AdmissionRequest, AdmissionResult, Count, LaneLimits
 from common.storage.lane_queues import LaneTerms
 from common.storage.ledger import Ledger
 from common.storage.redis import may_be_lost
 from workers.delivery.hours import offset_s, shut_for_s
 from workers.delivery.lane import Lane
-from workers.delivery.stage import GRANTED, Leave
+from workers.delivery.stage import GRANTED, Permit
 from workers.delivery.work import PendingPush
 from workers.routing.classes import place
 from workers.vendors.base import PushItem
@@ -35,14 +35,14 @@ REBUILD_WAIT_S = 2.0
 REBUILD_AGAIN_S = 1.0
 
 _DECISION = {
-    Answer.GRANTED: None,
-    Answer.WAIT: Decision.THROTTLED,
-    Answer.QUOTA_SPENT: Decision.QUOTA_SPENT,
-    Answer.DEVICE_CAP: Decision.DEVICE_CAP,
+    AdmissionAnswer.GRANTED: None,
+    AdmissionAnswer.WAIT: Decision.THROTTLED,
+    AdmissionAnswer.QUOTA_SPENT: Decision.QUOTA_SPENT,
+    AdmissionAnswer.DEVICE_CAP: Decision.DEVICE_CAP,
 }
 
 
-def terms_of(lane: Lane, now_ms: int) -> Terms:
+def terms_of(lane: Lane, now_ms: int) -> LaneLimits:
     """The lane's limits as the store takes them. A class's reserve is held back in the bucket that the class travels in on this lane.
 
     A vendor counts what arrives within a second: burst and refill together stay within its figure in every second: a burst is a
@@ -56,7 +56,7 @@ def terms_of(lane: Lane, now_ms: int) -> Terms:
         (place(MessageClass(name), PushType.ALERT, lane.credential, {}).bucket, MessageClass(name), share)
         for name, share in lane.reserve.items()
     ]
-    return Terms(
+    return LaneLimits(
         lane=lane.id,
         rate_per_s=limits.rate_per_s * (1 - BURST_SHARE),
         burst=min(limits.burst, 1 + limits.rate_per_s * BURST_SHARE),
@@ -77,7 +77,7 @@ def lane_terms(lane: Lane) -> LaneTerms:
     return LaneTerms(lane.credential.version, limits.rate_per_s * (1 - share), burst, limits.ramp_s, by_request)
 
 
-def rate_shown(lane: Lane, terms: Terms, rate_per_s: float) -> float:
+def rate_shown(lane: Lane, terms: LaneLimits, rate_per_s: float) -> float:
     """A rate of the store in terms of the lane's own figure, for people: full is full."""
     return round(rate_per_s * lane.limits.rate_per_s / terms.rate_per_s, 3)
 
@@ -98,65 +98,67 @@ class FleetGate:
         self._pool: ThreadPoolExecutor | None = None
         self._rebuilding: dict[str, Future[None]] = {}
 
-    def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Leave]:
+    def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Permit]:
         now_ms = self._now_ms()
         shut = {bucket: shut_for_s(lane.limits, bucket, now_ms) for bucket in Bucket}
         if self._leased and not any(shut.values()) and not terms_of(lane, now_ms).counted:
             return [GRANTED] * len(asks)
         open_ = [(item, number) for item, number in asks if not shut[item.note.bucket]]
         given = iter(self._ask(lane, terms_of(lane, now_ms), open_))
-        return [Leave(Decision.THROTTLED, shut[item.note.bucket]) if shut[item.note.bucket] else _leave(next(given)) for item, _ in asks]
+        return [Permit(Decision.THROTTLED, shut[item.note.bucket]) if shut[item.note.bucket] else _leave(next(given)) for item, _ in asks]
 
     def refund(self, lane: Lane, works: Sequence[PendingPush]) -> None:
-        terms = terms_of(lane, self._now_ms())
-        if self._leased and (not works or not terms.counted):
+        if self._leased and not works:
             return
-        asks = [Ask(work.target.push_id, work.note.bucket, work.note.message_class, work.target.token) for work in works]
+        terms = terms_of(lane, self._now_ms())
+        if self._leased and not terms.counted:
+            return
+        asks = [AdmissionRequest(work.target.push_id, work.note.bucket, work.note.message_class, work.target.token) for work in works]
         with may_be_lost("a refund"):
             self._store.refund(terms, asks, self._round())
 
-    def told_spent(self, lane: Lane, bucket: Bucket) -> None:
+    def report_quota_spent(self, lane: Lane, bucket: Bucket) -> None:
         log.warning("the vendor says this day's quota is spent", extra={"vendor": lane.vendor, "business_id": lane.credential.business_id})
         with may_be_lost("the vendor's word on a quota"):
-            self._store.told_spent(terms_of(lane, self._now_ms()), bucket)
+            self._store.report_quota_spent(terms_of(lane, self._now_ms()), bucket)
 
-    def told_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
+    def report_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
         terms, own = terms_of(lane, self._now_ms()), lane.spec.limits
         counted = own.quota_private if bucket is Bucket.PRIVATE else own.quota_public
         # What the vendor does not limit it does not count: its numbers are another bucket's, also where an operator has set a quota.
         if bucket in terms.quotas and counted is not None:
             with may_be_lost("the vendor's word on a quota"):
-                self._store.told_quota(terms, bucket, used, limit)
+                self._store.report_quota(terms, bucket, used, limit)
 
-    def told_lists_spent(self, lane: Lane) -> None:
+    def report_lists_spent(self, lane: Lane) -> None:
         with may_be_lost("the vendor's word on its lists"):
-            self._store.told_lists_spent(terms_of(lane, self._now_ms()))
+            self._store.report_lists_spent(terms_of(lane, self._now_ms()))
 
     def lists_spent(self, lane: Lane) -> bool:
         return self._store.lists_spent(terms_of(lane, self._now_ms()))
 
-    def told_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
+    def report_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         terms = terms_of(lane, self._now_ms())
         for bucket in {work.note.bucket for work in works}:
             with may_be_lost("the vendor's word on a device"):
-                self._store.told_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
+                self._store.report_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
 
-    def told_by_receipts(self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]) -> None:
+    def report_receipts(self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]) -> None:
         """capped: (device token, when it was sent to); spent_ms: when pushes went out that were over the day. What was sent on an earlier
         day says nothing about today, and a private day is closed by answers only: too much hangs on it, and few vendors sign receipts.
         """
         terms = terms_of(lane, self._now_ms())
         _, began_ms = self._store.day(terms)
-        self._store.told_capped(terms, bucket, [token for token, sent_ms in capped if sent_ms >= began_ms])
+        self._store.report_capped(terms, bucket, [token for token, sent_ms in capped if sent_ms >= began_ms])
         if bucket is Bucket.PUBLIC and any(sent_ms >= began_ms for sent_ms in spent_ms):
-            self.told_spent(lane, bucket)
+            self.report_quota_spent(lane, bucket)
 
-    def _ask(self, lane: Lane, terms: Terms, wanted: Sequence[tuple[PushItem, int]]) -> Sequence[Given]:
+    def _ask(self, lane: Lane, terms: LaneLimits, wanted: Sequence[tuple[PushItem, int]]) -> Sequence[AdmissionResult]:
         if self._leased and not terms.counted:
             return [_FREE] * len(wanted)
         by_request = lane.limits.rate_unit == "request"
         asks = [
-            Ask(
+            AdmissionRequest(
                 item.target.push_id,
                 item.note.bucket,
                 item.note.message_class,
@@ -171,7 +173,7 @@ class FleetGate:
         if given is None and self._rebuilt(lane, terms):
             given = self._store.admit(terms, asks, self._round(), leased=self._leased)
         if given is None:
-            given = [Given(Answer.WAIT, int(REBUILD_AGAIN_S * 1000))] * len(asks)
+            given = [AdmissionResult(AdmissionAnswer.WAIT, int(REBUILD_AGAIN_S * 1000))] * len(asks)
         return given
 
     def _round(self) -> str:
@@ -180,7 +182,7 @@ class FleetGate:
 
     # ------------------------------------------------------------ lost counts
 
-    def _rebuilt(self, lane: Lane, terms: Terms) -> bool:
+    def _rebuilt(self, lane: Lane, terms: LaneLimits) -> bool:
         """Whether the lane's counts are there again; while they are not, nothing is granted: over-issue is punished, waiting is not."""
         with self._lock:
             job = self._rebuilding.get(lane.id)
@@ -197,12 +199,12 @@ class FleetGate:
             self._rebuilding.pop(lane.id, None)
         return job.exception() is None
 
-    def _rebuild(self, lane: Lane, terms: Terms) -> None:
+    def _rebuild(self, lane: Lane, terms: LaneLimits) -> None:
         day, began_ms = self._store.day(terms)
         self._store.rebuild(terms, day, self._counts(lane, terms, began_ms))
         log.info("a lane's counts of today were read from the ledger", extra={"vendor": lane.vendor, "app": lane.credential.app})
 
-    def _counts(self, lane: Lane, terms: Terms, since_ms: int) -> Iterator[Count]:
+    def _counts(self, lane: Lane, terms: LaneLimits, since_ms: int) -> Iterator[Count]:
         credential = lane.credential
         key = (credential.app, credential.vendor, credential.business_id, since_ms)
         for wanted, sent, pushes in self._ledger.spent(*key):
@@ -219,8 +221,8 @@ def _bucket(class_sent: str) -> Bucket:
     return Bucket.PRIVATE if class_sent in PRIVATE_CLASSES else Bucket.PUBLIC
 
 
-_FREE = Given(Answer.GRANTED)
+_FREE = AdmissionResult(AdmissionAnswer.GRANTED)
 
 
-def _leave(given: Given) -> Leave:
-    return Leave(_DECISION[given.answer], given.wait_ms / 1000)
+def _leave(given: AdmissionResult) -> Permit:
+    return Permit(_DECISION[given.answer], given.wait_ms / 1000)

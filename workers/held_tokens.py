@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counter[str]:
     """How many pushes of a round each cohort's tokens took."""
     tokens = [
-        ((target := work.target).app_version, target.registered_ms) for work, outcome in done.told if outcome.verdict is Verdict.ACCEPTED
+        ((target := work.target).app_version, target.registered_ms)
+        for work, outcome in done.outcomes
+        if outcome.verdict is Verdict.ACCEPTED
     ]
     return by_cohort(tokens, lane, now)
 

@@ -158,8 +158,8 @@ class LaneTimer:
 
     def _known(self, taken: Taken) -> None:
         """Why the entries waited, as the take of a sender would say it; a lane that is stopped now holds all of them."""
-        told = self._queues.paused(taken.lane, taken.urgency, "", 0)
-        taken.noted, taken.noted_why, taken.slowed = told.noted, told.noted_why, told.slowed
+        reply = self._queues.paused(taken.lane, taken.urgency, "", 0)
+        taken.noted, taken.noted_why, taken.slowed = reply.noted, reply.noted_why, reply.slowed
         why = self._runtime.lane_states.peek(taken.lane).why
         if why:
             taken.noted, taken.noted_why = EVERYTHING, why
@@ -202,8 +202,8 @@ class LaneTimer:
         """Bytes of all lanes together; 0: the server has no bound."""
         if time.monotonic() >= self._memory_at:
             self._memory_at = time.monotonic() + MEMORY_EVERY_S
-            told: Any = self._runtime.redis.info("memory")
-            self._memory_max = int(told.get("maxmemory", 0))
+            reply: Any = self._runtime.redis.info("memory")
+            self._memory_max = int(reply.get("maxmemory", 0))
         return self._memory_max * self._runtime.settings.bytes_max_percent // 100 // self._shards_here()
 
     def _shards_here(self) -> int:

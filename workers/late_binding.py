@@ -13,7 +13,7 @@ from common.ports import DeviceDirectory, PreferenceBook, Presences, Session
 from common.storage import screens as screen_store
 from common.storage import sql
 from common.storage.bindings import Bindings, holds
-from common.storage.claims import Claims, Given
+from common.storage.claims import Claims, ReturnedClaim
 from common.tokens import canonical
 from workers.delivery.alike import AlikeRound
 from workers.delivery.lane import Lane
@@ -49,13 +49,13 @@ class BoundAddresses:
     def where(self, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Device | Standing | None]:
         return self.judge(lane, works, self.look(works))
 
-    def judge(self, lane: Lane, works: Sequence[PendingPush], told: Sequence[str | None]) -> Sequence[Device | Standing | None]:
+    def judge(self, lane: Lane, works: Sequence[PendingPush], bindings: Sequence[str | None]) -> Sequence[Device | Standing | None]:
         """As `where`, of works whose bindings were looked up."""
         app, vendor, business_id = lane.credential.app, str(lane.vendor), lane.credential.business_id
         found: list[Device | Standing | None] = [Standing.KEPT] * len(works)
         changed = [
             index
-            for index, (work, binding) in enumerate(zip(works, told, strict=True))
+            for index, (work, binding) in enumerate(zip(works, bindings, strict=True))
             # a spelling that the registry keeps no more was routed before the registry was told of it
             if canonical(vendor, token := work.target.token) != token
             or (binding is not None and not holds(binding, vendor, business_id, token))
@@ -101,8 +101,8 @@ class RowNumbers:
             known = [(binding, row.token) for binding, row in zip(bindings, rows, strict=True) if binding is not None]
             return all(holds(binding.decode(), vendor, business_id, token) for binding, token in known)
 
-        told = self._store.take_kept(self._store.holders(one.hold.lane), one.hold.word, asks, kept)
-        return None if told is None else [(badge, counted) for _, badge, _, counted in told]
+        bindings = self._store.take_kept(self._store.holders(one.hold.lane), one.hold.word, asks, kept)
+        return None if bindings is None else [(badge, counted) for _, badge, _, counted in bindings]
 
 
 class PresentConsent:
@@ -180,10 +180,10 @@ class PlacesOnScreens:
         self._store = store
 
     def take(self, works: Sequence[PendingPush]) -> Sequence[Screen]:
-        return [_SCREENS[said] for said in self._store.take([(place_of(work), work.target.push_id, work.note.ts_ms) for work in works])]
+        return [_SCREENS[name] for name in self._store.take([(place_of(work), work.target.push_id, work.note.ts_ms) for work in works])]
 
 
-def given_back(settled: Settled) -> list[Given]:
+def given_back(settled: Settled) -> list[ReturnedClaim]:
     """The claims of those that wait, and of those that ended unseen: their badge numbers are free again."""
     given = [_given(wait.work, seen=wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits if not wait.work.by_entry]
     for one in settled.ended:
@@ -203,17 +203,17 @@ def _stands(one: FinalOutcome) -> bool:
     return one.decision in SEEN or (one.decision == Decision.FOLDED and not one.work.overtaken)
 
 
-def _given(work: PendingPush, *, seen: bool) -> Given:
+def _given(work: PendingPush, *, seen: bool) -> ReturnedClaim:
     note, target = work.note, work.target
-    return Given(target.push_id, note.ts_ms, note.app, target.user, target.device, seen)
+    return ReturnedClaim(target.push_id, note.ts_ms, note.app, target.user, target.device, seen)
 
 
 def on_screens(settled: Settled, now_ms: int) -> list[screen_store.Settling]:
     """What became of those that share their place on the screen with others."""
-    told = [(one.work, one.decision in SEEN) for one in settled.ended]
-    told += [(wait.work, wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
+    bindings = [(one.work, one.decision in SEEN) for one in settled.ended]
+    bindings += [(wait.work, wait.target.held_by == Decision.UNCERTAIN) for wait in settled.waits]
     return [
         screen_store.Settling(place_of(work), work.target.push_id, work.note.ts_ms, shown, work.note.expires_at_ms - now_ms)
-        for work, shown in told
+        for work, shown in bindings
         if replaces(work)
     ]

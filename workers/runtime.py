@@ -69,17 +69,17 @@ from workers.delivery.access import FleetAccess
 from workers.delivery.causes import in_words, whose_fault
 from workers.delivery.fold import View
 from workers.delivery.lane import Lane, limits_of
-from workers.delivery.stage import ClaimAnswer, Probe, Shut
+from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer
 from workers.delivery.stage import DeliveryPorts as DeliveryWorld
 from workers.delivery.work import Hold, PendingPush
 from workers.gate import FleetGate, terms_of
 from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent, RowNumbers
 from workers.receipts import address as receipts
 from workers.routing.stage import RoutingPorts as RoutingWorld
-from workers.routing.texts import NOTHING, say
+from workers.routing.texts import NOTHING, translate
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential, Template
-from workers.wire import Answer, NoAnswer, Route, Transport
+from workers.wire import HttpResponse, NoAnswer, Route, Transport
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -497,17 +497,17 @@ class Runtime:
         found = self.catalog.lane(*lane)
         return found.credential.version if found is not None else 0
 
-    def told_by_receipts(
+    def report_receipts(
         self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
     ) -> None:
         """A vendor's later word on a bucket's day (workers/gate.py); a lane that was removed has none."""
         found = self.catalog.lane(*lane)
         if found is not None:
-            self.gate().told_by_receipts(found, bucket, capped, spent_ms)
+            self.gate().report_receipts(found, bucket, capped, spent_ms)
 
     def _folded_words(self, note: Notification, count: int) -> str:
         own = self.catalog.tenant(note.app).options.get("texts") or NOTHING
-        return say("folded", note.lang, own).replace("{count}", str(count))
+        return translate("folded", note.lang, own).replace("{count}", str(count))
 
     def receipts_url(self, lane: Lane) -> str | None:
         """Where this lane's vendor sends receipts, for its console; None without a public address."""
@@ -540,7 +540,7 @@ class Runtime:
 
     def alive(self) -> None:
         """Says that this process runs; `up` and `doctor` look."""
-        self.living.say(self.name, self.role, self.metrics_at)
+        self.living.beat(self.name, self.role, self.metrics_at)
 
     def leave(self) -> None:
         """Says that this process ends, so that nobody waits for it or rings because of it."""
@@ -639,7 +639,7 @@ class _Claims:
         """Of pushes that stand in one entry; those of one take are asked for together."""
         if not works:
             return []
-        told: list[claim_store.Number] = []
+        numbers_of_all: list[claim_store.Number] = []
         parts = []
         for _, part in groupby(zip(works, steps, strict=True), lambda one: id(one[0].hold)):
             both = list(part)
@@ -653,17 +653,17 @@ class _Claims:
             hold = both[0][0].hold or _NOBODY
             parts.append(claim_store.Part(self._store.holders(hold.lane), hold.word, asks, hold.sends))
         for numbers in self._store.take_all(parts):
-            told += numbers
+            numbers_of_all += numbers
         return [
             ClaimAnswer(_STATES[state], None if badge < 0 else badge, why or ("uncertain" if work.repeated else ""), counted)
-            for work, (state, badge, why, counted) in zip(works, told, strict=True)
+            for work, (state, badge, why, counted) in zip(works, numbers_of_all, strict=True)
         ]
 
     def _claimed(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> list[ClaimAnswer]:
         if not works:
             return []
         asks = [
-            claim_store.Ask(
+            claim_store.ClaimRequest(
                 work.note.app,
                 work.note.message_id if work.note.kind in _WITHDRAWN else "",
                 work.target.user,
@@ -751,14 +751,14 @@ class _Breaker:
         self._admission = admission
         self._lane_ids = lane_ids
 
-    def open_for(self, lane: Lane) -> Probe | Shut | None:
+    def open_for(self, lane: Lane) -> BreakerProbe | BreakerOpen | None:
         if lane.paused:
-            return Shut(Decision.LANE_PAUSED)
+            return BreakerOpen(Decision.LANE_PAUSED)
         state = self._store.ask(lane.id, lane.credential.version)
         if state.state == lane_store.FLOWING:
             return None
         why = Decision(state.why or Decision.UNAVAILABLE)
-        return Probe(why) if state.probe else Shut(why)
+        return BreakerProbe(why) if state.probe else BreakerOpen(why)
 
     def report(
         self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
@@ -769,16 +769,16 @@ class _Breaker:
                 self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
             state = self._store.tell(lane.id, lane.credential.version, good, failed, refused, cause)
             if state is not None:
-                self._say_changed(lane, state, cause if state != lane_store.FLOWING else "")
+                self._log_changed(lane, state, cause if state != lane_store.FLOWING else "")
 
-    def _say_changed(self, lane: Lane, state: str, cause: str) -> None:
+    def _log_changed(self, lane: Lane, state: str, cause: str) -> None:
         """One line and one count for each change, with its cause; where several lanes have stopped, how many."""
         ids = self._lane_ids()
         last = [change for change in self._store.last_changes(ids) if change and change.state == lane_store.STOPPED]
-        say_lane_changed(lane, state, cause, whose_fault([change.cause for change in last], len(ids)))
+        log_lane_changed(lane, state, cause, whose_fault([change.cause for change in last], len(ids)))
 
 
-def say_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
+def log_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None:
     """In the log and as pushfleet_lane_changes_total."""
     credential = lane.credential
     metrics.LANE_CHANGES.labels(credential.vendor, state, cause or metrics.NONE).inc()
@@ -788,10 +788,10 @@ def say_lane_changed(lane: Lane, state: str, cause: str, hint: str = "") -> None
     log.log(logging.INFO if state == lane_store.FLOWING else logging.WARNING, words, extra=extra)
 
 
-def _observe(lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:
+def _observe(lane: Lane, answers: Sequence[HttpResponse | NoAnswer]) -> None:
     seconds: dict[int | str, list[float]] = {}
     for answer in answers:
-        seconds.setdefault(answer.status if isinstance(answer, Answer) else answer.reason, []).append(answer.seconds)
+        seconds.setdefault(answer.status if isinstance(answer, HttpResponse) else answer.reason, []).append(answer.seconds)
     for status, taken in seconds.items():
         requests, histogram = _request_metrics(lane.vendor, status)
         requests.inc(len(taken))

@@ -109,7 +109,7 @@ class BoundedHead(HttpToolsProtocol):
 class CalmServer(uvicorn.Server):
     """Sets its answers' date less often, and is told when to end: ten looks a second cost an idle process most of its time."""
 
-    _told: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+    _reply: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     async def main_loop(self) -> None:
         ending = asyncio.Event()

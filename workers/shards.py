@@ -100,8 +100,8 @@ def _depths(each: Sequence[dict[str, StreamDepth]]) -> dict[str, StreamDepth]:
     if len(each) == 1:
         return each[0]
     found: dict[str, StreamDepth] = {}
-    for told in each:
-        for name, depth in told.items():
+    for by_name in each:
+        for name, depth in by_name.items():
             known = found.get(name, StreamDepth(0, 0, None))
             oldest = min((ms for ms in (known.oldest_ms, depth.oldest_ms) if ms is not None), default=None)
             found[name] = StreamDepth(known.unread + depth.unread, known.pending + depth.pending, oldest)
@@ -110,7 +110,7 @@ def _depths(each: Sequence[dict[str, StreamDepth]]) -> dict[str, StreamDepth]:
 
 def _longest(each: Sequence[dict[T, float]]) -> dict[T, float]:
     found: dict[T, float] = {}
-    for told in each:
-        for name, seconds in told.items():
+    for by_name in each:
+        for name, seconds in by_name.items():
             found[name] = max(found.get(name, 0.0), seconds)
     return found

@@ -182,15 +182,15 @@ class Supervisor:
             return
         for key, _ in self._selector.select(wait_s):
             with contextlib.suppress(BlockingIOError):
-                said = os.read(key.fd, LINE_BYTES_MAX)
-                if said:
-                    self._say(key.data, said)
+                output = os.read(key.fd, LINE_BYTES_MAX)
+                if output:
+                    self._relay(key.data, output)
                 else:
                     self._selector.unregister(key.fd)
                     os.close(key.fd)
 
-    def _say(self, worker: Worker, said: bytes) -> None:
-        *lines, worker.rest = (worker.rest + said).split(b"\n")
+    def _relay(self, worker: Worker, output: bytes) -> None:
+        *lines, worker.rest = (worker.rest + output).split(b"\n")
         if len(worker.rest) > LINE_BYTES_MAX:
             lines, worker.rest = [*lines, worker.rest], b""
         for line in lines:

@@ -1,4 +1,4 @@
-"""Request, Answer, NoAnswer: all that a vendor file and a transport share.
+"""Request, HttpResponse, NoAnswer: all that a vendor file and a transport share.
 
 A vendor file makes Requests and reads Answers; a transport turns one into the other. Neither knows the other.
 """
@@ -102,7 +102,7 @@ class RequestColumns(Sequence[Request]):
         return [text % values for values in zip(*[self.columns[name] for name in names], strict=True)]
 
 
-class Answer(Value, frozen=True):
+class HttpResponse(Value, frozen=True):
     """What came back, whatever the status. headers: lower-case names."""
 
     status: int
@@ -152,11 +152,11 @@ class Route:
 
 
 class Transport(Protocol):
-    """send_many gives one Answer or NoAnswer per request, in order, within `deadline_s` (plus a moment). Never raises for a vendor's fault.
+    """send_many gives an HttpResponse or NoAnswer a request, in order, within `deadline_s` and a moment. Never raises for a vendor's fault.
 
     renew: the pool's connections are not used for new requests any more. close: ends the transport's thread.
     """
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]: ...
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]: ...
     def renew(self, pool: str) -> None: ...
     def close(self) -> None: ...

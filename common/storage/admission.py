@@ -55,7 +55,7 @@ REBUILD_BATCH: Final = 500
 
 
 @dataclass(frozen=True)
-class Terms:
+class LaneLimits:
     """A lane's limits. rate_per_s, burst: in what the vendor counts; quotas, caps: a bucket that is missing has none.
 
     open_limits: buckets whose quota is only our default, so that the vendor's word on it wins; else the lower of the two holds.
@@ -78,7 +78,7 @@ class Terms:
         return ",".join(bucket for bucket in BUCKETS if bucket in self.quotas or bucket in self.caps)
 
 
-class Ask(Value, frozen=True):
+class AdmissionRequest(Value, frozen=True):
     """One push that wants to go. cost: 0 to 1 of the rate; pushes of one call with the same `request` pay it once, together."""
 
     push_id: str  # hex
@@ -92,17 +92,17 @@ class Ask(Value, frozen=True):
     __repr__ = redacted("token")
 
 
-class Answer(IntEnum):
+class AdmissionAnswer(IntEnum):
     GRANTED = 0
     WAIT = 1
     QUOTA_SPENT = -1
     DEVICE_CAP = -2
 
 
-class Given(Value, frozen=True):
+class AdmissionResult(Value, frozen=True):
     """wait_ms: when to ask again, for WAIT only."""
 
-    answer: Answer
+    answer: AdmissionAnswer
     wait_ms: int = 0
 
 
@@ -146,11 +146,13 @@ class Admission:
         self._keys = keys
         self._round_s = round_s
         self._clock = clock
-        self._admit, self._refund, self._told, self._slow, self._rebuild = (
+        self._admit, self._refund, self._report, self._slow, self._rebuild = (
             redis.register_script(read(name)) for name in ("admit", "refund", "told", "slow", "rebuild")
         )
 
-    def admit(self, terms: Terms, asks: Sequence[Ask], round_: str = "", *, leased: bool = False) -> list[Given] | None:
+    def admit(
+        self, terms: LaneLimits, asks: Sequence[AdmissionRequest], round_: str = "", *, leased: bool = False
+    ) -> list[AdmissionResult] | None:
         """One answer per ask, in order; None: the counts were lost, `rebuild` first. round_: names this round until `refund` ends it.
 
         A push id that was granted and not refunded is granted again without quota and cap; it pays the rate, as it is a request.
@@ -164,11 +166,11 @@ class Admission:
         found = self._call(terms, asks, round_, leased)
         return None if found[0] == 0 else [_given(code) for code in found[3:]]
 
-    def rate_now(self, terms: Terms) -> float:
+    def rate_now(self, terms: LaneLimits) -> float:
         """Rate per second at this moment: less than the limit after a throttle or while it rises; 0 while Retry-After holds."""
         return int(self._call(terms, (), "")[2]) / 1000
 
-    def refund(self, terms: Terms, asks: Sequence[Ask], round_: str = "") -> int:
+    def refund(self, terms: LaneLimits, asks: Sequence[AdmissionRequest], round_: str = "") -> int:
         """Ends the round; gives back quota and caps (never rate) of what was not taken, to the day it was taken from. Number given back."""
         lane, keys = terms.lane, self._keys
         items = b"".join(
@@ -179,24 +181,26 @@ class Admission:
         names = [keys.quota(lane), keys.caps, keys.held, keys.inflight(lane)]
         return int(self._refund(keys=names, args=[*args, *self._time()]))
 
-    def told_spent(self, terms: Terms, bucket: Bucket) -> None:
+    def report_quota_spent(self, terms: LaneLimits, bucket: Bucket) -> None:
         """The vendor says this bucket's day is over: nothing more of it until the vendor's midnight."""
-        self._tell(terms, "spent", bucket)
+        self._send_report(terms, "spent", bucket)
 
-    def told_open(self, terms: Terms, bucket: Bucket) -> None:
+    def report_open(self, terms: LaneLimits, bucket: Bucket) -> None:
         """An operator has set a quota: what the vendor said of this bucket before is forgotten."""
-        self._tell(terms, "open", bucket)
+        self._send_report(terms, "open", bucket)
 
-    def told_quota(self, terms: Terms, bucket: Bucket, used: int, limit: int) -> None:
+    def report_quota(self, terms: LaneLimits, bucket: Bucket, used: int, limit: int) -> None:
         """The vendor's own numbers of today. Ours is never lowered: what is on its way is not in theirs yet."""
-        self._tell(terms, "quota", bucket, used, limit)
+        self._send_report(terms, "quota", bucket, used, limit)
 
-    def told_capped(self, terms: Terms, bucket: Bucket, tokens: Sequence[str]) -> None:
+    def report_capped(self, terms: LaneLimits, bucket: Bucket, tokens: Sequence[str]) -> None:
         """The vendor says these devices had enough of this bucket today; without a cap of ours there is nothing to fill."""
         if bucket in terms.caps and tokens:
-            self._tell(terms, "capped", bucket, terms.caps[bucket], *(part for token in tokens for part in _device_place(terms, token)))
+            self._send_report(
+                terms, "capped", bucket, terms.caps[bucket], *(part for token in tokens for part in _device_place(terms, token))
+            )
 
-    def told_lists_spent(self, terms: Terms) -> None:
+    def report_lists_spent(self, terms: LaneLimits) -> None:
         """The vendor takes no more requests for several tokens until its midnight."""
         key = f"{self._keys.quota(terms.lane)}{self.day(terms)[0]}"
         with self._redis.pipeline(transaction=True) as pipe:
@@ -204,30 +208,30 @@ class Admission:
             pipe.expire(key, QUOTA_KEPT_S)
             pipe.execute()
 
-    def lists_spent(self, terms: Terms) -> bool:
+    def lists_spent(self, terms: LaneLimits) -> bool:
         return bool(self._redis.hexists(f"{self._keys.quota(terms.lane)}{self.day(terms)[0]}", LISTS_SPENT))
 
-    def slow_down(self, terms: Terms, *, throttled: bool, hold_s: float = 0) -> float:
+    def slow_down(self, terms: LaneLimits, *, throttled: bool, hold_s: float = 0) -> float:
         """Flow control has answered: half the rate (once a second at most, 1/s at least), no grant for hold_s. The rate now."""
         args = [terms.rate_per_s, int(throttled), hold_s, self._clock() if self._clock else ""]
         return int(self._slow(keys=[self._keys.rate(terms.lane)], args=args)) / 1000
 
-    def day(self, terms: Terms) -> tuple[int, int]:
+    def day(self, terms: LaneLimits) -> tuple[int, int]:
         """(number of the vendor's day, its first moment in epoch ms)."""
         return _day(terms, self._now())
 
-    def rebuild(self, terms: Terms, day: int, counts: Iterable[Count]) -> None:
+    def rebuild(self, terms: LaneLimits, day: int, counts: Iterable[Count]) -> None:
         """Raises the day's counts to these and trusts them from then on. Until it returns, `admit` grants nothing."""
         fields = (part for count in counts for part in _fields(terms, count))
         for part in _summed(fields):
             self._write(terms, day, "", part)
         self._write(terms, day, terms.counted, ())
 
-    def usage(self, terms: Terms) -> list[Usage]:
+    def usage(self, terms: LaneLimits) -> list[Usage]:
         """Both buckets on the vendor's day, now."""
         return self.usage_of([terms])[0]
 
-    def usage_of(self, each: Sequence[Terms]) -> list[list[Usage]]:
+    def usage_of(self, each: Sequence[LaneLimits]) -> list[list[Usage]]:
         """The same of many lanes; those that sent nothing today cost next to nothing."""
         now_s = self._now()
         days = [_day(terms, now_s) for terms in each]
@@ -235,8 +239,8 @@ class Admission:
         there = existing(self._redis, names)
         found: list[list[Usage]] = []
         for terms, (_, began_ms), name in zip(each, days, names, strict=True):
-            told = cast(dict[bytes, bytes], self._redis.hgetall(name)) if name in there else {}
-            counts = {field.decode(): int(count) for field, count in told.items()}
+            reply = cast(dict[bytes, bytes], self._redis.hgetall(name)) if name in there else {}
+            counts = {field.decode(): int(count) for field, count in reply.items()}
             found.append([_usage(terms, bucket, counts, began_ms, int(now_s * 1000)) for bucket in BUCKETS])
         return found
 
@@ -251,7 +255,7 @@ class Admission:
 
     # ------------------------------------------------------------ how the scripts are called
 
-    def _call(self, terms: Terms, asks: Sequence[Ask], round_: str, leased: bool = False) -> Any:
+    def _call(self, terms: LaneLimits, asks: Sequence[AdmissionRequest], round_: str, leased: bool = False) -> Any:
         burst = -1.0 if leased else max(terms.burst, 1.0)
         args: list[Any] = [terms.offset_s, terms.rate_per_s, burst, terms.ramp_s, terms.counted]
         args += [terms.quotas.get(bucket, -1) for bucket in BUCKETS]
@@ -264,11 +268,11 @@ class Admission:
         names = [keys.rate(lane), keys.quota(lane), keys.caps, keys.held, keys.counted(lane), keys.inflight(lane)]
         return self._admit(keys=names, args=[*args, *self._time()])
 
-    def _tell(self, terms: Terms, what: str, bucket: Bucket, *more: Any) -> None:
+    def _send_report(self, terms: LaneLimits, what: str, bucket: Bucket, *more: Any) -> None:
         args = [terms.offset_s, what, _BUCKET[bucket], self._clock() if self._clock else "", *more]
-        self._told(keys=[self._keys.quota(terms.lane), self._keys.caps], args=args)
+        self._report(keys=[self._keys.quota(terms.lane), self._keys.caps], args=args)
 
-    def _write(self, terms: Terms, day: int, counted: str, fields: Sequence[tuple[bytes, bytes, int]]) -> None:
+    def _write(self, terms: LaneLimits, day: int, counted: str, fields: Sequence[tuple[bytes, bytes, int]]) -> None:
         lane, keys = terms.lane, self._keys
         args = [day, counted, *(part for one in fields for part in one)]
         self._rebuild(keys=[keys.quota(lane), keys.caps, keys.counted(lane)], args=args)
@@ -283,13 +287,13 @@ class Admission:
         return seconds + micros / 1e6
 
 
-def _day(terms: Terms, now_s: float) -> tuple[int, int]:
+def _day(terms: LaneLimits, now_s: float) -> tuple[int, int]:
     day = int((now_s + terms.offset_s) // 86_400)
     return day, (day * 86_400 - terms.offset_s) * 1000
 
 
-def _given(code: int) -> Given:
-    return Given(Answer.WAIT, code) if code > 0 else Given(Answer(code))
+def _given(code: int) -> AdmissionResult:
+    return AdmissionResult(AdmissionAnswer.WAIT, code) if code > 0 else AdmissionResult(AdmissionAnswer(code))
 
 
 #: (name of a hash, field in it); small hashes that all lanes share take a fifth of the memory of one key each.
@@ -297,7 +301,7 @@ Place = tuple[bytes, bytes]
 _NO_PLACE: Final[Place] = (b"", b"")
 
 
-def _packed(terms: Terms, index: int, ask: Ask) -> bytes:
+def _packed(terms: LaneLimits, index: int, ask: AdmissionRequest) -> bytes:
     """Where nothing is limited nothing is kept: then the push needs no place."""
     held = _push_place(terms, ask.push_id) if ask.bucket in terms.counted else _NO_PLACE
     device = _device_place(terms, ask.token) if ask.bucket in terms.caps else _NO_PLACE
@@ -305,13 +309,13 @@ def _packed(terms: Terms, index: int, ask: Ask) -> bytes:
     return _ADMIT.pack(*held, ask.cost, request, _BUCKET[ask.bucket], _CLASS[ask.message_class], _LEVEL[ask.urgency], *device)
 
 
-def _push_place(terms: Terms, push_id: str) -> Place:
+def _push_place(terms: LaneLimits, push_id: str) -> Place:
     """A push keeps its id on whichever lane it goes, and each lane counts for itself."""
     raw = (int(push_id, 16) ^ _lane_mask(terms.lane)).to_bytes(16)
     return raw[:2].hex().encode(), raw[2:]
 
 
-def _device_place(terms: Terms, token: str) -> Place:
+def _device_place(terms: LaneLimits, token: str) -> Place:
     """The token itself is not kept here. It is the device that counts: two people who share one share its cap."""
     raw = hashlib.blake2b(f"{terms.lane}\0{token}".encode("utf-8", "surrogatepass"), digest_size=12).digest()
     return raw[:2].hex().encode(), raw[2:]
@@ -322,7 +326,7 @@ def _lane_mask(lane: str) -> int:
     return int.from_bytes(hashlib.blake2b(lane.encode(), digest_size=16).digest())
 
 
-def _fields(terms: Terms, count: Count) -> Iterable[tuple[bytes, bytes, int]]:
+def _fields(terms: LaneLimits, count: Count) -> Iterable[tuple[bytes, bytes, int]]:
     """(key part, field, number to add) of one count of the ledger, as rebuild.lua takes them."""
     if count.token is not None:
         place, digest = _device_place(terms, count.token)
@@ -342,12 +346,12 @@ def _summed(fields: Iterable[tuple[bytes, bytes, int]]) -> Iterable[Sequence[tup
         yield part
 
 
-def _usage(terms: Terms, bucket: Bucket, told: Mapping[str, int], began_ms: int, now_ms: int) -> Usage:
-    used, limit = told.get(bucket, 0), terms.quotas.get(bucket)
-    word = told.get(f"{bucket}:limit")
+def _usage(terms: LaneLimits, bucket: Bucket, reply: Mapping[str, int], began_ms: int, now_ms: int) -> Usage:
+    used, limit = reply.get(bucket, 0), terms.quotas.get(bucket)
+    word = reply.get(f"{bucket}:limit")
     if limit is not None and word is not None and (bucket in terms.open_limits or word < limit):
         limit = word
-    if f"{bucket}:spent" in told:
+    if f"{bucket}:spent" in reply:
         limit = used if limit is None else limit
         used = max(used, limit)
     if limit is None or not used:

@@ -79,7 +79,7 @@ class HeldPushes:
             args: list[Any] = [KEEP_S, *(part for _, *parts in changes for part in parts)]
             pipe.eval(source("held"), len(names), *names, *args)
 
-    def spoken(self, pipe: Pipeline, for_all: Iterable[tuple[Group, int]]) -> None:
+    def mark_coalesced(self, pipe: Pipeline, for_all: Iterable[tuple[Group, int]]) -> None:
         """The newest of the group, of this event ts, went out for all that are older."""
         for group, ts_ms in for_all:
             marks = self.names(group)[1]

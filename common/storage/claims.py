@@ -40,12 +40,12 @@ _STATES = tuple(ClaimState)
 Wanted = tuple[str, int, str, str, str, int, str, str, int, str]
 #: (state, badge or -1, why, counted): state and why as in `Claim`.
 Number = tuple[int, int, str, str]
-_told_flat: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[int | str]).decode
-_told = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
+_decode_flat: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[int | str]).decode
+_decode_numbers = msgspec.msgpack.Decoder(list[tuple[int, int, str]]).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ClaimRequest:
     """One push that wants to be sent. badge_step: what to add to the device's count, -1 to leave the badge alone.
 
     conversation: `<type>:<id>`, or "" for a push that nobody can have read (a recall, a cancel). registered_ms: of the token."""
@@ -73,7 +73,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ReturnedClaim:
     """One push whose claim is given back. seen: it may be on the screen, so its badge number stays counted."""
 
     push_id: str
@@ -116,11 +116,11 @@ class Claims:
         self._claim = script(redis, "claim")
         self._take = script(redis, "take_numbers")
 
-    def lease(self, asks: Sequence[Ask]) -> list[Claim]:
+    def lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         """One claim per ask, in order."""
         return [claim for start in range(0, len(asks), LEASE_MAX) for claim in self._lease(asks[start : start + LEASE_MAX])]
 
-    def _lease(self, asks: Sequence[Ask]) -> list[Claim]:
+    def _lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         keys = self._keys
         packed = msgspec.msgpack.encode(
             [
@@ -131,8 +131,8 @@ class Claims:
                 for a in asks
             ]
         )
-        told = self._claim(keys=[keys.claim, keys.badge, keys.gone_marks, keys.read_marks], args=[KEEP_S, badges.KEEP_S, packed])
-        return [Claim(_STATES[state], None if badge < 0 else badge, why) for state, badge, why in _told(told)]
+        reply = self._claim(keys=[keys.claim, keys.badge, keys.gone_marks, keys.read_marks], args=[KEEP_S, badges.KEEP_S, packed])
+        return [Claim(_STATES[state], None if badge < 0 else badge, why) for state, badge, why in _decode_numbers(reply)]
 
     # ------------------------------------------------------------ by the entry
 
@@ -147,8 +147,8 @@ class Claims:
     def take_all(self, parts: Sequence[Part]) -> list[list[Number]]:
         """The same for entries of several takes together."""
         found = self._usually(parts)
-        rest = iter(self._take_rest([part for part, told in zip(parts, found, strict=True) if told is None]))
-        return [next(rest) if told is None else told for told in found]
+        rest = iter(self._take_rest([part for part, reply in zip(parts, found, strict=True) if reply is None]))
+        return [next(rest) if reply is None else reply for reply in found]
 
     def take_kept(
         self, holders: str, word: str, asks: Sequence[Wanted], kept: Callable[[Sequence[bytes | None]], bool]
@@ -170,10 +170,10 @@ class Claims:
             return found
         wanted = [(parts[at].holders, parts[at].word, parts[at].asks) for at in chosen]
         try:
-            told = usual_numbers.take(self._redis, self._keys, wanted, KEEP_S)
+            reply = usual_numbers.take(self._redis, self._keys, wanted, KEEP_S)
         except (RedisConnectionError, ResponseError):  # what was taken is noted: the script finds it, once the server is there
             return found
-        for at, numbers in zip(chosen, told, strict=True):
+        for at, numbers in zip(chosen, reply, strict=True):
             found[at] = numbers
         return found
 
@@ -186,8 +186,8 @@ class Claims:
                 owners.append(number)
         found: list[list[Number]] = [[] for _ in parts]
         for owner, answer in zip(owners, run_all(self._redis, calls), strict=True):
-            told = _told_flat(answer)
-            found[owner] += zip(told[::4], told[1::4], told[2::4], told[3::4], strict=True)
+            reply = _decode_flat(answer)
+            found[owner] += zip(reply[::4], reply[1::4], reply[2::4], reply[3::4], strict=True)
         return found
 
     def holders(self, lane: str) -> str:
@@ -210,8 +210,8 @@ class Claims:
 
     def taken(self, entries: Sequence[str]) -> list[dict[int, str]]:
         """For each entry, by place, what its pushes have taken while somebody sent it."""
-        told = cast(list[bytes | None], self._redis.mget([self._keys.taken(entry) for entry in entries])) if entries else []
-        return [_by_place(msgspec.msgpack.decode(one)) if one is not None else {} for one in told]
+        reply = cast(list[bytes | None], self._redis.mget([self._keys.taken(entry) for entry in entries])) if entries else []
+        return [_by_place(msgspec.msgpack.decode(one)) if one is not None else {} for one in reply]
 
     # ------------------------------------------------------------ by the push's id
 
@@ -221,7 +221,7 @@ class Claims:
             names = [self._keys.claims(day_of(ts_ms), push_id) for push_id, ts_ms in done]
             pipe.eval(source("mark"), len(names), *names, KEEP_S, *(push_id for push_id, _ in done))
 
-    def release(self, pipe: Pipeline, given: Sequence[Given]) -> None:
+    def release(self, pipe: Pipeline, given: Sequence[ReturnedClaim]) -> None:
         """Inside the caller's MULTI: these pushes wait for another entry, or end unseen (and are marked done behind this).
 
         What nobody can have seen gives its badge number back; a later try takes a fresh one. What another process has finished
@@ -231,9 +231,9 @@ class Claims:
 
     def disown(self, pipe: Pipeline, owner: str, pushes: Sequence[tuple[str, int]]) -> None:
         """Inside the caller's MULTI: the entry `owner` is no more; its leases on these (push id, event ts) end."""
-        self._give_back(pipe, [(Given(push_id, ts_ms, "", "", "", seen=True), owner) for push_id, ts_ms in pushes])
+        self._give_back(pipe, [(ReturnedClaim(push_id, ts_ms, "", "", "", seen=True), owner) for push_id, ts_ms in pushes])
 
-    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[Given, str]]) -> None:
+    def _give_back(self, pipe: Pipeline, given: Sequence[tuple[ReturnedClaim, str]]) -> None:
         if given:
             keys = self._keys
             names = [name for one, _ in given for name in (keys.claims(day_of(one.ts_ms), one.push_id), keys.badges(one.app, one.user))]

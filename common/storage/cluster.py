@@ -88,19 +88,19 @@ class SlotMap:
     def _told_by(self, node: Address) -> tuple[Slots, list[Address]]:
         untyped: Any = redis.Redis(host=node[0], port=node[1], **self._options)
         with contextlib.closing(untyped) as client:
-            told = client.execute_command("CLUSTER SLOTS")
+            reply = client.execute_command("CLUSTER SLOTS")
         slots: Slots = []
         nodes: dict[Address, None] = {}
-        for first, last, *servers in told:
+        for first, last, *servers in reply:
             found = [(_host(host, node[0]), int(port)) for host, port, *_ in servers]
             slots.append((int(first), int(last), found[0]))
             nodes.update(dict.fromkeys(found))
         return slots, list(nodes)
 
 
-def _host(told: bytes | str | None, asked: str) -> str:
+def _host(reply: bytes | str | None, asked: str) -> str:
     """An empty host is the one that was asked."""
-    name = told.decode() if isinstance(told, bytes) else told
+    name = reply.decode() if isinstance(reply, bytes) else reply
     return name if name and name != "?" else asked
 
 
@@ -289,12 +289,12 @@ def is_core(core: Any) -> bool:
 def hashes(core: redis.Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
     """Of the core on a cluster: a node's time in ms, and of each key its fields and values as one flat list, None where it is no hash."""
     with away():
-        told = cast(Any, core).time(target_nodes=RedisCluster.RANDOM)
+        reply = cast(Any, core).time(target_nodes=RedisCluster.RANDOM)
         with core.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hgetall(key)
             answers = pipe.execute(raise_on_error=False)
-    seconds, micros = told if isinstance(told, tuple) else next(iter(told.values()))
+    seconds, micros = reply if isinstance(reply, tuple) else next(iter(reply.values()))
     found: list[Any] = []
     for answer in answers:
         if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):

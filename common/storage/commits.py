@@ -86,8 +86,8 @@ class Commits:
         keys = [self._streams.keys.passed(half_day - back) for back in (0, 1, 2)]
         with self._streams.redis.pipeline(transaction=True) as pipe:
             cast(Any, pipe).watch(*keys)
-            told: list[Any] = [pipe.smismember(key, names) for key in keys]
-            passed = [entry for entry, *marks in zip(entries, *told, strict=True) if any(marks)]
+            reply: list[Any] = [pipe.smismember(key, names) for key in keys]
+            passed = [entry for entry, *marks in zip(entries, *reply, strict=True) if any(marks)]
             if passed:
                 if not self._is_safe(keys, [self._digest(entry) for entry in passed]):
                     return False

@@ -35,9 +35,9 @@ class Fanouts:
         with self._redis.pipeline(transaction=False) as pipe:
             for event, users in people.items():
                 pipe.smismember(self._key(event), [_digest(user) for user in users])
-            told: Any = pipe.execute()
+            reply: Any = pipe.execute()
         known = {}
-        for (event, users), marks in zip(people.items(), told, strict=True):
+        for (event, users), marks in zip(people.items(), reply, strict=True):
             known[event] = {user for user, is_named in zip(users, marks, strict=True) if is_named}
         return known
 

@@ -155,11 +155,11 @@ class Guard:
                     pipe.zcount(held[lane], "-inf", ripe_ms)
                 for name in counted[lane]:
                     pipe.hmget(name, "total", "foreign", "dead")
-            told = iter(pipe.execute())
+            reply = iter(pipe.execute())
         found = {}
         for lane in lanes:
-            many = held[lane] in there and int(next(told)) >= MANY
-            found[lane] = many or not all(_calm([next(told) for _ in counted[lane]]).values())
+            many = held[lane] in there and int(next(reply)) >= MANY
+            found[lane] = many or not all(_calm([next(reply) for _ in counted[lane]]).values())
         return found
 
     def _working(self, lane: str, held: Sequence[Held], now_ms: int) -> set[str]:

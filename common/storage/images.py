@@ -21,8 +21,8 @@ class SeenImages:
 
     def known(self, lane: str, images: Sequence[str]) -> Mapping[str, str]:
         """Image -> the address that the vendor gave for it, "" where it refused; those nobody asked about are missing."""
-        told: list[Any] = list(self._redis.mget([self._keys.image(lane, image) for image in images]))
-        return {image: given.decode() for image, given in zip(images, told, strict=True) if given is not None}
+        reply: list[Any] = list(self._redis.mget([self._keys.image(lane, image) for image in images]))
+        return {image: given.decode() for image, given in zip(images, reply, strict=True) if given is not None}
 
     def keep(self, lane: str, image: str, given: str, life_ms: int) -> None:
         if life_ms > 0:

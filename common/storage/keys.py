@@ -309,7 +309,7 @@ class Keys:
     def push_node(self, node: str) -> str:
         return f"{self.prefix}:{{{node}}}:node"
 
-    def said(self, node: str, words: str) -> str:
+    def push_text(self, node: str, words: str) -> str:
         return f"{self.prefix}:{{{node}}}:said:{words}"
 
     def reply(self, key: str) -> str:

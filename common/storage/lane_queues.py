@@ -356,8 +356,8 @@ class LaneQueues:
         names = [keys.lane_queue(lane, urgency), keys.lane_blobs(lane), keys.lane_leases(lane)]
         names += [keys.lane_holders(lane), keys.lane_load(lane)]
         args: list[Any] = [word, self.lease_ms, last, *entries]
-        told = cast(Any, self._pick(keys=names, args=args))
-        found = [LaneEntry(entry.decode(), blob) for entry, blob in zip(told[::2], told[1::2], strict=True)]
+        reply = cast(Any, self._pick(keys=names, args=args))
+        found = [LaneEntry(entry.decode(), blob) for entry, blob in zip(reply[::2], reply[1::2], strict=True)]
         return Taken(lane, urgency, word, "go", 0, entries=found)
 
     # ------------------------------------------------------------ looks
@@ -398,7 +398,7 @@ class LaneQueues:
             part = wanted[start : start + OVER_EACH]
             names = [self.keys.lane_queue(lane, urgency) for lane, urgency, _ in part]
             calls.append((self._over, names, [now_ms, count, *(place for _, _, place in part)]))
-        return [[entry.decode() for entry in found] for told in self._run(calls) for found in told]
+        return [[entry.decode() for entry in found] for reply in self._run(calls) for found in reply]
 
     def loads(self, lanes: Sequence[str]) -> dict[str, Load]:
         keys, calls, found = self.keys, list[Call](), dict[str, Load]()
@@ -407,9 +407,9 @@ class LaneQueues:
             for lane in lanes[start : start + LOADS_EACH]:
                 names += [keys.lane_load(lane), *(keys.lane_queue(lane, urgency) for urgency in URGENCIES)]
             calls.append((self._loads, names, []))
-        told = [one for answer in self._run(calls) for one in _told_loads(answer)]
-        for lane, at in zip(lanes, range(0, len(told), 10), strict=True):
-            size, waiting, *queues = told[at : at + 10]
+        reply = [one for answer in self._run(calls) for one in _decode_loads(answer)]
+        for lane, at in zip(lanes, range(0, len(reply), 10), strict=True):
+            size, waiting, *queues = reply[at : at + 10]
             counts = dict(zip(URGENCIES, queues[::2], strict=True))
             firsts = {urgency: first // 1000 if first else None for urgency, first in zip(URGENCIES, queues[1::2], strict=True)}
             found[lane] = Load(size, max(waiting, 0), counts, firsts)
@@ -448,9 +448,9 @@ class LaneQueues:
             pipe.time()
             for (vendor, urgency), lanes in asked.items():
                 cast(Any, pipe).zmscore(self.keys.ready(vendor, urgency), lanes)
-            (seconds, micros), *told = pipe.execute()
+            (seconds, micros), *reply = pipe.execute()
         now = seconds * 1000 + micros // 1000
-        for ((vendor, urgency), lanes), dues in zip(asked.items(), told, strict=True):
+        for ((vendor, urgency), lanes), dues in zip(asked.items(), reply, strict=True):
             for lane, due_ms in zip(lanes, dues, strict=True):
                 if due_ms is not None and due_ms <= now:
                     since_ms = due_ms or loads[lane].oldest_ms[urgency] or now  # 0: at once, since it came
@@ -513,16 +513,16 @@ class LaneQueues:
         """Each step for all lanes in one round trip."""
         popped, again_ms = [self.keys.popped(vendor)], now_ms + self.lease_ms + 1000
         known = self._run([(self._looked, popped, [lane, due_ms, again_ms]) for lane, due_ms in lanes])
-        told = self._run([(self._reap, self._reap_keys(lane), [""]) for lane, _ in lanes])
+        reply = self._run([(self._reap, self._reap_keys(lane), [""]) for lane, _ in lanes])
         ready, looked = [], list[Call]()
-        for (lane, _), ours, (_, ends_ms, *waiting) in zip(lanes, known, told, strict=True):
+        for (lane, _), ours, (_, ends_ms, *waiting) in zip(lanes, known, reply, strict=True):
             ready += [(lane, urgency, 0) for urgency, number in zip(URGENCIES, waiting, strict=True) if number]
             if ours:
                 next_ms = max(int(ends_ms), now_ms + 1000) if ends_ms >= 0 else -1
                 looked.append((self._looked, popped, [lane, again_ms, next_ms]))
         self.wake_at(ready)
         self._run(looked)
-        return sum(int(count) for count, *_ in told)
+        return sum(int(count) for count, *_ in reply)
 
     def _reap_keys(self, lane: str) -> list[str]:
         keys = self.keys
@@ -556,7 +556,7 @@ def _burst(terms: LaneTerms, rate_per_s: float) -> float:
     return max(1.0, terms.burst * rate_per_s / terms.rate_per_s)
 
 
-_told_loads: Callable[[bytes], list[int]] = msgspec.msgpack.Decoder(list[int]).decode
+_decode_loads: Callable[[bytes], list[int]] = msgspec.msgpack.Decoder(list[int]).decode
 
 
 def _triples(rest: Sequence[Any]) -> Iterator[tuple[str, bytes, int]]:
@@ -569,7 +569,7 @@ def _packed(commit: LaneCommit) -> list[bytes]:
     for old, new in commit.changed:  # an entry of several parts: their names differ in the order
         changed.append((old.id, entry_id(new, old.owner, old.order + parts[old.id])))
         parts[old.id] += 1
-    told = msgspec.msgpack.encode(
+    packed = msgspec.msgpack.encode(
         (
             [entry.id for entry in commit.ended],
             [entry.id for entry in commit.back],
@@ -581,4 +581,4 @@ def _packed(commit: LaneCommit) -> list[bytes]:
             len(commit.taken),
         )
     )
-    return [told, commit.record, *(new.blob for _, new in commit.changed), *(member for member, _ in commit.later)]
+    return [packed, commit.record, *(new.blob for _, new in commit.changed), *(member for member, _ in commit.later)]

@@ -70,11 +70,11 @@ class LaneStates:
         state, changed = self._tell(keys=keys, args=[version, good, failed, int(refused), self._time(), cause or _unnamed(failed, refused)])
         return state.decode() if changed else None
 
-    def tell_good(self, told: Sequence[tuple[str, int, int]]) -> None:
+    def tell_good(self, rounds: Sequence[tuple[str, int, int]]) -> None:
         """The same for rounds without a failure, (lane, version, good answers) each, in one round trip. They change no lane that flows."""
         keys = self._keys
         calls = [
-            (self._tell, [keys.lane(lane), keys.lane_log(lane)], [version, good, 0, 0, self._time(), ""]) for lane, version, good in told
+            (self._tell, [keys.lane(lane), keys.lane_log(lane)], [version, good, 0, 0, self._time(), ""]) for lane, version, good in rounds
         ]
         run_all(self._redis, calls)
 
@@ -114,8 +114,8 @@ class LaneStates:
             for lane in asked:
                 pipe.hmget(names[lane], "state", "why")
             found = dict(zip(asked, pipe.execute(), strict=True))
-        told = (found.get(lane, (None, None)) for lane in lanes)
-        return [LaneState((state or FLOWING.encode()).decode(), (why or b"").decode()) for state, why in told]
+        reply = (found.get(lane, (None, None)) for lane in lanes)
+        return [LaneState((state or FLOWING.encode()).decode(), (why or b"").decode()) for state, why in reply]
 
     def may_flow(self, lane: str, version: int) -> bool:
         """Whether parked pushes may come back: the lane flows, or its pause is over, nobody tries it yet and somebody has to."""

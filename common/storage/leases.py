@@ -32,6 +32,11 @@ class Lease:
         return self.epoch > 0
 
     @property
+    def left_s(self) -> float:
+        """So long nobody else can take it, as far as is known here; it is longer once it was renewed."""
+        return self._asked_at + self._lease_ms / 1000 - time.monotonic() if self.held else 0.0
+
+    @property
     def epoch_key(self) -> str:
         """Where the number of the last change of hands lies: a script that writes for this role compares `epoch` with it."""
         return self._keys[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -75,10 +75,11 @@ class Ledger(LedgerReader):
         self._days: set[date] = set()
         self._pending: dict[int, None] = {}
 
-    def write(self, records: Iterable[Record], again: bool = False) -> None:
+    def write(self, records: Iterable[Record], again: bool = False, may: Callable[[], bool] = lambda: True) -> None:
         """All of the records or none. What was written before is absorbed. DataError: one of them can never be stored.
 
         again: some of them may stand there already; it is found out otherwise, which costs the work twice.
+        may: asked before the commit; nothing is written where another may write by now (NotTheWriterError).
         """
         by_type: dict[type, list[Any]] = {}
         for record in records:
@@ -91,23 +92,23 @@ class Ledger(LedgerReader):
         self._ensure_days(days)
         batch = _Batch(by_type, self._pending)
         try:
-            self._store(batch, again)
+            self._store(batch, again, may)
         except psycopg.errors.CheckViolation:  # a day that this process made was dropped since, by it or another one
             self._days -= days
             self._ensure_days(days)
-            self._store(batch, again)
+            self._store(batch, again, may)
         self._remember(by_type.get(RowRecord, ()))
 
-    def _store(self, batch: _Batch, again: bool) -> None:
+    def _store(self, batch: _Batch, again: bool, may: Callable[[], bool]) -> None:
         """New rows go straight into their tables; where one of them is not new, the whole batch is merged."""
         if not again:
             try:
-                return self._once(batch, merge=False)
+                return self._once(batch, may, merge=False)
             except (psycopg.errors.UniqueViolation, _StandsThereError):
                 pass
-        return self._once(batch, merge=True)
+        return self._once(batch, may, merge=True)
 
-    def _once(self, batch: _Batch, merge: bool) -> None:
+    def _once(self, batch: _Batch, may: Callable[[], bool], *, merge: bool) -> None:
         with self._engine.begin() as connection:
             raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
             with raw.cursor() as cursor:
@@ -115,6 +116,8 @@ class Ledger(LedgerReader):
                     batch.write(cursor, merge)
                 except sql.ROW_ERRORS as error:
                     raise psycopg.DataError(type(error).__name__) from error
+            if not may():
+                raise NotTheWriterError
 
     def _remember(self, rows: Iterable[RowRecord]) -> None:
         for row in rows:
@@ -226,6 +229,10 @@ def _days_of(by_type: dict[type, list[Any]]) -> set[date]:
     return {day_of(stamp * _DAY_MS) for stamp in stamps}
 
 
+class NotTheWriterError(TimeoutError):
+    """This writer stood still: another one may write by now, and neither would see what the other has not committed."""
+
+
 class _StandsThereError(Exception):
     """A row that was taken for new has an event that holds a row already."""
 
@@ -238,10 +245,10 @@ class _Batch:
     """The lines of one transaction, made once. pending: keys of rows that were written and are not final."""
 
     def __init__(self, by_type: dict[type, list[Any]], pending: dict[int, None]) -> None:
-        told: list[EventRecord] = by_type.get(EventRecord, [])
+        events: list[EventRecord] = by_type.get(EventRecord, [])
         rows: list[RowRecord] = by_type.get(RowRecord, [])
         waiting = {_key(row) for row in rows if row.decision is None}
-        met = own.met(told, rows) if told and rows else {}
+        met = own.met(events, rows) if events and rows else {}
         new, known = rows, list[RowRecord]()
         if waiting or pending:
             known = [row for row in rows if row.decision is None or (key := _key(row)) in pending or key in waiting]
@@ -249,12 +256,12 @@ class _Batch:
             new = [row for row in rows if id(row) not in held]
             for row in known:
                 met.pop((row.app, row.event_id), None)
-        self._told, self._rows = told, rows
-        self._own = own_lines([(one, met[name]) for one in told if (name := (one.app, one.event_id)) in met])
+        self._event_records, self._rows = events, rows
+        self._own = own_lines([(one, met[name]) for one in events if (name := (one.app, one.event_id)) in met])
         self._lone = [row for row in new if (row.app, row.event_id) not in met] if met else new
         self._new = "".join(map(row_line, self._lone))
         self._known = "".join(map(row_line, known))
-        self._events = "".join([event_line(event) for event in told if (event.app, event.event_id) not in met])
+        self._events = "".join([event_line(event) for event in events if (event.app, event.event_id) not in met])
         written: list[NoteRecord] = by_type.get(NoteRecord, [])
         self._steps = "".join([note_line(note) for note in written if note.kind != "receipt"])
         self._receipts = "".join([note_line(note) for note in written if note.kind == "receipt"])
@@ -266,8 +273,8 @@ class _Batch:
         _copy(cursor, notes.name, NOTE_COLUMNS, self._steps)
         _merge(cursor, notes.name, NOTE_COLUMNS, self._receipts, _MERGE_NOTES)
         if merge:
-            _merge(cursor, events.name, EVENT_COLUMNS, "".join(map(event_line, self._told)), _MERGE_EVENTS)
-            own.take_out(cursor, [*self._told, *self._rows])
+            _merge(cursor, events.name, EVENT_COLUMNS, "".join(map(event_line, self._event_records)), _MERGE_EVENTS)
+            own.take_out(cursor, [*self._event_records, *self._rows])
             _merge(cursor, ledger.name, ROW_COLUMNS, "".join(map(row_line, self._rows)), _MERGE_ROWS)
         else:
             self._add(cursor)

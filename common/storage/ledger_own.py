@@ -49,14 +49,14 @@ VIEW: Final = (
 )
 
 
-def met(told: Sequence[EventRecord], rows: Sequence[RowRecord]) -> dict[tuple[str, str], RowRecord]:
+def met(events: Sequence[EventRecord], rows: Sequence[RowRecord]) -> dict[tuple[str, str], RowRecord]:
     """(app, event id) -> the row that may stand in its event: the only one among these, final, of a lane without receipts."""
     single: dict[tuple[str, str], RowRecord | None] = {}
     for row in rows:
         key = (row.app, row.event_id)
         single[key] = None if key in single else row
     found: dict[tuple[str, str], RowRecord] = {}
-    for event in told:
+    for event in events:
         key = (event.app, event.event_id)
         only = single.get(key)
         if only is None or only.decision is None or event.decision is not None or only.vendor not in WITHOUT_RECEIPTS:

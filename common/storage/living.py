@@ -36,7 +36,7 @@ class Heartbeats:
         self._redis = redis
         self._keys = keys
 
-    def say(self, name: str, role: str, target: str | None) -> None:
+    def beat(self, name: str, role: str, target: str | None) -> None:
         """Lives, and is at work. Called every few seconds. target: host:port of its metrics."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._keys.alive(name), role, ex=ALIVE_S)

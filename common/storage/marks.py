@@ -58,11 +58,11 @@ class EventMarks:
             part = _event_fields(events[start : start + EVENTS_MAX])
             ends = start + len(part) // 2
             times: list[Time] = [(place - start, _digest(*one[:3]), one[3]) for place, one in messages.items() if start <= place < ends]
-            told = self._plain.tell(keys, bounds, part[::2], part[1::2], times)
-            if told is None:
+            reply = self._plain.tell(keys, bounds, part[::2], part[1::2], times)
+            if reply is None:
                 lines = b"".join([b"%04d%b%016d" % (place + 1, field, ts_ms) for place, field, ts_ms in times])
-                told = cast(bytes, self._dedupe(keys=keys, args=[*bounds, b"".join(part), lines]))
-            found += [one == REPEAT for one in told]
+                reply = cast(bytes, self._dedupe(keys=keys, args=[*bounds, b"".join(part), lines]))
+            found += [one == REPEAT for one in reply]
         return found
 
     def free(self, events: Sequence[tuple[str, str, str]], pipe: Redis | None = None) -> None:
@@ -112,9 +112,9 @@ class EventMarks:
         with self._redis.pipeline(transaction=False) as pipe:
             for away in (-1, 0, 1):  # another host's clock may be ahead
                 pipe.hmget(self._keys.message_times(bucket + away), fields)
-            told: Any = pipe.execute()
+            reply: Any = pipe.execute()
         found = {}
-        for message, *times in zip(messages, *told, strict=True):
+        for message, *times in zip(messages, *reply, strict=True):
             known = [int(ts_ms) for ts_ms in times if ts_ms is not None]
             if known:
                 found[message] = known[-1]

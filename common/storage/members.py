@@ -44,11 +44,11 @@ class Members:
             pipe.sscan(key, cursor, count=count)
 
         about, answer = at_node_of(self._redis, key, ask)
-        for told in (about, answer):
-            if isinstance(told, ResponseError) and _no_set(told):
-                raise NoSetError("the key of a group's members is no set") from told
-            if isinstance(told, Exception):
-                raise told
+        for part in (about, answer):
+            if isinstance(part, ResponseError) and _no_set(part):
+                raise NoSetError("the key of a group's members is no set") from part
+            if isinstance(part, Exception):
+                raise part
         return str(about["run_id"]), int(answer[0]), answer[1]
 
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:

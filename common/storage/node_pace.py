@@ -31,10 +31,10 @@ class NodePace:
 
     def take(self, node: str, words: str, *, folds: bool, rings: bool = False) -> NodeTurn:
         """May this push go? words: a digest of what it says; folds: equal words are one push; rings: no bucket stops it."""
-        names = [self._keys.push_node(node), self._keys.said(node, words)]
-        told = self._take(keys=names, args=[0 if rings else NODE_BURST, NODE_EACH_MS, FOLD_MS if folds else 0])
-        return NodeTurn(cast(Any, told))
+        names = [self._keys.push_node(node), self._keys.push_text(node, words)]
+        reply = self._take(keys=names, args=[0 if rings else NODE_BURST, NODE_EACH_MS, FOLD_MS if folds else 0])
+        return NodeTurn(cast(Any, reply))
 
     def forget(self, node: str, words: str) -> None:
         """The push did not go after all: the same words may."""
-        self._redis.delete(self._keys.said(node, words))
+        self._redis.delete(self._keys.push_text(node, words))

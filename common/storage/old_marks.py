@@ -53,8 +53,8 @@ class OldMarks:
             self._cursor = 0
         made = 0
         for _ in range(STEPS_MAX):
-            told: Any = self._redis.scan(self._cursor, match=f"{self._keys.gone_marks}*", count=SCAN_COUNT)
-            cursor, names = told
+            reply: Any = self._redis.scan(self._cursor, match=f"{self._keys.gone_marks}*", count=SCAN_COUNT)
+            cursor, names = reply
             made += self._convert([name for name in names if b"\0" not in name])
             self._cursor = int(cursor) or None
             if self._cursor is None:

@@ -88,8 +88,8 @@ class PeopleCache:
         for start in range(0, len(people), LOOK_MAX):
             part = people[start : start + LOOK_MAX]
             with raw_pipe(self._redis) as pipe:
-                (told,) = pipe.ask(command("MGET", *[self._keys.person(*who) for who in part]), 1)
-            for who, blob in zip(part, told, strict=True):
+                (reply,) = pipe.ask(command("MGET", *[self._keys.person(*who) for who in part]), 1)
+            for who, blob in zip(part, reply, strict=True):
                 if blob == _NOTHING:
                     found[who] = _NOBODY
                 elif blob is not None:
@@ -105,8 +105,8 @@ class PeopleCache:
             pipe.time()
             for start in range(0, len(people), LOOK_MAX):
                 pipe.mget([self._keys.person_changed(*who) for who in people[start : start + LOOK_MAX]])
-            (seconds, micros), *told = pipe.execute()
-        generations = (one or b"" for part in told for one in part)
+            (seconds, micros), *reply = pipe.execute()
+        generations = (one or b"" for part in reply for one in part)
         return Asked(dict(zip(people, generations, strict=True)), seconds * 1000 + micros // 1000)
 
     def keep(self, asked: Asked, found: Mapping[Person, Known]) -> None:
@@ -179,9 +179,8 @@ class People:
         """
         chosen = list(dict.fromkeys(people))
         found = self._cache.look(chosen)
-        missing = [who for who in chosen if who not in found]
-        if missing:
-            found |= self._asked(missing, wait)
+        if len(found) < len(chosen):
+            found |= self._asked([who for who in chosen if who not in found], wait)
         shared = getattr(self._shared, "known", None)
         if shared is not None:
             shared.update(found)

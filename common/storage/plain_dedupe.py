@@ -43,11 +43,11 @@ class PlainDedupe:
             return None
         with raw_pipe(self._redis) as pipe:
             now, lasts, found = self._look(pipe, keys[1:], fields)
-            told, adds = _judged(fields, marks, found, now - bounds[0])
-            new = [one for one in times if told[one[0]] == NEW]
+            reply, adds = _judged(fields, marks, found, now - bounds[0])
+            new = [one for one in times if reply[one[0]] == NEW]
             if not adds and not new:
                 pipe.ask(_UNWATCH, 1)
-                return told
+                return reply
             events = b"".join([b"$12\r\n%b\r\n$18\r\n%b%010d\r\n" % (field, mark, now) for field, mark in adds])
             writes = [_hset(keys[1], len(adds), events)] if adds else []
             writes += [command("EXPIRE", keys[1], str(bounds[1])).encode()] if adds and not lasts else []
@@ -61,7 +61,7 @@ class PlainDedupe:
         for one in answers:
             if isinstance(one, ResponseError):
                 raise one
-        return told
+        return reply
 
     def _look(self, pipe: RawPipe, hashes: Sequence[str], fields: Sequence[bytes]) -> tuple[int, bool, list[list[bytes | None]]]:
         """The server's time in seconds, whether the first hash has an end, and what each that is there says of the fields."""
@@ -70,9 +70,9 @@ class PlainDedupe:
         heads = command("WATCH", *hashes) + command("TIME") + command("TTL", hashes[0])
         heads += "".join([command("EXISTS", name) for name in others])
         looks = b"".join([_hmget(name, fields) for name in asked])
-        _, (seconds, _), ttl, *told = pipe.ask(heads.encode() + looks, 3 + len(others) + len(asked))
-        there = {name for name, is_there in zip(others, told, strict=False) if is_there}
-        found = told[len(others) :]
+        _, (seconds, _), ttl, *reply = pipe.ask(heads.encode() + looks, 3 + len(others) + len(asked))
+        there = {name for name, is_there in zip(others, reply, strict=False) if is_there}
+        found = reply[len(others) :]
         if there:
             found += pipe.ask(b"".join([_hmget(name, fields) for name in others if name in there]), len(there))
         self._filled = there.union(asked)
@@ -92,14 +92,14 @@ def _judged(
             if value is not None and int(value[8:]) > since:
                 taken[field] = value[:8]
     adds: list[tuple[bytes, bytes]] = []
-    told = bytearray()
+    reply = bytearray()
     for field, mark in pairs:
         holder = taken.get(field)
         if holder is None:
             taken[field] = mark
             adds.append((field, mark))
-        told.append(NEW if holder is None or holder == mark else REPEAT)
-    return bytes(told), adds
+        reply.append(NEW if holder is None or holder == mark else REPEAT)
+    return bytes(reply), adds
 
 
 def _hset(key: str, count: int, pairs: bytes) -> bytes:

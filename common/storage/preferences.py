@@ -89,8 +89,8 @@ def apply(connection: Connection, words: Sequence[Word]) -> None:
     if not newest:
         return
     apps, users, fields, values, times = (list(column) for column in zip(*(newest[key] for key in sorted(newest)), strict=True))
-    told = {"apps": apps, "users": users, "fields": fields, "values": [json.dumps(value) for value in values], "times": times}
-    connection.execute(_APPLY, told)
+    columns = {"apps": apps, "users": users, "fields": fields, "values": [json.dumps(value) for value in values], "times": times}
+    connection.execute(_APPLY, columns)
 
 
 def clear_all(connection: Connection, app: str, user: str, kind: str, ts_ms: int) -> None:

@@ -43,29 +43,31 @@ class Presence:
         malformed = 0
         found: list[list[Session]] = []
         for fields in hashes:
-            if not fields and fields is not None:
-                found.append([])
-                continue
             live: list[Session] = []
-            malformed += fields is None
-            for device, value in fields.items() if isinstance(fields, dict) else zip(*[iter(fields or ())] * 2, strict=True):
-                session = _session(device, value)
+            found.append(live)
+            if not fields:
+                malformed += fields is None
+                continue
+            for pair in fields.items() if type(fields) is dict else zip(*[iter(fields)] * 2, strict=True):
+                session = _session(pair)
                 if session is None:
                     malformed += 1
                 elif session[1] > now_ms:
                     live.append(session[0])
-            found.append(live)
         return found, malformed
 
 
 def _hashes(redis: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
     """The server's time in ms, and of each key its fields and values (as the protocol tells them), None where it is no hash."""
     get = "*2\r\n$7\r\nHGETALL\r\n"
-    asked = command("TIME") + "".join([get + bulk(key) for key in keys])
+    if "".join(keys).isascii():
+        asked = command("TIME") + "".join([f"{get}${len(key)}\r\n{key}\r\n" for key in keys])
+    else:
+        asked = command("TIME") + "".join([get + bulk(key) for key in keys])
     with raw_pipe(redis) as pipe:
-        (seconds, micros), *told = pipe.ask_each(asked, 1 + len(keys))
+        (seconds, micros), *reply = pipe.ask_each(asked, 1 + len(keys))
     found: list[Any] = []
-    for answer in told:
+    for answer in reply:
         if not isinstance(answer, Exception):
             found.append(answer)
         elif str(answer).startswith("WRONGTYPE"):  # one person's broken key must not cost all others their answer
@@ -75,8 +77,11 @@ def _hashes(redis: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
     return int(seconds) * 1000 + int(micros) // 1000, found
 
 
-def _session(device: bytes, value: bytes) -> tuple[Session, int] | None:
-    """The session and its end, ms; None for a field that is not in the contract's form."""
+@lru_cache(4096)
+def _session(pair: tuple[bytes, bytes]) -> tuple[Session, int] | None:
+    """The session of a field (device) and its value, and its end, ms; None where it is not in the contract's form. Kept: clients of a
+    browser are often named alike, and a gateway writes one value for many at once."""
+    device, value = pair
     state = _state(value)
     if state is None:
         return None

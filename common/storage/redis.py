@@ -103,7 +103,7 @@ def _existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
     with client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.exists(name)
-        return {name for name, told in zip(names, pipe.execute(), strict=True) if told}
+        return {name for name, reply in zip(names, pipe.execute(), strict=True) if reply}
 
 
 @contextlib.contextmanager

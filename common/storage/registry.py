@@ -170,7 +170,7 @@ def register(connection: Connection, registrations: Sequence[Registration]) -> R
     lost = [(app, user, device_id, LEFT) for app, user, device_id in connection.execute(_MOVE, {**named, "reason": MOVED})]
     lost += _voip_lost(connection, named)
     now_bound = [_binding(row) for row in rows_bound if row[:3] in changed]
-    return RegisteredDevice(tuple(_told(registrations, changed)), (*lost, *now_bound))
+    return RegisteredDevice(tuple(_news(registrations, changed)), (*lost, *now_bound))
 
 
 def _voip_lost(connection: Connection, named: Mapping[str, Any]) -> list[Binding]:
@@ -249,14 +249,14 @@ def _bound(one: Registration, owned: Mapping[tuple[str, str, str], Row[Any]], le
     return one.app, *values.values(), one.ts_ms, state, reason, state_ms
 
 
-def _told(registrations: Sequence[Registration], changed: set[tuple[str, str, str]]) -> list[bool]:
+def _news(registrations: Sequence[Registration], changed: set[tuple[str, str, str]]) -> list[bool]:
     """Whether each said something new: no newer word stood in the registry or came before it in the stream."""
     newest: dict[tuple[str, str, str], int] = {}
-    told = []
+    news = []
     for one in registrations:
-        told.append(one.device_key in changed and newest.get(one.device_key, 0) <= one.ts_ms)
+        news.append(one.device_key in changed and newest.get(one.device_key, 0) <= one.ts_ms)
         newest[one.device_key] = max(newest.get(one.device_key, 0), one.ts_ms)
-    return told
+    return news
 
 
 # ---------------------------------------------------------------- leaving

@@ -28,10 +28,10 @@ class Replies:
         self._keys = keys
         self._delay = script(redis, "delay")
 
-    def tell(self, pipe: Pipeline, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    def tell(self, pipe: Pipeline, decisions: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Into the caller's pipeline: (key, decision) of pushes that are final."""
         by_key: dict[str, list[str]] = {}
-        for key, reply in told:
+        for key, reply in decisions:
             by_key.setdefault(key, []).append(json.dumps(reply, ensure_ascii=False, separators=(",", ":")))
             pipe.zrem(self._keys.replies_due, _waiter(key, reply["event_id"], reply["user"]))
         for key, replies in by_key.items():
@@ -39,10 +39,10 @@ class Replies:
             pipe.rpush(name, *replies)
             pipe.expire(name, KEEP_S)
 
-    def tell_now(self, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        if told:
+    def tell_now(self, decisions: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        if decisions:
             with self._redis.pipeline(transaction=False) as pipe:
-                self.tell(pipe, told)
+                self.tell(pipe, decisions)
                 pipe.execute()
 
     def wait(self, pipe: Pipeline, waits: Sequence[tuple[str, str, str, int]]) -> None:
@@ -59,11 +59,11 @@ class Replies:
         seconds, micros = cast(Any, self._redis.time())
         now = seconds * 1000 + micros // 1000
         due = cast(list[bytes], self._redis.zrangebyscore(self._keys.replies_due, "-inf", now, 0, DUE_MAX))
-        told = []
+        decisions = []
         for waiter in due:
             key, event_id, user = waiter.decode().split("\0")
-            told.append((key, {"event_id": event_id, "user": user, "decision": None}))
-        self.tell_now(told)
+            decisions.append((key, {"event_id": event_id, "user": user, "decision": None}))
+        self.tell_now(decisions)
         return len(due)
 
 

@@ -49,8 +49,8 @@ class ScreenStore:
             return []
         names = [self.name(place) for place, _, _ in asks]
         args = [self._hold_ms, *(part for _, push_id, ts_ms in asks for part in (push_id, ts_ms))]
-        told: Any = self._take(keys=names, args=args)
-        return [int(one) for one in told]
+        reply: Any = self._take(keys=names, args=args)
+        return [int(one) for one in reply]
 
     def settle(self, pipe: Pipeline, settled: Sequence[Settling]) -> None:
         """Inside the caller's MULTI: the places are free again, and remember the newest that was shown."""

@@ -60,24 +60,24 @@ class ShardLaneQueues(LaneQueues):
             for lane in lanes:
                 pipe.hgetall(home.lane(lane))
                 pipe.hgetall(home.rate(lane))
-            told = iter(cast(list[dict[bytes, bytes]], pipe.execute()))
+            reply = iter(cast(list[dict[bytes, bytes]], pipe.execute()))
         with self.redis.pipeline(transaction=True) as pipe:
             for lane in lanes:
                 for name in (self.keys.lane(lane), self.keys.rate(lane)):
                     pipe.delete(name)
-                    if fields := next(told):
+                    if fields := next(reply):
                         pipe.hset(name, mapping=cast(Any, fields))
                         pipe.pexpire(name, COPY_MS)
             pipe.execute()
 
     def _probed(self, taken: Taken) -> None:
         """One process of the fleet tries a stopped lane: who is not it gives back what it took."""
-        told = self._states.ask(taken.lane, taken.terms.version)
-        if told.probe:
+        reply = self._states.ask(taken.lane, taken.terms.version)
+        if reply.probe:
             return
         self.commit(taken, LaneCommit(back=list(taken.entries)))
         taken.left += len(taken.entries)
-        taken.what, taken.why, taken.entries = "shut", told.why or taken.why, []
+        taken.what, taken.why, taken.entries = "shut", reply.why or taken.why, []
         taken.due_ms = taken.now_ms + TRIED_MS
 
     def _announce(self, taken: Sequence[Taken]) -> None:

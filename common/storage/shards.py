@@ -53,10 +53,10 @@ def must_stop(redis: Redis, keys: Keys, stage: str, shards: int) -> bool:
     with redis.pipeline(transaction=False) as pipe:
         pipe.hget(keys.resharding, "phase")
         pipe.get(keys.shards)
-        phase, told = pipe.execute()
+        phase, reply = pipe.execute()
     if phase is not None:
         return stage == "intake" or (stage in _AT_WORK and phase.decode() != DRAIN)
-    return told is not None and int(told) != shards
+    return reply is not None and int(reply) != shards
 
 
 #: Stages that move what a change of the number of shards moves.
@@ -68,14 +68,14 @@ def check_shards(redis: Redis, keys: Keys, wanted: int, *, starts: bool) -> None
 
     starts: a process of the fleet asks; the first one fixes the number. A fleet of a release that fixed none has one.
     """
-    told: Any = redis.get(keys.shards)
-    if told is None and starts:
+    reply: Any = redis.get(keys.shards)
+    if reply is None and starts:
         number = 1 if redis.exists(keys.process_names, keys.stream(LEDGER)) else wanted
         redis.set(keys.shards, number, nx=True)
-        told = redis.get(keys.shards)
-    if told is not None and int(told) != wanted:
+        reply = redis.get(keys.shards)
+    if reply is not None and int(reply) != wanted:
         raise SettingError(
-            f"PUSHFLEET_SHARDS is {wanted}, but this fleet was started with {int(told)}: set it so,"
+            f"PUSHFLEET_SHARDS is {wanted}, but this fleet was started with {int(reply)}: set it so,"
             f" or change the fleet with `pushfleet reshard {wanted}`"
         )
 
@@ -169,8 +169,8 @@ class SpreadBindings(Bindings):
         parts = by_shard(len(self._each), devices, lambda one: one[:2])
         found: dict[tuple[str, str, str], str | None] = {}
         for number, those in parts.items():
-            told = super().look(those) if number == self._own else self._each[number].bindings.look(those)
-            found |= dict(zip(those, told, strict=True))
+            reply = super().look(those) if number == self._own else self._each[number].bindings.look(those)
+            found |= dict(zip(those, reply, strict=True))
         return [found[device] for device in devices]
 
 
@@ -194,9 +194,9 @@ class SpreadPeopleCache(PeopleCache):
 
     def ask(self, people: Sequence[Person]) -> Asked:
         """The time is that of the server whose clock is behind: an answer is too old sooner, never later."""
-        told = [super(SpreadPeopleCache, self).ask(those) if part is None else part.ask(those) for part, those in self._parts(people)]
-        generations = {who: word for one in told for who, word in one.generations.items()}
-        return Asked(generations, min((one.at_ms for one in told), default=0))
+        reply = [super(SpreadPeopleCache, self).ask(those) if part is None else part.ask(those) for part, those in self._parts(people)]
+        generations = {who: word for one in reply for who, word in one.generations.items()}
+        return Asked(generations, min((one.at_ms for one in reply), default=0))
 
     def keep(self, asked: Asked, found: Mapping[Person, Known]) -> None:
         for part, those in self._parts(found):
@@ -242,10 +242,10 @@ class HomeReplies(Replies):
     A reply may be lost or come twice, the row may not.
     """
 
-    def tell(self, pipe: Pipeline, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    def tell(self, pipe: Pipeline, decisions: Sequence[tuple[str, dict[str, Any]]]) -> None:
         del pipe
         with self._redis.pipeline(transaction=False) as own:
-            super().tell(own, told)
+            super().tell(own, decisions)
             own.execute()
 
     def wait(self, pipe: Pipeline, waits: Sequence[tuple[str, str, str, int]]) -> None:

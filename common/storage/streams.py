@@ -41,6 +41,7 @@ WAKE_UP_MS = 2_000
 
 class Entry(Value, frozen=True):
     """One stream entry. deliveries: how often it was handed out, 1 for a fresh one. single: it was split off already.
+    reclaimed: another reader had it, or this one has given it back: later entries may have been handled before it.
 
     fields, size: of the core's entries only: all fields; the bytes of one over the limit, whose fields are cut (0: it is whole).
     """
@@ -52,6 +53,7 @@ class Entry(Value, frozen=True):
     single: bool = False
     fields: Mapping[bytes, bytes] = msgspec.field(default_factory=dict)
     size: int = 0
+    reclaimed: bool = False
 
     @property
     def is_suspect(self) -> bool:
@@ -143,13 +145,13 @@ class StreamStore:
         self._make(counts)
         args: list[str | int] = [GROUP, self.consumer, bytes_max, self.entry_bytes_max, self.kept_bytes, *counts.values()]
         try:
-            told = self._take(keys=[self._key(stream) for stream in counts], args=args)
+            reply = self._take(keys=[self._key(stream) for stream in counts], args=args)
         except ResponseError as error:
             self._lost_group(error)
             raise
-        if len(told) > len(counts):
+        if len(reply) > len(counts):
             self._made.clear()
-        return [self._entry(stream, *raw) for stream, raws in zip(counts, told, strict=False) for raw in raws]
+        return [self._entry(stream, *raw) for stream, raws in zip(counts, reply, strict=False) for raw in raws]
 
     def _lost_group(self, error: ResponseError) -> None:
         if "NOGROUP" in str(error):  # the server lost its data: make the groups again
@@ -179,7 +181,8 @@ class StreamStore:
             self._looked[stream] = further.decode()
         elif not raws and start != "-":  # that was the end
             return self.take_over(stream, count, bytes_max)
-        return [self._entry(stream, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
+        found = [self._entry(stream, entry_id, fields, size, int(deliveries)) for entry_id, fields, deliveries, size in raws]
+        return [msgspec.structs.replace(entry, reclaimed=True) for entry in found]
 
     def _entry(self, stream: str, entry_id: bytes, raw: Sequence[bytes], _size: int, deliveries: int = 1) -> Entry:
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
@@ -293,9 +296,9 @@ class StreamStore:
             pipe.time()
             for stream in filled:
                 pipe.xinfo_groups(self._key(stream))
-            (seconds, micros), *told = pipe.execute(raise_on_error=False)
+            (seconds, micros), *reply = pipe.execute(raise_on_error=False)
         with self.redis.pipeline(transaction=False) as pipe:
-            for stream, groups in zip(filled, told, strict=True):
+            for stream, groups in zip(filled, reply, strict=True):
                 pipe.xrange(self._key(stream), f"({_delivered(groups)}", count=1)
             firsts = pipe.execute()
         now = seconds * 1000 + micros // 1000
@@ -354,7 +357,7 @@ class CoreStreams(StreamStore):
         self._make(counts)
         if not self._plain.may(counts, bytes_max):
             entries = super().read_weighted(counts, bytes_max)
-            self._plain.ask(counts, len(entries))
+            self._plain.found(len(entries))
             return entries
         entries, lost = [], list[ResponseError]()
         for stream, raws in zip(counts, self._plain.read(counts), strict=True):
@@ -363,6 +366,7 @@ class CoreStreams(StreamStore):
                 lost.append(raws)
             else:
                 entries += [self._read_whole(stream, *raw) for raw in raws]
+        self._plain.found(len(entries))
         if lost and not entries:
             raise lost[0]
         return entries

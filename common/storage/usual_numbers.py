@@ -45,11 +45,11 @@ def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[l
     with raw_pipe(redis) as pipe:
         stops = _looked(pipe, keys, parts)
         chosen = [(asks, found) for (_, _, asks), found in zip(parts, stops, strict=True) if found is not None]
-        told = _numbered(pipe, keys, chosen, keep_s) if chosen else None
-        if told is None:
+        reply = _numbered(pipe, keys, chosen, keep_s) if chosen else None
+        if reply is None:
             pipe.ask(command("UNWATCH"), 1)
             return [None] * len(parts)
-    numbers = iter(told)
+    numbers = iter(reply)
     return [None if found is None else next(numbers) for found in stops]
 
 
@@ -60,10 +60,10 @@ def take_kept(redis: Redis, keys: Keys, part: Part, keep_s: int, kept: Callable[
     """
     asks = part[2]
     with raw_pipe(redis) as pipe:
-        told = _numbered(pipe, keys, [(asks, [None] * len(asks))], keep_s) if _nothing_stops(pipe, keys, part, kept) else None
-        if told is None:
+        reply = _numbered(pipe, keys, [(asks, [None] * len(asks))], keep_s) if _nothing_stops(pipe, keys, part, kept) else None
+        if reply is None:
             pipe.ask(command("UNWATCH"), 1)
-    return told[0] if told is not None else None
+    return reply[0] if reply is not None else None
 
 
 def _nothing_stops(pipe: RawPipe, keys: Keys, part: Part, kept: Callable[[Sequence[bytes | None]], bool]) -> bool:
@@ -76,8 +76,8 @@ def _nothing_stops(pipe: RawPipe, keys: Keys, part: Part, kept: Callable[[Sequen
     heads = [command("WATCH", *records), command("MGET", *records), command("MGET", *gone), command("EXISTS", *people)]
     heads.append(command("HMGET", holders, *entries))
     devices = [command("HGET", keys.bindings(ask[2], ask[6]), ask[7]) for ask in asks]
-    told = pipe.ask("".join([*heads, *devices]), len(heads) + len(devices))
-    _, before, marked, readers, held, *bindings = told
+    reply = pipe.ask("".join([*heads, *devices]), len(heads) + len(devices))
+    _, before, marked, readers, held, *bindings = reply
     own = word.encode()
     if before.count(None) != len(before) or marked.count(None) != len(marked) or held.count(own) != len(held):
         return False
@@ -101,11 +101,11 @@ def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str |
         people.update(dict.fromkeys([keys.read(ask[2], ask[6]) for ask in asks]))
     marks = dict.fromkeys(gone)
     heads = [command("WATCH", *records), command("MGET", *records), command("MGET", *marks), command("EXISTS", *people), *holds]
-    _, before, marked, readers, *told = pipe.ask("".join(heads), len(heads))
+    _, before, marked, readers, *reply = pipe.ask("".join(heads), len(heads))
     taken = iter(before)
     fresh = [
         [next(taken) for _ in held].count(None) == held.count(word.encode()) == len(held)
-        for (_, word, _), held in zip(parts, told, strict=True)
+        for (_, word, _), held in zip(parts, reply, strict=True)
     ]
     if not readers and marked.count(None) == len(marked):  # nobody has said anything
         return [[None] * len(asks) if free else None for (_, _, asks), free in zip(parts, fresh, strict=True)]
@@ -146,14 +146,14 @@ def _numbered(
     names = [keys.badges(ask[2], ask[6]) for ask in wants]
     asked = "".join([_counting(key, ask[7], ask[8]) for key, ask in zip(names, wants, strict=True)]).encode()
     noted = _records(keys, chosen, [f"{ask[8]}@{UNTOLD}" for ask in wants], keep_s)
-    told = pipe.ask(b"".join((_MULTI, asked, *noted, _EXEC)), 2 * len(wants) + len(noted) + 2)[-1]
-    if told is None:
+    reply = pipe.ask(b"".join((_MULTI, asked, *noted, _EXEC)), 2 * len(wants) + len(noted) + 2)[-1]
+    if reply is None:
         return None
-    for one in told:
+    for one in reply:
         if isinstance(one, ResponseError):
             raise one
     numbers, today, kept = list[Number](), int(time.time()) // DAY_S, dict[str, None]()
-    for key, ask, (own, everybodys, began, all_began, prolonged), since in zip(names, wants, told[::2], told[1::2], strict=False):
+    for key, ask, (own, everybodys, began, all_began, prolonged), since in zip(names, wants, reply[::2], reply[1::2], strict=False):
         base = own or everybodys
         numbers.append((_OURS, since + int(base) if base else since, "", f"{ask[8]}@{(began or all_began or b'0').decode()}"))
         if not prolonged or today - int(prolonged) >= PROLONG_DAYS:
@@ -161,7 +161,7 @@ def _numbered(
     prolong = "".join([command("HSET", key, ":x", str(today)) + command("EXPIRE", key, str(badges.KEEP_S)) for key in kept])
     noted = _records(keys, chosen, [counted for *_, counted in numbers], keep_s, again=True)
     pipe.ask(prolong.encode() + b"".join(noted), 2 * len(kept) + len(noted))
-    return _told(chosen, numbers)
+    return _numbers_in_order(chosen, numbers)
 
 
 _MULTI, _EXEC = command("MULTI").encode(), command("EXEC").encode()
@@ -197,7 +197,7 @@ def _records(
     return found
 
 
-def _told(chosen: Iterable[tuple[Sequence[Wanted], Sequence[str | None]]], counted: Iterable[Number]) -> list[list[Number]]:
+def _numbers_in_order(chosen: Iterable[tuple[Sequence[Wanted], Sequence[str | None]]], counted: Iterable[Number]) -> list[list[Number]]:
     """By part and push."""
     given = iter(counted)
     found = []

@@ -25,7 +25,7 @@ from tests.integration.transport.servers import H2Server, server_context
 from workers.transport.aioapns import AioapnsTransport
 from workers.transport.curl import CurlTransport
 from workers.transport.engine import Http2Transport
-from workers.wire import Answer, Request, Route
+from workers.wire import HttpResponse, Request, Route
 
 BODY = b'{"aps":{"alert":{"title":"Alice","body":"Meeting moved to 20:00"},"badge":7,"sound":"default","thread-id":"group_10086"}}'
 DEADLINE_S = 60.0
@@ -99,7 +99,7 @@ class BarePycurl:
 
 def transport_sender(transport, base: str) -> Callable[[Sequence[Request]], int]:
     where = Route("bench", {"A": base}, True, connections_max=1)
-    return lambda batch: sum(isinstance(a, Answer) and a.status == 200 for a in transport.send_many(where, batch, DEADLINE_S))
+    return lambda batch: sum(isinstance(a, HttpResponse) and a.status == 200 for a in transport.send_many(where, batch, DEADLINE_S))
 
 
 def measure(send: Callable[[Sequence[Request]], int], in_flight: int, count: int) -> tuple[float, float]:

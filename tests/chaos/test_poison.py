@@ -16,7 +16,7 @@ from common.contracts import Batch, Push, Target, decode_batch, encode
 from common.ledger_records import DeadRecord, RowRecord, decode_records
 from common.model import Urgency, Vendor
 from common.storage import keys
-from common.storage.claims import Ask, ClaimState, day_of
+from common.storage.claims import ClaimRequest, ClaimState, day_of
 from common.storage.delayed import as_new
 from common.storage.lane_queues import LaneCommit, LaneEntry, LaneQueues, Taken
 from common.storage.streams import DELIVERIES_MAX
@@ -50,7 +50,7 @@ def finish(runtime: Runtime, taken: Taken, entries: Sequence[LaneEntry], deadly:
         found = decode_batch(entry.blob)
         targets = [target for push in found.pushes for target in push.targets]
         ts_ms = found.pushes[0].note.ts_ms
-        asks = [Ask("a", "m", t.user, t.device, t.push_id, ts_ms, entry.owner, 1) for t in targets]
+        asks = [ClaimRequest("a", "m", t.user, t.device, t.push_id, ts_ms, entry.owner, 1) for t in targets]
         claims = runtime.claims.lease(asks)
         if any(target.device == deadly for target in targets):
             os._exit(KILLED)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.storage.badges import BASE_MAX, Badges
-from common.storage.claims import Ask, Claims, ClaimState, Given
+from common.storage.claims import ClaimRequest, Claims, ClaimState, ReturnedClaim
 from common.storage.keys import Keys
 
 NOW_MS = 1_763_787_600_000
@@ -49,11 +49,11 @@ class Desk:
     def push(self, device: str = "phone", step: int = 1, push_id: str | None = None, entry: str = "e1", user: str = "bob") -> Any:
         self._number += 1
         identity = push_id or f"{self._number:032x}"
-        return self.claims.lease([Ask("demo", identity, user, device, identity, NOW_MS, entry, step)])[0]
+        return self.claims.lease([ClaimRequest("demo", identity, user, device, identity, NOW_MS, entry, step)])[0]
 
     def release(self, push_id: str, *, seen: bool = False) -> None:
         with self.client.pipeline(transaction=True) as pipe:
-            self.claims.release(pipe, [Given(push_id, NOW_MS, "demo", "bob", "phone", seen)])
+            self.claims.release(pipe, [ReturnedClaim(push_id, NOW_MS, "demo", "bob", "phone", seen)])
             pipe.execute()
 
     def numbers(self, *steps: int, device: str = "phone") -> list[int | None]:

@@ -19,6 +19,7 @@ from common.contracts import Attempt, encode
 from common.ledger_records import EventRecord, Record, RowRecord
 from common.storage import keys
 from common.storage.erasure import erase
+from common.storage.leases import Lease
 from common.storage.ledger_copy import RANK, own_line, own_lines
 from common.storage.migrations import migrate
 from tests.records import event_record, row_record
@@ -32,6 +33,14 @@ def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterat
     migrate(runtime.engine)
     yield runtime
     runtime.close()
+
+
+@pytest.fixture
+def another(runtime: Runtime) -> Iterator[Runtime]:
+    """Another process of the same fleet."""
+    other = Runtime(runtime.settings)
+    yield other
+    other.close()
 
 
 @pytest.fixture
@@ -150,18 +159,90 @@ def test_an_outcome_within_a_second_meets_its_event(runtime: Runtime, app: str) 
     assert [one[0] for one in told(runtime, app)] == ["e1", "e2"]
 
 
-def test_what_is_held_is_written_when_the_writer_rests(runtime: Runtime, app: str) -> None:
-    writer = LedgerWriter(runtime, lambda: False)
+def hold_back(runtime: Runtime, app: str, writer: LedgerWriter) -> str:
+    """The writer holds events back for their outcomes; the stream's key."""
     stream = runtime.keys.stream(keys.LEDGER)
     about = [stored(app, f"e{number}") for number in range(3)]
     runtime.streams.redis.xadd(stream, {"b": encode([about[0], row(about[0])])})
     runtime.streams.redis.xadd(stream, {"b": encode(about[1:])})
     writer.turn()
+    return stream
+
+
+def events_of(runtime: Runtime, app: str) -> int:
+    with runtime.engine.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM events WHERE app = :app"), {"app": app}).scalar_one())
+
+
+def test_what_is_held_is_written_when_the_writer_stops(runtime: Runtime, app: str) -> None:
+    stopped = [False]
+    writer = LedgerWriter(runtime, lambda: stopped[0])
+    stream = hold_back(runtime, app, writer)
+    stopped[0] = True
+    writer.turn()
+    assert not writer.consumer.holds
+    assert (events_of(runtime, app), runtime.streams.redis.xlen(stream)) == (3, 0)
+
+
+def test_what_is_held_goes_to_the_next_writer_when_another_has_the_role(runtime: Runtime, another: Runtime, app: str) -> None:
+    writer = LedgerWriter(runtime)
+    stream = hold_back(runtime, app, writer)
     writer.rest()
     assert not writer.consumer.holds
+    other = LedgerWriter(another)
+    end = time.monotonic() + 10
+    while runtime.streams.redis.xlen(stream) and time.monotonic() < end:
+        other.turn()
+    assert events_of(runtime, app) == 3
+
+
+def test_an_outcome_that_is_written_before_an_older_one_with_its_event_makes_no_second_row(runtime: Runtime, app: str) -> None:
+    """A store was away: what was read then was given back, and comes after what came behind it."""
+    writer, stream, about = LedgerWriter(runtime), runtime.keys.stream(keys.LEDGER), stored(app, "e1")
+    runtime.streams.redis.xadd(stream, {"b": encode([about, row(about, decision="uncertain")])})
+    runtime.streams.forgive(runtime.streams.read([keys.LEDGER], 10))
+    runtime.streams.redis.xadd(stream, {"b": encode([row(about)])})
+    writer.consumer._reclaim_at = float("inf")
+    writer.turn()
+    writer.consumer._reclaim_at = 0.0
+    writer.turn()
+    assert told(runtime, app) == [("e1", "bob", "phone", "accepted", "200")]
+
+
+def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(runtime: Runtime, another: Runtime, app: str) -> None:
+    """Neither sees what the other has not committed: one push would have two rows."""
+    lease_ms, stream = 1_300, runtime.keys.stream(keys.LEDGER)
+    slow, next_ = (Lease(runtime.redis, runtime.keys, f"ledger-{app}", lease_ms) for _ in range(2))
+    about = stored(app, "e1")
+    runtime.streams.redis.xadd(stream, {"b": encode([about, row(about, decision="uncertain")])})
+    first, second = LedgerWriter(runtime), LedgerWriter(another)
+    raised = list[BaseException]()
+
+    def turn() -> None:
+        try:
+            first.turn(slow)
+        except TimeoutError as error:
+            raised.append(error)
+
     with runtime.engine.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM events WHERE app = :app"), {"app": app}).scalar_one() == 3
-    assert runtime.streams.redis.xlen(stream) == 0
+        connection.execute(text("LOCK TABLE events IN SHARE MODE"))  # the first stands still in its transaction
+        assert slow.hold()
+        still = threading.Thread(target=turn)
+        still.start()
+        while not next_.hold():
+            time.sleep(0.05)
+        runtime.streams.redis.xadd(stream, {"b": encode([row(about)])})
+        second.turn(next_)
+        connection.rollback()
+    still.join(20)
+    assert len(raised) == 1
+    next_.hold()
+    end = time.monotonic() + 10
+    while runtime.streams.redis.xlen(stream) and time.monotonic() < end:
+        next_.hold()
+        second.consumer._reclaim_at = 0.0
+        second.turn(next_)
+    assert told(runtime, app) == [("e1", "bob", "phone", "accepted", "200")]
 
 
 def test_what_can_not_be_read_takes_no_row_of_its_neighbours_with_it(runtime: Runtime, app: str) -> None:

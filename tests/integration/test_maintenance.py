@@ -181,7 +181,7 @@ def test_a_batch_that_takes_too_long_is_halved_until_it_passes(runtime: Runtime,
     sizes: list[int] = []
     write = runtime.ledger.write
 
-    def slow(records: list[object], again: bool) -> None:
+    def slow(records: list[object], *more: object) -> None:
         sizes.append(len(records))
         if len(records) > 3:
             with runtime.engine.begin() as connection:
@@ -213,9 +213,9 @@ def _writes(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     write = runtime.ledger.write
 
-    def counted(records: list[object], again: bool) -> None:
+    def counted(records: list[object], *more: object) -> None:
         sizes.append(len(records))
-        write(records, again)  # type: ignore[arg-type]
+        write(records, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runtime.ledger, "write", counted)
     return sizes
@@ -250,7 +250,7 @@ def test_an_event_waits_no_longer_than_a_second_for_its_outcome(runtime: Runtime
 def test_what_is_being_written_for_long_is_nobody_elses(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     writer, other = LedgerWriter(runtime), StreamStore(runtime.redis, runtime.keys, takeover_idle_ms=600)
     monkeypatch.setattr(writer.consumer, "_renewer", LeaseRenewer(runtime.streams, renew_s=0.2))
-    monkeypatch.setattr(runtime.ledger, "write", lambda _records, _again: time.sleep(2.0))
+    monkeypatch.setattr(runtime.ledger, "write", lambda *_: time.sleep(2.0))
     _put(runtime, row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms()))
     thread = threading.Thread(target=writer.flush)
     thread.start()

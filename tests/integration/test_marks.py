@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from common.storage.claims import Ask, Claims, ClaimState, Given
+from common.storage.claims import ClaimRequest, Claims, ClaimState, ReturnedClaim
 from common.storage.keys import CALL, Keys
 from common.storage.marks import EventMarks
 from common.storage.silences import SilentPushLimiter
@@ -27,7 +27,7 @@ class Store:
         self, entry: str = "e1", *, ts: int = TS, message: str = MESSAGE, conversation: str = CHAT, user: str = USER
     ) -> tuple[Any, str]:
         push_id = f"{hash((message, user)) & (1 << 128) - 1:032x}"
-        (claim,) = self.claims.lease([Ask(APP, message, user, "d", push_id, ts, entry, -1, conversation)])
+        (claim,) = self.claims.lease([ClaimRequest(APP, message, user, "d", push_id, ts, entry, -1, conversation)])
         return claim.state, claim.why
 
 
@@ -68,7 +68,7 @@ def test_what_waited_in_between_was_not_sent(store: Store) -> None:
     store.lease("e1")
     (push_id,) = [name.decode() for name in store.client.hkeys(next(store.client.scan_iter(match=f"{store.keys.prefix}:claim:*")))]
     with store.client.pipeline() as pipe:
-        store.claims.release(pipe, [Given(push_id, TS, APP, USER, "d", seen=False)])
+        store.claims.release(pipe, [ReturnedClaim(push_id, TS, APP, USER, "d", seen=False)])
         pipe.execute()
     store.marks.recall(APP, CHAT, MESSAGE)
     assert store.lease("e2") == (ClaimState.GONE, "recalled")

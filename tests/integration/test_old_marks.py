@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 
 from common.clock import now_ms
 from common.config import Settings
-from common.storage.claims import Ask, ClaimState
+from common.storage.claims import ClaimRequest, ClaimState
 from common.storage.keys import CALL
 from common.storage.migrations import migrate
 from tests.records import event_record
@@ -29,7 +29,7 @@ def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterat
 
 
 def lease(runtime: Runtime, message: str, conversation: str, ts_ms: int) -> tuple[Any, str]:
-    (claim,) = runtime.claims.lease([Ask(APP, message, "u", "d", f"{abs(hash(message)):032x}", ts_ms, "e1", -1, conversation)])
+    (claim,) = runtime.claims.lease([ClaimRequest(APP, message, "u", "d", f"{abs(hash(message)):032x}", ts_ms, "e1", -1, conversation)])
     return claim.state, claim.why
 
 

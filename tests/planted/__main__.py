@@ -49,6 +49,8 @@ def tried(fault: Fault, place: Path) -> dict[str, Any]:
         return {"noticed": True, "by": "the tests hang", "seconds": SECONDS}
     finally:
         path.write_text(text)
+    if done.returncode not in (0, 1):
+        return {"noticed": False, "by": f"pytest ended with {done.returncode}: {done.stdout[-300:]}", "seconds": 0}
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     return {"noticed": done.returncode == 1, "by": failed[1] if failed else None, "seconds": round(time.monotonic() - began)}
 

@@ -123,4 +123,18 @@ FAULTS: Final = (
         "",
         ("tests/integration/test_members.py",),
     ),
+    Fault(
+        "a shard among others is looked at only once its lanes wait",
+        "workers/handlers/shard_senders.py",
+        "            if not -1 < dues[number % count] <= now:\n",
+        "            if not 0 < dues[number % count] <= now:\n",
+        ("tests/integration/shards/test_spread.py",),
+    ),
+    Fault(
+        "one ledger writer for all shards reads the first one's stream only",
+        "common/storage/shards.py",
+        '        return [f"{number}|{stream}" for number in range(len(self._each))]\n',
+        '        return [f"0|{stream}"]\n',
+        ("tests/integration/shards/test_spread.py",),
+    ),
 )

@@ -34,14 +34,14 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        told = _told(error)
-        if told is None:
+        refusal = _refusal_of(error)
+        if refusal is None:
             raise
-        print(told[0], file=sys.stderr)
-        return told[1]
+        print(refusal[0], file=sys.stderr)
+        return refusal[1]
 
 
-def _told(error: Exception) -> tuple[str, int] | None:
+def _refusal_of(error: Exception) -> tuple[str, int] | None:
     """(one line, exit code) of an error that a person can do something about. The kinds are loaded here: `--help` needs none."""
     from redis.exceptions import RedisError
     from sqlalchemy.exc import OperationalError, ProgrammingError

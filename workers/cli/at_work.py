@@ -40,11 +40,11 @@ class WorkBeat:
     def takes_work(self, alive: Callable[[], None]) -> None:
         """From now on until `stop` the process is also alive: `alive` says both, now and with each beat. Whatever it raises is logged."""
         self._alive = alive
-        self._say()
+        self._beat_once()
 
     def begin(self) -> None:
         """Until `end`, which the interpreter calls when every thread that is no daemon has ended."""
-        self._say()
+        self._beat_once()
         self._thread.start()
         atexit.register(self.end)
 
@@ -62,13 +62,13 @@ class WorkBeat:
                 with contextlib.suppress(RedisError, OSError):
                     self._living().leave([self._name])
             if not self._over.is_set():
-                self._say()
+                self._beat_once()
         try:
             self._living().rest(self._name)
         except (RedisError, OSError) as error:
             log.warning("Redis is away", extra={"reason": type(error).__name__})
 
-    def _say(self) -> None:
+    def _beat_once(self) -> None:
         alive = self._alive
         try:
             if alive is None:

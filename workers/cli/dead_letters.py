@@ -49,13 +49,13 @@ def as_contract(letter: DeadLetter) -> dict[str, Any]:
 
     `raw` is null where none of our keys opens the letter.
     """
-    told = {name: getattr(letter, name) for name in ("id", "entry_id", "stage", "reason", "app", "at_ms")}
+    shown = {name: getattr(letter, name) for name in ("id", "entry_id", "stage", "reason", "app", "at_ms")}
     if letter.sealed:
-        return {**told, "raw": None}
+        return {**shown, "raw": None}
     try:
-        return {**told, "raw": letter.raw.decode()}
+        return {**shown, "raw": letter.raw.decode()}
     except UnicodeDecodeError:
-        return {**told, "raw_b64": base64.b64encode(letter.raw).decode()}
+        return {**shown, "raw_b64": base64.b64encode(letter.raw).decode()}
 
 
 @dead_letters.command("show")
@@ -67,19 +67,19 @@ def show(letter_id: str, as_json: bool) -> None:
         letter = runtime.dead_letters.get(letter_id)
     if letter is None:
         raise _unknown(letter_id)
-    told = as_contract(letter)
+    shown = as_contract(letter)
     if as_json:
-        print_json({**told, "fields": dict(letter.fields)})
+        print_json({**shown, "fields": dict(letter.fields)})
         return
     for name in ("id", "entry_id", "stage", "reason", "app"):
-        print(f"{name:<9} {told[name] or ''}")
+        print(f"{name:<9} {shown[name] or ''}")
     print(f"{'at':<9} {at(letter.at_ms)}")
     for name, value in letter.fields.items():
         print(f"{name:<9} {value}")
     if letter.sealed:
         print(SEALED)
         return
-    print(told.get("raw") or f"{len(letter.raw)} bytes, base64:\n{told.get('raw_b64', '')}")
+    print(shown.get("raw") or f"{len(letter.raw)} bytes, base64:\n{shown.get('raw_b64', '')}")
 
 
 @dead_letters.command("replay")

@@ -207,7 +207,7 @@ def report_of(runtime: Runtime, world: world_of.World, events: int, seconds: flo
     missing, doubled = _compare(world, rows, gone)
     accepted = [row for row in rows if row["decision"] == "accepted"]
     times = sorted(row["decided_ms"] - received[row["event_id"]] for row in accepted)
-    matches, told = _oracle(runtime, accepted)
+    matches, counts = _oracle(runtime, accepted)
     report = {
         "events": events,
         "recipients": sum(len(people) for people in world.expected.values()),
@@ -215,7 +215,7 @@ def report_of(runtime: Runtime, world: world_of.World, events: int, seconds: flo
         "recipients_without_row": missing,
         "rows_doubled": doubled,
         "decisions": dict(Counter(row["decision"] or "waiting" for row in rows).most_common()),
-        "vendors": {vendor: {"accepted": told.get(vendor, 0), "retired": retired.get(vendor, 0)} for vendor in Vendor},
+        "vendors": {vendor: {"accepted": counts.get(vendor, 0), "retired": retired.get(vendor, 0)} for vendor in Vendor},
         "pushes_per_second": round(len(accepted) / max(seconds, 0.001), 1),
         "p50_ms": times[len(times) // 2] if times else None,
         "p99_ms": times[int(len(times) * 0.99)] if times else None,
@@ -244,10 +244,10 @@ def _oracle(runtime: Runtime, accepted: list[dict[str, Any]]) -> tuple[bool, dic
     for path in sorted((runtime.settings.data_dir / "simulators").glob("*.jsonl")):
         seen = set()
         for number, line in enumerate(path.read_bytes().splitlines()):
-            told = json.loads(line)
-            if told.get("kind", "push") == "push" and not told.get("duplicate"):
+            push = json.loads(line)
+            if push.get("kind", "push") == "push" and not push.get("duplicate"):
                 # FCM and Meizu have no field that carries our id: there each line stands for itself
-                seen.add((told["vendor"], told.get("id") or number, told["token"]))
+                seen.add((push["vendor"], push.get("id") or number, push["token"]))
         theirs.update(vendor for vendor, _, _ in seen)
     return ours == theirs, dict(ours)
 
@@ -257,8 +257,8 @@ def _print(report: Mapping[str, Any], console: Console) -> None:
     for decision, count in report["decisions"].items():
         table.add_row(decision, str(count))
     lanes = Table("vendor", "accepted", "tokens retired", title="lanes", box=None)
-    for vendor, told in report["vendors"].items():
-        lanes.add_row(vendor, str(told["accepted"]), str(told["retired"]))
+    for vendor, counts in report["vendors"].items():
+        lanes.add_row(vendor, str(counts["accepted"]), str(counts["retired"]))
     console.print(table)
     console.print(lanes)
     console.print(

@@ -28,7 +28,7 @@ def doctor(fix: bool, as_json: bool) -> None:
         for finding in examined(runtime):
             findings.append(finding)
             if not as_json:
-                _say(finding)
+                _print_finding(finding)
     finally:
         runtime.close()
     wrong = [finding for finding in findings if not finding.ok]
@@ -48,19 +48,19 @@ def _fix(runtime: Runtime, quiet: bool) -> None:
         try:
             finding.fix()
         except (RedisError, SQLAlchemyError, OSError) as error:
-            said = f"not done ({type(error).__name__})"
+            result = f"not done ({type(error).__name__})"
         else:
-            said = "done"
+            result = "done"
         if not quiet:
-            print(f"FIX      {finding.check:<12} {finding.cure}: {said}")
+            print(f"FIX      {finding.check:<12} {finding.cure}: {result}")
 
 
 def _shown(one: Finding) -> dict[str, object]:
-    told = {"problem": one.problem or None, "since_ms": one.since_ms}
-    return {"check": one.check, "ok": one.ok, "found": one.found, "cure": one.cure, **told}
+    problem = {"problem": one.problem or None, "since_ms": one.since_ms}
+    return {"check": one.check, "ok": one.ok, "found": one.found, "cure": one.cure, **problem}
 
 
-def _say(finding: Finding) -> None:
+def _print_finding(finding: Finding) -> None:
     verdict = "NOTE" if finding.note else "OK" if finding.ok else "PROBLEM"
     print(f"{verdict:<8} {finding.check:<12} {finding.found}")
     if finding.cure:

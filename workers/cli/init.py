@@ -54,8 +54,8 @@ def init(app_id: str, vendor: str, business_id: str | None, user: str, token: st
     steps.append(["publish", "--fresh", _event(folder, "device.json", "device.registered", app_id, f"{user}-phone", device)])
     for step in steps:
         _do(step)
-    said = _do(["publish", "--fresh", _event(folder, "message.json", "message.stored", app_id, "hello", hello("hello", user))])
-    raise click.exceptions.Exit(_outcome(settings, app_id, vendor, said.split()[0]))
+    printed = _do(["publish", "--fresh", _event(folder, "message.json", "message.stored", app_id, "hello", hello("hello", user))])
+    raise click.exceptions.Exit(_outcome(settings, app_id, vendor, printed.split()[0]))
 
 
 def hello(message_id: str, user: str) -> dict[str, Any]:
@@ -113,9 +113,9 @@ def _outcome(settings: Settings, app_id: str, vendor: str, message_id: str) -> i
     from simulators.registry import SIMULATORS
 
     with opened() as runtime:
-        told = decided_story(runtime, message_id, app_id, time.monotonic() + WAIT_S)
+        trace = decided_story(runtime, message_id, app_id, time.monotonic() + WAIT_S)
     _do(["why", message_id])
-    if not told or not any(one["decision"] == "accepted" for one in told["recipients"]):
+    if not trace or not any(one["decision"] == "accepted" for one in trace["recipients"]):
         print(f"the push was not taken; what is wrong with the fleet: {program()} doctor", file=sys.stderr)
         return NO
     record = settings.data_dir / "simulators" / f"{SIMULATORS[vendor].module}.jsonl"

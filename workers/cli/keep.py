@@ -33,7 +33,7 @@ def backup(file: Path) -> None:
     with _servers() as runtime:
         alive = runtime.living.roles()
         counts = save(runtime, file)
-    print(f"{file}: {_told(counts)}, and the keys: keep it as a secret")
+    print(f"{file}: {_counted(counts)}, and the keys: keep it as a secret")
     if alive:
         print(f"{len(alive)} processes were at work meanwhile: what they sent may go out again after a restore")
 
@@ -61,11 +61,11 @@ def restore(file: Path | None, hold: bool, released: bool) -> None:
             counts = load(runtime, file, hold=hold)
         except (BackupError, tarfile.TarError) as error:
             raise CliError(f"nothing was restored: {error}") from None
-    print(f"restored: {_told(counts)}")
+    print(f"restored: {_counted(counts)}")
     print("every lane is held: start the fleet, look at it, then pushfleet restore --release" if hold else "the fleet sends once it starts")
 
 
-def _told(counts: BackupCounts) -> str:
+def _counted(counts: BackupCounts) -> str:
     return f"{sum(counts.rows.values())} rows of {len(counts.rows)} tables, {counts.keys} keys of Redis"
 
 

@@ -105,7 +105,7 @@ def set_(app_id: str, vendor: str, business_id: str, wishes: tuple[str, ...]) ->
         lane = runtime.catalog.lane(app_id, Vendor(vendor), business_id)
         if lane is not None:
             for bucket in wanted:  # the operator knows better than what the vendor said before
-                runtime.admission.told_open(terms_of(lane, now_ms()), Bucket(bucket))
+                runtime.admission.report_open(terms_of(lane, now_ms()), Bucket(bucket))
     print(", ".join(f"{bucket} {number}" for bucket, number in wanted.items()) + " a day")
 
 

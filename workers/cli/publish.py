@@ -127,7 +127,7 @@ class Post:
         self._core = runtime.core
         self._stream = stream
         self._more: dict[Any, Any] = dict(more)
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def all(self, events: Iterable[bytes], size: int) -> None:
         """What stands before a broken part is published, then NotJsonError goes on to the caller."""
@@ -151,8 +151,8 @@ class Post:
                 pipe.xadd(self._stream, {"e": body, **self._more})
             pipe.execute()
         self.count += len(batch)
-        if time.monotonic() - self._told >= PROGRESS_EVERY_S:
-            self._told = time.monotonic()
+        if time.monotonic() - self._printed_at >= PROGRESS_EVERY_S:
+            self._printed_at = time.monotonic()
             print(f"{self.count} published so far", file=sys.stderr, flush=True)
 
 
@@ -178,12 +178,12 @@ def test_push(app_id: str, user: str, device: str | None, body: str) -> None:
             raise NotThereError(f"no tenant {app_id}: pushfleet app add {app_id}")
         event = test_event(app_id, user, body)
         expected = _to_all(runtime, event, user) if device is None else _to_one(runtime, event, user, device)
-        told = _follow(runtime, event["data"]["message_id"], app_id, user, expected)
-    decisions = [one["decision"] for one in told["recipients"]] if told else []
+        trace = _follow(runtime, event["data"]["message_id"], app_id, user, expected)
+    decisions = [one["decision"] for one in trace["recipients"]] if trace else []
     if "accepted" in decisions:
         print(f"accepted by {decisions.count('accepted')} of {len(decisions)}")
         return
-    raise CliError(_why_not(told, decisions), exit_code=1)
+    raise CliError(_why_not(trace, decisions), exit_code=1)
 
 
 def test_event(app: str, user: str, body: str) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _to_all(runtime: Runtime, event: Mapping[str, Any], user: str) -> int:
     """As the core would publish it; how many rows to wait for."""
     stream = runtime.settings.event_streams[0]
     entry: Any = runtime.core.xadd(stream, {"e": msgspec.json.encode(event)})
-    _say(now_ms(), "", "published", f"message {event['data']['message_id']}, entry {entry.decode()} of {stream}")
+    _print_step(now_ms(), "", "published", f"message {event['data']['message_id']}, entry {entry.decode()} of {stream}")
     return max(len(runtime.devices.of_users(event["app"], [user]).get(user, ())), 1)
 
 
@@ -233,7 +233,7 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     shard = runtime.shards[shard_of(len(runtime.shards), app, user)]
     shard.streams.hand_on((), adds)
     shard.send_wake_up(keys.ROUTING)
-    _say(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")
+    _print_step(now, "", "routing", f"message {taken.message.message_id} for this device only, presence is not asked")
     return 1
 
 
@@ -241,45 +241,45 @@ def _follow(runtime: Runtime, message_id: str, app: str, user: str, expected: in
     """Prints what is new in the message's story until every device has a decision, at most WAIT_S."""
     until, seen = time.monotonic() + WAIT_S, set[tuple[Any, ...]]()
     while True:
-        told = story(runtime, message_id, app, None, user)
-        for line in _lines(told):
+        trace = story(runtime, message_id, app, None, user)
+        for line in _lines(trace):
             if line not in seen:
                 seen.add(line)
-                _say(*line)
-        if told and _final(told, expected):
-            return told
+                _print_step(*line)
+        if trace and _final(trace, expected):
+            return trace
         if time.monotonic() >= until:
-            return told
+            return trace
         time.sleep(LOOK_S)
 
 
-def _final(told: Mapping[str, Any], expected: int) -> bool:
-    if told["decision"]:
+def _final(trace: Mapping[str, Any], expected: int) -> bool:
+    if trace["decision"]:
         return True
-    rows = told["recipients"]
+    rows = trace["recipients"]
     return len(rows) >= expected and all(one["decision"] for one in rows)
 
 
-def _lines(told: Mapping[str, Any] | None) -> list[tuple[int, str, str, str]]:
+def _lines(trace: Mapping[str, Any] | None) -> list[tuple[int, str, str, str]]:
     """(ms, device, stage, words) of all that is known, in order of time."""
-    if told is None:
+    if trace is None:
         return []
-    lines = [(told["received_ms"], "", "intake", told["decision"] or told["type"])]
-    for one in told["recipients"]:
+    lines = [(trace["received_ms"], "", "intake", trace["decision"] or trace["type"])]
+    for one in trace["recipients"]:
         device = one["device"] or ""
         lines += [(at_ms, device, stage_name, words) for at_ms, stage_name, words in in_order(one) if stage_name != "intake"]
     return sorted(lines)
 
 
-def _say(at_ms: int, device: str, stage_name: str, words: str) -> None:
+def _print_step(at_ms: int, device: str, stage_name: str, words: str) -> None:
     print(f"{at(at_ms)[11:23]}  {device:<16} {stage_name:<9} {words}", flush=True)
 
 
-def _why_not(told: Mapping[str, Any] | None, decisions: Sequence[str | None]) -> str:
-    if told is None:
+def _why_not(trace: Mapping[str, Any] | None, decisions: Sequence[str | None]) -> str:
+    if trace is None:
         return f"nothing was heard of it within {WAIT_S:g} s: is the fleet running? pushfleet doctor"
-    if told["decision"]:
-        return f"not sent: {told['decision']}"
+    if trace["decision"]:
+        return f"not sent: {trace['decision']}"
     waiting = decisions.count(None)
     found = sorted({decision for decision in decisions if decision})
     if found == ["no_device"]:

@@ -212,9 +212,9 @@ class LocalFleet:
             stale.unlink()
         self._simulators = Supervisor(lines, log_dir=self.wanted.data_dir / "logs")
         self._simulators.start()
-        told = self._wait_simulators(folder, [line.argv[3] for line in lines])
+        ready = self._wait_simulators(folder, [line.argv[3] for line in lines])
         there = {name: url for name, url in simulated_endpoints(folder).items() if not own_endpoints(self.wanted, _vendor_of(name))}
-        ca_file = self.wanted.ca_file or Path(told["ca_file"])
+        ca_file = self.wanted.ca_file or Path(ready["ca_file"])
         self.settings = dataclasses.replace(self.settings, endpoints=MappingProxyType({**there, **self.wanted.endpoints}), ca_file=ca_file)
 
     def _wait_simulators(self, folder: Path, vendors: Sequence[str]) -> dict[str, str]:
@@ -225,8 +225,8 @@ class LocalFleet:
                 raise EmbeddedError(f"simulators do not start: {', '.join(missing)}; see {self.wanted.data_dir / 'logs'}")
             if self._simulators:
                 self._simulators.tick(0.05)
-        told: dict[str, str] = json.loads((folder / f"{vendors[-1]}.json").read_bytes())
-        return told
+        ready: dict[str, str] = json.loads((folder / f"{vendors[-1]}.json").read_bytes())
+        return ready
 
     def _run(self) -> runfile.Run:
         simulated = {
@@ -367,7 +367,7 @@ def up(settings: Settings, replicas: Mapping[str, int], simulators: bool, *, mig
     """
     fleet = LocalFleet(settings, replicas, simulators, migrate, ready)
     stop = threading.Event()
-    with _told_by_signals(stop):
+    with _stopped_by_signals(stop):
         try:
             fleet.check()  # here, so that what is wrong is one line and nothing else
             print("starting", flush=True)
@@ -397,7 +397,7 @@ def _not_ready(fleet: LocalFleet, stop: threading.Event) -> int:
 
 
 @contextlib.contextmanager
-def _told_by_signals(stop: threading.Event) -> Iterator[None]:
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP set `stop`; the old handlers come back after."""
 
     def tell(_number: int, _frame: FrameType | None) -> None:

@@ -35,14 +35,14 @@ CURES = {
 def why(message_id: str, user: str | None, app_id: str | None, event_id: str | None, wait_s: float, as_json: bool) -> None:
     """Tell the story of a message or call, by its id: who got it, who did not, and why."""
     with opened() as runtime:
-        told = decided_story(runtime, message_id, app_id, time.monotonic() + wait_s, event_id, user)
-        letters = [] if told else letters_of(runtime, message_id, app_id)
-    if told is None and not letters:
+        trace = decided_story(runtime, message_id, app_id, time.monotonic() + wait_s, event_id, user)
+        letters = [] if trace else letters_of(runtime, message_id, app_id)
+    if trace is None and not letters:
         raise CliError(f"nothing is known of {message_id}: not published, not read yet, or older than the ledger keeps", exit_code=1)
     if as_json:
-        print_json(told or _refused_story(message_id, letters))
+        print_json(trace or _refused_story(message_id, letters))
     else:
-        print(as_words(told) if told else letters_as_words(message_id, letters))
+        print(as_words(trace) if trace else letters_as_words(message_id, letters))
 
 
 def decided_story(
@@ -50,11 +50,11 @@ def decided_story(
 ) -> dict[str, Any] | None:
     """The story once each recipient that is known has a decision, or a dead letter names it; until: monotonic, at the latest."""
     while True:
-        told = story(runtime, message_id, app, event_id, user)
-        rows = told["recipients"] if told else []
-        final = told and (told["decision"] or (rows and all(row["decision"] for row in rows)))
-        if final or time.monotonic() >= until or (told is None and letters_of(runtime, message_id, app)):
-            return told
+        trace = story(runtime, message_id, app, event_id, user)
+        rows = trace["recipients"] if trace else []
+        final = trace and (trace["decision"] or (rows and all(row["decision"] for row in rows)))
+        if final or time.monotonic() >= until or (trace is None and letters_of(runtime, message_id, app)):
+            return trace
         time.sleep(LOOK_S)
 
 
@@ -87,16 +87,16 @@ def letters_as_words(message_id: str, letters: Sequence[Mapping[str, Any]]) -> s
     return "\n".join(lines)
 
 
-def as_words(told: Mapping[str, Any]) -> str:
+def as_words(trace: Mapping[str, Any]) -> str:
     """The story for a person."""
-    lines = [f"{told['type']} {told['message_id']} of {told['app']} (event {told['event_id']}), received {at(told['received_ms'])}"]
-    if told["decision"]:
-        lines.append(f"decided at intake: {told['decision']}")
-    elif told["type"] in ("message.recalled", "call.ended"):
+    lines = [f"{trace['type']} {trace['message_id']} of {trace['app']} (event {trace['event_id']}), received {at(trace['received_ms'])}"]
+    if trace["decision"]:
+        lines.append(f"decided at intake: {trace['decision']}")
+    elif trace["type"] in ("message.recalled", "call.ended"):
         lines.append("what it took back stands in the steps of its message's recipients")
-    elif not told["recipients"]:
+    elif not trace["recipients"]:
         lines.append("no recipient is decided yet")
-    for one in told["recipients"]:
+    for one in trace["recipients"]:
         lane = f"{one['vendor']} {one['business_id']}" if one["vendor"] else "no lane"
         down = f", sent as {one['class_sent']} (downgraded from {one['class']})" if one["downgraded"] else ""
         lines.append(f"\n{one['user']}  {one['device'] or 'no device'}  {lane}: {one['decision'] or 'waiting'}{down}")

@@ -112,12 +112,12 @@ def _begun(settings: Settings, stage: str, name: str, role: str) -> tuple[Runtim
 
 def _wait_for_reshard(settings: Settings, stage: str) -> None:
     """While `pushfleet reshard` is at work, or waits to be called again, no worker begins."""
-    told = False
+    logged = False
     with contextlib.suppress(RedisError, OSError), contextlib.closing(connect(settings.redis_url)) as redis:
         while must_stop(redis, Keys(settings.key_root), stage, settings.shards) and redis.exists(Keys(settings.key_root).resharding):
-            if not told:
+            if not logged:
                 log.warning("waits for the end of `pushfleet reshard`")
-            told = True
+            logged = True
             time.sleep(RESHARD_LOOK_S)
 
 

@@ -51,7 +51,7 @@ class ApiRefusal(Exception):  # noqa: N818 - it is an answer, not a fault of our
         self.words = words
 
 
-Answer = Callable[[Request, ApiToken], msgspec.Struct]
+ApiHandler = Callable[[Request, ApiToken], msgspec.Struct]
 
 
 class Api:
@@ -60,14 +60,14 @@ class Api:
         self._ports = ports
 
     def routes(self) -> list[Route]:
-        doors: dict[str, tuple[Answer, str]] = {
+        doors: dict[str, tuple[ApiHandler, str]] = {
             f"{ROOT}/messages/{{message_id:path}}": (self.message, "support"),
             f"{ROOT}/people/{{app}}/{{user:path}}": (self.person, "support"),
             f"{ROOT}/counts": (self.counts, "stats"),
         }
         return [Route(path, self._door(answer, role), methods=["GET"]) for path, (answer, role) in doors.items()]
 
-    def _door(self, answer: Answer, role: str) -> Callable[[Request], Awaitable[Response]]:
+    def _door(self, answer: ApiHandler, role: str) -> Callable[[Request], Awaitable[Response]]:
         def handle(request: Request) -> Response:
             try:
                 token = self._token(request)
@@ -108,12 +108,12 @@ class Api:
         most = _whole(request, "limit", ROWS_DEFAULT, ROWS_MAX)
         message_id = _path(request, "message_id")
         cursor = None if after is None else read_cursor(after)
-        told = self._ports.trace(message_id, app, _value(request, "user"), _value(request, "decision", empty=True), cursor, most, None)
-        if told is None:
+        trace = self._ports.trace(message_id, app, _value(request, "user"), _value(request, "decision", empty=True), cursor, most, None)
+        if trace is None:
             raise ApiRefusal(404, "nothing is known of it: not published, not read yet, or older than the ledger keeps")
-        following = told["next"]
-        told.pop("counting")
-        return msgspec.convert({**told, "next": None if following is None else cursor_text(following)}, MessageTrace)
+        following = trace["next"]
+        trace.pop("counting")
+        return msgspec.convert({**trace, "next": None if following is None else cursor_text(following)}, MessageTrace)
 
     def person(self, request: Request, token: ApiToken) -> Person:
         app = _app(token, _path(request, "app"))
@@ -135,12 +135,12 @@ class Api:
             wanted["app"] = app
         tallies, columns = self._world.tallies, [*by, "name"]
 
-        def told(kind: str) -> list[Count]:
+        def counts(kind: str) -> list[Count]:
             rows = tallies.read(kind, since, until, columns, step_min=minutes, where=wanted)
             return [_count(row, with_step=bool(minutes)) for row in rows]
 
         latency = self._latency(since, until, wanted)
-        return Counts(since, until, tallies.counted_ms(), told("event"), told("push"), told("receipt"), latency)
+        return Counts(since, until, tallies.counted_ms(), counts("event"), counts("push"), counts("receipt"), latency)
 
     def _latency(self, since: int, until: int, wanted: Mapping[str, str]) -> list[Latency]:
         slots: dict[str, dict[int, int]] = {}
@@ -193,10 +193,10 @@ def cursor_text(after: Cursor) -> str:
     return base64.urlsafe_b64encode(json.dumps(after).encode()).decode().rstrip("=")
 
 
-def read_cursor(told: str) -> Cursor:
+def read_cursor(text: str) -> Cursor:
     """ApiRefusal 400: cursor_text has not made it."""
     try:
-        user, device = msgspec.json.decode(base64.urlsafe_b64decode(told + "=" * (-len(told) % 4)), type=tuple[str, str])
+        user, device = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=tuple[str, str])
     except (msgspec.MsgspecError, binascii.Error, ValueError):
         raise ApiRefusal(400, "after takes what the page before gave as next") from None
     paged = user == "\0"

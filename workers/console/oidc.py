@@ -108,8 +108,8 @@ class Provider:
             headers["authorization"] = "Basic " + base64.b64encode(pair).decode()
         else:
             body["client_id"] = client
-        told = self._ask(str(self._described()["token_endpoint"]), urlencode(body).encode(), headers)
-        token = told.get("id_token")
+        grant = self._ask(str(self._described()["token_endpoint"]), urlencode(body).encode(), headers)
+        token = grant.get("id_token")
         if not isinstance(token, str):
             raise OidcError("the provider gave no id_token")
         return token

@@ -48,8 +48,8 @@ class Peers:
         return headers.get("x-forwarded-host", own).partition(",")[0].strip() if self.is_trusted(peer) else own
 
     def over_tls(self, peer: str, headers: Mapping[str, str], scheme: str) -> bool:
-        told = headers.get("x-forwarded-proto", "").partition(",")[0].strip() if self.is_trusted(peer) else ""
-        return (told or scheme) == "https"
+        scheme_sent = headers.get("x-forwarded-proto", "").partition(",")[0].strip() if self.is_trusted(peer) else ""
+        return (scheme_sent or scheme) == "https"
 
 
 def _without_port(hop: str) -> str | None:

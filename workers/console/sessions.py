@@ -34,23 +34,25 @@ class Signer:
     keys: Sequence[bytes] = field(repr=False)
 
     def cookie(self, session: ConsoleSession) -> str:
-        told = _text(msgspec.json.encode(session))
-        return f"{told}.{_sign(self.keys[0], 'session', told)}"
+        sealed_text = _text(msgspec.json.encode(session))
+        return f"{sealed_text}.{_sign(self.keys[0], 'session', sealed_text)}"
 
     def read(self, cookie: str, now_ms: int) -> ConsoleSession | None:
         """The session, if we signed it and it has not ended."""
-        told, _, signature = cookie[:COOKIE_CHARACTERS_MAX].partition(".")
-        if not any(hmac.compare_digest(_sign(key, "session", told).encode(), signature.encode("utf-8", "replace")) for key in self.keys):
+        sealed_text, _, signature = cookie[:COOKIE_CHARACTERS_MAX].partition(".")
+        if not any(
+            hmac.compare_digest(_sign(key, "session", sealed_text).encode(), signature.encode("utf-8", "replace")) for key in self.keys
+        ):
             return None
         try:
-            session = msgspec.json.decode(base64.urlsafe_b64decode(told + "=" * (-len(told) % 4)), type=ConsoleSession)
+            session = msgspec.json.decode(base64.urlsafe_b64decode(sealed_text + "=" * (-len(sealed_text) % 4)), type=ConsoleSession)
         except (msgspec.MsgspecError, binascii.Error, ValueError):
             return None
         return session if session.ends_ms > now_ms else None
 
-    def sealed(self, kind: str, told: bytes) -> str:
+    def sealed(self, kind: str, raw: bytes) -> str:
         """For a cookie that only this fleet can have made, and only for this."""
-        text = _text(told)
+        text = _text(raw)
         return f"{text}.{_sign(self.keys[0], kind, text)}"
 
     def opened(self, kind: str, cookie: str) -> bytes | None:
@@ -68,8 +70,8 @@ class Signer:
         return any(hmac.compare_digest(_sign(key, "form", cookie).encode(), given.encode("utf-8", "replace")) for key in self.keys)
 
 
-def _sign(key: bytes, purpose: str, told: str) -> str:
-    return _text(hmac.digest(key, f"{purpose}\0{told}".encode("utf-8", "replace"), "sha256"))
+def _sign(key: bytes, purpose: str, sealed_text: str) -> str:
+    return _text(hmac.digest(key, f"{purpose}\0{sealed_text}".encode("utf-8", "replace"), "sha256"))
 
 
 def _text(data: bytes) -> str:

@@ -351,9 +351,9 @@ def check_words(check: str, lang: str) -> str:
     return CHECKS.get(check, (check, check))[LANGUAGES.index(lang)]
 
 
-def audit_words(said: str, lang: str) -> str:
+def audit_words(value: str, lang: str) -> str:
     """An action or a result of the audit log; as it is written where we have no words for it."""
-    return ACTIONS.get(said) or RESULTS.get(said, said) if lang == "zh" else said
+    return ACTIONS.get(value) or RESULTS.get(value, value) if lang == "zh" else value
 
 
 def note_words(said: str, lang: str) -> str:

@@ -9,7 +9,7 @@ from typing import Protocol
 from common.model import Verdict
 from workers.delivery.lane import Lane
 from workers.vendors.base import AccessRefused, AccessToken
-from workers.wire import Answer, Transport
+from workers.wire import HttpResponse, Transport
 
 #: A token that expires sooner is not used any more.
 MARGIN_MS = 5_000
@@ -100,12 +100,12 @@ class FleetAccess:
             stored = self._stored(key)  # the lock's last holder may have fetched it a moment ago
             if stored is not None and now_ms < stored.refresh_at_ms:
                 return stored
-            told = self._ask(lane, now_ms)
-            if isinstance(told, AccessToken):
-                self._store.save(*key, told.value, told.refresh_at_ms, told.expires_at_ms)
+            reply = self._ask(lane, now_ms)
+            if isinstance(reply, AccessToken):
+                self._store.save(*key, reply.value, reply.refresh_at_ms, reply.expires_at_ms)
             elif stored is not None and now_ms < stored.expires_at_ms - MARGIN_MS:
                 return stored  # the door is shut for the moment, the old key still turns
-            return told
+            return reply
         finally:
             self._store.unlock(*key, word)
 
@@ -117,10 +117,10 @@ class FleetAccess:
         if isinstance(request, AccessToken):
             return request
         answer = lane.send_many(self._transport, [request], self._deadline_s)[0]
-        if isinstance(answer, Answer):
-            told = spec.read(answer, now_ms)
-            if isinstance(told, AccessToken) and not _VALUE.fullmatch(told.value):
+        if isinstance(answer, HttpResponse):
+            reply = spec.read(answer, now_ms)
+            if isinstance(reply, AccessToken) and not _VALUE.fullmatch(reply.value):
                 # it would stand in a header: the pushes are not at fault, so they wait
                 return AccessRefused(Verdict.UNAVAILABLE, "malformed", "the access token is not printable ASCII of 1 to 4096 characters")
-            return told
+            return reply
         return AccessRefused(Verdict.UNAVAILABLE, answer.reason, answer.words)

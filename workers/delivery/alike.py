@@ -17,7 +17,7 @@ from workers.delivery.stage import ClaimAnswer, Delivered, DeliveryPorts, LaneTu
 from workers.delivery.work import Hold, PendingPush
 from workers.vendors.base import AccessRefused, AccessToken, PushItem, RequestBatch, VendorSpec
 from workers.vendors.forms import PushValues, filled, form_of
-from workers.wire import Answer, NoAnswer, Request, RequestColumns
+from workers.wire import HttpResponse, NoAnswer, Request, RequestColumns
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class AlikeRound:
     push_ids: list[str] = field(default_factory=list)
     numbers: Sequence[tuple[int, str]] | None = None
     sent_ms: int = 0
-    answers: Sequence[Answer | NoAnswer] = ()
+    answers: Sequence[HttpResponse | NoAnswer] = ()
     vendor_ids: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -80,13 +80,13 @@ def tried(one: AlikeRound, lane: Lane, world: DeliveryPorts, turn: LaneTurn) -> 
     return Delivered(requests=count, addressed_ms=began_ms, lost=turn.lost, whole=True)
 
 
-def _vendor_ids(spec: VendorSpec, answers: Sequence[Answer | NoAnswer]) -> list[str] | None:
+def _vendor_ids(spec: VendorSpec, answers: Sequence[HttpResponse | NoAnswer]) -> list[str] | None:
     """None where one is anything but accepted."""
     if spec.alike is None:
         return None
     read, found = spec.alike.accepted_id, list[str]()
     for answer in answers:
-        name = read(answer) if type(answer) is Answer else None
+        name = read(answer) if type(answer) is HttpResponse else None
         if name is None:
             return None
         found.append(name)
@@ -143,11 +143,11 @@ def generally(one: AlikeRound, works: Sequence[PendingPush], lane: Lane, world: 
     """What is left of a round that did not go as usual. works: its pushes, in order."""
     if one.numbers is None:
         return deliver(works, lane, world, turn)
-    told = [ClaimAnswer("ours", badge, "", counted) for badge, counted in one.numbers]
+    reply = [ClaimAnswer("ours", badge, "", counted) for badge, counted in one.numbers]
     if not one.answers:
-        return deliver(works, lane, replace(world, claims=usual.Told(works, told)), turn)
+        return deliver(works, lane, replace(world, claims=usual.Told(works, reply)), turn)
     url, batches = world.callback_url(lane), list[RequestBatch]()
-    for work, answer in zip(works, told, strict=True):
+    for work, answer in zip(works, reply, strict=True):
         work.sent_ms, work.badge, work.counted, work.leased = one.sent_ms, answer.badge, answer.counted, True
         item = PushItem(work.note, work.target, answer.badge, (work.note.expires_at_ms - one.sent_ms) // 1000)
         batches.append(RequestBatch((item,), one.sent_ms, url))

@@ -27,7 +27,7 @@ WORDS: Final[dict[str, tuple[str, bool, str]]] = {
     "unknown": ("unknown cause", False, "原因不明"),
 }
 #: What the transports say of a request without an answer; the first that fits is the cause.
-_SAID: Final = (
+_PATTERNS: Final = (
     ("tls_untrusted", re.compile(r"(?i)peer certificate|certificate.*(not ok|verif|trust|unknown|expired)|CERTIFICATE_VERIFY")),
     ("proxy", re.compile(r"(?i)proxy")),
     ("tls", re.compile(r"(?i)\b(ssl|tls)\b|did not agree on HTTP/2")),
@@ -59,7 +59,7 @@ def _cause(outcome: Outcome) -> str:
 
 
 def _by_words(words: str) -> str:
-    return next((cause for cause, said in _SAID if said.search(words)), "")
+    return next((cause for cause, pattern in _PATTERNS if pattern.search(words)), "")
 
 
 def in_words(why: str, cause: str, lang: str = "en") -> str:

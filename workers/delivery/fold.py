@@ -122,9 +122,9 @@ def _old(work: PendingPush, now_ms: int) -> bool:
     return now_ms - work.note.received_ms > OLD_S * 1000
 
 
-def spoken(note: Notification, said: str) -> Notification:
-    """The newest message's words with ours before them (`said`: "5 new messages"); what hides its details goes on hiding them."""
+def with_summary(note: Notification, summary: str) -> Notification:
+    """The newest message's words with ours before them (`summary`: "5 new messages"); what hides its details goes on hiding them."""
     if note.hidden:
-        return msgspec.structs.replace(note, body=said, text=said)
-    prefix = f"{said}: {note.prefix}"
-    return msgspec.structs.replace(note, body=f"{said}: {note.body}", prefix=prefix, text=f"{said}: {note.text or note.body}")
+        return msgspec.structs.replace(note, body=summary, text=summary)
+    prefix = f"{summary}: {note.prefix}"
+    return msgspec.structs.replace(note, body=f"{summary}: {note.body}", prefix=prefix, text=f"{summary}: {note.text or note.body}")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
 from workers.vendors.base import AccessToken, ImageSpec, RequestBatch
-from workers.wire import Answer, NoAnswer, Transport
+from workers.wire import HttpResponse, NoAnswer, Transport
 
 #: Images shown in one round: the round's pushes wait for the answers.
 AT_ONCE_MAX = 10
@@ -41,7 +41,7 @@ class ImagePorts(Protocol):
     @property
     def transport(self) -> Transport: ...
     @property
-    def observe(self) -> Callable[[Lane, Sequence[Answer | NoAnswer]], None]: ...
+    def observe(self) -> Callable[[Lane, Sequence[HttpResponse | NoAnswer]], None]: ...
     @property
     def now_ms(self) -> Callable[[], int]: ...
 
@@ -73,12 +73,12 @@ def _asked(unknown: Sequence[str], spec: ImageSpec, lane: Lane, access: AccessTo
     if not unknown:
         return {}
     requests = [spec.ask(image, lane.credential, access) for image in unknown]
-    told = {}
+    media = {}
     for image, answer in zip(unknown, lane.send_many(world.transport, requests, WAIT_S), strict=True):
         world.observe(lane, [answer])
         now_ms = world.now_ms()
-        word = spec.read(answer, now_ms) if isinstance(answer, Answer) else None
+        word = spec.read(answer, now_ms) if isinstance(answer, HttpResponse) else None
         if word is not None:
-            told[image] = word[0]
+            media[image] = word[0]
             world.images.keep(lane, image, word[0], min(word[1] - now_ms, KNOWN_MS_MAX))
-    return told
+    return media

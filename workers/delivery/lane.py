@@ -8,7 +8,7 @@ from typing import Any
 
 from common.model import Vendor
 from workers.vendors.base import Credential, Limits, VendorSpec
-from workers.wire import Answer, NoAnswer, Request, Route, Transport
+from workers.wire import HttpResponse, NoAnswer, Request, Route, Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Lane:
     def vendor(self) -> Vendor:
         return self.credential.vendor
 
-    def send_many(self, transport: Transport, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, transport: Transport, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         return transport.send_many(self.route, requests, deadline_s)
 
 

@@ -77,11 +77,11 @@ LEFT: Final = "logged out, or the token is another's, since it was routed"
 
 def addressed(works: Sequence[PendingPush], lane: Lane, addresses: Addresses) -> SortedLate:
     """Each with the token that is its device's now, on the lane that is; `no_device` where it has none."""
-    told = addresses.where(lane, works) if works else ()
-    if told.count(Standing.KEPT) == len(works):
+    reply = addresses.where(lane, works) if works else ()
+    if reply.count(Standing.KEPT) == len(works):
         return SortedLate(list(works), [], [])
     done = SortedLate([], [], [])
-    for work, found in zip(works, told, strict=True):
+    for work, found in zip(works, reply, strict=True):
         if found is Standing.KEPT:
             done.fit.append(work)
         elif found is Standing.AWAY:
@@ -141,10 +141,10 @@ def consented(works: Sequence[PendingPush], consent: Consent, now_ms: int) -> So
     found = dict(zip(map(id, asked), consent.now(asked), strict=True))
     done = SortedLate([], [], [])
     for work in works:
-        said = found.get(id(work), Standing.KEPT)
-        if isinstance(said, Decision):
-            done.decided.append((work, _final(work, said), "by what holds now: it had waited"))
-        elif said is Standing.AWAY and work.note.kind is not Kind.CALL_INVITE:
+        standing = found.get(id(work), Standing.KEPT)
+        if isinstance(standing, Decision):
+            done.decided.append((work, _final(work, standing), "by what holds now: it had waited"))
+        elif standing is Standing.AWAY and work.note.kind is not Kind.CALL_INVITE:
             done.waiting.append((work, AWAY_LOOK_S, Decision.UNAVAILABLE))
         else:
             done.fit.append(work)
@@ -175,9 +175,9 @@ def in_their_places(works: Sequence[PendingPush], screens: Screens) -> SortedLat
     if not places:
         return SortedLate(list(works), [], [])
     heads = [_head(group) for group in places.values()]
-    told = dict(zip(map(id, heads), screens.take(heads), strict=True))
+    reply = dict(zip(map(id, heads), screens.take(heads), strict=True))
     for work in works:
-        screen = told.get(id(work)) if replaces(work) else Screen.FREE
+        screen = reply.get(id(work)) if replaces(work) else Screen.FREE
         if screen is Screen.FREE:
             done.fit.append(work)
         elif screen is not None:

@@ -76,7 +76,7 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
     settled.waits += [Deferral(work, work.target, 0.0, MOVED) for work in done.moved]
     # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
     chances: dict[Group, float] = {}
-    for work, outcome in done.told:
+    for work, outcome in done.outcomes:
         if outcome.verdict is Verdict.ACCEPTED and not work.target.tried and not outcome.alarm:
             settled.ended.append(FinalOutcome(work, Decision.ACCEPTED, (attempt_of(work, outcome, now_ms),), story_of(outcome)))
             continue

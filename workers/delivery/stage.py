@@ -15,7 +15,7 @@ from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Ver
 from common.values import Value
 from workers.delivery import late
 from workers.delivery.causes import cause_of
-from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, spoken
+from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, with_summary
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import ACCESS, DOWN, NOT_TAKEN
@@ -24,7 +24,7 @@ from workers.delivery.request_batches import pack
 from workers.delivery.work import PendingPush
 from workers.vendors.attempts import in_a_row
 from workers.vendors.base import AccessRefused, AccessToken, Outcome, PushItem, RequestBatch, VendorSpec, compact, shortest
-from workers.wire import Answer, NoAnswer, Request, Transport
+from workers.wire import HttpResponse, NoAnswer, Request, Transport
 
 if TYPE_CHECKING:
     from workers.delivery.alike import AlikeRound
@@ -40,7 +40,7 @@ Granted = Sequence[tuple[RequestBatch, list[PendingPush]]]
 class Delivered:
     """What became of a round of pushes of one lane.
 
-    told: the vendor's word (or ours in its place) on each push that was asked about. decided: ended without a request.
+    outcomes: the vendor's answer (or ours in its place) on each push that was asked about. decided: ended without a request.
     waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
     left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
     addressed_ms: when the tokens were compared with their devices'. stays: something of the round's entries goes back to the queue.
@@ -48,7 +48,7 @@ class Delivered:
     A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
     """
 
-    told: list[tuple[PendingPush, Outcome]] = field(default_factory=list)
+    outcomes: list[tuple[PendingPush, Outcome]] = field(default_factory=list)
     decided: list[tuple[PendingPush, Decision, str]] = field(default_factory=list)
     waiting: list[tuple[PendingPush, float, Decision]] = field(default_factory=list)
     parked: list[tuple[PendingPush, Decision]] = field(default_factory=list)
@@ -74,25 +74,25 @@ class ClaimAnswer(Value, frozen=True):
     counted: str = ""
 
 
-class Leave(Value, frozen=True):
+class Permit(Value, frozen=True):
     """Leave to send. decision: None = granted; THROTTLED with wait_s = later; QUOTA_SPENT, DEVICE_CAP = not today."""
 
     decision: Decision | None
     wait_s: float = 0.0
 
 
-GRANTED = Leave(None)
+GRANTED = Permit(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Shut:
+class BreakerOpen:
     """A lane that sends nothing now. why: what its pushes will be told when their time runs out."""
 
     why: Decision
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class BreakerProbe:
     """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in Shut."""
 
     why: Decision
@@ -106,7 +106,7 @@ class LaneTurn:
     waited for the newest of their conversations long enough.
     """
 
-    state: Probe | None
+    state: BreakerProbe | None
     pacer: Pace
     lost: Collection[str] = ()
     patient: bool = True
@@ -123,8 +123,8 @@ class RowNumbers(Protocol):
         ...
 
 
-class Gate(Protocol):
-    def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Leave]:
+class AdmissionGate(Protocol):
+    def admit(self, lane: Lane, asks: Sequence[tuple[PushItem, int]]) -> Sequence[Permit]:
         """Leave for each (item, number of the request it would travel in), all or nothing per item, in one call."""
         ...
 
@@ -132,27 +132,27 @@ class Gate(Protocol):
         """Ends the round; gives back what was taken for pushes that were definitely not accepted."""
         ...
 
-    def told_spent(self, lane: Lane, bucket: Bucket) -> None:
+    def report_quota_spent(self, lane: Lane, bucket: Bucket) -> None:
         """The vendor says that this bucket's quota of the day is spent."""
         ...
 
-    def told_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
+    def report_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
         """The vendor's own numbers of the day."""
         ...
 
-    def told_lists_spent(self, lane: Lane) -> None:
+    def report_lists_spent(self, lane: Lane) -> None:
         """The vendor takes no more requests for several tokens today."""
         ...
 
     def lists_spent(self, lane: Lane) -> bool: ...
 
-    def told_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
+    def report_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         """The vendor says that these devices had enough today."""
         ...
 
 
 class Breaker(Protocol):
-    def open_for(self, lane: Lane) -> Probe | Shut | None:
+    def open_for(self, lane: Lane) -> BreakerProbe | BreakerOpen | None:
         """None: the lane flows."""
         ...
 
@@ -188,14 +188,14 @@ class DeliveryPorts:
     claims: Claims
     backlog: HeldPushStore
     folded_words: Callable[[Notification, int], str]
-    gate: Gate
+    gate: AdmissionGate
     breaker: Breaker
     access: AccessTokens
     transport: Transport
     now_ms: Callable[[], int]
     deadline_s: float
     callback_url: Callable[[Lane], str | None]
-    observe: Callable[[Lane, Sequence[Answer | NoAnswer]], None]
+    observe: Callable[[Lane, Sequence[HttpResponse | NoAnswer]], None]
     images: Images
     addresses: late.Addresses
     consent: late.Consent
@@ -368,9 +368,9 @@ def _gone(work: PendingPush, why: Decision) -> tuple[Decision, str]:
 
 
 def _through_the_breaker(
-    works: Sequence[PendingPush], state: Probe | Shut | None, world: DeliveryPorts, done: Delivered, *, patient: bool = True
+    works: Sequence[PendingPush], state: BreakerProbe | BreakerOpen | None, world: DeliveryPorts, done: Delivered, *, patient: bool = True
 ) -> list[PendingPush]:
-    if isinstance(state, Shut):
+    if isinstance(state, BreakerOpen):
         done.parked += [(work, state.why) for work in works]
         return []
     works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done, waits=state is None or patient)
@@ -414,7 +414,7 @@ def _no_access(works: Sequence[PendingPush], lane: Lane, access: AccessRefused, 
     if refused:
         done.parked += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
         return
-    done.told += [(work, outcome) for work in works]
+    done.outcomes += [(work, outcome) for work in works]
 
 
 def _sendable(
@@ -422,15 +422,15 @@ def _sendable(
 ) -> list[tuple[PendingPush, PushItem]]:
     """Works as the vendor files see them: the words, the badge, the seconds that are left."""
     sendable = []
-    said: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
+    notes: dict[tuple[int, int], Notification] = {}  # same words stay one object: they may share a request
     refuse = lane.spec.refuse
     for work in works:
         note, target = work.note, work.target
         if work.speaks_for > 1:
             key = (id(note), work.speaks_for)
-            note = said.get(key) or said.setdefault(key, spoken(note, world.folded_words(note, work.speaks_for)))
+            note = notes.get(key) or notes.setdefault(key, with_summary(note, world.folded_words(note, work.speaks_for)))
         if target.attempts and too_long_before(target, lane.spec):
-            note = said.get((id(note), 0)) or said.setdefault((id(note), 0), shortest(note))
+            note = notes.get((id(note), 0)) or notes.setdefault((id(note), 0), shortest(note))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
         item = PushItem(note, target, work.badge, left_s, 1 if not target.attempts else target.tried + 1)
         reason = _unfit(item, lane) if note.blob or note.kind is Kind.BADGE else None
@@ -466,10 +466,10 @@ def _admitted(
     most = None if lane.limits.rate_unit == "request" else pacer.burst
     batches = pack([item for _, item in sendable], lane.spec, lane.credential, now_ms, url, singly=singly, tokens_max=most)
     asks = [(item, number) for number, batch in enumerate(batches) for item in batch.items]
-    told = world.gate.admit(lane, asks)
-    if told.count(GRANTED) == len(batches) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
+    permits = world.gate.admit(lane, asks)
+    if permits.count(GRANTED) == len(batches) == len(sendable) and lane.spec.request_tokens_max == 1:  # each alone, in its order
         return [(batch, [work]) for batch, (work, _) in zip(batches, sendable, strict=True)]
-    leaves, work_of = iter(told), {id(item): work for work, item in sendable}
+    leaves, work_of = iter(permits), {id(item): work for work, item in sendable}
     granted = []
     for batch in batches:
         kept = []
@@ -526,7 +526,7 @@ def _smaller(batch: RequestBatch, kept: Sequence[PushItem]) -> RequestBatch:
     return RequestBatch(tuple(kept), batch.now_ms, batch.callback_url, batch.prepared)
 
 
-def _held(work: PendingPush, leave: Leave, now_ms: int, done: Delivered) -> None:
+def _held(work: PendingPush, leave: Permit, now_ms: int, done: Delivered) -> None:
     """No longer than the push lives: what waits for the vendor's morning is told `throttled` when its time runs out, not hours later."""
     if leave.decision == Decision.THROTTLED:
         done.waiting.append((work, min(leave.wait_s, (work.note.expires_at_ms - now_ms) / 1000), Decision.THROTTLED))
@@ -542,14 +542,14 @@ def _costs(granted: Granted, lane: Lane) -> list[int]:
 
 def _asked(
     granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered, pacer: Pace
-) -> tuple[Granted, list[Answer | NoAnswer]]:
+) -> tuple[Granted, list[HttpResponse | NoAnswer]]:
     """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
     costs = _costs(granted, lane)
     if pacer.part(costs) == (len(granted), 0.0):
         pacer.spend(sum(costs))
         return granted, _ask(granted, lane, access, world, done)
     sent: list[tuple[RequestBatch, list[PendingPush]]] = []
-    answers: list[Future[list[Answer | NoAnswer]]] = []
+    answers: list[Future[list[HttpResponse | NoAnswer]]] = []
     start = 0
     while (part := pacer.part(costs[start:])) is not None:
         count, wait_s = part
@@ -577,14 +577,14 @@ def _parts_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(64, thread_name_prefix="paced")
 
 
-def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered) -> list[Answer | NoAnswer]:
+def _ask(granted: Granted, lane: Lane, access: AccessToken | None, world: DeliveryPorts, done: Delivered) -> list[HttpResponse | NoAnswer]:
     part = Ready(lane, done, granted, access)
     answers = list(lane.send_many(world.transport, requests_of(part, world), world.deadline_s))
     _follow(granted, answers, lane, access, world, done)
     return answers
 
 
-def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Ready, world: DeliveryPorts) -> None:
+def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], ready: Ready, world: DeliveryPorts) -> None:
     """What the answers to these requests of the round mean, told to the gate, the breaker and the access tokens."""
     lane, access, done = ready.lane, ready.access, ready.done
     if not granted:
@@ -593,19 +593,19 @@ def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Rea
     stale, failed = False, 0  # stale: what was refused is not used again, by no later probe either
     renew = False
     # the unsendable are the pushes' own fault: the vendor was not asked, so it was neither there nor down
-    asked = [answer for answer in answers if isinstance(answer, Answer) or not answer.unsendable]
+    asked = [answer for answer in answers if isinstance(answer, HttpResponse) or not answer.unsendable]
     unasked = len(answers) - len(asked)
     world.observe(lane, asked)
     classify = lane.spec.classify
     for (batch, works), answer in zip(granted, answers, strict=True):
         outcomes = classify(batch, answer)
         if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
-            done.told.append((works[0], outcomes[0]))
+            done.outcomes.append((works[0], outcomes[0]))
             continue
         outcomes = [shortened(item, believed(item, outcome), lane.spec) for item, outcome in zip(batch.items, outcomes, strict=True)]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
-            done.told.append((work, outcome))
+            done.outcomes.append((work, outcome))
             stale = stale or outcome.verdict in ACCESS
             renew = renew or outcome.again == Again.NEW_CONNECTION
     if stale and access is not None:
@@ -613,7 +613,7 @@ def concluded(granted: Granted, answers: Sequence[Answer | NoAnswer], ready: Rea
     if stale or renew:
         world.transport.renew(lane.route.pool)
     # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
-    expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.told)
+    expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.outcomes)
     good = 0 if done.probe and expired else len(answers) - failed - unasked
     _settle_with_gate(lane, world, done, good, failed)
     _sync(granted, answers, lane, world)
@@ -642,7 +642,7 @@ def believed(item: PushItem, outcome: Outcome) -> Outcome:
 
 def _follow(
     granted: Sequence[tuple[RequestBatch, list[PendingPush]]],
-    answers: list[Answer | NoAnswer],
+    answers: list[HttpResponse | NoAnswer],
     lane: Lane,
     access: AccessToken | None,
     world: DeliveryPorts,
@@ -656,7 +656,7 @@ def _follow(
         return
     second: list[tuple[int, Request]] = []
     for index, ((batch, _), answer) in enumerate(zip(granted, answers, strict=True)):
-        request = lane.spec.follow(batch, answer, lane.credential, access) if isinstance(answer, Answer) else None
+        request = lane.spec.follow(batch, answer, lane.credential, access) if isinstance(answer, HttpResponse) else None
         if request is not None:
             second.append((index, request))
         elif isinstance(answer, NoAnswer) and len(batch.items) > 1:
@@ -675,19 +675,19 @@ def is_down(outcome: Outcome) -> bool:
 
 def _settle_with_gate(lane: Lane, world: DeliveryPorts, done: Delivered, good: int, failed: int) -> None:
     """Refunds what was not taken, passes on what the vendor said of quota and caps, tells the breaker how it went."""
-    if not failed and all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.told):
+    if not failed and all(outcome.verdict is Verdict.ACCEPTED and not outcome.lists_spent for _, outcome in done.outcomes):
         world.gate.refund(lane, ())
         world.breaker.report(lane, good, failed, False, None, 0)
         return
-    world.gate.refund(lane, [work for work, outcome in done.told if outcome.verdict in NOT_TAKEN])
-    for bucket in {o.bucket or work.note.bucket for work, o in done.told if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
-        world.gate.told_spent(lane, bucket)
-    if any(o.lists_spent for _, o in done.told):
-        world.gate.told_lists_spent(lane)
-    capped = [work for work, o in done.told if o.verdict == Verdict.DEVICE_CAP]
+    world.gate.refund(lane, [work for work, outcome in done.outcomes if outcome.verdict in NOT_TAKEN])
+    for bucket in {o.bucket or work.note.bucket for work, o in done.outcomes if o.verdict == Verdict.QUOTA_SPENT and not o.token_only}:
+        world.gate.report_quota_spent(lane, bucket)
+    if any(o.lists_spent for _, o in done.outcomes):
+        world.gate.report_lists_spent(lane)
+    capped = [work for work, o in done.outcomes if o.verdict == Verdict.DEVICE_CAP]
     if capped:
-        world.gate.told_capped(lane, capped)
-    outcomes = [outcome for _, outcome in done.told]
+        world.gate.report_capped(lane, capped)
+    outcomes = [outcome for _, outcome in done.outcomes]
     refused = any(o.verdict == Verdict.CREDENTIAL_REFUSED for o in outcomes)
     throttled = sum(1 for o in outcomes if o.verdict == Verdict.THROTTLED and not o.token_only)
     hold_s = _retry_after_s(outcomes, failed >= good)
@@ -702,15 +702,15 @@ def _retry_after_s(outcomes: Sequence[Outcome], down: bool) -> float | None:
 
 
 def _sync(
-    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], answers: Sequence[Answer | NoAnswer], lane: Lane, world: DeliveryPorts
+    granted: Sequence[tuple[RequestBatch, list[PendingPush]]], answers: Sequence[HttpResponse | NoAnswer], lane: Lane, world: DeliveryPorts
 ) -> None:
     """The last numbers that the vendor's answers gave of each bucket's day."""
-    told, quota_told = {}, lane.spec.quota_told
-    if quota_told is None:
+    numbers_of, quota_reported = {}, lane.spec.quota_reported
+    if quota_reported is None:
         return
     for (batch, _), answer in zip(granted, answers, strict=True):
-        numbers = quota_told(answer) if isinstance(answer, Answer) else None
+        numbers = quota_reported(answer) if isinstance(answer, HttpResponse) else None
         if numbers is not None:
-            told[batch.items[0].note.bucket] = numbers
-    for bucket, (used, limit) in told.items():
-        world.gate.told_quota(lane, bucket, used, limit)
+            numbers_of[batch.items[0].note.bucket] = numbers
+    for bucket, (used, limit) in numbers_of.items():
+        world.gate.report_quota(lane, bucket, used, limit)

@@ -27,7 +27,7 @@ from workers.delivery.stage import (
 )
 from workers.delivery.work import PendingPush
 from workers.vendors.base import AccessRefused, Outcome, PushItem, RequestBatch
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 #: For tests, which show that both ways agree: all goes the general way where the environment says so.
 GENERAL_ONLY: Final = "GENERAL_WAY_ONLY"
@@ -41,7 +41,9 @@ def fits(lane: Lane) -> bool:
     """Whether nothing but its rate is asked of this lane, and a request carries one push."""
     spec, limits = lane.spec, lane.limits
     counted = (limits.quota_private, limits.quota_public, limits.device_cap_private, limits.device_cap_public, limits.public_hours)
-    plain = spec.request_tokens_max == 1 and spec.follow is None and spec.images is None and spec.quota_told is None and not lane.reserve
+    plain = (
+        spec.request_tokens_max == 1 and spec.follow is None and spec.images is None and spec.quota_reported is None and not lane.reserve
+    )
     return plain and all(limit is None for limit in counted) and GENERAL_ONLY not in os.environ
 
 
@@ -72,35 +74,35 @@ def tried(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: 
     began_ms = world.now_ms()
     if turn.state is not None or not all(is_usual(work, began_ms) for work in works):
         return deliver(works, lane, world, turn)
-    told = world.claims.lease(works, [badge_step(work) for work in works])
-    items = _items(works, told, lane, world, began_ms)
+    claims = world.claims.lease(works, [badge_step(work) for work in works])
+    items = _items(works, claims, lane, world, began_ms)
     access = world.access.get(lane, began_ms) if items is not None else None
     if items is None or isinstance(access, AccessRefused) or turn.pacer.part([1] * len(items)) != (len(items), 0.0):
-        return deliver(works, lane, replace(world, claims=Told(works, told)), turn)
+        return deliver(works, lane, replace(world, claims=Told(works, claims)), turn)
     sent_ms = world.now_ms()
     if turn.lost or sent_ms - began_ms > late.ADDRESS_GOOD_MS:
-        return deliver(works, lane, replace(world, claims=Told(works, told)), turn)
+        return deliver(works, lane, replace(world, claims=Told(works, claims)), turn)
     turn.pacer.spend(len(items))
     batches = _batches(items, lane, world, sent_ms)
     requests = [lane.spec.build(batch, lane.credential, access) for batch in batches]
     answers = lane.send_many(world.transport, requests, world.deadline_s)
     done = Delivered(lost=turn.lost, requests=len(requests), addressed_ms=began_ms)
     outcomes = _accepted(batches, answers, lane)
-    for work, answer in zip(works, told, strict=True):
+    for work, answer in zip(works, claims, strict=True):
         work.sent_ms, work.badge, work.counted, work.leased = sent_ms, answer.badge, answer.counted, True
     if outcomes is None:
         _otherwise(works, batches, answers, Ready(lane, done, (), access), world)
     else:
         world.observe(lane, answers)
-        done.told, done.whole = list(zip(works, outcomes, strict=True)), True
+        done.outcomes, done.whole = list(zip(works, outcomes, strict=True)), True
     return done
 
 
 def _items(
-    works: Sequence[PendingPush], told: Sequence[ClaimAnswer], lane: Lane, world: DeliveryPorts, now_ms: int
+    works: Sequence[PendingPush], claims: Sequence[ClaimAnswer], lane: Lane, world: DeliveryPorts, now_ms: int
 ) -> list[PushItem] | None:
     """None where one of them may not go, or not so."""
-    if not all(answer.state == "ours" and not answer.why for answer in told):
+    if not all(answer.state == "ours" and not answer.why for answer in claims):
         return None
     valid, refuse = lane.spec.token_valid, lane.spec.refuse
     if not all(valid(work.target.token) for work in works):
@@ -109,7 +111,7 @@ def _items(
         return None
     items = [
         PushItem(note := work.note, work.target, answer.badge, (note.expires_at_ms - now_ms) // 1000)
-        for work, answer in zip(works, told, strict=True)
+        for work, answer in zip(works, claims, strict=True)
     ]
     if refuse is not None and not all(refuse(item) is None for item in items):
         return None
@@ -128,7 +130,7 @@ def _batches(items: Sequence[PushItem], lane: Lane, world: DeliveryPorts, now_ms
     return batches
 
 
-def _accepted(batches: Sequence[RequestBatch], answers: Sequence[Answer | NoAnswer], lane: Lane) -> list[Outcome] | None:
+def _accepted(batches: Sequence[RequestBatch], answers: Sequence[HttpResponse | NoAnswer], lane: Lane) -> list[Outcome] | None:
     """The outcome of each; None where one is anything but accepted, without a word about the lane."""
     classify, found = lane.spec.classify, list[Outcome]()
     for batch, answer in zip(batches, answers, strict=True):
@@ -141,7 +143,11 @@ def _accepted(batches: Sequence[RequestBatch], answers: Sequence[Answer | NoAnsw
 
 
 def _otherwise(
-    works: Sequence[PendingPush], batches: Sequence[RequestBatch], answers: Sequence[Answer | NoAnswer], ready: Ready, world: DeliveryPorts
+    works: Sequence[PendingPush],
+    batches: Sequence[RequestBatch],
+    answers: Sequence[HttpResponse | NoAnswer],
+    ready: Ready,
+    world: DeliveryPorts,
 ) -> None:
     """The answers of a round that was not accepted as a whole, judged in the general way."""
     concluded([(batch, [work]) for batch, work in zip(batches, works, strict=True)], answers, ready, world)
@@ -150,8 +156,8 @@ def _otherwise(
 class Told:
     """The port of claims for pushes that have been asked for already."""
 
-    def __init__(self, works: Sequence[PendingPush], told: Sequence[ClaimAnswer]) -> None:
-        self._told = {id(work): answer for work, answer in zip(works, told, strict=True)}
+    def __init__(self, works: Sequence[PendingPush], claims: Sequence[ClaimAnswer]) -> None:
+        self._claims = {id(work): answer for work, answer in zip(works, claims, strict=True)}
 
     def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:  # noqa: ARG002
-        return [self._told[id(work)] for work in works]
+        return [self._claims[id(work)] for work in works]

@@ -82,15 +82,15 @@ class DecisionReader:
 
     def _hand(self, raw: bytes) -> None:
         try:
-            told = json.loads(raw)
+            reply = json.loads(raw)
         except ValueError:
             return
-        waiting = self._waiting.get(str(told.get("event_id")))
+        waiting = self._waiting.get(str(reply.get("event_id")))
         if waiting is not None:
             loop, future = waiting
-            loop.call_soon_threadsafe(_settle, future, told)
+            loop.call_soon_threadsafe(_settle, future, reply)
 
 
-def _settle(future: asyncio.Future[dict[str, Any]], told: dict[str, Any]) -> None:
+def _settle(future: asyncio.Future[dict[str, Any]], reply: dict[str, Any]) -> None:
     if not future.done():
-        future.set_result(told)
+        future.set_result(reply)

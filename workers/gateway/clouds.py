@@ -111,10 +111,10 @@ def _object(body: bytes) -> dict[str, Any]:
 def _named(given: CloudCallback, value: dict[str, Any]) -> list[str]:
     """Every tenant that the address and the body name."""
     try:
-        told = tenant_named(given.cloud, value, given.query)
+        tenants = tenant_named(given.cloud, value, given.query)
     except DialectError:
         raise CloudRefusal(400, "the tenant's name is no text") from None
-    return list(dict.fromkeys([*_query(given.query).get("app", ()), *told]))
+    return list(dict.fromkeys([*_query(given.query).get("app", ()), *tenants]))
 
 
 def _query(query: str) -> dict[str, list[str]]:

@@ -40,13 +40,13 @@ class NotConnected(Exception):  # noqa: N818 - it reads as what it says
     """The server did not take us, or ended the stream; the words are for the log."""
 
 
-Answer = Callable[[Node], Awaitable[Node | None]]
+StanzaHandler = Callable[[Node], Awaitable[Node | None]]
 
 
 class ComponentSession:
     """Holds one connection until told to stop; each stanza is answered by a task of its own."""
 
-    def __init__(self, address: ComponentAddress, answer: Answer) -> None:
+    def __init__(self, address: ComponentAddress, answer: StanzaHandler) -> None:
         self._address = address
         self._answer = answer
         self._slots = asyncio.Semaphore(ANSWERING_MAX)

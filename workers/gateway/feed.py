@@ -31,7 +31,7 @@ class StreamAway(Exception):  # noqa: N818 - it is an answer, not a fault of our
 
 
 @dataclass(slots=True)
-class _Ask:
+class _Write:
     entries: Sequence[Fields]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None] = field(repr=False)
@@ -43,7 +43,7 @@ class StreamFeed:
     def __init__(self, core: Redis, stream: str) -> None:
         self._core = core
         self._stream = stream
-        self._asks: queue.Queue[_Ask | None] = queue.Queue(WAITING_MAX)
+        self._asks: queue.Queue[_Write | None] = queue.Queue(WAITING_MAX)
         self._thread = threading.Thread(target=self._run, name="stream-feed", daemon=True)
         self._thread.start()
 
@@ -54,7 +54,7 @@ class StreamFeed:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         try:
-            self._asks.put_nowait(_Ask(entries, loop, done))
+            self._asks.put_nowait(_Write(entries, loop, done))
             async with asyncio.timeout(WRITE_S_MAX):
                 await done
         except (queue.Full, TimeoutError, RedisError, OSError) as error:
@@ -79,7 +79,7 @@ class StreamFeed:
                 asks.append(more)
             self._write(asks)
 
-    def _write(self, asks: Sequence[_Ask]) -> None:
+    def _write(self, asks: Sequence[_Write]) -> None:
         try:
             with self._core.pipeline(transaction=False) as pipe:
                 for fields in packed([entry for ask in asks for entry in ask.entries]):
@@ -119,16 +119,16 @@ def _joined(lines: Sequence[bytes]) -> Fields:
     return {"e": lines[0]} if len(lines) == 1 else {"b": b"\n".join(lines)}
 
 
-def _tell(asks: Sequence[_Ask], error: Exception | None) -> None:
+def _tell(asks: Sequence[_Write], error: Exception | None) -> None:
     """One wake-up a loop, however many wait."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Ask]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Write]] = {}
     for ask in asks:
         by_loop.setdefault(ask.loop, []).append(ask)
     for loop, mine in by_loop.items():
         loop.call_soon_threadsafe(_settle, mine, error)
 
 
-def _settle(asks: Sequence[_Ask], error: Exception | None) -> None:
+def _settle(asks: Sequence[_Write], error: Exception | None) -> None:
     for ask in asks:
         if ask.done.done():
             continue

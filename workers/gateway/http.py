@@ -201,37 +201,37 @@ class _Gateway:
             query = request.scope["query_string"].decode("latin-1")
             given = CloudCallback(name, query, dict(request.headers), body)
             try:
-                told = clouds.genuine(given, self._directories.now.secrets, time.time())
+                genuine = clouds.genuine(given, self._directories.now.secrets, time.time())
             except CloudRefusal as refusal:
                 raise GatewayRefusal(refusal.status, refusal.words) from None
-            fields: dict[str, bytes | str] = {"e": told.body, "d": name, "app": told.app}
+            fields: dict[str, bytes | str] = {"e": genuine.body, "d": name, "app": genuine.app}
             if query:
                 fields["q"] = query
-            if await self._first(told, body):
+            if await self._first(genuine, body):
                 await self._feed.put([fields])
-                await self._took(told, body)
+                await self._took(genuine, body)
             return Response(clouds.ACKS[name], media_type="application/json")
 
         return answer
 
-    async def _first(self, told: clouds.Genuine, body: bytes) -> bool:
+    async def _first(self, genuine: clouds.Genuine, body: bytes) -> bool:
         """False for the very callback that was taken before. GatewayRefusal: another body under a signature that was used."""
-        if not told.once:
+        if not genuine.once:
             return True
-        known = await self._redis(lambda: self._world.redis.get(self._once(told)))
+        known = await self._redis(lambda: self._world.redis.get(self._once(genuine)))
         if known is None:
             return True
         if known == _digest(body):
             return False
         raise GatewayRefusal(401, "this signature was used for another callback")
 
-    async def _took(self, told: clouds.Genuine, body: bytes) -> None:
+    async def _took(self, genuine: clouds.Genuine, body: bytes) -> None:
         """After it is on the stream; where this is lost, the event's id absorbs a repeat."""
-        if told.once:
-            await self._redis(lambda: self._world.redis.set(self._once(told), _digest(body), ex=ONCE_S))
+        if genuine.once:
+            await self._redis(lambda: self._world.redis.set(self._once(genuine), _digest(body), ex=ONCE_S))
 
-    def _once(self, told: clouds.Genuine) -> str:
-        return self._world.keys.receipt_nonce(hashlib.sha256(f"{told.app}\0{told.once}".encode("utf-8", "replace")).hexdigest())
+    def _once(self, genuine: clouds.Genuine) -> str:
+        return self._world.keys.receipt_nonce(hashlib.sha256(f"{genuine.app}\0{genuine.once}".encode("utf-8", "replace")).hexdigest())
 
     async def _redis(self, ask: Callable[[], Any]) -> Any:
         try:
@@ -273,8 +273,8 @@ class _Gateway:
             if event is not None:
                 events.append(event)
                 pushkeys[event["id"]] = pushkey
-        told = await self._ask(events, DECISION_S)
-        rejected += [pushkeys[one] for one, reply in told.items() if reply.get("retired") is True]
+        replies = await self._ask(events, DECISION_S)
+        rejected += [pushkeys[one] for one, reply in replies.items() if reply.get("retired") is True]
         return JSONResponse({"rejected": rejected})
 
     # ------------------------------------------------------------ Mattermost
@@ -291,10 +291,10 @@ class _Gateway:
             return JSONResponse({"status": "FAIL", "error": "no device_id, or one that is no token"})
         event = mattermost.event_of(given, found, now_ms())
         try:
-            told = await self._ask([event], DECISION_S)
+            replies = await self._ask([event], DECISION_S)
         except StreamAway:
             return JSONResponse({"status": "FAIL", "error": "not taken now"})
-        removed = any(reply.get("retired") is True for reply in told.values())
+        removed = any(reply.get("retired") is True for reply in replies.values())
         return JSONResponse({"status": "REMOVE" if removed else "OK"})
 
     async def mattermost_ack(self, request: Request) -> Response:
@@ -342,8 +342,8 @@ class _Gateway:
         events = [push.event for push in read.pushes]
         logs: list[dict[str, str]] = []
         if sync:
-            told = await self._ask(events, SYNC_S)
-            logs = [*read.failed, *_gorush_logs(read.pushes, told)]
+            replies = await self._ask(events, SYNC_S)
+            logs = [*read.failed, *_gorush_logs(read.pushes, replies)]
         else:
             await self._feed.put([encoded(event) for event in events])
         return JSONResponse({"success": "ok", "counts": read.count, "logs": logs})
@@ -394,11 +394,11 @@ class _Gateway:
         await self._redis(bury)
 
 
-def _gorush_logs(pushes: Sequence[gorush.GorushPush], told: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def _gorush_logs(pushes: Sequence[gorush.GorushPush], replies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
     """gorush logs what failed. What is not decided in time is on its way, and no failure."""
     logs = []
     for push in pushes:
-        reply = told.get(push.event["id"])
+        reply = replies.get(push.event["id"])
         if reply is not None and reply.get("decision") not in (None, "accepted"):
             words = str(push.event["data"]["push"]["display"].get("body", ""))
             error = f"{reply['decision']} {reply.get('note') or ''}".strip()

@@ -15,13 +15,13 @@ from typing import Any, Final
 from common.model import Vendor
 from workers.gateway.aliases import Found
 from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, fitting
-from workers.routing.texts import say
+from workers.routing.texts import translate
 
 #: A call rings no longer than this, however long its lifetime is.
 CALL_S_MAX: Final = 60
 RING_TYPES: Final = frozenset({"m.rtc.notification", "org.matrix.msc4075.rtc.notification"})
 ELEMENTS: Final = {"m.image": "image", "m.audio": "sound", "m.video": "video", "m.file": "file", "m.location": "location"}
-SPOKEN: Final = frozenset({"m.text", "m.notice", "m.emote"})
+TEXT_TYPES: Final = frozenset({"m.text", "m.notice", "m.emote"})
 INVITED: Final = {"zh": "邀请您加入 {room}", "en": "invited you to {room}"}
 _HEX = re.compile(r"[0-9a-fA-F]+")
 
@@ -104,10 +104,10 @@ def _push(notification: Mapping[str, Any], device: Mapping[str, Any], found: Fou
     return kind, push
 
 
-def _aps(aps: Mapping[str, Any], spoken: bool) -> dict[str, Any]:
+def _aps(aps: Mapping[str, Any], is_text: bool) -> dict[str, Any]:
     """The app's own `aps`; its words stand in only where the message brings none. Badge and sound are the notification's."""
     kept = {name: value for name, value in aps.items() if name != "content-available"}
-    if spoken:
+    if is_text:
         kept.pop("alert", None)
     elif isinstance(kept.get("alert"), str):
         kept["alert"] = {"body": kept["alert"]}
@@ -169,23 +169,26 @@ def _words(notification: Mapping[str, Any], lang: str) -> tuple[str, dict[str, A
     name = as_name(notification.get("sender_display_name")) or as_name(notification.get("sender"))
     room = as_name(notification.get("room_name"))
     if kind == "m.call.invite" or (kind in RING_TYPES and content.get("notification_type") == "ring"):
-        return "call", {"title": room or name, "body": f"{name}: {say('call_invite', lang)}" if room else say("call_invite", lang)}
+        return "call", {
+            "title": room or name,
+            "body": f"{name}: {translate('call_invite', lang)}" if room else translate("call_invite", lang),
+        }
     if kind == "m.room.member":
         if as_text(notification.get("membership")) != "invite" or notification.get("user_is_target") is not True:
             return "silent", None
         invited = INVITED.get(lang, INVITED["en"]).format(room=room or as_name(notification.get("room_id")))
         return "message", {"title": room or name, "body": f"{name} {invited}"}
-    said = _said(content, lang) if kind == "m.room.message" else ""
-    if not said:
+    text = _text_of(content, lang) if kind == "m.room.message" else ""
+    if not text:
         return "message", None
-    return "message", {"title": room or name, "body": f"{name}: {said}" if room else said}
+    return "message", {"title": room or name, "body": f"{name}: {text}" if room else text}
 
 
-def _said(content: Mapping[str, Any], lang: str) -> str:
+def _text_of(content: Mapping[str, Any], lang: str) -> str:
     """A message's words, or what kind of thing it is."""
     msgtype = as_text(content.get("msgtype"))
     if msgtype in ELEMENTS:
-        return say(ELEMENTS[msgtype], lang)
+        return translate(ELEMENTS[msgtype], lang)
     return as_text(content.get("body"))[:BODY_CHARS_MAX].strip()
 
 

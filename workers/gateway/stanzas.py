@@ -53,10 +53,10 @@ def publish_of(iq: Node) -> Publish | None:
     if publish is None:
         return None
     options = iq.find(f"{{{PUBSUB}}}pubsub", f"{{{PUBSUB}}}publish-options", f"{{{FORMS}}}x")
-    told = publish.find(f"{{{PUBSUB}}}item", f"{{{PUSH}}}notification")
-    summary = fields_of(told.find(f"{{{FORMS}}}x") if told is not None else None)
-    sealed = told.find(f"{{{ENCRYPTED}}}encrypted") if told is not None else None
-    priority = told.find(f"{{{PRIORITY}}}priority") if told is not None else None
+    item = publish.find(f"{{{PUBSUB}}}item", f"{{{PUSH}}}notification")
+    summary = fields_of(item.find(f"{{{FORMS}}}x") if item is not None else None)
+    sealed = item.find(f"{{{ENCRYPTED}}}encrypted") if item is not None else None
+    priority = item.find(f"{{{PRIORITY}}}priority") if item is not None else None
     body = summary.get("last-message-body", "").strip()
     call = sealed is not None and sealed.attrs.get("type") == "voip"
     return Publish(

@@ -331,9 +331,9 @@ class LaneSender:
             else:
                 wanted.append((lane_id, urgency, LaneTerms(gone=True) if lane is None else lane_terms(lane), room))
         if wanted:
-            told = queues.take(wanted, self._probe_s())
-            takes += [(taken, one[3]) for taken, one in zip(told, wanted, strict=True)]
-            self._learn_sizes(told)
+            taken_now = queues.take(wanted, self._probe_s())
+            takes += [(taken, one[3]) for taken, one in zip(taken_now, wanted, strict=True)]
+            self._learn_sizes(taken_now)
         try:
             self._put_back([taken for taken, _ in takes], lanes)
         finally:  # what was taken is sent, whatever became of its lane's place
@@ -343,9 +343,9 @@ class LaneSender:
                     begun.append((running, lanes[taken.lane]))
             self._go(begun)
 
-    def _learn_sizes(self, told: Sequence[Taken]) -> None:
+    def _learn_sizes(self, taken_now: Sequence[Taken]) -> None:
         """Many lanes with few pushes each go in one round: what a round costs beside its lanes is paid once."""
-        sizes = [sum(entry.pushes for entry in taken.entries) + taken.left for taken in told if taken.entries]
+        sizes = [sum(entry.pushes for entry in taken.entries) + taken.left for taken in taken_now if taken.entries]
         if sizes:
             mean = max(PUSHES_EACH_MIN, min(PUSHES_EACH, sum(sizes) / len(sizes)))
             self._each += LEARN_SHARE * (mean - self._each)
@@ -608,10 +608,10 @@ class LaneSender:
             log.warning("entries come back by themselves when their lease ends", extra={"reason": type(error).__name__})
 
     def _learn(self, lane: str, done: delivery.Delivered) -> None:
-        waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.told)
-        if waited and waited * 2 >= len(done.told):
+        waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.outcomes)
+        if waited and waited * 2 >= len(done.outcomes):
             self._silent.add(lane)
-        elif done.told or done.whole:
+        elif done.outcomes or done.whole:
             self._silent.discard(lane)
 
     def _renew(self) -> None:

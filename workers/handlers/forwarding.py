@@ -29,8 +29,8 @@ READ_BESIDE: Final = dict(zip(keys.OUT, (64, 64, 4, 2), strict=True))
 _BEGIN: Final = {"cursor": None, "cursor_of": None, "anybody": None}
 
 #: (shard, stream there, the entry's bytes).
-Parcel = tuple[int, str, bytes]
-_read: Callable[[bytes], Parcel] = msgspec.msgpack.Decoder(Parcel).decode
+ForwardedEntry = tuple[int, str, bytes]
+_read: Callable[[bytes], ForwardedEntry] = msgspec.msgpack.Decoder(ForwardedEntry).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Spread:
         return Commit(forward=forward, wake=frozenset({(PRESENCE, None)}) if forward else frozenset())
 
 
-def out_entries(parcels: Sequence[Parcel]) -> list[tuple[str, bytes]]:
+def out_entries(parcels: Sequence[ForwardedEntry]) -> list[tuple[str, bytes]]:
     """Entries of the streams that leave this shard, for what goes to streams with an urgency."""
     return [(f"out:{parcel[1].rsplit(':', 1)[1]}", encode(parcel)) for parcel in parcels]
 
@@ -123,14 +123,14 @@ class Forwarder:
 
     def handle(self, entries: Sequence[Entry]) -> None:
         """Writes and acknowledges by itself, shard by shard."""
-        parcels: dict[int, list[tuple[Entry, Parcel]]] = {}
+        parcels: dict[int, list[tuple[Entry, ForwardedEntry]]] = {}
         for entry in entries:
             parcel = _read(entry.blob)
             parcels.setdefault(parcel[0], []).append((entry, parcel))
         for shard, those in parcels.items():
             self._forward(shard, those)
 
-    def _forward(self, shard: int, those: Sequence[tuple[Entry, Parcel]]) -> None:
+    def _forward(self, shard: int, those: Sequence[tuple[Entry, ForwardedEntry]]) -> None:
         streams = self._each[shard]
         if shard not in self._commits:
             self._commits[shard] = Commits(streams, self._source)

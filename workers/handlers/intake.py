@@ -110,7 +110,7 @@ class IntakeHandler:
         directed = doors.directly.take(direct, now)
         records += [event_record(message, decision) for message, decision in directed.taken]
         records += directed.rows
-        directed.told += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
+        directed.decisions += doors.directly.again([event for event in repeated if isinstance(event.data, Direct)])
         ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
         later = behind(fresh, states)
         first = [event for event in states if event.entry not in later] if later else states
@@ -125,14 +125,14 @@ class IntakeHandler:
         onward = Commit()
         if usual and shortcut is not None:
             onward, left = shortcut.usual_commit(usual, single)
-            more, told = _taken(left, now)
-            messages, records = [*messages, *more], [*records, *told]
+            more, records_left = _taken(left, now)
+            messages, records = [*messages, *more], [*records, *records_left]
         onward += self._onward(shortcut, messages, directed.offline, single)
         if later:
             doors.state.apply([event for event in states if event.entry in later], lambda event, why: ignored.update({event.entry: why}))
         return onward + Commit(
             rows=records,
-            extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.told else (),
+            extra=[lambda pipe: doors.directly.tell(pipe, directed)] if directed.taken or directed.decisions else (),
             after=[lambda: found.count(ignored)],
         )
 
@@ -188,8 +188,8 @@ class IntakeHandler:
                     if read.ignored is not None or read.unknown_fields or read.mended:
                         found.odd.append((entry, read))
         # with the times of messages: a read report beside them names one of them
-        told = doors.marks.repeats([(event.app, event.id, event.entry) for event in events], _times(events))
-        for event, repeat in zip(events, told, strict=True):
+        repeats = doors.marks.repeats([(event.app, event.id, event.entry) for event in events], _times(events))
+        for event, repeat in zip(events, repeats, strict=True):
             (found.repeated if repeat else found.fresh).append(event)
         return found
 

@@ -210,11 +210,11 @@ class _LeasedClaims:
     def __init__(self, works: Sequence[PendingPush], world: delivery.DeliveryPorts) -> None:
         now_ms = world.now_ms()
         steps = delivery.badge_steps(works, now_ms)
-        told = world.claims.lease(works, steps) if works else ()
-        self._told = {id(work): answer for work, answer in zip(works, told, strict=True)}
+        claims = world.claims.lease(works, steps) if works else ()
+        self._claims = {id(work): answer for work, answer in zip(works, claims, strict=True)}
 
     def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[delivery.ClaimAnswer]:  # noqa: ARG002
-        return [self._told[id(work)] for work in works]
+        return [self._claims[id(work)] for work in works]
 
 
 class _LookedUp:
@@ -242,7 +242,7 @@ class _NotedBreaker:
         self._good = good
         self._watched = watched
 
-    def open_for(self, lane: Lane) -> delivery.Probe | delivery.Shut | None:
+    def open_for(self, lane: Lane) -> delivery.BreakerProbe | delivery.BreakerOpen | None:
         return self._breaker.open_for(lane)
 
     def report(

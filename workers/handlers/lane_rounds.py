@@ -118,7 +118,7 @@ class OpenRound:
     lane: Lane
     open_: list[OpenEntry]
     chosen: list[PendingPush]
-    state: delivery.Probe | None
+    state: delivery.BreakerProbe | None
     pace: LeasedPace
     leases: list[RateLease]
 
@@ -191,7 +191,7 @@ class LaneRounds:
         written = self.settle(one, done)
         self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
         with _counted():
-            if any(outcome.verdict in GUARDED for _, outcome in done.told):
+            if any(outcome.verdict in GUARDED for _, outcome in done.outcomes):
                 self.flush()  # the guard judges refused tokens beside what was accepted
             self.after(written, {id(retired.work) for retired in self._retire(lane, done, written.settled)})
         return done
@@ -210,10 +210,10 @@ class LaneRounds:
 
         def commit_of(mine: Sequence[OpenEntry], lost: set[str]) -> LaneCommit:
             owners = {entry.entry.id for entry in mine}
-            told = [(work, outcome) for work, outcome in done.told if work.entry in owners] if lost else done.told
+            outcomes = [(work, outcome) for work, outcome in done.outcomes if work.entry in owners] if lost else done.outcomes
             rows = [
                 work_row(work, vendor, business_id, Decision.ACCEPTED, (attempt_of(work, outcome, now),), now, story_of(outcome))
-                for work, outcome in told
+                for work, outcome in outcomes
             ]
             keys, ended = self._runtime.keys, [entry.entry for entry in mine]
             size, taken = sum(len(entry.blob) for entry in ended), [keys.taken(entry.id) for entry in ended]
@@ -221,8 +221,8 @@ class LaneRounds:
 
         self._write_as(one.taken, one.open_, commit_of, business_id, WRITE_PATIENCE_S)
         with _counted():
-            self._good_round(lane, len(done.told), accepted_by_cohort(done, lane, now))
-            self._count_whole(one, len(done.told), stored_by_class(done), now)
+            self._good_round(lane, len(done.outcomes), accepted_by_cohort(done, lane, now))
+            self._count_whole(one, len(done.outcomes), stored_by_class(done), now)
 
     def _end_alike(self, one: OpenRound, packed: alike.AlikeRound, entries: Sequence[LaneEntry]) -> None:
         """The same for batches of usual pushes as they were packed."""
@@ -247,7 +247,7 @@ class LaneRounds:
             _count_decided(one.lane, Decision.ACCEPTED, class_sent, times, now)
         self._flush_due()
 
-    def _patient(self, lane: Lane, state: delivery.Probe | None) -> bool:
+    def _patient(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
         """Whether the push that tries the lane may wait for the newest of its conversation: that one may lie far behind in the queue."""
         if state is None:
             return True
@@ -260,7 +260,7 @@ class LaneRounds:
         most = min(most, 1 if taken.what == "probe" else most, len(works))
         if lane.limits.rate_unit != "request":
             most = min(most, taken.tokens)
-        state = delivery.Probe(Decision(taken.why or Decision.UNAVAILABLE)) if taken.what == "probe" else None
+        state = delivery.BreakerProbe(Decision(taken.why or Decision.UNAVAILABLE)) if taken.what == "probe" else None
         one = self._paced(taken, lane)
         one.open_, one.state = open_, state
         one.chosen = self._probe_of(works) if state is not None else works[:most]
@@ -318,13 +318,13 @@ class LaneRounds:
         for end in ends:
             if end.lane is None:
                 continue
-            refused = any(outcome.verdict in GUARDED for _, outcome in end.done.told)
+            refused = any(outcome.verdict in GUARDED for _, outcome in end.done.outcomes)
             retired: set[int] = set()
             if refused or end.settled.retires:
                 self.flush()
                 retired = {id(one.work) for one in self._retire(end.lane, end.done, end.settled)}
-            elif end.done.told:
-                self._good_round(end.lane, len(end.done.told), accepted_by_cohort(end.done, end.lane, end.now))
+            elif end.done.outcomes:
+                self._good_round(end.lane, len(end.done.outcomes), accepted_by_cohort(end.done, end.lane, end.now))
             self.after(end, retired)
         self._flush_due()
 
@@ -584,8 +584,8 @@ class LaneRounds:
             if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1:
                 commit.mark("spoken", backlog.names(group_of(one.work)), note.ts_ms, backlog.marks_s)
         for place in on_screens(both, now):
-            told = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
-            commit.mark("screen", [self._runtime.screens.name(place.place)], *told)
+            outcomes = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
+            commit.mark("screen", [self._runtime.screens.name(place.place)], *outcomes)
         for wait in waits:
             if joins(wait.work, wait.target.held_by) and not joins(wait.work, wait.work.target.held_by):
                 values = (wait.work.target.push_id, wait.work.note.ts_ms, wait.work.note.received_ms, backlog.keep_s)
@@ -601,7 +601,7 @@ class LaneRounds:
 
     def _retire(self, lane: Lane, done: delivery.Delivered, settled: settling.Settled) -> Sequence[settling.Retire]:
         """Those whose tokens are given up now. Foreign ones are on hold first (workers/held_tokens.py)."""
-        verdicts = [outcome.verdict for _, outcome in done.told]
+        verdicts = [outcome.verdict for _, outcome in done.outcomes]
         foreign, dead = verdicts.count(Verdict.TOKEN_FOREIGN), verdicts.count(Verdict.TOKEN_DEAD)
         if not settled.retires and not verdicts:
             return ()
@@ -612,8 +612,8 @@ class LaneRounds:
         own = [one for one in settled.retires if not one.foreign]
         chosen = [one for one in own if not one.guarded or calm["dead"]]
         if len(chosen) < len(own):
-            said = {"business_id": lane.credential.business_id, "vendor": lane.vendor}
-            log.error("the token guard stopped the retiring of tokens", extra=said)
+            named = {"business_id": lane.credential.business_id, "vendor": lane.vendor}
+            log.error("the token guard stopped the retiring of tokens", extra=named)
         for state in ("retired", "silenced"):
             rows = [
                 (w.note.app, w.target.user, w.target.device, w.target.token, w.target.registered_ms, one.reason)
@@ -697,7 +697,7 @@ def _news(wait: settling.Deferral) -> bool:
 def stored_by_class(done: delivery.Delivered) -> dict[MessageClass, list[int]]:
     """Of messages that were all accepted, by class as sent when each was stored, ms."""
     stored: dict[MessageClass, list[int]] = {}
-    for work, _ in done.told:
+    for work, _ in done.outcomes:
         note = work.note
         stored.setdefault(note.class_sent, []).append(note.ts_ms)
     return stored
@@ -722,5 +722,5 @@ def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: 
         metrics.RETRIES.labels(lane.vendor, reason).inc(number)
     if settled.alarms:
         metrics.UNKNOWN_CODES.labels(lane.vendor).inc(settled.alarms)
-        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.told if o.alarm or o.verdict == Verdict.UNKNOWN})
+        codes = sorted({f"{o.status}/{o.code}"[:40] for _, o in done.outcomes if o.alarm or o.verdict == Verdict.UNKNOWN})
         log.error("a vendor said something that nobody documents", extra={"vendor": lane.vendor, "code": " ".join(codes[:5])})

@@ -82,8 +82,8 @@ def _presence_row(message: Message, user: str, device: Device | None, decision: 
 def routing_row(row: routing.Row, now: int) -> Record:
     message, device = row.message, row.device
     if message.kind in AFTERTHOUGHTS:
-        said = f"{message.kind}: {row.decision}"
-        return _step(message.app, message.event_id, message.ts_ms, row.user, device.device_id, "routing", now, said)
+        text = f"{message.kind}: {row.decision}"
+        return _step(message.app, message.event_id, message.ts_ms, row.user, device.device_id, "routing", now, text)
     return RowRecord(
         app=message.app,
         event_id=message.event_id,
@@ -120,8 +120,8 @@ def pending_row(wait: settling.Deferral, vendor: Vendor, business_id: str, now: 
 def work_row(work: PendingPush, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> Record:
     note, target = work.note, work.target
     if note.kind in AFTERTHOUGHTS:
-        said = f"{note.kind}: {decision or words}"
-        return _step(note.app, note.event_id, note.ts_ms, target.user, target.device, "delivery", now, said)
+        text = f"{note.kind}: {decision or words}"
+        return _step(note.app, note.event_id, note.ts_ms, target.user, target.device, "delivery", now, text)
     return RowRecord(
         app=note.app,
         event_id=note.event_id,
@@ -144,8 +144,8 @@ def work_row(work: PendingPush, vendor: Vendor, business_id: str, decision: Deci
     )
 
 
-def _step(app: str, event_id: str, ts_ms: int, user: str, device: str, stage: str, now: int, said: str) -> NoteRecord:
-    return NoteRecord(app=app, event_id=event_id, ts_ms=ts_ms, user=user, device=device, kind="step", stage=stage, at_ms=now, note=said)
+def _step(app: str, event_id: str, ts_ms: int, user: str, device: str, stage: str, now: int, text: str) -> NoteRecord:
+    return NoteRecord(app=app, event_id=event_id, ts_ms=ts_ms, user=user, device=device, kind="step", stage=stage, at_ms=now, note=text)
 
 
 def event_record(message: Message, decision: Decision | None, note: str = "") -> EventRecord:

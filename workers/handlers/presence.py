@@ -59,14 +59,14 @@ class FewWorkers:
 
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count
-        self._told = True
+        self._alone = True
         self._ask_at = 0.0
 
     def __call__(self) -> bool:
         if time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + ASK_S
-            self._told = self._count() <= 1
-        return self._told
+            self._alone = self._count() <= 1
+        return self._alone
 
 
 @dataclass(frozen=True, slots=True)

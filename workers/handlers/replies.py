@@ -26,13 +26,13 @@ def tell_ended(
     runtime: Runtime, vendor: str, business_id: str, ended: Sequence[settling.FinalOutcome], retired: Collection[int] = ()
 ) -> None:
     """retired: by id(), the works whose tokens are given up. Never raises: a reply may be lost, the row may not."""
-    told = [
+    decisions = [
         _reply(one.work.note, one.work.target.user, vendor, business_id, one.decision, one.note, id(one.work) in retired)
         for one in ended
         if one.work.note.reply_key
     ]
     try:
-        runtime.replies.tell_now(told)
+        runtime.replies.tell_now(decisions)
     except (RedisError, OSError) as error:
         log.warning("a reply is lost", extra={"reason": type(error).__name__})
 
@@ -40,5 +40,5 @@ def tell_ended(
 def _reply(
     about: Message | Notification, user: str, vendor: str, business_id: str, decision: Decision, note: str, retired: bool = False
 ) -> tuple[str, dict[str, Any]]:
-    told = {"event_id": about.event_id, "message_id": about.message_id, "user": user, "vendor": vendor, "business_id": business_id}
-    return about.reply_key or "", {**told, "decision": decision, "note": note, "retired": retired}
+    decisions = {"event_id": about.event_id, "message_id": about.message_id, "user": user, "vendor": vendor, "business_id": business_id}
+    return about.reply_key or "", {**decisions, "decision": decision, "note": note, "retired": retired}

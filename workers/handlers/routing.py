@@ -55,12 +55,12 @@ class RoutingHandler:
         """What follows for these people. single: as in Message; else a reader of the release before may do the same once more."""
         now = now_ms()
         routed = routing.route(offline, self.world, now, by_entry=single)
-        told = routing_replies(routed.rows)
+        decisions = routing_replies(routed.rows)
         batches = [as_new(batch, urgency, encode(batch)) for urgency, batch in routed.batches]
         return Commit(
             rows=[routing_row(row, now) for row in routed.rows],
             wake=frozenset((DELIVERY, batch.vendor) for _, batch in routed.batches),
-            extra=[lambda pipe: self.queues.put(pipe, batches), *([lambda pipe: self.replies.tell(pipe, told)] if told else ())],
+            extra=[lambda pipe: self.queues.put(pipe, batches), *([lambda pipe: self.replies.tell(pipe, decisions)] if decisions else ())],
             after=[lambda: _count(routed)],
         )
 

@@ -144,7 +144,7 @@ def address(directed: Sequence[tuple[Event, Message]], known: Mapping[tuple[str,
 
 def reply_of(message: Message, decision: Decision, note: str, device: Device | None = None) -> tuple[str, dict[str, Any]]:
     """(key, what is told) of a push that intake decided."""
-    told: dict[str, Any] = {
+    reply: dict[str, Any] = {
         "event_id": message.event_id,
         "message_id": message.message_id,
         "user": (message.recipients or ("",))[0],
@@ -154,7 +154,7 @@ def reply_of(message: Message, decision: Decision, note: str, device: Device | N
         "note": note,
         "retired": decision == Decision.TOKEN_DEAD,
     }
-    return message.reply_key or "", told
+    return message.reply_key or "", reply
 
 
 def _device(target: Addressee, known: KnownTargets) -> Device:

@@ -26,13 +26,13 @@ class Directed:
     """What the pushes to tokens of one read gave.
 
     offline: what goes on to routing. taken: each event with its decision, None where it goes on. rows: tokens that get nothing.
-    told, waits: decisions to be told, and until when others must be.
+    decisions, waits: decisions to be passed on, and until when others must be.
     """
 
     offline: list[OfflineRecipients] = field(default_factory=list)
     taken: list[tuple[Message, Decision | None]] = field(default_factory=list)
     rows: list[RowRecord] = field(default_factory=list)
-    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    decisions: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     waits: list[tuple[str, str, str, int]] = field(default_factory=list)
 
 
@@ -57,15 +57,15 @@ class TokenPushes:
                 todo.append((event, taken.message))
             else:
                 metrics.DECISIONS.labels("none", taken.decision, "none").inc()
-                found.told.append(direct.reply_of(taken.message, taken.decision, ""))
+                found.decisions.append(direct.reply_of(taken.message, taken.decision, ""))
         known = self._tokens.seen([_token(event, message) for event, message in todo])
         addressed = direct.address(todo, {who: direct.KnownTargets(*has) for who, has in known.items()})
         found.offline = addressed.offline
         for row in addressed.rows:
             found.rows.append(_ledger_row(row, now))
             metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
-            found.told.append(direct.reply_of(row.message, row.decision, row.note, row.device))
-        found.told = [(key, told) for key, told in found.told if key]
+            found.decisions.append(direct.reply_of(row.message, row.decision, row.note, row.device))
+        found.decisions = [(key, reply) for key, reply in found.decisions if key]
         found.waits = _waits(todo, addressed.offline, now)
         self._clear([event for event in batch if event.data.kind == "clear" and event.data.conversation is not None])
         return found
@@ -74,13 +74,13 @@ class TokenPushes:
         """What those are told who asked the same before: nothing new but whether the token is given up since."""
         asked = [event for event in batch if event.data.reply is not None]
         known = self._tokens.states([(event.app, direct.user_of(event.data.target)) for event in asked])
-        told = []
+        decisions = []
         for event in asked:
             user = direct.user_of(event.data.target)
             has = known.get((event.app, user))
             reply = {"event_id": event.id, "message_id": event.data.message_id, "user": user, "decision": None, "note": "asked before"}
-            told.append((event.data.reply.key, {**reply, "retired": has is not None and has[0] == "retired"}))
-        return told
+            decisions.append((event.data.reply.key, {**reply, "retired": has is not None and has[0] == "retired"}))
+        return decisions
 
     def _clear(self, batch: Sequence[Event]) -> None:
         """A conversation that was read elsewhere: what is queued of it goes no more."""
@@ -94,7 +94,7 @@ class TokenPushes:
 
     def tell(self, pipe: Pipeline, directed: Directed) -> None:
         """Into the MULTI that acknowledges them."""
-        self._replies.tell(pipe, directed.told)
+        self._replies.tell(pipe, directed.decisions)
         self._replies.wait(pipe, directed.waits)
 
 

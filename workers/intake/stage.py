@@ -388,8 +388,8 @@ def _settle_app(names: Mapping[str, str], body: dict[str, Any], apps: Sequence[s
 
 def _tenants(names: Mapping[str, str], body: Any) -> list[str]:
     """Every different tenant that a dialect's entry names. DialectError."""
-    told = tenant_named(names.get("d", ""), body, names.get("q")) if isinstance(body, dict) else []
-    return list(dict.fromkeys(name for name in (names.get("app"), *told) if name))
+    tenants = tenant_named(names.get("d", ""), body, names.get("q")) if isinstance(body, dict) else []
+    return list(dict.fromkeys(name for name in (names.get("app"), *tenants) if name))
 
 
 # ---------------------------------------------------------------- message.stored, call.invited -> Message
@@ -446,7 +446,7 @@ def _plain(event: Event, data: events.Stored) -> Message:
 def _decided_plainly(message: Message, now_ms: int) -> Decision | None:
     """As `_decided`, where the sender wished nothing."""
     for element in message.elements:
-        if element.type in _SPEAKING or _said(element.text):
+        if element.type in _SPEAKING or _is_text(element.text):
             return Decision.EXPIRED if message.expires_at_ms <= now_ms else None
     return Decision.NO_TEXT
 
@@ -479,7 +479,7 @@ def _prefixed(push: PushFields) -> PushFields:
     """`auto` decided: the name stands before words that we build, not before the sender's own."""
     if push.display.nick_prefix != "auto":
         return push
-    display = msgspec.structs.replace(push.display, nick_prefix="off" if _said(push.display.body) else "on")
+    display = msgspec.structs.replace(push.display, nick_prefix="off" if _is_text(push.display.body) else "on")
     return msgspec.structs.replace(push, display=display)
 
 
@@ -528,14 +528,14 @@ _SPEAKING = frozenset({"sound", "file", "image", "video", "face", "location", "m
 
 
 def _has_text(message: Message) -> bool:
-    if message.kind == Kind.CALL_INVITE or _said(message.push.display.body):
+    if message.kind == Kind.CALL_INVITE or _is_text(message.push.display.body):
         return True
     force = message.push.force
-    if force is not None and force.on and message.conversation.type == "group" and _said(force.body):
+    if force is not None and force.on and message.conversation.type == "group" and _is_text(force.body):
         return True
-    return any(element.type in _SPEAKING or _said(element.text) for element in message.elements)
+    return any(element.type in _SPEAKING or _is_text(element.text) for element in message.elements)
 
 
-def _said(text: str | None) -> bool:
+def _is_text(text: str | None) -> bool:
     """Whether a text holds anything to read; one of blanks counts as not given."""
     return bool(text and text.strip())

@@ -76,7 +76,7 @@ class StateKeeper:
                     self._tell(pipe, event, names, times)
                 pipe.execute()
         people.changed(changed)
-        return [told for told in map(_withdrawal, batch) if told is not None]
+        return [one for one in map(_withdrawal, batch) if one is not None]
 
     def _times(self, connection: Connection, reads: Sequence[Event]) -> Times:
         """When the messages were stored up to which people read, of those that are known."""
@@ -161,11 +161,11 @@ def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) 
 
 
 def _register(connection: Connection, batch: Sequence[Event], ignored: Ignored) -> list[Binding]:
-    told = registry.register(connection, [Registration(event.app, _device(event.data), event.ts_ms) for event in batch])
-    for event, news in zip(batch, told.news, strict=True):
+    registered = registry.register(connection, [Registration(event.app, _device(event.data), event.ts_ms) for event in batch])
+    for event, news in zip(batch, registered.news, strict=True):
         if not news:
             ignored(event, "older_state")
-    return list(told.bindings)
+    return list(registered.bindings)
 
 
 def _device(data: events.Registered) -> dict[str, Any]:

@@ -50,11 +50,11 @@ def read_usual(raw: bytes) -> UsualEvent | None:
     data = event.data
     if data.push is not NO_WISHES or not _fits(data):
         return None
-    strange = raw.count(b":") - _keys(data)  # colons that end no key we know
+    strange = raw.count(b":") - _keys(data)  # colons that end no key we know: those of strings, and there are never fewer
     if strange:
-        for element in data.elements or ():
-            if element.text:
-                strange -= element.text.count(":")
+        strange -= data.conversation.id.count(":")
+    if strange:
+        strange -= sum([element.text.count(":") for element in data.elements or () if element.text])
     return event if not strange or strange == _colons(_names(event)) else None
 
 
@@ -71,10 +71,10 @@ def _keys(data: events.Stored) -> int:
 
 
 def _names(event: UsualEvent) -> list[str | None]:
-    """All strings that may hold a colon, without the texts."""
+    """All strings that may hold a colon, without the texts and the conversation's id."""
     data = event.data
     conversation, sender = data.conversation, data.sender
-    names = [event.id, event.app, data.message_id, conversation.id, conversation.name]
+    names = [event.id, event.app, data.message_id, conversation.name]
     names += [sender.id, sender.nick, sender.group_card, sender.device_id]
     return [*names, *(data.recipients or ()), *(data.exclude or ()), *(data.mentions or ())]
 

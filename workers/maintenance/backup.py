@@ -198,8 +198,8 @@ def _check(runtime: Runtime, manifest: dict[str, Any], keys: Sequence[str]) -> N
         raise BackupError(f"the backup has the form {manifest.get('format')}, this program knows {FORMAT}")
     for name, mine in (("prefix", settings.prefix), ("event_streams", list(settings.event_streams)), ("shards", settings.shards)):
         if (has := manifest.get(name, 1)) != mine:
-            told = ",".join(has) if isinstance(has, list) else has
-            raise BackupError(f"the backup is of PUSHFLEET_{name.upper()}={told}: set it so")
+            value = ",".join(has) if isinstance(has, list) else has
+            raise BackupError(f"the backup is of PUSHFLEET_{name.upper()}={value}: set it so")
     if not set(keys) & set(secret_keys(settings)):
         raise BackupError(f"none of its keys is among ours, nobody could read its credentials: add them (tar -xOf FILE {KEYS_NAME})")
     with runtime.engine.connect() as connection:

@@ -41,6 +41,8 @@ FLOW_S: Final = 0.3
 #: Between two looks for the outcomes of events that wait: soon at first, then less often.
 LOOK_S: Final = 0.05
 LOOK_MAX_S: Final = 0.2
+#: A transaction is committed while the role's lease lasts so long.
+COMMIT_S: Final = 1.0
 #: Events whose pushes have rows of their own.
 _PUSHED: Final = frozenset({"message.stored", "call.invited", "push.direct"})
 
@@ -60,6 +62,7 @@ class LedgerHandler:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.hold_s = HOLD_S
+        self.may_write: Callable[[], bool] = lambda: True
         self._reads: dict[tuple[str, bytes], _Read] = {}
         self._unmet: dict[tuple[str, str], _Read] = {}
         self._early: list[Record] = []
@@ -119,12 +122,16 @@ class LedgerHandler:
     def handle(self, entries: Sequence[Entry]) -> Commit:
         """Writes all of the records in one transaction. psycopg.DataError: one of them can never be stored."""
         try:
-            self._write(self._records_of(entries), any(entry.deliveries > 1 for entry in entries))
+            self._write(self._records_of(entries), any(entry.reclaimed for entry in entries))
         except BaseException:  # what is held is read anew, whole: some of it may not be written
-            self._reads.clear()
-            self._unmet.clear()
+            self.forget()
             raise
         return Commit()
+
+    def forget(self) -> None:
+        """What was read is read anew."""
+        self._reads.clear()
+        self._unmet.clear()
 
     def _records_of(self, entries: Sequence[Entry]) -> list[Record]:
         """Their records, after those that did not wait with their entries. msgspec.MsgspecError: one of the entries has none."""
@@ -140,7 +147,7 @@ class LedgerHandler:
     def _write(self, records: Sequence[Record], again: bool) -> None:
         """Halves what takes longer than a statement may: each half is a transaction, and a repeat changes nothing."""
         try:
-            self._runtime.ledger.write(records, again)
+            self._runtime.ledger.write(records, again, self.may_write)
         except AWAY as error:
             if not sql.took_too_long(error) or len(records) < 2:
                 raise
@@ -184,16 +191,18 @@ class LedgerWriter:
         self.consumer.stopping = stopping
 
     def turn(self, lease: Lease | None = None) -> float:
-        del lease  # what two writers write is the same, and each acknowledges its own entries
+        if lease is not None:
+            self._handler.may_write = lambda: lease.left_s > COMMIT_S
         self.flush(BLOCK_MS)
-        if self.consumer.stopping():
-            self.rest()
+        if self.consumer.stopping() and self.consumer.holds:
+            self.flush()
         return 0.0
 
     def rest(self) -> None:
-        """What was held for its outcomes is written: nothing is kept."""
+        """What was held for its outcomes goes to the next writer: two of them at once give one push two rows."""
         if self.consumer.holds:
-            self.flush()
+            self.consumer.give_back_held()
+            self._handler.forget()
 
     def flush(self, block_ms: int | None = None) -> int:
         """Writes what lies on the ledger's stream, about READ_MAX entries; the number of them.

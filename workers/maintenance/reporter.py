@@ -28,9 +28,9 @@ from workers.runtime import Runtime
 log = logging.getLogger(__name__)
 
 #: Between two looks at the streams.
-STREAMS_EVERY_S = 3.0
+STREAMS_EVERY_S = 5.0
 #: The lanes' states, all in one round trip.
-LANES_EVERY_S = 2.0
+LANES_EVERY_S = 4.0
 #: With many lanes they are looked at less often.
 LANES_PER_S = 500
 #: The dead letters are counted in one query, which reads as much as there is.
@@ -151,8 +151,8 @@ class Reporter:
 
     def show_stopped(self, lanes: Sequence[Lane]) -> None:
         """Since when and why, in the words that `lanes`, doctor and the console have."""
-        told = zip(lanes, lane_status(self._runtime, lanes), strict=True) if lanes else ()
-        values = {(*_labels(lane), str(status.why)): status.since_ms / 1000 for lane, status in told if status.why}
+        status_of = zip(lanes, lane_status(self._runtime, lanes), strict=True) if lanes else ()
+        values = {(*_labels(lane), str(status.why)): status.since_ms / 1000 for lane, status in status_of if status.why}
         metrics.show(metrics.LANE_STOPPED_SINCE, values)
 
     def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:

@@ -12,7 +12,7 @@ from common.contracts import ALL, Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Kind
 from common.ports import DeviceDirectory, MemberPages, Presences, Session
 from common.values import Value
-from workers.presence.absence import judge
+from workers.presence.absence import in_front, judge
 
 #: People of one message that travel together, page by page: the first ones hear of it soon, the others cheaply.
 PAGES = (200, 500, 2_000)
@@ -137,7 +137,12 @@ def _judge_all(chunk: Chunk, sessions: Sequence[Sequence[Session]], devices: Seq
     waiting: list[str] = []
     away: list[Recipient] = []
     deviceless: dict[Decision, list[str]] = {}
+    ts_ms, sender = message.ts_ms, message.sender.id
+    online: list[str] = []
     for user, own, registered in zip(chunk.users, sessions, devices, strict=True):
+        if not registered and len(own) == 1 and in_front(own[0], ts_ms) and user != sender:
+            online.append(user)  # as judge() has it: most of a large group
+            continue
         verdicts = judge(message, user, own, registered)
         for device, decision in verdicts.rows:
             if device is None:
@@ -148,6 +153,8 @@ def _judge_all(chunk: Chunk, sessions: Sequence[Sequence[Session]], devices: Seq
             away.append(verdicts.away)
         if verdicts.waits:
             waiting.append(user)
+    if online:
+        deviceless[Decision.ONLINE] = online + deviceless.get(Decision.ONLINE, [])
     seen.deviceless += [Deviceless(message, decision, users) for decision, users in deviceless.items()]
     if away and message.expires_at_ms <= now_ms:
         seen.rows += [Row(message, who.user, device, Decision.EXPIRED) for who in away for device in who.devices]

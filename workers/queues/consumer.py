@@ -218,6 +218,11 @@ class StreamConsumer:
         if self._kept:
             self._source.forgive(self._kept)
 
+    def give_back_held(self) -> None:
+        """What waits for the next read (Policy.hold) is anybody's, and not counted."""
+        held, self._held = self._held, []
+        self._source.forgive(held)
+
     # ------------------------------------------------------------ one read
 
     def once(self) -> int:

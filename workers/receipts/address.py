@@ -45,5 +45,5 @@ def proven(address: Address, keys: Sequence[bytes]) -> bool:
 
 
 def _secret(vendor: Vendor, app: str, business_id: str, key: bytes) -> str:
-    told = "\0".join((vendor, app, business_id)).encode()
-    return base64.urlsafe_b64encode(hmac.digest(key, told, "sha256")[:SECRET_BYTES]).rstrip(b"=").decode()
+    account = "\0".join((vendor, app, business_id)).encode()
+    return base64.urlsafe_b64encode(hmac.digest(key, account, "sha256")[:SECRET_BYTES]).rstrip(b"=").decode()

@@ -67,7 +67,7 @@ class ReceiptStores(Protocol):
         """Of the credential of (app, vendor, business id), 0 where there is none."""
         ...
 
-    def told_by_receipts(
+    def report_receipts(
         self, lane: tuple[str, Vendor, str], bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]
     ) -> None:
         """Of (app, vendor, business id): devices that had enough of the bucket, each with when it was sent to, and when pushes went
@@ -93,21 +93,21 @@ class ReceiptsHandler:
     def handle(self, entries: Sequence[Entry]) -> Commit:
         records: list[Record] = []
         again: list[Callback] = []
-        told: list[tuple[str, str]] = []
+        counted: list[tuple[str, str]] = []
         for callback in _merged([_decode(entry.blob) for entry in entries]):
             settled = settle(callback.receipts, self._sent(callback), callback.looks, strict=READERS[callback.vendor].strict)
             self._retire(callback, settled)
             self._limit(callback, settled)
             records += [_note(row, receipt, callback.received_ms) for row, receipt in settled.noted]
-            told += [(callback.vendor, label_of(receipt.status)) for _, receipt in settled.noted]
-            told += [(callback.vendor, "unmatched")] * len(settled.lost)
+            counted += [(callback.vendor, label_of(receipt.status)) for _, receipt in settled.noted]
+            counted += [(callback.vendor, "unmatched")] * len(settled.lost)
             if settled.again:
                 again.append(msgspec.structs.replace(callback, receipts=tuple(settled.again), looks=callback.looks + 1))
         later = {os.urandom(8) + encode(one): time.time() + LOOK_AGAIN_S[one.looks - 1] for one in again}
         return Commit(
             rows=records,
             extra=[lambda pipe: pipe.zadd(self._stores.keys.receipts_later, later)] if later else (),
-            after=[lambda: _count(told)],
+            after=[lambda: _count(counted)],
         )
 
     def split(self, entry: Entry) -> Sequence[Mapping[bytes, bytes]]:
@@ -186,11 +186,11 @@ class ReceiptsHandler:
             capped = [(receipt.token, row.decided_ms) for row, receipt in settled.capped if row.bucket == bucket]
             spent_ms = [row.decided_ms for row, _ in settled.spent if row.bucket == bucket]
             if capped or spent_ms:
-                self._stores.told_by_receipts(lane, bucket, capped, spent_ms)
+                self._stores.report_receipts(lane, bucket, capped, spent_ms)
 
 
-def _count(told: Sequence[tuple[str, str]]) -> None:
-    for vendor, status in told:
+def _count(counted: Sequence[tuple[str, str]]) -> None:
+    for vendor, status in counted:
         metrics.RECEIPTS.labels(vendor, status).inc()
 
 

@@ -101,8 +101,13 @@ def _safely(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Findi
     except RedisError as error:
         yield redis_error(name, error)
     except SQLAlchemyError as error:
-        told = database_error(error)
-        yield bad(name, "not_looked", said=BothWords(told.words("en"), told.words("zh")), cure=BothWords(told.help("en"), told.help("zh")))
+        problem = database_error(error)
+        yield bad(
+            name,
+            "not_looked",
+            said=BothWords(problem.words("en"), problem.words("zh")),
+            cure=BothWords(problem.help("en"), problem.help("zh")),
+        )
     except (VaultError, SettingError, OSError) as error:
         cure = BothWords("pushfleet doctor --json, and the log of the processes", "pushfleet doctor --json，并查看各进程日志")
         yield bad(name, "not_looked", said=type(error).__name__, cure=cure)

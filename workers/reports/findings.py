@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from common.logs import scrub
 from common.values import BothWords
-from workers.reports.problems import PROBLEMS, told
+from workers.reports.problems import PROBLEMS, filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class Finding:
     note: bool = False
 
     def words(self, lang: str) -> str:
-        return told(PROBLEMS[self.problem].found, lang, self.values) if self.problem else self.found
+        return filled(PROBLEMS[self.problem].found, lang, self.values) if self.problem else self.found
 
     def help(self, lang: str) -> str:
-        return told(PROBLEMS[self.problem].cure, lang, self.values) if self.problem else self.cure
+        return filled(PROBLEMS[self.problem].cure, lang, self.values) if self.problem else self.cure
 
     @property
     def page(self) -> str:
@@ -52,7 +52,7 @@ def good(check: str, found: str) -> Finding:
 
 def bad(check: str, problem: str, /, *, fix: Callable[[], object] | None = None, since_ms: int | None = None, **values: Any) -> Finding:
     kind = PROBLEMS[problem]
-    found, cure = told(kind.found, "en", values), told(kind.cure, "en", values)
+    found, cure = filled(kind.found, "en", values), filled(kind.cure, "en", values)
     return Finding(check, False, found, cure, fix=fix, problem=problem, values=values, since_ms=since_ms)
 
 

@@ -185,8 +185,8 @@ def letter_findings(runtime: Runtime) -> Iterator[Finding]:
         yield good("dead letters", "none")
         return
     by_stage = sorted(counts.items())
-    told = BothWords(", ".join(f"{n} of {stage}" for stage, n in by_stage), "，".join(f"{stage} {n} 条" for stage, n in by_stage))
-    yield replace(bad("dead letters", "letters", counts=told), ok=True, note=True)
+    text = BothWords(", ".join(f"{n} of {stage}" for stage, n in by_stage), "，".join(f"{stage} {n} 条" for stage, n in by_stage))
+    yield replace(bad("dead letters", "letters", counts=text), ok=True, note=True)
 
 
 def quota_findings(rows: Sequence[LaneRow]) -> Iterator[Finding]:
@@ -337,8 +337,8 @@ def receipt_findings(settings: Settings) -> Iterator[Finding]:
 def endpoint_finding(settings: Settings) -> Finding:
     if not settings.endpoints:
         return good("endpoints", "the vendors' own")
-    told = ", ".join(f"{name} -> {url}" for name, url in sorted(settings.endpoints.items()))
-    return good("endpoints", f"not the vendors' own, pushes reach no phone: {told}")
+    text = ", ".join(f"{name} -> {url}" for name, url in sorted(settings.endpoints.items()))
+    return good("endpoints", f"not the vendors' own, pushes reach no phone: {text}")
 
 
 def _at(ms: int) -> str:

@@ -22,7 +22,7 @@ class ProblemKind:
     alert: str = ""
 
 
-def told(template: tuple[str, str], lang: str, values: Mapping[str, object]) -> str:
+def filled(template: tuple[str, str], lang: str, values: Mapping[str, object]) -> str:
     """The template's words in this language."""
     at = LANGUAGES.index(lang)
     named = {name: (value.en, value.zh)[at] if isinstance(value, BothWords) else value for name, value in values.items()}

@@ -248,11 +248,11 @@ def _tables(runtime: Runtime, current: set[str]) -> Iterator[Finding]:
         yield from _written_rows(runtime)
         return
     known = {revision.revision for revision in script.walk_revisions()}
-    told: dict[str, Any] = {"current": ", ".join(sorted(current)) or "none", "newest": ", ".join(sorted(newest))}
+    versions: dict[str, Any] = {"current": ", ".join(sorted(current)) or "none", "newest": ", ".join(sorted(newest))}
     if current - known and all(number.isdigit() and int(number) > max(map(int, newest)) for number in current - known):
-        yield bad("tables", "tables_newer", **told)
+        yield bad("tables", "tables_newer", **versions)
     else:
-        yield bad("tables", "tables_other", fix=lambda: migrate(runtime.engine), **told)
+        yield bad("tables", "tables_other", fix=lambda: migrate(runtime.engine), **versions)
 
 
 def _written_rows(runtime: Runtime) -> Iterator[Finding]:

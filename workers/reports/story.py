@@ -57,10 +57,10 @@ def story_page(
     notes: dict[str, list[Mapping[str, Any]]] = {}
     for note in rows.notes(event, sorted({row["user"] for row in shown})) if shown else ():
         notes.setdefault(note["user"], []).append(note)
-    told = {name: event[name] for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")}
+    event_fields = {name: event[name] for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")}
     recipients = [_recipient(event, row, [*notes.get("", ()), *notes.get(row["user"], ())]) for row in shown]
     counts, counting = ({}, False) if event["decision"] else rows.counts_soon(event, patience_s)
-    return {**told, "recipients": recipients, "counts": counts, "counting": counting, "next": following}
+    return {**event_fields, "recipients": recipients, "counts": counts, "counting": counting, "next": following}
 
 
 def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def _recipient(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence
 def _steps(event: Mapping[str, Any], row: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Stages in the order in which they saw it; the last says what was decided, or what it waits for."""
     steps = [{"stage": "intake", "at_ms": event["received_ms"], "note": event["type"]}]
-    said = row["decision"] or "waiting"
-    words = f"{said}: {row['note']}" if row["note"] else said
+    decision = row["decision"] or "waiting"
+    words = f"{decision}: {row['note']}" if row["note"] else decision
     if row["push_id"]:
         steps += _away(row)
         steps += [

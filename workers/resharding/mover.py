@@ -108,11 +108,11 @@ def _on_streams(runtime: Runtime) -> dict[str, int]:
 class Mover:
     """Moves what lies in the shards of one fleet to those of another number of them. old, new: their runtimes.
 
-    say: told of each shard that is done, counts by kind.
+    report: called with the counts by kind of each shard that is done.
     """
 
-    def __init__(self, old: Runtime, new: Runtime, say: Callable[[dict[str, int]], None]) -> None:
-        self._say = say
+    def __init__(self, old: Runtime, new: Runtime, report: Callable[[dict[str, int]], None]) -> None:
+        self._report = report
         self._old = old
         self._new = [Place(one.number, one.redis, one.keys) for one in new.shards]
         every = max(old.shards, new.shards, key=len)
@@ -125,7 +125,7 @@ class Mover:
                 continue
             counts = {"lanes": self._lanes(place), "retries": self._delayed(place), "withdrawals": self._withdrawals(place)}
             counts["keys"] = self._keys(place)
-            self._say({"number": place.number, **counts})
+            self._report({"number": place.number, **counts})
         for place in self._new:
             self._count(place)
 

@@ -52,12 +52,12 @@ class ReshardingError(Exception):
 
 
 class Resharding:
-    def __init__(self, settings: Settings, to: int, say: Callable[[str], None], lang: str = "en") -> None:
-        """say: prints a line; lang: en or zh."""
+    def __init__(self, settings: Settings, to: int, print_line: Callable[[str], None], lang: str = "en") -> None:
+        """print_line: prints a line; lang: en or zh."""
         self._lang = lang
         self._settings = settings
         self._to = to
-        self._say = say
+        self._print_line = print_line
         self._home = Runtime(dataclasses.replace(settings, shards=1), "reshard", RESHARD)
 
     def run(self, drain_s: float, stop_s: float) -> None:
@@ -66,43 +66,43 @@ class Resharding:
         with self._alone():
             began = self._begun()
             if began is None:
-                self._tell("already", to=self._to)
+                self._print_step("already", to=self._to)
                 return
             old, new = (Runtime(dataclasses.replace(self._settings, shards=number), "reshard", RESHARD) for number in (began, self._to))
             for one in (old, new):  # one connection, one door to SQL
                 one.__dict__["redis"], one.__dict__["engine"] = home.redis, home.engine
-            self._tell("begins", began=began, to=self._to)
+            self._print_step("begins", began=began, to=self._to)
             if self._phase() == DRAIN:
                 self._drain(old, drain_s)
                 self._at(STOP)
             self._stop(stop_s)
-            self._tell("stopped")
+            self._print_step("stopped")
             self._at(FLUSH)
             try:
                 flush(old)
                 self._at(MOVE)
-                Mover(old, new, lambda counts: self._tell("moved", **counts)).run()
+                Mover(old, new, lambda counts: self._print_step("moved", **counts)).run()
             except NotEmptyError as error:
                 raise ReshardingError(f"these could not be finished: {error}; is the database there? Then call it again") from None
             with home.redis.pipeline(transaction=True) as pipe:
                 pipe.set(home.keys.shards, self._to)
                 pipe.delete(home.keys.resharding)
                 pipe.execute()
-        self._tell("done", to=self._to)
+        self._print_step("done", to=self._to)
 
-    def _tell(self, what: str, **values: int) -> None:
+    def _print_step(self, what: str, **values: int) -> None:
         words = WORDS[what]
-        self._say((words.zh if self._lang == "zh" else words.en).format(**values))
+        self._print_line((words.zh if self._lang == "zh" else words.en).format(**values))
 
     def _begun(self) -> int | None:
         """From how many; None: there is nothing to do. Another one that was ended goes on first."""
         redis, names = self._home.redis, self._home.keys
         has = int(cast(Any, redis.get(names.shards)) or 1)
-        told = cast(dict[bytes, bytes], redis.hgetall(names.resharding))
-        if told and int(told[b"to"]) != self._to:
-            raise ReshardingError(f"it was begun to {int(told[b'to'])} shards: end that first, pushfleet reshard {int(told[b'to'])}")
-        if told:
-            return int(told[b"from"])
+        begun = cast(dict[bytes, bytes], redis.hgetall(names.resharding))
+        if begun and int(begun[b"to"]) != self._to:
+            raise ReshardingError(f"it was begun to {int(begun[b'to'])} shards: end that first, pushfleet reshard {int(begun[b'to'])}")
+        if begun:
+            return int(begun[b"from"])
         if has == self._to:
             return None
         redis.hset(names.resharding, mapping={"from": has, "to": self._to, "phase": DRAIN})

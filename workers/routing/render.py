@@ -9,7 +9,7 @@ from typing import Any
 from common.contracts import Message
 from common.model import Kind
 from common.values import Value
-from workers.routing.texts import NOTHING, Catalogue, ending_of, say
+from workers.routing.texts import NOTHING, Catalogue, ending_of, translate
 
 
 class Words(Value, frozen=True):
@@ -53,8 +53,8 @@ class Redaction(Value, frozen=True):
 def words(message: Message, lang: str, app_name: str, *, veil: Redaction | None, forced: bool, own: Catalogue = NOTHING) -> Words:
     """veil: not None shows this and nothing of the message (contract §8, hidden detail). own: the tenant's catalogue."""
     if message.kind in (Kind.RECALL, Kind.CALL_CANCEL):
-        said = say(ending_of(message.ended_by) if message.kind == Kind.CALL_CANCEL else message.kind, lang, own)
-        return Words("", None, said, app_name or said, app_name, said, hidden=False)
+        built_in = translate(ending_of(message.ended_by) if message.kind == Kind.CALL_CANCEL else message.kind, lang, own)
+        return Words("", None, built_in, app_name or built_in, app_name, built_in, hidden=False)
     if veil is not None:
         return _redacted(message, veil, app_name)
     display = message.push.display
@@ -93,15 +93,15 @@ def _text(message: Message, lang: str, forced: bool, own: Catalogue) -> str:
     if given:
         return given
     if message.kind == Kind.CALL_INVITE:
-        return say("call_invite", lang, own)
+        return translate("call_invite", lang, own)
     built = "".join(_element(element.type, element.text, lang, own) for element in message.elements)
-    return _shown(built) or say("hidden", lang, own)
+    return _shown(built) or translate("hidden", lang, own)
 
 
 def _element(kind: str, text: str | None, lang: str, own: Catalogue) -> str:
     if kind in ("text", "custom"):
         return text or ""
-    return say(kind, lang, own)
+    return translate(kind, lang, own)
 
 
 def _prefix(message: Message) -> str:
@@ -124,7 +124,7 @@ def veil_of(
     if mode == HiddenMode.FULL and settings.get("show_detail") is not False:
         return None
     keyed = (options.get("content_keys") or {}).get(content_key or "")
-    neutral = say("hidden", lang, own)
+    neutral = translate("hidden", lang, own)
     hides = settings.get("show_detail") is False
     if hides or mode == HiddenMode.ID:
         return Redaction(str(keyed or neutral), everywhere=hides, bare=mode == HiddenMode.ID)

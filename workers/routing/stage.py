@@ -17,7 +17,7 @@ from workers.routing.alike import Pattern, pattern_of, push_like
 from workers.routing.consent import Named, named_by, refusal
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Redaction, veil_of, words
-from workers.routing.texts import NOTHING, Catalogue, lang_of, say
+from workers.routing.texts import NOTHING, Catalogue, lang_of, translate
 from workers.vendors.base import Credential
 
 #: Targets of one entry on a delivery stream.
@@ -323,7 +323,7 @@ def _note(
         shape = _shape(message, credential, tenancy, tenant, lang, neutral, bare, push_type, urgency)
         if key[-1]:
             shapes[key] = shape
-    said = words(message, lang, tenant.name, veil=veil, forced=is_forced, own=_catalogue(tenant))
+    texts = words(message, lang, tenant.name, veil=veil, forced=is_forced, own=_catalogue(tenant))
     return msgspec.structs.replace(
         shape,
         event_id=message.event_id,
@@ -335,13 +335,13 @@ def _note(
         presence_ms=one.presence_ms,
         routed_ms=now_ms,
         expires_at_ms=message.expires_at_ms,
-        title=said.title if credential.vendor == Vendor.APNS else said.android_title,
-        subtitle=said.subtitle,
-        body=said.body,
-        prefix=said.prefix,
-        hidden=said.hidden,
-        sender_name=said.sender_name,
-        text=said.text,
+        title=texts.title if credential.vendor == Vendor.APNS else texts.android_title,
+        subtitle=texts.subtitle,
+        body=texts.body,
+        prefix=texts.prefix,
+        hidden=texts.hidden,
+        sender_name=texts.sender_name,
+        text=texts.text,
         ext=None if bare else push.data.ext,
         payload=_payload(message, bare),
         loc=push.display.loc if not neutral and not push.display.body else None,
@@ -392,7 +392,7 @@ def _shape(
         expires_at_ms=0,
         lang=lang,
         app_name=tenant.name,
-        fallback_body=say("hidden", lang, _catalogue(tenant)),
+        fallback_body=translate("hidden", lang, _catalogue(tenant)),
         message_class=push.message_class,
         class_sent=placed.class_sent,
         bucket=placed.bucket,

@@ -86,13 +86,13 @@ def _lang_of(wish: str | None, fallback: str, own: Catalogue) -> str:
     return DEFAULT_LANG
 
 
-def say(key: str, lang: str, own: Catalogue = NOTHING) -> str:
+def translate(key: str, lang: str, own: Catalogue = NOTHING) -> str:
     """Our words for `key`: the tenant's, ours, those of the bare language (`zh` for `zh-hant`), English."""
     mine = own.get(lang, NOTHING)
     # who said how a call's end is told before its reasons had words meant all of them
-    said = mine.get(key) or (mine.get(Ending.OTHER) if key in _OF_ENDS else None)
-    if isinstance(said, str) and said:
-        return said
+    text = mine.get(key) or (mine.get(Ending.OTHER) if key in _OF_ENDS else None)
+    if isinstance(text, str) and text:
+        return text
     ours = TEXTS[key]
     return ours.get(lang) or ours.get(lang.split("-", maxsplit=1)[0]) or ours[LINGUA_FRANCA]
 

@@ -38,7 +38,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import ChangedSetting, SettingCodes
 
 from workers.transport.base import BODY_BYTES_MAX, NO_HTTP2, SendBatch, base_of, fault_of
-from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route
+from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request, Route
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -71,7 +71,7 @@ class AioapnsSending:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = bytearray()
-        self.future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
 
     def fail(self, words: str, sent: bool) -> None:
         if not self.future.done():
@@ -163,7 +163,7 @@ class AioapnsConnection(APNsTLSClientProtocol):
 
     # ---- out
 
-    async def send(self, request: Request, begun: Callable[[], None]) -> Answer:
+    async def send(self, request: Request, begun: Callable[[], None]) -> HttpResponse:
         """LostError when no answer will come; cancelling frees the slot and resets the stream. begun: called when it is written."""
         stream = await self.free_channels.acquire()
         sending = AioapnsSending()
@@ -254,7 +254,7 @@ class AioapnsConnection(APNsTLSClientProtocol):
     def _end(self, stream: int) -> None:
         sending = self.sendings.pop(stream, None)
         if sending and not sending.future.done():
-            sending.future.set_result(Answer(sending.status, sending.headers, bytes(sending.body)))
+            sending.future.set_result(HttpResponse(sending.status, sending.headers, bytes(sending.body)))
 
     def _goaway(self, last: int) -> None:
         self.leave()
@@ -304,7 +304,7 @@ class AioapnsPool(APNsBaseConnectionPool):
         if connection in self.connections:
             super().discard_connection(connection)
 
-    async def send(self, request: Request, begun: Callable[[], None]) -> Answer:
+    async def send(self, request: Request, begun: Callable[[], None]) -> HttpResponse:
         try:
             connection = await self.acquire()
         except Exception as error:  # noqa: BLE001 - the library turns every failure to connect into its own exception
@@ -336,7 +336,7 @@ class AioapnsTransport:
         self._pools: dict[tuple[str, str, ClientIdentity | None], AioapnsPool] = {}
         self._closed = False
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         """As Transport.send_many. ValueError: a path other than /3/device/…, or no sound https address."""
         if not requests:
             return []
@@ -369,11 +369,11 @@ class AioapnsTransport:
         await asyncio.gather(*works)
 
     async def _send(self, pool: AioapnsPool, request: Request, index: int, batch: SendBatch, started: set[int]) -> None:
-        outcome: Answer | NoAnswer
+        outcome: HttpResponse | NoAnswer
         try:
             async with asyncio.timeout_at(batch.ends):  # one instant for all, so that a freed slot goes to nobody whose time is up
                 answer = await pool.send(request, partial(started.add, index))
-            outcome = Answer(answer.status, answer.headers, answer.body, time.monotonic() - batch.begun)
+            outcome = HttpResponse(answer.status, answer.headers, answer.body, time.monotonic() - batch.begun)
         except TimeoutError:
             outcome = NoAnswer("timeout", index in started, "the deadline passed", time.monotonic() - batch.begun)
         except LostConnectionError as lost:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from workers.wire import Answer, NoAnswer, Request, Route
+from workers.wire import HttpResponse, NoAnswer, Request, Route
 
 #: Bytes of an answer that are kept; every vendor's longest answer is far below. What comes after is dropped.
 BODY_BYTES_MAX = 1 << 20
@@ -150,11 +150,11 @@ class SendBatch:
     def __init__(self, count: int, deadline_s: float) -> None:
         self.begun = time.monotonic()
         self.ends = self.begun + deadline_s
-        self.answers: list[Answer | NoAnswer | None] = [None] * count
+        self.answers: list[HttpResponse | NoAnswer | None] = [None] * count
         self._left = count
         self._event = threading.Event()
 
-    def put(self, index: int, answer: Answer | NoAnswer) -> None:
+    def put(self, index: int, answer: HttpResponse | NoAnswer) -> None:
         """One answer per index, the first counts. Called by one thread only until `wait` ends."""
         if self.answers[index] is None:
             self.answers[index] = answer
@@ -162,7 +162,7 @@ class SendBatch:
             if not self._left:
                 self._event.set()
 
-    def wait(self, sent: Callable[[int], bool]) -> Sequence[Answer | NoAnswer]:
+    def wait(self, sent: Callable[[int], bool]) -> Sequence[HttpResponse | NoAnswer]:
         """All answers, at the latest GRACE_S after the deadline; then what is missing is a timeout. sent: was this one begun?"""
         late = not self._event.wait(max(self.ends - time.monotonic(), 0.0) + GRACE_S)
         seconds = time.monotonic() - self.begun if late else 0.0

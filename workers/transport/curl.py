@@ -16,7 +16,7 @@ from workers.transport.base import BODY_BYTES_MAX, SendBatch, base_of, fault_of
 from workers.transport.easy import POOL_IDLE_S, EasyMaker
 from workers.transport.loop import CLOSED, Loop
 from workers.transport.pool import Job, header_lines
-from workers.wire import Answer, NoAnswer, Request, Route
+from workers.wire import HttpResponse, NoAnswer, Request, Route
 
 CONNECT_TIMEOUT_S = 5.0
 #: Pools kept open in one process; over it the longest idle ones are closed first. Measured: 0.17 MB each where the system has a folder of
@@ -57,7 +57,7 @@ class CurlTransport:
         self._closed = False
         _transports.add(self)
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         """One Answer or NoAnswer per request, in order, at the latest deadline_s + 0.5 s from now.
 
         ValueError when the route has no sound address for an endpoint. A request that can't be written (control characters) is

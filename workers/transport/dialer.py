@@ -222,7 +222,7 @@ class Dial:
         near = self._proxy or parts
         self._near = (near.hostname or "", near.port or (80 if self._proxy else 443))
         self._addresses: deque[Address] = deque()
-        self._told: list[list[Address] | None] = []  # by the resolver
+        self._resolved: list[list[Address] | None] = []  # by the resolver
         self._trying: list[socket.socket] = []
         self._next_at, self._error = inf, ""
         self._sock: socket.socket | None = None
@@ -235,7 +235,7 @@ class Dial:
         except (OSError, UnicodeError):
 
             def found(addresses: list[Address] | None) -> None:
-                self._told.append(addresses)
+                self._resolved.append(addresses)
                 wake()
 
             resolver.ask(*self._near, found)
@@ -247,12 +247,12 @@ class Dial:
         return min(self.ends, self._next_at)
 
     def resolving(self) -> bool:
-        return bool(self._told)
+        return bool(self._resolved)
 
     def tick(self, poller: Poller, now: float) -> None:
         """By the clock, and when the resolver has spoken. DialError."""
-        if self._told:
-            addresses = self._told.pop()
+        if self._resolved:
+            addresses = self._resolved.pop()
             if not addresses:
                 raise DialError(self._about("the name can't be resolved"))
             self._addresses += addresses

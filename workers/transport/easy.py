@@ -36,18 +36,18 @@ def failure(code: int, started: bool, unprocessed: bool, seconds: float) -> NoAn
     return NoAnswer("reset", True, words, seconds) if started else NoAnswer("refused", False, words, seconds)
 
 
-def through(proxy: str, told: NoAnswer, code: int, connect_code: int) -> NoAnswer:
+def through(proxy: str, no_answer: NoAnswer, code: int, connect_code: int) -> NoAnswer:
     """The words of a failure before the request was begun name the proxy where it is at fault. connect_code: its status, 0 for none."""
     if 200 <= connect_code < 300 and code != E_TOO_LARGE:
-        return told
-    words = told.words
+        return no_answer
+    words = no_answer.words
     if code == E_TOO_LARGE:
         words = "its answer has no end"
     elif connect_code:
         words = proxy_refusal(connect_code)
     elif code in (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING):
         words = "it ended the connection"
-    return NoAnswer(told.reason, False, f"{proxy_name(proxy)}: {words}", told.seconds)
+    return NoAnswer(no_answer.reason, False, f"{proxy_name(proxy)}: {words}", no_answer.seconds)
 
 
 class EasyMaker:

@@ -24,7 +24,7 @@ from workers.transport.base import BODY_BYTES_MAX, GRACE_S, base_of
 from workers.transport.dialer import tls_context
 from workers.transport.driver import Driver, PoolKey
 from workers.transport.http2 import StreamSending
-from workers.wire import Answer, ClientIdentity, NoAnswer, Request, RequestColumns, Route, Transport
+from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request, RequestColumns, Route, Transport
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Flight:
         first = self._ends[number - 1] if number else 0
         return None not in self._sending.answers[first : self._ends[number]]
 
-    def answers(self, number: int) -> Sequence[Answer | NoAnswer]:
+    def answers(self, number: int) -> Sequence[HttpResponse | NoAnswer]:
         """A round's answers; what is missing is told as sent and not answered in time."""
         sending, seconds = self._sending, time.monotonic() - self._sending.begun
         first = self._ends[number - 1] if number else 0
@@ -131,7 +131,7 @@ class Http2Transport:
 
     # ---- the Transport
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         """As Transport.send_many. ValueError when the route has no sound address for an endpoint."""
         if not requests:
             return []
@@ -188,7 +188,7 @@ class Http2Transport:
                 begun, endpoint = place, request.endpoint if request else ""
         return spans
 
-    def send_rounds(self, rounds: Sequence[tuple[Route, Sequence[Request]]], deadline_s: float) -> list[Sequence[Answer | NoAnswer]]:
+    def send_rounds(self, rounds: Sequence[tuple[Route, Sequence[Request]]], deadline_s: float) -> list[Sequence[HttpResponse | NoAnswer]]:
         """Requests of many lanes in one poll; a list of answers each, in order."""
         flight = self.begin(rounds, deadline_s)
         flight.wait()

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from workers.transport.base import BODY_BYTES_MAX
 from workers.transport.header_codec import HeaderDecoder, HeaderEncoder, HeaderError
-from workers.wire import Answer, NoAnswer, Request, RequestColumns
+from workers.wire import HttpResponse, NoAnswer, Request, RequestColumns
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 ACK, END_STREAM, END_HEADERS, PADDED, PRIORITISED = 1, 1, 4, 8, 32
@@ -74,11 +74,11 @@ class StreamSending:
         self.columns = requests if isinstance(requests, RequestColumns) else None
         self.begun = time.monotonic()
         self.ends = self.begun + deadline_s
-        self.answers: list[Answer | NoAnswer | None] = [None] * len(requests)
+        self.answers: list[HttpResponse | NoAnswer | None] = [None] * len(requests)
         self.left, self.bodies = len(requests), 0
         self.replays: dict[int, int] = {}
 
-    def put(self, index: int, answer: Answer | NoAnswer) -> None:
+    def put(self, index: int, answer: HttpResponse | NoAnswer) -> None:
         """One answer an index, the first counts."""
         if self.answers[index] is None:
             self.answers[index] = answer
@@ -392,7 +392,7 @@ class Http2Connection:
         self.heard_at, self._idle, self.met = now, 0, True
         sending, index, _, _ = self.streams.pop(stream)
         if sending.answers[index] is None:
-            sending.answers[index] = Answer(200, {pair[0]: pair[1]}, b"", now - sending.begun)
+            sending.answers[index] = HttpResponse(200, {pair[0]: pair[1]}, b"", now - sending.begun)
             sending.left -= 1
 
     def _headers(self, stream: int, block: bytes, ended: bool, now: float) -> None:
@@ -424,12 +424,12 @@ class Http2Connection:
     def _finish(self, stream: int, head: tuple[int, dict[str, str]], now: float) -> None:
         body = bytes(self._bodies.get(stream, b"")) if self._bodies else b""
         if body:
-            told = head[1].get("content-length", "")
-            if told.isdecimal() and len(told) < 12 and int(told) > len(body):
+            length = head[1].get("content-length", "")
+            if length.isdecimal() and len(length) < 12 and int(length) > len(body):
                 self._malformed(stream, "half a body", now)
                 return
         sending, index, _, _ = self._drop(stream) if self._heads or self._stalled else self.streams.pop(stream)
-        sending.put(index, Answer(head[0], head[1], body, now - sending.begun))
+        sending.put(index, HttpResponse(head[0], head[1], body, now - sending.begun))
 
     def _malformed(self, stream: int, words: str, now: float) -> None:
         """The answer makes no sense, the connection may."""
@@ -473,7 +473,7 @@ class Http2Connection:
             _, index, _, _ = self._drop(stream)
             if not stalled:
                 self._reset(stream, CANCEL)
-            sending.put(index, Answer(head[0], head[1], bytes(body), now - sending.begun))
+            sending.put(index, HttpResponse(head[0], head[1], bytes(body), now - sending.begun))
 
     def _reset_by_peer(self, stream: int, payload: bytes, now: float) -> None:
         self._known(stream)

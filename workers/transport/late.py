@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from workers.wire import Answer, NoAnswer, Request, Route, Transport
+from workers.wire import HttpResponse, NoAnswer, Request, Route, Transport
 
 
 class LateTransport:
@@ -16,7 +16,7 @@ class LateTransport:
         self._lock = threading.Lock()
         self._made: Transport | None = None
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         made = self._made
         if made is None:
             with self._lock:

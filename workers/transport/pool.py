@@ -20,7 +20,7 @@ import pycurl
 
 from workers.transport.base import BODY_BYTES_READ_MAX, NO_HTTP2, SendBatch, read_head
 from workers.transport.easy import EasyMaker, failure, through
-from workers.wire import Answer, ClientIdentity, NoAnswer, Request, Route
+from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request, Route
 
 if TYPE_CHECKING:
     from workers.transport.loop import Loop
@@ -365,7 +365,7 @@ class CurlPool:
         if code == 0 or (code == pycurl.E_WRITE_ERROR and slot.cut()):
             self._hear(slot.easy.getinfo(pycurl.CONN_ID), now)
             status, headers = read_head(slot.lines)
-            answer: Answer | NoAnswer = Answer(status, headers, b"".join(slot.chunks), now - job.batch.begun)
+            answer: HttpResponse | NoAnswer = HttpResponse(status, headers, b"".join(slot.chunks), now - job.batch.begun)
             if not status:  # libcurl takes half a head for a whole one when the connection ends
                 answer = NoAnswer("reset", True, "the answer has no complete head", now - job.batch.begun)
             self._release(slot, keep=code == 0 and job.method == "POST")
@@ -379,19 +379,19 @@ class CurlPool:
             return
         unprocessed = self._unprocessed(slot, job, code)
         silent = code == pycurl.E_OPERATION_TIMEDOUT and job.started and self._silent(slot, job)
-        told = failure(code, job.started, unprocessed, now - job.batch.begun)
+        no_answer = failure(code, job.started, unprocessed, now - job.batch.begun)
         disagreed = not self.agreed and not job.started
         if disagreed:
-            told = NoAnswer("refused", False, NO_HTTP2, told.seconds)
+            no_answer = NoAnswer("refused", False, NO_HTTP2, no_answer.seconds)
         if self.proxy is not None and not job.started:
-            told = through(self.proxy, told, code, slot.easy.getinfo(pycurl.HTTP_CONNECTCODE))
+            no_answer = through(self.proxy, no_answer, code, slot.easy.getinfo(pycurl.HTTP_CONNECTCODE))
         self._release(slot, keep=False)
         if unprocessed and job.replays < REPLAYS_MAX:
             job.replays += 1
             job.started = False
             self.loop.pool(job.key, self).take(job)
         else:
-            self._give(job, told)
+            self._give(job, no_answer)
         if disagreed:
             for other in self.withdraw():  # they would meet the same server, one after the other
                 self._give(other, NoAnswer("refused", False, NO_HTTP2, now - other.batch.begun))
@@ -429,7 +429,7 @@ class CurlPool:
         else:
             slot.easy.close()
 
-    def _give(self, job: Job, answer: Answer | NoAnswer) -> None:
+    def _give(self, job: Job, answer: HttpResponse | NoAnswer) -> None:
         job.batch.put(job.index, answer)
 
     # ---- by the clock

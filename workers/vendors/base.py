@@ -17,7 +17,7 @@ from common.contracts import Notification, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
 from common.values import Value
 from workers.vendors.receipt_bodies import ReceiptsSpec
-from workers.wire import Answer, ClientIdentity, NoAnswer, Request
+from workers.wire import ClientIdentity, HttpResponse, NoAnswer, Request
 
 
 class CredentialError(ValueError):
@@ -84,7 +84,7 @@ class AccessSpec:
     """
 
     ask: Callable[[Credential, int], Request | AccessToken]  # (credential, now_ms)
-    read: Callable[[Answer, int], AccessToken | AccessRefused]  # (answer, now_ms); any bytes whatever
+    read: Callable[[HttpResponse, int], AccessToken | AccessRefused]  # (answer, now_ms); any bytes whatever
     again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 
@@ -186,7 +186,7 @@ class ImageSpec:
 
     wanted: Callable[[RequestBatch, Credential], str | None]
     ask: Callable[[str, Credential, AccessToken | None], Request]
-    read: Callable[[Answer, int], tuple[str, int] | None]
+    read: Callable[[HttpResponse, int], tuple[str, int] | None]
     per_minute: int
 
 
@@ -198,14 +198,14 @@ class AlikeSpec(Value, frozen=True):
     """
 
     chars_max: int
-    accepted_id: Callable[[Answer], str | None]
+    accepted_id: Callable[[HttpResponse], str | None]
 
 
 #: HTTP status of a body that is too large, whatever the vendor.
 TOO_LONG: Final = frozenset({"413"})
 
 Build = Callable[[RequestBatch, Credential, AccessToken | None], Request]
-Classify = Callable[[RequestBatch, Answer | NoAnswer], Sequence[Outcome]]
+Classify = Callable[[RequestBatch, HttpResponse | NoAnswer], Sequence[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,9 +314,9 @@ class VendorSpec:
     access: AccessSpec | None = None
     token_valid: Callable[[str], bool] = bool
     identity: Callable[[Credential], ClientIdentity | None] = lambda _credential: None
-    follow: Callable[[RequestBatch, Answer, Credential, AccessToken | None], Request | None] | None = None
+    follow: Callable[[RequestBatch, HttpResponse, Credential, AccessToken | None], Request | None] | None = None
     check: Callable[[Credential, AccessToken | None], Request] | None = None
-    checked: Callable[[Answer], Verdict] | None = None
+    checked: Callable[[HttpResponse], Verdict] | None = None
     rights: frozenset[str] = frozenset()
     refuse: Callable[[PushItem], str | None] | None = None
     prepare: Callable[[Notification, Credential], object] | None = None
@@ -325,7 +325,7 @@ class VendorSpec:
     withdraws: bool = False  # has a call that takes back what was shown; else a recall overwrites
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
     group: Callable[[PushItem], str] = lambda _item: ""
-    quota_told: Callable[[Answer], tuple[int, int] | None] | None = None
+    quota_reported: Callable[[HttpResponse], tuple[int, int] | None] | None = None
     images: ImageSpec | None = None
     too_long: frozenset[str] = TOO_LONG
 
@@ -377,7 +377,7 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
     if room < 0:
         return ""
     used, end = 0, 0
-    for match in graphemes().finditer(text):
+    for match in graphemes().finditer(text):  # pragma: no branch - all of it has no room: the loop breaks
         size = measure(match.group())
         if used + size > room:
             break
@@ -394,12 +394,12 @@ def named_within(body: str, prefix: str, most: int, measure: Callable[[str], int
     """The same for a `body` that begins with a name, `prefix`."""
     if not prefix or not body.startswith(prefix) or measure(body) <= most:
         return body
-    said = body[len(prefix) :]
-    least = min(measure(said), measure(_beginning(said) + ELLIPSIS))
+    rest = body[len(prefix) :]
+    least = min(measure(rest), measure(_beginning(rest) + ELLIPSIS))
     if measure(prefix) + least <= most:
         return body
     name = cut(prefix.rstrip(":"), most - least - measure(":"), measure)
-    return f"{name}:{said}" if name else said
+    return f"{name}:{rest}" if name else rest
 
 
 SHORTEST_CHARACTERS = 40  # of title and body, where the vendor found our measure too long
@@ -492,7 +492,7 @@ def whole(text: str) -> str:
     return text
 
 
-def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:
+def read(answer: HttpResponse | NoAnswer, shape: type[_T]) -> _T | None:
     """The body as `shape`, None for anything else (a proxy's HTML page, half a body, nothing)."""
     if isinstance(answer, NoAnswer):
         return None
@@ -506,15 +506,15 @@ def read(answer: Answer | NoAnswer, shape: type[_T]) -> _T | None:
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
-def retry_after_s(answer: Answer) -> float | None:
+def retry_after_s(answer: HttpResponse) -> float | None:
     """Seconds of a `Retry-After` header, bounded to a day; None when absent or neither a number nor a date (RFC 9110 §10.2.3).
 
     A date counts from the answer's own `Date`: the vendor's clock, not ours.
     """
-    told = answer.headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(told):
-        return min(float(told), 86_400.0)
-    at, now = http_date(told), http_date(answer.headers.get("date", ""))
+    value = answer.headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return min(float(value), 86_400.0)
+    at, now = http_date(value), http_date(answer.headers.get("date", ""))
     return min(max((at - now).total_seconds(), 0.0), 86_400.0) if at is not None and now is not None else None
 
 
@@ -584,7 +584,7 @@ def receipt_tag(batch: RequestBatch) -> str:
     return hashlib.blake2b(whole("\0".join((note.app, note.event_id, note.kind))).encode(), digest_size=16).hexdigest()
 
 
-def told(words: Any, batch: RequestBatch | None = None) -> str:
+def redact(words: Any, batch: RequestBatch | None = None) -> str:
     """A vendor's own words, shortened, without the device tokens that some answers repeat; "" for what is no text."""
     text = whole(words)[:WORDS_READ_MAX] if isinstance(words, str) else ""
     for item in batch.items if batch else ():

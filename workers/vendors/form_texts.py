@@ -116,7 +116,7 @@ def code_of(value: Any) -> str:
     return scalar(value, CODE_MAX) or ""
 
 
-def told(value: Any, *tokens: str) -> str:
+def redact(value: Any, *tokens: str) -> str:
     """A vendor's words, shortened, without the device tokens that some answers repeat."""
     text = whole(value) if isinstance(value, str) else ""
     for token in tokens:

@@ -13,7 +13,7 @@ from common.values import Value
 from workers.vendors.attempts import in_a_row
 from workers.vendors.base import TOO_LONG, Outcome, PushItem, RequestBatch, cut, no_answer, read, retry_after_s
 from workers.vendors.huawei_family import VENDOR_WORDS_MAX, plain
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 
 class Meaning(Value, frozen=True):
@@ -30,7 +30,7 @@ class Meaning(Value, frozen=True):
     alarm: bool = False
 
 
-class Said(Value, frozen=True):
+class ReplyDetails(Value, frozen=True):
     """One answer's own words, the same for all tokens of the request."""
 
     status: int
@@ -124,7 +124,7 @@ class _HuaweiReply(msgspec.Struct):
     request_id: Any = msgspec.field(default=None, name="requestId")
 
 
-def classified(batch: RequestBatch, answer: Answer | NoAnswer, extra: Mapping[str, Meaning] | None = None) -> Sequence[Outcome]:
+def classified(batch: RequestBatch, answer: HttpResponse | NoAnswer, extra: Mapping[str, Meaning] | None = None) -> Sequence[Outcome]:
     """One outcome per item, whatever the bytes. The body's code counts on any HTTP status. extra: codes of another call (revoke)."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
@@ -132,11 +132,11 @@ def classified(batch: RequestBatch, answer: Answer | NoAnswer, extra: Mapping[st
     code = plain(reply.code)
     illegal = illegal_tokens(reply.msg)
     words = "" if illegal else vendor_words(reply.msg, batch)
-    said = Said(answer.status, code, words, plain(reply.request_id) or None, retry_after_s(answer))
+    details = ReplyDetails(answer.status, code, words, plain(reply.request_id) or None, retry_after_s(answer))
     if code in ("80100000", "80300007"):
-        return _listed(batch, said, illegal)
+        return _listed(batch, details, illegal)
     meaning = (extra or {}).get(code) or meaning_of(code, answer.status)
-    return [outcome(item, meaning, said) for item in batch.items]
+    return [outcome(item, meaning, details) for item in batch.items]
 
 
 def meaning_of(code: str, status: int) -> Meaning:
@@ -153,7 +153,7 @@ def meaning_of(code: str, status: int) -> Meaning:
 PROVEN: Final = frozenset({Verdict.ACCEPTED, Verdict.TOKEN_DEAD, Verdict.REJECTED})
 
 
-def checked(answer: Answer) -> Verdict:
+def checked(answer: HttpResponse) -> Verdict:
     """ACCEPTED where the answer proves the credential, else why not."""
     code = plain((read(answer, dict[str, Any]) or {}).get("code"))
     if code in ("80100000", "80300007"):
@@ -162,11 +162,11 @@ def checked(answer: Answer) -> Verdict:
     return Verdict.ACCEPTED if code and verdict in PROVEN else verdict
 
 
-def _listed(batch: RequestBatch, said: Said, illegal: Mapping[str, str] | None) -> Sequence[Outcome]:
+def _listed(batch: RequestBatch, details: ReplyDetails, illegal: Mapping[str, str] | None) -> Sequence[Outcome]:
     """Partial success and "all invalid": each token by its reason, those that are not named by the code."""
     alone = len(batch.items) == 1
     unnamed = UNKNOWN if illegal is None else ACCEPTED  # unknown: some failed and we can't read which
-    if said.code == "80300007":
+    if details.code == "80300007":
         unnamed = DEAD if alone else SINGLY
     no_right = NO_RIGHT_ALONE if alone else CREDENTIAL
     reasons = illegal or {}
@@ -175,7 +175,7 @@ def _listed(batch: RequestBatch, said: Said, illegal: Mapping[str, str] | None) 
     for item in batch.items:
         reason = reasons.get(item.target.token)
         meaning = unnamed if reason is None else no_right if everybody else REASONS.get(reason, UNKNOWN)
-        outcomes.append(outcome(item, meaning, replace(said, words=reason or said.words)))
+        outcomes.append(outcome(item, meaning, replace(details, words=reason or details.words)))
     return outcomes
 
 
@@ -210,20 +210,20 @@ def vendor_words(msg: Any, batch: RequestBatch) -> str:
     return cut(msg, VENDOR_WORDS_MAX)
 
 
-def outcome(item: PushItem, meaning: Meaning, said: Said) -> Outcome:
+def outcome(item: PushItem, meaning: Meaning, details: ReplyDetails) -> Outcome:
     """`meaning` for one token, which knows how often it was told the same before."""
-    run = in_a_row(item, said.code or str(said.status)) - 1
+    run = in_a_row(item, details.code or str(details.status)) - 1
     tried = meaning.again is not None and item.target.again == meaning.again
     spent = meaning.retries is not None and (run >= meaning.retries or tried)
     last = spent and meaning.then is not None
     waits = meaning.verdict in (Verdict.THROTTLED, Verdict.UNAVAILABLE)
     return Outcome(
         verdict=meaning.then if last and meaning.then else meaning.verdict,
-        status=str(said.status),
-        code=said.code,
-        words=said.words,
-        vendor_message_id=said.request_id,
-        retry_after_s=said.retry_after_s if waits and not last else None,
+        status=str(details.status),
+        code=details.code,
+        words=details.words,
+        vendor_message_id=details.request_id,
+        retry_after_s=details.retry_after_s if waits and not last else None,
         attempts_max=None if meaning.retries is None or last else item.attempt + max(meaning.retries - run, 0),
         again=None if last else meaning.again,
         alarm=meaning.alarm,

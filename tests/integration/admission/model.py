@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from common.model import Bucket, Urgency
-from common.storage.admission import Answer, Ask, Given, Terms, Usage
+from common.storage.admission import AdmissionAnswer, AdmissionRequest, AdmissionResult, LaneLimits, Usage
 
 WAIT_MAX_MS = 10_000
 LEVEL = {Urgency.CALL: 0, Urgency.CHAT: 0, Urgency.GROUP: 1, Urgency.BULK: 2}
@@ -28,7 +28,7 @@ class Model:
     wants: by level, (cost refused lately, until when it counts); starves: by level, since when it waits without a grant.
     """
 
-    terms: Terms
+    terms: LaneLimits
     tat: float = 0.0
     slow: float | None = None
     slow_at: float = 0.0
@@ -51,7 +51,7 @@ class Model:
             return mine
         return told if bucket in self.terms.open_limits else min(mine, told)
 
-    def has_room(self, now: float, ask: Ask) -> bool:
+    def has_room(self, now: float, ask: AdmissionRequest) -> bool:
         day, bucket = self.day(now), ask.bucket
         quota = self.quota(now, bucket)
         if (day, bucket) in self.spent:
@@ -73,7 +73,7 @@ class Model:
             rate = min(limit, self.slow + 0.1 * limit * math.floor((now - self.slow_at) / 10))
         return max(rate, min(1, limit))
 
-    def admit(self, now: float, asks: Sequence[Ask]) -> list[Given]:
+    def admit(self, now: float, asks: Sequence[AdmissionRequest]) -> list[AdmissionResult]:
         rate = self.rate(now)
         if now < self.hold_at:
             self.hold = kept(now + (self.hold - self.hold_at))
@@ -90,7 +90,7 @@ class Model:
         for ask in asks:
             refusal = self._refusal(now, ask)
             if refusal is not None:
-                answers.append(Given(refusal))
+                answers.append(AdmissionResult(refusal))
                 continue
             level = LEVEL[ask.urgency]
             request = object() if ask.request is None else ask.request
@@ -102,18 +102,18 @@ class Model:
                 ahead += step
                 got[level] += step * rate
                 self._take(now, ask)
-                answers.append(Given(Answer.GRANTED))
+                answers.append(AdmissionResult(AdmissionAnswer.GRANTED))
                 continue
             step = 0.0 if request in waiting else step
             waiting.add(request)
             behind[level:] = [queue + step for queue in behind[level:]]
             most = WAIT_MAX_MS + max(0, math.ceil((self.hold - now) * 1000))
             wait_s = max(max(ahead, self.hold - now) + behind[level] - rooms[level], self.hold - now)
-            answers.append(Given(Answer.WAIT, min(most, max(1, math.ceil(wait_s * 1000)))))
+            answers.append(AdmissionResult(AdmissionAnswer.WAIT, min(most, max(1, math.ceil(wait_s * 1000)))))
             refused[level] += step * rate
             longest[level] = max(longest[level], answers[-1].wait_ms)
         self._remember(now, wants, got, refused, longest)
-        if Answer.GRANTED in [one.answer for one in answers]:
+        if AdmissionAnswer.GRANTED in [one.answer for one in answers]:
             self.tat = kept(now + ahead)
         return answers
 
@@ -142,16 +142,16 @@ class Model:
             elif refused[level] > 0:
                 self.starves.setdefault(level, kept(now))
 
-    def _refusal(self, now: float, ask: Ask) -> Answer | None:
+    def _refusal(self, now: float, ask: AdmissionRequest) -> AdmissionAnswer | None:
         day = self.day(now)
         if (day, ask.push_id) in self.held or (day - 1, ask.push_id) in self.held:
             return None
         if not self.has_room(now, ask):
-            return Answer.QUOTA_SPENT
+            return AdmissionAnswer.QUOTA_SPENT
         cap = self.terms.caps.get(ask.bucket)
-        return Answer.DEVICE_CAP if cap is not None and self.caps[day, ask.bucket, ask.token] >= cap else None
+        return AdmissionAnswer.DEVICE_CAP if cap is not None and self.caps[day, ask.bucket, ask.token] >= cap else None
 
-    def _take(self, now: float, ask: Ask) -> None:
+    def _take(self, now: float, ask: AdmissionRequest) -> None:
         day = self.day(now)
         if (day, ask.push_id) in self.held or (day - 1, ask.push_id) in self.held:
             return
@@ -162,7 +162,7 @@ class Model:
         if ask.bucket in self.terms.caps or ask.bucket in self.terms.quotas:
             self.held[day, ask.push_id] = (ask.bucket, ask.message_class, ask.token)
 
-    def refund(self, now: float, asks: Sequence[Ask]) -> int:
+    def refund(self, now: float, asks: Sequence[AdmissionRequest]) -> int:
         back = 0
         for ask in asks:
             day = next((day for day in (self.day(now), self.day(now) - 1) if (day, ask.push_id) in self.held), None)
@@ -180,15 +180,15 @@ class Model:
         """The day of which the vendor speaks: in the first minute of one it is the day before."""
         return self.day(now - 60)
 
-    def told_spent(self, now: float, bucket: Bucket) -> None:
+    def report_quota_spent(self, now: float, bucket: Bucket) -> None:
         self.spent.add((self.told_day(now), bucket))
 
-    def told_quota(self, now: float, bucket: Bucket, used: int, limit: int) -> None:
+    def report_quota(self, now: float, bucket: Bucket, used: int, limit: int) -> None:
         day = self.told_day(now)
         self.counts[day, bucket] = max(self.counts[day, bucket], used)
         self.limits[day, bucket] = limit
 
-    def told_capped(self, now: float, bucket: Bucket, token: str) -> None:
+    def report_capped(self, now: float, bucket: Bucket, token: str) -> None:
         if bucket in self.terms.caps:
             place = (self.told_day(now), bucket, token)
             self.caps[place] = max(self.caps[place], self.terms.caps[bucket])

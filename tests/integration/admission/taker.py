@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from common.model import Bucket, MessageClass
-from common.storage.admission import Admission, Answer, Ask, Terms
+from common.storage.admission import Admission, AdmissionAnswer, AdmissionRequest, LaneLimits
 from common.storage.keys import Keys
 from common.storage.redis import connect
 
@@ -20,7 +20,7 @@ CALM = 20
 def main(url: str, prefix: str, number: int, tries: int, quota: int, log: Path) -> None:
     redis = connect(url)
     store = Admission(redis, Keys(prefix))
-    terms = Terms("a:vivo:shared", rate_per_s=1e6, burst=1e6, quotas={Bucket.PUBLIC: quota})
+    terms = LaneLimits("a:vivo:shared", rate_per_s=1e6, burst=1e6, quotas={Bucket.PUBLIC: quota})
     chance = random.Random(number)
     redis.incr(f"{prefix}:ready")
     while int(redis.get(f"{prefix}:ready") or 0) < TAKERS:  # all begin together, so that none finds the quota gone
@@ -28,11 +28,11 @@ def main(url: str, prefix: str, number: int, tries: int, quota: int, log: Path) 
     batches = tries // BATCH
     with log.open("a", buffering=1) as file:
         for batch in range(batches):
-            asks = [Ask(f"{number:08x}{batch * BATCH + i:024x}", Bucket.PUBLIC, MessageClass.NEWS, "t") for i in range(BATCH)]
+            asks = [AdmissionRequest(f"{number:08x}{batch * BATCH + i:024x}", Bucket.PUBLIC, MessageClass.NEWS, "t") for i in range(BATCH)]
             file.write(f"ask {len(asks)}\n")
             given = store.admit(terms, asks, str(number))
             assert given is not None
-            got = [ask for ask, one in zip(asks, given, strict=True) if one.answer == Answer.GRANTED]
+            got = [ask for ask, one in zip(asks, given, strict=True) if one.answer == AdmissionAnswer.GRANTED]
             file.write(f"got {len(got)}\n")
             if batch < batches - CALM and got:
                 back = [ask for ask in got if chance.random() < 0.1]

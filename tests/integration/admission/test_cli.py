@@ -16,7 +16,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import Batch, Push, encode
 from common.model import Bucket, MessageClass, Urgency, Vendor
-from common.storage.admission import Ask, Count
+from common.storage.admission import AdmissionRequest, Count
 from common.storage.delayed import as_new
 from tests.integration.admission.conftest import work
 from tests.records import dead_record
@@ -60,7 +60,7 @@ def test_lanes_have_the_shape_of_the_contract(run: Callable[..., Result], runtim
     vivo = lane(Vendor.VIVO, {"quota": {"public": 100}, "rate": 50.0})
     vouched(runtime, vivo, 99)
     runtime.admission.slow_down(terms_of(vivo, now_ms()), throttled=True)
-    asks = [Ask(f"{i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t", cost=0) for i in range(3)]
+    asks = [AdmissionRequest(f"{i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t", cost=0) for i in range(3)]
     runtime.admission.admit(terms_of(vivo, now_ms()), asks, "a round")
     runtime.lane_states.tell(vivo.id, vivo.credential.version, 0, 0, refused=True)
     parked = Batch(app="demo", vendor=Vendor.VIVO, business_id=space, pushes=(Push(note=work(1).note, targets=(work(1).target,) * 3),))
@@ -94,7 +94,7 @@ def test_a_new_quota_holds_in_every_worker_within_two_seconds(
 ) -> None:
     oppo = lane(Vendor.OPPO, {"device_cap": {"public": 7}})
     vouched(runtime, oppo, 5)
-    runtime.admission.told_spent(terms_of(oppo, now_ms()), Bucket.PUBLIC)
+    runtime.admission.report_quota_spent(terms_of(oppo, now_ms()), Bucket.PUBLIC)
     other = Runtime(runtime.settings)  # another worker, which has read the lane before
     assert other.catalog.lane("demo", Vendor.OPPO, space) is not None
     result = run("quota", "set", "demo", "oppo", space, "public=6", "private=1000")

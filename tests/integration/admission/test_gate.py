@@ -19,20 +19,20 @@ from common.contracts import Batch, Push, encode
 from common.ledger_records import Record
 from common.model import Bucket, Decision, MessageClass, Urgency, Vendor
 from common.storage.access import AccessStore
-from common.storage.admission import Admission, Ask
-from common.storage.admission import Answer as Grant
+from common.storage.admission import Admission, AdmissionRequest
+from common.storage.admission import AdmissionAnswer as Grant
 from common.storage.delayed import as_new
 from tests.integration.admission.conftest import Clock, work
 from tests.records import row_record
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
-from workers.delivery.stage import Delivered, Leave, deliver
+from workers.delivery.stage import Delivered, Permit, deliver
 from workers.delivery.work import PendingPush
 from workers.gate import FleetGate, lane_terms, terms_of
 from workers.runtime import Runtime
 from workers.vendors.base import PushItem
-from workers.wire import Answer, NoAnswer, Request, Route
+from workers.wire import HttpResponse, NoAnswer, Request, Route
 
 MakeLane = Callable[..., Lane]
 
@@ -48,7 +48,7 @@ def admit(gate: FleetGate, lane: Lane, works: Sequence[PendingPush]) -> list[Dec
     return [leave.decision for leave in leaves(gate, lane, works)]
 
 
-def leaves(gate: FleetGate, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Leave]:
+def leaves(gate: FleetGate, lane: Lane, works: Sequence[PendingPush]) -> Sequence[Permit]:
     return gate.admit(lane, [(PushItem(one.note, one.target, None, 60), 0) for one in works])
 
 
@@ -154,7 +154,7 @@ def test_no_second_of_the_vendors_clock_holds_more_than_its_figure(
     seconds: Counter[int] = Counter()
     for step in range(60):
         clock.now = begin + step / 10
-        asks = [Ask(f"{step * 1000 + i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(200)]
+        asks = [AdmissionRequest(f"{step * 1000 + i:032x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(200)]
         given = store.admit(terms, asks) or []
         seconds[step // 10] += [one.answer for one in given].count(Grant.GRANTED)
     assert max(seconds.values()) <= max(rate, 1)
@@ -174,11 +174,11 @@ def test_public_pushes_wait_for_the_vendors_morning(runtime: Runtime, lane: Make
 class Vendor1:
     """The vendor's side of the transport: answers what it is told to."""
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: HttpResponse) -> None:
         self.answers = list(answers)
         self.asked = 0
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         self.asked += len(requests)
         return [self.answers.pop(0) for _ in requests]
 
@@ -187,11 +187,11 @@ class Vendor1:
     def close(self) -> None: ...
 
 
-def said(status: int, body: object, **headers: str) -> Answer:
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
+def said(status: int, body: object, **headers: str) -> HttpResponse:
+    return HttpResponse(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
 
 
-def round_of(runtime: Runtime, lane: Lane, works: Sequence[PendingPush], *answers: Answer) -> Delivered:
+def round_of(runtime: Runtime, lane: Lane, works: Sequence[PendingPush], *answers: HttpResponse) -> Delivered:
     world = replace(runtime.delivery(lane.vendor), transport=Vendor1(*answers))
     return deliver(works, lane, world)
 
@@ -202,7 +202,7 @@ SPENT = said(200, {"code": 200001, "result": "error", "description": "over quota
 def test_the_vendors_over_quota_ends_our_day_too(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {})
     first = round_of(runtime, xiaomi, [work(1)], SPENT)
-    assert [outcome.verdict for _, outcome in first.told] == ["quota_spent"]
+    assert [outcome.verdict for _, outcome in first.outcomes] == ["quota_spent"]
     usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[1]
     assert usage.used == usage.limit == 20_000
     second = round_of(runtime, xiaomi, [work(2)])
@@ -214,7 +214,7 @@ def test_the_end_of_the_public_day_stops_no_chat(runtime: Runtime, lane: MakeLan
     """Even where it was a chat that heard of it: vivo may send one down to the operational class."""
     vivo, vendor = lane(Vendor.VIVO, {}, "vivo.system"), Paths({"/message/send": {"result": 10070}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
-    told = deliver([work(1, MessageClass.CHAT)], vivo, world).told
+    told = deliver([work(1, MessageClass.CHAT)], vivo, world).outcomes
     assert [outcome.verdict for _, outcome in told] == ["quota_spent"]
     spent = {usage.bucket: usage.limit == usage.used for usage in runtime.admission.usage(terms_of(vivo, now_ms()))}
     assert spent == {Bucket.PUBLIC: True, Bucket.PRIVATE: False}
@@ -240,20 +240,20 @@ def test_receipts_close_the_day_of_a_device_and_of_the_public_class(runtime: Run
     xiaomi, now, public = lane(Vendor.XIAOMI, {}, "xiaomi.private"), now_ms(), Bucket.PUBLIC
     yesterday = now - 86_400_000
     first, second = work(1), work(2)
-    gate.told_by_receipts(xiaomi, public, [(first.target.token, now), (second.target.token, yesterday)], [yesterday])
+    gate.report_receipts(xiaomi, public, [(first.target.token, now), (second.target.token, yesterday)], [yesterday])
     assert admit(gate, xiaomi, [first, second]) == [Decision.DEVICE_CAP, None]
-    gate.told_by_receipts(xiaomi, Bucket.PRIVATE, [(first.target.token, now)], [now])
-    gate.told_by_receipts(xiaomi, public, [], [now])
+    gate.report_receipts(xiaomi, Bucket.PRIVATE, [(first.target.token, now)], [now])
+    gate.report_receipts(xiaomi, public, [], [now])
     assert admit(gate, xiaomi, [work(3), work(4, MessageClass.CHAT)]) == [Decision.QUOTA_SPENT, None]
 
 
 def test_what_was_not_taken_is_given_back(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": 1}})
-    assert round_of(runtime, xiaomi, [work(1)], said(503, {})).told[0][1].verdict == "unavailable"
+    assert round_of(runtime, xiaomi, [work(1)], said(503, {})).outcomes[0][1].verdict == "unavailable"
     assert runtime.admission.usage(terms_of(xiaomi, now_ms()))[1].used == 0
     assert runtime.admission.in_flight(xiaomi.id) == 0
     again = round_of(runtime, xiaomi, [work(2)], said(200, {"code": 0, "result": "ok", "data": {"id": "x1"}}))
-    assert again.told[0][1].verdict == "accepted"
+    assert again.outcomes[0][1].verdict == "accepted"
 
 
 def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(runtime: Runtime, lane: MakeLane) -> None:
@@ -262,11 +262,11 @@ def test_when_the_vendor_takes_no_more_lists_the_rest_of_the_day_goes_singly(run
     works = [PendingPush(one.entry, one.note, work(i).target) for i in range(1, 41)]
     first = Paths({"/message/saveListPayload": {"result": 10252}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=first, access=first.access(runtime))
-    told = deliver(works[:20], vivo, world).told
+    told = deliver(works[:20], vivo, world).outcomes
     assert {(outcome.again, outcome.lists_spent) for _, outcome in told} == {("singly", True)}
     second = Paths({"/message/send": {"result": 0, "taskId": "1"}})
     world = replace(runtime.delivery(Vendor.VIVO), transport=second, access=second.access(runtime))
-    assert {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).told} == {"accepted"}
+    assert {outcome.verdict for _, outcome in deliver(works[20:], vivo, world).outcomes} == {"accepted"}
     assert Counter(second.paths) == {"/message/send": 20}
 
 
@@ -284,7 +284,7 @@ def test_only_the_second_half_of_a_list_may_have_been_seen(runtime: Runtime, lan
     one, vendor = work(0, MessageClass.CHAT), Paths(answers)
     world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
     works = [PendingPush(one.entry, one.note, work(i).target) for i in range(1, 21)]
-    told = deliver(works, lane(Vendor.VIVO, {}, "vivo.system"), world).told
+    told = deliver(works, lane(Vendor.VIVO, {}, "vivo.system"), world).outcomes
     assert [outcome.verdict for _, outcome in told] == [verdict] * 20
 
 
@@ -296,7 +296,7 @@ class Paths(Vendor1):
         self.says = {"/message/auth": {"result": 0, "authToken": "t"}, **answers}
         self.paths: list[str] = []
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         self.paths += [request.path for request in requests if request.path != "/message/auth"]
         return [told if isinstance(told := self.says[request.path], NoAnswer) else said(200, told) for request in requests]
 
@@ -307,7 +307,7 @@ class Paths(Vendor1):
 class Stubborn(Vendor1):
     """Gives access tokens, and then says that they are none."""
 
-    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[Answer | NoAnswer]:
+    def send_many(self, route: Route, requests: Sequence[Request], deadline_s: float) -> Sequence[HttpResponse | NoAnswer]:
         self.asked += len(requests)
         token = {"result": 0, "authToken": f"t{self.asked}"}
         return [said(200, token if request.path == "/message/auth" else {"result": 10000}) for request in requests]

@@ -97,9 +97,9 @@ def test_a_vendors_word_in_the_first_minute_is_about_the_day_before(
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"public": QUOTA}, "device_cap": {"public": 3}, "rate": 100_000})
     gate, one = FleetGate(store, runtime.ledger, lambda: int(clock.now * 1000)), work(1)
     said = {
-        "spent": lambda: gate.told_spent(xiaomi, Bucket.PUBLIC),
-        "numbers": lambda: gate.told_quota(xiaomi, Bucket.PUBLIC, QUOTA, QUOTA),
-        "device": lambda: gate.told_capped(xiaomi, [one]),
+        "spent": lambda: gate.report_quota_spent(xiaomi, Bucket.PUBLIC),
+        "numbers": lambda: gate.report_quota(xiaomi, Bucket.PUBLIC, QUOTA, QUOTA),
+        "device": lambda: gate.report_capped(xiaomi, [one]),
     }
     said[word]()
     clock.now += 120

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from common.model import Bucket, MessageClass
-from common.storage.admission import Admission, Answer, Ask, Terms
+from common.storage.admission import Admission, AdmissionAnswer, AdmissionRequest, LaneLimits
 from common.storage.keys import Keys
 from tests.integration.admission.taker import BATCH, TAKERS
 
@@ -35,7 +35,7 @@ def read(log: Path) -> dict[str, int]:
 def test_a_quota_is_kept_to_the_last_push_while_processes_die(
     redis_client: redis.Redis, redis_url: str, space: str, tmp_path: Path
 ) -> None:
-    terms = Terms("a:vivo:shared", rate_per_s=1e6, burst=1e6, quotas={Bucket.PUBLIC: QUOTA})
+    terms = LaneLimits("a:vivo:shared", rate_per_s=1e6, burst=1e6, quotas={Bucket.PUBLIC: QUOTA})
     store = Admission(redis_client, Keys(f"push{space}"))
     store.rebuild(terms, store.day(terms)[0], [])
     logs = [tmp_path / f"{number}" for number in range(TAKERS)]
@@ -80,7 +80,7 @@ def test_a_quota_is_kept_to_the_last_push_while_processes_die(
 def test_replicas_together_keep_to_the_rate(redis_client: redis.Redis, redis_url: str, space: str) -> None:
     """Real time: a grant lies between the moments before and after its call, so a second that certainly holds too many is a fault."""
     rate, burst = 400.0, 40.0
-    terms = Terms("a:vivo:rated", rate_per_s=rate, burst=burst)
+    terms = LaneLimits("a:vivo:rated", rate_per_s=rate, burst=burst)
     grants: list[tuple[float, float, int]] = []
     end = time.monotonic() + 2.5
 
@@ -89,11 +89,11 @@ def test_replicas_together_keep_to_the_rate(redis_client: redis.Redis, redis_url
         for batch in range(100_000):
             if time.monotonic() >= end:
                 return
-            asks = [Ask(f"{number:08x}{batch * 10 + i:024x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(10)]
+            asks = [AdmissionRequest(f"{number:08x}{batch * 10 + i:024x}", Bucket.PRIVATE, MessageClass.CHAT, "t") for i in range(10)]
             before = time.monotonic()
             given = store.admit(terms, asks)
             assert given is not None
-            grants.append((before, time.monotonic(), [one.answer for one in given].count(Answer.GRANTED)))
+            grants.append((before, time.monotonic(), [one.answer for one in given].count(AdmissionAnswer.GRANTED)))
             time.sleep(min(one.wait_ms for one in given) / 1000)
 
     threads = [threading.Thread(target=take, args=(number,)) for number in range(8)]

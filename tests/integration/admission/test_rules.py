@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.model import Bucket, MessageClass, Urgency
-from common.storage.admission import Admission, Answer, Ask, Count, Given, Terms
+from common.storage.admission import Admission, AdmissionAnswer, AdmissionRequest, AdmissionResult, Count, LaneLimits
 from common.storage.keys import Keys
 from tests.integration.admission.conftest import Clock
 
@@ -21,21 +21,23 @@ FAST = {"rate_per_s": 1e6, "burst": 1e6}
 _ids = itertools.count()
 
 
-def asks(count: int, message_class: MessageClass = MessageClass.MARKETING, token: str | None = None, bucket: Bucket = PUBLIC) -> list[Ask]:
+def asks(
+    count: int, message_class: MessageClass = MessageClass.MARKETING, token: str | None = None, bucket: Bucket = PUBLIC
+) -> list[AdmissionRequest]:
     """So many new pushes."""
-    return [Ask(f"{number:032x}", bucket, message_class, token or f"t{number}") for number in itertools.islice(_ids, count)]
+    return [AdmissionRequest(f"{number:032x}", bucket, message_class, token or f"t{number}") for number in itertools.islice(_ids, count)]
 
 
-def told(given: Sequence[Given] | None) -> list[Answer]:
+def told(given: Sequence[AdmissionResult] | None) -> list[AdmissionAnswer]:
     assert given is not None
     return [one.answer for one in given]
 
 
-def granted(store: Admission, terms: Terms, count: int, **more: object) -> int:
-    return told(store.admit(terms, asks(count, **more))).count(Answer.GRANTED)  # type: ignore[arg-type]
+def granted(store: Admission, terms: LaneLimits, count: int, **more: object) -> int:
+    return told(store.admit(terms, asks(count, **more))).count(AdmissionAnswer.GRANTED)  # type: ignore[arg-type]
 
 
-def vouched(store: Admission, terms: Terms, *counts: Count) -> Terms:
+def vouched(store: Admission, terms: LaneLimits, *counts: Count) -> LaneLimits:
     store.rebuild(terms, store.day(terms)[0], counts)
     return terms
 
@@ -46,12 +48,12 @@ def at(hour: int, minute: int = 0, second: float = 0, *, day: int = 0) -> float:
 
 
 def test_the_quota_begins_anew_at_midnight_in_shanghai(store: Admission, clock: Clock) -> None:
-    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 5}))
+    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 5}))
     clock.now = at(23, 59, 59.5)
     first = asks(6)
-    assert told(store.admit(terms, first)) == [Answer.GRANTED] * 5 + [Answer.QUOTA_SPENT]
+    assert told(store.admit(terms, first)) == [AdmissionAnswer.GRANTED] * 5 + [AdmissionAnswer.QUOTA_SPENT]
     clock.now = at(0, 0, 0.25, day=1)
-    assert told(store.admit(terms, first[:2])) == [Answer.GRANTED] * 2, "a repeat of yesterday's push takes nothing of today"
+    assert told(store.admit(terms, first[:2])) == [AdmissionAnswer.GRANTED] * 2, "a repeat of yesterday's push takes nothing of today"
     assert granted(store, terms, 4) == 4
     assert store.refund(terms, first[:3]) == 3, "to the day they were taken from"
     assert granted(store, terms, 4) == 1, "so today is not wider by them"
@@ -64,15 +66,15 @@ def test_the_quota_begins_anew_at_midnight_in_shanghai(store: Admission, clock: 
 def test_summer_time_keeps_to_the_wall_clock(store: Admission, clock: Clock) -> None:
     """The caller passes the zone's offset of the moment; the day is the one on the wall on both sides of the change."""
     clock.now = 1_772_963_999.0  # 2026-03-08 01:59:59 in Los Angeles, the second before the change
-    winter = vouched(store, Terms("a:fcm:b", **FAST, quotas={PRIVATE: 3}, offset_s=-28_800))
+    winter = vouched(store, LaneLimits("a:fcm:b", **FAST, quotas={PRIVATE: 3}, offset_s=-28_800))
     assert granted(store, winter, 2, bucket=PRIVATE) == 2
     clock.now += 1
-    summer = Terms("a:fcm:b", **FAST, quotas={PRIVATE: 3}, offset_s=-25_200)
+    summer = LaneLimits("a:fcm:b", **FAST, quotas={PRIVATE: 3}, offset_s=-25_200)
     assert granted(store, summer, 2, bucket=PRIVATE) == 1
 
 
 def test_a_reserve_is_for_its_class_alone(store: Admission) -> None:
-    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]))
+    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]))
     assert granted(store, terms, 10) == 7
     assert granted(store, terms, 2, message_class=MessageClass.CHAT) == 2
     assert granted(store, terms, 1) == 0, "one is still chat's"
@@ -82,54 +84,59 @@ def test_a_reserve_is_for_its_class_alone(store: Admission) -> None:
 
 
 def test_what_chat_has_used_of_its_reserve_is_not_held_back_twice(store: Admission) -> None:
-    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]))
+    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 10}, reserve=[(PUBLIC, MessageClass.CHAT, 0.3)]))
     assert granted(store, terms, 3, message_class=MessageClass.CHAT) == 3
     assert granted(store, terms, 10) == 7
 
 
 def test_a_device_cap_holds_the_device_and_nobody_else(store: Admission) -> None:
-    terms = vouched(store, Terms("a:vivo:b", **FAST, caps={PUBLIC: 2}))
+    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, caps={PUBLIC: 2}))
     wanted = [*asks(3, token="one"), *asks(1, token="two")]
-    assert told(store.admit(terms, wanted)) == [Answer.GRANTED, Answer.GRANTED, Answer.DEVICE_CAP, Answer.GRANTED]
+    assert told(store.admit(terms, wanted)) == [
+        AdmissionAnswer.GRANTED,
+        AdmissionAnswer.GRANTED,
+        AdmissionAnswer.DEVICE_CAP,
+        AdmissionAnswer.GRANTED,
+    ]
     assert granted(store, terms, 1, token="one", bucket=PRIVATE, message_class=MessageClass.CHAT) == 1
-    other = vouched(store, Terms("a:vivo:other", **FAST, caps={PUBLIC: 2}))
+    other = vouched(store, LaneLimits("a:vivo:other", **FAST, caps={PUBLIC: 2}))
     assert granted(store, other, 2, token="one") == 2, "another account's device is another device"
 
 
 def test_an_empty_day_grants_nothing(store: Admission) -> None:
-    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 0}))
-    assert told(store.admit(terms, asks(2))) == [Answer.QUOTA_SPENT] * 2
+    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 0}))
+    assert told(store.admit(terms, asks(2))) == [AdmissionAnswer.QUOTA_SPENT] * 2
 
 
 def test_the_vendors_word_ends_the_day_whatever_is_refunded(store: Admission, clock: Clock) -> None:
-    terms = vouched(store, Terms("a:xiaomi:b", **FAST, quotas={PUBLIC: 100}))
+    terms = vouched(store, LaneLimits("a:xiaomi:b", **FAST, quotas={PUBLIC: 100}))
     first = asks(10)
     store.admit(terms, first)
-    store.told_spent(terms, PUBLIC)
+    store.report_quota_spent(terms, PUBLIC)
     store.refund(terms, first)
     assert granted(store, terms, 1) == 0
     usage = store.usage(terms)[1]
     assert (usage.used, usage.limit) == (100, 100)
     clock.now += 86_400
     assert granted(store, terms, 1) == 1
-    unlimited = Terms("a:oppo:b", **FAST)
-    store.told_spent(unlimited, PRIVATE)
+    unlimited = LaneLimits("a:oppo:b", **FAST)
+    store.report_quota_spent(unlimited, PRIVATE)
     assert granted(store, unlimited, 1, bucket=PRIVATE) == 0
-    store.told_open(unlimited, PRIVATE)
+    store.report_open(unlimited, PRIVATE)
     assert granted(store, unlimited, 1, bucket=PRIVATE) == 1
 
 
 @pytest.mark.parametrize(("open_", "grants"), [(True, 40), (False, 10)], ids=["over our default", "not over an operator's wish"])
 def test_the_vendors_larger_limit_wins(store: Admission, open_: bool, grants: int) -> None:
-    terms = vouched(store, Terms("a:xiaomi:b", **FAST, quotas={PUBLIC: 20}, open_limits=frozenset({PUBLIC}) if open_ else frozenset()))
-    store.told_quota(terms, PUBLIC, used=10, limit=50)
+    terms = vouched(store, LaneLimits("a:xiaomi:b", **FAST, quotas={PUBLIC: 20}, open_limits=frozenset({PUBLIC}) if open_ else frozenset()))
+    store.report_quota(terms, PUBLIC, used=10, limit=50)
     assert granted(store, terms, 100) == grants
 
 
 def test_where_nothing_is_limited_nothing_is_kept_but_a_count(store: Admission, redis_client: redis.Redis) -> None:
-    terms = Terms("a:apns:b", **FAST)
+    terms = LaneLimits("a:apns:b", **FAST)
     first = asks(50, bucket=PRIVATE)
-    assert told(store.admit(terms, first)) == [Answer.GRANTED] * 50
+    assert told(store.admit(terms, first)) == [AdmissionAnswer.GRANTED] * 50
     assert not list(redis_client.scan_iter("*:held:*"))
     store.refund(terms, first[:10])
     usage = store.usage(terms)[0]
@@ -138,14 +145,14 @@ def test_where_nothing_is_limited_nothing_is_kept_but_a_count(store: Admission, 
 
 def test_a_quota_runs_out_at_todays_pace(store: Admission, clock: Clock) -> None:
     clock.now = at(6)
-    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 100}), Count(PUBLIC, MessageClass.MARKETING, 50))
+    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 100}), Count(PUBLIC, MessageClass.MARKETING, 50))
     assert store.usage(terms)[1].runs_out_ms == at(12) * 1000
-    slower = vouched(store, Terms("a:vivo:c", **FAST, quotas={PUBLIC: 100}), Count(PUBLIC, MessageClass.MARKETING, 10))
+    slower = vouched(store, LaneLimits("a:vivo:c", **FAST, quotas={PUBLIC: 100}), Count(PUBLIC, MessageClass.MARKETING, 10))
     assert store.usage(slower)[1].runs_out_ms is None
 
 
 def test_lost_counts_grant_nothing_until_they_are_rebuilt(store: Admission, redis_client: redis.Redis, space: str) -> None:
-    terms = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 10}, caps={PUBLIC: 4}))
+    terms = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 10}, caps={PUBLIC: 4}))
     assert granted(store, terms, 4) == 4
     for key in redis_client.scan_iter(f"*{space}*"):
         redis_client.delete(key)
@@ -161,9 +168,9 @@ def test_lost_counts_grant_nothing_until_they_are_rebuilt(store: Admission, redi
 
 
 def test_a_bucket_that_gets_a_quota_later_is_counted_from_the_ledger(store: Admission) -> None:
-    before = vouched(store, Terms("a:vivo:b", **FAST, quotas={PUBLIC: 5}))
+    before = vouched(store, LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 5}))
     assert granted(store, before, 3) == 3
-    now = Terms("a:vivo:b", **FAST, quotas={PUBLIC: 5, PRIVATE: 9})
+    now = LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 5, PRIVATE: 9})
     assert store.admit(now, asks(1)) is None
     store.rebuild(now, store.day(now)[0], [Count(PRIVATE, MessageClass.CHAT, 8), Count(PUBLIC, MessageClass.MARKETING, 1)])
     assert granted(store, now, 4, bucket=PRIVATE) == 1
@@ -172,33 +179,33 @@ def test_a_bucket_that_gets_a_quota_later_is_counted_from_the_ledger(store: Admi
 
 def test_a_cost_beyond_the_bounds_is_an_error(store: Admission) -> None:
     with pytest.raises(ValueError, match="0 to 1"):
-        store.admit(Terms("a:apns:b", **FAST), [Ask("00", PRIVATE, MessageClass.CHAT, "t", cost=2)])
+        store.admit(LaneLimits("a:apns:b", **FAST), [AdmissionRequest("00", PRIVATE, MessageClass.CHAT, "t", cost=2)])
 
 
 # ---------------------------------------------------------------- rate
 
 
 def test_pushes_of_one_request_pay_once(store: Admission) -> None:
-    terms = Terms("a:xiaomi:b", rate_per_s=1, burst=2)
-    wanted = [Ask(f"{number:032x}", PUBLIC, MessageClass.NEWS, "t", request=number // 3) for number in range(9)]
-    assert told(store.admit(terms, wanted)) == [Answer.GRANTED] * 6 + [Answer.WAIT] * 3
+    terms = LaneLimits("a:xiaomi:b", rate_per_s=1, burst=2)
+    wanted = [AdmissionRequest(f"{number:032x}", PUBLIC, MessageClass.NEWS, "t", request=number // 3) for number in range(9)]
+    assert told(store.admit(terms, wanted)) == [AdmissionAnswer.GRANTED] * 6 + [AdmissionAnswer.WAIT] * 3
 
 
 def test_waiting_pushes_are_told_different_times(store: Admission) -> None:
-    given = store.admit(Terms("a:vivo:b", rate_per_s=8, burst=1), asks(4))
+    given = store.admit(LaneLimits("a:vivo:b", rate_per_s=8, burst=1), asks(4))
     assert given is not None
     assert [one.wait_ms for one in given] == [0, 125, 250, 375]
 
 
 # ---------------------------------------------------------------- who is first at the rate
 
-LANE = Terms("a:vivo:b", rate_per_s=100, burst=20)
+LANE = LaneLimits("a:vivo:b", rate_per_s=100, burst=20)
 CHATS, GROUPS, CAMPAIGN = Urgency.CHAT, Urgency.GROUP, Urgency.BULK
 
 
-def wanted(store: Admission, count: int, urgency: Urgency, terms: Terms = LANE) -> int:
+def wanted(store: Admission, count: int, urgency: Urgency, terms: LaneLimits = LANE) -> int:
     """How many of so many new pushes get leave now."""
-    return told(store.admit(terms, [msgspec.structs.replace(ask, urgency=urgency) for ask in asks(count)])).count(Answer.GRANTED)
+    return told(store.admit(terms, [msgspec.structs.replace(ask, urgency=urgency) for ask in asks(count)])).count(AdmissionAnswer.GRANTED)
 
 
 def test_a_campaign_leaves_the_slots_that_chats_were_refused(store: Admission, clock: Clock) -> None:
@@ -240,7 +247,7 @@ def test_who_wanted_slots_and_never_came_keeps_them_for_a_second_only(store: Adm
 @pytest.mark.parametrize(("rate", "burst"), [(100.0, 20.0), (5.0, 1.0)])
 def test_endless_chats_do_not_starve_a_campaign(store: Admission, clock: Clock, rate: float, burst: float) -> None:
     """It asks first each time, as it does in a process that the chats don't go through; they want twice the rate."""
-    terms = Terms("a:vivo:c", rate_per_s=rate, burst=burst)
+    terms = LaneLimits("a:vivo:c", rate_per_s=rate, burst=burst)
     seconds, bulk, chats = 60, 0, 0
     for _ in range(seconds * 10):
         bulk += wanted(store, 50, CAMPAIGN, terms)
@@ -252,7 +259,7 @@ def test_endless_chats_do_not_starve_a_campaign(store: Admission, clock: Clock, 
 
 
 def test_a_lane_of_one_push_at_a_time_gives_the_next_to_the_chat(store: Admission, clock: Clock) -> None:
-    terms = Terms("a:vivo:d", rate_per_s=2, burst=1)
+    terms = LaneLimits("a:vivo:d", rate_per_s=2, burst=1)
     assert wanted(store, 9, CAMPAIGN, terms) == 1
     assert wanted(store, 1, CHATS, terms) == 0
     clock.now += 0.5
@@ -272,7 +279,7 @@ def test_no_second_holds_more_than_burst_and_rate(
 ) -> None:
     clock = Clock(1_767_000_000.0)
     store = Admission(redis_client, Keys(f"push{space}"), clock=clock)
-    terms = Terms(f"a:vivo:{next(_ids)}", rate_per_s=rate, burst=burst)
+    terms = LaneLimits(f"a:vivo:{next(_ids)}", rate_per_s=rate, burst=burst)
     grants: list[tuple[float, int]] = []
     for pause, count, throttled in steps:
         clock.now += pause
@@ -284,7 +291,7 @@ def test_no_second_holds_more_than_burst_and_rate(
 
 
 def test_flow_control_halves_the_rate_for_every_replica(store: Admission, clock: Clock, redis_client: redis.Redis, space: str) -> None:
-    terms = Terms("a:vivo:b", rate_per_s=100, burst=100)
+    terms = LaneLimits("a:vivo:b", rate_per_s=100, burst=100)
     other = Admission(redis_client, Keys(f"push{space}"), clock=clock)
     assert store.slow_down(terms, throttled=True) == 50
     assert other.slow_down(terms, throttled=True) == 50, "the replicas' answers of one second are one piece of news"
@@ -298,23 +305,23 @@ def test_flow_control_halves_the_rate_for_every_replica(store: Admission, clock:
 
 
 def test_the_rate_never_falls_below_one_a_second(store: Admission, clock: Clock) -> None:
-    terms = Terms("a:vivo:b", rate_per_s=20, burst=20)
+    terms = LaneLimits("a:vivo:b", rate_per_s=20, burst=20)
     for _ in range(9):
         store.slow_down(terms, throttled=True)
         clock.now += 1
     assert store.rate_now(terms) == 1
-    slow = Terms("a:vivo:slow", rate_per_s=0.5, burst=1)
+    slow = LaneLimits("a:vivo:slow", rate_per_s=0.5, burst=1)
     assert store.slow_down(slow, throttled=True) == 0.5
 
 
 def test_no_replica_sends_before_retry_after(store: Admission, clock: Clock, redis_client: redis.Redis, space: str) -> None:
-    terms = Terms("a:fcm:b", rate_per_s=100, burst=100)
+    terms = LaneLimits("a:fcm:b", rate_per_s=100, burst=100)
     other = Admission(redis_client, Keys(f"push{space}"), clock=clock)
     store.slow_down(terms, throttled=True, hold_s=30)
     store.slow_down(terms, throttled=True, hold_s=5)  # a shorter wish does not shorten it
     given = other.admit(terms, asks(3))
     assert given is not None
-    assert all(one.answer == Answer.WAIT and one.wait_ms >= 30_000 for one in given)
+    assert all(one.answer == AdmissionAnswer.WAIT and one.wait_ms >= 30_000 for one in given)
     assert other.rate_now(terms) == 0
     clock.now += 29.9
     assert granted(other, terms, 1) == 0
@@ -324,7 +331,7 @@ def test_no_replica_sends_before_retry_after(store: Admission, clock: Clock, red
 
 @pytest.mark.parametrize("step_s", [60.0, 86_400.0 * 30])
 def test_a_clock_that_steps_back_stops_nobody_for_long(store: Admission, clock: Clock, step_s: float) -> None:
-    terms = Terms("a:fcm:b", rate_per_s=10, burst=10, ramp_s=0)
+    terms = LaneLimits("a:fcm:b", rate_per_s=10, burst=10, ramp_s=0)
     store.slow_down(terms, throttled=True, hold_s=2)
     clock.now += 2
     assert granted(store, terms, 10) == 5
@@ -337,7 +344,7 @@ def test_a_clock_that_steps_back_stops_nobody_for_long(store: Admission, clock: 
 
 
 def test_after_a_silence_the_rate_rises_over_a_minute(store: Admission, clock: Clock) -> None:
-    terms = Terms("a:fcm:b", rate_per_s=600, burst=600, ramp_s=60)
+    terms = LaneLimits("a:fcm:b", rate_per_s=600, burst=600, ramp_s=60)
     assert granted(store, terms, 600) == 10
     seen = []
     for _ in range(61):
@@ -353,7 +360,7 @@ def test_after_a_silence_the_rate_rises_over_a_minute(store: Admission, clock: C
 
 
 def test_a_round_is_in_flight_until_it_ends_or_its_process_is_dead(store: Admission, clock: Clock) -> None:
-    terms = Terms("a:apns:b", **FAST)
+    terms = LaneLimits("a:apns:b", **FAST)
     store.admit(terms, asks(30), "one")
     store.admit(terms, asks(12), "two")
     assert store.in_flight(terms.lane) == 42

@@ -43,7 +43,7 @@ def test_each_shard_goes_on_when_its_node_dies_or_its_slot_moves(spread: Runtime
         assert load.goes_on() < RECOVERY_S_MAX
         victim.start()
         wait_until(cluster.healthy, "the cluster is whole")
-        cluster.move_slot("{s2}")
+        cluster.move_slot_whole("{s2}")
         assert load.goes_on() < RECOVERY_S_MAX
     finally:
         load.end()

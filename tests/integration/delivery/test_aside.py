@@ -144,5 +144,5 @@ def test_a_lane_is_silent_after_a_round_that_mostly_waited_in_vain(runtime: Runt
     told = [(chat(number), Outcome(Verdict.UNCERTAIN, status)) for number, status in enumerate(statuses)]
     if not told:
         deliveries._silent.add(key)
-    deliveries._learn(key, Delivered(told=told))
+    deliveries._learn(key, Delivered(outcomes=told))
     assert (key in deliveries._silent) is silent

@@ -32,9 +32,9 @@ class Fleet:
             self.two.leave(pipe, [(ANN, push_id) for push_id in push_ids])
             pipe.execute()
 
-    def spoken(self, ts_ms: int) -> None:
+    def mark_coalesced(self, ts_ms: int) -> None:
         with self.client.pipeline(transaction=True) as pipe:
-            self.two.spoken(pipe, [(ANN, ts_ms)])
+            self.two.mark_coalesced(pipe, [(ANN, ts_ms)])
             pipe.execute()
 
     def ripe(self, push_id: str, received_ms: int, now_ms: int = NOW_MS) -> bool:
@@ -74,7 +74,7 @@ def test_the_age_begins_anew_when_everybody_has_left(fleet: Fleet) -> None:
 
 def test_who_comes_after_the_newest_has_spoken_is_a_backlog_of_its_own(fleet: Fleet) -> None:
     fleet.join(("a", 1, OLD), ("b", 2, OLD), ("late", 7, NOW_MS - 50), ("old", 6, OLD))
-    fleet.spoken(2)
+    fleet.mark_coalesced(2)
     fleet.leave("b")
     assert not fleet.ripe("late", NOW_MS - 50)
     assert fleet.ripe("old", OLD), "it has waited itself"

@@ -12,7 +12,7 @@ import pytest
 from common.contracts import Batch, Push, encode
 from common.model import MessageClass, Urgency, Vendor
 from common.storage import keys
-from common.storage.claims import Ask
+from common.storage.claims import ClaimRequest
 from common.storage.lane_queues import LaneCommit, LaneQueues, Taken
 from tests.integration.admission.conftest import own_url, secret_key, work
 from tests.integration.delivery.conftest import World, chat, lane, meizu, runtime, world
@@ -179,6 +179,8 @@ def test_who_takes_a_part_of_a_split_entry_at_once_sends_it(world: World, monkey
     assert held(world) == 0
 
 
-def claim_of(one: PendingPush, owner: str) -> Ask:
+def claim_of(one: PendingPush, owner: str) -> ClaimRequest:
     note, target = one.note, one.target
-    return Ask(note.app, note.message_id, target.user, target.device, target.push_id, note.ts_ms, owner, 1, "s", target.registered_ms)
+    return ClaimRequest(
+        note.app, note.message_id, target.user, target.device, target.push_id, note.ts_ms, owner, 1, "s", target.registered_ms
+    )

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from common.clock import now_ms
 from common.contracts import Batch, decode_batch, decode_messages
-from common.storage.claims import Ask, Claims, day_of
+from common.storage.claims import ClaimRequest, Claims, day_of
 from common.storage.streams import GROUP, Entry
 from tests.integration.admission.conftest import own_url, secret_key
 from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
@@ -179,6 +179,6 @@ def test_a_number_that_the_earlier_release_counted_is_not_counted_again(world: W
     redis.hset(names.badges("demo", "u1"), mapping={"d:b": 4, "d:n": 3})
     for state in (f"L{STREAM}/1-0|7", "R7"):
         set_claim(world, 1, state)
-        ask = Ask("demo", "m1", "u1", "d", push_id(1), now, f"{STREAM}/1-0", 1, "ann", 1)
+        ask = ClaimRequest("demo", "m1", "u1", "d", push_id(1), now, f"{STREAM}/1-0", 1, "ann", 1)
         (told,) = Claims(redis, names).lease([ask])
         assert told.badge == 7

@@ -10,7 +10,9 @@ import redis
 
 from common.model import Urgency
 from common.storage.keys import Keys
-from common.storage.lane_queues import BURST_SHARE, LaneQueues, LaneTerms, RateLease, Taken
+from common.storage.lane_queues import BURST_SHARE, LaneCommit, LaneQueues, LaneTerms, RateLease, Taken
+from common.storage.lanes import LaneStates
+from common.storage.shard_lanes import ShardLaneQueues
 from workers.delivery.pacing import Pacer
 
 LANE = "a:fcm:b"
@@ -100,3 +102,27 @@ def test_adverts_leave_room_where_chats_ask(redis_client: redis.Redis, space: st
     short = lease_of(queues, terms_of(100), 1_000, now + 0.01)
     assert short.tokens <= 25, "a fifth of a second of them, not a whole one"
     assert lease_of(queues, terms_of(100), 5, now + 0.02, Urgency.CHAT).first_s < 0.3
+
+
+@pytest.mark.parametrize("where", ["alone", "together", "apart"])
+def test_tokens_that_a_round_did_not_need_are_for_the_next(redis_client: redis.Redis, space: str, where: str) -> None:
+    """Also of a lane's queue in another shard, on the same server or on one of its own; not where another has tokens behind them."""
+    home, shard, now = LaneQueues(redis_client, Keys(f"push{space}")), Keys(f"push{space}:1"), 1_767_150_000.0
+    queues = {
+        "alone": home,
+        "together": LaneQueues(redis_client, shard, shared=home.keys),
+        "apart": ShardLaneQueues(redis_client, shard, home, LaneStates(redis_client, home.keys)),
+    }[where]
+
+    def first_s_of_next(*, another: bool) -> float:
+        redis_client.delete(home.keys.rate(LANE))
+        lease = lease_of(home, terms_of(100), 60, now)
+        if another:
+            lease_of(home, terms_of(100), 10, now)
+        taken = Taken(LANE, Urgency.BULK, "w", "go", 0, tokens=60, terms=terms_of(100))
+        queues.commit(taken, LaneCommit(unused=(lease.last_s, 40, lease.rate_per_s)))
+        return lease_of(home, terms_of(100), 10, now).first_s
+
+    rate = terms_of(100).rate_per_s
+    assert first_s_of_next(another=False) == pytest.approx(20 / rate, abs=0.01)
+    assert first_s_of_next(another=True) == pytest.approx(70 / rate, abs=0.01)

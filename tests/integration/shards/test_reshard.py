@@ -249,7 +249,7 @@ def test_a_retry_that_nobody_can_read_and_is_not_due_becomes_a_dead_letter(shard
 @pytest.mark.parametrize("sharded", [1], indirect=True)
 def test_a_process_that_does_not_stop_is_named(sharded: ShardedFleet) -> None:
     fleet = sharded
-    fleet.runtime.living.say("delivery.1@h", "delivery:meizu", None)
+    fleet.runtime.living.beat("delivery.1@h", "delivery:meizu", None)
     with pytest.raises(ReshardingError, match=r"delivery\.1@h"):
         Resharding(fleet.runtime.settings, 2, lambda _words: None).run(0.0, 0.3)
     fleet.runtime.living.leave(["delivery.1@h"])

@@ -17,7 +17,7 @@ from tests.simulator_keys import pem_of
 from tests.unit.vendors.cases import FAMILY, credential, note, target
 from workers.vendors.base import AccessToken, PushItem, RequestBatch
 from workers.vendors.fcm import FCM
-from workers.wire import Answer, NoAnswer, Request, Route, Transport
+from workers.wire import HttpResponse, NoAnswer, Request, Route, Transport
 
 SCRIPT = Path(__file__).with_name("fcm_server.mjs")
 
@@ -62,7 +62,7 @@ def server(certificate) -> Iterator[Callable[[str], Route]]:
 def test_every_push_is_taken_as_it_is_written(server, either: Transport, manner: str) -> None:
     route = server(manner)
     (answer,) = either.send_many(route, [FCM.access.ask(ACCOUNT, now_ms())], 10)
-    assert isinstance(answer, Answer), answer
+    assert isinstance(answer, HttpResponse), answer
     access = FCM.access.read(answer, now_ms())
     assert isinstance(access, AccessToken), access
     tokens = [f"live-{number}" for number in range(300)]
@@ -76,7 +76,7 @@ def test_every_push_is_taken_as_it_is_written(server, either: Transport, manner:
     assert {(one.verdict, one.words) for one in outcomes} == {(Verdict.ACCEPTED, "")}
     assert all(one.vendor_message_id.startswith("projects/demo-im/messages/") for one in outcomes)
     (seen,) = either.send_many(route, [Request("FCM", "/_seen", {}, b"", method="GET")], 5)
-    assert isinstance(seen, Answer)
+    assert isinstance(seen, HttpResponse)
     assert sorted(json.loads(seen.body)) == sorted(tokens)
 
 
@@ -86,5 +86,5 @@ def test_the_strict_server_would_have_said_what_is_wrong(server, either: Transpo
     batch = RequestBatch((PushItem(NOTES[0], target("live-1"), None, 600),), now_ms())
     request = FCM.build(batch, ACCOUNT, AccessToken("another", now_ms() + 1000, now_ms() + 1000))
     (answer,) = either.send_many(route, [request], 10)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HttpResponse)
     assert (answer.status, json.loads(answer.body)["error"]["message"]) == (400, "authorization")

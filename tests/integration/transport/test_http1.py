@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.transport.conftest import push, pushes, route
 from tests.integration.transport.servers import H1Server, h1_answer
-from workers.wire import Answer, NoAnswer, Request
+from workers.wire import HttpResponse, NoAnswer, Request
 
 
 def reasons(answers) -> collections.Counter:
@@ -60,7 +60,7 @@ def test_a_server_that_closes_unannounced_after_every_answer_doubles_nothing(h1,
     counts = reasons(answers)
     assert set(counts) <= {200, ("reset", True)}
     assert len(set(server.log.ids)) == len(server.log.ids)
-    told = {r.headers["apns-id"] for r, a in zip(pushes(40), answers, strict=True) if isinstance(a, Answer)}
+    told = {r.headers["apns-id"] for r, a in zip(pushes(40), answers, strict=True) if isinstance(a, HttpResponse)}
     assert told <= set(server.log.ids)
 
 

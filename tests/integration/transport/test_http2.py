@@ -13,7 +13,7 @@ from hyperframe.frame import DataFrame, GoAwayFrame, RstStreamFrame, SettingsFra
 
 from tests.integration.transport.conftest import both, push, pushes, route, warm
 from tests.integration.transport.servers import H2Server, RawServer, by_connection
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 ERROR_BODY = b'{"reason":"BadDeviceToken"}'
 ONE_ATTEMPT = "aioapns 4.0 hardened makes one attempt: streams above a GOAWAY's last id are reported unsent, not begun again"
@@ -496,4 +496,4 @@ def test_ping_and_unknown_frames_disturb_nobody(serve, transport):
     server = serve(RawServer, script)
     answers = transport.send_many(route(server.base), pushes(10), 5)
     assert reasons(answers) == {200: 10}
-    assert all(isinstance(a, Answer) for a in answers)
+    assert all(isinstance(a, HttpResponse) for a in answers)

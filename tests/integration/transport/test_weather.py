@@ -13,7 +13,7 @@ from hyperframe.frame import GoAwayFrame
 from tests.chaos.proxy import ThreadedProxy
 from tests.integration.transport.conftest import pushes, route
 from tests.integration.transport.servers import H2Server
-from workers.wire import Answer
+from workers.wire import HttpResponse
 
 SECONDS = 6.0
 
@@ -85,9 +85,9 @@ def test_what_is_told_is_what_became_of_it(serve, either, seed):
     processed = list(weather.done)
     assert len(told) > 50
     assert len(set(processed)) == len(processed), "nothing is processed twice"
-    answered = {one for one, answer in told.items() if isinstance(answer, Answer)}
+    answered = {one for one, answer in told.items() if isinstance(answer, HttpResponse)}
     assert answered <= set(processed)
-    assert all(answer.headers["apns-id"] == one for one, answer in told.items() if isinstance(answer, Answer))
-    unsent = {one for one, answer in told.items() if not isinstance(answer, Answer) and not answer.sent}
+    assert all(answer.headers["apns-id"] == one for one, answer in told.items() if isinstance(answer, HttpResponse))
+    unsent = {one for one, answer in told.items() if not isinstance(answer, HttpResponse) and not answer.sent}
     assert not unsent & set(processed), "what is told as not sent was not processed"
     assert len(answered) > 20

@@ -274,7 +274,7 @@ def test_a_spent_quota(cli, living):
     lane = living.catalog.fresh().lanes[(APP, Vendor.VIVO, "vivo-1")]
     from common.model import Bucket
 
-    living.gate().told_spent(lane, Bucket.PUBLIC)
+    living.gate().report_quota_spent(lane, Bucket.PUBLIC)
     only(cli("doctor", "--json"), "quota", "public quota of today (1) is spent", "pushfleet quota set 1400000001 vivo vivo-1 public=N")
 
 

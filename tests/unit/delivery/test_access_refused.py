@@ -17,21 +17,21 @@ from workers.delivery.settle import settle
 from workers.delivery.stage import deliver
 from workers.delivery.work import PendingPush
 from workers.vendors.base import AccessToken
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 TOKEN = AccessToken("t", NOW_MS + 1, NOW_MS + 1)
 REFUSALS = {
-    Vendor.VIVO: Answer(200, {}, b'{"result":10000,"desc":"no"}'),
-    Vendor.FCM: Answer(401, {}, b"<html>"),
-    Vendor.APNS: Answer(403, {}, b'{"reason":"ExpiredProviderToken"}'),
-    Vendor.OPPO: Answer(200, {}, b'{"code":11,"message":"no"}'),
+    Vendor.VIVO: HttpResponse(200, {}, b'{"result":10000,"desc":"no"}'),
+    Vendor.FCM: HttpResponse(401, {}, b"<html>"),
+    Vendor.APNS: HttpResponse(403, {}, b'{"reason":"ExpiredProviderToken"}'),
+    Vendor.OPPO: HttpResponse(200, {}, b'{"code":11,"message":"no"}'),
 }
 
 
 class Door(Street):
     """A vendor that gives one answer to everything; remembers what was done about access tokens and what the breaker was told."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: HttpResponse) -> None:
         super().__init__()
         self.answer = answer
         self.taken_out: list[AccessToken] = []
@@ -49,7 +49,7 @@ class Door(Street):
     def report(self, _lane: Lane, _good: int, _failed: int, refused: bool, *_more: Any) -> None:
         self.lane_refused.append(refused)
 
-    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[Answer]:
+    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[HttpResponse]:
         return [self.answer] * len(requests)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.model import Decision, Kind, MessageClass, PushType, Verdict
 from tests.unit.delivery.builders import NOW_MS, lane, note, work
-from workers.delivery.fold import OLD_S, View, fold, group_of, spoken
+from workers.delivery.fold import OLD_S, View, fold, group_of, with_summary
 from workers.delivery.settle import settle
 from workers.delivery.stage import Delivered
 from workers.delivery.work import PendingPush
@@ -124,7 +124,7 @@ def test_what_a_newer_one_spoke_for_stays_folded_however_young_the_rest_is() -> 
 
 def test_messages_of_one_conversation_that_fail_together_come_back_together() -> None:
     works = [*series(3), *series(2, conversation_id="eve")]
-    done = Delivered(told=[(one, Outcome(Verdict.UNAVAILABLE, "503")) for one in works])
+    done = Delivered(outcomes=[(one, Outcome(Verdict.UNAVAILABLE, "503")) for one in works])
     chances = iter((0.1, 0.2, 0.3, 0.4, 0.5))
     waits = settle(done, lane(), NOW_MS, None, lambda: next(chances)).waits
     assert [wait.work for wait in waits] == works
@@ -174,7 +174,7 @@ WORDS = {
 
 @pytest.mark.parametrize(("words", "expected"), WORDS.values(), ids=WORDS)
 def test_the_newest_says_for_how_many_it_speaks(words: dict[str, Any], expected: tuple[str, str]) -> None:
-    said = spoken(note(**words), "5 new messages")
+    said = with_summary(note(**words), "5 new messages")
     assert (said.body, said.text) == expected
 
 
@@ -210,7 +210,7 @@ def test_those_it_leads_share_its_fate_or_go_without_it(fate: Decision, expected
 )
 def test_they_wait_with_it_as_long_as_it_waits(verdict: Verdict, held_by: str) -> None:
     head, follower, done = led()
-    done.told.append((head, Outcome(verdict, "503")))
+    done.outcomes.append((head, Outcome(verdict, "503")))
     own, its = settle(done, lane(), NOW_MS, None, lambda: 0.5).waits
     assert (own.work, its.work) == (head, follower)
     assert (its.delay_s, its.target.held_by, its.target.attempts) == (own.delay_s, held_by, ())

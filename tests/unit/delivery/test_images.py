@@ -14,7 +14,7 @@ from workers.delivery.images import AT_ONCE_MAX, WAIT_S, shown
 from workers.delivery.lane import Lane
 from workers.delivery.request_batches import pack
 from workers.vendors.base import PushItem
-from workers.wire import Answer, NoAnswer, Request
+from workers.wire import HttpResponse, NoAnswer, Request
 
 
 class Gallery:
@@ -31,7 +31,7 @@ class Gallery:
     def now_ms(self) -> int:
         return NOW_MS
 
-    def observe(self, _lane: Lane, answers: Sequence[Answer | NoAnswer]) -> None:
+    def observe(self, _lane: Lane, answers: Sequence[HttpResponse | NoAnswer]) -> None:
         self.observed += len(answers)
 
     def known(self, _lane: Lane, images: Sequence[str]) -> Mapping[str, str]:
@@ -46,15 +46,15 @@ class Gallery:
         self.left -= may
         return may
 
-    def send_many(self, _route: Any, requests: Sequence[Request], deadline_s: float) -> list[Answer | NoAnswer]:
+    def send_many(self, _route: Any, requests: Sequence[Request], deadline_s: float) -> list[HttpResponse | NoAnswer]:
         self.waits.append(deadline_s)
         self.asked += [json.loads(request.body)["imageUrl"] for request in requests]
         return [self.answer or good(json.loads(request.body)["imageUrl"]) for request in requests]
 
 
-def good(image: str) -> Answer:
+def good(image: str) -> HttpResponse:
     told = {"code": "83010000", "downloadUrl": f"{image}?verifyKey=k", "expireTime": str(NOW_MS // 1000 + 60)}
-    return Answer(200, {}, json.dumps(told).encode())
+    return HttpResponse(200, {}, json.dumps(told).encode())
 
 
 def harmony() -> Lane:
@@ -84,20 +84,20 @@ def test_one_image_of_many_pushes_is_shown_once_and_remembered_as_long_as_it_hol
 
 NO_WORD = {
     "no answer": NoAnswer("timeout", True, 1.5, ""),
-    "too fast": Answer(200, {}, b'{"code":"83010002"}'),
-    "a page of a proxy": Answer(502, {}, b"<html>"),
+    "too fast": HttpResponse(200, {}, b'{"code":"83010002"}'),
+    "a page of a proxy": HttpResponse(502, {}, b"<html>"),
 }
 
 
 @pytest.mark.parametrize("answer", NO_WORD.values(), ids=NO_WORD)
-def test_where_the_vendor_says_nothing_the_push_goes_as_it_is(answer: Answer | NoAnswer) -> None:
+def test_where_the_vendor_says_nothing_the_push_goes_as_it_is(answer: HttpResponse | NoAnswer) -> None:
     gallery = Gallery(answer)
     assert images_after(gallery, ["https://a.example/1.png"]) == [None]
     assert gallery.kept == {}
 
 
 def test_an_image_that_the_vendor_refuses_is_left_out_and_not_shown_again_soon() -> None:
-    gallery = Gallery(Answer(200, {}, b'{"code":"83010005"}'))
+    gallery = Gallery(HttpResponse(200, {}, b'{"code":"83010005"}'))
     assert [images_after(gallery, ["https://a.example/1.png"]) for _ in range(2)] == [[""], [""]]
     assert len(gallery.asked) == 1
 

@@ -15,7 +15,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.stage import deliver
 from workers.vendors import VENDORS
 from workers.vendors.base import AccessToken
-from workers.wire import Answer, NoAnswer, Request
+from workers.wire import HttpResponse, NoAnswer, Request
 
 
 class Vivo(Street):
@@ -27,9 +27,9 @@ class Vivo(Street):
     def lists_spent(self, _lane: Lane) -> bool:
         return False
 
-    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[Answer]:
+    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[HttpResponse]:
         self.sent += requests
-        return [Answer(200, {}, b'{"result":0,"taskId":"t1"}') for _ in requests]
+        return [HttpResponse(200, {}, b'{"result":0,"taskId":"t1"}') for _ in requests]
 
 
 def test_a_list_push_is_two_requests() -> None:
@@ -38,6 +38,6 @@ def test_a_list_push_is_two_requests() -> None:
     for number, one in enumerate(works):
         one.note = works[0].note
         one.target = msgspec.structs.replace(one.target, token=f"{number:023d}")
-    vivo, seen = Vivo(), list[Answer | NoAnswer]()
+    vivo, seen = Vivo(), list[HttpResponse | NoAnswer]()
     done = deliver(works, lane(Vendor.VIVO), replace(vivo.world(), observe=lambda _lane, answers: seen.extend(answers)))
-    assert (len(done.told), len(vivo.sent), len(seen)) == (people, 2, 2)
+    assert (len(done.outcomes), len(vivo.sent), len(seen)) == (people, 2, 2)

@@ -27,7 +27,7 @@ LANE = Lane(VIVO, credential(Vendor.VIVO), Route("p", {}, False, None), VIVO.lim
 def settled(outcome: Outcome, again: str | None = None) -> Settled:
     """One push, tried before with this cure, and one answer."""
     work = PendingPush("belt/1-0", note(), target("live-1", again=again))
-    return settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
+    return settle(Delivered(outcomes=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_delay_doubles_from_the_codes_own_or_the_vendors_first_within_the_op
 ) -> None:
     before = tuple(Attempt(NOW_MS, "500", "", "", None) for _ in range(attempts))
     work = PendingPush("belt/1-0", note(), target("live-1", attempts=before))
-    (wait,) = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, cap_s, lambda: 0.0).waits
+    (wait,) = settle(Delivered(outcomes=[(work, outcome)]), LANE, NOW_MS, cap_s, lambda: 0.0).waits
     assert wait.delay_s == pytest.approx(delay_s)
 
 
@@ -81,7 +81,7 @@ TRIES = {
 def test_tries_are_counted_by_what_they_met(before: list[str], outcome: Outcome, decision: str | None) -> None:
     attempts = tuple(Attempt(NOW_MS, "500", "", "", None, verdict) for verdict in before)
     work = PendingPush("belt/1-0", note(), target("live-1", attempts=attempts))
-    done = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
+    done = settle(Delivered(outcomes=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
     assert [ended.decision for ended in done.ended] == ([decision] if decision else [])
     assert len(done.waits) == (not decision)
 
@@ -112,7 +112,7 @@ def test_attempts_are_counted_beyond_those_that_travel_with_the_push() -> None:
     while True:
         tries += 1
         work = PendingPush("belt/1-0", note(), one)
-        done = settle(Delivered(told=[(work, Outcome(Verdict.THROTTLED, "429"))]), LANE, NOW_MS, 0.0, lambda: 0.5)
+        done = settle(Delivered(outcomes=[(work, Outcome(Verdict.THROTTLED, "429"))]), LANE, NOW_MS, 0.0, lambda: 0.5)
         if done.ended:
             break
         one = done.waits[0].target
@@ -137,7 +137,7 @@ AFTER_SILENCE = {
 @pytest.mark.parametrize(("outcome", "decision"), AFTER_SILENCE.values(), ids=AFTER_SILENCE)
 def test_what_was_never_answered_stays_uncertain_whatever_stopped_the_lane_later(outcome: Outcome, decision: Decision | None) -> None:
     work = PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
-    done = settle(Delivered(told=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
+    done = settle(Delivered(outcomes=[(work, outcome)]), LANE, NOW_MS, None, lambda: 0.5)
     assert [one.decision for one in done.ended] == ([] if decision is None else [decision])
     assert [wait.target.held_by for wait in done.waits] == ([Decision.UNCERTAIN] if decision is None else [])
 
@@ -145,7 +145,7 @@ def test_what_was_never_answered_stays_uncertain_whatever_stopped_the_lane_later
 def test_its_row_goes_on_saying_that_it_may_be_on_a_screen() -> None:
     """A recall looks for these words (common/storage/ledger.py)."""
     work = PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN))
-    (wait,) = settle(Delivered(told=[(work, Outcome(Verdict.UNAVAILABLE, "503"))]), LANE, NOW_MS, None, lambda: 0.5).waits
+    (wait,) = settle(Delivered(outcomes=[(work, Outcome(Verdict.UNAVAILABLE, "503"))]), LANE, NOW_MS, None, lambda: 0.5).waits
     row = pending_row(wait, Vendor.VIVO, "b", NOW_MS)
     assert isinstance(row, RowRecord)
     assert row.note.startswith("waits: uncertain, then unavailable, again in ")
@@ -186,7 +186,7 @@ def test_those_who_shared_a_request_come_back_together() -> None:
     works = [PendingPush("belt/1-0", shared, target(f"live-{n}", device=f"d{n}", user=f"u{n}")) for n in range(3)]
     other = PendingPush("belt/1-0", note(conversation_id="c2c_9"), target("live-9"))
     told = [(work, Outcome(Verdict.UNAVAILABLE, "500")) for work in (*works, other)]
-    delays = [wait.delay_s for wait in settle(Delivered(told=told), LANE, NOW_MS, None, lambda: next(chances)).waits]
+    delays = [wait.delay_s for wait in settle(Delivered(outcomes=told), LANE, NOW_MS, None, lambda: next(chances)).waits]
     assert len({*delays[:3]}) == 1
     assert delays[3] != delays[0]
 
@@ -199,7 +199,7 @@ def test_only_what_has_a_row_is_counted_and_from_its_events_own_time(kind: Kind,
         return REGISTRY.get_sample_value("pushfleet_stored_to_accepted_seconds_sum", labels) or 0.0, decided or 0.0
 
     its = note(kind=kind, ts_ms=NOW_MS - 5_000, received_ms=NOW_MS - 1_000)
-    done = Delivered(told=[(PendingPush("belt/1-0", its, target("live-1")), Outcome(Verdict.ACCEPTED, "200"))])
+    done = Delivered(outcomes=[(PendingPush("belt/1-0", its, target("live-1")), Outcome(Verdict.ACCEPTED, "200"))])
     before = total()
     _count(LANE, done, settle(done, LANE, NOW_MS, None, lambda: 0.5), NOW_MS)
     assert total()[0] - before[0] == pytest.approx(seconds)

@@ -16,12 +16,12 @@ from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing
 from workers.delivery.settle import settle
-from workers.delivery.stage import ClaimAnswer, Delivered, DeliveryPorts, Leave, Probe, Shut, deliver
+from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer, Delivered, DeliveryPorts, Permit, deliver
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import _news
 from workers.presence import stage as presence
 from workers.routing import stage as routing
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 PHONE = Device("phone", "ios", Vendor.APNS, "ios", "t", None, None, None, None, 1)
 
@@ -99,7 +99,7 @@ OURS = ClaimAnswer("ours", None, "")
 class Street:
     """The ports of a delivery round. Its clock is moved by whoever takes time."""
 
-    def __init__(self, *, gate_takes_ms: int = 0, lane: Probe | Shut | None = None, claim: ClaimAnswer = OURS) -> None:
+    def __init__(self, *, gate_takes_ms: int = 0, lane: BreakerProbe | BreakerOpen | None = None, claim: ClaimAnswer = OURS) -> None:
         self.now_ms, self.gate_takes_ms, self.lane, self.claim = NOW_MS, gate_takes_ms, lane, claim
         self.sent: list[Request] = []
         self.refunded: list[PendingPush] = []
@@ -138,14 +138,14 @@ class Street:
     def look(self, asks: Sequence[Any]) -> list[None]:
         return [None] * len(asks)
 
-    def admit(self, _lane: Lane, asks: Sequence[Any]) -> list[Leave]:
+    def admit(self, _lane: Lane, asks: Sequence[Any]) -> list[Permit]:
         self.now_ms += self.gate_takes_ms
-        return [Leave(None) for _ in asks]
+        return [Permit(None) for _ in asks]
 
     def refund(self, _lane: Lane, works: Sequence[PendingPush]) -> None:
         self.refunded += works
 
-    def open_for(self, _lane: Lane) -> Probe | Shut | None:
+    def open_for(self, _lane: Lane) -> BreakerProbe | BreakerOpen | None:
         return self.lane
 
     def report(self, *_args: Any, **_more: Any) -> None:
@@ -154,9 +154,9 @@ class Street:
     def get(self, _lane: Lane, _now_ms: int) -> None:
         return None
 
-    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[Answer]:
+    def send_many(self, _route: Any, requests: Sequence[Request], _deadline_s: float) -> list[HttpResponse]:
         self.sent += requests
-        return [Answer(200, {}, b'{"code":"200","value":{}}') for _ in requests]
+        return [HttpResponse(200, {}, b'{"code":"200","value":{}}') for _ in requests]
 
 
 def placed(done: Delivered, one: PendingPush) -> str:
@@ -164,7 +164,7 @@ def placed(done: Delivered, one: PendingPush) -> str:
     for work_, decision, _ in done.decided:
         if work_ is one:
             return str(decision)
-    for name in ("told", "waiting", "parked"):
+    for name in ("outcomes", "waiting", "parked"):
         if any(entry[0] is one for entry in getattr(done, name)):
             return name
     return "nowhere"
@@ -177,7 +177,7 @@ PLACES: dict[str, tuple[Callable[[], PendingPush], str]] = {
     "held while the vendor was away": (lambda: work(Decision.UNAVAILABLE, expires_at_ms=NOW_MS), "unavailable"),
     "held by the rate": (lambda: work(Decision.THROTTLED, expires_at_ms=NOW_MS), "throttled"),
     "perhaps on the screen": (lambda: work(Decision.UNCERTAIN, expires_at_ms=NOW_MS), "uncertain"),
-    "a millisecond left": (lambda: work(expires_at_ms=NOW_MS + 1), "told"),
+    "a millisecond left": (lambda: work(expires_at_ms=NOW_MS + 1), "outcomes"),
 }
 
 
@@ -185,13 +185,13 @@ PLACES: dict[str, tuple[Callable[[], PendingPush], str]] = {
 def test_delivery_says_what_held_it(make: Callable[[], PendingPush], expected: str) -> None:
     one, street = make(), Street()
     assert placed(deliver([one], lane(), street.world()), one) == expected
-    assert len(street.sent) == (expected == "told")
+    assert len(street.sent) == (expected == "outcomes")
 
 
 def test_time_that_ran_out_while_leave_was_asked_for_is_seen_before_the_send() -> None:
     late, fit, street = work(expires_at_ms=NOW_MS + 300), work(expires_at_ms=NOW_MS + 60_000, user="carl"), Street(gate_takes_ms=500)
     done = deliver([late, fit], lane(), street.world())
-    assert (placed(done, late), placed(done, fit)) == ("expired", "told")
+    assert (placed(done, late), placed(done, fit)) == ("expired", "outcomes")
     assert street.refunded == [late], "its leave was given back"
     assert len(street.sent) == 1
 
@@ -205,7 +205,7 @@ def test_the_vendor_is_told_the_time_that_is_left() -> None:
 
 def test_a_shut_lane_parks_what_is_in_time_and_ends_what_is_not() -> None:
     late, fit = work(expires_at_ms=NOW_MS), work(expires_at_ms=NOW_MS + 60_000)
-    done = deliver([late, fit], lane(), Street(lane=Shut(Decision.UNAVAILABLE)).world())
+    done = deliver([late, fit], lane(), Street(lane=BreakerOpen(Decision.UNAVAILABLE)).world())
     assert (placed(done, late), placed(done, fit)) == ("expired", "parked")
 
 
@@ -213,14 +213,14 @@ def test_a_shut_lane_parks_what_is_in_time_and_ends_what_is_not() -> None:
 @pytest.mark.parametrize("held", [None, Decision.LANE_PAUSED, Decision.THROTTLED])
 def test_who_comes_with_the_push_that_tries_a_stopped_lane_is_told_what_stopped_it(why: Decision, held: Decision | None) -> None:
     works = [work(held, user=f"u{number}") for number in range(3)]
-    done = deliver(works, lane(), Street(lane=Probe(why)).world())
-    assert [one for one, _ in done.told] == works[:1]
+    done = deliver(works, lane(), Street(lane=BreakerProbe(why)).world())
+    assert [one for one, _ in done.outcomes] == works[:1]
     assert done.parked == [(works[1], why), (works[2], why)]
 
 
 def test_what_a_dead_reader_may_have_sent_stays_uncertain_behind_a_stopped_lane() -> None:
     one = work()
-    street = Street(lane=Shut(Decision.LANE_PAUSED), claim=ClaimAnswer("ours", None, "uncertain"))
+    street = Street(lane=BreakerOpen(Decision.LANE_PAUSED), claim=ClaimAnswer("ours", None, "uncertain"))
     (wait,) = settle(deliver([one], lane(), street.world()), lane(), NOW_MS, None, lambda: 0.5).waits
     assert (wait.delay_s, wait.target.held_by) == (None, Decision.UNCERTAIN)
     assert _news(wait), "it has no row yet"

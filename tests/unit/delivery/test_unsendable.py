@@ -15,10 +15,10 @@ from tests.unit.delivery.test_too_late import Street
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
 from workers.delivery.settle import settle
-from workers.delivery.stage import Probe, deliver
+from workers.delivery.stage import BreakerProbe, deliver
 from workers.transport.base import HEAD_BYTES_MAX, fault_of
 from workers.vendors.base import AccessRefused, RequestBatch, no_answer
-from workers.wire import Answer, NoAnswer, Request
+from workers.wire import HttpResponse, NoAnswer, Request
 
 REFUSED = NoAnswer("refused", False, "a header of the request is not printable ASCII", unsendable=True)
 
@@ -26,11 +26,11 @@ REFUSED = NoAnswer("refused", False, "a header of the request is not printable A
 class Wire(Street):
     """Refuses every second request as unsendable; writes down what the breaker was told and what was counted."""
 
-    def __init__(self, answers: Sequence[Answer | NoAnswer], probe: bool = False) -> None:
-        super().__init__(lane=Probe(Decision.UNAVAILABLE) if probe else None)
+    def __init__(self, answers: Sequence[HttpResponse | NoAnswer], probe: bool = False) -> None:
+        super().__init__(lane=BreakerProbe(Decision.UNAVAILABLE) if probe else None)
         self.answers = answers
         self.told: list[tuple[int, int]] = []
-        self.observed: list[Answer | NoAnswer] = []
+        self.observed: list[HttpResponse | NoAnswer] = []
 
     def report(self, _lane: Lane, good: int, failed: int, *_more: Any, **_named: Any) -> None:
         self.told.append((good, failed))
@@ -47,11 +47,11 @@ def delivered(wire: Wire, count: int) -> Any:
 
 
 def test_it_is_rejected_at_once_and_tells_the_breaker_nothing() -> None:
-    wire = Wire([REFUSED, Answer(200, {}, b'{"code":"200","value":{}}')])
+    wire = Wire([REFUSED, HttpResponse(200, {}, b'{"code":"200","value":{}}')])
     settled = delivered(wire, 2)
     assert not settled.waits
     assert wire.told == [(1, 0)]
-    assert [isinstance(answer, Answer) for answer in wire.observed] == [True]
+    assert [isinstance(answer, HttpResponse) for answer in wire.observed] == [True]
 
 
 def test_a_probe_that_could_not_be_written_is_no_probe() -> None:
@@ -113,8 +113,8 @@ class Shop:
     def reject(self, *_args: Any) -> None:
         return None
 
-    def send_many(self, *_args: Any) -> list[Answer]:
-        return [Answer(200, {}, msgspec.json.encode({"access_token": self.token, "expires_in": 3600}))]
+    def send_many(self, *_args: Any) -> list[HttpResponse]:
+        return [HttpResponse(200, {}, msgspec.json.encode({"access_token": self.token, "expires_in": 3600}))]
 
 
 @pytest.mark.parametrize(("token", "usable"), [("abc.DEF-1", True), ("a b", False), ("é", False), ("x" * 4097, False)])

@@ -111,8 +111,8 @@ FIELDS = {
 
 @pytest.mark.parametrize(("vendor", "path", "values"), FIELDS.values(), ids=FIELDS)
 def test_vendor_raw_beats_the_message_beats_its_preset_beats_the_account(vendor: Vendor, path: str, values: tuple[Any, ...]) -> None:
-    spoken = [({**OWN, **RAW}, PRESET, ACCOUNT), (OWN, PRESET, ACCOUNT), ({}, PRESET, ACCOUNT), ({}, {}, ACCOUNT), ({}, {}, {})]
-    assert tuple(at(body_of(vendor, *one), path) for one in spoken) == values
+    with_summary = [({**OWN, **RAW}, PRESET, ACCOUNT), (OWN, PRESET, ACCOUNT), ({}, PRESET, ACCOUNT), ({}, {}, ACCOUNT), ({}, {}, {})]
+    assert tuple(at(body_of(vendor, *one), path) for one in with_summary) == values
 
 
 def test_an_unknown_preset_means_the_defaults() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.model import Kind
 from tests.unit.routing.builders import group, message
 from workers.routing.render import HiddenMode, Redaction, veil_of, words
-from workers.routing.texts import LANGS, TEXTS, CatalogueError, lang_of, read_catalogue, say
+from workers.routing.texts import LANGS, TEXTS, CatalogueError, lang_of, read_catalogue, translate
 
 ON = {"display": {"nick_prefix": "on"}}
 OFF = {"display": {"nick_prefix": "off"}}
@@ -235,8 +235,8 @@ def test_the_language_is_the_devices_where_we_speak_it(wish, fallback, lang):
 def test_a_tenants_catalogue_adds_languages_and_changes_words():
     own = read_catalogue({"ja": {"image": "[画像]"}, "zh-Hant": {"image": "[圖片]"}, "en": {"image": "[Picture]"}})
     assert [lang_of(wish, "en", own) for wish in ("ja-JP", "zh-Hant-TW", "zh-CN", "en")] == ["ja", "zh-hant", "zh", "en"]
-    assert [say("image", lang, own) for lang in ("ja", "zh-hant", "zh", "en")] == ["[画像]", "[圖片]", "[图片]", "[Picture]"]
-    assert [say("hidden", lang, own) for lang in ("ja", "zh-hant")] == [EN, ZH]  # no word of its own: English, or the bare language
+    assert [translate("image", lang, own) for lang in ("ja", "zh-hant", "zh", "en")] == ["[画像]", "[圖片]", "[图片]", "[Picture]"]
+    assert [translate("hidden", lang, own) for lang in ("ja", "zh-hant")] == [EN, ZH]  # no word of its own: English, or the bare language
     assert said(message(elements=[{"type": "image"}], push=OFF), "ja", own=own).body == "[画像]"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.contracts import Notification, Target
 from common.model import Vendor
 from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch
-from workers.wire import Answer
+from workers.wire import HttpResponse
 
 PUSH_ID = "0b0f8f0e5a2c4c1e9a572f6f3c1d9e01"
 NOW_MS = 1_700_000_000_000
@@ -66,9 +66,9 @@ def credential(vendor: Vendor, options: dict[str, str] | None = None, secrets: d
     return Credential("demo", vendor, "b1", 1, usual | (options or {}), {"app_secret": "s3cret"} | (secrets or {}))
 
 
-def answer(status: int, body: Any = b"", **headers: str) -> Answer:
+def answer(status: int, body: Any = b"", **headers: str) -> HttpResponse:
     raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
+    return HttpResponse(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
 
 
 FAMILY = "👨‍👩‍👧‍👦"

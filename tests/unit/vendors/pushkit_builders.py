@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from common.contracts import Attempt, Notification, Target
 from common.model import Bucket, Kind, MessageClass, PushType, Vendor
 from workers.vendors.base import AccessToken, Credential, Outcome, PushItem, RequestBatch
-from workers.wire import Answer
+from workers.wire import HttpResponse
 
 PUSH_ID = "0123456789abcdef0123456789abcdef"
 NOW_MS = 1_748_793_600_000  # 2025-06-01T16:00:00Z
@@ -61,9 +61,9 @@ def credential(vendor: Vendor, *rights: str, **options: str) -> Credential:
     return Credential("1400000001", vendor, "b1", 1, {**base[0], **options}, base[1], frozenset(rights))
 
 
-def reply(body: Any, status: int = 200, **headers: str) -> Answer:
+def reply(body: Any, status: int = 200, **headers: str) -> HttpResponse:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(status, {key.replace("_", "-"): value for key, value in headers.items()}, raw)
+    return HttpResponse(status, {key.replace("_", "-"): value for key, value in headers.items()}, raw)
 
 
 def brief(outcome: Outcome) -> tuple[Any, ...]:
@@ -191,7 +191,7 @@ batches = st.builds(
 )
 CODES = ["80000000", "80100000", "80300007", "80200001", "80100022", "401", 200, 0, "", "89", "80499999", True, 10**30, 1.5, None, [], {}]
 answers = st.builds(
-    lambda status, body: Answer(status, {"retry-after": "7"}, body),
+    lambda status, body: HttpResponse(status, {"retry-after": "7"}, body),
     st.integers(100, 599),
     st.binary(max_size=60)
     | st.sampled_from(

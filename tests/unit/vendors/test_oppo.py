@@ -21,7 +21,7 @@ from workers.vendors.oppo.codes import CODES
 from workers.vendors.oppo.credential import sign
 from workers.vendors.oppo.registration_ids import endpoint_of, sent
 from workers.vendors.oppo.request import encode
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 HEX = "b6bbd94b59cdb5df8391642c1509b7fe"
 REGID = "CN_0123456789abcdef0123456789abcdef"
@@ -101,7 +101,7 @@ def wire(note=NOTE, credential=CREDENTIAL, callback_url=None, **more):
 
 
 def answer_of(value, status=200, headers=None):
-    return Answer(status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode())
+    return HttpResponse(status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode())
 
 
 # ---------------------------------------------------------------- codes
@@ -311,7 +311,7 @@ def test_vector_9_4_batch_answer():
         b'{"code":0,"message":"","data":[{"messageId":"a","registrationId":"CN_0123456789abcdef0123456789abcdef"},'
         b'{"messageId":"b","registrationId":"CN_xyz","errorCode":10000,"errorMessage":"x"}]}'
     )
-    outcomes = OPPO.classify(request_batch_of(item_of(), item_of(token="CN_xyz")), Answer(200, {}, body))
+    outcomes = OPPO.classify(request_batch_of(item_of(), item_of(token="CN_xyz")), HttpResponse(200, {}, body))
     assert [(o.verdict, o.vendor_message_id) for o in outcomes] == [(Verdict.ACCEPTED, "a"), (D, None)]
 
 
@@ -715,8 +715,8 @@ def test_no_text_is_cut_inside_a_grapheme(text):
 @given(body=bodies, status=statuses, count=st.integers(1, 4), written=st.booleans())
 def test_any_bytes_give_exactly_one_outcome_a_token(body, status, count, written):
     batch = batch_of(count)
-    outcomes = OPPO.classify(batch, Answer(status, {"retry-after": "x"}, body))
+    outcomes = OPPO.classify(batch, HttpResponse(status, {"retry-after": "x"}, body))
     assert len(outcomes) == count
     assert len(OPPO.classify(batch, NoAnswer("reset", sent=written))) == count
     assert status < 300 or not any(o.verdict is Verdict.ACCEPTED for o in outcomes)
-    assert isinstance(OPPO.access.read(Answer(status, {"date": "x"}, body), NOW), AccessRefused)
+    assert isinstance(OPPO.access.read(HttpResponse(status, {"date": "x"}, body), NOW), AccessRefused)

@@ -20,10 +20,10 @@ from workers.vendors.base import (
     CredentialError,
     compact,
     cut,
+    redact,
     retry_after_s,
     secret_text,
     shrink,
-    told,
     utf8_bytes,
 )
 from workers.vendors.fcm import FCM
@@ -374,8 +374,8 @@ def test_what_must_make_room_keeps_its_beginning():
 
 
 def test_a_vendor_s_words_are_short_and_without_tokens():
-    assert told("bad token tok-9 here", batch(tokens=("tok-9",))) == "bad token <token> here"
-    assert (len(told("x" * 5000)), told(None), told(5)) == (200, "", "")
+    assert redact("bad token tok-9 here", batch(tokens=("tok-9",))) == "bad token <token> here"
+    assert (len(redact("x" * 5000)), redact(None), redact(5)) == (200, "", "")
 
 
 @pytest.mark.parametrize("files", [{}, {"app_secret": b"\xff"}, {"app_secret": b"  "}], ids=["missing", "not text", "empty"])

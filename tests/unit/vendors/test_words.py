@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from tests.unit.vendors.words_cases import texts, values
-from workers.vendors.form_texts import code_of, first_words, json_text, number, scalar, told, whole
+from workers.vendors.form_texts import code_of, first_words, json_text, number, redact, scalar, whole
 
 
 @pytest.mark.parametrize(
@@ -39,5 +39,5 @@ def test_the_first_words_that_are_not_blank_are_shown():
 def test_anything_becomes_json_or_nothing_and_words_stay_short(value, text):
     shown = json_text(value)
     assert shown is None or shown.encode("utf-8").decode() == shown
-    assert len(told(text)) <= 200
+    assert len(redact(text)) <= 200
     whole(text).encode("utf-8")

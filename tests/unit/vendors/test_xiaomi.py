@@ -22,7 +22,7 @@ from workers.vendors.form_texts import whole
 from workers.vendors.xiaomi import XIAOMI
 from workers.vendors.xiaomi.codes import CODES, channels_exceeded
 from workers.vendors.xiaomi.request import encode, template_value, value_valid
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 REGID = "k8uROfAMl7Pr+VsoXt9i6Idv/9UDkQ=="
 PUSH_ID = "000102030405060708090a0b0c0d0e0f"
@@ -80,7 +80,7 @@ def with_(**changes):
 
 
 def answer_of(value, status=200, headers=None):
-    return Answer(status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode())
+    return HttpResponse(status, headers or {}, value if isinstance(value, bytes) else json.dumps(value).encode())
 
 
 # ---------------------------------------------------------------- codes
@@ -230,7 +230,7 @@ def test_partly_over_quota_is_accepted_with_words_and_wholly_is_quota_spent():
     some = XIAOMI.classify(batch_of(GROUP, 9), answer_of(over))
     assert {(o.verdict, o.words, o.alarm) for o in some} == {(Verdict.ACCEPTED, "5 of 9 over the day's quota", True)}
     assert {o.verdict for o in XIAOMI.classify(batch_of(GROUP, 5), answer_of(over))} == {Verdict.QUOTA_SPENT}
-    assert XIAOMI.quota_told(answer_of(over)) == (20000, 20000)  # closes the day
+    assert XIAOMI.quota_reported(answer_of(over)) == (20000, 20000)  # closes the day
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ def test_partly_over_quota_is_accepted_with_words_and_wholly_is_quota_spent():
     ],
 )
 def test_the_quota_an_answer_tells_is_read(data, told):
-    assert XIAOMI.quota_told(answer_of({"code": 0, "data": data})) == told
-    assert XIAOMI.quota_told(answer_of(b"<html>")) is None
+    assert XIAOMI.quota_reported(answer_of({"code": 0, "data": data})) == told
+    assert XIAOMI.quota_reported(answer_of(b"<html>")) is None
 
 
 # ---------------------------------------------------------------- vectors of the page
@@ -658,13 +658,13 @@ def test_no_text_is_cut_inside_a_grapheme(text):
 @given(body=bodies, status=statuses, tokens=st.integers(1, 4), sent=st.booleans())
 def test_any_bytes_give_exactly_one_outcome_a_token(body, status, tokens, sent):
     batch = batch_of(GROUP, tokens)
-    outcomes = XIAOMI.classify(batch, Answer(status, {"retry-after": "x"}, body))
+    outcomes = XIAOMI.classify(batch, HttpResponse(status, {"retry-after": "x"}, body))
     assert len(outcomes) == tokens
     assert len(XIAOMI.classify(batch, NoAnswer("reset", sent=sent))) == tokens
     assert status < 300 or not any(o.verdict is Verdict.ACCEPTED for o in outcomes)
-    told = XIAOMI.quota_told(Answer(status, {}, body))
+    told = XIAOMI.quota_reported(HttpResponse(status, {}, body))
     assert told is None or min(told) >= 0
-    assert XIAOMI.checked(Answer(status, {}, body)) in Verdict
+    assert XIAOMI.checked(HttpResponse(status, {}, body)) in Verdict
 
 
 # ---------------------------------------------------------------- refused regids

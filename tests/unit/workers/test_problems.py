@@ -11,7 +11,7 @@ import yaml
 from common.values import BothWords
 from workers.console.words import ACTIONS, CHECKS
 from workers.reports.findings import bad
-from workers.reports.problems import PROBLEMS, told
+from workers.reports.problems import PROBLEMS, filled
 
 ROOT = Path(__file__).parents[3]
 RULES = {one["alert"]: one for group in yaml.safe_load((ROOT / "deploy/alerts.yml").read_text())["groups"] for one in group["rules"]}
@@ -58,7 +58,7 @@ SHARED = ("lane_paused", "credential_expired", "lane_guard", "processes_missing"
 
 @pytest.mark.parametrize("name", SHARED)
 def test_an_alert_rings_in_the_words_of_its_problem(name):
-    words = told(PROBLEMS[name].found, "en", {place: WRITTEN[place] for place in places(PROBLEMS[name].found[0])})
+    words = filled(PROBLEMS[name].found, "en", {place: WRITTEN[place] for place in places(PROBLEMS[name].found[0])})
     assert RULES[PROBLEMS[name].alert]["annotations"]["summary"].startswith(words)
 
 

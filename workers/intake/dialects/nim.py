@@ -192,11 +192,11 @@ def _v1(body: Fields, team: bool, push: dict[str, Any]) -> bool | None:
     people = _people(body, "forcepushlist")
     people = _people(body, "forcePushList", FORCE_IDS_MAX) if people is None else people
     words = base.shown(CONTENT_CHARS_MAX)
-    said = words(body, "forcepushcontent") or words(body, "forcePushContent")
+    text = words(body, "forcepushcontent") or words(body, "forcePushContent")
     asked = body.flag("isForcePush")
     on = asked if asked is not None else everybody or bool(people)
     if team and on:
-        _force(push, everybody, people, said)
+        _force(push, everybody, people, text)
     return nick
 
 
@@ -211,14 +211,14 @@ def _block(block: Fields, names: Names, team: bool, push: dict[str, Any]) -> boo
     people = _people(block, names.force_ids, FORCE_IDS_MAX)
     if not names.force_all and (people is None or EVERYBODY in people):  # the clients' rule: no list is everybody
         everybody, people = True, None
-    said = base.shown(names.force_chars_max)(block, names.force_text)
+    text = base.shown(names.force_chars_max)(block, names.force_text)
     if team and block.flag(names.force):
-        _force(push, everybody, people, said)
+        _force(push, everybody, people, text)
     return block.flag(names.nick)
 
 
-def _force(push: dict[str, Any], everybody: bool, people: list[str] | None, said: str | None) -> None:
-    found = {"on": True, "all": everybody, "ids": people, "body": said}
+def _force(push: dict[str, Any], everybody: bool, people: list[str] | None, text: str | None) -> None:
+    found = {"on": True, "all": everybody, "ids": people, "body": text}
     put(push, "force", {key: value for key, value in found.items() if value is not None})
 
 

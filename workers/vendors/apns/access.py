@@ -16,7 +16,7 @@ from workers.vendors.base import (
     Credential,
     compact,
 )
-from workers.wire import Answer, ClientIdentity
+from workers.wire import ClientIdentity, HttpResponse
 
 PROVIDER_TOKEN_S: Final = 2400  # a new one each 40 minutes: Apple wants 20 to 60
 PROVIDER_TOKEN_S_MIN: Final = 1200
@@ -55,7 +55,7 @@ def _base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def never_asked(_answer: Answer, _now_ms: int) -> AccessRefused:
+def never_asked(_answer: HttpResponse, _now_ms: int) -> AccessRefused:
     """`ask` always gives the token itself, so there is never an answer to read."""
     return AccessRefused(Verdict.UNAVAILABLE, "", "APNs has no token endpoint")
 

@@ -20,7 +20,7 @@ from workers.vendors.base import (
     read,
     retry_after_s,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 #: Reasons of a refusal that mean the same whoever asks. Source: Apple, Handling notification responses from APNs, read 2026-11-22.
 REASONS: Final[Mapping[str, Verdict]] = {
@@ -86,7 +86,7 @@ class ApnsReply(msgspec.Struct):
     timestamp: Any = None
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """One outcome, as there is one token a request. Source: apns.md §5."""
     if isinstance(answer, NoAnswer):
         quick = None if answer.sent else QUICK_S
@@ -98,12 +98,12 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     return [_refused(item, answer, reply, vendor_id) for item in batch.items]
 
 
-def accepted_id(answer: Answer) -> str | None:
+def accepted_id(answer: HttpResponse) -> str | None:
     """The apns-id of an answer that `classify` finds to accept the push; None where it has none, or is another answer."""
     return (answer.headers.get("apns-id", "")[:REASON_MAX] or None) if answer.status == 200 else None
 
 
-def _refused(item: PushItem, answer: Answer, reply: ApnsReply, vendor_id: str | None) -> Outcome:
+def _refused(item: PushItem, answer: HttpResponse, reply: ApnsReply, vendor_id: str | None) -> Outcome:
     reason = reply.reason[:REASON_MAX]
     verdict, words = REASONS.get(reason) or _by_status(answer.status), ""
     if verdict is Verdict.TOKEN_DEAD and _registered_since(item.target, reply.timestamp):
@@ -139,7 +139,7 @@ def _registered_since(target: Target, timestamp: Any) -> bool:
     return known and target.registered_ms > timestamp
 
 
-def checked(answer: Answer) -> Verdict:
+def checked(answer: HttpResponse) -> Verdict:
     """ACCEPTED when APNs got as far as looking at the token."""
     reply = read(answer, ApnsReply) or ApnsReply()
     verdict = Verdict.ACCEPTED if answer.status == 200 else REASONS.get(reply.reason) or _by_status(answer.status)

@@ -18,11 +18,11 @@ from workers.vendors.base import (
     Retry,
     no_answer,
     read,
+    redact,
     retry_after_s,
     same,
-    told,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 #: errorCode of a FcmError. Source: FCM error codes, read 2026-11-22. INVALID_ARGUMENT: see `_bad_argument`.
 FCM_CODES: Final[Mapping[str, Verdict]] = {
@@ -75,7 +75,7 @@ class FcmRefusal:
     quota_text: str = ""
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """One outcome, as there is one token a request. Source: fcm.md §5."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
@@ -88,13 +88,13 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     return [_refused(batch, item, answer, refusal) for item in batch.items]
 
 
-def accepted_id(answer: Answer) -> str | None:
+def accepted_id(answer: HttpResponse) -> str | None:
     """The message's name in an answer that `classify` finds to accept the push; None for any other answer."""
     accepted = read(answer, Accepted) if answer.status == 200 else None
     return (accepted.name[:256] or None) if accepted is not None else None
 
 
-def _refusal(answer: Answer) -> FcmRefusal:
+def _refusal(answer: HttpResponse) -> FcmRefusal:
     body = read(answer, dict[str, Any]) or {}
     error = body.get("error")
     if not isinstance(error, dict):
@@ -122,7 +122,7 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _refused(batch: RequestBatch, item: PushItem, answer: Answer, refusal: FcmRefusal) -> Outcome:
+def _refused(batch: RequestBatch, item: PushItem, answer: HttpResponse, refusal: FcmRefusal) -> Outcome:
     code = refusal.code or refusal.status
     verdict = FCM_CODES.get(refusal.code) or STATUS_CODES.get(refusal.status) or _by_status(answer.status)
     if refusal.code and refusal.code not in FCM_CODES:
@@ -131,7 +131,7 @@ def _refused(batch: RequestBatch, item: PushItem, answer: Answer, refusal: FcmRe
         verdict = _bad_argument(refusal)
     if code == "UNSPECIFIED_ERROR" and in_a_row(item, code) >= UNSPECIFIED_TRIES:
         verdict = Verdict.REJECTED
-    words = ", ".join(refusal.fields)[:200] or told(refusal.message, batch)  # a BadRequest's message repeats the bad value
+    words = ", ".join(refusal.fields)[:200] or redact(refusal.message, batch)  # a BadRequest's message repeats the bad value
     outcome = Outcome(
         verdict,
         str(answer.status),
@@ -174,7 +174,7 @@ def _by_status(status: int) -> Verdict:
     return Verdict.UNAVAILABLE if 500 <= status <= 599 else Verdict.UNKNOWN
 
 
-def checked(answer: Answer) -> Verdict:
+def checked(answer: HttpResponse) -> Verdict:
     """ACCEPTED when FCM got as far as looking at the token."""
     refusal = _refusal(answer)
     if answer.status == 200 or "INVALID_ARGUMENT" in (refusal.code, refusal.status):

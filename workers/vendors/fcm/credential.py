@@ -24,12 +24,12 @@ from workers.vendors.base import (
     DemoKeys,
     compact,
     read,
+    redact,
     retry_after_s,
     secret_file_text,
-    told,
 )
 from workers.vendors.fcm.codes import text
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
 AUDIENCE: Final = "https://oauth2.googleapis.com/token"
@@ -67,7 +67,7 @@ def _base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
+def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
     """The access token, to be renewed at 85 % of its life; else why there is none."""
     granted = read(answer, Granted) if answer.status == 200 else None
     if granted is not None and granted.access_token and granted.access_token.isascii() and granted.access_token.isprintable():
@@ -77,7 +77,7 @@ def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
     body = read(answer, dict[str, Any]) or {}
     code = text(body.get("error"))[:64]
     return AccessRefused(
-        _no_access(answer.status, code), code or str(answer.status), told(body.get("error_description")), retry_after_s(answer)
+        _no_access(answer.status, code), code or str(answer.status), redact(body.get("error_description")), retry_after_s(answer)
     )
 
 

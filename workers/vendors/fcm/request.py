@@ -139,9 +139,9 @@ def _shown_message(note: Notification) -> tuple[bytes, bytes, bool]:
 def _data_message(note: Notification) -> tuple[bytes, bytes, bool]:
     """The same for a message that the app reads: everything in `data`, values are texts."""
     silent = note.push_type is PushType.SILENT
-    extra, said = ({}, {}) if silent else (_drawing(note), _words(note))
+    extra, texts_shown = ({}, {}) if silent else (_drawing(note), _words(note))
     data = {**extra, **_data(note, frozenset() if silent else DRAWN.union(extra))}
-    words, too_large = _fitted(said, (data,), spare=len("badge") + 10, prefix=note.prefix)
+    words, too_large = _fitted(texts_shown, (data,), spare=len("badge") + 10, prefix=note.prefix)
     if silent and note.badge_value is not None:
         data["badge"] = str(note.badge_value)
     priority = "NORMAL" if silent else _priority(note)

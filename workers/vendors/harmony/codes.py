@@ -11,13 +11,13 @@ from workers.vendors.base import (
     Outcome,
     RequestBatch,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 #: Only of the revoke call, where they speak of the tokens' app: one token may be foreign, several mean a wrong client id.
 REVOKE_CODE: Final = "80300028"
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     if batch.items[0].note.kind is not Kind.RECALL:
         return huawei_codes.classified(batch, answer)
     meaning = huawei_codes.NO_RIGHT_ALONE if len(batch.items) == 1 else huawei_codes.CREDENTIAL

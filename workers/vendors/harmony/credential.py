@@ -27,10 +27,7 @@ from workers.vendors.base import (
     secret_file_text,
 )
 from workers.vendors.huawei_classes import DEMO_RIGHTS
-from workers.vendors.huawei_family import (
-    encoded,
-)
-from workers.wire import Answer
+from workers.wire import HttpResponse
 
 #: Fixed in every JWT, whatever PUSHFLEET_ENDPOINT_HARMONY or the key file's token_uri say.
 AUDIENCE: Final = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
@@ -80,7 +77,7 @@ def signing_input(key_id: str, sub_account: str, iat_s: int) -> str:
     """Header and claims of the JWT as it is signed: base64url without padding, joined by a dot."""
     header = {"kid": key_id, "typ": "JWT", "alg": "PS256"}
     claims = {"aud": AUDIENCE, "iss": sub_account, "exp": iat_s + JWT_LIFE_S, "iat": iat_s}
-    return f"{_base64url(encoded(header))}.{_base64url(encoded(claims))}"
+    return f"{_base64url(compact(header))}.{_base64url(compact(claims))}"
 
 
 def _base64url(data: bytes) -> str:
@@ -104,7 +101,7 @@ def _signed(credential: Credential, iat_s: int) -> AccessToken:
     return AccessToken(f"{text}.{_base64url(signature)}", (iat_s + JWT_STEP_S) * 1000, (iat_s + JWT_LIFE_S) * 1000)
 
 
-def read_token(answer: Answer, now_ms: int) -> AccessRefused:
+def read_token(answer: HttpResponse, now_ms: int) -> AccessRefused:
     """Nobody answers: nothing was asked."""
     del now_ms
     return AccessRefused(Verdict.UNAVAILABLE, str(answer.status), "HarmonyOS tokens are signed here")

@@ -26,7 +26,7 @@ from workers.vendors.huawei_codes import (
     SLOWER,
     UNKNOWN,
     Meaning,
-    Said,
+    ReplyDetails,
     outcome,
     texts,
     vendor_words,
@@ -34,7 +34,7 @@ from workers.vendors.huawei_codes import (
 from workers.vendors.huawei_family import (
     plain,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 SUCCESS: Final = frozenset({"200", "80000000", "0"})
 PARTIAL: Final = "80100000"
@@ -75,7 +75,7 @@ class _HonorReply(msgspec.Struct):
     data: Any = None
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """One outcome per item, whatever the bytes. The body's code wins over the HTTP status, which counts only where there is none."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
@@ -83,13 +83,13 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     code = plain(reply.code)
     detail = reply.data if isinstance(reply.data, dict) else {}
     words = vendor_words(reply.message if isinstance(reply.message, str) else reply.msg, batch)
-    said = Said(answer.status, code, words, plain(detail.get("requestId")) or None, retry_after_s(answer))
+    details = ReplyDetails(answer.status, code, words, plain(detail.get("requestId")) or None, retry_after_s(answer))
     if code in SUCCESS or code == PARTIAL:
-        return _listed(batch, said, detail)
+        return _listed(batch, details, detail)
     meaning = meaning_of(code, answer.status)
     if code == ALL_INVALID:
         meaning = DEAD if len(batch.items) == 1 else SINGLY
-    return [outcome(item, meaning, said) for item in batch.items]
+    return [outcome(item, meaning, details) for item in batch.items]
 
 
 def meaning_of(code: str, status: int) -> Meaning:
@@ -101,12 +101,12 @@ def meaning_of(code: str, status: int) -> Meaning:
     return UNREADABLE if not code and status < 400 else TWICE_ALARM
 
 
-def _listed(batch: RequestBatch, said: Said, detail: Mapping[str, Any]) -> Sequence[Outcome]:
+def _listed(batch: RequestBatch, details: ReplyDetails, detail: Mapping[str, Any]) -> Sequence[Outcome]:
     """expireTokens are dead, other failTokens may try again, the rest was accepted."""
     expired, failed = frozenset(texts(detail.get("expireTokens"))), frozenset(texts(detail.get("failTokens")))
     unnamed = ACCEPTED
     if not expired and not failed:
-        if said.code == PARTIAL:
+        if details.code == PARTIAL:
             unnamed = UNKNOWN  # some failed and we can't read which
         elif detail.get("sendResult") in (False, "false"):
             unnamed = TWICE
@@ -114,14 +114,14 @@ def _listed(batch: RequestBatch, said: Said, detail: Mapping[str, Any]) -> Seque
     for item in batch.items:
         token = item.target.token
         if token in expired:
-            outcomes.append(outcome(item, DEAD, _named(said, "expireTokens")))
+            outcomes.append(outcome(item, DEAD, _named(details, "expireTokens")))
         elif token in failed:
-            outcomes.append(outcome(item, TWICE, _named(said, "failTokens")))
+            outcomes.append(outcome(item, TWICE, _named(details, "failTokens")))
         else:
-            outcomes.append(outcome(item, unnamed, said))
+            outcomes.append(outcome(item, unnamed, details))
     return outcomes
 
 
-def _named(said: Said, member: str) -> Said:
+def _named(details: ReplyDetails, member: str) -> ReplyDetails:
     """The answer's `success` is about the request; of this token it says the list that names it."""
-    return msgspec.structs.replace(said, words=f"{member} names this token")
+    return msgspec.structs.replace(details, words=f"{member} names this token")

@@ -23,7 +23,7 @@ from workers.vendors.huawei_family import (
     read_access,
     token_request,
 )
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 ACCESS_REFUSED: Final = frozenset({"invalid_client", "unauthorized_client"})
 _APP_ID = re.compile(r"[0-9A-Za-z]{1,64}")
@@ -46,7 +46,7 @@ def ask_access(credential: Credential, now_ms: int) -> Request:
     return token_request("HONOR_OAUTH", "/auth/token", credential.options["app_key"], credential.secrets["app_secret"])
 
 
-def read_token(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
+def read_token(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
     return read_access(answer, now_ms, ACCESS_REFUSED)
 
 

@@ -24,7 +24,7 @@ from workers.vendors.huawei_family import (
     read_access,
     token_request,
 )
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 #: error.sub_error of the token call. Source: OAuth error codes, read 2026-05.
 ACCESS_REFUSED: Final = frozenset({"1101.12304", "1101.20002", "1101.20003", "1101.20171"})
@@ -45,7 +45,7 @@ def ask_access(credential: Credential, now_ms: int) -> Request:
     return token_request("HUAWEI_OAUTH", "/oauth2/v3/token", credential.options["app_id"], credential.secrets["app_secret"])
 
 
-def read_token(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
+def read_token(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
     return read_access(answer, now_ms, ACCESS_REFUSED)
 
 

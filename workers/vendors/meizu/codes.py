@@ -15,11 +15,11 @@ from workers.vendors.base import (
     RequestBatch,
     no_answer,
     read,
+    redact,
     retry_after_s,
     same,
-    told,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 #: `code`: of the whole call. Source: Meizu, PUSH HTTP API, release of 2025-04-09, read 2026-11-22.
 REQUEST_CODES: Final[Mapping[str, Verdict]] = {
@@ -74,17 +74,17 @@ class MeizuReply(msgspec.Struct):
     msgId: Any = None  # noqa: N815 - Meizu's name
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """One outcome a token: who is not named in `value` of a good call was accepted. Source: meizu.md §5."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
     reply = read(answer, MeizuReply) or MeizuReply()
     code, status = str(reply.code).strip()[:32], str(answer.status)
-    words, wait = told(reply.message, batch), retry_after_s(answer)
+    words, wait = redact(reply.message, batch), retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == "200" or answer.status >= 500):
         code = ""  # every answer of Meizu is an HTTP 200: what a broken server or a proxy says beside its status is no word on a push
     if code == "200":
-        return _partial(batch, Outcome(Verdict.ACCEPTED, status, code, words, told(reply.msgId) or None), reply.value)
+        return _partial(batch, Outcome(Verdict.ACCEPTED, status, code, words, redact(reply.msgId) or None), reply.value)
     verdict = REQUEST_CODES.get(code) or _by_status(answer.status)
     alarm = verdict is Verdict.UNKNOWN or code == "300"
     outcome = Outcome(verdict, status, code, words, retry_after_s=wait, alarm=alarm)
@@ -119,7 +119,7 @@ def _by_status(status: int) -> Verdict:
     return Verdict.UNAVAILABLE if 500 <= status <= 599 else Verdict.UNKNOWN
 
 
-def checked(answer: Answer) -> Verdict:
+def checked(answer: HttpResponse) -> Verdict:
     """ACCEPTED when Meizu got as far as looking at the pushId."""
     code = str((read(answer, MeizuReply) or MeizuReply()).code).strip() if answer.status < 500 else ""
     verdict = Verdict.ACCEPTED if code == "200" else REQUEST_CODES.get(code) or _by_status(answer.status)

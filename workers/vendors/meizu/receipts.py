@@ -14,18 +14,18 @@ STATUS: Final[Mapping[str, str]] = {"1": "delivered", "2": "clicked"}
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
     """One receipt a token, of a form (Meizu's page) or of JSON (what it sends). Meizu tells no time: at_ms is 0. Raises ReceiptsError."""
     messages = value_of(body, "cb")
-    told = messages.items() if isinstance(messages, dict) else ()
-    receipts = [one for key, item in told if isinstance(item, dict) for one in _of_message(key, item)]
+    entries = messages.items() if isinstance(messages, dict) else ()
+    receipts = [one for key, item in entries if isinstance(item, dict) for one in _of_message(key, item)]
     return readable(receipts, messages)[:RECEIPTS_MAX]
 
 
-def _of_message(key: str, told: Mapping[str, Any]) -> Iterator[Receipt]:
+def _of_message(key: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:
     message_id, _, kind = key.rpartition("-")
-    status = STATUS.get(_text(told.get("type")) or kind, "other")
-    targets = told.get("targets")
+    status = STATUS.get(_text(entry.get("type")) or kind, "other")
+    targets = entry.get("targets")
     for one in targets if isinstance(targets, list) else [targets]:
         if token := _text(one):
-            yield Receipt(token, _text(told.get("param")), message_id or None, status, 0, None)
+            yield Receipt(token, _text(entry.get("param")), message_id or None, status, 0, None)
 
 
 def _text(value: Any) -> str:

@@ -20,12 +20,12 @@ from workers.vendors.base import (
 from workers.vendors.form_texts import (
     code_of,
     number,
+    redact,
     scalar,
-    told,
     unreadable_once,
 )
 from workers.vendors.oppo.registration_ids import sent, travelling_indexes
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 NAME_MAX: Final = 128  # channel ids, template ids; ours
 _CREDENTIAL = "14 15 16 17 18 26 27 28 30"
@@ -69,7 +69,7 @@ def _loads(raw: bytes) -> Any:
         return None
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """An outer code other than 0 speaks for all items; else the entries are joined to the items by registration id."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
@@ -78,12 +78,12 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
     return [judge(item) if index in travelling else _left_out(answer) for index, item in enumerate(batch.items)]
 
 
-def _left_out(answer: Answer) -> Outcome:
+def _left_out(answer: HttpResponse) -> Outcome:
     """Not in the request (its registration id was there already, or it has another host): goes in a next one."""
     return Outcome(Verdict.UNAVAILABLE, str(answer.status), words="not in this request: a registration id goes once in each")
 
 
-def _judge(batch: RequestBatch, answer: Answer) -> Callable[[PushItem], Outcome]:
+def _judge(batch: RequestBatch, answer: HttpResponse) -> Callable[[PushItem], Outcome]:
     """What the answer means, as a function of one item that travelled."""
     reply = reply_of(answer)
     code, data, several = code_of(reply.get("code")), reply.get("data"), len(sent(batch)) > 1
@@ -93,7 +93,7 @@ def _judge(batch: RequestBatch, answer: Answer) -> Callable[[PushItem], Outcome]
         return lambda item: unreadable_once(item, _by_status(answer, code))
     if code != "0":
         tokens = [item.target.token for item in batch.items]
-        words = told(reply.get("message"), *tokens)
+        words = redact(reply.get("message"), *tokens)
         return lambda item: _outer(batch, item, answer, code, words) if several else _refused(item, answer, code, words)
     if isinstance(data, list):
         entries = {regid: entry for entry in data if isinstance(entry, dict) and isinstance(regid := entry.get("registrationId"), str)}
@@ -104,7 +104,7 @@ def _judge(batch: RequestBatch, answer: Answer) -> Callable[[PushItem], Outcome]
     return lambda _item: Outcome(Verdict.ACCEPTED, str(answer.status), "0", vendor_message_id=message_id)
 
 
-def reply_of(answer: Answer) -> Mapping[str, Any]:
+def reply_of(answer: HttpResponse) -> Mapping[str, Any]:
     """The JSON object; a text that holds it (seen by a peer) is read once more."""
     reply = _loads(answer.body)
     if isinstance(reply, str):
@@ -112,14 +112,14 @@ def reply_of(answer: Answer) -> Mapping[str, Any]:
     return reply if isinstance(reply, dict) else {}
 
 
-def usable(answer: Answer, code: str) -> bool:
+def usable(answer: HttpResponse, code: str) -> bool:
     """A code counts on a 2xx; a known one also on a 4xx. Everything else is the network between us."""
     if 200 <= answer.status < 300:
         return bool(code)
     return 400 <= answer.status < 500 and (code in CODES or code in ("19", "32", "67"))
 
 
-def _by_status(answer: Answer, code: str) -> Outcome:
+def _by_status(answer: HttpResponse, code: str) -> Outcome:
     """No usable code. A 2xx that can't be read may well have been done: uncertain, with the same app_message_id again."""
     status, wait = str(answer.status), retry_after_s(answer)
     if 200 <= answer.status < 300:
@@ -128,12 +128,12 @@ def _by_status(answer: Answer, code: str) -> Outcome:
     return Outcome(verdict, status, code, retry_after_s=wait)
 
 
-def _entry(item: PushItem, answer: Answer, entry: Mapping[str, Any] | None) -> Outcome:
+def _entry(item: PushItem, answer: HttpResponse, entry: Mapping[str, Any] | None) -> Outcome:
     """One entry of a batch's answer; a missing one is asked for once more, alone, with the same app_message_id."""
     status = str(answer.status)
     code = code_of(entry.get("errorCode")) if entry else ""
     if entry and code not in ("", "0"):
-        return _refused(item, answer, code, told(entry.get("errorMessage"), item.target.token))
+        return _refused(item, answer, code, redact(entry.get("errorMessage"), item.target.token))
     if entry and (message_id := _message_id(entry)):
         return Outcome(Verdict.ACCEPTED, status, "0", vendor_message_id=message_id)
     return Outcome(Verdict.UNAVAILABLE, status, "0", "no entry for this registration id", attempts_max=2, again=Again.SINGLY)
@@ -143,7 +143,7 @@ def _message_id(data: Mapping[str, Any]) -> str | None:
     return scalar(data.get("messageId"), NAME_MAX)
 
 
-def _outer(batch: RequestBatch, item: PushItem, answer: Answer, code: str, words: str) -> Outcome:
+def _outer(batch: RequestBatch, item: PushItem, answer: HttpResponse, code: str, words: str) -> Outcome:
     """A whole batch refused. What may be one item's fault alone is found out by sending them one by one."""
     outcome = _refused(item, answer, code, words)
     first = batch.items[0].note
@@ -157,7 +157,7 @@ def _business(code: str) -> bool:
     return number(code, 10_000, 20_000) is not None
 
 
-def _refused(item: PushItem, answer: Answer, code: str, words: str) -> Outcome:
+def _refused(item: PushItem, answer: HttpResponse, code: str, words: str) -> Outcome:
     """A code other than 0, for one item."""
     status, repeat = str(answer.status), item.attempt > 1
     if code == "67":

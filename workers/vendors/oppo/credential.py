@@ -25,12 +25,12 @@ from workers.vendors.base import (
 from workers.vendors.form_texts import (
     code_of,
     number,
+    redact,
     scalar,
-    told,
 )
 from workers.vendors.oppo.codes import CODES, FIRST_S, WAITS, reply_of, usable
 from workers.vendors.oppo.request import FORM, URL_MAX, encode
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 ACCESS_LIFE_MS, ACCESS_EARLY_MS = 86_400_000, 72_000_000  # 24 h; renewed at 20 h
 CLOCK_MAY_DIFFER_MS: Final = 600_000  # a timestamp more than 10 minutes off is refused (19)
@@ -47,18 +47,18 @@ def ask_access(credential: Credential, now_ms: int) -> Request:
     return Request("OPPO", "/server/v1/auth", FORM, encode((("app_key", key), ("sign", signature), ("timestamp", str(now_ms)))))
 
 
-def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
+def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
     """24 h from creation, renewed at 20 h. A creation time that makes no sense counts as now."""
     reply = reply_of(answer)
     code, data = code_of(reply.get("code")), reply.get("data")
     value = scalar(data.get("auth_token"), URL_MAX) if isinstance(data, dict) else None
     if not usable(answer, code) or code != "0" or not value or not isinstance(data, dict):
-        return _access_refused(answer, code, told(reply.get("message")), now_ms)
+        return _access_refused(answer, code, redact(reply.get("message")), now_ms)
     created = number(data.get("create_time"), now_ms - ACCESS_EARLY_MS, now_ms) or now_ms
     return AccessToken(value, created + ACCESS_EARLY_MS, created + ACCESS_LIFE_MS)
 
 
-def _access_refused(answer: Answer, code: str, words: str, now_ms: int) -> AccessRefused:
+def _access_refused(answer: HttpResponse, code: str, words: str, now_ms: int) -> AccessRefused:
     """Our own clock being off (19) is for a person to mend; a request that only came late may be made anew."""
     if not usable(answer, code) or code == "0":
         verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.UNAVAILABLE
@@ -74,7 +74,7 @@ def _access_refused(answer: Answer, code: str, words: str, now_ms: int) -> Acces
     return AccessRefused(verdict, code, words, retry_after_s(answer) or WAITS.get(code) or FIRST_S.get(code))
 
 
-def _clock_right(answer: Answer, now_ms: int) -> bool:
+def _clock_right(answer: HttpResponse, now_ms: int) -> bool:
     theirs = http_date(answer.headers.get("date", ""))
     return theirs is not None and abs(theirs.timestamp() * 1000 - now_ms) < CLOCK_MAY_DIFFER_MS
 

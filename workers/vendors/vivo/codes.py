@@ -16,11 +16,11 @@ from workers.vendors.base import (
     RequestBatch,
     no_answer,
     read,
+    redact,
     retry_after_s,
     same,
-    told,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 #: `result` of any call. Source: vivo.md §5 (doc 362, v2.9.2 and a public list), read 2026-11-22. Those not here: UNKNOWN.
 CODES: Final[Mapping[int, Verdict]] = {
@@ -102,13 +102,13 @@ CLOCKS_DIFFER_S: Final = 60.0
 _BEIJING: Final = timedelta(hours=8)  # no daylight saving time since 1991
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """One outcome a token, of /message/send, or of the last answer of a list push. Source: vivo.md §5."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
     reply = read(answer, dict[str, Any]) or {}
     code = number(reply.get("result"))
-    status, words, wait = str(answer.status), told(reply.get("desc"), batch), retry_after_s(answer)
+    status, words, wait = str(answer.status), redact(reply.get("desc"), batch), retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == 0 or answer.status >= 500):
         code = None  # a result travels on a 200; what a broken server or a proxy says beside its status is no word on a push
     if code is None or (code not in CODES and code != 0):
@@ -117,7 +117,7 @@ def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome
         return same(batch, Outcome(verdict, status, text, words, retry_after_s=wait, alarm=verdict is Verdict.UNKNOWN))
     if code == 0 and not _taken(batch, reply):
         return same(batch, Outcome(Verdict.UNKNOWN, status, "0", words, alarm=True))
-    task_id = told(reply.get("taskId") or reply.get("requestId")) or (
+    task_id = redact(reply.get("taskId") or reply.get("requestId")) or (
         str(reply["taskId"]) if number(reply.get("taskId")) is not None else None
     )
     invalid = _invalid_users(reply) if code in (0, 10302) else {}

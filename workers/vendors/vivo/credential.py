@@ -18,15 +18,15 @@ from workers.vendors.base import (
     DemoAccount,
     DemoKeys,
     read,
+    redact,
     require,
     retry_after_s,
     secret_text,
-    told,
 )
 from workers.vendors.vivo.codes import CLOCK_CODE, CODES, TOO_FAST_S, number
 from workers.vendors.vivo.request import app_id, request
 from workers.vendors.vivo.texts import TOKEN
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 ACCESS_REFRESH_S: Final = 90 * 60
 ACCESS_LIFE_S: Final = 23 * 3600  # vivo: 24 h
@@ -49,7 +49,7 @@ def sign(app_id: str, app_key: str, now_ms: int, app_secret: str) -> str:
     return hashlib.md5(f"{app_id}{app_key}{now_ms}{app_secret}".strip().encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
 
 
-def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
+def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:
     """The authToken, good for 23 hours, to be renewed after 90 minutes; else why there is none."""
     reply = read(answer, dict[str, Any]) or {}
     code, token = number(reply.get("result")), reply.get("authToken")
@@ -58,7 +58,7 @@ def read_access(answer: Answer, now_ms: int) -> AccessToken | AccessRefused:
     verdict = CODES.get(code) if code is not None and answer.status < 500 else None
     if verdict not in (Verdict.CREDENTIAL_REFUSED, Verdict.THROTTLED):
         verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.UNAVAILABLE
-    words = "this machine's clock is off by more than 10 minutes" if code == CLOCK_CODE else told(reply.get("desc"))
+    words = "this machine's clock is off by more than 10 minutes" if code == CLOCK_CODE else redact(reply.get("desc"))
     wait = retry_after_s(answer)
     wait = TOO_FAST_S if wait is None and verdict is Verdict.THROTTLED else wait
     return AccessRefused(verdict, str(answer.status) if code is None else str(code), words, wait)

@@ -44,23 +44,23 @@ DETAIL_NAMES: Final = ("subStatus", "subAckType")
 def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # noqa: ARG001 - one signature for all vendors
     """One receipt a token. The old shape has no ackType: it tells of an arrival. Raises ReceiptsError."""
     tasks = value_of(body, "data")
-    told = tasks.items() if isinstance(tasks, dict) else ()
-    receipts = [one for task_id, item in told if isinstance(item, dict) for one in _of_task(task_id, item)]
+    entries = tasks.items() if isinstance(tasks, dict) else ()
+    receipts = [one for task_id, item in entries if isinstance(item, dict) for one in _of_task(task_id, item)]
     return readable(receipts, tasks)[:RECEIPTS_MAX]
 
 
-def _of_task(task_id: str, told: Mapping[str, Any]) -> Iterator[Receipt]:
-    status, verdict = _meaning(told)
-    moment = _text(told.get("ackTime"))
+def _of_task(task_id: str, entry: Mapping[str, Any]) -> Iterator[Receipt]:
+    status, verdict = _meaning(entry)
+    moment = _text(entry.get("ackTime"))
     at_ms = int(moment) if moment.isascii() and moment.isdecimal() and len(moment) <= 15 else 0
-    for token in _tokens(told.get("targets")):
-        yield Receipt(token, _text(told.get("param")), task_id, status, at_ms, verdict)
+    for token in _tokens(entry.get("targets")):
+        yield Receipt(token, _text(entry.get("param")), task_id, status, at_ms, verdict)
 
 
-def _meaning(told: Mapping[str, Any]) -> tuple[str, Verdict | None]:
+def _meaning(entry: Mapping[str, Any]) -> tuple[str, Verdict | None]:
     """The detail decides; the kind only where the detail is absent, empty, "0" or unknown (vivo.md §8)."""
-    kind = _text(told.get("ackType")).strip() or "0"
-    details = (_text(told.get(name)).strip() for name in DETAIL_NAMES)
+    kind = _text(entry.get("ackType")).strip() or "0"
+    details = (_text(entry.get(name)).strip() for name in DETAIL_NAMES)
     for code in (*details, kind):
         if code in DETAILS:
             return DETAILS[code]

@@ -21,7 +21,7 @@ from workers.vendors.base import (
 )
 from workers.vendors.vivo.codes import number, replaced_parts
 from workers.vendors.vivo.texts import CUSTOM_CHARACTERS_MAX, TOKEN, all_custom, characters, custom_with, receipt, words
-from workers.wire import Answer, Request
+from workers.wire import HttpResponse, Request
 
 TTL_S_MIN: Final = 60
 TTL_S_MAX: Final = 86_400
@@ -46,7 +46,7 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     return request("/message/saveListPayload", body | {"requestId": _list_request_id(batch, "s")}, access)
 
 
-def follow(batch: RequestBatch, answer: Answer, credential: Credential, access: AccessToken | None) -> Request | None:
+def follow(batch: RequestBatch, answer: HttpResponse, credential: Credential, access: AccessToken | None) -> Request | None:
     """/message/pushToList with the taskId that saveListPayload gave. Call it once, with the first answer; None: that one is final."""
     if len(batch.items) == 1 or answer.status != 200:
         return None

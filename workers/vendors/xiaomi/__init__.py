@@ -14,7 +14,7 @@ from workers.vendors.base import (
     VendorSpec,
 )
 from workers.vendors.xiaomi.classes import place
-from workers.vendors.xiaomi.codes import checked, classify, quota_told
+from workers.vendors.xiaomi.codes import checked, classify, quota_reported
 from workers.vendors.xiaomi.credential import ACCOUNT, demo, read_credential
 from workers.vendors.xiaomi.receipts import RECEIPTS
 from workers.vendors.xiaomi.request import build, check, group, token_valid
@@ -44,6 +44,6 @@ XIAOMI = VendorSpec(
     checked=checked,
     rights=frozenset({"xiaomi.private"}),
     group=group,
-    quota_told=quota_told,
+    quota_reported=quota_reported,
     too_long=TOO_LONG | {"10018", "65009", "65014", "65015"},
 )

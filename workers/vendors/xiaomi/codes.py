@@ -21,10 +21,10 @@ from workers.vendors.base import (
 from workers.vendors.form_texts import (
     code_of,
     number,
-    told,
+    redact,
     unreadable,
 )
-from workers.wire import Answer, NoAnswer
+from workers.wire import HttpResponse, NoAnswer
 
 _RETRY = "-1 1 10001 10002 10003 10009 10010 10011 10037 20301 20607 22102 26003 65003 65029"
 _CREDENTIAL = (
@@ -57,7 +57,7 @@ UNKNOWN_ATTEMPTS: Final = 3  # "any other code: retry 3x then fail"
 NO_TARGETS: Final = "no valid targets"  # 20301 with these words is about the token
 
 
-def classify(batch: RequestBatch, answer: Answer | NoAnswer) -> Sequence[Outcome]:
+def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[Outcome]:
     """A code other than 0 speaks for all tokens; beside a 0 the refused ones are named."""
     if isinstance(answer, NoAnswer):
         return no_answer(batch, answer)
@@ -79,11 +79,11 @@ def _code(reply: Mapping[str, Any]) -> str:
 
 def _words(batch: RequestBatch, reply: Mapping[str, Any]) -> str:
     """reason first, then description, then info: the first that says something."""
-    said = next((text for key in ("reason", "description", "info") if isinstance(text := reply.get(key), str) and text.strip()), "")
-    return told(said, *(item.target.token for item in batch.items))
+    reason = next((text for key in ("reason", "description", "info") if isinstance(text := reply.get(key), str) and text.strip()), "")
+    return redact(reason, *(item.target.token for item in batch.items))
 
 
-def _refused(batch: RequestBatch, answer: Answer, reply: Mapping[str, Any], code: str) -> Outcome:
+def _refused(batch: RequestBatch, answer: HttpResponse, reply: Mapping[str, Any], code: str) -> Outcome:
     words, status = _words(batch, reply), str(answer.status)
     verdict = CODES.get(code)
     if code == "20301" and NO_TARGETS in words.lower():
@@ -108,7 +108,7 @@ def _given_up(batch: RequestBatch, outcome: Outcome) -> Sequence[Outcome]:
     return [last if undocumented and tries_with(item, outcome.code) >= UNKNOWN_ATTEMPTS else outcome for item in batch.items]
 
 
-def _by_status(answer: Answer, code: str) -> Outcome:
+def _by_status(answer: HttpResponse, code: str) -> Outcome:
     """No usable code. A 2xx that can't be read may well have been done: uncertain, never sent twice for marketing."""
     status, wait = str(answer.status), retry_after_s(answer)
     if 200 <= answer.status < 300:
@@ -122,7 +122,7 @@ def _by_status(answer: Answer, code: str) -> Outcome:
     return Outcome(Verdict.UNAVAILABLE, status, code, retry_after_s=wait)
 
 
-def _taken(batch: RequestBatch, answer: Answer, reply: Mapping[str, Any]) -> Sequence[Outcome]:
+def _taken(batch: RequestBatch, answer: HttpResponse, reply: Mapping[str, Any]) -> Sequence[Outcome]:
     """Code 0: the regids that `data.bad_regids` names are dead, the others share one outcome. Source: xiaomi.md §4A, §9.7."""
     if reply.get("result", "ok") != "ok":
         return same(batch, Outcome(Verdict.UNKNOWN, str(answer.status), "0", _words(batch, reply), alarm=True))
@@ -174,7 +174,7 @@ def channels_exceeded(text: Any) -> dict[str, int]:
     return found
 
 
-def quota_told(answer: Answer) -> tuple[int, int] | None:
+def quota_reported(answer: HttpResponse) -> tuple[int, int] | None:
     """(delivered today, today's total) as the answer tells them; used = limit once a channel is over, which closes it until midnight."""
     data = _data(read(answer, dict[str, Any]) or {})
     limit, used = number(data.get("day_quota"), 0, 10**12), number(data.get("day_acked"), 0, 10**12)
@@ -183,7 +183,7 @@ def quota_told(answer: Answer) -> tuple[int, int] | None:
     return (max(used, limit), limit) if channels_exceeded(data.get("channel_exceed_quota")) else (used, limit)
 
 
-def checked(answer: Answer) -> Verdict:
+def checked(answer: HttpResponse) -> Verdict:
     """ACCEPTED when the secret was taken, though statistics may be forbidden (10038) or asked too often (10027, 10039)."""
     code = _code(read(answer, dict[str, Any]) or {})
     if code in ("0", "10027", "10038", "10039") and answer.status < 500:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.transport.base import SendBatch, base_of, fault_of, loopback, read_head
-from workers.wire import Answer, NoAnswer, Request, Route
+from workers.wire import HttpResponse, NoAnswer, Request, Route
 
 ADDRESSES = {
     "https://api.push.apple.com": "https://api.push.apple.com",
@@ -107,14 +107,14 @@ def test_any_lines_give_a_head(lines):
 
 def test_a_batch_gives_its_answers_in_order():
     batch = SendBatch(2, 5)
-    first, second = Answer(200, {}, b""), NoAnswer("reset", True)
+    first, second = HttpResponse(200, {}, b""), NoAnswer("reset", True)
     threading.Timer(0.02, lambda: (batch.put(1, second), batch.put(0, first))).start()
     assert list(batch.wait(lambda index: False)) == [first, second]
 
 
 def test_what_is_missing_when_a_batch_ends_is_a_timeout_that_knows_whether_it_was_begun():
     batch = SendBatch(3, 0)
-    batch.put(1, Answer(200, {}, b""))
+    batch.put(1, HttpResponse(200, {}, b""))
     begun = time.monotonic()
     answers = batch.wait(lambda index: index == 2)
     assert [(a.reason, a.sent) for a in answers if isinstance(a, NoAnswer)] == [("timeout", False), ("timeout", True)]
@@ -123,6 +123,6 @@ def test_what_is_missing_when_a_batch_ends_is_a_timeout_that_knows_whether_it_wa
 
 def test_the_first_answer_counts():
     batch = SendBatch(1, 1)
-    batch.put(0, Answer(200, {}, b""))
-    batch.put(0, Answer(500, {}, b""))
+    batch.put(0, HttpResponse(200, {}, b""))
+    batch.put(0, HttpResponse(500, {}, b""))
     assert [a.status for a in batch.wait(lambda index: False)] == [200]

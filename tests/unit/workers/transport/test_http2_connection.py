@@ -20,7 +20,7 @@ from workers.transport.http2 import (
     StreamSending,
     frame,
 )
-from workers.wire import Answer, NoAnswer, Request
+from workers.wire import HttpResponse, NoAnswer, Request
 
 NOW = 100.0
 
@@ -64,7 +64,8 @@ class Peer:
 
     def told(self) -> list[Any]:
         return [
-            (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status if isinstance(a, Answer) else None for a in self.sending.answers
+            (a.reason, a.sent) if isinstance(a, NoAnswer) else a.status if isinstance(a, HttpResponse) else None
+            for a in self.sending.answers
         ]
 
 
@@ -192,7 +193,7 @@ def test_padding_priority_continuation_interim_and_trailers() -> None:
         peer.head(("x-trailer", "no")),
     )
     (answer,) = peer.sending.answers
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HttpResponse)
     assert (answer.status, answer.headers, answer.body) == (400, {"apns-id": "a", "x": "1, 2"}, b"body")
 
 
@@ -240,7 +241,7 @@ def test_bodies_of_one_call_are_bounded_together(monkeypatch: pytest.MonkeyPatch
         stream = 1 + 2 * number
         peer.say(peer.head(OK, stream=stream, flags=4), *[frame(0, 0, stream, b"z" * 10_000)] * 3, frame(0, 1, stream, b""))
     assert peer.told() == [200] * 8
-    sizes = [len(answer.body) for answer in peer.sending.answers if isinstance(answer, Answer)]
+    sizes = [len(answer.body) for answer in peer.sending.answers if isinstance(answer, HttpResponse)]
     assert sizes[0] == 30_000
     assert sum(sizes) < 40_000 + 30_000 + 8 * http2.SPARSE_BYTES
 
@@ -339,7 +340,7 @@ def test_a_body_without_end_is_cut_and_the_stream_reset() -> None:
             break
         peer.say(frame(0, 0, 1, b"z" * 16_000))
     (answer,) = peer.sending.answers
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HttpResponse)
     assert len(answer.body) == 1 << 20
     assert frame(3, 0, 1, struct.pack(">I", 8)) in peer.written()
 
