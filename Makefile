@@ -1,5 +1,5 @@
 # Every habit of this house by name. Each target sets up what it needs first; only python3 (>= 3.11), git and make are asked for.
-.PHONY: generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test properties check chaos soak upgrade planted isolation cluster reshard scaling cluster-e2e bench bench-against bench-lanes doors clean lint-code lint-format lint-types lint-imports lint-dependencies
+.PHONY: generated alerts-fired doctor-49 site helm alerts install install-dev lock demo up test coverage properties check chaos soak upgrade planted isolation cluster reshard scaling cluster-e2e bench bench-against bench-lanes doors clean lint-code lint-format lint-types lint-imports lint-dependencies
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,16 @@ up: install
 # Most of the time is waiting: four files at a time, each process with servers of its own (tests/conftest.py says in which order)
 test: install-dev
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+# Folders without I/O: every line and every branch of them is run by a unit test
+PURE := workers/routing workers/vendors
+
+# Branch coverage of the unit tests: the pure folders whole, all of it at least pyproject's fail_under
+coverage: install-dev
+	@mkdir -p var/coverage
+	@$(BIN)/python -m pytest -n 2 tests/unit --cov --cov-branch --cov-report= --cov-fail-under=0
+	@$(BIN)/coverage report --show-missing --skip-covered --fail-under=100 --include="$(shell echo $(PURE:%=%/*) | tr ' ' ,)"
+	@$(BIN)/coverage report --format=total
 
 # The same properties with 25 times as many examples, the model of admission with 2,500 walks
 properties: install-dev

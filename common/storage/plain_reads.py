@@ -18,12 +18,12 @@ from common.storage.raw_pipe import command, raw_pipe
 
 #: Streams of more bytes, in all, are read by the script.
 PLAIN_BYTES_MAX: Final = 16 * 1024 * 1024
-#: Entries of a stream whose bytes are asked for: asking walks over its nodes, 0.1 µs for some ten entries.
-ASKED_ENTRIES_MAX: Final = 60_000
-#: How long it is relied on that little was written meanwhile, seconds; asked again after half of it.
+#: How long it is relied on that little was written since, seconds; asked again after half of it.
 RELIED_S: Final = 0.1
 #: A read of fewer entries has no backlog behind it: the next one goes by the script, nothing is asked.
 BACKLOG_MIN: Final = 50
+#: Entries of a stream of unknown size whose bytes are asked for: that walks over its nodes, 0.1 µs for some ten entries.
+ASKED_ENTRIES_MAX: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +46,28 @@ class PlainReads:
         self._group = group
         self._consumer = consumer
         self._asked = _NEVER
+        self._means: dict[str, float] = {}  # bytes of an entry, when they were last told
+        self._backlog = False
 
     def may(self, counts: Mapping[str, int], bytes_max: int) -> bool:
-        """Whether so many entries of each stream are, as far as was told of late, bytes_max at most
-        by their mean size, and never more than PLAIN_BYTES_MAX."""
-        reply = self._asked
-        if time.monotonic() - reply.at > RELIED_S:
+        """Whether so many entries of each stream are bytes_max at most by their mean size, and never
+        more than PLAIN_BYTES_MAX; behind a read of many it is asked for."""
+        if not self._backlog:
             return False
-        held, expected = 0, 0.0
+        if time.monotonic() - self._asked.at > RELIED_S / 2:
+            self._ask(counts)
+        reply, held, expected = self._asked, 0, 0.0
         for name, count in counts.items():
             size = reply.bytes.get(name)
             if size is None:
                 return False
             held += size
             expected += size / max(reply.entries[name], 1) * count
-        return held <= PLAIN_BYTES_MAX and expected <= bytes_max
+        return held <= PLAIN_BYTES_MAX and expected <= bytes_max and time.monotonic() - reply.at < RELIED_S
+
+    def found(self, entries: int) -> None:
+        """What the last read gave, whichever way it went."""
+        self._backlog = entries >= BACKLOG_MIN
 
     def read(self, counts: Mapping[str, int]) -> list[Any]:
         """Per stream its entries [id, [field, value, ...]] that nobody has read, or a ResponseError."""
@@ -68,48 +75,30 @@ class PlainReads:
             command("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", str(count), "STREAMS", name, ">")
             for name, count in counts.items()
         ]
-        asks = time.monotonic() - self._asked.at > RELIED_S / 2
-        reply = self._exchange(reads, counts, asks=asks)
-        found = [one if isinstance(one, ResponseError) else _entries(one) for one in reply]
-        self._heed(found)
-        return found
+        return [one if isinstance(one, ResponseError) else _entries(one) for one in self._exchange(reads)]
 
-    def ask(self, counts: Mapping[str, int], found: int) -> None:
-        """After a read by the script, which gave so many entries."""
-        if found < BACKLOG_MIN:
-            return
-        self._exchange([], counts, asks=True)
-        if None in self._asked.bytes.values():  # their numbers were not known
-            self._exchange([], counts, asks=True)
+    def _ask(self, counts: Mapping[str, int]) -> None:
+        """Bytes only where they may be few."""
+        at, names = time.monotonic(), list(counts)
+        entries = dict(zip(names, map(_number, self._exchange([command("XLEN", name) for name in names])), strict=True))
+        few = [name for name in names if self._may_be_few(name, entries[name])]
+        sizes = dict(
+            zip(few, map(_number, self._exchange([command("MEMORY", "USAGE", name, "SAMPLES", "0") for name in few])), strict=True)
+        )
+        self._means.update({name: size / max(entries[name] or 1, 1) for name, size in sizes.items() if size is not None})
+        self._asked = _Asked(at, {name: entries[name] or 0 for name in names}, {name: sizes.get(name) for name in names})
 
-    def _heed(self, found: Sequence[Any]) -> None:
-        if sum(len(one) for one in found if not isinstance(one, ResponseError)) < BACKLOG_MIN:
-            self._asked = _NEVER  # no backlog
+    def _may_be_few(self, name: str, entries: int | None) -> bool:
+        if entries is None:
+            return False
+        mean = self._means.get(name)
+        return entries <= ASKED_ENTRIES_MAX if mean is None else entries * mean <= PLAIN_BYTES_MAX
 
-    def _exchange(self, reads: Sequence[str], counts: Mapping[str, int], *, asks: bool) -> list[Any]:
-        """The answers to the reads; `asks`: with a question for what the streams hold behind them."""
-        known = self._asked.entries
-        questions = [
-            (name, kind)
-            for name in (counts if asks else ())
-            for kind in ("entries", "bytes")
-            if kind == "entries" or known.get(name, ASKED_ENTRIES_MAX + 1) <= ASKED_ENTRIES_MAX
-        ]
-        commands = [*reads, *(_QUESTIONS[kind](name) for name, kind in questions)]
-        at = time.monotonic()
+    def _exchange(self, commands: Sequence[str]) -> list[Any]:
+        if not commands:
+            return []
         with raw_pipe(self._redis) as pipe:
-            reply = pipe.ask_each("".join(commands), len(commands))
-        if asks:
-            answers = dict(zip(questions, reply[len(reads) :], strict=True))
-            entries = {name: _number(answers[name, "entries"]) or 0 for name in counts}
-            self._asked = _Asked(at, entries, {name: _number(answers.get((name, "bytes"))) for name in counts})
-        return reply[: len(reads)]
-
-
-_QUESTIONS: Final = {
-    "entries": lambda name: command("XLEN", name),
-    "bytes": lambda name: command("MEMORY", "USAGE", name, "SAMPLES", "0"),
-}
+            return pipe.ask_each("".join(commands), len(commands))
 
 
 def _number(answer: Any) -> int | None:

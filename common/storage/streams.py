@@ -357,7 +357,7 @@ class CoreStreams(StreamStore):
         self._make(counts)
         if not self._plain.may(counts, bytes_max):
             entries = super().read_weighted(counts, bytes_max)
-            self._plain.ask(counts, len(entries))
+            self._plain.found(len(entries))
             return entries
         entries, lost = [], list[ResponseError]()
         for stream, raws in zip(counts, self._plain.read(counts), strict=True):
@@ -366,6 +366,7 @@ class CoreStreams(StreamStore):
                 lost.append(raws)
             else:
                 entries += [self._read_whole(stream, *raw) for raw in raws]
+        self._plain.found(len(entries))
         if lost and not entries:
             raise lost[0]
         return entries

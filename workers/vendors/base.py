@@ -377,7 +377,7 @@ def cut(text: str, most: int, measure: Callable[[str], int] = characters) -> str
     if room < 0:
         return ""
     used, end = 0, 0
-    for match in graphemes().finditer(text):
+    for match in graphemes().finditer(text):  # pragma: no branch - all of it has no room: the loop breaks
         size = measure(match.group())
         if used + size > room:
             break

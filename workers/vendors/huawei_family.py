@@ -30,7 +30,6 @@ ACCESS_S_DEFAULT = 3600
 ACCESS_S_MAX = 7 * 86_400
 ACCESS_EARLY_S = 300
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _TOKEN = re.compile(r"[!-~]{1,1024}")
 _ID = re.compile(r"[!-~]{1,64}")
 
@@ -50,27 +49,9 @@ Render = Callable[[str, str, Keep], dict[str, Any]]
 # ---------------------------------------------------------------- bytes
 
 
-def encoded(value: Any) -> bytes:
-    """Compact JSON of any value made of JSON's types; a lone surrogate, which has no UTF-8 form, becomes U+FFFD."""
-    try:
-        return compact(value)
-    except (UnicodeEncodeError, TypeError):
-        return compact(_whole(value))
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, Mapping):
-        return {_SURROGATE.sub("\ufffd", str(key)): _whole(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_whole(item) for item in value]
-    return value if value is None or isinstance(value, int | float) else str(value)
-
-
 def json_bytes(text: str) -> int:
     """Bytes that `text` takes inside a JSON text, escapes counted, quotes not."""
-    return len(encoded(text)) - 2
+    return len(compact(text)) - 2
 
 
 def fitted(render: Render, title: str, body: str, repeats: int = 1, prefix: str = "") -> dict[str, Any]:
@@ -82,9 +63,9 @@ def fitted(render: Render, title: str, body: str, repeats: int = 1, prefix: str 
     """
     for keep in sorted(Keep, reverse=True):
         whole = render(title, body, keep)
-        if len(encoded(whole)) <= BODY_BYTES_MAX:
+        if len(compact(whole)) <= BODY_BYTES_MAX:
             return whole
-        room = (BODY_BYTES_MAX - SLACK_BYTES - len(encoded(render("", "", keep)))) // repeats
+        room = (BODY_BYTES_MAX - SLACK_BYTES - len(compact(render("", "", keep)))) // repeats
         if room >= WORDS_BYTES_MIN or keep is Keep.WORDS:
             head = cut(title, max(room // 3, room - json_bytes(body)), json_bytes)
             left = room - json_bytes(head)
@@ -115,7 +96,7 @@ def click_data(note: Notification, keep: Keep = Keep.ALL) -> dict[str, Any]:
 
 
 def json_text(data: Mapping[str, Any]) -> str:
-    return encoded(data).decode()
+    return compact(data).decode()
 
 
 def note_tag(note: Notification) -> str:

@@ -144,6 +144,21 @@ def test_a_p12_without_checksum_and_encryption_is_refused():
         given(bare.dump(force=True))
 
 
+def test_a_p12_that_is_encrypted_needs_no_checksum():
+    key = key_of()
+    bare = asn1.Pfx.load(p12_of(key, certificate_of(key, serial=42)))
+    del bare["mac_data"]
+    assert taken(bare.dump(force=True)).serial_number == 42
+
+
+def test_a_key_that_nobody_can_read_is_nobodys():
+    key, odd = key_of(), key_of()
+    strange = p12_of(odd, certificate_of(odd, topic="com.example.other"), secrecy=serialization.NoEncryption())
+    of_no_kind = strange.replace(bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d027f"))
+    assert of_no_kind != strange
+    assert taken(together(p12_of(key, certificate_of(key, serial=42)), of_no_kind)).serial_number == 42
+
+
 def test_a_p12_in_pem_armour_is_read_and_other_pem_is_named():
     key = key_of()
     raw = p12_of(key, certificate_of(key, serial=42))

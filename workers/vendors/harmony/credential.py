@@ -27,9 +27,6 @@ from workers.vendors.base import (
     secret_file_text,
 )
 from workers.vendors.huawei_classes import DEMO_RIGHTS
-from workers.vendors.huawei_family import (
-    encoded,
-)
 from workers.wire import HttpResponse
 
 #: Fixed in every JWT, whatever PUSHFLEET_ENDPOINT_HARMONY or the key file's token_uri say.
@@ -80,7 +77,7 @@ def signing_input(key_id: str, sub_account: str, iat_s: int) -> str:
     """Header and claims of the JWT as it is signed: base64url without padding, joined by a dot."""
     header = {"kid": key_id, "typ": "JWT", "alg": "PS256"}
     claims = {"aud": AUDIENCE, "iss": sub_account, "exp": iat_s + JWT_LIFE_S, "iat": iat_s}
-    return f"{_base64url(encoded(header))}.{_base64url(encoded(claims))}"
+    return f"{_base64url(compact(header))}.{_base64url(compact(claims))}"
 
 
 def _base64url(data: bytes) -> str:

@@ -12,11 +12,11 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     RequestBatch,
+    compact,
     read,
 )
 from workers.vendors.harmony.request import NOTIFICATION, headers, push_type_of
 from workers.vendors.huawei_family import (
-    encoded,
     image_of,
 )
 from workers.wire import HttpResponse, Request
@@ -47,7 +47,7 @@ def image_wanted(batch: RequestBatch, credential: Credential) -> str | None:
 def ask_image(image: str, credential: Credential, access: AccessToken | None) -> Request:
     """Source: 图片风控, read 2026-11-23; push-type 0: the large icon of a notification."""
     path = f"/v2/{credential.options['project_id']}/images:verify"
-    return Request("HARMONY", path, headers(access, NOTIFICATION), encoded({"imageUrl": image}))
+    return Request("HARMONY", path, headers(access, NOTIFICATION), compact({"imageUrl": image}))
 
 
 def read_image(answer: HttpResponse, now_ms: int) -> tuple[str, int] | None:

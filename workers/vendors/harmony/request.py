@@ -12,6 +12,7 @@ from workers.vendors.base import (
     Credential,
     RequestBatch,
     base62,
+    compact,
     cut,
     number_id,
     quiet,
@@ -23,7 +24,6 @@ from workers.vendors.huawei_family import (
     bearer,
     body_of,
     click_data,
-    encoded,
     fitted,
     image_of,
     json_text,
@@ -56,7 +56,7 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     note = batch.items[0].note
     tokens = [item.target.token for item in batch.items]
     if note.kind is Kind.RECALL and (client_id := credential.options.get("app_id")):
-        revoke = encoded({"notifyId": number_id(note.collapse_id), "token": tokens})
+        revoke = compact({"notifyId": number_id(note.collapse_id), "token": tokens})
         return Request("HARMONY", f"/v1/{client_id}/messages:revoke", headers(access, NOTIFICATION), revoke)
     push_type = push_type_of(note, credential.rights)
     if push_type == NOTIFICATION:
@@ -67,7 +67,7 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     else:
         body = _background(batch, credential, push_type)
     body["target"]["token"] = tokens
-    return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", headers(access, push_type), encoded(body))
+    return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", headers(access, push_type), compact(body))
 
 
 def headers(access: AccessToken | None, push_type: int) -> dict[str, str]:
@@ -185,5 +185,5 @@ def category_of(note: Notification, rights: frozenset[str]) -> str:
 def check(credential: Credential, access: AccessToken | None) -> Request:
     """v3 has no dry run, so a push to no token: Huawei looks at the JWT and the project before it counts them (80300010)."""
     shown = {"category": MARKETING, "title": "check", "body": "check", "clickAction": {"actionType": 0}}
-    body = encoded({"payload": {"notification": shown}, "target": {"token": []}})
+    body = compact({"payload": {"notification": shown}, "target": {"token": []}})
     return Request("HARMONY", f"/v3/{credential.options['project_id']}/messages:send", headers(access, NOTIFICATION), body)

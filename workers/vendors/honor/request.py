@@ -11,6 +11,7 @@ from workers.vendors.base import (
     Credential,
     RequestBatch,
     body_within,
+    compact,
     cut,
     number_id,
     quiet,
@@ -21,7 +22,6 @@ from workers.vendors.huawei_family import (
     bearer,
     body_of,
     click_data,
-    encoded,
     fitted,
     group_of,
     image_of,
@@ -55,7 +55,7 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
         body = fitted(lambda head, tail, keep: _alert(batch, credential, head, tail, keep), title, text, repeats)
     body["token"] = [item.target.token for item in batch.items]
     headers = {**bearer(access), "timestamp": str(batch.now_ms)}
-    return Request("HONOR", f"/api/v1/{credential.options['app_id']}/sendMessage", headers, encoded(body))
+    return Request("HONOR", f"/api/v1/{credential.options['app_id']}/sendMessage", headers, compact(body))
 
 
 def _data_message(batch: RequestBatch) -> dict[str, Any]:

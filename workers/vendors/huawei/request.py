@@ -12,6 +12,7 @@ from workers.vendors.base import (
     AccessToken,
     Credential,
     RequestBatch,
+    compact,
     number_id,
     quiet,
 )
@@ -22,7 +23,6 @@ from workers.vendors.huawei_family import (
     bearer,
     body_of,
     click_data,
-    encoded,
     fitted,
     group_of,
     image_of,
@@ -85,7 +85,7 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
 
 
 def _send(credential: Credential, access: AccessToken | None, body: dict[str, Any]) -> Request:
-    return Request("HUAWEI", f"/v1/{credential.options['app_id']}/messages:send", bearer(access), encoded(body))
+    return Request("HUAWEI", f"/v1/{credential.options['app_id']}/messages:send", bearer(access), compact(body))
 
 
 def _data_message(batch: RequestBatch) -> dict[str, Any]:
