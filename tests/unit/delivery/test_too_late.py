@@ -15,8 +15,9 @@ from common.ports import Session
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing
+from workers.delivery.pacing import Unpaced
 from workers.delivery.settle import settle
-from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer, Delivered, DeliveryPorts, LaneTurn, Permit, Unpaced, deliver
+from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer, Delivered, DeliveryPorts, LaneTurn, Permit, deliver
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import _news
 from workers.presence import stage as presence
