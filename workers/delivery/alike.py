@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from common.contracts import AlikeBatch, LikeRow, push_like
 from common.model import BadgeMode, Kind, PushType
-from common.push_ids import push_id
+from common.push_ids import push_ids
 from workers.delivery import late, usual
 from workers.delivery.lane import Lane
 from workers.delivery.stage import ClaimAnswer, Delivered, DeliveryPorts, LaneTurn, Ready, concluded, deliver
@@ -102,25 +102,23 @@ def _requests(
         form = form_of(spec, batch, lane.credential, access, url)
         if form is None:
             return None
-        part = numbers[start : start + len(batch.rows)]
-        about = [
-            PushValues(push_id(batch.app, row.event_id, row.user, row.device, batch.like.kind), badge, (row.expires_at_ms - now_ms) // 1000)
-            for row, (badge, _) in zip(batch.rows, part, strict=True)
-        ]
-        one.push_ids += [own.push_id for own in about]
+        rows, badges = batch.rows, [badge for badge, _ in numbers[start : start + len(batch.rows)]]
+        ids = push_ids(batch.app, [(row.event_id, row.user, row.device) for row in rows], batch.like.kind)
+        about = PushValues(ids, badges, [(row.expires_at_ms - now_ms) // 1000 for row in rows])
+        one.push_ids += ids
         columns, odd = filled(form, spec, batch, about)
-        others = {place: _odd(batch, batch.rows[place], about[place], lane, access, RequestBatch((), now_ms, url)) for place in odd}
+        others = {place: _odd(batch, place, about, lane, access, RequestBatch((), now_ms, url)) for place in odd}
         if None in others.values():
             return None
-        parts.append(RequestColumns(form, columns, len(about), {place: other for place, other in others.items() if other is not None}))
-        start += len(batch.rows)
+        parts.append(RequestColumns(form, columns, len(rows), {place: other for place, other in others.items() if other is not None}))
+        start += len(rows)
     return parts[0] if len(parts) == 1 else joined(parts)
 
 
-def _odd(batch: AlikeBatch, row: LikeRow, about: PushValues, lane: Lane, access: AccessToken | None, empty: RequestBatch) -> Request | None:
+def _odd(batch: AlikeBatch, place: int, about: PushValues, lane: Lane, access: AccessToken | None, empty: RequestBatch) -> Request | None:
     """The request of a push that does not follow the form; None where the vendor would refuse it."""
-    push = push_like(batch.like, row, batch.platform)
-    item = PushItem(push.note, push.targets[0], about.badge, about.ttl_s)
+    push = push_like(batch.like, batch.rows[place], batch.platform)
+    item = PushItem(push.note, push.targets[0], about.badges[place], about.ttls_s[place])
     if lane.spec.refuse is not None and lane.spec.refuse(item) is not None:
         return None
     return lane.spec.build(RequestBatch((item,), empty.now_ms, empty.callback_url), lane.credential, access)
