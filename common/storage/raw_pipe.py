@@ -103,6 +103,11 @@ def raw_pipe(client: Redis) -> Iterator[RawPipe]:
         pool.release(connection)
 
 
+def first_score(answer: Any) -> float:
+    """Of the first member that a ZRANGE WITHSCORES tells, in either form of the protocol."""
+    return float(answer[0][1] if isinstance(answer[0], list) else answer[1])
+
+
 def read_all(client: Redis, commands: str, count: int) -> list[Any]:
     """The answers to so many reads in one write; again after a broken connection, as often as the client does."""
 

@@ -264,6 +264,12 @@ def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, tur
     return ready
 
 
+def keep_in_time(ready: Ready, world: DeliveryPorts) -> bool:
+    """Whether something of a round may go still, now that its lane's rate was asked; what may not is decided."""
+    ready.granted = _in_time(ready.granted, ready.lane, world, ready.done)
+    return bool(ready.granted)
+
+
 def requests_of(ready: Ready, world: DeliveryPorts) -> list[Request]:
     """The requests of a round that goes at once; from here on it counts as sent."""
     sent_ms = world.now_ms()
@@ -548,8 +554,9 @@ def _asked(
     """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
     costs = _costs(granted, lane)
     if pacer.part(costs) == (len(granted), 0.0):
-        pacer.spend(sum(costs))
-        return granted, _ask(granted, lane, access, world, done)
+        fit = _in_time(granted, lane, world, done)  # the lane's rate was asked meanwhile, and its server may have been away
+        pacer.spend(sum(_costs(fit, lane)))
+        return fit, _ask(fit, lane, access, world, done) if fit else []
     sent: list[tuple[RequestBatch, list[PendingPush]]] = []
     answers: list[Future[list[HttpResponse | NoAnswer]]] = []
     start = 0
