@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from common.contracts import Notification, Target
 from common.model import Vendor
-from tests.builders import NOW_MS, notification
+from tests.builders import NOW_MS as NOW_MS
+from tests.builders import notification
 from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch
 from workers.wire import HttpResponse
 
