@@ -32,8 +32,6 @@ def written(client: redis.Redis, space: str) -> dict[str, dict[bytes, bytes]]:
         name = key.decode().removeprefix(space)
         fields: Any = client.hgetall(key)
         found[name] = {field: value if ":ts:" in name else value[:8] for field, value in fields.items()}
-            field: value if ":ts:" in name else value[:8] for field, value in cast("dict[bytes, bytes]", client.hgetall(key)).items()
-        }
     return found
 
 
