@@ -583,7 +583,7 @@ def test_a_store_that_hangs_is_said_in_time(runtime, tenant, monkeypatch):
     monkeypatch.setattr(app, "PAGE_S_MAX", 0.3)
     hang = threading.Event()
 
-    def hung(lang: str) -> list[dict[str, Any]]:
+    def hung(lang: str) -> list[dict[str, object]]:
         hang.wait(10)
         return []
 
