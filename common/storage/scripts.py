@@ -7,9 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hiredis import pack_command
 from redis import Redis
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError
+
+from common.storage.raw_pipe import ask_all
 
 _FOLDER = Path(__file__).parent / "lua"
 
@@ -28,14 +31,14 @@ def script(redis: Redis, name: str, *shared: str) -> Script:
 Call = tuple[Script, Sequence[str], Sequence[Any]]
 
 
-def run_all(redis: Redis, calls: Sequence[Call]) -> list[Any]:
-    """The scripts in one round trip, an answer each; redis-py would ask in a second one whether the server knows them."""
-    if not calls:
+def run_all(redis: Redis, calls: Sequence[Call], commands: Sequence[Sequence[Any]] = ()) -> list[Any]:
+    """The scripts, and plain commands behind them, in one round trip, an answer each; redis-py would ask in a second one whether the
+    server knows the scripts, and spends more CPU on a pipeline than the server on most of them."""
+    if not calls and not commands:
         return []
-    with redis.pipeline(transaction=False) as pipe:
-        for one, keys, args in calls:
-            pipe.evalsha(one.sha, len(keys), *keys, *args)
-        answers: list[Any] = pipe.execute(raise_on_error=False)
+    packed = b"".join([pack_command(("EVALSHA", one.sha, len(keys), *keys, *args)) for one, keys, args in calls])
+    packed += b"".join([pack_command(tuple(one)) for one in commands])
+    answers = ask_all(redis, packed, len(calls) + len(commands))
     for index, answer in enumerate(answers):
         if isinstance(answer, NoScriptError):
             one, keys, args = calls[index]

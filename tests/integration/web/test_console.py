@@ -164,10 +164,10 @@ def test_the_other_language_shows_the_same_page(runtime, console):
 
 def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
     for role in ("intake", "presence", "routing", "upkeep", "receipts"):
-        runtime.living.say(f"{role}.1", role, None)
+        runtime.living.beat(f"{role}.1", role, None)
     page = Browser(console).go("/").text
     assert re.search(r"not alive: [^<]*delivery-meizu", page), "a vendor with a credential wants its process"
-    runtime.living.say("delivery.1", f"delivery:{','.join(Vendor)}", None)
+    runtime.living.beat("delivery.1", f"delivery:{','.join(Vendor)}", None)
     page = Browser(console).go("/").text
     assert "All is flowing." in page
     assert "<b>6</b><details><summary>Processes alive" in page
@@ -582,7 +582,12 @@ def test_health_and_unknown_pages(console, people):
 def test_a_store_that_hangs_is_said_in_time(runtime, tenant, monkeypatch):
     monkeypatch.setattr(app, "PAGE_S_MAX", 0.3)
     hang = threading.Event()
-    ports = replace(console_ports(runtime), lanes=lambda lang: hang.wait(10) and [])
+
+    def hung(lang: str) -> list[dict[str, object]]:
+        hang.wait(10)
+        return []
+
+    ports = replace(console_ports(runtime), lanes=hung)
     for base in served(runtime, ports):
         answer = call(base + "/lanes", headers={"accept-language": "zh"})
         assert answer.status == 503
