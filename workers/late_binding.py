@@ -65,7 +65,7 @@ class BoundAddresses:
             return found
         try:
             devices = self._devices.of_users(app, sorted({works[index].target.user for index in changed}))
-        except sql.AWAY:
+        except sql.STORE_UNAVAILABLE:
             devices = None
         for index in changed:
             found[index] = Standing.AWAY if devices is None else _device(devices, works[index])
@@ -120,7 +120,7 @@ class PresentConsent:
         try:
             sessions, _ = self._presence.sessions(people)
             known = {app: self._known(app, [work for work in works if work.note.app == app]) for app in {app for app, _ in people}}
-        except (RedisError, OSError, *sql.AWAY):
+        except (RedisError, OSError, *sql.STORE_UNAVAILABLE):
             return [Standing.AWAY] * len(works)
         return [self._judge(work, own, *known[work.note.app]) or Standing.KEPT for work, own in zip(works, sessions, strict=True)]
 

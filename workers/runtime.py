@@ -147,7 +147,7 @@ class Catalog:
         try:
             with sql.optional(self._runtime.engine, CONFIG_WAIT_S):
                 self._snapshot = self._load(version)
-        except sql.AWAY:
+        except sql.STORE_UNAVAILABLE:
             log.warning("the database is away: credentials stay as they were")
 
     def _load(self, version: int) -> Snapshot:

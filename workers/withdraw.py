@@ -177,7 +177,7 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
     try:
         rows = runtime.ledger.accepted_of(*one.message, _since_ms(_looks_s(runtime), one.look, one.due_s), one.wish.after, PAGE)
         offline = _offline(runtime, one.wish, rows)
-    except sql.AWAY as error:
+    except sql.STORE_UNAVAILABLE as error:
         if not sql.took_too_long(error):  # the database's fault, not the wish's
             _replace(runtime, held, one.member, _now_s(runtime) + AWAY_S, fence)
             raise

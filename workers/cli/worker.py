@@ -126,7 +126,7 @@ def _tables_fit(runtime: Runtime) -> None:
     try:
         with sql.within(START_LOOK_S):
             check_tables(runtime.engine)
-    except sql.AWAY as error:
+    except sql.STORE_UNAVAILABLE as error:
         log.warning("the database is away", extra={"reason": type(error).__name__})
 
 

@@ -28,7 +28,7 @@ from workers.gate import lane_terms
 from workers.handlers.joint_rounds import JointRounds, Wanted
 from workers.handlers.lane_rounds import LaneRounds
 from workers.handlers.old_streams import OldStreams
-from workers.queues.consumer import AWAY
+from workers.queues.consumer import STORE_UNAVAILABLE
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -178,11 +178,11 @@ class LaneSender:
                 self._old_at = time.monotonic() + (0.0 if self._old.adopt() else 1.0)
             if self._work(time.monotonic() + SLICE_S):
                 self._listens = True
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
         finally:
             self._stopping = self._ends
-            with contextlib.suppress(*AWAY):  # else the mark runs out, and upkeep sends another
+            with contextlib.suppress(*STORE_UNAVAILABLE):  # else the mark runs out, and upkeep sends another
                 self._listen_no_more()
 
     def _listen_no_more(self) -> None:
@@ -463,7 +463,7 @@ class LaneSender:
         started = time.perf_counter()
         try:
             self._joint.send(wanted)
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
             for one in wanted:
                 if self._running.get(one.taken.word, _ELSEWHERE).together:
@@ -517,7 +517,7 @@ class LaneSender:
                 done = rest()
                 self._learn(taken.lane, done)
                 self.runtime.lane_queues.wake_at([self._rest_due(taken, done)] if done.stays else [])
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
             self._give_back(taken, running.entries)
         except Exception as error:  # it is taken again when its lease ends, and counted
@@ -550,7 +550,7 @@ class LaneSender:
     def _send(self, running: Running, lane: Lane | None) -> None:
         try:
             self._sent(running, running.entries, lane)
-        except AWAY:
+        except STORE_UNAVAILABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an entry breaks, the others must go on
             self._isolate(running, lane, error)
@@ -583,7 +583,7 @@ class LaneSender:
             try:
                 self._sent(running, [entry], lane)
                 self._past(running, entry)
-            except AWAY:
+            except STORE_UNAVAILABLE:
                 raise
             except Exception as own:  # noqa: BLE001
                 self._broken(running, entry, own)

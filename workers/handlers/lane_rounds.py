@@ -623,7 +623,7 @@ class LaneRounds:
             ]
             try:
                 retired = self._runtime.devices.retire(rows, state)
-            except sql.AWAY as error:  # the pushes are settled; the vendor will say the same of the next one
+            except sql.STORE_UNAVAILABLE as error:  # the pushes are settled; the vendor will say the same of the next one
                 log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
                 return ()
             if retired:

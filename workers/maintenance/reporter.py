@@ -93,7 +93,7 @@ class Reporter:
         """Does what needs the database, or leaves it for later: the other gauges do not wait for it."""
         try:
             do()
-        except sql.AWAY as error:
+        except sql.STORE_UNAVAILABLE as error:
             log.warning("the database is away", extra={"reason": type(error).__name__})
 
     def show_streams(self) -> None:

@@ -40,7 +40,7 @@ LEDGER_PACK_BYTES = 512 * 1024
 #: A process of its own waits so long for a store that is away.
 AWAY_S = 1.0
 #: A store is away: the entries are not to blame.
-AWAY = (RedisError, OSError, *sql.AWAY)
+STORE_UNAVAILABLE = (RedisError, OSError, *sql.STORE_UNAVAILABLE)
 
 #: A stream and an entry's id.
 Name = tuple[str, bytes]
@@ -191,7 +191,7 @@ class StreamConsumer:
                     self.progress_at = time.monotonic()
                     return
             self._stores.wake(self.policy.stage, self.policy.vendor)
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             log.warning("a store is away; the work waits in its stream", extra={"reason": type(error).__name__, "queue": self.policy.stage})
 
     # ------------------------------------------------------------ a process of its own
@@ -206,11 +206,11 @@ class StreamConsumer:
             try:
                 if not turn():
                     pause()
-            except AWAY as error:
+            except STORE_UNAVAILABLE as error:
                 log.warning("a store is away, waiting", extra={"reason": type(error).__name__, "queue": self.policy.stage})
                 time.sleep(AWAY_S)
             self.progress_at = time.monotonic()  # also while a store is away: a restart would not help
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*STORE_UNAVAILABLE):
             self.give_back()
 
     def give_back(self) -> None:
@@ -268,7 +268,7 @@ class StreamConsumer:
             time.sleep(wait_s)
             try:
                 entries += self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
-            except AWAY:
+            except STORE_UNAVAILABLE:
                 self._held = entries
                 raise
         if entries and not self.stopping() and (held := self.policy.hold(entries)):
@@ -298,7 +298,7 @@ class StreamConsumer:
     # ------------------------------------------------------------ suspects, poison
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """All of the entries are handled, refused, split, or given back (AWAY). Suspects come last, each alone."""
+        """All of the entries are handled, refused, split, or released (STORE_UNAVAILABLE). Suspects come last, each alone."""
         if not entries:
             return
         self._commits.begin()
@@ -318,7 +318,7 @@ class StreamConsumer:
         left = {(entry.stream, entry.id): entry for entry in entries}
         try:
             yield left
-        except AWAY:
+        except STORE_UNAVAILABLE:
             if self.policy.keeps_order and not self.stopping():
                 self._kept = list(left.values())
             else:
@@ -345,7 +345,7 @@ class StreamConsumer:
         started = time.perf_counter()
         try:
             self._commit(entries)
-        except AWAY:
+        except STORE_UNAVAILABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an item breaks, the others must go on
             self._isolate(entries, error)
@@ -363,7 +363,7 @@ class StreamConsumer:
             for entry in entries:
                 try:
                     self._commit([entry])
-                except AWAY:
+                except STORE_UNAVAILABLE:
                     raise
                 except Exception as own:  # noqa: BLE001
                     self._isolate([entry], own)
