@@ -147,7 +147,7 @@ def _round(runtime: Runtime, fence: Fence | None, until: float) -> int:
     written_s = _written_until_s(runtime)
     read = [(member, score, msgspec.msgpack.decode(member[1:], type=Wish)) for member, score in found if score < written_s]
     wishes = [Due(member, wish, wish.due_s or score) for member, score, wish in read]
-    _pull_parked(runtime, [one.wish for one in wishes if one.look in (0, len(_looks_s(runtime)) - 1)])
+    _end_recalled(runtime, [one.wish for one in wishes if one.look in (0, len(_looks_s(runtime)) - 1)])
     seen = runtime.ledger.seen_among([one.message for one in wishes])
     unseen = [one.member for one in wishes if one.message not in seen]
     if unseen:
@@ -235,7 +235,7 @@ def _written_until_s(runtime: Runtime) -> float:
     return min((int(first[0][0].split(b"-")[0]) / 1000 for first in firsts if first), default=float("inf"))
 
 
-def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
+def _end_recalled(runtime: Runtime, wishes: Sequence[Wish]) -> None:
     """What is recalled while it waits in a lane's queue is told so now, not when its time runs out."""
     words: dict[str, list[str]] = {}
     for wish in wishes:

@@ -203,7 +203,7 @@ class Delayed:
 
     # ------------------------------------------------------------ parking lots of releases before 0.2
 
-    def adopt_parked(self, count: int = 50) -> set[Vendor]:
+    def adopt_on_hold(self, count: int = 50) -> set[Vendor]:
         """Moves what an earlier release parked behind a stopped lane to the lane's queue; the vendors that got something."""
         got = set[Vendor]()
         for lane in self._lots():

@@ -71,7 +71,7 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
             settled.retires.append(Retire(work, "retired", "malformed", guarded=False))
     for work, delay_s, held_by in done.waiting:
         settled.waits.append(Deferral(work, _held(work, held_by), delay_s, held_by))
-    for work, held_by in done.parked:
+    for work, held_by in done.on_hold:
         settled.waits.append(Deferral(work, _held(work, held_by), None, held_by))
     settled.waits += [Deferral(work, work.target, 0.0, MOVED) for work in done.moved]
     # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one

@@ -41,7 +41,7 @@ class Delivered:
     """What became of a round of pushes of one lane.
 
     outcomes: the vendor's answer (or ours in its place) on each push that was asked about. decided: ended without a request.
-    waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
+    waiting: may go later, seconds from now, by the rate. on_hold: the lane is stopped, and by what. dropped: another entry's.
     left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
     addressed_ms: when the tokens were compared with their devices'. stays: something of the round's entries goes back to the queue.
     whole: it was a round of usual pushes that were all accepted at once (usual.py).
@@ -51,7 +51,7 @@ class Delivered:
     outcomes: list[tuple[PendingPush, Outcome]] = field(default_factory=list)
     decided: list[tuple[PendingPush, Decision, str]] = field(default_factory=list)
     waiting: list[tuple[PendingPush, float, Decision]] = field(default_factory=list)
-    parked: list[tuple[PendingPush, Decision]] = field(default_factory=list)
+    on_hold: list[tuple[PendingPush, Decision]] = field(default_factory=list)
     dropped: list[PendingPush] = field(default_factory=list)
     left: list[PendingPush] = field(default_factory=list)
     moved: list[PendingPush] = field(default_factory=list)
@@ -371,7 +371,7 @@ def _through_the_breaker(
     works: Sequence[PendingPush], state: BreakerProbe | BreakerOpen | None, world: DeliveryPorts, done: Delivered, *, patient: bool = True
 ) -> list[PendingPush]:
     if isinstance(state, BreakerOpen):
-        done.parked += [(work, state.why) for work in works]
+        done.on_hold += [(work, state.why) for work in works]
         return []
     works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done, waits=state is None or patient)
     if state is None:
@@ -380,7 +380,7 @@ def _through_the_breaker(
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
     ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
-    done.parked += [(work, state.why) for work in ordered[1:]]
+    done.on_hold += [(work, state.why) for work in ordered[1:]]
     return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
@@ -412,7 +412,7 @@ def _no_access(works: Sequence[PendingPush], lane: Lane, access: AccessRefused, 
     cause = cause_of([outcome])
     world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s, cause=cause)
     if refused:
-        done.parked += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
+        done.on_hold += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
         return
     done.outcomes += [(work, outcome) for work in works]
 

@@ -570,7 +570,7 @@ class LaneSender:
     @staticmethod
     def _rest_due(taken: Taken, done: delivery.Delivered) -> tuple[str, Urgency, int]:
         """What came back to the queue waits for its lane's next turn."""
-        return taken.lane, taken.urgency, taken.now_ms if done.parked else max(taken.due_ms, taken.now_ms)
+        return taken.lane, taken.urgency, taken.now_ms if done.on_hold else max(taken.due_ms, taken.now_ms)
 
     def _isolate(self, running: Running, lane: Lane | None, error: Exception) -> None:
         """Something in these entries breaks the round: each alone, then each push alone, until the culprit stands alone."""

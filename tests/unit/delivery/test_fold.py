@@ -218,7 +218,7 @@ def test_they_wait_with_it_as_long_as_it_waits(verdict: Verdict, held_by: str) -
 
 def test_they_are_parked_with_it() -> None:
     head, follower, done = led()
-    done.parked.append((head, Decision.LANE_PAUSED))
+    done.on_hold.append((head, Decision.LANE_PAUSED))
     waits = settle(done, lane(), NOW_MS, None, lambda: 0.5).waits
     assert [(wait.work, wait.delay_s, wait.target.held_by) for wait in waits] == [
         (head, None, "lane_paused"),

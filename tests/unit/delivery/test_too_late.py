@@ -164,7 +164,7 @@ def placed(done: Delivered, one: PendingPush) -> str:
     for work_, decision, _ in done.decided:
         if work_ is one:
             return str(decision)
-    for name in ("outcomes", "waiting", "parked"):
+    for name in ("outcomes", "waiting", "on_hold"):
         if any(entry[0] is one for entry in getattr(done, name)):
             return name
     return "nowhere"
@@ -215,7 +215,7 @@ def test_who_comes_with_the_push_that_tries_a_stopped_lane_is_told_what_stopped_
     works = [work(held, user=f"u{number}") for number in range(3)]
     done = deliver(works, lane(), Street(lane=BreakerProbe(why)).world())
     assert [one for one, _ in done.outcomes] == works[:1]
-    assert done.parked == [(works[1], why), (works[2], why)]
+    assert done.on_hold == [(works[1], why), (works[2], why)]
 
 
 def test_what_a_dead_reader_may_have_sent_stays_uncertain_behind_a_stopped_lane() -> None:
