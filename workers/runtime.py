@@ -67,7 +67,7 @@ from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, publish, queue_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.causes import in_words, whose_fault
-from workers.delivery.fold import View
+from workers.delivery.coalescing import View
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer
 from workers.delivery.stage import DeliveryPorts as DeliveryWorld
@@ -474,7 +474,7 @@ class Runtime:
         return DeliveryWorld(
             claims=_Claims(self.claims, self.silences if vendor == Vendor.APNS else None),
             backlog=_Backlog(self.backlog),
-            folded_words=self._folded_words,
+            summary_text=self._summary_text,
             gate=FleetGate(self.admission, self.ledger, now_ms, leased=True),
             breaker=_Breaker(self.lane_states, self.admission, lambda: [one.id for one in self.catalog.now.lanes.values()]),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
@@ -505,7 +505,7 @@ class Runtime:
         if found is not None:
             self.gate().report_receipts(found, bucket, capped, spent_ms)
 
-    def _folded_words(self, note: Notification, count: int) -> str:
+    def _summary_text(self, note: Notification, count: int) -> str:
         own = self.catalog.tenant(note.app).options.get("texts") or NOTHING
         return translate("folded", note.lang, own).replace("{count}", str(count))
 
@@ -725,7 +725,7 @@ class _Backlog:
 
     def look(self, asks: Sequence[tuple[tuple[str, ...], str, int]]) -> Sequence[View | None]:
         return [
-            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.patient, one.ripe) if one.member else None
+            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.waits_for_newest, one.due) if one.member else None
             for one in self._store.look(asks)
         ]
 

@@ -11,7 +11,7 @@ import msgspec
 from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Kind, Urgency, Vendor, Verdict
 from common.values import Value
-from workers.delivery.fold import Group
+from workers.delivery.coalescing import Group
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import LANE_FAULTS, SHARED, VERDICTS
 from workers.delivery.retry import Done, Park, next_step
@@ -94,19 +94,19 @@ def decided(done: Delivered) -> list[FinalOutcome]:
 def _follow(settled: Settled) -> None:
     """Those who are led by another share its fate: it went out for them, or they wait with it. What befell its own words only
     (rejected, too old) leaves them to go again without it."""
-    for one in [one for one in settled.ended if one.work.led]:
-        for work in one.work.led:
+    for one in [one for one in settled.ended if one.work.coalesced]:
+        for work in one.work.coalesced:
             if one.decision == Decision.ACCEPTED:
                 settled.ended.append(FinalOutcome(work, Decision.FOLDED, work.target.attempts, f"went out with {one.work.note.message_id}"))
             elif one.decision in SHARED:
                 settled.ended.append(FinalOutcome(work, one.decision, work.target.attempts, f"as {one.work.note.message_id}, which led it"))
             else:
                 settled.waits.append(Deferral(work, _kept(work, Decision.UNAVAILABLE), 0.0, Decision.UNAVAILABLE))
-    for wait in [wait for wait in settled.waits if wait.work.led]:
+    for wait in [wait for wait in settled.waits if wait.work.coalesced]:
         held = Decision(wait.target.held_by or Decision.UNAVAILABLE)
         if held == Decision.UNCERTAIN:  # the newest may be on the screen, these are not
             held = Decision.UNAVAILABLE
-        settled.waits += [Deferral(work, _kept(work, held), wait.delay_s, held) for work in wait.work.led]
+        settled.waits += [Deferral(work, _kept(work, held), wait.delay_s, held) for work in wait.work.coalesced]
 
 
 def _kept(work: PendingPush, held_by: Decision) -> Target:

@@ -33,7 +33,7 @@ from workers.app import DELIVERY
 from workers.delivery import alike, usual
 from workers.delivery import settle as settling
 from workers.delivery import stage as delivery
-from workers.delivery.fold import group_of, joins
+from workers.delivery.coalescing import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import GUARDED
 from workers.delivery.pacing import LeasedPace, Pacer
@@ -161,7 +161,7 @@ class LaneRounds:
         if packed is not None:
             return self._send_alike(packed, taken, entries, lane, lost)
         one = self.open(taken, entries, lane, most)
-        turn = delivery.LaneTurn(one.state, one.pace, lost, self._patient(lane, one.state))
+        turn = delivery.LaneTurn(one.state, one.pace, lost, self._waits_for_newest(lane, one.state))
         deliver = usual.tried if self._may_be_usual(one) else delivery.deliver
         return self._ended(one, deliver(one.chosen, lane, self.world(lane.vendor), turn))
 
@@ -247,7 +247,7 @@ class LaneRounds:
             _count_decided(one.lane, Decision.ACCEPTED, class_sent, times, now)
         self._flush_due()
 
-    def _patient(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
+    def _waits_for_newest(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
         """Whether the push that tries the lane may wait for the newest of its conversation: that one may lie far behind in the queue."""
         if state is None:
             return True
@@ -581,7 +581,7 @@ class LaneRounds:
                 commit.mark("done", [keys.claims(day_of(note.ts_ms), target.push_id)], target.push_id, CLAIM_KEEP_S)
             if target.held_by is not None:
                 commit.mark("leave", backlog.names(group_of(one.work)), target.push_id)
-            if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1:
+            if one.decision == Decision.ACCEPTED and one.work.coalesced_count > 1:
                 commit.mark("spoken", backlog.names(group_of(one.work)), note.ts_ms, backlog.marks_s)
         for place in on_screens(both, now):
             outcomes = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))

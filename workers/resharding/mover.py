@@ -26,7 +26,7 @@ from common.storage.lane_queues import URGENCIES, LaneEntry, NewBatch, entry_id,
 from common.storage.shards import shard_of
 from workers.app import PRESENCE, ROUTING
 from workers.delivery import settle
-from workers.delivery.fold import group_of
+from workers.delivery.coalescing import group_of
 from workers.handlers.lane_rounds import LaneRounds
 from workers.handlers.old_streams import OldStreams
 from workers.maintenance.ledger_writer import LedgerWriter

@@ -108,7 +108,7 @@ class Street:
         return DeliveryPorts(
             claims=self,
             backlog=self,
-            folded_words=lambda note, count: f"{count} new messages",
+            summary_text=lambda note, count: f"{count} new messages",
             gate=self,
             breaker=self,
             access=self,
