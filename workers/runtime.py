@@ -52,7 +52,7 @@ from common.storage.members import Members
 from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
-from common.storage.redis import connect, connect_core, may_be_lost
+from common.storage.redis import best_effort, connect, connect_core
 from common.storage.replies import Replies
 from common.storage.screens import ScreenStore
 from common.storage.shard_lanes import ShardLaneQueues
@@ -278,9 +278,9 @@ class Runtime:
 
     @cached_property
     def delayed(self) -> Delayed:
-        return Delayed(self.redis, self.keys, self._bury)
+        return Delayed(self.redis, self.keys, self._make_dead_letter)
 
-    def _bury(self, raw: bytes, reason: str) -> bytes:
+    def _make_dead_letter(self, raw: bytes, reason: str) -> bytes:
         """The ledger's entry of the dead letter of something that waited and can't be read."""
         log.error("an item became a dead letter", extra={"queue": "delayed", "reason": reason})
         letter = DeadRecord(
@@ -764,7 +764,7 @@ class _Breaker:
         self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
     ) -> None:
         cause = cause or ("credential" if refused else "unknown" if failed else "")
-        with may_be_lost("how a round went"):
+        with best_effort("how a round went"):
             if throttled or retry_after_s:
                 self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
             state = self._store.tell(lane.id, lane.credential.version, good, failed, refused, cause)

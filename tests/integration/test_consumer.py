@@ -177,7 +177,7 @@ def test_nothing_is_buried_that_was_not_tried_alone(bench: Bench, count: int) ->
     bench.put("1", "2")
     reader = bench.reader()
     first, _ = reader.read([STREAM], 10)
-    reader.recount(first, count)
+    reader.set_delivery_count(first, count)
     time.sleep(1.5 * IDLE_MS / 1000)
     bench.consumer().once()
     assert bench.handler.calls == [["2"], ["1"]]
@@ -268,7 +268,7 @@ def test_a_look_for_dead_readers_goes_on_where_the_last_one_ended(bench: Bench) 
     for _ in range(3):
         entries = streams.take_over(STREAM, 2)
         seen += [entry.blob for entry in entries]
-        streams.forgive(entries)
+        streams.release(entries)
     assert seen == [b"%d" % number for number in range(6)]
     assert [entry.blob for entry in streams.take_over(STREAM, 2)] == [b"0", b"1"], "and from the front again"
 

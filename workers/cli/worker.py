@@ -31,7 +31,7 @@ from common.storage.shards import must_stop
 from workers import shards
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.cli.at_work import WorkBeat
-from workers.processes import calm_collector
+from workers.processes import tune_gc
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _heartbeat(runtime: Runtime, beat: WorkBeat, progress: Callable[[], float], 
             os.kill(os.getpid(), signal.SIGTERM)
 
     beat.takes_work(alive)
-    calm_collector()
+    tune_gc()
 
 
 def version() -> str:

@@ -78,7 +78,7 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
     chances: dict[Group, float] = {}
     for work, outcome in done.outcomes:
         if outcome.verdict is Verdict.ACCEPTED and not work.target.tried and not outcome.alarm:
-            settled.ended.append(FinalOutcome(work, Decision.ACCEPTED, (attempt_of(work, outcome, now_ms),), story_of(outcome)))
+            settled.ended.append(FinalOutcome(work, Decision.ACCEPTED, (attempt_of(work, outcome, now_ms),), trace_text(outcome)))
             continue
         mine = chances.setdefault((work.note.app, work.note.conversation_type, work.note.conversation_id), chance())
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
@@ -121,7 +121,7 @@ def _tell(work: PendingPush, outcome: Outcome, lane: Lane, now_ms: int, first_ca
     tries = tries_of(work.target, outcome.verdict)
     step = next_step(outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
-        settled.ended.append(FinalOutcome(work, _final(work, step.decision), attempts, story_of(outcome)))
+        settled.ended.append(FinalOutcome(work, _final(work, step.decision), attempts, trace_text(outcome)))
         _retire(work, outcome, settled)
         return
     row = VERDICTS[outcome.verdict]
@@ -159,7 +159,7 @@ def attempt_of(work: PendingPush, outcome: Outcome, now_ms: int) -> Attempt:
     return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, words, outcome.vendor_message_id, outcome.verdict)
 
 
-def story_of(outcome: Outcome) -> str:
+def trace_text(outcome: Outcome) -> str:
     return f"{outcome.status} {outcome.code}".strip() if outcome.code else outcome.status.strip()
 
 

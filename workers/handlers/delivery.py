@@ -531,7 +531,7 @@ class LaneSender:
         fit: list[LaneEntry] = []
         for entry in list(running.entries):
             if entry.deliveries > DELIVERIES_MAX:
-                self._split_or_bury(running, entry, f"poison: handed out {entry.deliveries} times and never finished")
+                self._split_or_dead_letter(running, entry, f"poison: handed out {entry.deliveries} times and never finished")
             else:
                 fit.append(entry)
         suspects = [entry for entry in fit if entry.deliveries > SUSPECT_AFTER]
@@ -590,11 +590,11 @@ class LaneSender:
 
     def _broken(self, running: Running, entry: LaneEntry, error: Exception) -> None:
         log.error("an entry broke its round", extra={"queue": self.vendor, "reason": type(error).__name__}, exc_info=error)
-        self._split_or_bury(running, entry, f"broke_stage: {type(error).__name__}")
+        self._split_or_dead_letter(running, entry, f"broke_stage: {type(error).__name__}")
 
-    def _split_or_bury(self, running: Running, entry: LaneEntry, reason: str) -> None:
+    def _split_or_dead_letter(self, running: Running, entry: LaneEntry, reason: str) -> None:
         if not self._rounds.split(running.taken, entry):
-            self._rounds.bury(running.taken, entry, reason)
+            self._rounds.dead_letter(running.taken, entry, reason)
         self._past(running, entry)
 
     @staticmethod

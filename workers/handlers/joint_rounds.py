@@ -12,7 +12,7 @@ from typing import Final
 from common.contracts import Device, Notification
 from common.model import Vendor
 from common.storage.lane_queues import LaneEntry, Taken
-from common.storage.redis import may_be_lost
+from common.storage.redis import best_effort
 from workers.delivery import stage as delivery
 from workers.delivery.lane import Lane
 from workers.delivery.late import Standing
@@ -96,7 +96,7 @@ class JointRounds:
         self._end(quiet)
         self._wait(flight, going, world)
         if good:
-            with may_be_lost("how rounds went"):
+            with best_effort("how rounds went"):
                 self._runtime.lane_states.tell_good(good)
 
     def _opened(self, one: Wanted) -> tuple[Wanted, OpenRound] | None:

@@ -71,7 +71,7 @@ def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
     replayed = [OldStreams(one, vendor) for one in runtime.shards for vendor in Vendor]
     for one in runtime.shards:
         one.streams.takeover_idle_ms = 0  # whoever held an entry is dead
-        one.delayed.bury_unreadable()
+        one.delayed.dead_letter_unreadable()
     until = time.monotonic() + seconds
     while left := _on_streams(runtime):
         if time.monotonic() >= until:
