@@ -77,7 +77,7 @@ def _device(devices: Mapping[str, Sequence[Device]], work: PendingPush) -> Devic
     return next((device for device in own if device.device_id == work.target.device), None)
 
 
-class RowNumbers:
+class ClaimedRows:
     """The stage's port over the store: numbers of usual pushes, and whether their devices' tokens are still theirs, in one look."""
 
     def __init__(self, store: Claims, bindings: Bindings) -> None:

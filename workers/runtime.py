@@ -73,7 +73,7 @@ from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer
 from workers.delivery.stage import DeliveryPorts as DeliveryWorld
 from workers.delivery.work import Hold, PendingPush
 from workers.gate import FleetGate, terms_of
-from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent, RowNumbers
+from workers.late_binding import BoundAddresses, ClaimedRows, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
 from workers.routing.stage import RoutingPorts as RoutingWorld
 from workers.routing.texts import NOTHING, translate
@@ -487,7 +487,7 @@ class Runtime:
             addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
             consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
-            rows=RowNumbers(self.claims, self.marks.bindings),
+            rows=ClaimedRows(self.claims, self.marks.bindings),
         )
 
     def gate(self) -> FleetGate:

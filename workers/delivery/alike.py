@@ -145,7 +145,7 @@ def generally(one: AlikeRound, works: Sequence[PendingPush], lane: Lane, world: 
         return deliver(works, lane, world, turn)
     reply = [ClaimAnswer("ours", badge, "", counted) for badge, counted in one.numbers]
     if not one.answers:
-        return deliver(works, lane, replace(world, claims=usual.Told(works, reply)), turn)
+        return deliver(works, lane, replace(world, claims=usual.ClaimsInHand(works, reply)), turn)
     url, batches = world.callback_url(lane), list[RequestBatch]()
     for work, answer in zip(works, reply, strict=True):
         work.sent_ms, work.badge, work.counted, work.leased = one.sent_ms, answer.badge, answer.counted, True

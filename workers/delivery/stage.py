@@ -15,7 +15,7 @@ from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Ver
 from common.values import Value
 from workers.delivery import late
 from workers.delivery.causes import cause_of
-from workers.delivery.coalesce import OLD_S, Group, View, coalesce, group_of, may_coalesce, with_summary
+from workers.delivery.coalescing import OLD_S, Group, View, coalesce, group_of, may_coalesce, with_summary
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import ACCESS, DOWN, NOT_TAKEN

@@ -51,7 +51,7 @@ def fleet(redis_client: redis.Redis, space: str) -> Fleet:
 @pytest.mark.parametrize(("waited_ms", "ripe"), [(0, False), (COALESCE_AFTER_MS - 1, False), (COALESCE_AFTER_MS, True)])
 def test_a_backlog_folds_once_its_first_push_was_received_long_ago(fleet: Fleet, waited_ms: int, ripe: bool) -> None:
     fleet.join(("a", 1, NOW_MS - waited_ms), ("b", 2, NOW_MS))
-    assert fleet.due("b", NOW_MS) == ripe
+    assert fleet.ripe("b", NOW_MS) == ripe
 
 
 def test_a_push_that_joins_late_is_part_of_the_backlog_and_counted(fleet: Fleet) -> None:
@@ -66,18 +66,18 @@ def test_the_age_begins_anew_when_everybody_has_left(fleet: Fleet) -> None:
     fleet.join(("a", 1, OLD), ("b", 2, OLD))
     fleet.leave("a")
     fleet.join(("c", 3, NOW_MS))
-    assert fleet.due("c", NOW_MS), "b still waits"
+    assert fleet.ripe("c", NOW_MS), "b still waits"
     fleet.leave("b", "c")
     fleet.join(("d", 4, NOW_MS))
-    assert not fleet.due("d", NOW_MS)
+    assert not fleet.ripe("d", NOW_MS)
 
 
 def test_who_comes_after_the_newest_has_spoken_is_a_backlog_of_its_own(fleet: Fleet) -> None:
     fleet.join(("a", 1, OLD), ("b", 2, OLD), ("late", 7, NOW_MS - 50), ("old", 6, OLD))
     fleet.mark_coalesced(2)
     fleet.leave("b")
-    assert not fleet.due("late", NOW_MS - 50)
-    assert fleet.due("old", OLD), "it has waited itself"
+    assert not fleet.ripe("late", NOW_MS - 50)
+    assert fleet.ripe("old", OLD), "it has waited itself"
     (seen,) = fleet.one.look([(ANN, "a", OLD)], NOW_MS)
     assert (seen.upto_ms, seen.waiting) == (2, 2)
 

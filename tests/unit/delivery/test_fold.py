@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from workers.delivery.coalesce import OLD_S, View, coalesce, group_of, with_summary
 
 from common.model import Decision, Kind, MessageClass, PushType, Verdict
 from tests.unit.delivery.builders import NOW_MS, lane, note, work
+from workers.delivery.coalescing import OLD_S, View, coalesce, group_of, with_summary
 from workers.delivery.settle import settle
 from workers.delivery.stage import Delivered
 from workers.delivery.work import PendingPush

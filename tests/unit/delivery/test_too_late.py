@@ -206,7 +206,7 @@ def test_the_vendor_is_told_the_time_that_is_left() -> None:
 def test_a_shut_lane_parks_what_is_in_time_and_ends_what_is_not() -> None:
     late, fit = work(expires_at_ms=NOW_MS), work(expires_at_ms=NOW_MS + 60_000)
     done = deliver([late, fit], lane(), Street(lane=BreakerOpen(Decision.UNAVAILABLE)).world())
-    assert (placed(done, late), placed(done, fit)) == ("expired", "parked")
+    assert (placed(done, late), placed(done, fit)) == ("expired", "on_hold")
 
 
 @pytest.mark.parametrize("why", [Decision.CREDENTIAL_REFUSED, Decision.UNAVAILABLE])
