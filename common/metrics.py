@@ -13,8 +13,7 @@ import logging
 import os
 import socket
 import threading
-from bisect import bisect_left
-from collections import Counter as _Counts
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -98,8 +97,14 @@ def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
     """Many observations of one (labelled) histogram: each bucket's lock is taken once, not once an observation."""
     bounds, buckets = histogram._upper_bounds, histogram._buckets  # noqa: SLF001 - a test holds it equal to observe()
     histogram._sum.inc(sum(amounts))  # noqa: SLF001
-    for place, count in _Counts(bisect_left(bounds, amount) for amount in amounts).items():
-        buckets[place].inc(count)
+    ordered, before = sorted(amounts), 0
+    for bound, bucket in zip(bounds, buckets, strict=True):
+        upto = bisect_right(ordered, bound, before)
+        if upto > before:
+            bucket.inc(upto - before)
+            before = upto
+        if before == len(ordered):
+            return
 
 
 #: What only the active upkeep tells, as it is of the whole fleet: two processes that told it would contradict each other.

@@ -108,8 +108,10 @@ class FleetGate:
         return [Permit(Decision.THROTTLED, shut[item.note.bucket]) if shut[item.note.bucket] else _leave(next(given)) for item, _ in asks]
 
     def refund(self, lane: Lane, works: Sequence[PendingPush]) -> None:
+        if self._leased and not works:
+            return
         terms = terms_of(lane, self._now_ms())
-        if self._leased and (not works or not terms.counted):
+        if self._leased and not terms.counted:
             return
         asks = [AdmissionRequest(work.target.push_id, work.note.bucket, work.note.message_class, work.target.token) for work in works]
         with best_effort("a refund"):

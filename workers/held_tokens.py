@@ -33,7 +33,8 @@ def accepted_by_cohort(done: delivery.Delivered, lane: Lane, now: int) -> Counte
 def by_cohort(tokens: Sequence[tuple[str | None, int]], lane: Lane, now: int) -> Counter[str]:
     """How many of these tokens are of each cohort: (app version, when it registered)."""
     version, new_ms = lane.credential.version, now - NEW_MS
-    # of old tokens one time stands for all
+    if tokens and max([registered_ms for _, registered_ms in tokens]) <= new_ms:  # of old tokens one time stands for all
+        return Counter({cohort_of(version, None, 0, now): len(tokens)})
     ages = Counter([token if token[1] > new_ms else (None, 0) for token in tokens])
     found = Counter[str]()
     for (app_version, registered_ms), number in ages.items():

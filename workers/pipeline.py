@@ -170,7 +170,9 @@ def shortcut_of(runtime: Runtime) -> Shortcut:
     def workers() -> int:
         return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
 
-    return Shortcut(presence, routing, workers, runtime.people.sharing, UsualPushes(runtime.presence, devices, routing))
+    return Shortcut(
+        presence, routing, workers, runtime.people.sharing, UsualPushes(runtime.presence, devices, routing, lambda: runtime.catalog.now)
+    )
 
 
 def _policy(stage: str) -> Policy:

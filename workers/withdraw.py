@@ -15,6 +15,7 @@ from common.contracts import Conversation, Gate, Message, OfflineRecipients, Pus
 from common.model import Kind, MessageClass, PushType, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.ledger_reads import Place
+from common.storage.raw_pipe import command, first_score, read_all
 from common.storage.scripts import script
 from common.storage.shards import shard_of
 from workers.app import PRESENCE, ROUTING
@@ -120,11 +121,9 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
 
 def due_in_s(runtime: Runtime) -> float:
     """Seconds until the next look is due, 0 where one is; the first of what is not remembered yet is due in LOOKS_S[0]. One round trip."""
-    with runtime.redis.pipeline(transaction=False) as pipe:
-        pipe.time()
-        pipe.zrange(runtime.keys.withdrawals, 0, 0, withscores=True)
-        (seconds, micros), first = pipe.execute()
-    left_s = first[0][1] - (int(seconds) + int(micros) / 1e6) if first else LOOKS_S[0]
+    asked = command("TIME") + command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
+    (seconds, micros), first = read_all(runtime.redis, asked, 2)
+    left_s = first_score(first) - (int(seconds) + int(micros) / 1e6) if first else LOOKS_S[0]
     return min(max(float(left_s), 0.0), LOOKS_S[0])
 
 

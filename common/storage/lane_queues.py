@@ -24,6 +24,7 @@ from redis.exceptions import OutOfMemoryError
 
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
+from common.storage.raw_pipe import ask_all, command
 from common.storage.scripts import Call, run_all, script
 from common.storage.streams import StreamDepth
 
@@ -251,13 +252,13 @@ class LaneQueues:
         if not lanes:
             return
         names = [self.keys.ready(vendor_of(lane), urgency) for lane, urgency, _ in lanes]
-        with self.redis.pipeline(transaction=False) as pipe:
-            for name, (lane, _, due_ms) in zip(names, lanes, strict=True):
-                pipe.zadd(name, {lane: due_ms}, nx=True)
-            try:
-                pipe.execute()
-            except OutOfMemoryError:
+        puts = [command("ZADD", name, "NX", str(due_ms), lane) for name, (lane, _, due_ms) in zip(names, lanes, strict=True)]
+        for reply in ask_all(self.redis, "".join(puts), len(puts)):
+            if isinstance(reply, OutOfMemoryError):
                 self._ready(keys=names, args=[part for lane, _, due_ms in lanes for part in (due_ms, lane)])
+                return
+            if isinstance(reply, Exception):
+                raise reply
 
     def wake_now(self, lane: str) -> None:
         """The lane was opened (resumed, a new credential): it is looked at once, whatever time it had."""
@@ -277,7 +278,7 @@ class LaneQueues:
         names = [*(self.keys.ready(vendor, urgency) for urgency in URGENCIES), self.keys.popped(vendor)]
         args: list[Any] = [self.lease_ms + 1000, *(most.get(urgency, 0) for urgency in URGENCIES)]
         args += [f"{RANK[urgency]}|{lane}" for lane, urgency in busy]
-        now, due, *rest = cast(Any, self._pop(keys=names, args=args))
+        ((now, due, *rest),) = self._run([(self._pop, names, args)])
         found = [(lane.decode(), URGENCIES[int(u)]) for u, lane in zip(rest[::2], rest[1::2], strict=True)]
         return found, None if due < 0 else max(due - now, 0) / 1000
 

@@ -42,9 +42,9 @@ class Lease:
         return self._keys[1]
 
     def hold(self) -> bool:
-        """Takes or renews it, at most thrice a lease. redis.exceptions.RedisError: unknown, the lease ends by itself."""
+        """Takes or renews it, at most twice a lease. redis.exceptions.RedisError: unknown, the lease ends by itself."""
         now = time.monotonic()
-        if not self.held or now - self._asked_at >= self._lease_ms / 3_000:
+        if not self.held or now - self._asked_at >= self._lease_ms / 2_000:
             self.epoch = int(self._take(keys=self._keys, args=[self._word, self._lease_ms]))
             self._asked_at = now
         return self.held

@@ -54,6 +54,10 @@ class RawPipe:
         return answers
 
 
+#: What nearly every answer is.
+_VALUES = frozenset({bytes, int, list, type(None)})
+
+
 def _answers(connection: Any, count: int) -> list[Any]:
     parser = connection._parser  # noqa: SLF001 - redis-py has no way to read many answers but one by one
     reader: Any = getattr(parser, "_reader", None)
@@ -63,7 +67,9 @@ def _answers(connection: Any, count: int) -> list[Any]:
     gets = reader.gets
     while len(found) < count:
         one = gets()
-        if one is NOT_ENOUGH_DATA:
+        if type(one) in _VALUES:
+            found.append(one)
+        elif one is NOT_ENOUGH_DATA:
             parser.read_from_socket()
         elif isinstance(one, PushNotification):
             parser.handle_push_response(one)
@@ -97,12 +103,28 @@ def raw_pipe(client: Redis) -> Iterator[RawPipe]:
         pool.release(connection)
 
 
+def first_score(answer: Any) -> float:
+    """Of the first member that a ZRANGE WITHSCORES tells, in either form of the protocol."""
+    return float(answer[0][1] if isinstance(answer[0], list) else answer[1])
+
+
 def read_all(client: Redis, commands: str, count: int) -> list[Any]:
     """The answers to so many reads in one write; again after a broken connection, as often as the client does."""
 
-    def read() -> list[Any]:
+    answers = ask_all(client, commands, count)
+    for one in answers:
+        if isinstance(one, ResponseError):
+            raise one
+    return answers
+
+
+def ask_all(client: Redis, commands: str | bytes, count: int) -> list[Any]:
+    """The answers to so many commands in one write; errors of commands stand among them. Again after a broken connection, as often as
+    the client does."""
+
+    def ask() -> list[Any]:
         with raw_pipe(client) as pipe:
-            return pipe.ask(commands, count)
+            return pipe.ask_each(commands, count)
 
     retry = cast(Any, client.connection_pool).connection_kwargs.get("retry")
-    return cast(list[Any], retry.call_with_retry(read, lambda _error: None)) if retry is not None else read()
+    return cast(list[Any], retry.call_with_retry(ask, lambda _error: None)) if retry is not None else ask()

@@ -72,10 +72,11 @@ def _nothing_stops(pipe: RawPipe, keys: Keys, part: Part, kept: Callable[[Sequen
     entries = list(dict.fromkeys([ask[0] for ask in asks]))
     records = [keys.taken(entry) for entry in entries]
     gone = dict.fromkeys([keys.gone(ask[2], ask[4], ask[3]) for ask in asks])
-    people = dict.fromkeys([keys.read(ask[2], ask[6]) for ask in asks])
-    heads = [command("WATCH", *records), command("MGET", *records), command("MGET", *gone), command("EXISTS", *people)]
+    people = [(ask[2], ask[6]) for ask in asks]
+    reads = {who: keys.read(*who) for who in people}
+    heads = [command("WATCH", *records), command("MGET", *records), command("MGET", *gone), command("EXISTS", *reads.values())]
     heads.append(command("HMGET", holders, *entries))
-    devices = [command("HGET", keys.bindings(ask[2], ask[6]), ask[7]) for ask in asks]
+    devices = [_device(keys.bindings(app, user), ask[7]) for (app, user), ask in zip(people, asks, strict=True)]
     reply = pipe.ask("".join([*heads, *devices]), len(heads) + len(devices))
     _, before, marked, readers, held, *bindings = reply
     own = word.encode()
@@ -85,8 +86,15 @@ def _nothing_stops(pipe: RawPipe, keys: Keys, part: Part, kept: Callable[[Sequen
         return False
     if not readers:
         return True
-    reads = _reads(pipe, keys, asks)
-    return all(_stop(None, read, ask[5]) is None for read, ask in zip(reads, asks, strict=True))
+    read = _reads(pipe, keys, asks)
+    return all(_stop(None, one, ask[5]) is None for one, ask in zip(read, asks, strict=True))
+
+
+def _device(key: str, device: str) -> str:
+    """The command that reads one device's binding."""
+    if key.isascii() and device.isascii():
+        return f"*3\r\n$4\r\nHGET\r\n${len(key)}\r\n{key}\r\n${len(device)}\r\n{device}\r\n"
+    return command("HGET", key, device)
 
 
 def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str | None] | None]:

@@ -62,6 +62,8 @@ class Town:
         self.apps = {one.app: one for one in made}
         self.keeper = StateKeeper(runtime.engine, runtime.badges, runtime.marks)
         self.users = [f"u{number}" for number in range(60)]
+        self.quick: UsualPushes | None = None
+        self.config = object()
         self._told: list[Event] = []
         for app in self.apps:
             for user in self.users[1:]:
@@ -120,7 +122,8 @@ class Town:
         runtime = self.runtime
         ports = dataclasses.replace(runtime.routing, tenancy=World(self.apps), preferences=KnownPreferences(runtime.people))
         routing = dataclasses.replace(routing_of(runtime), world=ports)
-        quick = UsualPushes(runtime.presence, runtime.people.plain, routing) if usual else None
+        self.quick = self.quick or UsualPushes(runtime.presence, runtime.people.plain, routing, lambda: self.config)
+        quick = self.quick if usual else None
         shortcut = Shortcut(presence_of(runtime), routing, lambda: 1, runtime.people.sharing, quick)
         doors = IntakePorts(
             core=runtime.core,
@@ -184,11 +187,30 @@ def test_both_ways_make_the_same(runtime: Runtime, seed: int) -> None:
     stream = runtime.settings.event_streams[0]
     raws = [town.stored() for _ in range(120)]
     entries = [Entry(stream, b"%d-%d" % (now_ms(), n), raw, 1, False, {b"e": raw}) for n, raw in enumerate(raws)]
-    general, quick = town.handle(entries, usual=False), town.handle(entries, usual=True)
-    assert pushes(quick[1]) == pushes(general[1])
-    assert timeless(quick[0]) == timeless(general[0])
-    assert quick[2] == general[2]
-    assert all(batch.by_entry for _, batch in quick[1])
+    for part in (entries[:60], entries[60:]):  # what the first read has made is kept for the second
+        general, quick = town.handle(part, usual=False), town.handle(part, usual=True)
+        assert pushes(quick[1]) == pushes(general[1])
+        assert timeless(quick[0]) == timeless(general[0])
+        assert quick[2] == general[2]
+        assert all(batch.by_entry for _, batch in quick[1])
+
+
+def test_what_is_kept_of_a_lane_is_of_its_tenant_as_it_is(runtime: Runtime) -> None:
+    town = Town(runtime, 7)
+    app, stream = next(iter(town.apps)), runtime.settings.event_streams[0]
+
+    def told(name: str) -> set[str]:
+        town.apps[app] = dataclasses.replace(town.apps[app], name=name)
+        raws = [raw for raw in (town.stored() for _ in range(60)) if f'"{app}"'.encode() in raw]
+        began = now_ms()
+        entries = [Entry(stream, b"%d-%d" % (began, n), raw, 1, False, {b"e": raw}) for n, raw in enumerate(raws)]
+        notes = [push.note for _, batch in town.handle(entries, usual=True)[1] for push in batch.pushes if push.note.urgency == "chat"]
+        assert all(note.presence_ms >= began and note.routed_ms >= began for note in notes), "judged in this read"
+        return {note.app_name for note in notes}
+
+    assert told("Before") == {"Before"}
+    town.config = object()
+    assert told("After") == {"After"}
 
 
 def test_the_quick_way_is_taken_by_the_usual_and_keeps_each_persons_order(runtime: Runtime) -> None:

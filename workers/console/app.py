@@ -40,7 +40,7 @@ from workers.console.charts import SPANS, flows, series
 from workers.console.look import ConsoleStores, Dashboard, Ports, age_of, happened, since_ms, time_of
 from workers.console.peers import Peers, forwarded
 from workers.console.sessions import COOKIE, LIFE_S, PURPOSE, ConsoleSession, Signer
-from workers.console.words import LANGUAGES, WORDS, audit_words, check_words, decision_words, language, word
+from workers.console.words import LANGUAGES, WORDS, audit_words, check_words, decision_words, language, note_words, word
 
 log = logging.getLogger(__name__)
 
@@ -286,6 +286,9 @@ class Console:
         def noted(said: str) -> str:
             return audit_words(said, visitor.lang)
 
+        def called(said: str) -> str:
+            return note_words(said, visitor.lang)
+
         def stage(said: str) -> str:
             return t(f"stage_{said}") if f"stage_{said}" in WORDS else said
 
@@ -297,6 +300,7 @@ class Console:
             check=check,
             noted=noted,
             stage=stage,
+            called=called,
             happened=happened,
             visitor=visitor,
             token=token,

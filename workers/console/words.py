@@ -52,6 +52,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "processes": ("Processes alive", "存活进程"),
     "backlog": ("Backlog", "积压"),
     "queue": ("Queue", "队列"),
+    "queues_empty": ("empty: {names}", "空：{names}"),
     "entries": ("Entries", "条目"),
     "oldest": ("Oldest", "最早"),
     "decisions_hour": ("Decisions of the last hour", "最近一小时的结果"),
@@ -149,10 +150,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "store": ("Check and store", "校验并保存"),
     "back": ("back", "返回"),
     "done_account": ("The account is stored. Check it against the vendor.", "凭证已保存，请检测其是否可用。"),
-    "field_p8": ("Signing key (.p8)", "签名密钥（.p8）"),
+    "field_p8": ("or signing key (.p8)", "或签名密钥（.p8）"),
     "field_key_id": ("Key id", "Key ID"),
     "field_team_id": ("Team id", "Team ID"),
-    "field_p12": ("or certificate (.p12)", "或证书（.p12）"),
+    "field_p12": ("Certificate (.p12)", "证书（.p12）"),
     "field_password_file": ("Password of the .p12", ".p12 密码"),
     "field_env": ("Environment", "环境"),
     "field_topic": ("Topic (bundle id)", "Topic（Bundle ID）"),
@@ -186,6 +187,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "received": ("received", "接收于"),
     "decided_intake": ("Decided at intake", "在接入时已决定"),
     "recipients": ("{count} recipients and devices", "{count} 个接收者与设备"),
+    "recipients_one": ("1 recipient or device", "1 个接收者或设备"),
     "no_decision": ("waiting", "等待中"),
     "no_recipient": ("No recipient is decided yet.", "尚无接收者结果。"),
     "event": ("event", "事件"),
@@ -277,6 +279,22 @@ ACTIONS: Final[Mapping[str, str]] = {
     "API token revoked": "吊销 API 令牌",
 }
 
+#: What stages note and queues and quotas are called, in Chinese; a vendor's or an operator's own name stays behind the word.
+NOTES: Final[Mapping[str, str]] = {
+    "away": "不在线",
+    "waiting": "等待中",
+    "to": "发往",
+    "presence": "在线判断",
+    "routing": "路由",
+    "send": "投递",
+    "ledger": "记录",
+    "receipts": "回执",
+    "delayed": "延迟",
+    "private": "私信",
+    "public": "公信",
+    "person": "用户",
+}
+
 #: Results that are words, not numbers or what a vendor said.
 RESULTS: Final[Mapping[str, str]] = {
     "done": "完成",
@@ -336,6 +354,14 @@ def check_words(check: str, lang: str) -> str:
 def audit_words(value: str, lang: str) -> str:
     """An action or a result of the audit log; as it is written where we have no words for it."""
     return ACTIONS.get(value) or RESULTS.get(value, value) if lang == "zh" else value
+
+
+def note_words(value: str, lang: str) -> str:
+    """A stage's note, a queue's or a quota's name: its first word where we know it, the rest as it is."""
+    if lang != "zh":
+        return value
+    first, blank, rest = value.partition(" ")
+    return NOTES.get(first, first) + blank + rest
 
 
 def decision_words(decision: str, lang: str) -> str:

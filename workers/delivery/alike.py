@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from common.contracts import AlikeBatch, LikeRow, push_like
 from common.model import BadgeMode, Kind, PushType
-from common.push_ids import push_id
+from common.push_ids import push_ids
 from workers.delivery import late, usual
 from workers.delivery.lane import Lane
 from workers.delivery.stage import ClaimAnswer, Delivered, DeliveryPorts, LaneTurn, Ready, concluded, deliver
@@ -23,7 +23,7 @@ from workers.wire import HttpResponse, NoAnswer, Request, RequestColumns
 @dataclass(slots=True)
 class AlikeRound:
     """entries: name and pushes of each. numbers: of each push its badge and what it has taken (`Target.counted`), once that is done.
-    sent_ms, answers: once they are sent; vendor_ids: once all are accepted."""
+    Once they are answered: sent_ms; vendor_ids: of those that were accepted, None of any other; others: these, as they were sent."""
 
     hold: Hold
     entries: Sequence[tuple[str, AlikeBatch]]
@@ -31,8 +31,8 @@ class AlikeRound:
     push_ids: list[str] = field(default_factory=list)
     numbers: Sequence[tuple[int, str]] | None = None
     sent_ms: int = 0
-    answers: Sequence[HttpResponse | NoAnswer] = ()
-    vendor_ids: Sequence[str] = ()
+    vendor_ids: Sequence[str | None] = ()
+    others: Sequence[PendingPush] = ()
 
     def __post_init__(self) -> None:
         self.rows = [row for _, batch in self.entries for row in batch.rows]
@@ -55,7 +55,7 @@ def is_usual(one: AlikeRound, lane: Lane, now_ms: int) -> bool:
 
 
 def tried(one: AlikeRound, lane: Lane, world: DeliveryPorts, turn: LaneTurn) -> Delivered | None:
-    """`whole`, as of usual.tried. None: not all of it went as usual, and `generally` goes on with the round."""
+    """What the vendor said of the round: `accepted`, and the outcomes of the others. None: nothing was sent, `generally` sends it."""
     began_ms, count = world.now_ms(), len(one.rows)
     if turn.state is not None or world.rows is None or not is_usual(one, lane, began_ms):
         return None
@@ -71,26 +71,52 @@ def tried(one: AlikeRound, lane: Lane, world: DeliveryPorts, turn: LaneTurn) -> 
         return None
     turn.pacer.spend(count)
     one.sent_ms = sent_ms
-    one.answers = answers = lane.send_many(world.transport, requests, world.deadline_s)
-    ids = _vendor_ids(lane.spec, answers)
-    if ids is None:
-        return None
-    one.vendor_ids = ids
-    world.observe(lane, answers)
-    return Delivered(requests=count, addressed_ms=began_ms, lost=turn.lost, whole=True)
+    answers = lane.send_many(world.transport, requests, world.deadline_s)
+    one.vendor_ids = _vendor_ids(lane.spec, answers)
+    done = Delivered(requests=count, addressed_ms=began_ms, lost=turn.lost)
+    others = [place for place, name in enumerate(one.vendor_ids) if name is None]
+    done.accepted = count - len(others)
+    if not others:
+        done.whole = True
+        world.observe(lane, answers)
+        return done
+    one.others = _works(one, one.numbers, others)
+    world.observe(lane, [answer for answer, name in zip(answers, one.vendor_ids, strict=True) if name is not None])
+    ready = Ready(lane, done, (), access)
+    concluded(_granted(one.others, world.callback_url(lane), sent_ms), [answers[place] for place in others], ready, world)
+    return done
 
 
-def _vendor_ids(spec: VendorSpec, answers: Sequence[HttpResponse | NoAnswer]) -> list[str] | None:
-    """None where one is anything but accepted."""
+def _vendor_ids(spec: VendorSpec, answers: Sequence[HttpResponse | NoAnswer]) -> list[str | None]:
+    """Of each that was accepted and nothing else; None for any other answer."""
     if spec.alike is None:
-        return None
-    read, found = spec.alike.accepted_id, list[str]()
-    for answer in answers:
-        name = read(answer) if type(answer) is HttpResponse else None
-        if name is None:
-            return None
-        found.append(name)
+        return [None] * len(answers)
+    read = spec.alike.accepted_id
+    return [read(answer) if type(answer) is HttpResponse else None for answer in answers]
+
+
+def _works(one: AlikeRound, numbers: Sequence[tuple[int, str]], places: Sequence[int]) -> list[PendingPush]:
+    """The pushes at these places of the round, as they were sent."""
+    wanted, found, start = set(places), list[PendingPush](), 0
+    for name, batch in one.entries:
+        for place, row in enumerate(batch.rows):
+            if start + place not in wanted:
+                continue
+            badge, counted = numbers[start + place]
+            push = push_like(batch.like, row, batch.platform)
+            work = PendingPush(name, push.note, push.targets[0], place=place, by_entry=True, hold=one.hold)
+            work.badge, work.sent_ms, work.counted, work.leased = badge, one.sent_ms, counted, True
+            found.append(work)
+        start += len(batch.rows)
     return found
+
+
+def _granted(works: Sequence[PendingPush], url: str | None, now_ms: int) -> list[tuple[RequestBatch, list[PendingPush]]]:
+    """What the requests of these were made of."""
+    return [
+        (RequestBatch((PushItem(note := work.note, work.target, work.badge, (note.expires_at_ms - now_ms) // 1000),), now_ms, url), [work])
+        for work in works
+    ]
 
 
 def _requests(
@@ -102,25 +128,23 @@ def _requests(
         form = form_of(spec, batch, lane.credential, access, url)
         if form is None:
             return None
-        part = numbers[start : start + len(batch.rows)]
-        about = [
-            PushValues(push_id(batch.app, row.event_id, row.user, row.device, batch.like.kind), badge, (row.expires_at_ms - now_ms) // 1000)
-            for row, (badge, _) in zip(batch.rows, part, strict=True)
-        ]
-        one.push_ids += [own.push_id for own in about]
+        rows, badges = batch.rows, [badge for badge, _ in numbers[start : start + len(batch.rows)]]
+        ids = push_ids(batch.app, [(row.event_id, row.user, row.device) for row in rows], batch.like.kind)
+        about = PushValues(ids, badges, [(row.expires_at_ms - now_ms) // 1000 for row in rows])
+        one.push_ids += ids
         columns, odd = filled(form, spec, batch, about)
-        others = {place: _odd(batch, batch.rows[place], about[place], lane, access, RequestBatch((), now_ms, url)) for place in odd}
+        others = {place: _odd(batch, place, about, lane, access, RequestBatch((), now_ms, url)) for place in odd}
         if None in others.values():
             return None
-        parts.append(RequestColumns(form, columns, len(about), {place: other for place, other in others.items() if other is not None}))
-        start += len(batch.rows)
+        parts.append(RequestColumns(form, columns, len(rows), {place: other for place, other in others.items() if other is not None}))
+        start += len(rows)
     return parts[0] if len(parts) == 1 else joined(parts)
 
 
-def _odd(batch: AlikeBatch, row: LikeRow, about: PushValues, lane: Lane, access: AccessToken | None, empty: RequestBatch) -> Request | None:
+def _odd(batch: AlikeBatch, place: int, about: PushValues, lane: Lane, access: AccessToken | None, empty: RequestBatch) -> Request | None:
     """The request of a push that does not follow the form; None where the vendor would refuse it."""
-    push = push_like(batch.like, row, batch.platform)
-    item = PushItem(push.note, push.targets[0], about.badge, about.ttl_s)
+    push = push_like(batch.like, batch.rows[place], batch.platform)
+    item = PushItem(push.note, push.targets[0], about.badges[place], about.ttls_s[place])
     if lane.spec.refuse is not None and lane.spec.refuse(item) is not None:
         return None
     return lane.spec.build(RequestBatch((item,), empty.now_ms, empty.callback_url), lane.credential, access)
@@ -140,19 +164,8 @@ def joined(parts: Sequence[RequestColumns]) -> Sequence[Request]:
 
 
 def generally(one: AlikeRound, works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn) -> Delivered:
-    """What is left of a round that did not go as usual. works: its pushes, in order."""
+    """A round that `tried` has not sent. works: its pushes, in order."""
     if one.numbers is None:
         return deliver(works, lane, world, turn)
-    reply = [ClaimAnswer("ours", badge, "", counted) for badge, counted in one.numbers]
-    if not one.answers:
-        return deliver(works, lane, replace(world, claims=usual.ClaimsInHand(works, reply)), turn)
-    url, batches = world.callback_url(lane), list[RequestBatch]()
-    for work, answer in zip(works, reply, strict=True):
-        work.sent_ms, work.badge, work.counted, work.leased = one.sent_ms, answer.badge, answer.counted, True
-        item = PushItem(work.note, work.target, answer.badge, (work.note.expires_at_ms - one.sent_ms) // 1000)
-        batches.append(RequestBatch((item,), one.sent_ms, url))
-    done = Delivered(lost=turn.lost, requests=len(works), addressed_ms=one.sent_ms)
-    access = world.access.get(lane, one.sent_ms)
-    ready = Ready(lane, done, (), None if isinstance(access, AccessRefused) else access)
-    concluded([(batch, [work]) for batch, work in zip(batches, works, strict=True)], one.answers, ready, world)
-    return done
+    taken = [ClaimAnswer("ours", badge, "", counted) for badge, counted in one.numbers]
+    return deliver(works, lane, replace(world, claims=usual.Told(works, taken)), turn)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from common.model import Bucket
 from workers.vendors.base import Limits
+
+#: A zone's offset changes at a full quarter of an hour.
+QUARTER_MS: Final = 900_000
 
 
 def shut_for_s(limits: Limits, bucket: Bucket, now_ms: int) -> float:
@@ -25,5 +30,10 @@ def shut_for_s(limits: Limits, bucket: Bucket, now_ms: int) -> float:
 
 def offset_s(timezone: str, now_ms: int) -> int:
     """Seconds that this zone is ahead of UTC now, summer time included."""
-    ahead = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(timezone)).utcoffset()
+    return _offset_s(timezone, now_ms // QUARTER_MS)
+
+
+@lru_cache(1024)
+def _offset_s(timezone: str, quarter: int) -> int:
+    ahead = datetime.fromtimestamp(quarter * QUARTER_MS / 1000, ZoneInfo(timezone)).utcoffset()
     return int(ahead.total_seconds()) if ahead is not None else 0

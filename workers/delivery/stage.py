@@ -44,7 +44,8 @@ class Delivered:
     waiting: may go later, seconds from now, by the rate. on_hold: the lane is stopped, and by what. dropped: another entry's.
     left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
     addressed_ms: when the tokens were compared with their devices'. stays: something of the round's entries goes back to the queue.
-    whole: it was a round of usual pushes that were all accepted at once (usual.py).
+    whole: it was a round of usual pushes that were all accepted at once (usual.py). accepted: pushes that were, beside the
+    outcomes (alike.py).
     A push that another one leads (`PendingPush.coalesced`) stands nowhere: it shares the other's fate.
     """
 
@@ -60,6 +61,7 @@ class Delivered:
     stays: bool = False
     lost: Collection[str] = ()  # see LaneTurn
     whole: bool = False
+    accepted: int = 0
     probe: bool = False  # this round is the one push that tries a stopped lane
 
 
@@ -260,6 +262,12 @@ def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, tur
     if not ready.granted:
         _hand_back(lane, world, done)
     return ready
+
+
+def keep_in_time(ready: Ready, world: DeliveryPorts) -> bool:
+    """Whether something of a round may go still, now that its lane's rate was asked; what may not is decided."""
+    ready.granted = _in_time(ready.granted, ready.lane, world, ready.done)
+    return bool(ready.granted)
 
 
 def requests_of(ready: Ready, world: DeliveryPorts) -> list[Request]:
@@ -553,8 +561,9 @@ def _asked(
     """What was sent, and the answers: at once where the lane's rate allows it, else part by part, each at its time."""
     costs = _costs(granted, lane)
     if pacer.part(costs) == (len(granted), 0.0):
-        pacer.spend(sum(costs))
-        return granted, _ask(granted, lane, access, world, done)
+        fit = _in_time(granted, lane, world, done)  # the lane's rate was asked meanwhile, and its server may have been away
+        pacer.spend(sum(_costs(fit, lane)))
+        return fit, _ask(fit, lane, access, world, done) if fit else []
     sent: list[tuple[RequestBatch, list[PendingPush]]] = []
     answers: list[Future[list[HttpResponse | NoAnswer]]] = []
     start = 0
@@ -623,7 +632,7 @@ def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], read
         world.transport.renew(lane.route.pool)
     # a probe whose access token was only too old has not tried the lane: another is the probe, with a new token
     expired = any(outcome.verdict == Verdict.ACCESS_EXPIRED for _, outcome in done.outcomes)
-    good = 0 if done.probe and expired else len(answers) - failed - unasked
+    good = 0 if done.probe and expired else done.accepted + len(answers) - failed - unasked
     _settle_with_gate(lane, world, done, good, failed)
     _sync(granted, answers, lane, world)
 

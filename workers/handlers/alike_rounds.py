@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from common.contracts import AlikeBatch, encode, read_batch
+from common.contracts import AlikeBatch, read_batch
 from common.ledger_records import accepted_row
 from common.model import MessageClass, Verdict
 from common.storage.lane_queues import LaneEntry, Taken
@@ -41,33 +41,38 @@ def read(taken: Taken, entries: Sequence[LaneEntry], lane: Lane, most: int) -> A
     return one if one is not None and len(one.rows) <= most else None
 
 
-def record(one: AlikeRound, lane: Lane, now_ms: int, lost: Collection[str]) -> bytes:
-    """The ledger's rows of its pushes, all of which were accepted, but for those of lost entries; as ledger_rows.work_row has them."""
-    rows, start, sent_ms = list[tuple[object, ...]](), 0, one.sent_ms
+def rows(one: AlikeRound, lane: Lane, now_ms: int, lost: Collection[str]) -> list[tuple[object, ...]]:
+    """The ledger's rows of the pushes that were accepted, but for those of lost entries; as ledger_rows.work_row has them."""
+    found, start, sent_ms, word = list[tuple[object, ...]](), 0, one.sent_ms, str(Verdict.ACCEPTED)
     account = (lane.vendor, lane.credential.business_id)
     for name, batch in one.entries:
         like, end = batch.like, start + len(batch.rows)
         classes, times = (like.downgraded, like.message_class, like.class_sent), (like.presence_ms, like.routed_ms, now_ms)
-        app, word = batch.app, str(Verdict.ACCEPTED)
+        app = batch.app
         if name not in lost:
-            rows += [
+            found += [
                 accepted_row(
                     *(app, row.event_id, row.ts_ms, row.user, row.device, account, classes, push_id),
                     *((sent_ms, "200", "", "", vendor_id, word), times),
                 )
                 for row, push_id, vendor_id in zip(batch.rows, one.push_ids[start:end], one.vendor_ids[start:end], strict=True)
+                if vendor_id is not None
             ]
         start = end
-    return encode(rows)
+    return found
 
 
 def stored_by_class(one: AlikeRound) -> dict[MessageClass, list[int]]:
-    """By class as sent when each push's event was stored, ms."""
+    """Of those that were accepted, by class as sent when each was stored, ms."""
     found: dict[MessageClass, list[int]] = {}
+    names = iter(one.vendor_ids)
     for _, batch in one.entries:
-        found.setdefault(batch.like.class_sent, []).extend([row.ts_ms for row in batch.rows])
+        times = [row.ts_ms for row, name in zip(batch.rows, names, strict=False) if name is not None]
+        found.setdefault(batch.like.class_sent, []).extend(times)
     return found
 
 
 def cohorts(one: AlikeRound, lane: Lane, now_ms: int) -> Counter[str]:
-    return by_cohort([(row.app_version, row.registered_ms) for row in one.rows], lane, now_ms)
+    """Of those that were accepted."""
+    both = zip(one.rows, one.vendor_ids, strict=True)
+    return by_cohort([(row.app_version, row.registered_ms) for row, name in both if name is not None], lane, now_ms)

@@ -609,9 +609,9 @@ class LaneSender:
 
     def _learn(self, lane: str, done: delivery.Delivered) -> None:
         waited = sum(outcome.status in ("timeout", "access") for _, outcome in done.outcomes)
-        if waited and waited * 2 >= len(done.outcomes):
+        if waited and waited * 2 >= len(done.outcomes) + done.accepted:
             self._silent.add(lane)
-        elif done.outcomes or done.whole:
+        elif done.outcomes or done.accepted:
             self._silent.discard(lane)
 
     def _renew(self) -> None:

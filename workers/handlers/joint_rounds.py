@@ -91,9 +91,9 @@ class JointRounds:
         world, good = self._world(vendor, [work for _, one in opened for work in one.chosen], watched)
         parts = [part for one in opened if (part := self._prepared(*one, world)) is not None]
         quiet = [part for part in parts if not part.ready.granted]
-        going = self._at_once([part for part in parts if part.ready.granted])
-        flight, going = self._begun(going, transport, world)
-        self._end(quiet)
+        rated = self._at_once([part for part in parts if part.ready.granted])
+        flight, going = self._begun(rated, transport, world)
+        self._end([*quiet, *(part for part in rated if not part.ready.granted)])
         self._wait(flight, going, world)
         if good:
             with best_effort("how rounds went"):
@@ -155,6 +155,8 @@ class JointRounds:
         for part in parts:
             route = part.wanted.lane.route
             try:
+                if not delivery.keep_in_time(part.ready, world):
+                    continue
                 requests = delivery.requests_of(part.ready, world)
                 fits = transport.handles(route, requests)
             except Exception as error:  # noqa: BLE001 - as in _prepared

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import msgspec
@@ -174,23 +174,29 @@ class LaneRounds:
         done = alike.tried(packed, lane, world, turn)
         if done is not None:
             self._trying.pop(lane.id, None)
-            self._end_alike(one, packed, entries)
-            return done
+            if done.whole:
+                self._end_alike(one, packed, entries)
+                return done
+            one.open_, one.chosen = _others(packed, entries, taken.urgency), list(packed.others)
+            return self._ended(one, done, packed)
         one.open_ = opened(taken, entries)
         one.chosen = [work for entry in one.open_ for work in entry.works]
         return self._ended(one, alike.generally(packed, one.chosen, lane, world, turn))
 
-    def _ended(self, one: OpenRound, done: delivery.Delivered) -> delivery.Delivered:
-        """The round is written and counted."""
+    def _ended(self, one: OpenRound, done: delivery.Delivered, packed: alike.AlikeRound | None = None) -> delivery.Delivered:
+        """The round is written and counted. packed: of which some were accepted, beside the round's works."""
         taken, lane = one.taken, one.lane
         if done.requests:
             self._trying.pop(lane.id, None)
         if done.whole:
             self._end_whole(one, done)
             return done
-        written = self.settle(one, done)
+        written = replace(self.settle(one, done), packed=packed)
         self._write(taken, one.open_, written, WRITE_PATIENCE_S if done.requests else 0.0)
         with _counted():
+            if packed is not None:
+                self._good_round(lane, done.accepted, alike_rounds.cohorts(packed, lane, written.now))
+                _count_accepted(lane, alike_rounds.stored_by_class(packed), written.now)
             if any(outcome.verdict in GUARDED for _, outcome in done.outcomes):
                 self.flush()  # the guard judges refused tokens beside what was accepted
             self.after(written, {id(retired.work) for retired in self._retire(lane, done, written.settled)})
@@ -231,7 +237,7 @@ class LaneRounds:
         def commit_of(mine: Sequence[HeldEntry], lost: set[str]) -> LaneCommit:
             ended = [held.entry for held in mine]
             size, taken = sum(len(entry.blob) for entry in ended), [keys.taken(entry.id) for entry in ended]
-            record = alike_rounds.record(packed, lane, now, lost)
+            record = encode(alike_rounds.rows(packed, lane, now, lost))
             return LaneCommit(ended=ended, record=record, bytes_more=-size, unused=unused, taken=taken)
 
         self._write_as(one.taken, [HeldEntry(entry) for entry in entries], commit_of, lane.credential.business_id, WRITE_PATIENCE_S)
@@ -243,8 +249,7 @@ class LaneRounds:
         """Of a round whose pushes were all accepted; stored: by class when each event was, ms."""
         if one.taken.watched:
             self.world(one.lane.vendor).breaker.report(one.lane, number, 0, False, None)
-        for class_sent, times in stored.items():
-            _count_decided(one.lane, Decision.ACCEPTED, class_sent, times, now)
+        _count_accepted(one.lane, stored, now)
         self._flush_due()
 
     def _waits_for_newest(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
@@ -546,7 +551,9 @@ class LaneRounds:
                 commit.bytes_more += len(rest.blob) - size
         ended = [one for one in round_.settled.ended if not lost or one.work.entry in owners]
         waits = [wait for wait in round_.settled.waits if not lost or wait.work.entry in owners]
-        rows: list[Record] = [delivery_row(one, round_.vendor, round_.business_id, round_.now) for one in ended]
+        rows: list[object] = [delivery_row(one, round_.vendor, round_.business_id, round_.now) for one in ended]
+        if round_.packed is not None and round_.lane is not None:
+            rows += alike_rounds.rows(round_.packed, round_.lane, round_.now, lost)
         rows += [pending_row(wait, round_.vendor, round_.business_id, round_.now) for wait in waits if _news(wait)]
         commit.record = encode(rows) if rows else b""
         for batch, delay_ms in _later(waits, round_):
@@ -633,7 +640,7 @@ class LaneRounds:
 
 @dataclass(frozen=True, slots=True)
 class RoundEnd:
-    """What a write is made of. lane None: nothing was sent."""
+    """What a write is made of. lane None: nothing was sent. packed: a round of which some were accepted, beside what is settled."""
 
     vendor: Vendor
     business_id: str
@@ -642,6 +649,7 @@ class RoundEnd:
     done: delivery.Delivered
     lane: Lane | None
     unused: tuple[float, ...]
+    packed: alike.AlikeRound | None = None
 
 
 def wait_kept(wait: settling.Deferral) -> settling.Deferral:
@@ -701,6 +709,20 @@ def stored_by_class(done: delivery.Delivered) -> dict[MessageClass, list[int]]:
         note = work.note
         stored.setdefault(note.class_sent, []).append(note.ts_ms)
     return stored
+
+
+def _others(packed: alike.AlikeRound, entries: Sequence[LaneEntry], urgency: Urgency) -> list[OpenEntry]:
+    """The entries with those of their pushes that were not accepted; the others have left them."""
+    found = []
+    for entry, (name, of) in zip(entries, packed.entries, strict=True):
+        batch = Batch(app=of.app, vendor=of.vendor, business_id=of.business_id, pushes=(), by_entry=of.by_entry)
+        found.append(OpenEntry(entry, urgency, batch, [work for work in packed.others if work.entry == name], changed=True))
+    return found
+
+
+def _count_accepted(lane: Lane, stored: Mapping[MessageClass, Sequence[int]], now: int) -> None:
+    for class_sent, times in stored.items():
+        _count_decided(lane, Decision.ACCEPTED, class_sent, times, now)
 
 
 def _count_decided(lane: Lane, decision: Decision, class_sent: MessageClass, times: Sequence[int], now: int) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from common.clock import now_ms
 from common.contracts import NO_WISHES, PLAIN, AlikeBatch, Device, Notification, OfflineRecipients, Recipient, encode
 from common.ledger_records import EventRecord
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 #: An event, whom it is for, and their only device.
 Away = tuple[Event, str, Device]
 
+#: Patterns whose notifications are kept, some KiB each.
+PATTERNS_MAX = 5_000
 _TTL_MS = PLAIN.ttl_s * 1000
 
 
@@ -71,20 +75,31 @@ def _is_usual(event: Event, now: int) -> bool:
 
 
 class UsualPushes:
-    """devices: the only active device of each of these people who have just one and set nothing; UnknownPeopleError."""
+    """devices: the only active device of each of these people who have just one and set nothing; UnknownPeopleError.
+
+    config: tenants, accounts and presets as they are: another object once anything of them has changed. Notifications are kept
+    for other events of their pattern until then.
+    """
 
     def __init__(
-        self, presences: Presences, devices: Callable[[Sequence[Person]], Mapping[Person, Device]], routing: RoutingHandler
+        self,
+        presences: Presences,
+        devices: Callable[[Sequence[Person]], Mapping[Person, Device]],
+        routing: RoutingHandler,
+        config: Callable[[], object],
     ) -> None:
         self._presences = presences
         self._devices = devices
         self._routing = routing
+        self._config = config
+        self._kept_of: object = None
+        self._kept: dict[Pattern, Notification] = {}
 
     def commit(self, events: Sequence[Event], single: bool) -> tuple[Commit, Sequence[Event]]:
         """What follows from these (`apart`), and those that need the general way. single: as in Message."""
         now = now_ms()
         groups, left = self._grouped(events)
-        likes = self._likes([group[0] for group in groups.values()], single, now)
+        likes = self._likes({pattern: group[0] for pattern, group in groups.items()}, single, now)
         batches: list[NewBatch] = []
         rows: list[EventRecord] = []
         for pattern, group in groups.items():
@@ -127,7 +142,19 @@ class UsualPushes:
                 group.append((event, user, device))
         return groups, left
 
-    def _likes(self, firsts: Sequence[Away], single: bool, now: int) -> dict[Pattern, Notification]:
+    def _likes(self, firsts: Mapping[Pattern, Away], single: bool, now: int) -> dict[Pattern, Notification]:
+        """By pattern a notification that all pushes of it are like, as of now."""
+        config = self._config()
+        if config is not self._kept_of or len(self._kept) > PATTERNS_MAX:
+            self._kept_of, self._kept = config, {}
+        kept = self._kept
+        found = {pattern: replace(kept[pattern], presence_ms=now, routed_ms=now) for pattern in firsts if pattern in kept}
+        fresh = self._made([first for pattern, first in firsts.items() if pattern not in found], single, now)
+        if self._config() is config:  # else they may be of one or the other
+            kept |= fresh
+        return found | fresh
+
+    def _made(self, firsts: Sequence[Away], single: bool, now: int) -> dict[Pattern, Notification]:
         """By pattern the notification of its first event, made the general way, where that ends in a chat's push."""
         world = self._routing.world
         offline: list[OfflineRecipients] = []

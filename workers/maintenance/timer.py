@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from common.model import Vendor
 from common.storage import keys
 from common.storage.leases import Lease
+from common.storage.raw_pipe import command, first_score, raw_pipe, read_all
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
@@ -48,7 +49,7 @@ class Timer:
 
     def listen(self, seconds: float) -> None:
         """Waits so long, or until something is put that is due sooner (lua/delay.lua)."""
-        self._runtime.redis.blpop([self._runtime.keys.timer_wake_up], timeout=max(seconds, TICK_S))
+        _listen([self._runtime], seconds)
 
     def rest(self) -> None:
         """Nothing is kept."""
@@ -77,22 +78,23 @@ class ShardTimers:
 
     def listen(self, seconds: float) -> None:
         """As Timer.listen, of all shards."""
-        names = [one.keys.timer_wake_up for one in self._shards]
-        self._shards[0].redis.blpop(names, timeout=max(seconds, TICK_S))
+        _listen(self._shards, seconds)
 
     def rest(self) -> None:
         """Nothing is kept."""
 
 
+def _listen(shards: Sequence[Runtime], seconds: float) -> None:
+    with raw_pipe(shards[0].redis) as pipe:
+        pipe.ask(command("BLPOP", *[one.keys.timer_wake_up for one in shards], str(max(seconds, TICK_S))), 1)
+
+
 def _dues(shards: Sequence[Runtime]) -> list[tuple[bool, bool, bool]]:
     """Of each shard whether a retry, and whether the wait for a reply, is due; whether nothing waits. One round trip."""
-    with shards[0].redis.pipeline(transaction=False) as pipe:
-        pipe.time()
-        for one in shards:
-            pipe.zrange(one.keys.delayed, 0, 0, withscores=True)
-            pipe.zrange(one.keys.replies_due, 0, 0, withscores=True)
-        (seconds, micros), *firsts = pipe.execute()
-    now = seconds * 1000 + micros // 1000
-    due = [bool(first) and first[0][1] <= now for first in firsts]
+    names = [name for one in shards for name in (one.keys.delayed, one.keys.replies_due)]
+    asked = "".join([command("TIME"), *[command("ZRANGE", name, "0", "0", "WITHSCORES") for name in names]])
+    (seconds, micros), *firsts = read_all(shards[0].redis, asked, 1 + len(names))
+    now = int(seconds) * 1000 + int(micros) // 1000
+    due = [bool(first) and first_score(first) <= now for first in firsts]
     idle = [not first for first in firsts]
     return [(due[at], due[at + 1], idle[at] and idle[at + 1]) for at in range(0, len(firsts), 2)]

@@ -135,10 +135,10 @@ class _Huffman:
     def decode(self, raw: bytes) -> str:
         row, text = self._start, ""
         for octet in raw:
-            step = row[octet]
-            if step is None:
-                step = self._step(row, octet)
-            row, piece = step
+            try:
+                row, piece = row[octet]  # type: ignore[misc]  # None: a step that was not met before
+            except TypeError:
+                row, piece = self._step(row, octet)
             text += piece
         if id(row) not in self._ends:
             raise HeaderError("a Huffman string without its end")

@@ -33,11 +33,11 @@ _NEUTRAL: Final[Mapping[str, object]] = {
 
 
 class PushValues(Value, frozen=True):
-    """What a request is made of, beside the batch and its row. ttl_s: seconds that the push lives still."""
+    """What the requests of a batch are made of beside its rows, a value each. ttls_s: seconds that each push lives still."""
 
-    push_id: str
-    badge: int | None
-    ttl_s: int
+    push_ids: Sequence[str]
+    badges: Sequence[int]
+    ttls_s: Sequence[int]
 
 
 class _Sample(Value, frozen=True):
@@ -101,8 +101,8 @@ def _found(
         if spec.refuse is not None and spec.refuse(item) is not None:
             return None
         request = spec.build(RequestBatch((item,), sample.now_ms, callback_url), credential, access)
-        about = PushValues(push.targets[0].push_id, sample.badge, sample.ttl_s)
-        return request, {name: make(like, sample.row, about) for name, make in VALUES.items()}
+        about = PushValues([push.targets[0].push_id], [sample.badge], [sample.ttl_s])
+        return request, {name: make(like, [sample.row], about)[0] for name, make in VALUES.items()}
 
     first, second = map(built, _SAMPLES)
     if first is None or second is None:
@@ -145,52 +145,46 @@ def _form(text: str, values: Mapping[str, str]) -> Form:
     return "%s".join(part.replace("%", "%%") for part in found.split(text)), names
 
 
-#: The values that a push's request is made of, as text: the one table that forms are cut by and columns are filled from.
-VALUES: Final[Mapping[str, Callable[[Notification, LikeRow, PushValues], str]]] = {
-    "title": lambda like, row, _: row.nick or like.app_name or row.text,
-    "body": lambda _like, row, _: f"{row.nick}:{row.text}" if row.nick else row.text,
-    "thread": lambda _like, row, _: row.conversation_id,
-    "collapse": lambda _like, row, _: row.message_id,
-    "token": lambda _like, row, _: row.token,
-    "push_id": lambda _like, _row, about: about.push_id,
-    "uuid": lambda _like, _row, about: uuid_text(about.push_id),
-    "badge": lambda _like, _row, about: str(about.badge),
-    "expires_s": lambda _like, row, _: str(row.expires_at_ms // 1000),
-    "ttl_s": lambda _like, _row, about: str(about.ttl_s),
+#: The values that requests are made of, as text, for each row of a batch: the one table that forms are cut by and filled from.
+VALUES: Final[Mapping[str, Callable[[Notification, Sequence[LikeRow], PushValues], list[str]]]] = {
+    "title": lambda like, rows, _: [row.nick or like.app_name or row.text for row in rows],
+    "body": lambda _like, rows, _: [f"{nick}:{row.text}" if (nick := row.nick) else row.text for row in rows],
+    "thread": lambda _like, rows, _: [row.conversation_id for row in rows],
+    "collapse": lambda _like, rows, _: [row.message_id for row in rows],
+    "token": lambda _like, rows, _: [row.token for row in rows],
+    "push_id": lambda _like, _rows, about: list(about.push_ids),
+    "uuid": lambda _like, _rows, about: list(map(uuid_text, about.push_ids)),
+    "badge": lambda _like, _rows, about: list(map(str, about.badges)),
+    "expires_s": lambda _like, rows, _: [str(row.expires_at_ms // 1000) for row in rows],
+    "ttl_s": lambda _like, _rows, about: list(map(str, about.ttls_s)),
 }
 
 
-def filled(form: RequestForm, spec: VendorSpec, batch: AlikeBatch, about: Sequence[PushValues]) -> tuple[dict[str, list[str]], list[int]]:
-    """The columns that the form asks for, and the places of those that do not follow it. about: of each row of the batch."""
+def filled(form: RequestForm, spec: VendorSpec, batch: AlikeBatch, about: PushValues) -> tuple[dict[str, list[str]], list[int]]:
+    """The columns that the form asks for, and the places of those that do not follow it."""
     like, rows = batch.like, batch.rows
     names = dict.fromkeys((*form.path[1], *form.own_headers.values(), *form.body[1]))
-    columns = {name: _column(name, like, rows, about) for name in names}
+    columns = {name: VALUES[name](like, rows, about) for name in names}
     odd = set[int]()
     for name in names:
         if name in WORDS:
             columns[name] = _as_json(columns[name])
         elif name in ("collapse", "token"):
             odd.update(_changed(columns[name], COLLAPSE_CHARACTERS_MAX if name == "collapse" else None))
-    odd.update(
-        [
-            place
-            for place, own in enumerate(about)
-            if not (own.badge is not None and 0 < own.badge <= BADGE_MAX and 0 <= own.ttl_s <= TTL_S_MAX)
-        ]
-    )
-    most = spec.alike.chars_max - len(like.ext or "") if spec.alike is not None else 0
-    widest = max([len(row.text) + 2 * len(row.nick) + len(row.conversation_id) for row in rows]) + len(like.app_name) + 1
-    if widest > most:
-        sizes = enumerate([len(row.text) + 2 * len(row.nick) + len(row.conversation_id) + len(like.app_name) + 1 for row in rows])
-        odd.update([place for place, size in sizes if size > most])
+    odd.update(_beyond(about.badges, 1, BADGE_MAX))
+    odd.update(_beyond(about.ttls_s, 0, TTL_S_MAX))
+    most = spec.alike.chars_max - len(like.ext or "") - len(like.app_name) - 1 if spec.alike is not None else 0
+    odd.update(_beyond([len(row.text) + 2 * len(row.nick) + len(row.conversation_id) for row in rows], 0, most))
     if not like.app_name:  # the vendor's own name for who sends would differ from the title
         odd.update([place for place, row in enumerate(rows) if not row.nick])
     return columns, sorted(odd)
 
 
-def _column(name: str, like: Notification, rows: Sequence[LikeRow], about: Sequence[PushValues]) -> list[str]:
-    make = VALUES[name]
-    return [make(like, row, own) for row, own in zip(rows, about, strict=True)]
+def _beyond(numbers: Sequence[int], least: int, most: int) -> list[int]:
+    """Places of those that are out of bounds."""
+    if least <= min(numbers) and max(numbers) <= most:
+        return []
+    return [place for place, number in enumerate(numbers) if not least <= number <= most]
 
 
 def _plain(text: str) -> bool:

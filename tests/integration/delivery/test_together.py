@@ -205,3 +205,23 @@ def test_a_lane_at_its_rate_goes_on_alone(runtime: Runtime, production: Apns, sp
     fleet.put(lambda app: [push(app, f"u{number}", f"{number:064x}") for number in range(8)])
     fleet.work()
     assert Counter(row[2] for row in fleet.rows()) == {"accepted": 8 * LANES}
+
+
+def test_time_that_ran_out_while_the_lanes_rates_were_asked_is_seen(
+    runtime: Runtime, production: Apns, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some of a lane's pushes, and of all."""
+    queues, ended = runtime.lane_queues, now_ms() + 2_000
+    lease_all = queues.lease_all
+
+    def late(*args: Any) -> Any:
+        time.sleep(max(0.0, (ended - now_ms()) / 1000 + 0.01))
+        return lease_all(*args)
+
+    monkeypatch.setattr(queues, "lease_all", late)
+    fleet = Fleet(runtime, space)
+    ended = now_ms() + 800
+    fleet.put(lambda app: [push(app, "late", "a" * 64, expires_at_ms=ended), *(good(app) if app != fleet.apps[0] else [])])
+    fleet.work()
+    assert Counter(row[2] for row in fleet.rows()) == {"expired": LANES, "accepted": 3 * (LANES - 1)}
+    assert not [line for line in production.simulator.record.lines() if line["token"] == "a" * 64]

@@ -253,6 +253,7 @@ def test_a_process_that_does_not_stop_is_named(sharded: ShardedFleet) -> None:
     with pytest.raises(ReshardingError, match=r"delivery\.1@h"):
         Resharding(fleet.runtime.settings, 2, lambda _words: None).run(0.0, 0.3)
     fleet.runtime.living.leave(["delivery.1@h"])
+    fleet.runtime.living.rest("delivery.1@h")
     with pytest.raises(ReshardingError, match="pushfleet reshard 2"):
         Resharding(fleet.runtime.settings, 4, lambda _words: None).run(0.0, 0.3)
     Resharding(fleet.runtime.settings, 2, lambda _words: None).run(0.0, 0.3)

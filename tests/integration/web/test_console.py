@@ -164,10 +164,10 @@ def test_the_other_language_shows_the_same_page(runtime, console):
 
 def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
     for role in ("intake", "presence", "routing", "upkeep", "receipts"):
-        runtime.living.say(f"{role}.1", role, None)
+        runtime.living.beat(f"{role}.1", role, None)
     page = Browser(console).go("/").text
     assert re.search(r"not alive: [^<]*delivery-meizu", page), "a vendor with a credential wants its process"
-    runtime.living.say("delivery.1", f"delivery:{','.join(Vendor)}", None)
+    runtime.living.beat("delivery.1", f"delivery:{','.join(Vendor)}", None)
     page = Browser(console).go("/").text
     assert "All is flowing." in page
     assert "<b>6</b><details><summary>Processes alive" in page

@@ -153,6 +153,20 @@ def test_doctor_the_overview_and_lanes_tell_one_list(runtime, busy, cli):  # noq
     assert not re.findall(r"[a-z]+ process is alive|is stopped since|expires 20", chinese)
 
 
+def test_what_a_chinese_reader_meets_is_chinese(runtime, busy):  # noqa: F811
+    """Stages' notes, queues and quotas too; what is a name of the contract's stays beside its words."""
+    page = unescape(Browser(busy, "zh").go("/").text)
+    assert "空：" in page
+    assert "投递 meizu" in page
+    assert "私信: " in page
+    assert not re.search(r"send meizu|private: |>presence<", page)
+    page = unescape(Browser(busy, "zh").go("/messages?id=m2").text)
+    assert "不在线" in page
+    assert "发往 meizu meizu-1" in page
+    assert "1 个接收者或设备" in page
+    assert "1 recipient or device<" in Browser(busy).go("/messages?id=m2").text
+
+
 # ---------------------------------------------------------------- a real browser
 
 

@@ -23,7 +23,7 @@ ALIVE = ["intake.1", "presence.1", "routing.2", "upkeep.1", "receipts.1", *(f"de
 def living(redis_client, runtime, tenant):
     """Every process of this fleet says that it lives."""
     for name in ALIVE:
-        runtime.living.say(name, name.rpartition(".")[0], None)
+        runtime.living.beat(name, name.rpartition(".")[0], None)
         runtime.redis.expire(runtime.keys.alive(name), 60)
     yield runtime
     runtime.living.leave(ALIVE)
@@ -216,7 +216,7 @@ def test_processes_are_known_by_what_they_do_whatever_they_are_called(cli, runti
     """Pods and units of systemd have names of their own."""
     pods = {"intake-6f7c-x2": "intake", "presence@host.lan": "presence", "routing-1": "routing", "upkeep-0": "upkeep", "r": "receipts"}
     for name, role in {**pods, "delivery-all-9d": f"delivery:{','.join(ACCOUNTS)}"}.items():
-        runtime.living.say(name, role, None)
+        runtime.living.beat(name, role, None)
     said = next(one for one in cli("doctor", "--json").json["checks"] if one["check"] == "processes")
     assert said["ok"], said
     runtime.living.leave(["delivery-all-9d"])

@@ -26,7 +26,7 @@ CHECKS = {"keys", "redis", "core's redis", "postgresql", "tables", "names", "pro
 def living(runtime, tenant):
     """Every process of this fleet says that it lives, and the core has written an event once."""
     for name in ALIVE:
-        runtime.living.say(name, name.rpartition(".")[0], None)
+        runtime.living.beat(name, name.rpartition(".")[0], None)
         runtime.redis.expire(runtime.keys.alive(name), 60)
     yield runtime
     runtime.core.delete(*runtime.settings.event_streams)
@@ -283,7 +283,7 @@ def test_a_private_right_of_oppo_without_a_channel(cli, living, tmp_path):
     secret.write_text("secret-1")
     options = ("--app-key", "k1", "--app-secret-file", str(secret), "--right", "oppo.private")
     assert cli("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *options).code == 0
-    living.living.say("oppo.1", "delivery:oppo", None)
+    living.living.beat("oppo.1", "delivery:oppo", None)
     told = problems(cli("doctor", "--json"))
     assert "no channel" in told["rights"][0]
     assert "--channel chat=ID" in told["rights"][1]

@@ -15,8 +15,9 @@ from common.ports import Session
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.lane import Lane
 from workers.delivery.late import Screen, Standing
+from workers.delivery.pacing import Unpaced
 from workers.delivery.settle import settle
-from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer, Delivered, DeliveryPorts, Permit, deliver
+from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer, Delivered, DeliveryPorts, LaneTurn, Permit, deliver
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import _news
 from workers.presence import stage as presence
@@ -194,6 +195,38 @@ def test_time_that_ran_out_while_leave_was_asked_for_is_seen_before_the_send() -
     assert (placed(done, late), placed(done, fit)) == ("expired", "outcomes")
     assert street.refunded == [late], "its leave was given back"
     assert len(street.sent) == 1
+
+
+class SlowPace(Unpaced):
+    """The lane's rate allows all at once, and is asked for so long."""
+
+    def __init__(self, street: Street, takes_ms: int) -> None:
+        self._street, self._takes_ms, self.spent = street, takes_ms, 0
+
+    def part(self, costs: Sequence[int]) -> tuple[int, float] | None:
+        self._street.now_ms += self._takes_ms
+        return len(costs), 0.0
+
+    def spend(self, cost: int) -> None:
+        self.spent += cost
+
+
+@pytest.mark.parametrize("takes_ms", [500, 5_000])
+def test_so_is_time_that_ran_out_while_the_rate_was_asked(takes_ms: int) -> None:
+    """Its server may be away for seconds."""
+    late, fit, street = work(expires_at_ms=NOW_MS + 300), work(expires_at_ms=NOW_MS + 60_000, user="carl"), Street()
+    pace = SlowPace(street, takes_ms)
+    done = deliver([late, fit], lane(), street.world(), LaneTurn(None, pace))
+    assert (placed(done, late), placed(done, fit)) == ("expired", "outcomes")
+    assert street.refunded == [late]
+    assert (len(street.sent), pace.spent) == (1, 1)
+
+
+def test_nothing_is_sent_when_the_time_of_all_ran_out_while_the_rate_was_asked() -> None:
+    one, street = work(expires_at_ms=NOW_MS + 300), Street()
+    done = deliver([one], lane(), street.world(), LaneTurn(None, SlowPace(street, 500)))
+    assert placed(done, one) == "expired"
+    assert not street.sent
 
 
 def test_the_vendor_is_told_the_time_that_is_left() -> None:

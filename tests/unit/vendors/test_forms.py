@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from common.contracts import AlikeBatch, LikeRow, Notification, encode, push_like
 from common.ledger_records import RowRecord, accepted_row
 from common.model import Vendor
-from common.push_ids import push_id
+from common.push_ids import push_id, push_ids
 from tests.unit.vendors import cases
 from workers.transport.http2 import Http2Connection, StreamSending, frame
 from workers.vendors import VENDORS
@@ -56,12 +56,15 @@ def batch(vendor: Vendor, like: dict[str, Any], rows: list[tuple[str, str, str, 
 def both(vendor: Vendor, one: AlikeBatch, badges: list[int]) -> tuple[RequestColumns | None, list[Request]]:
     """From the form, and by the vendor's `build`; odd ones are `build`'s in either."""
     spec, credential = VENDORS[vendor], cases.credential(vendor)
-    built, about = [], []
+    built = list[Request]()
     for row, badge in zip(one.rows, badges, strict=True):
         push, ttl_s = push_like(one.like, row, one.platform), (row.expires_at_ms - cases.NOW_MS) // 1000
         item = PushItem(push.note, push.targets[0], badge, ttl_s)
         built.append(spec.build(RequestBatch((item,), cases.NOW_MS, None), credential, cases.ACCESS))
-        about.append(PushValues(push_id(one.app, row.event_id, row.user, row.device, one.like.kind), badge, ttl_s))
+    rows = [(row.event_id, row.user, row.device) for row in one.rows]
+    ids = push_ids(one.app, rows, one.like.kind)
+    assert ids == [push_id(one.app, *row, one.like.kind) for row in rows]
+    about = PushValues(ids, badges, [(row.expires_at_ms - cases.NOW_MS) // 1000 for row in one.rows])
     form = form_of(spec, one, credential, cases.ACCESS, None)
     if form is None:
         return None, built

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import redis
 
-from common.config import Settings
 from common.storage.keys import Keys
 from common.storage.node_pace import NODE_BURST, NODE_EACH_MS, NodePace, NodeTurn
 
 
 @pytest.fixture
-def pace(redis_client: redis.Redis, settings_with: Callable[..., Settings]) -> NodePace:
-    return NodePace(redis_client, Keys(settings_with().prefix))
+def pace(redis_client: redis.Redis, space: str) -> NodePace:
+    return NodePace(redis_client, Keys(f"push{space}"))
 
 
 def test_a_bucket_a_node_and_equal_words_once(pace: NodePace) -> None:
