@@ -15,6 +15,7 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.cluster import owner_of
 from common.storage.lane_queues import Load, Taken, vendor_of
+from common.storage.scripts import Call
 from common.storage.server_clock import ServerClock
 from workers.handlers.lane_rounds import LaneRounds
 from workers.runtime import Runtime
@@ -73,10 +74,18 @@ class LaneTimer:
 
     def look(self) -> set[Vendor]:
         """Everything else; the vendors whose workers have something to do."""
+        return self.looked(self._queues.loaded(), self._clock.set_back_ms())
+
+    @property
+    def questions(self) -> tuple[Call, Sequence[str]]:
+        """The script and the command that a look begins with, for a caller who asks more in the same round trip."""
+        return self._clock.call, ("SMEMBERS", self._runtime.keys.loaded_lanes)
+
+    def looked(self, loaded: Sequence[str], set_back_ms: int) -> set[Vendor]:
+        """As `look`, with the answers. loaded: lanes that hold something; set_back_ms: by how much the server's clock was set back."""
         vendors = self._old_work()
-        loaded = self._queues.loaded()
         self.loaded = bool(loaded)
-        if set_back_ms := self._clock.set_back_ms():
+        if set_back_ms:
             self._follow_clock(set_back_ms, loaded)
         if not loaded:  # what is taken or waits keeps its lane among them
             return vendors

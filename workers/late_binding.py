@@ -14,6 +14,7 @@ from common.storage import screens as screen_store
 from common.storage import sql
 from common.storage.bindings import Bindings, holds
 from common.storage.claims import Claims, ReturnedClaim
+from common.storage.row_numbers import RowAsks
 from common.tokens import canonical
 from workers.delivery.alike import AlikeRound
 from workers.delivery.lane import Lane
@@ -90,19 +91,25 @@ class ClaimedRows:
             return None
         if not self._bindings.own([(batch.app, row.user) for _, batch in one.entries for row in batch.rows]):
             return None
-        asks = [
-            (name, place, batch.app, row.message_id, f"{kind}:{row.conversation_id}", row.ts_ms, row.user, row.device, step, "")
-            for name, batch in one.entries
-            for kind, step in ((batch.like.conversation_type, batch.like.badge_increment),)
-            for place, row in enumerate(batch.rows)
-        ]
+        if any(batch.app != lane.credential.app for _, batch in one.entries):
+            return None
+        asks = RowAsks(
+            self._store.holders(one.hold.lane),
+            one.hold.word,
+            lane.credential.app,
+            [(name, len(batch.rows), batch.like.badge_increment) for name, batch in one.entries],
+            [row.user for row in rows],
+            [row.device for row in rows],
+            [f"{kind}:{row.conversation_id}" for _, batch in one.entries for kind in (batch.like.conversation_type,) for row in batch.rows],
+            [row.message_id for row in rows],
+            [row.ts_ms for row in rows],
+        )
 
         def kept(bindings: Sequence[bytes | None]) -> bool:
             known = [(binding, row.token) for binding, row in zip(bindings, rows, strict=True) if binding is not None]
             return all(holds(binding.decode(), vendor, business_id, token) for binding, token in known)
 
-        bindings = self._store.take_kept(self._store.holders(one.hold.lane), one.hold.word, asks, kept)
-        return None if bindings is None else [(badge, counted) for _, badge, _, counted in bindings]
+        return self._store.take_rows(asks, kept)
 
 
 class PresentConsent:

@@ -17,8 +17,9 @@ from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from common.storage import badges, usual_numbers
+from common.storage import badges, row_numbers, usual_numbers
 from common.storage.keys import Keys
+from common.storage.row_numbers import RowAsks
 from common.storage.scripts import Call, run_all, script, source
 
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of its day and a day of grace.
@@ -150,15 +151,13 @@ class Claims:
         rest = iter(self._take_rest([part for part, reply in zip(parts, found, strict=True) if reply is None]))
         return [next(rest) if reply is None else reply for reply in found]
 
-    def take_kept(
-        self, holders: str, word: str, asks: Sequence[Wanted], kept: Callable[[Sequence[bytes | None]], bool]
-    ) -> list[Number] | None:
-        """As `take` with `sends`, where nothing stops any of these pushes and no device of theirs has another token by now (`kept`,
-        see usual_numbers.py). None: `take` has to say it, and nothing was taken, or it is noted that it was."""
-        if not self._usual or len(asks) > LEASE_MAX or not usual_numbers.is_usual(asks):
+    def take_rows(self, asks: RowAsks, kept: Callable[[Sequence[bytes | None]], bool]) -> list[tuple[int, str]] | None:
+        """As `take` with `sends`, in columns, where nothing stops any of these pushes and no device has another token by now (`kept`,
+        see row_numbers.py). None: `take` has to say it, and nothing was taken, or it is noted that it was."""
+        if not self._usual or len(asks.users) > LEASE_MAX or not all(step > 0 for *_, step in asks.entries):
             return None
         try:
-            return usual_numbers.take_kept(self._redis, self._keys, (holders, word, asks), KEEP_S, kept)
+            return row_numbers.take(self._redis, self._keys, asks, KEEP_S, kept)
         except (RedisConnectionError, ResponseError):
             return None
 

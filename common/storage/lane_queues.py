@@ -386,7 +386,12 @@ class LaneQueues:
 
     def loaded(self) -> list[str]:
         """Lanes that hold something, or did a moment ago."""
-        return sorted(lane.decode() for lane in cast(set[bytes], self.redis.smembers(self.keys.loaded_lanes)))
+        return self.names_of(cast(set[bytes], self.redis.smembers(self.keys.loaded_lanes)))
+
+    @staticmethod
+    def names_of(loaded: Iterable[bytes]) -> list[str]:
+        """Of the members of keys.loaded_lanes."""
+        return sorted(lane.decode() for lane in loaded)
 
     def any_left(self) -> bool:
         """Whether some lane holds anything, also retries that are not due."""

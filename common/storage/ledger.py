@@ -258,10 +258,12 @@ class _Batch:
                 met.pop((row.app, row.event_id), None)
         self._event_records, self._rows = events, rows
         self._own = own_lines([(one, met[name]) for one in events if (name := (one.app, one.event_id)) in met])
-        self._lone = [row for row in new if (row.app, row.event_id) not in met] if met else new
+        each_met = len(met) == len(events) == len(rows)  # as a rule: then nothing is left to look for
+        self._lone = [] if each_met else [row for row in new if (row.app, row.event_id) not in met] if met else new
         self._new = "".join(map(row_line, self._lone))
         self._known = "".join(map(row_line, known))
-        self._events = "".join([event_line(event) for event in events if (event.app, event.event_id) not in met])
+        apart = [] if each_met else [event for event in events if (event.app, event.event_id) not in met]
+        self._events = "".join(map(event_line, apart))
         written: list[NoteRecord] = by_type.get(NoteRecord, [])
         self._steps = "".join([note_line(note) for note in written if note.kind != "receipt"])
         self._receipts = "".join([note_line(note) for note in written if note.kind == "receipt"])

@@ -31,13 +31,14 @@ def script(redis: Redis, name: str, *shared: str) -> Script:
 Call = tuple[Script, Sequence[str], Sequence[Any]]
 
 
-def run_all(redis: Redis, calls: Sequence[Call]) -> list[Any]:
-    """The scripts in one round trip, an answer each; redis-py would ask in a second one whether the server knows them, and spends
-    more CPU on a pipeline than the server on most scripts."""
-    if not calls:
+def run_all(redis: Redis, calls: Sequence[Call], commands: Sequence[Sequence[Any]] = ()) -> list[Any]:
+    """The scripts, and plain commands behind them, in one round trip, an answer each; redis-py would ask in a second one whether the
+    server knows the scripts, and spends more CPU on a pipeline than the server on most of them."""
+    if not calls and not commands:
         return []
     packed = b"".join([pack_command(("EVALSHA", one.sha, len(keys), *keys, *args)) for one, keys, args in calls])
-    answers = ask_all(redis, packed, len(calls))
+    packed += b"".join([pack_command(tuple(one)) for one in commands])
+    answers = ask_all(redis, packed, len(calls) + len(commands))
     for index, answer in enumerate(answers):
         if isinstance(answer, NoScriptError):
             one, keys, args = calls[index]

@@ -8,7 +8,7 @@ from typing import Final
 from redis import Redis
 
 from common.storage.keys import Keys
-from common.storage.scripts import script
+from common.storage.scripts import Call, script
 
 #: Members of one sorted set that are moved in one call.
 ADVANCE_MAX: Final = 100_000
@@ -23,6 +23,11 @@ class ServerClock:
     def set_back_ms(self) -> int:
         """By how much it was set back since the last look, of whichever process."""
         return int(self._look(keys=[self._keys.server_clock]))
+
+    @property
+    def call(self) -> Call:
+        """What `set_back_ms` asks."""
+        return self._look, [self._keys.server_clock], []
 
     def advance(self, names: Iterable[str], ms: int, most_ms: int = 0) -> None:
         """What is due by the old clock in these sorted sets (ms) comes `ms` earlier.

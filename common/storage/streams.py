@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from common.storage.keys import Keys
 from common.storage.plain_reads import PlainReads
-from common.storage.scripts import script
+from common.storage.scripts import Call, run_all, script
 from common.values import Value
 
 GROUP = "pushfleet"
@@ -309,8 +309,12 @@ class StreamStore:
 
     def missed(self, streams: Sequence[str]) -> set[str]:
         """Streams with entries that nobody took, or whose reader fell silent. One round trip."""
-        found = cast(list[int], self._missed(keys=[self._key(stream) for stream in streams], args=[GROUP, self.takeover_idle_ms]))
+        (found,) = run_all(self.redis, [self.missed_call(streams)])
         return {streams[index] for index in found}
+
+    def missed_call(self, streams: Sequence[str]) -> Call:
+        """What `missed` asks; the answer names the streams by their places."""
+        return self._missed, [self._key(stream) for stream in streams], [GROUP, self.takeover_idle_ms]
 
     def forget_dead_readers(self, stream: str, idle_ms: int) -> None:
         """Deletes consumers that hold nothing and were silent for `idle_ms`: each process leaves one behind."""

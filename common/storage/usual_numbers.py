@@ -7,7 +7,7 @@ Three writes: what stands in the way; the numbers with a note of them, in one st
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from redis import Redis
@@ -53,50 +53,6 @@ def take(redis: Redis, keys: Keys, parts: Sequence[Part], keep_s: int) -> list[l
     return [None if found is None else next(numbers) for found in stops]
 
 
-def take_kept(redis: Redis, keys: Keys, part: Part, keep_s: int, kept: Callable[[Sequence[bytes | None]], bool]) -> list[Number] | None:
-    """As `take` for one part of pushes that nothing stops: each person's device still has the token that it was routed to.
-
-    kept: whether that is so, given what `bindings` holds of each push's device. None: the general way, and nothing was taken.
-    """
-    asks = part[2]
-    with raw_pipe(redis) as pipe:
-        reply = _numbered(pipe, keys, [(asks, [None] * len(asks))], keep_s) if _nothing_stops(pipe, keys, part, kept) else None
-        if reply is None:
-            pipe.ask(command("UNWATCH"), 1)
-    return reply[0] if reply is not None else None
-
-
-def _nothing_stops(pipe: RawPipe, keys: Keys, part: Part, kept: Callable[[Sequence[bytes | None]], bool]) -> bool:
-    """Looks at the entries, at what their messages' senders and people have said since, and at their devices, in one write."""
-    holders, word, asks = part
-    entries = list(dict.fromkeys([ask[0] for ask in asks]))
-    records = [keys.taken(entry) for entry in entries]
-    gone = dict.fromkeys([keys.gone(ask[2], ask[4], ask[3]) for ask in asks])
-    people = [(ask[2], ask[6]) for ask in asks]
-    reads = {who: keys.read(*who) for who in people}
-    heads = [command("WATCH", *records), command("MGET", *records), command("MGET", *gone), command("EXISTS", *reads.values())]
-    heads.append(command("HMGET", holders, *entries))
-    devices = [_device(keys.bindings(app, user), ask[7]) for (app, user), ask in zip(people, asks, strict=True)]
-    reply = pipe.ask("".join([*heads, *devices]), len(heads) + len(devices))
-    _, before, marked, readers, held, *bindings = reply
-    own = word.encode()
-    if before.count(None) != len(before) or marked.count(None) != len(marked) or held.count(own) != len(held):
-        return False
-    if not kept(bindings):
-        return False
-    if not readers:
-        return True
-    read = _reads(pipe, keys, asks)
-    return all(_stop(None, one, ask[5]) is None for one, ask in zip(read, asks, strict=True))
-
-
-def _device(key: str, device: str) -> str:
-    """The command that reads one device's binding."""
-    if key.isascii() and device.isascii():
-        return f"*3\r\n$4\r\nHGET\r\n${len(key)}\r\n{key}\r\n${len(device)}\r\n{device}\r\n"
-    return command("HGET", key, device)
-
-
 def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str | None] | None]:
     """By push what stops it; None for a part whose entries are not all the asker's, or were taken before."""
     records: list[str] = []
@@ -120,7 +76,7 @@ def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str |
     why = dict(zip(marks, marked, strict=True))
     asked = [ask for _, _, asks in parts for ask in asks]
     reads = _reads(pipe, keys, asked) if readers else [_UNREAD] * len(asked)
-    stops = iter([_stop(why[mark], read, ask[5]) for mark, read, ask in zip(gone, reads, asked, strict=True)])
+    stops = iter([stop_of(why[mark], read, ask[5]) for mark, read, ask in zip(gone, reads, asked, strict=True)])
     found = [[next(stops) for _ in asks] for _, _, asks in parts]
     return [mine if free else None for mine, free in zip(found, fresh, strict=True)]
 
@@ -134,7 +90,7 @@ def _reads(pipe: RawPipe, keys: Keys, asked: Sequence[Wanted]) -> list[list[byte
     return pipe.ask("".join(looks), len(looks))
 
 
-def _stop(gone: bytes | None, read: Sequence[bytes | None], ts_ms: int) -> str | None:
+def stop_of(gone: bytes | None, read: Sequence[bytes | None], ts_ms: int) -> str | None:
     """Why nothing of this push's message may go, or its person need not see it any more; as in take_numbers.lua."""
     if gone is not None:
         why, _, upto = gone.decode().partition("|")

@@ -24,7 +24,7 @@ PROCESSES, PUSHES, AT_ONCE = 4, 250, 5
 #: What one process does: `PUSHES` pushes to one device, AT_ONCE a call; the badge numbers it got, as JSON.
 PUSHER = """
 import json, sys
-from common.storage.claims import Ask, Claims
+from common.storage.claims import ClaimRequest, Claims
 from common.storage.keys import Keys
 from common.storage.redis import connect
 url, prefix, name, pushes, at_once, now_ms = sys.argv[1], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:])
@@ -33,7 +33,7 @@ sys.stdin.readline()  # until all are ready
 got = []
 for start in range(0, pushes, at_once):
     ids = [f"{name}{number:031x}" for number in range(start, start + at_once)]
-    got += [claim.badge for claim in claims.lease([Ask("demo", one, "bob", "phone", one, now_ms, f"e-{name}", 1) for one in ids])]
+    got += [claim.badge for claim in claims.lease([ClaimRequest("demo", one, "bob", "phone", one, now_ms, f"e-{name}", 1) for one in ids])]
 print(json.dumps(got))
 """
 

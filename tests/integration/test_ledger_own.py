@@ -20,6 +20,7 @@ from common.ledger_records import EventRecord, Record, RowRecord
 from common.storage import keys
 from common.storage.erasure import erase
 from common.storage.leases import Lease
+from common.storage.ledger import day_of
 from common.storage.ledger_copy import RANK, own_line, own_lines
 from common.storage.migrations import migrate
 from tests.records import event_record, row_record
@@ -211,9 +212,11 @@ def test_an_outcome_that_is_written_before_an_older_one_with_its_event_makes_no_
 
 def test_a_writer_that_stood_still_writes_nothing_beside_the_next_one(runtime: Runtime, another: Runtime, app: str) -> None:
     """Neither sees what the other has not committed: one push would have two rows."""
-    lease_ms, stream = 1_300, runtime.keys.stream(keys.LEDGER)
-    slow, next_ = (Lease(runtime.redis, runtime.keys, f"ledger-{app}", lease_ms) for _ in range(2))
+    stream = runtime.keys.stream(keys.LEDGER)
+    slow, next_ = (Lease(runtime.redis, runtime.keys, f"ledger-{app}", lease_ms) for lease_ms in (1_300, 20_000))
     about = stored(app, "e1")
+    for one in (runtime, another):
+        one.ledger.ready_for(day_of(about.ts_ms))
     runtime.streams.redis.xadd(stream, {"b": encode([about, row(about, decision="uncertain")])})
     first, second = LedgerWriter(runtime), LedgerWriter(another)
     raised = list[BaseException]()

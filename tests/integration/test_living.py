@@ -26,7 +26,7 @@ def test_names_of_pods_that_are_gone_do_not_gather(redis_client, space):
     living = Heartbeats(redis_client, keys)
     for number in range(NAMES_MAX + 5):
         living.beat(f"pod-{number}", "intake", "h:1" if number == 0 else None)
-        redis_client.delete(keys.alive(f"pod-{number}"))
+        redis_client.delete(keys.alive(f"pod-{number}"), keys.at_work(f"pod-{number}"))
     living.beat("now", "intake", None)
     assert living.roles() == {"now": "intake"}
     assert redis_client.smembers(keys.process_names) == {b"now", b"pod-0"}, "a target that is silent is still looked for"

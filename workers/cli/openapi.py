@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
-
 from common.model import Decision, Vendor
+from workers.cli.contract import schemas_of
 from workers.console import api
 from workers.console.api_types import ApiError, Counts, MessageTrace, Person
 from workers.gateway import clouds, door_types
@@ -187,7 +186,7 @@ DOORS: Final = (*API_DOORS, *GATEWAY_DOORS, *RECEIPT_DOORS, *CONSOLE_DOORS)
 def openapi() -> dict[str, Any]:
     """OpenAPI 3.1 of all doors. One path may be served by two processes (`/healthz`): their operations then stand as one."""
     types = [one for door in DOORS for one in (door.answer, door.body) if isinstance(one, type)]
-    (_, schemas) = msgspec.json.schema_components(list(dict.fromkeys([*types, ApiError, DoorError])), ref_template=REF)
+    schemas = schemas_of(dict.fromkeys([*types, ApiError, DoorError]), REF)
     paths: dict[str, dict[str, Any]] = {}
     for door in DOORS:
         if door.method in paths.get(door.path, {}):

@@ -168,4 +168,4 @@ def generally(one: AlikeRound, works: Sequence[PendingPush], lane: Lane, world: 
     if one.numbers is None:
         return deliver(works, lane, world, turn)
     taken = [ClaimAnswer("ours", badge, "", counted) for badge, counted in one.numbers]
-    return deliver(works, lane, replace(world, claims=usual.Told(works, taken)), turn)
+    return deliver(works, lane, replace(world, claims=usual.ToldClaims(works, taken)), turn)

@@ -118,7 +118,7 @@ class Claims(Protocol):
     def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]: ...
 
 
-class RowNumbers(Protocol):
+class RowNumberPort(Protocol):
     def take(self, lane: Lane, one: AlikeRound) -> Sequence[tuple[int, str]] | None:
         """The badge and what was taken for it of each push, all of which may go to the tokens that they have; None: not all may, and
         nothing was taken that is not noted."""
@@ -202,7 +202,7 @@ class DeliveryPorts:
     addresses: late.Addresses
     consent: late.Consent
     screens: late.Screens
-    rows: RowNumbers | None = None
+    rows: RowNumberPort | None = None
 
 
 def deliver(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: LaneTurn | None = None) -> Delivered:

@@ -78,10 +78,10 @@ def tried(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, turn: 
     items = _items(works, claims, lane, world, began_ms)
     access = world.access.get(lane, began_ms) if items is not None else None
     if items is None or isinstance(access, AccessRefused) or turn.pacer.part([1] * len(items)) != (len(items), 0.0):
-        return deliver(works, lane, replace(world, claims=ClaimsInHand(works, claims)), turn)
+        return deliver(works, lane, replace(world, claims=ToldClaims(works, claims)), turn)
     sent_ms = world.now_ms()
     if turn.lost or sent_ms - began_ms > late.ADDRESS_GOOD_MS:
-        return deliver(works, lane, replace(world, claims=ClaimsInHand(works, claims)), turn)
+        return deliver(works, lane, replace(world, claims=ToldClaims(works, claims)), turn)
     turn.pacer.spend(len(items))
     batches = _batches(items, lane, world, sent_ms)
     requests = [lane.spec.build(batch, lane.credential, access) for batch in batches]
@@ -153,7 +153,7 @@ def _otherwise(
     concluded([(batch, [work]) for batch, work in zip(batches, works, strict=True)], answers, ready, world)
 
 
-class ClaimsInHand:
+class ToldClaims:
     """The port of claims for pushes that have been asked for already."""
 
     def __init__(self, works: Sequence[PendingPush], claims: Sequence[ClaimAnswer]) -> None:

@@ -78,7 +78,7 @@ _URGENT = frozenset({Urgency.CALL, Urgency.CHAT})
 
 
 @dataclass(slots=True)
-class RoundAtWork:
+class RunningRound:
     """One round at work. most: pushes it may have on the wire. paced: it sends at its lane's rate, so that the next may begin before
     its last answer came, and still comes behind it. together: with rounds of other lanes. lost: names of entries that another
     sender has taken over."""
@@ -106,7 +106,7 @@ class _Rest:
 
 
 #: In place of a round that is over.
-_ELSEWHERE: Final = RoundAtWork(Taken("", Urgency.BULK, "", "empty", 0), [], 0)
+_ELSEWHERE: Final = RunningRound(Taken("", Urgency.BULK, "", "empty", 0), [], 0)
 
 
 class LaneSender:
@@ -124,7 +124,7 @@ class LaneSender:
         self._stopping: Callable[[], bool] = lambda: False
         self._pool = ThreadPoolExecutor(LANES_TOGETHER, thread_name_prefix=f"lanes-{vendor}")
         self._lock = threading.Lock()
-        self._running: dict[str, RoundAtWork] = {}  # by the take's word
+        self._running: dict[str, RunningRound] = {}  # by the take's word
         self._silent: set[str] = set()
         self._slice_lock = threading.Lock()
         self._called = threading.Event()
@@ -149,11 +149,11 @@ class LaneSender:
     def slice_until(self, stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
 
-    def own_rounds(self) -> list[RoundAtWork]:
+    def own_rounds(self) -> list[RunningRound]:
         with self._lock:
             return list(self._running.values())
 
-    def rounds_at_work(self) -> list[RoundAtWork]:
+    def rounds_at_work(self) -> list[RunningRound]:
         """Those that share the bound of pushes on the wire."""
         return self.own_rounds() if self._leader is None else self._leader.rounds_at_work()
 
@@ -337,7 +337,7 @@ class LaneSender:
         try:
             self._put_back([taken for taken, _ in takes], lanes)
         finally:  # what was taken is sent, whatever became of its lane's place
-            begun: list[tuple[RoundAtWork, Lane | None]] = []
+            begun: list[tuple[RunningRound, Lane | None]] = []
             for taken, room in self._rooms(takes):
                 if taken.entries and (running := self._begun(taken, lanes[taken.lane], room)) is not None:
                     begun.append((running, lanes[taken.lane]))
@@ -424,7 +424,7 @@ class LaneSender:
 
     # ------------------------------------------------------------ rounds
 
-    def _begun(self, taken: Taken, lane: Lane | None, most: int) -> RoundAtWork | None:
+    def _begun(self, taken: Taken, lane: Lane | None, most: int) -> RunningRound | None:
         """The round, as one at work; None where it is put off: a lane that let its last round wait in vain is tried beside the
         others, with little on the wire, few of them at a time."""
         silent = taken.lane in self._silent
@@ -437,7 +437,7 @@ class LaneSender:
                 return None
             most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
         most = min(most, sum(entry.pushes for entry in taken.entries))
-        running = RoundAtWork(taken, list(taken.entries), most, silent, taken.paced)
+        running = RunningRound(taken, list(taken.entries), most, silent, taken.paced)
         with self._lock:
             self._running[taken.word] = running
             if self._keeper is None:
@@ -445,7 +445,7 @@ class LaneSender:
                 self._keeper.start()
         return running
 
-    def _go(self, begun: Sequence[tuple[RoundAtWork, Lane | None]]) -> None:
+    def _go(self, begun: Sequence[tuple[RunningRound, Lane | None]]) -> None:
         """Rounds of many lanes together where they may, else each in a thread of its own."""
         together: list[Wanted] = []
         for running, lane in begun:
@@ -507,7 +507,7 @@ class LaneSender:
         if taken.what == "probe" and lane is not None:  # it was not sent: another may be it
             self.runtime.lane_states.tell(lane.id, lane.credential.version, good=0, failed=0, refused=False)
 
-    def _round(self, running: RoundAtWork, lane: Lane | None, rest: Callable[[], delivery.Delivered] | None = None) -> None:
+    def _round(self, running: RunningRound, lane: Lane | None, rest: Callable[[], delivery.Delivered] | None = None) -> None:
         """rest: what is left of a round that was prepared with others."""
         taken, started = running.taken, time.perf_counter()
         try:
@@ -526,7 +526,7 @@ class LaneSender:
             metrics.STAGE_SECONDS.labels(DELIVERY).observe(time.perf_counter() - started)
             self._forget([taken.word])
 
-    def _fit(self, running: RoundAtWork, lane: Lane | None) -> None:
+    def _fit(self, running: RunningRound, lane: Lane | None) -> None:
         """What killed its senders before is worked on alone; what did so too often is taken apart, or buried."""
         fit: list[LaneEntry] = []
         for entry in list(running.entries):
@@ -547,7 +547,7 @@ class LaneSender:
         if running.entries:
             self._send(running, lane)
 
-    def _send(self, running: RoundAtWork, lane: Lane | None) -> None:
+    def _send(self, running: RunningRound, lane: Lane | None) -> None:
         try:
             self._sent(running, running.entries, lane)
         except STORE_UNAVAILABLE:
@@ -555,7 +555,7 @@ class LaneSender:
         except Exception as error:  # noqa: BLE001 - whatever an entry breaks, the others must go on
             self._isolate(running, lane, error)
 
-    def _sent(self, running: RoundAtWork, entries: Sequence[LaneEntry], lane: Lane | None) -> None:
+    def _sent(self, running: RunningRound, entries: Sequence[LaneEntry], lane: Lane | None) -> None:
         taken = running.taken
         if lane is None:
             _, vendor, business_id = taken.lane.split(":", 2)
@@ -572,7 +572,7 @@ class LaneSender:
         """What came back to the queue waits for its lane's next turn."""
         return taken.lane, taken.urgency, taken.now_ms if done.on_hold else max(taken.due_ms, taken.now_ms)
 
-    def _isolate(self, running: RoundAtWork, lane: Lane | None, error: Exception) -> None:
+    def _isolate(self, running: RunningRound, lane: Lane | None, error: Exception) -> None:
         """Something in these entries breaks the round: each alone, then each push alone, until the culprit stands alone."""
         if len(running.entries) == 1:
             self._broken(running, running.entries[0], error)
@@ -588,17 +588,17 @@ class LaneSender:
             except Exception as own:  # noqa: BLE001
                 self._broken(running, entry, own)
 
-    def _broken(self, running: RoundAtWork, entry: LaneEntry, error: Exception) -> None:
+    def _broken(self, running: RunningRound, entry: LaneEntry, error: Exception) -> None:
         log.error("an entry broke its round", extra={"queue": self.vendor, "reason": type(error).__name__}, exc_info=error)
         self._split_or_dead_letter(running, entry, f"broke_stage: {type(error).__name__}")
 
-    def _split_or_dead_letter(self, running: RoundAtWork, entry: LaneEntry, reason: str) -> None:
+    def _split_or_dead_letter(self, running: RunningRound, entry: LaneEntry, reason: str) -> None:
         if not self._rounds.split(running.taken, entry):
             self._rounds.dead_letter(running.taken, entry, reason)
         self._past(running, entry)
 
     @staticmethod
-    def _past(running: RoundAtWork, entry: LaneEntry) -> None:
+    def _past(running: RunningRound, entry: LaneEntry) -> None:
         running.entries = [one for one in running.entries if one is not entry]
 
     def _give_back(self, taken: Taken, entries: Sequence[LaneEntry]) -> None:
@@ -623,7 +623,7 @@ class LaneSender:
             for one in due:
                 self._kept(one)
 
-    def _kept(self, one: RoundAtWork) -> None:
+    def _kept(self, one: RunningRound) -> None:
         """Says that the round's entries have their sender; what another has by now is let go: it has not left, or is uncertain there."""
         entries = list(one.entries)
         try:

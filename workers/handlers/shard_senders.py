@@ -9,7 +9,7 @@ from common.model import Vendor
 from common.storage import keys
 from common.storage.lane_queues import URGENCIES
 from common.storage.scripts import script
-from workers.handlers.delivery import LaneSender, RoundAtWork
+from workers.handlers.delivery import LaneSender, RunningRound
 from workers.runtime import Runtime
 
 #: Ready sets that one look reads: nobody else is served meanwhile.
@@ -29,7 +29,7 @@ class ShardSenders(LaneSender):
         for one in self._crew:
             one.joins(self)
 
-    def rounds_at_work(self) -> list[RoundAtWork]:
+    def rounds_at_work(self) -> list[RunningRound]:
         return [running for one in self._crew for running in one.own_rounds()]
 
     def _slice(self, stopping: Callable[[], bool]) -> None:

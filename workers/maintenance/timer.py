@@ -9,6 +9,7 @@ from common.model import Vendor
 from common.storage import keys
 from common.storage.leases import Lease
 from common.storage.raw_pipe import command, first_score, raw_pipe, read_all
+from common.storage.scripts import run_all
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
@@ -42,9 +43,7 @@ class Timer:
             self._runtime.replies.release_due()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_S
-            self._wake(self._runtime.streams.missed(self._streams))
-            for vendor in self.lanes.look():
-                self._runtime.send_wake_up(DELIVERY, vendor)
+            self._look()
         return EVERY_S if idle and not self.lanes.loaded else TICK_S
 
     def listen(self, seconds: float) -> None:
@@ -53,6 +52,14 @@ class Timer:
 
     def rest(self) -> None:
         """Nothing is kept."""
+
+    def _look(self) -> None:
+        """For wake-ups that were missed, and at the lanes' queues; what both ask of an idle fleet is one round trip."""
+        runtime, (clock, members) = self._runtime, self.lanes.questions
+        missed, set_back_ms, loaded = run_all(runtime.redis, [runtime.streams.missed_call(self._streams), clock], [members])
+        self._wake({self._streams[place] for place in missed})
+        for vendor in self.lanes.looked(runtime.lane_queues.names_of(loaded), int(set_back_ms)):
+            runtime.send_wake_up(DELIVERY, vendor)
 
     def _wake(self, streams: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):

@@ -12,13 +12,14 @@ from cryptography.fernet import Fernet
 
 from common.clock import now_ms
 from common.config import Settings
-from common.contracts import Notification, Target
+from common.contracts import Target
 from common.model import PRIVATE_CLASSES, Bucket, MessageClass, Vendor
 from common.storage.admission import Admission
 from common.storage.credentials import StoredCredential
 from common.storage.keys import Keys
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
+from tests.builders import notification
 from tests.conftest import own_database
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
@@ -91,21 +92,8 @@ def work(
 ) -> PendingPush:
     """One push; its class decides the bucket unless `bucket` is named."""
     bucket = Bucket.PRIVATE if message_class in PRIVATE_CLASSES else Bucket.PUBLIC
-    made = Notification(
-        app="demo",
-        event_id=uuid.uuid4().hex,
-        message_id=f"m{number}",
-        conversation_type="c2c",
-        conversation_id="s",
-        ts_ms=now_ms(),
-        received_ms=now_ms(),
-        expires_at_ms=note.pop("expires_at_ms", now_ms() + 3_600_000),
-        title="t",
-        body="b",
-        message_class=message_class,
-        class_sent=message_class if bucket == Bucket.PRIVATE else MessageClass.MARKETING,
-        bucket=note.pop("bucket", bucket),
-        collapse_id=f"m{number}",
-        **note,
-    )
+    times = {"ts_ms": now_ms(), "received_ms": now_ms(), "expires_at_ms": now_ms() + 3_600_000}
+    kind = {"message_class": message_class, "class_sent": message_class if bucket == Bucket.PRIVATE else MessageClass.MARKETING}
+    named = {"event_id": uuid.uuid4().hex, "message_id": f"m{number}", "collapse_id": f"m{number}", "conversation_id": "s"}
+    made = notification(**{**times, **named, **kind, "title": "t", "body": "b", "bucket": bucket, **note})
     return PendingPush("entry", made, Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1))

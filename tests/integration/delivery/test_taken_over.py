@@ -8,7 +8,7 @@ from common.model import Urgency, Vendor
 from common.storage.lane_queues import LaneQueues
 from tests.integration.delivery.conftest import World, chat
 from workers.gate import lane_terms
-from workers.handlers.delivery import LaneSender, RoundAtWork
+from workers.handlers.delivery import LaneSender, RunningRound
 
 
 def test_what_another_has_taken_over_is_not_sent_any_more(world: World) -> None:
@@ -18,7 +18,7 @@ def test_what_another_has_taken_over_is_not_sent_any_more(world: World) -> None:
     world.put([chat(1, urgency=Urgency.CHAT)])
     queues.pop(Vendor.MEIZU, dict.fromkeys(Urgency, 5), ())
     (taken,) = queues.take([(lane.id, Urgency.CHAT, lane_terms(lane), 10)], 15)
-    running = RoundAtWork(taken, list(taken.entries), 10)
+    running = RunningRound(taken, list(taken.entries), 10)
     world.drain._running[taken.word] = running
     time.sleep(0.2)
     other = LaneQueues(world.runtime.redis, world.runtime.keys)

@@ -7,35 +7,21 @@ from typing import Any
 
 from common.contracts import Notification, Target
 from common.model import Bucket, MessageClass, Vendor
+from tests.builders import NOW_MS as NOW_MS
+from tests.builders import notification
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.work import PendingPush
 from workers.vendors import VENDORS
 from workers.vendors.base import Credential
 from workers.wire import Route
 
-NOW_MS = 1_700_000_000_000
 _numbers = itertools.count(1)
 
 
 def note(**changes: Any) -> Notification:
-    usual: dict[str, Any] = {
-        "app": "demo",
-        "event_id": f"e{next(_numbers)}",
-        "message_id": f"m{next(_numbers)}",
-        "conversation_type": "c2c",
-        "conversation_id": "ann",
-        "ts_ms": NOW_MS,
-        "received_ms": NOW_MS,
-        "expires_at_ms": NOW_MS + 3_600_000,
-        "title": "Ann",
-        "body": "hello",
-        "text": "hello",
-        "collapse_id": "m",
-        "bucket": Bucket.PRIVATE,
-        "message_class": MessageClass.CHAT,
-        "class_sent": MessageClass.CHAT,
-    }
-    return Notification(**(usual | changes))
+    words = {"conversation_id": "ann", "title": "Ann", "body": "hello", "text": "hello", "collapse_id": "m"}
+    kind = {"bucket": Bucket.PRIVATE, "message_class": MessageClass.CHAT, "class_sent": MessageClass.CHAT}
+    return notification(**{"event_id": f"e{next(_numbers)}", "message_id": f"m{next(_numbers)}", **words, **kind, **changes})
 
 
 def work(held_by: str | None = None, user: str = "bob", device: str = "phone", push_id: str | None = None, **of_note: Any) -> PendingPush:

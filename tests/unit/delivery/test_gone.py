@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from common.contracts import Notification, Target
+from common.contracts import Target
 from common.model import Decision
+from tests.builders import notification
 from workers.delivery.stage import ClaimAnswer, deliver
 from workers.delivery.work import PendingPush
 
@@ -27,17 +28,7 @@ class Told:
 
 
 def work(*, late: bool, held_by: str | None) -> PendingPush:
-    note = Notification(
-        app="a",
-        event_id="e",
-        message_id="m",
-        conversation_type="c2c",
-        conversation_id="u1",
-        ts_ms=NOW_MS,
-        received_ms=NOW_MS,
-        expires_at_ms=NOW_MS - 1 if late else NOW_MS + 60_000,
-        collapse_id="m",
-    )
+    note = notification(ts_ms=NOW_MS, received_ms=NOW_MS, expires_at_ms=NOW_MS - 1 if late else NOW_MS + 60_000)
     return PendingPush("e1", note, Target("u2", "d", "token", "0" * 32, "ios", 0, held_by=held_by))
 
 

@@ -6,9 +6,10 @@ import hashlib
 
 import pytest
 
-from common.contracts import Notification, Target
+from common.contracts import Target
 from common.model import MessageClass, Vendor, Verdict
 from common.storage.ledger import tag_of
+from tests.builders import notification
 from workers.receipts.readers import READERS, STATUSES, label_of
 from workers.receipts.stage import LOOK_AGAIN_S, Callback, Sent, is_tag, settle
 from workers.vendors import base, huawei_family
@@ -55,18 +56,7 @@ def test_a_receipt_that_came_before_its_row_is_looked_for_again_and_then_lost():
 
 @pytest.mark.parametrize("make", [base.receipt_tag, huawei_family.receipt_tag])
 def test_the_ledger_knows_the_tag_that_vendor_files_let_vendors_echo(make):
-    note = Notification(
-        app="app",
-        event_id="e-☎",
-        message_id="m",
-        conversation_type="group",
-        conversation_id="g",
-        ts_ms=0,
-        received_ms=0,
-        expires_at_ms=1,
-        collapse_id="m",
-        message_class=MessageClass.CHAT,
-    )
+    note = notification(app="app", event_id="e-☎", conversation_type="group", message_class=MessageClass.CHAT)
     items = [PushItem(note, Target(f"u{n}", "d", "t", hashlib.md5(b"%d" % n).hexdigest(), "android", 0), None, 60) for n in range(2)]
     assert make(RequestBatch(tuple(items), 0)) == tag_of("app", "e-☎", "message")
     assert make(RequestBatch(tuple(items[:1]), 0)) == items[0].target.push_id

@@ -10,33 +10,20 @@ from hypothesis import strategies as st
 
 from common.contracts import Notification, Target
 from common.model import Vendor
+from tests.builders import NOW_MS as NOW_MS
+from tests.builders import notification
 from workers.vendors.base import AccessToken, Credential, PushItem, RequestBatch
 from workers.wire import HttpResponse
 
 PUSH_ID = "0b0f8f0e5a2c4c1e9a572f6f3c1d9e01"
-NOW_MS = 1_700_000_000_000
 ACCESS = AccessToken("access-1", NOW_MS + 1_000_000, NOW_MS + 2_000_000)
 
 
 def note(**changes: Any) -> Notification:
     """A chat message of Zhang San to one person."""
-    usual: dict[str, Any] = {
-        "app": "demo",
-        "event_id": "stored:1",
-        "message_id": "m-9f3c",
-        "conversation_type": "c2c",
-        "conversation_id": "c2c_1001",
-        "ts_ms": NOW_MS,
-        "received_ms": NOW_MS,
-        "expires_at_ms": NOW_MS + 86_400_000,
-        "app_name": "畅聊",
-        "title": "张三",
-        "body": "今晚八点开会",
-        "fallback_body": "您收到一条新消息",
-        "collapse_id": "m-9f3c",
-        "placement": {},
-    }
-    return Notification(**(usual | changes))
+    words = {"app_name": "畅聊", "title": "张三", "body": "今晚八点开会", "fallback_body": "您收到一条新消息", "placement": {}}
+    named = {"event_id": "stored:1", "message_id": "m-9f3c", "collapse_id": "m-9f3c", "conversation_id": "c2c_1001"}
+    return notification(**{"expires_at_ms": NOW_MS + 86_400_000, **named, **words, **changes})
 
 
 def target(token: str = "aa11", registered_ms: int = NOW_MS - 86_400_000, **changes: Any) -> Target:

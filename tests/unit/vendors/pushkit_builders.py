@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from common.contracts import Attempt, Notification, Target
 from common.model import Bucket, Kind, MessageClass, PushType, Vendor
+from tests.builders import notification
 from workers.vendors.base import AccessToken, Credential, Outcome, PushItem, RequestBatch
 from workers.wire import HttpResponse
 
@@ -25,20 +26,9 @@ PUBLIC_KEY = _KEY.public_key()
 
 
 def note(**over: Any) -> Notification:
-    fields: dict[str, Any] = {
-        "app": "1400000001",
-        "event_id": "e-1",
-        "message_id": "m-1001",
-        "conversation_type": "c2c",
-        "conversation_id": "c2c-42",
-        "ts_ms": NOW_MS,
-        "received_ms": NOW_MS,
-        "expires_at_ms": NOW_MS + 86_400_000,
-        "title": "张三",
-        "body": "晚上一起吃饭吗？",
-        "collapse_id": "m-1001",
-    }
-    return Notification(**{**fields, **over})
+    named = {"app": "1400000001", "event_id": "e-1", "message_id": "m-1001", "conversation_id": "c2c-42", "collapse_id": "m-1001"}
+    times = {"ts_ms": NOW_MS, "received_ms": NOW_MS, "expires_at_ms": NOW_MS + 86_400_000}
+    return notification(**{**named, **times, "title": "张三", "body": "晚上一起吃饭吗？", **over})
 
 
 def item(token: str = "T1", note_: Notification | None = None, *, badge: int | None = None, ttl_s: int = 86_400, **over: Any) -> PushItem:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.contracts import Attempt, Notification, Target
+from common.contracts import Attempt, Target
 from common.model import Again, Bucket, Kind, MessageClass, Vendor, Verdict
+from tests.builders import notification
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
 from workers.vendors.base import AccessRefused, AccessToken, Credential, CredentialError, PushItem, RequestBatch, compact, number_id
 from workers.vendors.oppo import OPPO
@@ -47,24 +48,8 @@ PRIVATE = {
     "template_text": "text",
 }
 PUBLIC = {"category": "MARKETING", "notify_level": "1"}
-NOTE = Notification(
-    app="1400000001",
-    event_id="e1",
-    message_id="m1",
-    conversation_type="c2c",
-    conversation_id="li",
-    ts_ms=1,
-    received_ms=2,
-    expires_at_ms=3,
-    app_name="Example",
-    title="Li Hua",
-    body="晚上一起吃饭吗？",
-    sender_name="Li Hua",
-    text="晚上一起吃饭吗？",
-    ext='{"conv":"p2p_7"}',
-    placement=PRIVATE,
-    collapse_id="m1",
-)
+SAID = {"app_name": "Example", "title": "Li Hua", "body": "晚上一起吃饭吗？", "sender_name": "Li Hua", "text": "晚上一起吃饭吗？"}
+NOTE = notification(app="1400000001", **SAID, ext='{"conv":"p2p_7"}', placement=PRIVATE)
 
 
 def with_(**changes):

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.contracts import Attempt, Notification, Target
+from common.contracts import Attempt, Target
 from common.model import Again, Bucket, Kind, MessageClass, PushType, Vendor, Verdict
 from common.storage.ledger import tag_of
+from tests.builders import notification
 from tests.unit.vendors.words_cases import FAMILY, FLAG, bodies, cut_between_graphemes, notes, statuses, texts
 from workers.vendors.base import Credential, CredentialError, PushItem, RequestBatch, base62, number_id
 from workers.vendors.form_texts import whole
@@ -36,24 +37,14 @@ CREDENTIAL = Credential(
     rights=frozenset({"xiaomi.private"}),
 )
 PRIVATE = {"channel_id": "123456", "template_id": "T0001", "template_sender": "sender", "template_text": "text"}
-NOTE = Notification(
-    app="1400000001",
-    event_id="e1",
-    message_id="m1",
-    conversation_type="c2c",
-    conversation_id="li",
-    ts_ms=1,
-    received_ms=2,
-    expires_at_ms=3,
-    app_name="Example",
-    title="[好友消息]Li Hua",
-    body="晚上一起吃饭吗？",
-    sender_name="Li Hua",
-    text="晚上一起吃饭吗？👌",
-    ext='{"conv":"p2p_7"}',
-    placement=PRIVATE,
-    collapse_id="m1",
-)
+SAID = {
+    "app_name": "Example",
+    "title": "[好友消息]Li Hua",
+    "body": "晚上一起吃饭吗？",
+    "sender_name": "Li Hua",
+    "text": "晚上一起吃饭吗？👌",
+}
+NOTE = notification(app="1400000001", **SAID, ext='{"conv":"p2p_7"}', placement=PRIVATE)
 GROUP = msgspec.structs.replace(NOTE, conversation_type="group")
 
 
