@@ -41,7 +41,7 @@ class Sender:
         self.queues = LaneQueues(client, self.keys)
 
     def ask(self, entry: str, place: int = 0, *, step: int = 1, counted: str = "", message: str = "", **other: Any) -> Wanted:
-        more = {"conversation": CHAT, "ts_ms": TS, "user": USER, "device": "phone"} | other
+        more: dict[str, Any] = {"conversation": CHAT, "ts_ms": TS, "user": USER, "device": "phone"} | other
         name = message or f"m{next(_numbers)}"
         return (entry, place, APP, name, more["conversation"], more["ts_ms"], more["user"], more["device"], step, counted)
 
