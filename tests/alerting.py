@@ -141,7 +141,7 @@ class World:
         self.runtime.catalog.changed()
 
 
-Act = Callable[[World], None]
+Act = Callable[[World], object]
 KEY = (APP, "meizu", "meizu-1")
 
 

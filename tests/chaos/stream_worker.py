@@ -46,7 +46,7 @@ def finish(runtime: Runtime, stage: str, entries: Sequence[Entry]) -> Commit:
         for number in numbers if stage == DELIVERY else ():
             pipe.hincrby(CAME, str(number), 1)
 
-    wake = {PRESENCE: {(ROUTING, None)}, ROUTING: {(DELIVERY, Vendor.APNS)}}
+    wake: dict[str, set[tuple[str, Vendor | None]]] = {PRESENCE: {(ROUTING, None)}, ROUTING: {(DELIVERY, Vendor.APNS)}}
     return Commit(forward=adds, extra=[count], wake=frozenset(wake.get(stage, ())))
 
 

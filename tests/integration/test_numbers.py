@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 from common.model import Urgency
-from common.storage import usual_numbers
+from common.storage import row_numbers, usual_numbers
 from common.storage.badges import Badges
 from common.storage.claims import Claims, ClaimState, Wanted
 from common.storage.keys import CALL, Keys
 from common.storage.lane_queues import LaneCommit, LaneEntry, LaneQueues, Taken
 from common.storage.marks import EventMarks
+from common.storage.row_numbers import RowAsks
 from tests.integration.test_badges import STEPS
 from tests.integration.test_marks import CHAT, STOPS, TS
 
@@ -33,14 +34,14 @@ _numbers = itertools.count()
 class Sender:
     """One sender of one lane. entry, place: of the push that is asked for. usual: see Claims."""
 
-    def __init__(self, client: redis.Redis, prefix: str, *, usual: bool = False) -> None:
-        self.client, self.keys, self.usual = client, Keys(prefix), usual
-        self.claims = Claims(client, self.keys, usual=usual)
+    def __init__(self, client: redis.Redis, prefix: str, *, usual: bool = False, rows: bool = False) -> None:
+        self.client, self.keys, self.usual, self.rows = client, Keys(prefix), usual or rows, rows
+        self.claims = Claims(client, self.keys, usual=self.usual)
         self.badges, self.marks = Badges(client, self.keys), EventMarks(client, self.keys)
         self.queues = LaneQueues(client, self.keys)
 
     def ask(self, entry: str, place: int = 0, *, step: int = 1, counted: str = "", message: str = "", **other: Any) -> Wanted:
-        more = {"conversation": CHAT, "ts_ms": TS, "user": USER, "device": "phone"} | other
+        more: dict[str, Any] = {"conversation": CHAT, "ts_ms": TS, "user": USER, "device": "phone"} | other
         name = message or f"m{next(_numbers)}"
         return (entry, place, APP, name, more["conversation"], more["ts_ms"], more["user"], more["device"], step, counted)
 
@@ -48,7 +49,24 @@ class Sender:
         if self.usual and not word:  # the plain commands are for entries that somebody holds
             word = f"w{next(_numbers)}"
             self.client.hset(self.keys.lane_holders(LANE), mapping=dict.fromkeys([ask[0] for ask in asks], word))
+        taken = self._by_rows(asks, word) if self.rows and word and sends else None
+        if taken is not None:
+            return taken
         return [tuple(one) for one in self.claims.take(self.keys.lane_holders(LANE), word, asks, sends=sends)]
+
+    def _by_rows(self, asks: Sequence[Wanted], word: str) -> list[tuple[int, int, str, str]] | None:
+        """In columns, where the asks are whole entries of one step each that nothing was counted of."""
+        entries: dict[str, list[Wanted]] = {}
+        for ask in asks:
+            entries.setdefault(ask[0], []).append(ask)
+        whole = all([one[1] for one in own] == list(range(len(own))) and len({one[8] for one in own}) == 1 for own in entries.values())
+        if not whole or any(ask[9] or ask[4] == CALL or ask[2] != asks[0][2] for ask in asks):
+            return None
+        _, _, _, messages, conversations, times, users, devices, _, _ = zip(*asks, strict=True)
+        sizes = [(name, len(own), own[0][8]) for name, own in entries.items()]
+        rows = RowAsks(self.keys.lane_holders(LANE), word, asks[0][2], sizes, users, devices, conversations, messages, times)
+        taken = self.claims.take_rows(rows, lambda bindings: len(bindings) == len(asks))
+        return None if taken is None else [(OURS, badge, "", counted) for badge, counted in taken]
 
     def number(self, entry: str, **ask: Any) -> int:
         ((state, badge, _, _),) = self.take(self.ask(entry, **ask))
@@ -66,9 +84,9 @@ class Sender:
         assert self.queues.commit(Taken(LANE, Urgency.CHAT, word, "go", 0), commit) == []
 
 
-@pytest.fixture(params=[False, True], ids=["script", "plain commands"])
+@pytest.fixture(params=["script", "plain commands", "columns"])
 def sender(request: pytest.FixtureRequest, redis_client: redis.Redis, space: str) -> Sender:
-    return Sender(redis_client, f"push{space}", usual=request.param)
+    return Sender(redis_client, f"push{space}", usual=request.param == "plain commands", rows=request.param == "columns")
 
 
 @pytest.mark.parametrize(("base", "steps", "shown"), STEPS.values(), ids=STEPS)
@@ -308,16 +326,19 @@ def _before(sender: Sender, what: Sequence[str]) -> None:
         acts[one]()
 
 
-def test_an_entry_that_was_taken_between_two_writes_is_the_scripts(redis_client: redis.Redis, space: str, monkeypatch: Any) -> None:
-    sender = Sender(redis_client, f"push{space}", usual=True)
-    numbered = usual_numbers._numbered
+@pytest.mark.parametrize("way", [usual_numbers, row_numbers], ids=["plain commands", "columns"])
+def test_an_entry_that_was_taken_between_two_writes_is_the_scripts(
+    redis_client: redis.Redis, space: str, monkeypatch: Any, way: Any
+) -> None:
+    sender = Sender(redis_client, f"push{space}", usual=True, rows=way is row_numbers)
+    numbered = way._numbered
 
     def taken_meanwhile(*args: Any) -> Any:
         other = Sender(redis_client, f"push{space}")
         assert other.take(sender.ask("e"), word="w") == [(OURS, 1, "", "1@0")]
         return numbered(*args)
 
-    monkeypatch.setattr(usual_numbers, "_numbered", taken_meanwhile)
+    monkeypatch.setattr(way, "_numbered", taken_meanwhile)
     redis_client.hset(sender.keys.lane_holders(LANE), "e", "w")
     assert sender.take(sender.ask("e"), word="w") == [(OURS, 1, "uncertain", "1@0")], "counted once"
 

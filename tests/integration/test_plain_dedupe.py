@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -25,11 +26,12 @@ def marks_of(client: redis.Redis, space: str, *, by_script: bool) -> EventMarks:
 
 def written(client: redis.Redis, space: str) -> dict[str, dict[bytes, bytes]]:
     """The hashes by their names, without the seconds; each has an end."""
-    found = {}
+    found: dict[str, Any] = {}
     for key in client.scan_iter(f"{space}:*"):
         assert 0 < client.ttl(key) <= 4 * HALF_DAY_S
         name = key.decode().removeprefix(space)
-        found[name] = {field: value if ":ts:" in name else value[:8] for field, value in client.hgetall(key).items()}
+        fields: Any = client.hgetall(key)
+        found[name] = {field: value if ":ts:" in name else value[:8] for field, value in fields.items()}
     return found
 
 

@@ -70,7 +70,7 @@ class Client:
         if isinstance(event, RemoteSettingsChanged) and SettingCodes.MAX_CONCURRENT_STREAMS in event.changed_settings:
             self.limits.append(event.changed_settings[SettingCodes.MAX_CONCURRENT_STREAMS].new_value)
         elif isinstance(event, ResponseReceived):
-            headers = dict(event.headers)
+            headers: dict[str, str] = {str(name): str(value) for name, value in event.headers}
             self.half[event.stream_id] = (int(headers.pop(":status")), headers, bytearray())
         elif isinstance(event, DataReceived):
             self.half[event.stream_id][2].extend(event.data)

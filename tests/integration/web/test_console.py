@@ -582,7 +582,12 @@ def test_health_and_unknown_pages(console, people):
 def test_a_store_that_hangs_is_said_in_time(runtime, tenant, monkeypatch):
     monkeypatch.setattr(app, "PAGE_S_MAX", 0.3)
     hang = threading.Event()
-    ports = replace(console_ports(runtime), lanes=lambda lang: hang.wait(10) and [])
+
+    def hung(lang: str) -> list[dict[str, object]]:
+        hang.wait(10)
+        return []
+
+    ports = replace(console_ports(runtime), lanes=hung)
     for base in served(runtime, ports):
         answer = call(base + "/lanes", headers={"accept-language": "zh"})
         assert answer.status == 503
