@@ -17,7 +17,7 @@ from common.storage import lane_queues
 from common.storage.admission import Admission, AdmissionAnswer, AdmissionRequest, AdmissionResult, Count, LaneLimits
 from common.storage.lane_queues import LaneTerms
 from common.storage.ledger import Ledger
-from common.storage.redis import may_be_lost
+from common.storage.redis import best_effort
 from workers.delivery.hours import offset_s, shut_for_s
 from workers.delivery.lane import Lane
 from workers.delivery.stage import GRANTED, Permit
@@ -114,12 +114,12 @@ class FleetGate:
         if self._leased and not terms.counted:
             return
         asks = [AdmissionRequest(work.target.push_id, work.note.bucket, work.note.message_class, work.target.token) for work in works]
-        with may_be_lost("a refund"):
+        with best_effort("a refund"):
             self._store.refund(terms, asks, self._round())
 
     def report_quota_spent(self, lane: Lane, bucket: Bucket) -> None:
         log.warning("the vendor says this day's quota is spent", extra={"vendor": lane.vendor, "business_id": lane.credential.business_id})
-        with may_be_lost("the vendor's word on a quota"):
+        with best_effort("the vendor's word on a quota"):
             self._store.report_quota_spent(terms_of(lane, self._now_ms()), bucket)
 
     def report_quota(self, lane: Lane, bucket: Bucket, used: int, limit: int) -> None:
@@ -127,11 +127,11 @@ class FleetGate:
         counted = own.quota_private if bucket is Bucket.PRIVATE else own.quota_public
         # What the vendor does not limit it does not count: its numbers are another bucket's, also where an operator has set a quota.
         if bucket in terms.quotas and counted is not None:
-            with may_be_lost("the vendor's word on a quota"):
+            with best_effort("the vendor's word on a quota"):
                 self._store.report_quota(terms, bucket, used, limit)
 
     def report_lists_spent(self, lane: Lane) -> None:
-        with may_be_lost("the vendor's word on its lists"):
+        with best_effort("the vendor's word on its lists"):
             self._store.report_lists_spent(terms_of(lane, self._now_ms()))
 
     def lists_spent(self, lane: Lane) -> bool:
@@ -140,7 +140,7 @@ class FleetGate:
     def report_capped(self, lane: Lane, works: Sequence[PendingPush]) -> None:
         terms = terms_of(lane, self._now_ms())
         for bucket in {work.note.bucket for work in works}:
-            with may_be_lost("the vendor's word on a device"):
+            with best_effort("the vendor's word on a device"):
                 self._store.report_capped(terms, bucket, [work.target.token for work in works if work.note.bucket == bucket])
 
     def report_receipts(self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]) -> None:

@@ -123,7 +123,7 @@ class LaneTimer:
         """Vendors that got, or have, work of releases before 0.2; looked for at each turn only while there is some."""
         if time.monotonic() < self._old_at:
             return set()
-        found = self._runtime.delayed.adopt_parked() | self._old_streams()
+        found = self._runtime.delayed.adopt_on_hold() | self._old_streams()
         self._old_at = 0.0 if found else time.monotonic() + OLD_EVERY_S
         return found
 

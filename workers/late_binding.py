@@ -66,7 +66,7 @@ class BoundAddresses:
             return found
         try:
             devices = self._devices.of_users(app, sorted({works[index].target.user for index in changed}))
-        except sql.AWAY:
+        except sql.STORE_UNAVAILABLE:
             devices = None
         for index in changed:
             found[index] = Standing.AWAY if devices is None else _device(devices, works[index])
@@ -78,7 +78,7 @@ def _device(devices: Mapping[str, Sequence[Device]], work: PendingPush) -> Devic
     return next((device for device in own if device.device_id == work.target.device), None)
 
 
-class RowNumbers:
+class ClaimedRows:
     """The stage's port over the store: numbers of usual pushes, and whether their devices' tokens are still theirs, in one look."""
 
     def __init__(self, store: Claims, bindings: Bindings) -> None:
@@ -127,7 +127,7 @@ class PresentConsent:
         try:
             sessions, _ = self._presence.sessions(people)
             known = {app: self._known(app, [work for work in works if work.note.app == app]) for app in {app for app, _ in people}}
-        except (RedisError, OSError, *sql.AWAY):
+        except (RedisError, OSError, *sql.STORE_UNAVAILABLE):
             return [Standing.AWAY] * len(works)
         return [self._judge(work, own, *known[work.note.app]) or Standing.KEPT for work, own in zip(works, sessions, strict=True)]
 

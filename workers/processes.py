@@ -90,7 +90,7 @@ COLLECT_AFTER: Final = 50_000
 COLLECT_OLDER_AFTER: Final = (20, 50)
 
 
-def calm_collector() -> None:
+def tune_gc() -> None:
     """For a process that has loaded what it needs and now lives long: its modules are not looked at for garbage any more."""
     gc.collect()
     gc.freeze()

@@ -52,7 +52,7 @@ from common.storage.members import Members
 from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.preferences import Preferences
 from common.storage.presence import Presence
-from common.storage.redis import connect, connect_core, may_be_lost
+from common.storage.redis import best_effort, connect, connect_core
 from common.storage.replies import Replies
 from common.storage.screens import ScreenStore
 from common.storage.shard_lanes import ShardLaneQueues
@@ -67,13 +67,13 @@ from common.storage.vault import Vault
 from workers.app import DELIVERY, make_app, publish, queue_of
 from workers.delivery.access import FleetAccess
 from workers.delivery.causes import in_words, whose_fault
-from workers.delivery.fold import View
+from workers.delivery.coalescing import View
 from workers.delivery.lane import Lane, limits_of
 from workers.delivery.stage import BreakerOpen, BreakerProbe, ClaimAnswer
 from workers.delivery.stage import DeliveryPorts as DeliveryWorld
 from workers.delivery.work import Hold, PendingPush
 from workers.gate import FleetGate, terms_of
-from workers.late_binding import BoundAddresses, PlacesOnScreens, PresentConsent, RowNumbers
+from workers.late_binding import BoundAddresses, ClaimedRows, PlacesOnScreens, PresentConsent
 from workers.receipts import address as receipts
 from workers.routing.stage import RoutingPorts as RoutingWorld
 from workers.routing.texts import NOTHING, translate
@@ -147,7 +147,7 @@ class Catalog:
         try:
             with sql.optional(self._runtime.engine, CONFIG_WAIT_S):
                 self._snapshot = self._load(version)
-        except sql.AWAY:
+        except sql.STORE_UNAVAILABLE:
             log.warning("the database is away: credentials stay as they were")
 
     def _load(self, version: int) -> Snapshot:
@@ -278,9 +278,9 @@ class Runtime:
 
     @cached_property
     def delayed(self) -> Delayed:
-        return Delayed(self.redis, self.keys, self._bury)
+        return Delayed(self.redis, self.keys, self._make_dead_letter)
 
-    def _bury(self, raw: bytes, reason: str) -> bytes:
+    def _make_dead_letter(self, raw: bytes, reason: str) -> bytes:
         """The ledger's entry of the dead letter of something that waited and can't be read."""
         log.error("an item became a dead letter", extra={"queue": "delayed", "reason": reason})
         letter = DeadRecord(
@@ -474,7 +474,7 @@ class Runtime:
         return DeliveryWorld(
             claims=_Claims(self.claims, self.silences if vendor == Vendor.APNS else None),
             backlog=_Backlog(self.backlog),
-            folded_words=self._folded_words,
+            summary_text=self._summary_text,
             gate=FleetGate(self.admission, self.ledger, now_ms, leased=True),
             breaker=_Breaker(self.lane_states, self.admission, lambda: [one.id for one in self.catalog.now.lanes.values()]),
             access=FleetAccess(store, self.transport, now_ms, time.sleep, deadline_s),
@@ -487,7 +487,7 @@ class Runtime:
             addresses=BoundAddresses(self.marks.bindings, self.devices, self.catalog),
             consent=PresentConsent(self.presence, KnownPreferences(self.people), KnownDevices(self.people), self.catalog, now_ms),
             screens=PlacesOnScreens(self.screens),
-            rows=RowNumbers(self.claims, self.marks.bindings),
+            rows=ClaimedRows(self.claims, self.marks.bindings),
         )
 
     def gate(self) -> FleetGate:
@@ -505,7 +505,7 @@ class Runtime:
         if found is not None:
             self.gate().report_receipts(found, bucket, capped, spent_ms)
 
-    def _folded_words(self, note: Notification, count: int) -> str:
+    def _summary_text(self, note: Notification, count: int) -> str:
         own = self.catalog.tenant(note.app).options.get("texts") or NOTHING
         return translate("folded", note.lang, own).replace("{count}", str(count))
 
@@ -725,7 +725,7 @@ class _Backlog:
 
     def look(self, asks: Sequence[tuple[tuple[str, ...], str, int]]) -> Sequence[View | None]:
         return [
-            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.patient, one.ripe) if one.member else None
+            View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.waits_for_newest, one.due) if one.member else None
             for one in self._store.look(asks)
         ]
 
@@ -764,7 +764,7 @@ class _Breaker:
         self, lane: Lane, good: int, failed: int, refused: bool, retry_after_s: float | None, throttled: int = 0, cause: str = ""
     ) -> None:
         cause = cause or ("credential" if refused else "unknown" if failed else "")
-        with may_be_lost("how a round went"):
+        with best_effort("how a round went"):
             if throttled or retry_after_s:
                 self._admission.slow_down(terms_of(lane, now_ms()), throttled=throttled > 0, hold_s=retry_after_s or 0)
             state = self._store.tell(lane.id, lane.credential.version, good, failed, refused, cause)

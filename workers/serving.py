@@ -106,7 +106,7 @@ class BoundedHead(HttpToolsProtocol):
             self._timer = None
 
 
-class CalmServer(uvicorn.Server):
+class QuietServer(uvicorn.Server):
     """Sets its answers' date less often, and is told when to end: ten looks a second cost an idle process most of its time."""
 
     _reply: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
@@ -156,7 +156,7 @@ def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event, calls_ma
         ws="none",
         proxy_headers=False,  # who may be believed is PUSHFLEET_TRUSTED_PROXIES, not this machine (workers/console/peers.py)
     )
-    server, asked = CalmServer(config), True
+    server, asked = QuietServer(config), True
 
     def run() -> None:
         nonlocal asked

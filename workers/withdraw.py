@@ -57,7 +57,7 @@ CHUNK = 500
 CLOCKS_MS = 2_000
 
 
-class Wish(msgspec.Struct, frozen=True, array_like=True):
+class PendingRecall(msgspec.Struct, frozen=True, array_like=True):
     """after: the last row that a page of it was made of. tries: how often it was begun since. due_s: of its look; 0: its score."""
 
     app: str
@@ -77,7 +77,7 @@ class Due(msgspec.Struct, frozen=True):
     """A wish as it lies in Redis: a digit, that of its look, and the wish."""
 
     member: bytes
-    wish: Wish
+    recall: PendingRecall
     due_s: float
 
     @property
@@ -86,10 +86,10 @@ class Due(msgspec.Struct, frozen=True):
 
     @property
     def message(self) -> tuple[str, str]:
-        return self.wish.app, self.wish.message_id
+        return self.recall.app, self.recall.message_id
 
     def changed(self, **fields: Any) -> bytes:
-        return self.member[:1] + encode(msgspec.structs.replace(self.wish, due_s=self.due_s, **fields))
+        return self.member[:1] + encode(msgspec.structs.replace(self.recall, due_s=self.due_s, **fields))
 
 
 def _now_s(runtime: Runtime) -> float:
@@ -111,9 +111,11 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
     now_s = _now_s(runtime)
     with runtime.redis.pipeline(transaction=True) as pipe:
         for one in withdrawals:
-            wish = encode(Wish(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users, one.conversation, one.reason))
+            recall = encode(
+                PendingRecall(one.app, one.event_id, one.message_id, one.kind, one.ts_ms, one.users, one.conversation, one.reason)
+            )
             for index, after_s in enumerate(_looks_s(runtime)):
-                pipe.zadd(runtime.keys.withdrawals, {b"%d" % index + wish: now_s + after_s})
+                pipe.zadd(runtime.keys.withdrawals, {b"%d" % index + recall: now_s + after_s})
         pipe.execute()
 
 
@@ -144,15 +146,15 @@ def _round(runtime: Runtime, fence: Fence | None, until: float) -> int:
     if not found:
         return 0
     written_s = _written_until_s(runtime)
-    read = [(member, score, msgspec.msgpack.decode(member[1:], type=Wish)) for member, score in found if score < written_s]
-    wishes = [Due(member, wish, wish.due_s or score) for member, score, wish in read]
-    _pull_parked(runtime, [one.wish for one in wishes if one.look in (0, len(_looks_s(runtime)) - 1)])
-    seen = runtime.ledger.seen_among([one.message for one in wishes])
-    unseen = [one.member for one in wishes if one.message not in seen]
+    read = [(member, score, msgspec.msgpack.decode(member[1:], type=PendingRecall)) for member, score in found if score < written_s]
+    recalls = [Due(member, recall, recall.due_s or score) for member, score, recall in read]
+    _end_recalled(runtime, [one.recall for one in recalls if one.look in (0, len(_looks_s(runtime)) - 1)])
+    seen = runtime.ledger.seen_among([one.message for one in recalls])
+    unseen = [one.member for one in recalls if one.message not in seen]
     if unseen:
         runtime.redis.zrem(key, *unseen)
     looked = len(unseen)
-    for one in wishes:
+    for one in recalls:
         if one.message in seen:
             left: Due | None = one
             while left is not None and time.monotonic() < until:
@@ -166,21 +168,21 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
 
     The wish is put back before its page is begun: what kills us, or takes too long, is not met at once again.
     """
-    if one.wish.tries >= TRIES_MAX:
-        log.error("a withdrawal is given up: its look fails again and again", extra={"app": one.wish.app, "count": one.wish.tries})
+    if one.recall.tries >= TRIES_MAX:
+        log.error("a withdrawal is given up: its look fails again and again", extra={"app": one.recall.app, "count": one.recall.tries})
         runtime.redis.zrem(runtime.keys.withdrawals, one.member)
         return None
-    held = one.changed(tries=one.wish.tries + 1)
+    held = one.changed(tries=one.recall.tries + 1)
     if not _replace(runtime, one.member, held, _now_s(runtime) + AGAIN_S, fence):
         return None
     try:
-        rows = runtime.ledger.accepted_of(*one.message, _since_ms(_looks_s(runtime), one.look, one.due_s), one.wish.after, PAGE)
-        offline = _offline(runtime, one.wish, rows)
-    except sql.AWAY as error:
+        rows = runtime.ledger.accepted_of(*one.message, _since_ms(_looks_s(runtime), one.look, one.due_s), one.recall.after, PAGE)
+        offline = _offline(runtime, one.recall, rows)
+    except sql.STORE_UNAVAILABLE as error:
         if not sql.took_too_long(error):  # the database's fault, not the wish's
             _replace(runtime, held, one.member, _now_s(runtime) + AWAY_S, fence)
             raise
-        log.warning("a look for who got a message took too long", extra={"app": one.wish.app, "count": one.wish.tries + 1})
+        log.warning("a look for who got a message took too long", extra={"app": one.recall.app, "count": one.recall.tries + 1})
         return None
     last = rows[-1] if len(rows) == PAGE else None
     after = (last["event_id"], last["user"], last["device"]) if last else None
@@ -190,7 +192,7 @@ def _page(runtime: Runtime, one: Due, fence: Fence | None) -> Due | None:
         runtime.send_wake_up(ROUTING)
         if len(runtime.shards) > 1:
             runtime.send_wake_up(PRESENCE)  # whose workers take to other shards what is theirs
-    return Due(member, msgspec.structs.replace(one.wish, after=after, tries=0), one.due_s) if after and done else None
+    return Due(member, msgspec.structs.replace(one.recall, after=after, tries=0), one.due_s) if after and done else None
 
 
 def _replace(
@@ -234,60 +236,60 @@ def _written_until_s(runtime: Runtime) -> float:
     return min((int(first[0][0].split(b"-")[0]) / 1000 for first in firsts if first), default=float("inf"))
 
 
-def _pull_parked(runtime: Runtime, wishes: Sequence[Wish]) -> None:
+def _end_recalled(runtime: Runtime, recalls: Sequence[PendingRecall]) -> None:
     """What is recalled while it waits in a lane's queue is told so now, not when its time runs out."""
     words: dict[str, list[str]] = {}
-    for wish in wishes:
-        words.setdefault(wish.app, []).append(wish.message_id)
+    for recall in recalls:
+        words.setdefault(recall.app, []).append(recall.message_id)
     if words:
         for one in runtime.shards:
             LaneTimer(one).recalled(words)
 
 
-def _offline(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> list[OfflineRecipients]:
+def _offline(runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str, Any]]) -> list[OfflineRecipients]:
     """Those who got the first push, with the devices they still have, as recipients of its withdrawal."""
-    named = frozenset(wish.users or ())
+    named = frozenset(recall.users or ())
     by_event: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if _means(wish, named, row):
+        if _means(recall, named, row):
             by_event.setdefault(row["event_id"], []).append(row)
     found: list[OfflineRecipients] = []
     for of_event in by_event.values():
-        message = _message(wish, of_event[0])
-        if wish.kind == Kind.RECALL and message.push.push_type == PushType.SILENT:
+        message = _message(recall, of_event[0])
+        if recall.kind == Kind.RECALL and message.push.push_type == PushType.SILENT:
             continue  # nobody saw anything
-        for people in _chunks(_people(runtime, wish, of_event)):
+        for people in _chunks(_people(runtime, recall, of_event)):
             found.append(OfflineRecipients(message=message, recipients=people, presence_ms=now_ms()))
     return found
 
 
-def _means(wish: Wish, named: frozenset[str], row: Mapping[str, Any]) -> bool:
+def _means(recall: PendingRecall, named: frozenset[str], row: Mapping[str, Any]) -> bool:
     """Whether the push of this row is what the wish takes back: a message of its own conversation; an invitation up to the call's end.
 
     named: the wish's users.
     """
-    if wish.kind == Kind.RECALL:
-        return row["type"] != _INVITATION and wish.conversation in ("", row["conversation"])
-    people = wish.users is None or row["user"] in named
-    return row["type"] == _INVITATION and people and row["ts_ms"] <= wish.ts_ms + CLOCKS_MS
+    if recall.kind == Kind.RECALL:
+        return row["type"] != _INVITATION and recall.conversation in ("", row["conversation"])
+    people = recall.users is None or row["user"] in named
+    return row["type"] == _INVITATION and people and row["ts_ms"] <= recall.ts_ms + CLOCKS_MS
 
 
 _INVITATION = "call.invited"
 
 
-def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> Iterable[Recipient]:
+def _people(runtime: Runtime, recall: PendingRecall, rows: Sequence[Mapping[str, Any]]) -> Iterable[Recipient]:
     """Recipients with those of their devices on which the first push may stand, and nothing later in its place."""
     first = rows[0]
     pushed = {(row["user"], row["device"]) for row in rows}
     collapse = first["collapse"]
     if collapse:
-        pushed -= runtime.ledger.covered(wish.app, first["conversation"], first["ts_ms"], collapse, pushed)
+        pushed -= runtime.ledger.covered(recall.app, first["conversation"], first["ts_ms"], collapse, pushed)
     shown: dict[str, set[str]] = {}
     for user, device in sorted(pushed):
         shown.setdefault(user, set()).add(device)
-    devices = runtime.devices.of_users(wish.app, sorted(shown))
-    front = _in_front(runtime, wish, sorted(shown))
-    unseen = Vendor.APNS if wish.kind == Kind.RECALL and _screen(first).get("apns") == PushType.SILENT else None
+    devices = runtime.devices.of_users(recall.app, sorted(shown))
+    front = _in_front(runtime, recall, sorted(shown))
+    unseen = Vendor.APNS if recall.kind == Kind.RECALL and _screen(first).get("apns") == PushType.SILENT else None
     for user, ids in shown.items():
         left = tuple(
             one
@@ -298,11 +300,11 @@ def _people(runtime: Runtime, wish: Wish, rows: Sequence[Mapping[str, Any]]) -> 
             yield Recipient(user, left, False)
 
 
-def _in_front(runtime: Runtime, wish: Wish, users: Sequence[str]) -> Mapping[str, set[str]]:
+def _in_front(runtime: Runtime, recall: PendingRecall, users: Sequence[str]) -> Mapping[str, set[str]]:
     """By user the devices whose app is open, where the call was accepted: there it goes on, and the app knows of it."""
-    if ending_of(wish.reason) != Ending.ACCEPTED:
+    if ending_of(recall.reason) != Ending.ACCEPTED:
         return {user: set() for user in users}
-    found, _ = runtime.presence.sessions([(wish.app, user) for user in users])
+    found, _ = runtime.presence.sessions([(recall.app, user) for user in users])
     return {user: {one.device_id for one in sessions if one.foreground} for user, sessions in zip(users, found, strict=True)}
 
 
@@ -316,24 +318,24 @@ def _screen(row: Mapping[str, Any]) -> dict[str, str]:
     return dict(json.loads(row["screen"])) if row["screen"] else {}
 
 
-def _message(wish: Wish, row: Mapping[str, Any]) -> Message:
+def _message(recall: PendingRecall, row: Mapping[str, Any]) -> Message:
     """The withdrawal: what it shares with the first push so as to take its place, its class, and none of its words. Never of type voip:
     Apple ends an app whose VoIP push reports no call, and it goes to the alert token then."""
     kind, identity = row["conversation"].split(":", 1)
     screen = _screen(row)
     push_type = PushType(screen.get("push_type", PushType.ALERT))
     return Message(
-        app=wish.app,
+        app=recall.app,
         event_id=row["event_id"],
         type="message.recalled",
-        message_id=wish.message_id,
-        kind=wish.kind,
+        message_id=recall.message_id,
+        kind=recall.kind,
         ts_ms=row["ts_ms"],
         received_ms=now_ms(),
         expires_at_ms=now_ms() + TTL_S * 1000,
         conversation=Conversation(type="group" if kind == "group" else "c2c", id=identity),
         sender=Sender(id=""),
-        ended_by=wish.reason,
+        ended_by=recall.reason,
         push=PushFields(
             message_class=MessageClass(row["class"]),
             gate=Gate(respect_dnd=False),

@@ -9,7 +9,7 @@ from typing import cast
 from redis import Redis
 
 from common.storage.keys import Keys
-from common.storage.redis import may_be_lost
+from common.storage.redis import best_effort
 from common.storage.scripts import script
 from common.storage.vault import Vault
 
@@ -57,7 +57,7 @@ class AccessStore:
     def reject(self, lane: str, version: int, value: str, seconds: int) -> None:
         """Takes the token out if it is still this one; at most once in so many seconds."""
         key = self._keys.access(lane, version)
-        with may_be_lost("the refusal of an access token"):
+        with best_effort("the refusal of an access token"):
             blob = cast(bytes | None, self._redis.get(key))
             if blob is not None and json.loads(self._vault.decrypt(blob))[0] == value:
                 self._reject(keys=[key, key + ":forced"], args=[blob, seconds])

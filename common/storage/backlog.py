@@ -20,7 +20,7 @@ MARKS_S = 86_400
 PATIENCE_MS = 10_000
 #: A backlog whose first push was received longer ago folds. Below are waits that nobody calls an outage: the first access token of an
 #: account, a retry or two, a breaker's first pause (2 s); a person would rather see those messages one by one, a moment late.
-FOLD_AFTER_MS = 10_000
+COALESCE_AFTER_MS = 10_000
 
 #: What makes pushes one group: app, conversation, person, device, class.
 Group = tuple[str, ...]
@@ -31,7 +31,7 @@ class BacklogSeen:
     """One push's group as it stands. member: this push is in it. upto_ms: a newer one spoke for all up to this ts.
 
     newest, newest_ms: the youngest that nobody spoke for; waiting: how many of those there are; patient: the newest is not
-    here and worth waiting for. ripe: the group waits for so long that it folds.
+    here and worth waiting for. due: the group waits for so long that it folds.
     """
 
     member: bool = False
@@ -39,8 +39,8 @@ class BacklogSeen:
     newest: str = ""
     newest_ms: int = 0
     waiting: int = 0
-    patient: bool = False
-    ripe: bool = False
+    waits_for_newest: bool = False
+    due: bool = False
 
 
 class HeldPushes:
@@ -58,11 +58,11 @@ class HeldPushes:
         if not asks:
             return []
         names = [name for group, *_ in asks for name in self.names(group)]
-        args: list[Any] = [len(asks), PATIENCE_MS, FOLD_AFTER_MS, "" if now_ms is None else now_ms]
+        args: list[Any] = [len(asks), PATIENCE_MS, COALESCE_AFTER_MS, "" if now_ms is None else now_ms]
         args += [part for _, push_id, received_ms in asks for part in (push_id, received_ms)]
         return [
-            BacklogSeen(bool(member), int(upto), newest.decode(), int(newest_ms), int(waiting), bool(patient), bool(ripe))
-            for member, upto, newest, newest_ms, waiting, patient, ripe in self._look(keys=names, args=args)
+            BacklogSeen(bool(member), int(upto), newest.decode(), int(newest_ms), int(waiting), bool(waits_for_newest), bool(due))
+            for member, upto, newest, newest_ms, waiting, waits_for_newest, due in self._look(keys=names, args=args)
         ]
 
     def join(self, pipe: Pipeline, held: Iterable[tuple[Group, str, int, int]]) -> None:

@@ -115,18 +115,18 @@ def as_new(batch: Batch, urgency: Urgency, blob: bytes) -> NewBatch:
 
 _UNREADABLE: Final = (ValueError, msgspec.MsgspecError)
 #: The bytes of what can't be read, and why -> the ledger's entry of its dead letter.
-Bury = Callable[[bytes, str], bytes]
+MakeDeadLetter = Callable[[bytes, str], bytes]
 
 
 class Delayed:
     """Nothing waits in a worker's memory: what is not due lies here and moves atomically. All times are Redis' clock's.
 
-    bury: makes the dead letter of what can't be read; without, the caller gets the error.
+    make_dead_letter: makes the dead letter of what can't be read; without, the caller gets the error.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, bury: Bury | None = None) -> None:
+    def __init__(self, redis: Redis, keys: Keys, make_dead_letter: MakeDeadLetter | None = None) -> None:
         self._redis = redis
-        self._bury = bury
+        self._make_dead_letter = make_dead_letter
         self._keys = keys
         self._queues = LaneQueues(redis, keys)
         self._delay = script(redis, "delay")
@@ -155,24 +155,24 @@ class Delayed:
             try:
                 header, start = _read(member)
             except _UNREADABLE as error:
-                self._buried(self._keys.delayed, member, error)
+                self._dead_lettered(self._keys.delayed, member, error)
                 continue
             groups.setdefault((header.name, header.urgency), []).append((member, header, start))
         return {self._released(name, urgency, group) for (name, urgency), group in groups.items()}
 
-    def bury_unreadable(self) -> None:
+    def dead_letter_unreadable(self) -> None:
         """What can't be read becomes a dead letter now, due or not."""
         for member, _ in list(self._redis.zscan_iter(self._keys.delayed, count=RELEASE_MAX)):
             try:
                 _read(member)
             except _UNREADABLE as error:
-                self._buried(self._keys.delayed, member, error)
+                self._dead_lettered(self._keys.delayed, member, error)
 
-    def _buried(self, key: str, member: bytes, error: Exception) -> None:
+    def _dead_lettered(self, key: str, member: bytes, error: Exception) -> None:
         """What can't be read stops nothing behind it: it becomes a dead letter."""
-        if self._bury is None:
+        if self._make_dead_letter is None:
             raise error
-        letter = self._bury(member, f"unreadable: {type(error).__name__}")
+        letter = self._make_dead_letter(member, f"unreadable: {type(error).__name__}")
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(key, member)
             pipe.xadd(self._keys.stream(LEDGER), {"b": letter})
@@ -203,7 +203,7 @@ class Delayed:
 
     # ------------------------------------------------------------ parking lots of releases before 0.2
 
-    def adopt_parked(self, count: int = 50) -> set[Vendor]:
+    def adopt_on_hold(self, count: int = 50) -> set[Vendor]:
         """Moves what an earlier release parked behind a stopped lane to the lane's queue; the vendors that got something."""
         got = set[Vendor]()
         for lane in self._lots():
@@ -229,7 +229,7 @@ class Delayed:
                     batches.append(as_new(decode_batch(member[10:]), urgency, member[10:]))
                     fit.append(member)
                 except _UNREADABLE as error:
-                    self._buried(key, member, error)
+                    self._dead_lettered(key, member, error)
             if fit:
                 pipe.multi()
                 pipe.zrem(key, *fit)

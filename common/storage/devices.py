@@ -116,7 +116,7 @@ class Devices:
     def retire(self, dead: Sequence[tuple[str, str, str, str, int, str]], state: str) -> int:
         """(app, user, device, token, sent_ms, reason): those not registered anew since the send. Returns how many devices.
 
-        sql.AWAY: the database does not answer within RETIRE_S, or did not a moment ago.
+        sql.STORE_UNAVAILABLE: the database does not answer within RETIRE_S, or did not a moment ago.
         """
         if not dead:
             return 0

@@ -253,12 +253,12 @@ class LaneQueues:
             return
         names = [self.keys.ready(vendor_of(lane), urgency) for lane, urgency, _ in lanes]
         puts = [command("ZADD", name, "NX", str(due_ms), lane) for name, (lane, _, due_ms) in zip(names, lanes, strict=True)]
-        for told in ask_all(self.redis, "".join(puts), len(puts)):
-            if isinstance(told, OutOfMemoryError):
+        for reply in ask_all(self.redis, "".join(puts), len(puts)):
+            if isinstance(reply, OutOfMemoryError):
                 self._ready(keys=names, args=[part for lane, _, due_ms in lanes for part in (due_ms, lane)])
                 return
-            if isinstance(told, Exception):
-                raise told
+            if isinstance(reply, Exception):
+                raise reply
 
     def wake_now(self, lane: str) -> None:
         """The lane was opened (resumed, a new credential): it is looked at once, whatever time it had."""

@@ -173,7 +173,7 @@ class People:
             self._shared.known = None
 
     def look(self, people: Iterable[Person], wait: AbstractContextManager[None] | None = None) -> dict[Person, Known]:
-        """Everybody's. sql.AWAY: somebody does not stand in Redis, and SQL does not answer.
+        """Everybody's. sql.STORE_UNAVAILABLE: somebody does not stand in Redis, and SQL does not answer.
 
         wait: what bounds the question to SQL (sql.optional); UnknownPeopleError then instead.
         """
@@ -197,7 +197,7 @@ class People:
         try:
             with wait or nullcontext():
                 read = self._read(missing)
-        except sql.AWAY as error:
+        except sql.STORE_UNAVAILABLE as error:
             if wait is None:
                 raise
             raise UnknownPeopleError(missing) from error

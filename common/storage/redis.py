@@ -107,7 +107,7 @@ def _existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
 
 
 @contextlib.contextmanager
-def may_be_lost(what: str) -> Iterator[None]:
+def best_effort(what: str) -> Iterator[None]:
     """For words about pushes that a vendor has answered already: the answers must be written, whatever became of these."""
     try:
         yield

@@ -11,7 +11,7 @@ from common.model import Urgency
 from common.storage.keys import Keys
 from common.storage.lane_queues import BYTES_MAX, RANK, LaneCommit, LaneQueues, LaneTerms, RateLease, Taken
 from common.storage.lanes import LaneStates
-from common.storage.redis import may_be_lost
+from common.storage.redis import best_effort
 from common.storage.scripts import Call, run_all, script
 
 #: A copy of a lane's rate and state is made for one take; it is kept no longer than this.
@@ -115,6 +115,6 @@ class ShardLaneQueues(LaneQueues):
         for (taken, commit), lost in zip(commits, answers, strict=True):
             if taken.tokens and not lost:
                 calls.append((self._rate_back, [home.rate(taken.lane), home.inflight(taken.lane)], [taken.word, *commit.unused]))
-        with may_be_lost("what a round did not need of its lane's rate"):
+        with best_effort("what a round did not need of its lane's rate"):
             run_all(self._home.redis, calls)
         return answers

@@ -226,12 +226,12 @@ class StreamStore:
             pipe.xadd(self._key(entry.stream), cast(Any, {**fields, b"s": b"1"}))
         self.acknowledge(pipe, [entry])
 
-    def forgive(self, entries: Sequence[Entry]) -> None:
+    def release(self, entries: Sequence[Entry]) -> None:
         """Gives back what is still ours, without counting this delivery, for anybody to take over: a store was away, the entries are not
         to blame."""
         self._kept(entries, self.takeover_idle_ms, lambda entry: entry.deliveries - 1)
 
-    def recount(self, entry: Entry, deliveries: int) -> bool:
+    def set_delivery_count(self, entry: Entry, deliveries: int) -> bool:
         """Sets the delivery counter of an entry that is still ours, its idle time set back; False when it was taken over."""
         return bool(self._kept([entry], 0, lambda _entry: deliveries))
 

@@ -19,7 +19,7 @@ from tests.e2e.conftest import Core, wait_for
 from tests.e2e.doors import open_gateway
 from tests.e2e.tenant import device_token
 from tests.e2e.town import Town
-from workers.gateway.feed import StreamAway, StreamFeed, packed
+from workers.gateway.feed import StreamFeed, StreamUnavailable, packed
 
 pytestmark = [pytest.mark.e2e]
 CALLERS = 1_000
@@ -136,6 +136,6 @@ def test_while_redis_is_away_nobody_is_told_that_it_was_taken() -> None:
     async def one() -> None:
         await feed.put([{"e": b"{}"}])
 
-    with pytest.raises(StreamAway):
+    with pytest.raises(StreamUnavailable):
         asyncio.run(one())
     feed.close()

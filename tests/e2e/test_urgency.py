@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from common.model import Vendor
-from common.storage.backlog import FOLD_AFTER_MS
+from common.storage.backlog import COALESCE_AFTER_MS
 from tests.e2e.conftest import Core, now_ms, wait_for
 from tests.e2e.test_c2c import message
 from workers.cli.why import story
@@ -39,7 +39,7 @@ def paused_lane(fleet: Core, app: str) -> None:
 
 def outage_lasts(received_by_ms: int) -> None:
     """Until a backlog whose first push was received by then is old enough to fold."""
-    time.sleep(max(received_by_ms + FOLD_AFTER_MS + 250 - now_ms(), 0) / 1000)
+    time.sleep(max(received_by_ms + COALESCE_AFTER_MS + 250 - now_ms(), 0) / 1000)
 
 
 def sims(fleet: Core, vendor: str, action: str, wanted: dict[str, Any]) -> Any:

@@ -201,7 +201,7 @@ def test_an_outcome_that_is_written_before_an_older_one_with_its_event_makes_no_
     """A store was away: what was read then was given back, and comes after what came behind it."""
     writer, stream, about = LedgerWriter(runtime), runtime.keys.stream(keys.LEDGER), stored(app, "e1")
     runtime.streams.redis.xadd(stream, {"b": encode([about, row(about, decision="uncertain")])})
-    runtime.streams.forgive(runtime.streams.read([keys.LEDGER], 10))
+    runtime.streams.release(runtime.streams.read([keys.LEDGER], 10))
     runtime.streams.redis.xadd(stream, {"b": encode([row(about)])})
     writer.consumer._reclaim_at = float("inf")
     writer.turn()

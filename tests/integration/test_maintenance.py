@@ -290,7 +290,7 @@ def test_lanes_of_which_there_is_nothing_to_tell_cost_no_command_each(runtime: R
     assert len(lanes) >= 100
     runtime.lane_states.tell(lanes[7], 1, 0, 0, refused=True)
     runtime.guard.count(lanes[8], 10, 0, 0)
-    for look, most in ((reporter.show_lanes, 50), (lambda: runtime.guard.stopped_of(lanes), 60), (reporter.now_and_then, 120)):
+    for look, most in ((reporter.show_lanes, 50), (lambda: runtime.guard.stopped_of(lanes), 60), (reporter.every_15_s, 120)):
         assert min(cost_of(runtime, look) for _ in range(3)) <= most, "whatever else asks this server now only adds to a look"
     states = runtime.lane_states.peek_all(lanes)
     assert [index for index, state in enumerate(states) if state.state != "flowing"] == [7]

@@ -343,7 +343,7 @@ def test_a_token_that_is_too_long_for_its_index_is_no_database_that_is_away(tabl
     device = {**dict.fromkeys(registry.BROUGHT), "user": "u1", "device_id": "d1", "platform": "ios", "vendor": "apns", "token": noise}
     with pytest.raises(DataError) as refused, tables.begin() as connection:
         registry.register(connection, [registry.Registration("a", device, 10)])
-    assert not isinstance(refused.value, sql.AWAY)
+    assert not isinstance(refused.value, sql.STORE_UNAVAILABLE)
 
 
 def test_a_content_key_may_name_its_device_by_its_push_id(keeper: StateKeeper, tables: Engine) -> None:

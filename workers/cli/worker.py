@@ -31,7 +31,7 @@ from common.storage.shards import must_stop
 from workers import shards
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.cli.at_work import WorkBeat
-from workers.processes import calm_collector
+from workers.processes import tune_gc
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _tables_fit(runtime: Runtime) -> None:
     try:
         with sql.within(START_LOOK_S):
             check_tables(runtime.engine)
-    except sql.AWAY as error:
+    except sql.STORE_UNAVAILABLE as error:
         log.warning("the database is away", extra={"reason": type(error).__name__})
 
 
@@ -199,7 +199,7 @@ def _heartbeat(runtime: Runtime, beat: WorkBeat, progress: Callable[[], float], 
             os.kill(os.getpid(), signal.SIGTERM)
 
     beat.takes_work(alive)
-    calm_collector()
+    tune_gc()
 
 
 def version() -> str:

@@ -356,11 +356,11 @@ def audit_words(value: str, lang: str) -> str:
     return ACTIONS.get(value) or RESULTS.get(value, value) if lang == "zh" else value
 
 
-def note_words(said: str, lang: str) -> str:
+def note_words(value: str, lang: str) -> str:
     """A stage's note, a queue's or a quota's name: its first word where we know it, the rest as it is."""
     if lang != "zh":
-        return said
-    first, blank, rest = said.partition(" ")
+        return value
+    first, blank, rest = value.partition(" ")
     return NOTES.get(first, first) + blank + rest
 
 

@@ -189,14 +189,14 @@ def _head(group: Sequence[PendingPush]) -> PendingPush:
     """The newest by the event's ts, of equal ones the last; it leads the older ones, which share its fate (settle.py)."""
     head = max(enumerate(group), key=lambda one: (one[1].note.ts_ms, one[0]))[1]
     others = tuple(work for work in group if work is not head)
-    head.led = (*head.led, *(one for work in others for one in (work, *work.led)))
+    head.coalesced = (*head.coalesced, *(one for work in others for one in (work, *work.coalesced)))
     for work in others:
-        work.led = ()
+        work.coalesced = ()
     return head
 
 
 def _stays(work: PendingPush, screen: Screen, done: SortedLate) -> None:
-    everyone, work.led = (work, *work.led), ()
+    everyone, work.coalesced = (work, *work.coalesced), ()
     for one in everyone:
         if screen is Screen.NEWER:
             one.overtaken = True

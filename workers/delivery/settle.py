@@ -11,7 +11,7 @@ import msgspec
 from common.contracts import Attempt, Batch, Push, Target
 from common.model import Again, Decision, Kind, Urgency, Vendor, Verdict
 from common.values import Value
-from workers.delivery.fold import Group
+from workers.delivery.coalescing import Group
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import LANE_FAULTS, SHARED, VERDICTS
 from workers.delivery.retry import Done, Park, next_step
@@ -71,14 +71,14 @@ def settle(done: Delivered, lane: Lane, now_ms: int, first_cap_s: float | None, 
             settled.retires.append(Retire(work, "retired", "malformed", guarded=False))
     for work, delay_s, held_by in done.waiting:
         settled.waits.append(Deferral(work, _held(work, held_by), delay_s, held_by))
-    for work, held_by in done.parked:
+    for work, held_by in done.on_hold:
         settled.waits.append(Deferral(work, _held(work, held_by), None, held_by))
     settled.waits += [Deferral(work, work.target, 0.0, MOVED) for work in done.moved]
     # one jitter a conversation: its messages come back in their order, and those who shared a request share the next one
     chances: dict[Group, float] = {}
     for work, outcome in done.outcomes:
         if outcome.verdict is Verdict.ACCEPTED and not work.target.tried and not outcome.alarm:
-            settled.ended.append(FinalOutcome(work, Decision.ACCEPTED, (attempt_of(work, outcome, now_ms),), story_of(outcome)))
+            settled.ended.append(FinalOutcome(work, Decision.ACCEPTED, (attempt_of(work, outcome, now_ms),), trace_text(outcome)))
             continue
         mine = chances.setdefault((work.note.app, work.note.conversation_type, work.note.conversation_id), chance())
         _tell(work, outcome, lane, now_ms, first_cap_s, mine, settled)
@@ -94,19 +94,19 @@ def decided(done: Delivered) -> list[FinalOutcome]:
 def _follow(settled: Settled) -> None:
     """Those who are led by another share its fate: it went out for them, or they wait with it. What befell its own words only
     (rejected, too old) leaves them to go again without it."""
-    for one in [one for one in settled.ended if one.work.led]:
-        for work in one.work.led:
+    for one in [one for one in settled.ended if one.work.coalesced]:
+        for work in one.work.coalesced:
             if one.decision == Decision.ACCEPTED:
                 settled.ended.append(FinalOutcome(work, Decision.FOLDED, work.target.attempts, f"went out with {one.work.note.message_id}"))
             elif one.decision in SHARED:
                 settled.ended.append(FinalOutcome(work, one.decision, work.target.attempts, f"as {one.work.note.message_id}, which led it"))
             else:
                 settled.waits.append(Deferral(work, _kept(work, Decision.UNAVAILABLE), 0.0, Decision.UNAVAILABLE))
-    for wait in [wait for wait in settled.waits if wait.work.led]:
+    for wait in [wait for wait in settled.waits if wait.work.coalesced]:
         held = Decision(wait.target.held_by or Decision.UNAVAILABLE)
         if held == Decision.UNCERTAIN:  # the newest may be on the screen, these are not
             held = Decision.UNAVAILABLE
-        settled.waits += [Deferral(work, _kept(work, held), wait.delay_s, held) for work in wait.work.led]
+        settled.waits += [Deferral(work, _kept(work, held), wait.delay_s, held) for work in wait.work.coalesced]
 
 
 def _kept(work: PendingPush, held_by: Decision) -> Target:
@@ -121,7 +121,7 @@ def _tell(work: PendingPush, outcome: Outcome, lane: Lane, now_ms: int, first_ca
     tries = tries_of(work.target, outcome.verdict)
     step = next_step(outcome, tries, left_s, work.note.message_class, lane.spec.retry, first_cap_s, chance)
     if isinstance(step, Done):
-        settled.ended.append(FinalOutcome(work, _final(work, step.decision), attempts, story_of(outcome)))
+        settled.ended.append(FinalOutcome(work, _final(work, step.decision), attempts, trace_text(outcome)))
         _retire(work, outcome, settled)
         return
     row = VERDICTS[outcome.verdict]
@@ -159,7 +159,7 @@ def attempt_of(work: PendingPush, outcome: Outcome, now_ms: int) -> Attempt:
     return Attempt(work.sent_ms or now_ms, outcome.status, outcome.code, words, outcome.vendor_message_id, outcome.verdict)
 
 
-def story_of(outcome: Outcome) -> str:
+def trace_text(outcome: Outcome) -> str:
     return f"{outcome.status} {outcome.code}".strip() if outcome.code else outcome.status.strip()
 
 

@@ -15,7 +15,7 @@ from common.model import Again, BadgeMode, Bucket, Decision, Kind, PushType, Ver
 from common.values import Value
 from workers.delivery import late
 from workers.delivery.causes import cause_of
-from workers.delivery.fold import OLD_S, Group, View, fold, group_of, may_fold, with_summary
+from workers.delivery.coalescing import OLD_S, Group, View, coalesce, group_of, may_coalesce, with_summary
 from workers.delivery.images import Images, shown
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import ACCESS, DOWN, NOT_TAKEN
@@ -41,18 +41,18 @@ class Delivered:
     """What became of a round of pushes of one lane.
 
     outcomes: the vendor's answer (or ours in its place) on each push that was asked about. decided: ended without a request.
-    waiting: may go later, seconds from now, by the rate. parked: the lane is stopped, and by what. dropped: another entry's.
+    waiting: may go later, seconds from now, by the rate. on_hold: the lane is stopped, and by what. dropped: another entry's.
     left: no token of the lane's rate was left for it, it stays in its entry. moved: its device has another lane, where it goes on.
     addressed_ms: when the tokens were compared with their devices'. stays: something of the round's entries goes back to the queue.
     whole: it was a round of usual pushes that were all accepted at once (usual.py). accepted: pushes that were, beside the
     outcomes (alike.py).
-    A push that another one leads (`Work.led`) stands nowhere: it shares the other's fate.
+    A push that another one leads (`PendingPush.coalesced`) stands nowhere: it shares the other's fate.
     """
 
     outcomes: list[tuple[PendingPush, Outcome]] = field(default_factory=list)
     decided: list[tuple[PendingPush, Decision, str]] = field(default_factory=list)
     waiting: list[tuple[PendingPush, float, Decision]] = field(default_factory=list)
-    parked: list[tuple[PendingPush, Decision]] = field(default_factory=list)
+    on_hold: list[tuple[PendingPush, Decision]] = field(default_factory=list)
     dropped: list[PendingPush] = field(default_factory=list)
     left: list[PendingPush] = field(default_factory=list)
     moved: list[PendingPush] = field(default_factory=list)
@@ -111,7 +111,7 @@ class LaneTurn:
     state: BreakerProbe | None
     pacer: Pace
     lost: Collection[str] = ()
-    patient: bool = True
+    waits_for_newest: bool = True
 
 
 class Claims(Protocol):
@@ -189,7 +189,7 @@ class DeliveryPorts:
 
     claims: Claims
     backlog: HeldPushStore
-    folded_words: Callable[[Notification, int], str]
+    summary_text: Callable[[Notification, int], str]
     gate: AdmissionGate
     breaker: Breaker
     access: AccessTokens
@@ -246,7 +246,7 @@ def prepared(works: Sequence[PendingPush], lane: Lane, world: DeliveryPorts, tur
     mine = _wellformed(_addressed(mine, lane, world, done), lane, done)
     if mine:
         state = world.breaker.open_for(lane) if turn is None else turn.state
-        mine = _through_the_breaker(mine, state, world, done, patient=turn is None or turn.patient)
+        mine = _through_the_breaker(mine, state, world, done, waits_for_newest=turn is None or turn.waits_for_newest)
     done.probe = done.probe or (turn is not None and turn.state is not None)
     if not mine:
         _hand_back(lane, world, done)
@@ -376,41 +376,48 @@ def _gone(work: PendingPush, why: Decision) -> tuple[Decision, str]:
 
 
 def _through_the_breaker(
-    works: Sequence[PendingPush], state: BreakerProbe | BreakerOpen | None, world: DeliveryPorts, done: Delivered, *, patient: bool = True
+    works: Sequence[PendingPush],
+    state: BreakerProbe | BreakerOpen | None,
+    world: DeliveryPorts,
+    done: Delivered,
+    *,
+    waits_for_newest: bool = True,
 ) -> list[PendingPush]:
     if isinstance(state, BreakerOpen):
-        done.parked += [(work, state.why) for work in works]
+        done.on_hold += [(work, state.why) for work in works]
         return []
-    works = _folded(_sorted(late.consented(works, world.consent, world.now_ms()), done), world, done, waits=state is None or patient)
+    works = _coalesced(
+        _sorted(late.consented(works, world.consent, world.now_ms()), done), world, done, waits=state is None or waits_for_newest
+    )
     if state is None:
         return _sorted(late.in_their_places(works, world.screens), done)
     done.probe = True
     # the probe is a push that has failed least: one that can never succeed must not keep the lane shut
     ordered = sorted(works, key=lambda work: work.target.tried)
     # the others go where the lane's waiting pushes are, and leave with them in their order
-    done.parked += [(work, state.why) for work in ordered[1:]]
+    done.on_hold += [(work, state.why) for work in ordered[1:]]
     return _sorted(late.in_their_places(ordered[:1], world.screens), done)
 
 
-def _folded(works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered, *, waits: bool) -> list[PendingPush]:
+def _coalesced(works: Sequence[PendingPush], world: DeliveryPorts, done: Delivered, *, waits: bool) -> list[PendingPush]:
     """What an outage held back goes out as one push a conversation and device; what waited a moment only, singly and in order."""
     old_ms = world.now_ms() - OLD_S * 1000
     if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
         return list(works)
-    held = [work for work in works if work.target.held_by is not None and may_fold(work)]
+    held = [work for work in works if work.target.held_by is not None and may_coalesce(work)]
     found = world.backlog.look([(group_of(work), work.target.push_id, work.note.received_ms) for work in held]) if held else ()
     views = {work.target.push_id: view for work, view in zip(held, found, strict=True) if view is not None}
-    folded = fold(works, views, world.now_ms(), waits=waits)
-    done.decided += [(work, Decision.FOLDED, "a newer message of its conversation went out for it") for work in folded.folded]
-    done.waiting += [(work, FOLD_LOOK_S, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in folded.later]
-    for work in folded.go:
-        badges = [one.badge for one in (work, *work.led) if one.badge is not None]
+    coalesced_round = coalesce(works, views, world.now_ms(), waits=waits)
+    done.decided += [(work, Decision.FOLDED, "a newer message of its conversation went out for it") for work in coalesced_round.folded]
+    done.waiting += [(work, COALESCE_LOOK_S, Decision(work.target.held_by or Decision.UNAVAILABLE)) for work in coalesced_round.later]
+    for work in coalesced_round.go:
+        badges = [one.badge for one in (work, *work.coalesced) if one.badge is not None]
         work.badge = max(badges, default=None)
-    return folded.go
+    return coalesced_round.go
 
 
 #: When a held push looks again whether the newest of its conversation has come back.
-FOLD_LOOK_S = 0.5
+COALESCE_LOOK_S = 0.5
 
 
 def _no_access(works: Sequence[PendingPush], lane: Lane, access: AccessRefused, world: DeliveryPorts, done: Delivered) -> None:
@@ -420,7 +427,7 @@ def _no_access(works: Sequence[PendingPush], lane: Lane, access: AccessRefused, 
     cause = cause_of([outcome])
     world.breaker.report(lane, good=0, failed=len(works), refused=refused, retry_after_s=access.retry_after_s, cause=cause)
     if refused:
-        done.parked += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
+        done.on_hold += [(work, Decision.CREDENTIAL_REFUSED) for work in works]
         return
     done.outcomes += [(work, outcome) for work in works]
 
@@ -434,9 +441,9 @@ def _sendable(
     refuse = lane.spec.refuse
     for work in works:
         note, target = work.note, work.target
-        if work.speaks_for > 1:
-            key = (id(note), work.speaks_for)
-            note = notes.get(key) or notes.setdefault(key, with_summary(note, world.folded_words(note, work.speaks_for)))
+        if work.coalesced_count > 1:
+            key = (id(note), work.coalesced_count)
+            note = notes.get(key) or notes.setdefault(key, with_summary(note, world.summary_text(note, work.coalesced_count)))
         if target.attempts and too_long_before(target, lane.spec):
             note = notes.get((id(note), 0)) or notes.setdefault((id(note), 0), shortest(note))
         left_s = max((note.expires_at_ms - now_ms) // 1000, 0)
@@ -611,7 +618,9 @@ def concluded(granted: Granted, answers: Sequence[HttpResponse | NoAnswer], read
         if len(outcomes) == 1 and outcomes[0].verdict is Verdict.ACCEPTED:
             done.outcomes.append((works[0], outcomes[0]))
             continue
-        outcomes = [shortened(item, believed(item, outcome), lane.spec) for item, outcome in zip(batch.items, outcomes, strict=True)]
+        outcomes = [
+            shortened(item, escalate_expired_token(item, outcome), lane.spec) for item, outcome in zip(batch.items, outcomes, strict=True)
+        ]
         failed += all(is_down(outcome) for outcome in outcomes)
         for work, outcome in zip(works, outcomes, strict=True):
             done.outcomes.append((work, outcome))
@@ -643,7 +652,7 @@ def too_long_before(target: Target, spec: VendorSpec) -> bool:
     return any((attempt.code or attempt.status) in spec.too_long for attempt in target.attempts)
 
 
-def believed(item: PushItem, outcome: Outcome) -> Outcome:
+def escalate_expired_token(item: PushItem, outcome: Outcome) -> Outcome:
     """An access token is renewed once, never in a loop: what a new one does not cure is about the credential, or the clock."""
     again = outcome.verdict is Verdict.ACCESS_EXPIRED and in_a_row(item, outcome.code or outcome.status) > 1
     return replace(outcome, verdict=Verdict.CREDENTIAL_REFUSED) if again else outcome

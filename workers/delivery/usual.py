@@ -13,7 +13,7 @@ from typing import Final
 
 from common.model import BadgeMode, Kind, PushType, Verdict
 from workers.delivery import late
-from workers.delivery.fold import OLD_S
+from workers.delivery.coalescing import OLD_S
 from workers.delivery.lane import Lane
 from workers.delivery.stage import (
     ClaimAnswer,

@@ -19,7 +19,7 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
 class PendingPush(msgspec.Struct, gc=False, eq=False):
     """entry: name of the lane's entry that it came in; place: its place there; hold: by which take it is held. by_entry: it needs no
     claim of its own (`Batch.by_entry`). leased: it was asked for in this round; counted: the badge number that it has taken, as in
-    `Target`. led, speaks_for: older ones that share its fate, and how many its words say there are.
+    `Target`. coalesced, coalesced_count: older pushes that this one replaces, and the number that its text shows.
 
     repeated: an earlier reader of the entry had it and may have sent it. overtaken: it stays because a newer one has its place on
     the screen; it takes up no badge number. kept_by: why its lane did not send while it waited untouched. lane: (vendor,
@@ -31,8 +31,8 @@ class PendingPush(msgspec.Struct, gc=False, eq=False):
     target: Target
     badge: int | None = None
     sent_ms: int = 0
-    led: tuple[PendingPush, ...] = ()
-    speaks_for: int = 1
+    coalesced: tuple[PendingPush, ...] = ()
+    coalesced_count: int = 1
     repeated: bool = False
     overtaken: bool = False
     kept_by: str | None = None

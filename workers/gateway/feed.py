@@ -26,7 +26,7 @@ WRITE_S_MAX: Final = 5.0
 Fields = Mapping[str, bytes | str]
 
 
-class StreamAway(Exception):  # noqa: N818 - it is an answer, not a fault of ours
+class StreamUnavailable(Exception):  # noqa: N818 - it is an answer, not a fault of ours
     """The events are not known to be on the stream: the caller has to come again."""
 
 
@@ -58,7 +58,7 @@ class StreamFeed:
             async with asyncio.timeout(WRITE_S_MAX):
                 await done
         except (queue.Full, TimeoutError, RedisError, OSError) as error:
-            raise StreamAway(type(error).__name__) from None
+            raise StreamUnavailable(type(error).__name__) from None
 
     def close(self) -> None:
         """After the last `put`."""

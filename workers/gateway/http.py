@@ -43,7 +43,7 @@ from workers.gateway.answers import DecisionReader
 from workers.gateway.clouds import CloudCallback, CloudRefusal
 from workers.gateway.directory import ConfigSource, Directories
 from workers.gateway.events import as_text, encoded, is_token
-from workers.gateway.feed import StreamAway, StreamFeed
+from workers.gateway.feed import StreamFeed, StreamUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _counted(door: str, answer: Answering) -> Answering:
             response = await answer(request)
         except GatewayRefusal as refusal:
             response = _refused(refusal.status, refusal.words)
-        except StreamAway:
+        except StreamUnavailable:
             response = _refused(503, "come again")
         except ClientDisconnect:
             response = Response(status_code=400)
@@ -237,7 +237,7 @@ class _Gateway:
         try:
             return await run_in_threadpool(ask)
         except (RedisError, OSError) as error:
-            raise StreamAway(type(error).__name__) from None
+            raise StreamUnavailable(type(error).__name__) from None
 
     # ------------------------------------------------------------ Matrix
 
@@ -292,7 +292,7 @@ class _Gateway:
         event = mattermost.event_of(given, found, now_ms())
         try:
             replies = await self._ask([event], DECISION_S)
-        except StreamAway:
+        except StreamUnavailable:
             return JSONResponse({"status": "FAIL", "error": "not taken now"})
         removed = any(reply.get("retired") is True for reply in replies.values())
         return JSONResponse({"status": "REMOVE" if removed else "OK"})

@@ -31,7 +31,7 @@ from workers.gateway.aliases import DoorAccount, Found, named, only
 from workers.gateway.component import ComponentAddress, ComponentSession
 from workers.gateway.directory import ConfigSource, Directories
 from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, encoded
-from workers.gateway.feed import StreamAway, StreamFeed
+from workers.gateway.feed import StreamFeed, StreamUnavailable
 from workers.gateway.stanzas import COMMANDS, COMPONENT, DISCO_INFO, DISCO_ITEMS, PING, Publish
 from workers.gateway.xml import Node
 from workers.intake.direct import token_user
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 PURPOSE: Final = "xmpp push nodes"
 XMPP: Final = "xmpp"
-AWAY: Final = (StreamAway, RedisError, SQLAlchemyError, OSError)
+STORE_UNAVAILABLE: Final = (StreamUnavailable, RedisError, SQLAlchemyError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class PushService:
             return None
         try:
             answer = await self._iq(stanza, kind)
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             log.warning("a push waits at its XMPP server", extra={"reason": type(error).__name__})
             answer = stanzas.trouble(stanza)
         except Exception as error:  # whatever one stanza breaks must not cost a phone its subscription
@@ -244,7 +244,7 @@ class PushService:
             return stanzas.result(iq)
         try:
             await self._feed.put([encoded(self._event(iq, publish, known))])
-        except StreamAway:
+        except StreamUnavailable:
             await asyncio.to_thread(self._pace.forget, publish.node, words)
             raise
         return stanzas.result(iq)

@@ -28,7 +28,7 @@ from workers.gate import lane_terms
 from workers.handlers.joint_rounds import JointRounds, Wanted
 from workers.handlers.lane_rounds import LaneRounds
 from workers.handlers.old_streams import OldStreams
-from workers.queues.consumer import AWAY
+from workers.queues.consumer import STORE_UNAVAILABLE
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -178,11 +178,11 @@ class LaneSender:
                 self._old_at = time.monotonic() + (0.0 if self._old.adopt() else 1.0)
             if self._work(time.monotonic() + SLICE_S):
                 self._listens = True
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
         finally:
             self._stopping = self._ends
-            with contextlib.suppress(*AWAY):  # else the mark runs out, and upkeep sends another
+            with contextlib.suppress(*STORE_UNAVAILABLE):  # else the mark runs out, and upkeep sends another
                 self._listen_no_more()
 
     def _listen_no_more(self) -> None:
@@ -463,7 +463,7 @@ class LaneSender:
         started = time.perf_counter()
         try:
             self._joint.send(wanted)
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
             for one in wanted:
                 if self._running.get(one.taken.word, _ELSEWHERE).together:
@@ -517,7 +517,7 @@ class LaneSender:
                 done = rest()
                 self._learn(taken.lane, done)
                 self.runtime.lane_queues.wake_at([self._rest_due(taken, done)] if done.stays else [])
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__, "queue": self.vendor})
             self._give_back(taken, running.entries)
         except Exception as error:  # it is taken again when its lease ends, and counted
@@ -531,7 +531,7 @@ class LaneSender:
         fit: list[LaneEntry] = []
         for entry in list(running.entries):
             if entry.deliveries > DELIVERIES_MAX:
-                self._split_or_bury(running, entry, f"poison: handed out {entry.deliveries} times and never finished")
+                self._split_or_dead_letter(running, entry, f"poison: handed out {entry.deliveries} times and never finished")
             else:
                 fit.append(entry)
         suspects = [entry for entry in fit if entry.deliveries > SUSPECT_AFTER]
@@ -550,7 +550,7 @@ class LaneSender:
     def _send(self, running: RunningRound, lane: Lane | None) -> None:
         try:
             self._sent(running, running.entries, lane)
-        except AWAY:
+        except STORE_UNAVAILABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an entry breaks, the others must go on
             self._isolate(running, lane, error)
@@ -570,7 +570,7 @@ class LaneSender:
     @staticmethod
     def _rest_due(taken: Taken, done: delivery.Delivered) -> tuple[str, Urgency, int]:
         """What came back to the queue waits for its lane's next turn."""
-        return taken.lane, taken.urgency, taken.now_ms if done.parked else max(taken.due_ms, taken.now_ms)
+        return taken.lane, taken.urgency, taken.now_ms if done.on_hold else max(taken.due_ms, taken.now_ms)
 
     def _isolate(self, running: RunningRound, lane: Lane | None, error: Exception) -> None:
         """Something in these entries breaks the round: each alone, then each push alone, until the culprit stands alone."""
@@ -583,18 +583,18 @@ class LaneSender:
             try:
                 self._sent(running, [entry], lane)
                 self._past(running, entry)
-            except AWAY:
+            except STORE_UNAVAILABLE:
                 raise
             except Exception as own:  # noqa: BLE001
                 self._broken(running, entry, own)
 
     def _broken(self, running: RunningRound, entry: LaneEntry, error: Exception) -> None:
         log.error("an entry broke its round", extra={"queue": self.vendor, "reason": type(error).__name__}, exc_info=error)
-        self._split_or_bury(running, entry, f"broke_stage: {type(error).__name__}")
+        self._split_or_dead_letter(running, entry, f"broke_stage: {type(error).__name__}")
 
-    def _split_or_bury(self, running: RunningRound, entry: LaneEntry, reason: str) -> None:
+    def _split_or_dead_letter(self, running: RunningRound, entry: LaneEntry, reason: str) -> None:
         if not self._rounds.split(running.taken, entry):
-            self._rounds.bury(running.taken, entry, reason)
+            self._rounds.dead_letter(running.taken, entry, reason)
         self._past(running, entry)
 
     @staticmethod

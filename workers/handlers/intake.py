@@ -35,7 +35,7 @@ from workers.intake.directed import TokenPushes
 from workers.intake.events import Direct, Ended, Invited, Recalled, SettingsUpdated, Stored
 from workers.intake.stage import Event, Refused
 from workers.intake.state import StateKeeper, Withdrawal
-from workers.queues.consumer import AWAY, Commit, Letter, Policy, Stores, StreamConsumer
+from workers.queues.consumer import STORE_UNAVAILABLE, Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.stage import urgency_of
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ class IntakeLoop:
     def _wait(self, block_ms: int) -> int:
         entries = self._source.wait(self._streams, block_ms)
         if entries:  # more may have come behind the one that ended the wait: a commit costs the same for all
-            with contextlib.suppress(*AWAY):  # then the commit meets it too, and the entries are kept
+            with contextlib.suppress(*STORE_UNAVAILABLE):  # then the commit meets it too, and the entries are kept
                 entries += self._source.read_weighted(self._counts, READ_BYTES)
         self.consumer.finish(entries)
         self._bound()

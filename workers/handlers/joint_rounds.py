@@ -12,7 +12,7 @@ from typing import Final
 from common.contracts import Device, Notification
 from common.model import Vendor
 from common.storage.lane_queues import LaneEntry, Taken
-from common.storage.redis import may_be_lost
+from common.storage.redis import best_effort
 from workers.delivery import stage as delivery
 from workers.delivery.lane import Lane
 from workers.delivery.late import Standing
@@ -20,7 +20,7 @@ from workers.delivery.pacing import Pacer
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import LaneRounds, OpenRound, RoundEnd
 from workers.late_binding import BoundAddresses
-from workers.queues.consumer import AWAY
+from workers.queues.consumer import STORE_UNAVAILABLE
 from workers.runtime import Runtime
 from workers.transport.engine import Flight, Http2Transport
 
@@ -81,7 +81,7 @@ class JointRounds:
         return plain and first and taken.what == "go" and not taken.paced and all(limit is None for limit in counted)
 
     def send(self, wanted: Sequence[Wanted]) -> None:
-        """From the entries to what is written of them. Raises AWAY while nothing has been sent only."""
+        """From the entries to what is written of them. Raises STORE_UNAVAILABLE while nothing has been sent only."""
         vendor = wanted[0].lane.vendor
         transport = self._rounds.world(vendor).transport
         if not isinstance(transport, Http2Transport):
@@ -96,7 +96,7 @@ class JointRounds:
         self._end([*quiet, *(part for part in rated if not part.ready.granted)])
         self._wait(flight, going, world)
         if good:
-            with may_be_lost("how rounds went"):
+            with best_effort("how rounds went"):
                 self._runtime.lane_states.tell_good(good)
 
     def _opened(self, one: Wanted) -> tuple[Wanted, OpenRound] | None:
@@ -119,7 +119,7 @@ class JointRounds:
     def _prepared(self, one: Wanted, open_: OpenRound, world: delivery.DeliveryPorts) -> _Part | None:
         try:
             return _Part(one, open_, delivery.prepared(open_.chosen, one.lane, world, delivery.LaneTurn(None, open_.pace, one.lost)))
-        except AWAY:
+        except STORE_UNAVAILABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it breaks, the others go on
             log.error("a round broke", extra={"queue": one.lane.vendor, "reason": type(error).__name__})
@@ -201,7 +201,7 @@ class JointRounds:
                 self._apart(part.wanted)
         try:
             self._rounds.write_all(rounds)
-        except AWAY as error:  # they are taken again when their leases end
+        except STORE_UNAVAILABLE as error:  # they are taken again when their leases end
             log.warning("a store is away; the work waits in its queue", extra={"reason": type(error).__name__})
         self._over([(part.wanted, part.ready.done) for part in fit])
 

@@ -27,20 +27,20 @@ from common.storage.claims import KEEP_S as CLAIM_KEEP_S
 from common.storage.claims import day_of
 from common.storage.delayed import as_new, retry_member
 from common.storage.lane_queues import LaneCommit, LaneEntry, NewBatch, RateLease, Taken
-from common.storage.redis import may_be_lost
+from common.storage.redis import best_effort
 from common.storage.screens import KEEP_MIN_MS
 from workers.app import DELIVERY
 from workers.delivery import alike, usual
 from workers.delivery import settle as settling
 from workers.delivery import stage as delivery
-from workers.delivery.fold import group_of, joins
+from workers.delivery.coalescing import group_of, joins
 from workers.delivery.lane import Lane
 from workers.delivery.outcomes import GUARDED
 from workers.delivery.pacing import LeasedPace, Pacer
-from workers.delivery.settle import attempt_of, kept, story_of
+from workers.delivery.settle import attempt_of, kept, trace_text
 from workers.delivery.work import Hold, PendingPush
 from workers.handlers import alike_rounds
-from workers.handlers.ledger_rows import AFTERTHOUGHTS, delivery_row, pending_row, work_row
+from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, delivery_row, pending_row, work_row
 from workers.handlers.replies import tell_ended
 from workers.held_tokens import accepted_by_cohort, held
 from workers.late_binding import given_back, on_screens, uncounted
@@ -161,7 +161,7 @@ class LaneRounds:
         if packed is not None:
             return self._send_alike(packed, taken, entries, lane, lost)
         one = self.open(taken, entries, lane, most)
-        turn = delivery.LaneTurn(one.state, one.pace, lost, self._patient(lane, one.state))
+        turn = delivery.LaneTurn(one.state, one.pace, lost, self._waits_for_newest(lane, one.state))
         deliver = usual.tried if self._may_be_usual(one) else delivery.deliver
         return self._ended(one, deliver(one.chosen, lane, self.world(lane.vendor), turn))
 
@@ -218,7 +218,7 @@ class LaneRounds:
             owners = {entry.entry.id for entry in mine}
             outcomes = [(work, outcome) for work, outcome in done.outcomes if work.entry in owners] if lost else done.outcomes
             rows = [
-                work_row(work, vendor, business_id, Decision.ACCEPTED, (attempt_of(work, outcome, now),), now, story_of(outcome))
+                work_row(work, vendor, business_id, Decision.ACCEPTED, (attempt_of(work, outcome, now),), now, trace_text(outcome))
                 for work, outcome in outcomes
             ]
             keys, ended = self._runtime.keys, [entry.entry for entry in mine]
@@ -252,7 +252,7 @@ class LaneRounds:
         _count_accepted(one.lane, stored, now)
         self._flush_due()
 
-    def _patient(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
+    def _waits_for_newest(self, lane: Lane, state: delivery.BreakerProbe | None) -> bool:
         """Whether the push that tries the lane may wait for the newest of its conversation: that one may lie far behind in the queue."""
         if state is None:
             return True
@@ -349,7 +349,7 @@ class LaneRounds:
         with self._good_lock:
             good, self._good = self._good, {}
         if good:
-            with may_be_lost("what the guard of tokens counts"):
+            with best_effort("what the guard of tokens counts"):
                 self._runtime.guard.count_good([(lane, *counts) for lane, counts in good.items()])
 
     def _leased(self, taken: Taken, tokens: int, requests: int, leases: list[RateLease]) -> Pacer:
@@ -414,11 +414,11 @@ class LaneRounds:
         settled = settling.Settled(ended=ended)
         self._write(taken, open_, RoundEnd(vendor, business_id, now, settled, done or delivery.Delivered(), None, ()), 0.0)
         for one in ended:
-            if one.work.note.kind not in AFTERTHOUGHTS:
+            if one.work.note.kind not in FOLLOW_UP_KINDS:
                 metrics.DECISIONS.labels(vendor, one.decision, metrics.NONE).inc()
         tell_ended(self._runtime, vendor, business_id, ended)
 
-    def bury(self, taken: Taken, entry: LaneEntry, reason: str) -> None:
+    def dead_letter(self, taken: Taken, entry: LaneEntry, reason: str) -> None:
         """The entry becomes a dead letter with its reason, encrypted; its pushes have rows that are not decided: a replay decides."""
         works, blob = self.undecided(entry)
         stream = f"send:{taken.lane.split(':')[1]}:{taken.urgency}"
@@ -588,7 +588,7 @@ class LaneRounds:
                 commit.mark("done", [keys.claims(day_of(note.ts_ms), target.push_id)], target.push_id, CLAIM_KEEP_S)
             if target.held_by is not None:
                 commit.mark("leave", backlog.names(group_of(one.work)), target.push_id)
-            if one.decision == Decision.ACCEPTED and one.work.speaks_for > 1:
+            if one.decision == Decision.ACCEPTED and one.work.coalesced_count > 1:
                 commit.mark("spoken", backlog.names(group_of(one.work)), note.ts_ms, backlog.marks_s)
         for place in on_screens(both, now):
             outcomes = (place.push_id, place.ts_ms if place.shown else -1, max(place.keep_ms, KEEP_MIN_MS))
@@ -630,7 +630,7 @@ class LaneRounds:
             ]
             try:
                 retired = self._runtime.devices.retire(rows, state)
-            except sql.AWAY as error:  # the pushes are settled; the vendor will say the same of the next one
+            except sql.STORE_UNAVAILABLE as error:  # the pushes are settled; the vendor will say the same of the next one
                 log.warning("the database is away: dead tokens stay for now", extra={"reason": type(error).__name__})
                 return ()
             if retired:
@@ -736,7 +736,7 @@ def count(lane: Lane, done: delivery.Delivered, settled: settling.Settled, now: 
     stored: dict[tuple[Decision, MessageClass], list[int]] = {}
     for one in settled.ended:
         note = one.work.note
-        if note.kind not in AFTERTHOUGHTS:  # they have no row of their own
+        if note.kind not in FOLLOW_UP_KINDS:  # they have no row of their own
             stored.setdefault((one.decision, note.class_sent), []).append(note.ts_ms)
     for (decision, class_sent), times in stored.items():
         _count_decided(lane, decision, class_sent, times, now)

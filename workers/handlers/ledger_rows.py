@@ -16,7 +16,7 @@ from workers.presence import stage as presence
 from workers.routing import stage as routing
 
 #: Pushes about a push: they have no row of their own but a step in the first one's (contract §7).
-AFTERTHOUGHTS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
+FOLLOW_UP_KINDS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
 #: People of one event and decision from which on they share a record, and how many do at most.
 PAGE_MIN = 8
 PAGE_MAX = 2_000
@@ -81,7 +81,7 @@ def _presence_row(message: Message, user: str, device: Device | None, decision: 
 
 def routing_row(row: routing.Row, now: int) -> Record:
     message, device = row.message, row.device
-    if message.kind in AFTERTHOUGHTS:
+    if message.kind in FOLLOW_UP_KINDS:
         text = f"{message.kind}: {row.decision}"
         return _step(message.app, message.event_id, message.ts_ms, row.user, device.device_id, "routing", now, text)
     return RowRecord(
@@ -119,7 +119,7 @@ def pending_row(wait: settling.Deferral, vendor: Vendor, business_id: str, now: 
 
 def work_row(work: PendingPush, vendor: Vendor, business_id: str, decision: Decision | None, attempts: Any, now: int, words: str) -> Record:
     note, target = work.note, work.target
-    if note.kind in AFTERTHOUGHTS:
+    if note.kind in FOLLOW_UP_KINDS:
         text = f"{note.kind}: {decision or words}"
         return _step(note.app, note.event_id, note.ts_ms, target.user, target.device, "delivery", now, text)
     return RowRecord(

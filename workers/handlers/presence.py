@@ -26,7 +26,7 @@ from workers.app import ROUTING
 from workers.handlers.ledger_rows import event_record, presence_records
 from workers.handlers.routing import RoutingHandler
 from workers.presence import stage as presence
-from workers.queues.consumer import AWAY, Commit, Letter
+from workers.queues.consumer import STORE_UNAVAILABLE, Commit, Letter
 from workers.routing.stage import urgency_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class PresenceHandler:
             offline, commit = self.look(messages)
             try:
                 return commit + at_once.routing.route_marked(offline) if offline else commit
-            except AWAY:
+            except STORE_UNAVAILABLE:
                 raise
             except Exception as error:  # noqa: BLE001 - routing finds the culprit by itself, and the group's next pages go on
                 log.warning("what is to be routed broke its stage: it goes by its stream", extra={"reason": type(error).__name__})

@@ -18,7 +18,7 @@ from common.storage.lane_queues import LaneQueues
 from common.storage.replies import Replies
 from common.storage.streams import Entry
 from workers.app import DELIVERY
-from workers.handlers.ledger_rows import AFTERTHOUGHTS, routing_row
+from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, routing_row
 from workers.handlers.replies import routing_replies
 from workers.queues.consumer import Commit, Letter
 from workers.routing import stage as routing
@@ -88,6 +88,6 @@ def _count(routed: routing.Routed) -> None:
     if routed.presets_missing:
         metrics.IGNORED.labels("unknown_strategy").inc(routed.presets_missing)
         log.warning("a message names a preset that is not stored: defaults are used", extra={"count": routed.presets_missing})
-    ended = Counter((row.device.vendor, row.decision) for row in routed.rows if row.message.kind not in AFTERTHOUGHTS)
+    ended = Counter((row.device.vendor, row.decision) for row in routed.rows if row.message.kind not in FOLLOW_UP_KINDS)
     for (vendor, decision), count in ended.items():
         metrics.DECISIONS.labels(vendor, decision, "none").inc(count)

@@ -17,7 +17,7 @@ from workers.handlers.overtaking import Overtaking
 from workers.intake import direct, events, stage
 from workers.intake.stage import Event
 from workers.intake.state import OF_PEOPLE
-from workers.queues.consumer import AWAY, Handler, Policy, Stores, StreamConsumer
+from workers.queues.consumer import STORE_UNAVAILABLE, Handler, Policy, Stores, StreamConsumer
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Sorter:
         later = behind(all_events, states)
         try:
             self._ports.state.apply([event for event in states if event.entry not in later], lambda _event, _why: None)
-        except AWAY:
+        except STORE_UNAVAILABLE:
             raise
         except Exception as error:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
             log.warning("states of a packed entry take effect with its parts", extra={"reason": type(error).__name__})
@@ -161,7 +161,7 @@ class SpreadConsumer(StreamConsumer):
             part.stopping = stopping
         super().run(stopping, turn, pause)
         for part in self._parts:
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*STORE_UNAVAILABLE):
                 part.give_back()
 
     def once(self) -> int:
@@ -175,14 +175,14 @@ class SpreadConsumer(StreamConsumer):
         with self._renewer.holding(entries):
             try:
                 by_shard = self._sorter.sorted(entries)
-            except AWAY:
+            except STORE_UNAVAILABLE:
                 self._kept += entries
                 raise
             for shard, those in by_shard.items():
                 try:
                     cast(IntakeHandler, self._parts[shard].handler).known = self._sorter.reads
                     self._parts[shard].finish(those)
-                except AWAY as error:
+                except STORE_UNAVAILABLE as error:
                     errors.append(error)
         if errors:
             raise errors[0]

@@ -18,7 +18,7 @@ from common.storage import keys, sql
 from common.storage.leases import Lease
 from common.storage.shards import JointStreams
 from common.storage.streams import Entry
-from workers.maintenance.role import AWAY
+from workers.maintenance.role import STORE_UNAVAILABLE
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
 
@@ -148,7 +148,7 @@ class LedgerHandler:
         """Halves what takes longer than a statement may: each half is a transaction, and a repeat changes nothing."""
         try:
             self._runtime.ledger.write(records, again, self.may_write)
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             if not sql.took_too_long(error) or len(records) < 2:
                 raise
             log.warning("a write of the ledger took too long: it is halved", extra={"count": len(records)})

@@ -36,7 +36,7 @@ LANES_PER_S = 500
 #: The dead letters are counted in one query, which reads as much as there is.
 LETTERS_EVERY_S = 10.0
 #: Gauges that cost a query, old days, dead readers.
-SELDOM_S = 15.0
+EVERY_15_S = 15.0
 #: As pushfleet_lane_state tells them; a paused lane is a stopped one.
 LANE_NUMBERS = {lane_store.FLOWING: 0, lane_store.PROBING: 1, lane_store.STOPPED: 2}
 #: Where a dead letter can come from: shown as 0 before the first one comes, so that it is an increase.
@@ -75,8 +75,8 @@ class Reporter:
             self.show_streams: STREAMS_EVERY_S,
             self.show_lanes: max(LANES_EVERY_S, len(self._runtime.catalog.now.lanes) / LANES_PER_S),
             self.show_dead_letters: LETTERS_EVERY_S,
-            self.now_and_then: SELDOM_S,
-            self.keep_days: SELDOM_S,
+            self.every_15_s: EVERY_15_S,
+            self.keep_days: EVERY_15_S,
             self.tally: TALLY_EVERY_S,
             self.forget: AGES_EVERY_S,
         }
@@ -93,7 +93,7 @@ class Reporter:
         """Does what needs the database, or leaves it for later: the other gauges do not wait for it."""
         try:
             do()
-        except sql.AWAY as error:
+        except sql.STORE_UNAVAILABLE as error:
             log.warning("the database is away", extra={"reason": type(error).__name__})
 
     def show_streams(self) -> None:
@@ -165,7 +165,7 @@ class Reporter:
             letters = {**dict.fromkeys(LETTER_STAGES, 0), **self._runtime.dead_letters.counts()}
         metrics.show(metrics.DEAD_LETTERS, {(stage,): count for stage, count in letters.items()})
 
-    def now_and_then(self) -> None:
+    def every_15_s(self) -> None:
         runtime = self._runtime
         lanes = list(runtime.catalog.now.lanes.values())
         stopped = runtime.guard.stopped_of([lane.id for lane in lanes])

@@ -16,7 +16,7 @@ from common.storage.leases import LEASE_MS, Lease
 log = logging.getLogger(__name__)
 
 #: A store is away: what waits for it stays where it is.
-AWAY = (RedisError, OSError, *sql.AWAY)
+STORE_UNAVAILABLE = (RedisError, OSError, *sql.STORE_UNAVAILABLE)
 #: After a store was away.
 AGAIN_S = 1.0
 #: Between two looks at a lease that another process holds.
@@ -66,7 +66,7 @@ class RoleThread:
         while not self._stopping():
             try:
                 pause_s = self._once()
-            except AWAY as error:
+            except STORE_UNAVAILABLE as error:
                 log.warning("a store is away, waiting", extra={"stage": self._role.name, "reason": type(error).__name__})
                 pause_s = AGAIN_S
             except Exception as error:  # without this thread the role would be nobody's, and its lease renewed
@@ -94,7 +94,7 @@ class RoleThread:
             try:
                 self._role.listen(seconds)
                 seconds = 0.0
-            except AWAY:
+            except STORE_UNAVAILABLE:
                 log.info("nobody can wake this role", extra={"stage": self._role.name})
         until = time.monotonic() + seconds
         while not self._stopping() and (left := until - time.monotonic()) > 0:

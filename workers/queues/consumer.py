@@ -40,7 +40,7 @@ LEDGER_PACK_BYTES = 512 * 1024
 #: A process of its own waits so long for a store that is away.
 AWAY_S = 1.0
 #: A store is away: the entries are not to blame.
-AWAY = (RedisError, OSError, *sql.AWAY)
+STORE_UNAVAILABLE = (RedisError, OSError, *sql.STORE_UNAVAILABLE)
 
 #: A stream and an entry's id.
 Name = tuple[str, bytes]
@@ -191,7 +191,7 @@ class StreamConsumer:
                     self.progress_at = time.monotonic()
                     return
             self._stores.wake(self.policy.stage, self.policy.vendor)
-        except AWAY as error:
+        except STORE_UNAVAILABLE as error:
             log.warning("a store is away; the work waits in its stream", extra={"reason": type(error).__name__, "queue": self.policy.stage})
 
     # ------------------------------------------------------------ a process of its own
@@ -206,22 +206,22 @@ class StreamConsumer:
             try:
                 if not turn():
                     pause()
-            except AWAY as error:
+            except STORE_UNAVAILABLE as error:
                 log.warning("a store is away, waiting", extra={"reason": type(error).__name__, "queue": self.policy.stage})
                 time.sleep(AWAY_S)
             self.progress_at = time.monotonic()  # also while a store is away: a restart would not help
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*STORE_UNAVAILABLE):
             self.give_back()
 
     def give_back(self) -> None:
         """What was kept while a store was away is anybody's, and not counted."""
         if self._kept:
-            self._source.forgive(self._kept)
+            self._source.release(self._kept)
 
     def give_back_held(self) -> None:
         """What waits for the next read (Policy.hold) is anybody's, and not counted."""
         held, self._held = self._held, []
-        self._source.forgive(held)
+        self._source.release(held)
 
     # ------------------------------------------------------------ one read
 
@@ -268,7 +268,7 @@ class StreamConsumer:
             time.sleep(wait_s)
             try:
                 entries += self._source.read_weighted(self.policy.counts, self.policy.bytes_max)
-            except AWAY:
+            except STORE_UNAVAILABLE:
                 self._held = entries
                 raise
         if entries and not self.stopping() and (held := self.policy.hold(entries)):
@@ -298,14 +298,14 @@ class StreamConsumer:
     # ------------------------------------------------------------ suspects, poison
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """All of the entries are handled, refused, split, or given back (AWAY). Suspects come last, each alone."""
+        """All of the entries are handled, refused, split, or released (STORE_UNAVAILABLE). Suspects come last, each alone."""
         if not entries:
             return
         self._commits.begin()
         with self._renewer.holding(entries), self._keeping(entries) as left:
             suspects = [entry for entry in entries if entry.is_suspect]
             for entry in suspects:  # until its turn comes, being taken over does not count
-                self._source.recount(entry, entry.deliveries - 1)
+                self._source.set_delivery_count(entry, entry.deliveries - 1)
             self._handle([entry for entry in entries if not entry.is_suspect], left)
             for entry in suspects:
                 if not self.stopping():
@@ -318,22 +318,22 @@ class StreamConsumer:
         left = {(entry.stream, entry.id): entry for entry in entries}
         try:
             yield left
-        except AWAY:
+        except STORE_UNAVAILABLE:
             if self.policy.keeps_order and not self.stopping():
                 self._kept = list(left.values())
             else:
-                self._source.forgive(list(left.values()))
+                self._source.release(list(left.values()))
             raise
         if left:
-            self._source.forgive(list(left.values()))
+            self._source.release(list(left.values()))
 
     def _alone(self, entry: Entry, left: dict[Name, Entry]) -> None:
         if entry.is_poison:
-            self._split_or_bury(entry, "poison: it ends every process that reads it")
+            self._split_or_dead_letter(entry, "poison: it ends every process that reads it")
             del left[(entry.stream, entry.id)]
             return
         tried = msgspec.structs.replace(entry, deliveries=max(entry.deliveries, ALONE))
-        if self._source.recount(tried, tried.deliveries):
+        if self._source.set_delivery_count(tried, tried.deliveries):
             with self._renewer.holding([tried]):
                 self._handle([tried], left)
         else:
@@ -345,7 +345,7 @@ class StreamConsumer:
         started = time.perf_counter()
         try:
             self._commit(entries)
-        except AWAY:
+        except STORE_UNAVAILABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an item breaks, the others must go on
             self._isolate(entries, error)
@@ -363,13 +363,13 @@ class StreamConsumer:
             for entry in entries:
                 try:
                     self._commit([entry])
-                except AWAY:
+                except STORE_UNAVAILABLE:
                     raise
                 except Exception as own:  # noqa: BLE001
                     self._isolate([entry], own)
             return
         log.error("an item broke its stage", extra={"queue": self.policy.stage, "reason": type(error).__name__}, exc_info=error)
-        self._split_or_bury(entries[0], f"broke_stage: {type(error).__name__}")
+        self._split_or_dead_letter(entries[0], f"broke_stage: {type(error).__name__}")
 
     def _commit(self, entries: Sequence[Entry]) -> None:
         commit = self.handler.handle(entries)
@@ -385,7 +385,7 @@ class StreamConsumer:
     def _lost(self, lost: LostError) -> None:
         log.warning("entries are another reader's by now, or were written before", extra={"queue": self.policy.stage, "count": lost.count})
 
-    def _split_or_bury(self, entry: Entry, reason: str) -> None:
+    def _split_or_dead_letter(self, entry: Entry, reason: str) -> None:
         """An entry of several items is split, so that the culprit stands alone; a single one becomes a dead letter."""
         singles = self.handler.split(entry)
         try:
@@ -393,11 +393,11 @@ class StreamConsumer:
                 self._write([entry], self.handler.on_leave(entry, None), lambda pipe: self._source.split(pipe, entry, singles))
                 self._stores.wake(self.policy.stage, self.policy.vendor)
             else:
-                self.bury(entry, reason)
+                self.dead_letter(entry, reason)
         except LostError as lost:
             self._lost(lost)
 
-    def bury(self, entry: Entry, reason: str) -> None:
+    def dead_letter(self, entry: Entry, reason: str) -> None:
         """The entry becomes a dead letter with its reason, encrypted, and leaves its stream. LostError."""
         letter = dead_letter(self._stores.vault, entry, self.policy.stage, reason, self.handler.letter(entry))
         self.apply([entry], Commit(rows=[letter]) + self.handler.on_leave(entry, reason))

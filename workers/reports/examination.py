@@ -59,7 +59,7 @@ def _moving(runtime: Runtime) -> list[tuple[str, Check]]:
     return [
         ("credentials", lambda: fleet.expiry_findings(runtime)),
         ("processes", lambda: fleet.process_findings(runtime)),
-        ("belts", lambda: fleet.belt_findings(runtime)),
+        ("belts", lambda: fleet.stream_findings(runtime)),
         ("dead letters", lambda: fleet.letter_findings(runtime)),
     ]
 
@@ -74,7 +74,7 @@ def _of_the_fleet(runtime: Runtime, redis_there: bool, database_there: bool) -> 
     if both:
         yield from _safely("lanes", lambda: current(runtime, console_rows(runtime)))
     elif redis_there:
-        yield from _safely("belts", lambda: fleet.belt_findings(runtime))
+        yield from _safely("belts", lambda: fleet.stream_findings(runtime))
     elif database_there:
         yield from _safely("credentials", lambda: fleet.expiry_findings(runtime))
         yield from _safely("dead letters", lambda: fleet.letter_findings(runtime))

@@ -94,7 +94,7 @@ def process_findings(runtime: Runtime) -> Iterator[Finding]:
         yield good("processes", f"{len(roles)} alive: {' '.join(roles)}")
 
 
-def belt_findings(runtime: Runtime) -> Iterator[Finding]:
+def stream_findings(runtime: Runtime) -> Iterator[Finding]:
     now, total = now_ms(), 0
     for stream in runtime.settings.event_streams:
         depth = int(runtime.core.xlen(stream))

@@ -26,7 +26,7 @@ from common.storage.lane_queues import URGENCIES, LaneEntry, NewBatch, entry_id,
 from common.storage.shards import shard_of
 from workers.app import PRESENCE, ROUTING
 from workers.delivery import settle
-from workers.delivery.fold import group_of
+from workers.delivery.coalescing import group_of
 from workers.handlers.lane_rounds import LaneRounds
 from workers.handlers.old_streams import OldStreams
 from workers.maintenance.ledger_writer import LedgerWriter
@@ -71,7 +71,7 @@ def flush(runtime: Runtime, seconds: float = FLUSH_S) -> None:
     replayed = [OldStreams(one, vendor) for one in runtime.shards for vendor in Vendor]
     for one in runtime.shards:
         one.streams.takeover_idle_ms = 0  # whoever held an entry is dead
-        one.delayed.bury_unreadable()
+        one.delayed.dead_letter_unreadable()
     until = time.monotonic() + seconds
     while left := _on_streams(runtime):
         if time.monotonic() >= until:

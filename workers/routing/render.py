@@ -41,22 +41,22 @@ class Redaction(Value, frozen=True):
     """What stands in place of a message.
 
     title: "" or the one who wrote. everywhere: the text stands for title, subtitle and names too, else the app's name does
-    where a vendor wants one. bare: the sender's data do not travel either, only ids.
+    where a vendor wants one. ids_only: the sender's data do not travel either, only ids.
     """
 
     text: str
     title: str = ""
     everywhere: bool = False
-    bare: bool = False
+    ids_only: bool = False
 
 
-def words(message: Message, lang: str, app_name: str, *, veil: Redaction | None, forced: bool, own: Catalogue = NOTHING) -> Words:
-    """veil: not None shows this and nothing of the message (contract §8, hidden detail). own: the tenant's catalogue."""
+def words(message: Message, lang: str, app_name: str, *, redaction: Redaction | None, forced: bool, own: Catalogue = NOTHING) -> Words:
+    """redaction: not None shows this and nothing of the message (contract §8, hidden detail). own: the tenant's catalogue."""
     if message.kind in (Kind.RECALL, Kind.CALL_CANCEL):
         built_in = translate(ending_of(message.ended_by) if message.kind == Kind.CALL_CANCEL else message.kind, lang, own)
         return Words("", None, built_in, app_name or built_in, app_name, built_in, hidden=False)
-    if veil is not None:
-        return _redacted(message, veil, app_name)
+    if redaction is not None:
+        return _redacted(message, redaction, app_name)
     display = message.push.display
     text = _text(message, lang, forced, own)
     prefix = _prefix(message) if display.nick_prefix == "on" else ""
@@ -73,12 +73,12 @@ def _shown(text: str | None) -> str:
     return text if text and text.strip() else ""
 
 
-def _redacted(message: Message, veil: Redaction, app_name: str) -> Words:
-    """The veil's words; a line that the message has not is not made up for it."""
+def _redacted(message: Message, redaction: Redaction, app_name: str) -> Words:
+    """The redaction's text; a line that the message has not is not made up for it."""
     display = message.push.display
-    title, subtitle = (veil.text if veil.everywhere and _shown(line) else "" for line in (display.title, display.subtitle))
-    name = veil.title or (veil.text if veil.everywhere else app_name)
-    return Words(veil.title or title, subtitle or None, veil.text, name or veil.text, name, veil.text, hidden=True)
+    title, subtitle = (redaction.text if redaction.everywhere and _shown(line) else "" for line in (display.title, display.subtitle))
+    name = redaction.title or (redaction.text if redaction.everywhere else app_name)
+    return Words(redaction.title or title, subtitle or None, redaction.text, name or redaction.text, name, redaction.text, hidden=True)
 
 
 def _sender_name(message: Message) -> str:
@@ -112,7 +112,7 @@ def _prefix(message: Message) -> str:
     return f"{shown}:" if shown else ""
 
 
-def veil_of(
+def redaction_of(
     message: Message, settings: Mapping[str, Any], options: Mapping[str, Any], content_key: str | None, lang: str, own: Catalogue = NOTHING
 ) -> Redaction | None:
     """What stands in place of the message for this person and device, None where the message itself may be shown.
@@ -124,12 +124,12 @@ def veil_of(
     if mode == HiddenMode.FULL and settings.get("show_detail") is not False:
         return None
     keyed = (options.get("content_keys") or {}).get(content_key or "")
-    neutral = translate("hidden", lang, own)
+    hidden_text = translate("hidden", lang, own)
     hides = settings.get("show_detail") is False
     if hides or mode == HiddenMode.ID:
-        return Redaction(str(keyed or neutral), everywhere=hides, bare=mode == HiddenMode.ID)
+        return Redaction(str(keyed or hidden_text), everywhere=hides, ids_only=mode == HiddenMode.ID)
     if mode == HiddenMode.SENDER:
-        return Redaction(neutral, title=_sender_name(message))
+        return Redaction(hidden_text, title=_sender_name(message))
     if mode == HiddenMode.TEXT:
-        return Redaction(str(options.get("hidden_text") or neutral))
+        return Redaction(str(options.get("hidden_text") or hidden_text))
     return None

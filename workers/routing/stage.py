@@ -16,7 +16,7 @@ from workers.routing import classes
 from workers.routing.alike import Pattern, pattern_of, push_like
 from workers.routing.consent import Named, named_by, refusal
 from workers.routing.identity import collapse_id, push_id
-from workers.routing.render import Redaction, veil_of, words
+from workers.routing.render import Redaction, redaction_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, translate
 from workers.vendors.base import Credential
 
@@ -241,14 +241,14 @@ def _draft(
     message = one.message
     own = _catalogue(tenant)
     lang = lang_of(device.lang, tenant.lang, own)
-    veil = veil_of(message, wishes, tenant.options, device.content_key, lang, own)
+    redaction = redaction_of(message, wishes, tenant.options, device.content_key, lang, own)
     is_forced, mentioned = named.forces(who.user), named.mentions(who.user)
     push_type = _push_type(_wanted(message, tenancy, device.vendor), device)
     urgency = urgency_of(message, who.user, named)
-    key = (device.vendor, device.business_id, lang, veil, is_forced, push_type, urgency, mentioned)
+    key = (device.vendor, device.business_id, lang, redaction, is_forced, push_type, urgency, mentioned)
     draft = drafts.get(key)
     if draft is None:
-        note = _note(one, credential, tenancy, tenant, lang, veil, is_forced, mentioned, push_type, urgency, now_ms, shapes)
+        note = _note(one, credential, tenancy, tenant, lang, redaction, is_forced, mentioned, push_type, urgency, now_ms, shapes)
         draft = drafts[key] = ((message.app, device.vendor, device.business_id, urgency), note, [])
     token = device.voip_token if push_type == PushType.VOIP and device.voip_token else device.token
     identity = push_id(message.app, message.event_id, who.user, device.device_id, message.kind)
@@ -305,7 +305,7 @@ def _note(
     tenancy: Tenancy,
     tenant: TenantView,
     lang: str,
-    veil: Redaction | None,
+    redaction: Redaction | None,
     is_forced: bool,
     mentioned: bool,
     push_type: PushType,
@@ -315,15 +315,15 @@ def _note(
 ) -> Notification:
     """The shape that messages of its kind share, with this message's ids, times and words."""
     message, push = one.message, one.message.push
-    bare = veil is not None and veil.bare
-    neutral = veil is not None or message.kind in (Kind.RECALL, Kind.CALL_CANCEL)  # no words of the sender beside ours
-    key = (credential.vendor, credential.app, credential.business_id, lang, push_type, urgency, neutral, bare, *_wishes(message))
+    ids_only = redaction is not None and redaction.ids_only
+    redacted = redaction is not None or message.kind in (Kind.RECALL, Kind.CALL_CANCEL)  # no words of the sender beside ours
+    key = (credential.vendor, credential.app, credential.business_id, lang, push_type, urgency, redacted, ids_only, *_wishes(message))
     shape = shapes.get(key) if key[-1] else None
     if shape is None:
-        shape = _shape(message, credential, tenancy, tenant, lang, neutral, bare, push_type, urgency)
+        shape = _shape(message, credential, tenancy, tenant, lang, redacted, ids_only, push_type, urgency)
         if key[-1]:
             shapes[key] = shape
-    texts = words(message, lang, tenant.name, veil=veil, forced=is_forced, own=_catalogue(tenant))
+    texts = words(message, lang, tenant.name, redaction=redaction, forced=is_forced, own=_catalogue(tenant))
     return msgspec.structs.replace(
         shape,
         event_id=message.event_id,
@@ -342,14 +342,14 @@ def _note(
         hidden=texts.hidden,
         sender_name=texts.sender_name,
         text=texts.text,
-        ext=None if bare else push.data.ext,
-        payload=_payload(message, bare),
-        loc=push.display.loc if not neutral and not push.display.body else None,
+        ext=None if ids_only else push.data.ext,
+        payload=_payload(message, ids_only),
+        loc=push.display.loc if not redacted and not push.display.body else None,
         blob=push.blob is not None,
         direct=message.direct,
         reply_key=message.reply_key,
         collapse_id=collapse_id(message),
-        thread_id=None if bare else push.thread_id,
+        thread_id=None if ids_only else push.thread_id,
         sender_id=message.sender.id,
         mentioned=mentioned,
         respect_dnd=push.gate.respect_dnd and not is_forced,
@@ -369,8 +369,8 @@ def _shape(
     tenancy: Tenancy,
     tenant: TenantView,
     lang: str,
-    neutral: bool,
-    bare: bool,
+    redacted: bool,
+    ids_only: bool,
     push_type: PushType,
     urgency: Urgency,
 ) -> Notification:
@@ -406,11 +406,11 @@ def _shape(
         badge_mode=_badge_mode(message, over),
         badge_increment=push.badge.increment,
         badge_value=push.badge.value if push.badge.mode == BadgeMode.SET else None,
-        image=_image(push.image, vendor) if not neutral else None,
-        template=(push.template or {}).get(vendor) if not neutral else None,
-        vendor=_shown(over, neutral, bare),
-        vendor_raw=raw if not neutral else {},
-        voip=_call_data(message, over, neutral) if push_type == PushType.VOIP else None,
+        image=_image(push.image, vendor) if not redacted else None,
+        template=(push.template or {}).get(vendor) if not redacted else None,
+        vendor=_shown(over, redacted, ids_only),
+        vendor_raw=raw if not redacted else {},
+        voip=_call_data(message, over, redacted) if push_type == PushType.VOIP else None,
     )
 
 
@@ -458,11 +458,11 @@ _WORDLESS = frozenset(
 )
 
 
-def _shown(over: dict[str, Any], neutral: bool, bare: bool) -> dict[str, Any]:
+def _shown(over: dict[str, Any], redacted: bool, ids_only: bool) -> dict[str, Any]:
     """The overrides as far as this person may see them. uri: where a click leads; it travels as data do."""
-    if not neutral:
+    if not redacted:
         return over
-    return {name: value for name, value in over.items() if name in _WORDLESS or (name == "uri" and not bare)}
+    return {name: value for name, value in over.items() if name in _WORDLESS or (name == "uri" and not ids_only)}
 
 
 def _catalogue(tenant: TenantView) -> Catalogue:
@@ -485,9 +485,9 @@ def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:
     return message.push.badge.mode
 
 
-def _payload(message: Message, bare: bool) -> dict[str, Any] | None:
+def _payload(message: Message, ids_only: bool) -> dict[str, Any] | None:
     """The app's own keys, an opaque blob's over them; of a message whose id alone may travel a blob does: nobody can read it."""
-    own = {"message_id": message.message_id} if bare else message.push.data.payload
+    own = {"message_id": message.message_id} if ids_only else message.push.data.payload
     return {**(own or {}), **message.push.blob} if message.push.blob is not None else own
 
 

@@ -41,7 +41,7 @@ def migrate(engine: Engine) -> None:
 
 
 def check(engine: Engine) -> None:
-    """SchemaError: the tables are missing, older or newer than what this program works with. sql.AWAY: the database is away."""
+    """SchemaError: the tables are missing, older or newer than what this program works with. sql.STORE_UNAVAILABLE: no answer."""
     found = version_of(engine)
     if found is None:
         raise SchemaError("the database has no tables of ours yet: pushfleet migrate")

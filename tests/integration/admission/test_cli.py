@@ -165,7 +165,7 @@ def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauge
     reporter.show_streams()
 
     def shown() -> set[str]:
-        reporter.now_and_then()
+        reporter.every_15_s()
         reporter.show_lanes()
         reporter.show_dead_letters()
         families = [family for gauge in metrics.FLEET_GAUGES for family in gauge.collect()]
@@ -184,7 +184,7 @@ def test_gauges_say_what_is_used_and_left(runtime: Runtime, lane: MakeLane, spac
     vouched(runtime, lane(Vendor.VIVO, {"quota": {"public": 100}}), 42)
     reporter = Reporter(runtime)
     reporter.show_streams()
-    reporter.now_and_then()
+    reporter.every_15_s()
     labels = {"app": "demo", "vendor": "vivo", "business_id": space, "bucket": "public"}
     shown = {
         sample.name: sample.value

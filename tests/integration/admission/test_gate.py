@@ -332,7 +332,7 @@ def test_a_new_access_token_that_is_refused_too_stops_the_lane(runtime: Runtime,
     assert runtime.lane_states.peek(vivo.id).why == "credential_refused"
     assert [attempt.code for attempt in twice.target.attempts] == ["10000", "10000"]
     parked = deliver([work(2, MessageClass.CHAT)], vivo, world)
-    assert [decision for _, decision in parked.parked] == [Decision.CREDENTIAL_REFUSED]
+    assert [decision for _, decision in parked.on_hold] == [Decision.CREDENTIAL_REFUSED]
 
 
 def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(runtime: Runtime, lane: MakeLane) -> None:

@@ -39,7 +39,7 @@ def test_doctor_has_nothing_to_say_of_the_cluster_itself(runtime: Runtime) -> No
     assert any("Valkey" in one.found for one in found)
     assert runtime.settings.prefix not in servers.other_fleets(runtime)
     list(servers.name_findings(runtime))
-    list(fleet_reports.belt_findings(runtime))
+    list(fleet_reports.stream_findings(runtime))
     list(fleet_reports.process_findings(runtime))
 
 

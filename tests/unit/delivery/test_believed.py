@@ -7,7 +7,7 @@ import pytest
 from common.contracts import Attempt
 from common.model import Vendor, Verdict
 from tests.unit.vendors.cases import NOW_MS, answer, note, target
-from workers.delivery.stage import believed
+from workers.delivery.stage import escalate_expired_token
 from workers.vendors import VENDORS
 from workers.vendors.base import PushItem, RequestBatch
 
@@ -32,4 +32,4 @@ def test_an_access_token_that_is_refused_again_is_the_credential_s_fault(vendor:
         [outcome] = spec.classify(RequestBatch((item,), NOW_MS), refusal)
         told.append(Attempt(NOW_MS, outcome.status, outcome.code, outcome.words, None))
         again = bool(before) and before[-1] == "same"
-        assert believed(item, outcome).verdict is (Verdict.CREDENTIAL_REFUSED if again else Verdict.ACCESS_EXPIRED)
+        assert escalate_expired_token(item, outcome).verdict is (Verdict.CREDENTIAL_REFUSED if again else Verdict.ACCESS_EXPIRED)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.model import Decision, Kind, MessageClass, PushType, Verdict
 from tests.unit.delivery.builders import NOW_MS, lane, note, work
-from workers.delivery.fold import OLD_S, View, fold, group_of, with_summary
+from workers.delivery.coalescing import OLD_S, View, coalesce, group_of, with_summary
 from workers.delivery.settle import settle
 from workers.delivery.stage import Delivered
 from workers.delivery.work import PendingPush
@@ -21,7 +21,12 @@ HELD = Decision.UNAVAILABLE
 
 
 def backlog(
-    works: Sequence[PendingPush], *, elsewhere: Sequence[PendingPush] = (), upto_ms: int = 0, patient: bool = True, ripe: bool = True
+    works: Sequence[PendingPush],
+    *,
+    elsewhere: Sequence[PendingPush] = (),
+    upto_ms: int = 0,
+    waits_for_newest: bool = True,
+    due: bool = True,
 ) -> dict[str, View]:
     """What the fleet would say of these works, were they (and those elsewhere) the whole backlog."""
     views = {}
@@ -36,8 +41,8 @@ def backlog(
             newest.target.push_id if newest else "",
             newest.note.ts_ms if newest else 0,
             len(mates),
-            patient and not here and ripe,
-            ripe,
+            waits_for_newest and not here and due,
+            due,
         )
     return views
 
@@ -48,8 +53,8 @@ def series(count: int, held_by: str | None = HELD, **of_note: Any) -> list[Pendi
 
 def leads(works: Sequence[PendingPush], views: Mapping[str, View] | None = None) -> list[tuple[int, int]]:
     """(milliseconds of the one that goes, for how many it speaks) of each that goes."""
-    folded = fold(works, backlog(works) if views is None else views, NOW_MS)
-    return [(one.note.ts_ms - NOW_MS, one.speaks_for) for one in folded.go]
+    folded = coalesce(works, backlog(works) if views is None else views, NOW_MS)
+    return [(one.note.ts_ms - NOW_MS, one.coalesced_count) for one in folded.go]
 
 
 OLD = {"received_ms": NOW_MS - OLD_S * 1000 - 1}
@@ -87,38 +92,38 @@ def test_held_by_the_rate_only_is_no_backlog() -> None:
 
 def test_while_the_newest_is_elsewhere_the_others_wait_for_it_and_then_go_without() -> None:
     works, newest = series(3), work(HELD, ts_ms=NOW_MS + 50)
-    waiting = fold(works, backlog(works, elsewhere=[newest]), NOW_MS)
+    waiting = coalesce(works, backlog(works, elsewhere=[newest]), NOW_MS)
     assert (waiting.go, waiting.folded, waiting.later) == ([], [], works)
-    assert leads(works, backlog(works, elsewhere=[newest], patient=False)) == [(2, 4)]
+    assert leads(works, backlog(works, elsewhere=[newest], waits_for_newest=False)) == [(2, 4)]
 
 
 def test_the_one_that_tries_the_lane_waits_for_no_newer_one_and_speaks_for_itself() -> None:
     works, newest = series(1), work(HELD, ts_ms=NOW_MS + 50)
-    tries = fold(works, backlog(works, elsewhere=[newest]), NOW_MS, waits=False)
-    assert [(one, one.speaks_for, one.led) for one in tries.go] == [(works[0], 1, ())]
+    tries = coalesce(works, backlog(works, elsewhere=[newest]), NOW_MS, waits=False)
+    assert [(one, one.coalesced_count, one.coalesced) for one in tries.go] == [(works[0], 1, ())]
     assert (tries.folded, tries.later) == ([], [])
 
 
 def test_those_who_come_back_after_the_newest_went_are_folded_and_later_ones_go_on() -> None:
     works = series(4)
-    folded = fold(works, backlog(works, upto_ms=NOW_MS + 1), NOW_MS)
+    folded = coalesce(works, backlog(works, upto_ms=NOW_MS + 1), NOW_MS)
     assert folded.folded == works[:2]
-    assert [(one.note.ts_ms, one.speaks_for) for one in folded.go] == [(NOW_MS + 3, 2)]
+    assert [(one.note.ts_ms, one.coalesced_count) for one in folded.go] == [(NOW_MS + 3, 2)]
 
 
 def test_what_waited_a_moment_goes_singly_and_in_order() -> None:
     first, second, third = series(3)
     beside = work(None, conversation_id="eve")
     works = [third, beside, first, second]
-    folded = fold(works, backlog(works, elsewhere=[work(HELD, ts_ms=NOW_MS + 50)], ripe=False), NOW_MS)
+    folded = coalesce(works, backlog(works, elsewhere=[work(HELD, ts_ms=NOW_MS + 50)], due=False), NOW_MS)
     assert folded.go == [first, beside, second, third]
-    assert [one.speaks_for for one in folded.go] == [1] * 4
+    assert [one.coalesced_count for one in folded.go] == [1] * 4
     assert not folded.later
 
 
 def test_what_a_newer_one_spoke_for_stays_folded_however_young_the_rest_is() -> None:
     works = series(4)
-    folded = fold(works, backlog(works, upto_ms=NOW_MS + 1, ripe=False), NOW_MS)
+    folded = coalesce(works, backlog(works, upto_ms=NOW_MS + 1, due=False), NOW_MS)
     assert (folded.folded, folded.go) == (works[:2], works[2:])
 
 
@@ -151,18 +156,18 @@ some_works = st.lists(
 
 @given(some_works, st.integers(NOW_MS - 6, NOW_MS + 6), st.booleans(), st.booleans(), st.data())
 def test_every_work_ends_in_exactly_one_place(
-    works: list[PendingPush], upto_ms: int, patient: bool, ripe: bool, data: st.DataObject
+    works: list[PendingPush], upto_ms: int, waits_for_newest: bool, due: bool, data: st.DataObject
 ) -> None:
     known = data.draw(st.sets(st.sampled_from([w.target.push_id for w in works])) if works else st.just(set()))
-    told = backlog(works, upto_ms=upto_ms, patient=patient, ripe=ripe)
+    told = backlog(works, upto_ms=upto_ms, waits_for_newest=waits_for_newest, due=due)
     views = {push_id: view for push_id, view in told.items() if push_id in known}
-    folded = fold(works, views, NOW_MS)
-    places = [*folded.go, *folded.folded, *folded.later, *(one for lead in folded.go for one in lead.led)]
+    folded = coalesce(works, views, NOW_MS)
+    places = [*folded.go, *folded.folded, *folded.later, *(one for lead in folded.go for one in lead.coalesced)]
     assert sorted(id(one) for one in places) == sorted(id(one) for one in works)
     for lead in folded.go:
-        assert all(group_of(one) == group_of(lead) and one.note.ts_ms <= lead.note.ts_ms for one in lead.led)
-        assert lead.speaks_for >= 1 + len(lead.led)
-        assert not lead.led or lead.note.kind == Kind.MESSAGE
+        assert all(group_of(one) == group_of(lead) and one.note.ts_ms <= lead.note.ts_ms for one in lead.coalesced)
+        assert lead.coalesced_count >= 1 + len(lead.coalesced)
+        assert not lead.coalesced or lead.note.kind == Kind.MESSAGE
     assert all(one.target.push_id in views for one in folded.folded)
 
 
@@ -178,9 +183,9 @@ def test_the_newest_says_for_how_many_it_speaks(words: dict[str, Any], expected:
     assert (said.body, said.text) == expected
 
 
-def led() -> tuple[PendingPush, PendingPush, Delivered]:
+def coalesced() -> tuple[PendingPush, PendingPush, Delivered]:
     follower, head = series(2)
-    head.led, head.speaks_for = (follower,), 2
+    head.coalesced, head.coalesced_count = (follower,), 2
     return head, follower, Delivered()
 
 
@@ -198,7 +203,7 @@ FATES: dict[str, tuple[Decision, Decision | None]] = {
 
 @pytest.mark.parametrize(("fate", "expected"), FATES.values(), ids=FATES)
 def test_those_it_leads_share_its_fate_or_go_without_it(fate: Decision, expected: Decision | None) -> None:
-    head, follower, done = led()
+    head, follower, done = coalesced()
     done.decided.append((head, fate, ""))
     settled = settle(done, lane(), NOW_MS, None, lambda: 0.5)
     assert {id(one.work): one.decision for one in settled.ended} == {id(head): fate} | ({id(follower): expected} if expected else {})
@@ -209,7 +214,7 @@ def test_those_it_leads_share_its_fate_or_go_without_it(fate: Decision, expected
     ("verdict", "held_by"), [(Verdict.UNAVAILABLE, "unavailable"), (Verdict.THROTTLED, "throttled"), (Verdict.UNCERTAIN, "unavailable")]
 )
 def test_they_wait_with_it_as_long_as_it_waits(verdict: Verdict, held_by: str) -> None:
-    head, follower, done = led()
+    head, follower, done = coalesced()
     done.outcomes.append((head, Outcome(verdict, "503")))
     own, its = settle(done, lane(), NOW_MS, None, lambda: 0.5).waits
     assert (own.work, its.work) == (head, follower)
@@ -217,8 +222,8 @@ def test_they_wait_with_it_as_long_as_it_waits(verdict: Verdict, held_by: str) -
 
 
 def test_they_are_parked_with_it() -> None:
-    head, follower, done = led()
-    done.parked.append((head, Decision.LANE_PAUSED))
+    head, follower, done = coalesced()
+    done.on_hold.append((head, Decision.LANE_PAUSED))
     waits = settle(done, lane(), NOW_MS, None, lambda: 0.5).waits
     assert [(wait.work, wait.delay_s, wait.target.held_by) for wait in waits] == [
         (head, None, "lane_paused"),

@@ -58,4 +58,4 @@ def test_what_a_push_is_told_that_must_not_go(answer: ClaimAnswer, late: bool, h
     assert [told for _, told, _ in done.decided] == ([] if decision is None else [decision])
     assert len(done.dropped) == (decision is None)
     assert claims.steps == [-1 if late else 1], "a push that is too late takes no badge number"
-    assert [*done.outcomes, *done.waiting, *done.parked] == []
+    assert [*done.outcomes, *done.waiting, *done.on_hold] == []

@@ -109,7 +109,7 @@ class Street:
         return DeliveryPorts(
             claims=self,
             backlog=self,
-            folded_words=lambda note, count: f"{count} new messages",
+            summary_text=lambda note, count: f"{count} new messages",
             gate=self,
             breaker=self,
             access=self,
@@ -165,7 +165,7 @@ def placed(done: Delivered, one: PendingPush) -> str:
     for work_, decision, _ in done.decided:
         if work_ is one:
             return str(decision)
-    for name in ("outcomes", "waiting", "parked"):
+    for name in ("outcomes", "waiting", "on_hold"):
         if any(entry[0] is one for entry in getattr(done, name)):
             return name
     return "nowhere"
@@ -239,7 +239,7 @@ def test_the_vendor_is_told_the_time_that_is_left() -> None:
 def test_a_shut_lane_parks_what_is_in_time_and_ends_what_is_not() -> None:
     late, fit = work(expires_at_ms=NOW_MS), work(expires_at_ms=NOW_MS + 60_000)
     done = deliver([late, fit], lane(), Street(lane=BreakerOpen(Decision.UNAVAILABLE)).world())
-    assert (placed(done, late), placed(done, fit)) == ("expired", "parked")
+    assert (placed(done, late), placed(done, fit)) == ("expired", "on_hold")
 
 
 @pytest.mark.parametrize("why", [Decision.CREDENTIAL_REFUSED, Decision.UNAVAILABLE])
@@ -248,7 +248,7 @@ def test_who_comes_with_the_push_that_tries_a_stopped_lane_is_told_what_stopped_
     works = [work(held, user=f"u{number}") for number in range(3)]
     done = deliver(works, lane(), Street(lane=BreakerProbe(why)).world())
     assert [one for one, _ in done.outcomes] == works[:1]
-    assert done.parked == [(works[1], why), (works[2], why)]
+    assert done.on_hold == [(works[1], why), (works[2], why)]
 
 
 def test_what_a_dead_reader_may_have_sent_stays_uncertain_behind_a_stopped_lane() -> None:

@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 
 from common.model import Kind
 from tests.unit.routing.builders import group, message
-from workers.routing.render import HiddenMode, Redaction, veil_of, words
+from workers.routing.render import HiddenMode, Redaction, redaction_of, words
 from workers.routing.texts import LANGS, TEXTS, CatalogueError, lang_of, read_catalogue, translate
 
 ON = {"display": {"nick_prefix": "on"}}
 OFF = {"display": {"nick_prefix": "off"}}
 
 
-def said(about: Any, lang: str = "en", veil: Redaction | None = None, forced: bool = False, app_name: str = "Chat", **more: Any) -> Any:
-    return words(about, lang, app_name, veil=veil, forced=forced, **more)
+def said(
+    about: Any, lang: str = "en", redaction: Redaction | None = None, forced: bool = False, app_name: str = "Chat", **more: Any
+) -> Any:
+    return words(about, lang, app_name, redaction=redaction, forced=forced, **more)
 
 
 BODIES = {
@@ -87,7 +89,7 @@ def test_the_title_is_the_senders_and_android_always_has_one(about, title, andro
 def test_without_even_a_name_of_the_app_android_shows_the_body_as_title():
     assert said(message(sender={"id": "ann"}), app_name="").android_title == "hello"
     assert said(message(kind=Kind.RECALL), app_name="").android_title == "This message was recalled"
-    assert said(message(), veil=Redaction("new"), app_name="").android_title == "new"
+    assert said(message(), redaction=Redaction("new"), app_name="").android_title == "new"
 
 
 FORCE = {
@@ -128,31 +130,31 @@ HIDDEN: dict[str, tuple[dict[str, Any], dict[str, Any], str | None, Redaction | 
     "sender only": ({}, {"hidden_mode": "sender"}, None, Redaction(EN, title="Ann")),
     "fixed text": ({}, {"hidden_mode": "text", "hidden_text": "Open the app"}, None, Redaction("Open the app")),
     "fixed text, none given": ({}, {"hidden_mode": "text"}, None, Redaction(EN)),
-    "id only": ({}, {"hidden_mode": "id"}, None, Redaction(EN, bare=True)),
-    "id only, with the key's text": ({}, {"hidden_mode": "id", **KEYS}, "k1", Redaction("来消息了", bare=True)),
+    "id only": ({}, {"hidden_mode": "id"}, None, Redaction(EN, ids_only=True)),
+    "id only, with the key's text": ({}, {"hidden_mode": "id", **KEYS}, "k1", Redaction("来消息了", ids_only=True)),
     "id only stays id only for one who hides": (
         {"show_detail": False},
         {"hidden_mode": "id"},
         None,
-        Redaction(EN, everywhere=True, bare=True),
+        Redaction(EN, everywhere=True, ids_only=True),
     ),
 }
 
 
-@pytest.mark.parametrize(("wishes", "options", "key", "veil"), HIDDEN.values(), ids=HIDDEN)
-def test_what_stands_in_place_of_a_message(wishes, options, key, veil):
-    assert veil_of(message(), wishes, options, key, "en") == veil
+@pytest.mark.parametrize(("wishes", "options", "key", "redaction"), HIDDEN.values(), ids=HIDDEN)
+def test_what_stands_in_place_of_a_message(wishes, options, key, redaction):
+    assert redaction_of(message(), wishes, options, key, "en") == redaction
 
 
 def test_hidden_words_are_in_the_language_of_the_device():
-    assert veil_of(message(), {"show_detail": False}, {}, None, "zh") == Redaction(ZH, everywhere=True)
+    assert redaction_of(message(), {"show_detail": False}, {}, None, "zh") == Redaction(ZH, everywhere=True)
     own = {"ja": {"hidden": "新着メッセージ"}}
-    assert veil_of(message(), {"show_detail": False}, {}, None, "ja", own) == Redaction("新着メッセージ", everywhere=True)
+    assert redaction_of(message(), {"show_detail": False}, {}, None, "ja", own) == Redaction("新着メッセージ", everywhere=True)
 
 
 def test_behind_a_veil_nothing_of_the_message_is_left():
     about = group(push={"display": {"title": "secret", "subtitle": "secret", "body": "secret", "nick_prefix": "on"}})
-    shown = said(about, veil=Redaction("new"))
+    shown = said(about, redaction=Redaction("new"))
     assert (shown.title, shown.subtitle, shown.body, shown.android_title, shown.sender_name, shown.text) == (
         "",
         None,
@@ -161,16 +163,16 @@ def test_behind_a_veil_nothing_of_the_message_is_left():
         "Chat",
         "new",
     )
-    shown = said(about, veil=Redaction("new", title="Ann"))
+    shown = said(about, redaction=Redaction("new", title="Ann"))
     assert (shown.title, shown.body, shown.android_title, shown.sender_name) == ("Ann", "new", "Ann", "Ann")
     assert shown.hidden
 
 
 def test_for_one_who_hides_the_neutral_text_stands_for_every_line_and_name_that_the_message_has():
     every = Redaction("new", everywhere=True)
-    shown = said(group(push={"display": {"title": "secret", "subtitle": "secret"}}), veil=every)
+    shown = said(group(push={"display": {"title": "secret", "subtitle": "secret"}}), redaction=every)
     assert (shown.title, shown.subtitle, shown.body, shown.android_title, shown.sender_name, shown.text) == ("new",) * 6
-    plain = said(group(), veil=every)
+    plain = said(group(), redaction=every)
     assert (plain.title, plain.subtitle, plain.body, plain.android_title, plain.sender_name) == ("", None, "new", "new", "new")
 
 
@@ -204,13 +206,13 @@ messages = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(about=messages, lang=st.sampled_from(["zh", "en", "ja", ""]), forced=st.booleans(), mode=st.sampled_from(["", *HiddenMode]))
 def test_any_message_gives_words_and_a_hidden_one_never_its_own(about, lang, forced, mode):
-    veil = veil_of(about, {"show_detail": mode != ""}, {"hidden_mode": mode or "full", "hidden_text": "fixed"}, None, lang)
-    shown = said(about, lang, veil, forced)
+    redaction = redaction_of(about, {"show_detail": mode != ""}, {"hidden_mode": mode or "full", "hidden_text": "fixed"}, None, lang)
+    shown = said(about, lang, redaction, forced)
     assert shown.body
     assert shown.android_title
-    if veil is not None and mode != HiddenMode.SENDER:
+    if redaction is not None and mode != HiddenMode.SENDER:
         assert CANARY not in repr(shown)
-    elif veil is not None:
+    elif redaction is not None:
         assert CANARY not in shown.body + shown.text + (shown.subtitle or "")
 
 

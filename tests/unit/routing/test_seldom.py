@@ -10,12 +10,12 @@ import pytest
 
 from common.model import BadgeMode
 from tests.unit.routing.builders import Books, message, offline, who
-from workers.routing.render import veil_of
+from workers.routing.render import redaction_of
 from workers.routing.stage import _badge_mode, _settings
 
 
 def test_a_hiding_mode_that_nobody_knows_hides_nothing() -> None:
-    assert veil_of(message(), {}, {"hidden_mode": "of a later release"}, None, "en") is None
+    assert redaction_of(message(), {}, {"hidden_mode": "of a later release"}, None, "en") is None
 
 
 @pytest.mark.parametrize(("badge", "mode"), [({"mode": "set", "value": 5}, BadgeMode.SET), ({"mode": "set"}, BadgeMode.KEEP)])

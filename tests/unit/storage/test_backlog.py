@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import redis
 
-from common.storage.backlog import FOLD_AFTER_MS, PATIENCE_MS, HeldPushes
+from common.storage.backlog import COALESCE_AFTER_MS, PATIENCE_MS, HeldPushes
 from common.storage.keys import Keys
 
 NOW_MS = 1_700_000_000_000
 ANN = ("demo", "c2c", "ann", "bob", "phone", "chat")
 EVE = ("demo", "c2c", "eve", "bob", "phone", "chat")
-OLD = NOW_MS - FOLD_AFTER_MS
+OLD = NOW_MS - COALESCE_AFTER_MS
 
 
 class Fleet:
@@ -40,7 +40,7 @@ class Fleet:
     def ripe(self, push_id: str, received_ms: int, now_ms: int = NOW_MS) -> bool:
         (seen,) = self.two.look([(ANN, push_id, received_ms)], now_ms)
         assert seen.member
-        return seen.ripe
+        return seen.due
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def fleet(redis_client: redis.Redis, space: str) -> Fleet:
     return Fleet(redis_client, space)
 
 
-@pytest.mark.parametrize(("waited_ms", "ripe"), [(0, False), (FOLD_AFTER_MS - 1, False), (FOLD_AFTER_MS, True)])
+@pytest.mark.parametrize(("waited_ms", "ripe"), [(0, False), (COALESCE_AFTER_MS - 1, False), (COALESCE_AFTER_MS, True)])
 def test_a_backlog_folds_once_its_first_push_was_received_long_ago(fleet: Fleet, waited_ms: int, ripe: bool) -> None:
     fleet.join(("a", 1, NOW_MS - waited_ms), ("b", 2, NOW_MS))
     assert fleet.ripe("b", NOW_MS) == ripe
@@ -59,7 +59,7 @@ def test_a_push_that_joins_late_is_part_of_the_backlog_and_counted(fleet: Fleet)
     fleet.join(("b", 2, NOW_MS - 50))
     fleet.join(("other", 9, NOW_MS), group=EVE)
     (seen,) = fleet.two.look([(ANN, "b", NOW_MS - 50)], NOW_MS)
-    assert (seen.ripe, seen.waiting, seen.newest) == (True, 2, "b")
+    assert (seen.due, seen.waiting, seen.newest) == (True, 2, "b")
 
 
 def test_the_age_begins_anew_when_everybody_has_left(fleet: Fleet) -> None:
@@ -84,12 +84,12 @@ def test_who_comes_after_the_newest_has_spoken_is_a_backlog_of_its_own(fleet: Fl
 
 def test_nobody_waits_for_the_newest_of_a_young_backlog_and_of_an_old_one_not_for_ever(fleet: Fleet) -> None:
     fleet.join(("a", 1, NOW_MS), ("b", 2, NOW_MS))
-    assert not fleet.one.look([(ANN, "a", NOW_MS)], NOW_MS)[0].patient
-    ripe_ms = NOW_MS + FOLD_AFTER_MS
-    told = [fleet.one.look([(ANN, "a", NOW_MS)], ripe_ms + ms)[0].patient for ms in (0, PATIENCE_MS - 1, PATIENCE_MS)]
+    assert not fleet.one.look([(ANN, "a", NOW_MS)], NOW_MS)[0].waits_for_newest
+    ripe_ms = NOW_MS + COALESCE_AFTER_MS
+    told = [fleet.one.look([(ANN, "a", NOW_MS)], ripe_ms + ms)[0].waits_for_newest for ms in (0, PATIENCE_MS - 1, PATIENCE_MS)]
     assert told == [True, True, False]
     both = fleet.one.look([(ANN, "a", NOW_MS), (ANN, "b", NOW_MS)], ripe_ms)
-    assert not any(one.patient for one in both), "it is here"
+    assert not any(one.waits_for_newest for one in both), "it is here"
 
 
 def test_what_left_leaves_no_trace(fleet: Fleet) -> None:

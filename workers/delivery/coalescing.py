@@ -22,19 +22,19 @@ OLD_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One held push's group as the whole fleet knows it (common/storage/backlog.py: Seen). ripe: it waits for so long that it folds."""
+    """One held push's group as the whole fleet knows it (common/storage/backlog.py: Seen). due: it waits for so long that it folds."""
 
     upto_ms: int
     newest: str
     newest_ms: int
     waiting: int
-    patient: bool
-    ripe: bool = True
+    waits_for_newest: bool
+    due: bool = True
 
 
 @dataclass(slots=True)
-class Folded:
-    """go: to be sent, some leading others (`led`). folded: a newer one spoke for them already. later: their newest is on its way."""
+class Coalesced:
+    """go: to be sent, some with others (`coalesced`). folded: a newer one spoke for them already. later: their newest is on its way."""
 
     go: list[PendingPush] = field(default_factory=list)
     folded: list[PendingPush] = field(default_factory=list)
@@ -50,7 +50,7 @@ def group_of(work: PendingPush) -> Group:
     return (note.app, note.conversation_type, note.conversation_id, target.user, target.device, note.message_class)
 
 
-def may_fold(work: PendingPush) -> bool:
+def may_coalesce(work: PendingPush) -> bool:
     """Plain messages that people read. Not calls; not what is on somebody's screen perhaps."""
     note = work.note
     plain = note.kind == Kind.MESSAGE and note.push_type == PushType.ALERT and note.message_class != MessageClass.CALL
@@ -59,19 +59,19 @@ def may_fold(work: PendingPush) -> bool:
 
 def joins(work: PendingPush, held_by: str | None) -> bool:
     """Whether a push that has to wait now becomes part of an outage's backlog."""
-    return may_fold(work) and held_by in OUTAGES
+    return may_coalesce(work) and held_by in OUTAGES
 
 
-def fold(works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, *, waits: bool = True) -> Folded:
-    """Every work ends in exactly one list, or in the `led` of one that goes. views: by push id, of those that an outage held.
+def coalesce(works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, *, waits: bool = True) -> Coalesced:
+    """Every work ends in exactly one list, or in the `coalesced` of one that goes. views: by push id, of those that an outage held.
 
     waits: False while the lane takes one push only, to see whether it works again. The newest of a conversation does not come back
     before it has: then a push speaks for those that are here.
     """
-    done = Folded()
+    done = Coalesced()
     groups: dict[Group, list[PendingPush]] = {}
     for work in works:
-        if may_fold(work) and (work.target.push_id in views or _old(work, now_ms)):
+        if may_coalesce(work) and (work.target.push_id in views or _old(work, now_ms)):
             groups.setdefault(group_of(work), []).append(work)
     turns: dict[int, PendingPush] = {}  # whose turn it is where this one stood
     held: set[int] = set()
@@ -82,36 +82,36 @@ def fold(works: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, *
     return done
 
 
-def _turns(group: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, done: Folded, waits: bool) -> dict[int, PendingPush]:
+def _turns(group: Sequence[PendingPush], views: Mapping[str, View], now_ms: int, done: Coalesced, waits: bool) -> dict[int, PendingPush]:
     """Who of the group goes now, by the id of the one in whose place."""
     view = next((views[work.target.push_id] for work in group if work.target.push_id in views), None)
     upto_ms = view.upto_ms if view is not None else 0
     done.folded += [work for work in group if work.target.push_id in views and work.note.ts_ms <= upto_ms]
     left = [work for work in group if work.target.push_id not in views or work.note.ts_ms > upto_ms]
     in_order = sorted(left, key=_age)
-    if not any(_ripe(work, views, now_ms) for work in left):
+    if not any(_due(work, views, now_ms) for work in left):
         return {id(place): work for place, work in zip(left, in_order, strict=True)}
     head = _head(in_order, views, view, done, waits)
     return {} if head is None else {id(head): head}
 
 
-def _head(left: Sequence[PendingPush], views: Mapping[str, View], view: View | None, done: Folded, waits: bool) -> PendingPush | None:
+def _head(left: Sequence[PendingPush], views: Mapping[str, View], view: View | None, done: Coalesced, waits: bool) -> PendingPush | None:
     """The one that goes for all of them, None while their newest is worth waiting for. left: oldest first, not empty."""
     head = left[-1]
     newer = view is not None and (view.newest_ms, view.newest) > _age(head)
-    if view is not None and view.patient and newer and waits:
+    if view is not None and view.waits_for_newest and newer and waits:
         done.later += left
         return None
     elsewhere = view.waiting if view is not None and (waits or not newer) else 0
     strangers = sum(work.target.push_id not in views for work in left)
-    head.led = tuple(left[:-1])
-    head.speaks_for = max(len(left), elsewhere + strangers)
+    head.coalesced = tuple(left[:-1])
+    head.coalesced_count = max(len(left), elsewhere + strangers)
     return head
 
 
-def _ripe(work: PendingPush, views: Mapping[str, View], now_ms: int) -> bool:
+def _due(work: PendingPush, views: Mapping[str, View], now_ms: int) -> bool:
     view = views.get(work.target.push_id)
-    return _old(work, now_ms) or (view is not None and view.ripe)
+    return _old(work, now_ms) or (view is not None and view.due)
 
 
 def _age(work: PendingPush) -> tuple[int, str]:
