@@ -35,12 +35,14 @@ test: install-dev
 
 # Folders without I/O: every line and every branch of them is run by a unit test
 PURE := workers/routing workers/vendors
+comma := ,
+space := $(subst x, ,x)
 
 # Branch coverage of the unit tests: the pure folders whole, all of it at least pyproject's fail_under
 coverage: install-dev
 	@mkdir -p var/coverage
 	@$(BIN)/python -m pytest -n 2 tests/unit --cov --cov-branch --cov-report= --cov-fail-under=0
-	@$(BIN)/coverage report --show-missing --skip-covered --fail-under=100 --include="$(shell echo $(PURE:%=%/*) | tr ' ' ,)"
+	@$(BIN)/coverage report --show-missing --skip-covered --fail-under=100 --include="$(subst $(space),$(comma),$(PURE:%=%/*))"
 	@$(BIN)/coverage report --format=total
 
 # The same properties with 25 times as many examples, the model of admission with 2,500 walks

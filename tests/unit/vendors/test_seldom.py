@@ -11,12 +11,15 @@ from common.contracts import Localized
 from common.model import PushType, Vendor, Verdict
 from tests.unit.vendors.cases import ACCESS, answer, batch, credential, note
 from workers.vendors import VENDORS, huawei_codes, huawei_family, receipt_bodies
+from workers.vendors.apns import codes as apns_codes
 from workers.vendors.apns import credential as apns_credential
 from workers.vendors.apns import request as apns_request
 from workers.vendors.base import CredentialError, option_of, read, shortest
+from workers.vendors.fcm import codes as fcm_codes
 from workers.vendors.fcm import request as fcm_request
 from workers.vendors.form_texts import json_text
 from workers.vendors.oppo import codes as oppo_codes
+from workers.vendors.xiaomi import receipts as xiaomi_receipts
 from workers.vendors.xiaomi import request as xiaomi_request
 from workers.wire import NoAnswer
 
@@ -110,3 +113,14 @@ def test_armour_without_base64_and_a_p12_as_p8_are_named() -> None:
 
 def test_no_answer_is_nothing_to_read() -> None:
     assert read(NoAnswer("timeout", sent=True), dict) is None
+
+
+def test_the_vendors_own_id_is_that_of_an_accepting_answer() -> None:
+    named = {"name": "projects/p/messages/1"}
+    assert [fcm_codes.accepted_id(answer(*said)) for said in ((200, named), (200, {}), (404, named))] == [named["name"], None, None]
+    assert [apns_codes.accepted_id(answer(status, apns_id="A-1")) for status in (200, 410)] == ["A-1", None]
+    assert apns_codes.accepted_id(answer(200)) is None
+
+
+def test_a_xiaomi_detail_that_is_no_json_is_none() -> None:
+    assert [xiaomi_receipts._loads(text) for text in ("{", '{"a":1}')] == [None, {"a": 1}]
