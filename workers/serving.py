@@ -154,7 +154,7 @@ def serve(app: ASGIApp, listener: socket.socket, stop: threading.Event, calls_ma
         timeout_keep_alive=IDLE_S_MAX,
         timeout_graceful_shutdown=STOP_S_MAX,
         ws="none",
-        proxy_headers=False,  # who may be believed is PUSHFLEET_TRUSTED_PROXIES, not this machine (workers/console/peers.py)
+        proxy_headers=False,  # who may be believed is PUSHFLEET_TRUSTED_PROXIES, not this machine: see workers/console/peers.py
     )
     server, asked = QuietServer(config), True
 

@@ -90,7 +90,8 @@ class SpreadCoreStreams(CoreStreams):
         by_stream: dict[str, list[Entry]] = {}
         for entry in entries:
             by_stream.setdefault(entry.stream, []).append(entry)
-        ours = {(one.stream, one.id) for stream, those in by_stream.items() for one in self._of(stream)._kept(those, *args)}  # noqa: SLF001
+        kept = [one for stream, those in by_stream.items() for one in self._of(stream)._kept(those, *args)]  # noqa: SLF001
+        ours = {(one.stream, one.id) for one in kept}
         return [entry for entry in entries if (entry.stream, entry.id) in ours]
 
 

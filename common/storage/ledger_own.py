@@ -20,7 +20,7 @@ from common.storage.tables import events, ledger
 APART_MS: Final = 3_600_000
 
 _SHARED: Final = ("day", "app", "event_id")
-_KEPT: Final = tuple(name.removeprefix("row_") for name in events.columns.keys() if name.startswith("row_"))  # noqa: SIM118
+_KEPT: Final = tuple(one.name.removeprefix("row_") for one in events.columns if one.name.startswith("row_"))
 _NAMES: Final = ", ".join((*_SHARED, *(f'"{name}"' for name in _KEPT)))
 _OWN: Final = ", ".join((*(f"e.{name}" for name in _SHARED), *(f"e.row_{name}" for name in _KEPT)))
 _EMPTY: Final = ", ".join(f"row_{name} = NULL" for name in _KEPT)

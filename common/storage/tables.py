@@ -131,7 +131,7 @@ events = Table(
     Column("screen", Text, nullable=False, server_default=""),  # JSON: what a recall must share with its message to replace it
     Column("tag", String(32), nullable=False, server_default=""),  # as ledger.tag, in rows of version 0001 only
     Column("collapse", Text, nullable=False, server_default=""),  # the collapse key, where the core named one
-    # the event's only row, as `ledger` has it; row_user is null where its rows stand there (common/storage/ledger_own.py)
+    # the event's only row, as `ledger` has it; row_user is null where its rows stand there: see common/storage/ledger_own.py
     Column("row_user", Text),
     Column("row_device", Text),
     Column("row_vendor", String(16)),

@@ -41,4 +41,5 @@ def up(replicas: str, no_simulators: bool) -> None:
 def simulate(vendors: tuple[str, ...], port: int, folder: str) -> None:
     """Run vendors' simulators until Ctrl-C; one JSON line each when it is ready."""
     # in our place, not beside us: a signal must reach them, and nothing may be left when this process is ended
-    os.execv(sys.executable, [sys.executable, "-m", "simulators", *vendors, "--port", str(port), "--dir", folder])  # noqa: S606
+    command = [sys.executable, "-m", "simulators", *vendors, "--port", str(port), "--dir", folder]
+    os.execv(sys.executable, command)  # noqa: S606

@@ -95,7 +95,7 @@ class BreakerOpen:
 
 @dataclass(frozen=True, slots=True)
 class BreakerProbe:
-    """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in Shut."""
+    """A stopped lane that takes one push now, to see whether it works again. why: what the others are told, as in BreakerOpen."""
 
     why: Decision
 

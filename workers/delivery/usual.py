@@ -159,5 +159,6 @@ class ToldClaims:
     def __init__(self, works: Sequence[PendingPush], claims: Sequence[ClaimAnswer]) -> None:
         self._claims = {id(work): answer for work, answer in zip(works, claims, strict=True)}
 
-    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:  # noqa: ARG002
+    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[ClaimAnswer]:
+        del badge_steps  # the numbers are taken
         return [self._claims[id(work)] for work in works]

@@ -215,7 +215,8 @@ class _LeasedClaims:
         claims = world.claims.lease(works, steps) if works else ()
         self._claims = {id(work): answer for work, answer in zip(works, claims, strict=True)}
 
-    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[delivery.ClaimAnswer]:  # noqa: ARG002
+    def lease(self, works: Sequence[PendingPush], badge_steps: Sequence[int]) -> Sequence[delivery.ClaimAnswer]:
+        del badge_steps  # the numbers are taken
         return [self._claims[id(work)] for work in works]
 
 

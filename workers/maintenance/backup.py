@@ -116,7 +116,8 @@ def _days(engine: Engine) -> list[str]:
     found = set[str]()
     with engine.connect() as connection:
         for table in PARTITIONED:
-            found |= {str(day) for (day,) in connection.execute(text(f"SELECT DISTINCT day FROM {table.name}"))}  # noqa: S608
+            days = text(f"SELECT DISTINCT day FROM {table.name}")  # noqa: S608
+            found |= {str(day) for (day,) in connection.execute(days)}
     return sorted(found)
 
 

@@ -122,5 +122,6 @@ def test_no_words_break_a_rule_of_the_vendor(vendor):
     for number in range(EACH):
         mode = rng.choice(["full", "full", *HiddenMode])
         books = Books(settings={"bob": {"show_detail": number % 5 != 0}})
-        books.tenant(vendor).options.update({"hidden_mode": mode, "hidden_text": words(rng, pieces)})  # type: ignore[attr-defined]
+        hidden = {"hidden_mode": mode, "hidden_text": words(rng, pieces)}
+        books.tenant(vendor).options.update(hidden)  # type: ignore[attr-defined]
         JUDGES[vendor](wire(event(rng, pieces), device(vendor, lang=rng.choice(["zh", "en"])), books, rng.choice([None, 0, 5, 10**9])))
